@@ -1,0 +1,1 @@
+"""The signer and sender: everything between a batch of points and a settled outcome."""
