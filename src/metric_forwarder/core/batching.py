@@ -1,0 +1,76 @@
+"""Points → lanes → batches. A lane is sent in order, lanes side by side; a series lives in one lane only."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+from metric_forwarder.model import Batch, Point, Series
+
+
+class Limits:
+    """How large a request may be; learned downwards from refusals, for the life of the instance.
+
+    Attributes:
+        max_points: points in a request.
+        max_bytes: bytes of points in a request.
+    """
+
+    def __init__(self, max_points: int, max_bytes: int) -> None:
+        self.max_points = max_points
+        self.max_bytes = max_bytes
+
+    def learn_points(self, worked: int) -> None:
+        self.max_points = max(1, min(self.max_points, worked))
+
+    def learn_bytes(self, worked: int) -> None:
+        self.max_bytes = max(1, min(self.max_bytes, worked))
+
+
+def plan_lanes(
+    points: Sequence[Point], group: Callable[[Series], Hashable], max_points: int, concurrency: int
+) -> list[list[Point]]:
+    """Split points so that each lane holds one group, and a series stands in one lane in its order.
+
+    A group gets only as many lanes as it can fill with whole batches, so that concurrency does not cost requests.
+    Lanes come longest first.
+    """
+    groups: dict[Hashable, list[Point]] = {}
+    group_of: dict[Series, Hashable] = {}
+    for point in points:
+        series = point.series
+        if series not in group_of:
+            group_of[series] = group(series)
+        groups.setdefault(group_of[series], []).append(point)
+    lanes = [lane for members in groups.values() for lane in _split(members, max_points, concurrency)]
+    return sorted(lanes, key=len, reverse=True)
+
+
+def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[Point]]:
+    count = min(concurrency, -(-len(points) // max_points))
+    if count <= 1:
+        return [points]
+    lanes: list[list[Point]] = [[] for _ in range(count)]
+    loads = [0] * count
+    lane_of: dict[Series, list[Point]] = {}
+    # The longest series first, each to the emptiest lane: no lane is much longer than it has to be.
+    for series, length in Counter(point.series for point in points).most_common():
+        emptiest = loads.index(min(loads))
+        loads[emptiest] += length
+        lane_of[series] = lanes[emptiest]
+    for point in points:
+        lane_of[point.series].append(point)
+    return [lane for lane in lanes if lane]
+
+
+def pack(points: Sequence[Point], measure: Callable[[Point], int], limits: Limits) -> Iterator[Batch]:
+    """Cut a lane into batches within the limits in force at that moment; a point over them travels alone."""
+    batch: list[Point] = []
+    size = 0
+    for point in points:
+        added = measure(point)
+        if batch and (len(batch) >= limits.max_points or size + added > limits.max_bytes):
+            yield batch
+            batch, size = [], 0
+        batch.append(point)
+        size += added
+    if batch:
+        yield batch

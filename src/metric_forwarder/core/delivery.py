@@ -1,0 +1,348 @@
+"""The sender: delivers the points of one event, in lanes, until each has a true outcome or time is up.
+
+One loop retries (``_exchange``), one function halves (``_halve``), one deadline bounds both. Worker threads send; the
+thread that called only waits, so that not even a name server that never answers holds it past the deadline.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.core.batching import Limits, pack, plan_lanes
+from metric_forwarder.core.pacing import Pacer
+from metric_forwarder.core.transport import Transport
+from metric_forwarder.core.verdicts import Action, Verdict
+from metric_forwarder.destinations.port import Destination
+from metric_forwarder.model import Batch, Outcome, Point
+
+_BACKOFF_BASE_S = 0.2
+_BACKOFF_CAP_S = 10.0
+# Requests end this long before the deadline, so that their outcome is still theirs to write.
+_LANDING_S = 0.05
+
+OUT_OF_TIME = Verdict(
+    Action.RETRY,
+    "out of time",
+    "the function's time was up: raise its timeout, or let the trigger bring fewer messages at once",
+)
+
+
+class Policy(NamedTuple):
+    """How hard to try."""
+
+    max_attempts: int
+    request_timeout_s: float
+    concurrency: int
+    hold_uncertain: bool = False
+
+
+class Settle(Protocol):
+    """Writes the outcome of points; called from one thread at a time."""
+
+    def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None: ...
+
+
+@dataclass
+class RequestCounts:
+    """What was sent for an event: requests, those of them that repeated an earlier one, and answers by label."""
+
+    sent: int = 0
+    retried: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+
+
+class Sender:
+    """What lasts while an instance is warm: connections, learned sizes and pace."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        transport: Transport,
+        policy: Policy,
+        limits: Limits,
+        clock: Clock,
+        jitter: Callable[[float], float],
+        pacer: Pacer,
+    ) -> None:
+        self.destination = destination
+        self.transport = transport
+        self.policy = policy
+        self.limits = limits
+        self.clock = clock
+        self.jitter = jitter
+        self.pacer = pacer
+
+    def deliver(
+        self, points: Sequence[Point], deadline: Deadline, settle: Settle, is_open: Callable[[Point], bool]
+    ) -> RequestCounts:
+        """Send the points; when it returns, ``settle`` was told one outcome for every one of them."""
+        return _Delivery(self, deadline, settle).run(points, is_open)
+
+
+class _Delivery:
+    """One event's delivery: what its lanes share. ``_lock`` guards all of it."""
+
+    def __init__(self, sender: Sender, deadline: Deadline, settle: Settle) -> None:
+        self._sender = sender
+        self._destination = sender.destination
+        self._policy = sender.policy
+        self._deadline = deadline
+        self._settle_points = settle
+        self._lock = threading.Lock()
+        self._finished = threading.Event()
+        self._lanes: deque[list[Point]] = deque()
+        self._workers = 0
+        self._closed = False
+        self._crash: BaseException | None = None
+        self._in_flight: dict[int, Batch] = {}
+        self._counts = RequestCounts()
+        # Why nothing more is sent for this event, or to this group.
+        self._halted: Verdict | None = None
+        self._refused_groups: dict[Hashable, Verdict] = {}
+        # Requests signed before the last change of key or clock deserve one more try.
+        self._signing = 0
+        self._reauthenticated = False
+        self._clock_set = False
+
+    def run(self, points: Sequence[Point], is_open: Callable[[Point], bool]) -> RequestCounts:
+        concurrency = self._policy.concurrency
+        self._lanes.extend(
+            plan_lanes(points, self._destination.group, self._sender.limits.max_points, concurrency)
+        )
+        self._workers = min(concurrency, len(self._lanes))
+        for _ in range(self._workers):
+            threading.Thread(target=self._work, name="lane", daemon=True).start()
+        if points:
+            self._finished.wait(self._deadline.remaining())
+        self._close(points, is_open)
+        return self._counts
+
+    def _close(self, points: Sequence[Point], is_open: Callable[[Point], bool]) -> None:
+        """Settle what is left: a thread that is still stuck somewhere has no say any more."""
+        with self._lock:
+            self._closed = True
+            if self._crash is not None:
+                raise self._crash
+            in_flight = {point.number for batch in self._in_flight.values() for point in batch}
+            left = [point for point in points if is_open(point)]
+            sent = [point for point in left if point.number in in_flight]
+            unsent = [point for point in left if point.number not in in_flight]
+            self._settle_points(sent, self._unanswered, OUT_OF_TIME)
+            self._settle_points(unsent, Outcome.UNDELIVERED, self._halted or OUT_OF_TIME)
+
+    @property
+    def _unanswered(self) -> Outcome:
+        return Outcome.UNCERTAIN if self._policy.hold_uncertain else Outcome.UNDELIVERED
+
+    def _work(self) -> None:
+        """Send one lane after the other."""
+        try:
+            while (lane := self._next_lane()) is not None:
+                for batch in pack(lane, self._destination.measure, self._sender.limits):
+                    self._deliver(batch)
+        except BaseException as error:  # noqa: BLE001 - a defect here is raised in the thread that called
+            self._crash = error
+        finally:
+            with self._lock:
+                self._workers -= 1
+                if self._workers == 0 or self._crash is not None:
+                    self._finished.set()
+
+    def _next_lane(self) -> list[Point] | None:
+        with self._lock:
+            return self._lanes.popleft() if self._lanes and not self._closed else None
+
+    def _deliver(self, batch: Batch) -> bool:
+        """Settle every point of a batch, in order; say whether the destination took them all."""
+        group = self._destination.group(batch[0].series)
+        verdict = self._halted or self._refused_groups.get(group) or self._exchange(batch)
+        action = verdict.action
+        if action is Action.ACCEPT:
+            self._settle(batch, Outcome.DELIVERED, verdict)
+            return True
+        if action in _HALVING and len(batch) > 1:
+            return self._halve(batch, verdict)
+        if action is Action.REJECT_GROUP:
+            self._refused_groups[group] = verdict
+        self._settle(batch, self._outcome(verdict), verdict)
+        return False
+
+    def _outcome(self, verdict: Verdict) -> Outcome:
+        if verdict.action in _REFUSING:
+            return Outcome.REJECTED
+        if verdict.action in _UNANSWERED:
+            return self._unanswered
+        return Outcome.UNDELIVERED
+
+    def _halve(self, batch: Batch, verdict: Verdict) -> bool:
+        """Deliver the halves of a refused batch, the earlier first, down to the points at fault."""
+        middle = len(batch) // 2
+        left, right = batch[:middle], batch[middle:]
+        took_left = self._deliver(left)
+        if took_left and verdict.action is Action.SPLIT and len(right) > 1 and not self._halted:
+            # What is at fault must be in here: refused already, no need to ask.
+            self._halve(right, verdict)
+            return False
+        took_right = self._deliver(right)
+        if took_left and took_right:
+            self._learn(left, right, verdict)
+        return took_left and took_right
+
+    def _learn(self, left: Batch, right: Batch, verdict: Verdict) -> None:
+        """Both halves went through, so it was the size: remember what worked."""
+        limits = self._sender.limits
+        with self._lock:
+            if verdict.action is Action.SHRINK:
+                measure = self._destination.measure
+                limits.learn_bytes(max(sum(map(measure, left)), sum(map(measure, right))))
+            elif verdict.action is Action.THIN_OUT:
+                limits.learn_points(len(right))
+
+    def _exchange(self, batch: Batch) -> Verdict:
+        """Try a batch until its verdict is final: an answer that trying again cannot change, or no more tries."""
+        tries = _Tries(self._sender.pacer.accepted, is_single=len(batch) == 1)
+        verdict = OUT_OF_TIME
+        while True:
+            if self._halted is not None:
+                return self._halted
+            wait = self._sender.pacer.reserve(self._deadline.remaining() - _LANDING_S)
+            if wait is None:
+                return verdict
+            self._sleep(wait)
+            answer = self._attempt(batch, tries)
+            if answer is None:
+                return verdict
+            verdict = answer
+            delay = self._again(verdict, tries)
+            if delay is None:
+                return verdict
+            if delay > self._deadline.remaining() - _LANDING_S:
+                return verdict
+            self._sleep(delay)
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self._sender.clock.sleep(seconds)
+
+    def _attempt(self, batch: Batch, tries: "_Tries") -> Verdict | None:
+        """Sign and send once; None if there is no time left for it."""
+        timeout = min(self._policy.request_timeout_s, self._deadline.remaining() - _LANDING_S)
+        with self._lock:
+            if self._closed or timeout <= 0:
+                return None
+            tries.signing = self._signing
+            self._in_flight[id(batch)] = batch
+            self._counts.sent += 1
+            self._counts.retried += tries.sent > 0
+        tries.sent += 1
+        request = self._destination.request(batch)
+        verdict = self._destination.judge(self._sender.transport.send(request, timeout))
+        with self._lock:
+            del self._in_flight[id(batch)]
+            self._counts.answers[verdict.label] += 1
+        return verdict
+
+    def _again(self, verdict: Verdict, tries: "_Tries") -> float | None:
+        """How long to wait before the next attempt; None if the verdict is final."""
+        match verdict.action:
+            case Action.ACCEPT:
+                self._sender.pacer.accept()
+                return None
+            case Action.SPLIT | Action.SHRINK | Action.REJECT_GROUP:
+                return None
+            case Action.THIN_OUT | Action.SLOW_DOWN:
+                self._sender.pacer.refuse()
+                halve = verdict.action is Action.THIN_OUT and not tries.is_single
+                return None if halve else self._after_throttling(verdict, tries)
+            case Action.RETRY:
+                return self._backoff(verdict, tries)
+            case Action.HOLD_OFF:
+                delay = self._backoff(verdict, tries)
+                return self._halt(verdict) if delay is None else delay
+            case Action.RESEND | Action.RECONNECT:
+                return self._after_silence(verdict, tries)
+            case Action.REAUTHENTICATE:
+                return self._sign_again(verdict, tries, self._reauthenticate)
+            case Action.SET_CLOCK:
+                return self._sign_again(verdict, tries, lambda: self._set_clock(verdict))
+            case Action.BLOCKED | Action.STOP:
+                return self._halt(verdict)
+
+    def _halt(self, verdict: Verdict) -> None:
+        """Send nothing more for this event."""
+        with self._lock:
+            self._halted = self._halted or verdict
+
+    def _backoff(self, verdict: Verdict, tries: "_Tries") -> float | None:
+        """Exponential with full jitter, never shorter than what the destination asked for."""
+        tries.failed += 1
+        if tries.failed >= self._policy.max_attempts:
+            return None
+        ceiling = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2 ** (tries.failed - 1))
+        asked = verdict.retry_after_s or 0.0
+        if asked:
+            self._sender.pacer.pause(asked)
+        return max(self._sender.jitter(ceiling), asked)
+
+    def _after_throttling(self, verdict: Verdict, tries: "_Tries") -> float | None:
+        """To be told to slow down is no failure as long as the destination takes other requests meanwhile."""
+        accepted = self._sender.pacer.accepted
+        if accepted > tries.accepted_before:
+            tries.accepted_before = accepted
+            tries.failed = 0
+        return self._backoff(verdict, tries)
+
+    def _after_silence(self, verdict: Verdict, tries: "_Tries") -> float | None:
+        if self._policy.hold_uncertain:
+            return None
+        if verdict.action is Action.RECONNECT and not tries.reconnected:
+            tries.reconnected = True
+            return 0.0
+        return self._backoff(verdict, tries)
+
+    def _sign_again(self, verdict: Verdict, tries: "_Tries", mend: Callable[[], bool]) -> float | None:
+        with self._lock:
+            if tries.signing < self._signing:
+                return 0.0
+            if mend():
+                self._signing += 1
+                return 0.0
+        return self._halt(verdict)
+
+    def _reauthenticate(self) -> bool:
+        if self._reauthenticated:
+            return False
+        self._reauthenticated = True
+        return self._destination.reauthenticate()
+
+    def _set_clock(self, verdict: Verdict) -> bool:
+        if self._clock_set or verdict.server_time is None:
+            return False
+        self._clock_set = True
+        self._destination.set_clock(verdict.server_time)
+        return True
+
+    def _settle(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
+        with self._lock:
+            if not self._closed:
+                self._settle_points(points, outcome, verdict)
+
+
+@dataclass
+class _Tries:
+    """What one batch has been through."""
+
+    accepted_before: int
+    is_single: bool
+    sent: int = 0
+    failed: int = 0
+    signing: int = 0
+    reconnected: bool = False
+
+
+_HALVING = frozenset({Action.SPLIT, Action.SHRINK, Action.THIN_OUT})
+_REFUSING = frozenset({Action.SPLIT, Action.SHRINK, Action.REJECT_GROUP})
+_UNANSWERED = frozenset({Action.RESEND, Action.RECONNECT})

@@ -1,0 +1,133 @@
+"""Recognise a point that comes again: identities, the window, the store's port and the store in memory.
+
+The platform redelivers whole events and runs instances side by side. An identity is remembered only after its point
+was delivered, so a redelivery sends exactly what is still missing.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Protocol
+
+from metric_forwarder.model import Message, Series
+
+DIGEST_BYTES = 16
+
+
+class Identifier:
+    """Computes identities.
+
+    Args:
+        scope: where points go; the same point sent elsewhere is another delivery.
+        by: ``content``, or ``message``: then equal points with equal timestamps are two points.
+    """
+
+    def __init__(self, scope: str, by: str) -> None:
+        self._person = hashlib.blake2b(scope.encode(), digest_size=16).digest()
+        self._by_content = by == "content"
+
+    def identity(
+        self,
+        series: Series,
+        value: float,
+        timestamp_ms: int | None,
+        key: str | None,
+        message: Message,
+        pointer: str,
+    ) -> bytes | None:
+        """The digest of what makes this point the same when it comes again; None if nothing does.
+
+        In this order: the producer's idempotency key within the namespace; the content, if it has a time; the place in
+        the event. Two equal readings with none of these are two readings.
+        """
+        if key is not None:
+            text = f"key {len(series.namespace)} {series.namespace}{key}"
+        elif timestamp_ms is not None and self._by_content:
+            # 1 and 1.0 are one JSON number; beyond 2**53 a float no longer tells integers apart.
+            number = int(value) if value == int(value) else value
+            text = f"content {timestamp_ms} {number!r} {series.key}"
+        elif message.coordinates is not None:
+            text = f"place {len(pointer)} {pointer}{message.coordinates}"
+        else:
+            return None
+        data = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(data, digest_size=DIGEST_BYTES, person=self._person).digest()
+
+
+class Claim(Enum):
+    """What a store says of an identity before its point is sent."""
+
+    OURS = "ours"  # send it, then confirm or release
+    DELIVERED = "delivered"  # a duplicate
+    HELD = "held"  # another instance is sending it
+
+
+class DedupeStore(Protocol):
+    """Remembers what was delivered. A store never raises and never blocks delivery.
+
+    Identities come in bulk, so that a store over a network needs one round trip for many.
+    """
+
+    @property
+    def status(self) -> str:
+        """For the report: ``memory``, ``off``, …"""
+
+    def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]: ...
+
+    def confirm(self, identities: Sequence[bytes]) -> None: ...
+
+    def release(self, identities: Sequence[bytes]) -> None: ...
+
+
+class NoStore:
+    """``MF_DEDUPE=off``: remembers nothing."""
+
+    status = "off"
+
+    def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
+        return [Claim.OURS] * len(identities)
+
+    def confirm(self, identities: Sequence[bytes]) -> None:
+        """Nothing to remember."""
+
+    def release(self, identities: Sequence[bytes]) -> None:
+        """Nothing was held."""
+
+
+class MemoryStore:
+    """Remembers within one warm instance, which handles one event at a time: a claim needs no lease.
+
+    Args:
+        window_s: how long an identity is remembered.
+        clock: monotonic seconds.
+        capacity: how many identities are remembered at most; the oldest goes first. One takes about 180 bytes.
+    """
+
+    status = "memory"
+
+    def __init__(self, window_s: float, clock: Callable[[], float], capacity: int = 100_000) -> None:
+        self._window_s = window_s
+        self._clock = clock
+        self._capacity = capacity
+        self._expiry: OrderedDict[bytes, float] = OrderedDict()
+
+    def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
+        self._forget_expired()
+        return [Claim.DELIVERED if identity in self._expiry else Claim.OURS for identity in identities]
+
+    def confirm(self, identities: Sequence[bytes]) -> None:
+        expiry = self._clock() + self._window_s
+        for identity in identities:
+            self._expiry[identity] = expiry
+            self._expiry.move_to_end(identity)
+        while len(self._expiry) > self._capacity:
+            self._expiry.popitem(last=False)
+
+    def release(self, identities: Sequence[bytes]) -> None:
+        """Nothing was held."""
+
+    def _forget_expired(self) -> None:
+        now = self._clock()
+        while self._expiry and next(iter(self._expiry.values())) <= now:
+            self._expiry.popitem(last=False)

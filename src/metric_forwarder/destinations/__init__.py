@@ -1,0 +1,1 @@
+"""Where points go: one module per destination, all behind the port in ``port``."""

@@ -1,0 +1,42 @@
+"""What the pipeline and the sender ask of a destination."""
+
+from collections.abc import Hashable
+from typing import Protocol
+
+from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest
+from metric_forwarder.core.verdicts import Verdict
+from metric_forwarder.model import Batch, Point, Series
+
+
+class Destination(Protocol):
+    """Encodes batches and judges answers; sends nothing itself."""
+
+    @property
+    def name(self) -> str:
+        """As in ``MF_DESTINATION`` and the name of its schema."""
+
+    @property
+    def scope(self) -> str:
+        """What tells this place from another when a point is recognised as delivered."""
+
+    @property
+    def carries_timestamps(self) -> bool:
+        """Whether a point arrives with its own time, or is stamped on arrival."""
+
+    def group(self, series: Series) -> Hashable:
+        """Points of different groups never share a request."""
+
+    def measure(self, point: Point) -> int:
+        """How many bytes the point adds to a request."""
+
+    def request(self, batch: Batch) -> HttpRequest:
+        """Encode, stamp and sign; asked again for every attempt."""
+
+    def judge(self, reply: HttpReply | Failure) -> Verdict:
+        """What an answer, or none, means."""
+
+    def set_clock(self, server_time: float) -> None:
+        """Take the destination's clock, Unix seconds, for all later requests."""
+
+    def reauthenticate(self) -> bool:
+        """Read the secret again; False if there is nowhere to read it from or nothing new."""

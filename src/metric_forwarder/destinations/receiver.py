@@ -1,0 +1,187 @@
+"""The custom-monitoring receiver: ``PutMonitorData`` over HTTP, signed with HMAC-SHA1.
+
+Source: the receiver's own document. One request carries points of one namespace and gets one answer for all of them:
+HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeric text and the content type is anything.
+"""
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import quote_plus, urlencode, urlsplit
+
+from metric_forwarder.core.return_codes import ReturnCode
+from metric_forwarder.core.signing import ACTION, sign, string_to_sign
+from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.core.verdicts import Action, Verdict, for_code, for_status
+from metric_forwarder.model import Batch, Point, Series
+from metric_forwarder.secret import Secret
+
+# Nonce is documented as a random positive integer; no upper bound is published, 31 bits fit every server.
+_MAX_NONCE = 2**31 - 1
+_HTTP_OK = 200
+
+
+class Credentials(NamedTuple):
+    """The main account's key."""
+
+    secret_id: str
+    secret_key: Secret
+
+
+class Receiver:
+    """Encodes, signs and judges for the receiver.
+
+    Args:
+        url: where requests go; the host that is signed is always the real receiver's, the path is this URL's.
+        method: ``POST`` or ``GET``.
+        region: the short code.
+        credentials: the key to sign with.
+        time: the wall clock, Unix seconds.
+        nonce: makes a positive integer that does not repeat.
+    """
+
+    name = "receiver"
+    carries_timestamps = False
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        method: str,
+        region: str,
+        credentials: Credentials,
+        time: Callable[[], float],
+        nonce: Callable[[], int] | None = None,
+    ) -> None:
+        self._url = url
+        self._method = method
+        self._region = region
+        self._credentials = credentials
+        self._time = time
+        # Instances may start from one frozen image: a generator seeded there would repeat its nonces.
+        self._nonce = nonce or (lambda: random.SystemRandom().randint(1, _MAX_NONCE))
+        self._clock_offset_s = 0.0
+        parts = urlsplit(url)
+        self._path = parts.path
+        self.scope = f"receiver {parts.netloc}"
+
+    def group(self, series: Series) -> str:
+        return series.namespace
+
+    def measure(self, point: Point) -> int:
+        series = point.series
+        if series.wire is None:
+            self._prepare(series)
+        return series.wire_size + len(repr(point.value))
+
+    def request(self, batch: Batch) -> HttpRequest:
+        head: dict[str, Any] = {
+            "Action": ACTION,
+            "SecretId": self._credentials.secret_id,
+            "Region": self._region,
+            "Timestamp": int(self._time() + self._clock_offset_s),
+            "Nonce": self._nonce(),
+        }
+        text = string_to_sign(
+            self._method,
+            self._path,
+            secret_id=head["SecretId"],
+            region=self._region,
+            timestamp=head["Timestamp"],
+            nonce=head["Nonce"],
+        )
+        head["Signature"] = sign(text, self._credentials.secret_key.reveal())
+        head["Namespace"] = batch[0].series.namespace
+        data = "[" + ",".join([self._encode(point) for point in batch]) + "]"
+        if self._method == "GET":
+            url = f"{self._url}?{urlencode(head)}&Data={quote_plus(data)}"
+            return HttpRequest("GET", url, _HEADERS, None)
+        body = json.dumps(head, separators=(",", ":"))[:-1] + ',"Data":' + data + "}"
+        return HttpRequest("POST", self._url, _POST_HEADERS, body.encode("ascii"))
+
+    def judge(self, reply: HttpReply | Failure) -> Verdict:
+        if isinstance(reply, Failure):
+            return _judge_failure(reply)
+        verdict = _judge_body(reply.body) if reply.status == _HTTP_OK else for_status(reply.status)
+        server_time = _http_date(reply.headers.get("Date"))
+        retry_after = reply.headers.get("Retry-After")
+        return verdict._replace(
+            server_time=server_time,
+            retry_after_s=_retry_after(retry_after, self._time() if server_time is None else server_time),
+        )
+
+    def set_clock(self, server_time: float) -> None:
+        self._clock_offset_s = server_time - self._time()
+
+    def reauthenticate(self) -> bool:
+        return False
+
+    def _encode(self, point: Point) -> str:
+        series = point.series
+        if series.wire is None:
+            self._prepare(series)
+        return f"{series.wire}{point.value!r}}}"
+
+    def _prepare(self, series: Series) -> None:
+        """Write everything of a point but its value, once for all points of the series."""
+        dimensions = json.dumps(dict(series.dimensions), separators=(",", ":"))
+        wire = f'{{"dimensions":{dimensions},"metricName":{json.dumps(series.metric)},"value":'
+        series.wire = wire
+        # The closing brace and the comma; a GET sends all of it URL-encoded.
+        series.wire_size = (len(quote_plus(wire)) + 6) if self._method == "GET" else len(wire) + 2
+
+
+_HEADERS: Mapping[str, str] = {"Accept-Encoding": "identity", "User-Agent": "metric-forwarder"}
+_POST_HEADERS: Mapping[str, str] = {**_HEADERS, "Content-Type": "application/json"}
+
+
+def _judge_body(body: bytes) -> Verdict:
+    """Only a complete reply of the receiver counts; a page, an empty or a half one does not."""
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        decoded = None
+    code = decoded.get("code") if isinstance(decoded, dict) else None
+    if isinstance(code, str) and code.isascii() and code.isdigit():
+        code = int(code[:10])
+    if type(code) is int:
+        if code in ReturnCode.__members__.values():
+            return for_code(ReturnCode(code))
+        reason = f"the receiver answered with the undocumented code {code}: ask Tencent Cloud's support"
+        return Verdict(Action.RETRY, str(code), reason, code)
+    stripped = body.lstrip()
+    if not stripped or (decoded is None and stripped.startswith(b"{")):
+        reason = "the answer was empty or broke off: the receiver may have taken the request"
+        return Verdict(Action.RESEND, "no answer", reason)
+    reason = "the answer was not the receiver's: check MF_RECEIVER_URL, and what stands between"
+    return Verdict(Action.RETRY, "not the receiver", reason)
+
+
+def _judge_failure(failure: Failure) -> Verdict:
+    if failure.fault is Fault.UNREACHABLE:
+        reason = (
+            f"no connection to the receiver ({failure.detail}): it is only reachable inside Tencent Cloud's network; "
+            "check MF_RECEIVER_URL and the function's VPC"
+        )
+        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
+    action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
+    return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
+
+
+def _http_date(text: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _retry_after(text: str | None, now: float) -> float | None:
+    """Both forms of RFC 9110: seconds, or an HTTP date."""
+    if not text:
+        return None
+    if text.strip().isascii() and text.strip().isdigit():
+        return float(text.strip()[:9])
+    at = _http_date(text)
+    return None if at is None else max(0.0, at - now)

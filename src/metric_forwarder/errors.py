@@ -1,0 +1,67 @@
+"""Everything the forwarder raises on purpose.
+
+::
+
+    ForwarderError
+    ├── ConfigError         a setting is wrong: every problem at once
+    ├── UnknownTrigger      the event is of no kind the forwarder knows
+    └── DeliveryIncomplete  points are left that the platform must redeliver
+
+An expected failure of a point is not an exception but an outcome: see ``model.Outcome``.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+class ForwarderError(Exception):
+    """Base of the errors raised on purpose."""
+
+
+class ConfigError(ForwarderError):
+    """Settings that cannot work.
+
+    Attributes:
+        problems: one text per wrong setting: the variable, what it holds (never a secret), what would be right.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        heading = f"{count} setting{'s' if count != 1 else ''} to correct"
+        super().__init__("\n  - ".join([f"{heading}:", *self.problems]))
+
+
+class UnknownTrigger(ForwarderError):
+    """An event of no known kind.
+
+    Attributes:
+        keys: the top-level keys seen, shortened; never their values.
+    """
+
+    SHOWN = 20
+
+    def __init__(self, type_name: str, keys: Iterable[object] = ()) -> None:
+        self.keys = tuple(str(key)[:40] for key in keys)
+        if type_name == "dict":
+            shown = ", ".join(json.dumps(key) for key in self.keys[: self.SHOWN]) or "none at all"
+            seen = f"an object with the top-level keys {shown}"
+        else:
+            seen = f"a value of type {type_name}"
+        super().__init__(
+            f"the event is of no known trigger: {seen}. Known are the triggers in docs/triggers.md, "
+            'and a payload itself, such as {"metricName": …, "dimensions": {…}, "value": …}'
+        )
+
+
+class DeliveryIncomplete(ForwarderError):
+    """Points of the event are undelivered; raised so that the platform redelivers the event.
+
+    Attributes:
+        report: the report of the event, a dict; the exception's text is the same as JSON.
+    """
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.report = report
+        super().__init__(json.dumps(report, ensure_ascii=False, separators=(",", ":")))

@@ -1,0 +1,135 @@
+"""Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from metric_forwarder.dedupe import Identifier
+from metric_forwarder.ledger import Ledger
+from metric_forwarder.model import Message, Outcome, Point, Problem, Series
+from metric_forwarder.payload import Payload, Violation, read_payload
+from metric_forwarder.times import milliseconds
+from metric_forwarder.validation import Contract
+
+
+class Intake:
+    """Takes the messages of one event in.
+
+    Args:
+        ledger: gets a row for every point received, and the outcome of those that go no further.
+        default_namespace: for points that name none; empty: they are invalid.
+        measure: how many bytes a point adds to a request.
+        max_bytes: a point of more is invalid: it fits into no request.
+        oldest_ms: a point with an earlier timestamp is stale; None: none is.
+
+    Attributes:
+        points: the points to deliver, in the order in which they came.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        identifier: Identifier,
+        ledger: Ledger,
+        *,
+        measure: Callable[[Point], int],
+        max_bytes: int,
+        default_namespace: str = "",
+        oldest_ms: int | None = None,
+    ) -> None:
+        self._contract = contract
+        self._identity = identifier.identity
+        self._ledger = ledger
+        self._measure = measure
+        self._max_bytes = max_bytes
+        self._default_namespace = default_namespace
+        self._oldest_ms = oldest_ms
+        self._series: dict[tuple[Any, ...], Series] = {}
+        self.points: list[Point] = []
+
+    def take(self, message: Message) -> None:
+        """Receive a message: every point in it is counted, none is lost, nothing raises."""
+        if message.broken is not None:
+            self._refuse(message, [Violation("", "record", message.broken)])
+            return
+        payload = read_payload(message.body)
+        if payload.violations:
+            for _ in payload.points:
+                self._refuse(message, payload.violations)
+            return
+        accepts = self._contract.accepts
+        for index, raw in enumerate(payload.points):
+            if accepts(raw):
+                self._receive(message, payload, index, raw)
+                continue
+            found = self._contract.violations(raw)
+            if found:
+                located = [v._replace(pointer=payload.locate(index, path)) for path, v in found]
+                self._refuse(message, located)
+            else:
+                self._receive(message, payload, index, raw)
+
+    def _receive(self, message: Message, payload: Payload, index: int, raw: dict[str, Any]) -> None:
+        pointer = payload.pointer(index)
+        namespace = raw.get("namespace") or self._default_namespace
+        if not namespace:
+            remedy = 'is missing: name a "namespace" in the point or its envelope, or set MF_NAMESPACE'
+            self._refuse(message, [Violation(f"{pointer}/namespace", "required", remedy)])
+            return
+        number = self._ledger.open()
+        timestamp = raw.get("timestamp")
+        timestamp_ms = None if timestamp is None else milliseconds(timestamp)
+        if timestamp_ms is not None and self._oldest_ms is not None and timestamp_ms < self._oldest_ms:
+            late_s = (self._oldest_ms - timestamp_ms) / 1000
+            self._ledger.settle(number, Outcome.STALE, [_stale(message, f"{pointer}/timestamp", late_s)])
+            return
+        series = self._intern(namespace, raw["metricName"], raw["dimensions"])
+        value = raw["value"]
+        key = raw.get("id")
+        if key is not None:
+            key = _text(key)
+        identity = self._identity(series, value, timestamp_ms, key, message, pointer)
+        point = Point(number, series, value, timestamp_ms, key, message, pointer, identity)
+        size = self._measure(point)
+        if size > self._max_bytes:
+            self._ledger.settle(number, Outcome.INVALID, [_oversized(point, size)])
+            return
+        self.points.append(point)
+
+    def _intern(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
+        # The types are part of the key: to a dict 1, 1.0 and True are one key, but only text is text.
+        key = (namespace, metric, *dimensions.items(), *map(type, dimensions.values()))
+        series = self._series.get(key)
+        if series is None:
+            ordered = tuple(sorted((name, _text(value)) for name, value in dimensions.items()))
+            canonical = (namespace, metric, ordered)
+            series = self._series.get(canonical)
+            if series is None:
+                series = Series(namespace, metric, ordered, json.dumps(canonical, separators=(",", ":")))
+                self._series[canonical] = series
+            self._series[key] = series
+        return series
+
+    def _refuse(self, message: Message, violations: Sequence[Violation]) -> None:
+        problems = [
+            Problem(Outcome.INVALID, message.source, pointer, rule, None, text)
+            for pointer, rule, text in violations
+        ]
+        self._ledger.settle(self._ledger.open(), Outcome.INVALID, problems)
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else str(int(value))
+
+
+def _stale(message: Message, pointer: str, late_s: float) -> Problem:
+    text = (
+        f"is {late_s:.0f} s older than MF_MAX_AGE_S allows: this destination stamps points on arrival, "
+        "so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
+    )
+    return Problem(Outcome.STALE, message.source, pointer, "maxAge", None, text)
+
+
+def _oversized(point: Point, size: int) -> Problem:
+    text = f"takes {size} bytes, more than a request holds: shorten its texts, or raise MF_BATCH_MAX_BYTES"
+    return Problem(Outcome.INVALID, point.message.source, point.pointer, "maxBytes", None, text)

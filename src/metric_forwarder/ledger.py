@@ -1,0 +1,79 @@
+"""The account of one trigger event: every point received has a row, every row ends in exactly one outcome.
+
+Nothing else counts anything: all figures of a report are derived from these rows.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from metric_forwarder.model import Outcome, Point, Problem
+
+MAX_PROBLEMS = 20
+
+
+class AlreadySettled(RuntimeError):
+    """A row was to be settled twice: a defect of the forwarder."""
+
+
+class Ledger:
+    """Outcomes by row, and the first problems; the rest of the problems is counted."""
+
+    def __init__(self, max_problems: int = MAX_PROBLEMS) -> None:
+        self._rows: list[Outcome | None] = []
+        self._max_problems = max_problems
+        self.problems: list[Problem] = []
+        self.problems_omitted = 0
+
+    def open(self) -> int:
+        """Receive a point: return the number of its row."""
+        self._rows.append(None)
+        return len(self._rows) - 1
+
+    @property
+    def received(self) -> int:
+        return len(self._rows)
+
+    def settle(self, number: int, outcome: Outcome, problems: Iterable[Problem] = ()) -> None:
+        """Write the outcome of a row.
+
+        Raises:
+            AlreadySettled: it has one.
+        """
+        if self._rows[number] is not None:
+            raise AlreadySettled(f"row {number} is {self._rows[number]} and was to become {outcome}")
+        self._rows[number] = outcome
+        for problem in problems:
+            self._note(lambda problem=problem: problem)  # type: ignore[misc]  # bound now, on purpose
+
+    def settle_all(
+        self, points: Sequence[Point], outcome: Outcome, problem: Callable[[Point], Problem] | None = None
+    ) -> None:
+        """Write the same outcome for many points; ``problem`` is asked only while the report has room."""
+        for point in points:
+            self.settle(point.number, outcome)
+            if problem is not None:
+                self._note(lambda point=point: problem(point))  # type: ignore[misc]  # bound now, on purpose
+
+    def is_open(self, point: Point) -> bool:
+        return self._rows[point.number] is None
+
+    def outcomes(self) -> dict[Outcome, int]:
+        """How many rows ended in each outcome; their sum is ``received`` once no row is open."""
+        counts = Counter(self._rows)
+        return {outcome: counts[outcome] for outcome in Outcome}
+
+    def close(self) -> int:
+        """Settle what nobody settled as undelivered, the one claim that cannot lose a point; return how many.
+
+        Anything but 0 is a defect of the forwarder, never a reason to report a balance that is not there.
+        """
+        unsettled = [number for number, outcome in enumerate(self._rows) if outcome is None]
+        for number in unsettled:
+            self._rows[number] = Outcome.UNDELIVERED
+        return len(unsettled)
+
+    def _note(self, problem: Callable[[], Problem]) -> None:
+        if len(self.problems) < self._max_problems:
+            self.problems.append(problem())
+        else:
+            self.problems_omitted += 1

@@ -1,0 +1,112 @@
+"""The vocabulary: what a trigger event turns into on its way through.
+
+trigger event → ``Message`` (one Kafka record, one HTTP body, one timer firing) → ``Point`` (one metric value)
+→ a batch of points → one ``Outcome`` for every point.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class Outcome(str, Enum):
+    """What became of a point; every received point ends in exactly one."""
+
+    DELIVERED = "delivered"
+    DUPLICATE = "duplicate"
+    INVALID = "invalid"
+    STALE = "stale"
+    REJECTED = "rejected"
+    SPOOLED = "spooled"
+    UNCERTAIN = "uncertain"
+    UNDELIVERED = "undelivered"
+
+
+class Problem(NamedTuple):
+    """Why a point (or a whole message) did not go through, for the report.
+
+    ``pointer`` is a JSON pointer (RFC 6901) into the message's payload; ``rule`` the schema keyword or the name of
+    the check that failed; ``code`` the destination's return code, if it was the destination that refused.
+    """
+
+    outcome: Outcome
+    source: str
+    pointer: str
+    rule: str
+    code: int | None
+    message: str
+
+
+class Message(NamedTuple):
+    """One payload inside a trigger event.
+
+    Attributes:
+        source: how a report names it, such as ``demo-topic/0@37``.
+        body: JSON text, or what the platform has decoded already.
+        coordinates: what stays the same when the platform redelivers it, and differs between two messages;
+            None when the trigger gives no such thing.
+        time_ms: when the trigger fired, Unix milliseconds, for points that bring no time; None if unknown.
+        broken: why there is no payload to read; then the message counts as one invalid point.
+    """
+
+    source: str
+    body: Any
+    coordinates: str | None = None
+    time_ms: int | None = None
+    broken: str | None = None
+
+
+class Series:
+    """A namespace, a metric name and dimensions: what the values of a curve have in common.
+
+    Within an event two points of one series share one ``Series`` object, so it hashes by identity and what is
+    derived from it (its place in a request, its lane) is derived once.
+
+    Attributes:
+        dimensions: (name, value) pairs in the order of the names.
+        key: JSON text that tells this series from every other.
+        wire: what a destination has written for it, kept for the next point; None until it has.
+        wire_size: its size in a request, bytes.
+    """
+
+    __slots__ = ("dimensions", "key", "metric", "namespace", "wire", "wire_size")
+
+    def __init__(
+        self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...], key: str
+    ) -> None:
+        self.namespace = namespace
+        self.metric = metric
+        self.dimensions = dimensions
+        self.key = key
+        self.wire: str | None = None
+        self.wire_size = 0
+
+    def __repr__(self) -> str:
+        return f"Series({self.key})"
+
+
+class Point(NamedTuple):
+    """One valid metric value on its way to a destination.
+
+    Attributes:
+        number: its place among the points received with the event, from 0: its row in the ledger.
+        value: a finite number.
+        timestamp_ms: the producer's own time, Unix milliseconds, if it gave one.
+        id: the producer's idempotency key, if it gave one.
+        message: where it came from.
+        pointer: its place in the message's payload, a JSON pointer.
+        identity: the digest by which it is recognised when it comes again; None if nothing tells it from an
+            equal reading.
+    """
+
+    number: int
+    series: Series
+    value: int | float
+    timestamp_ms: int | None
+    id: str | None
+    message: Message
+    pointer: str
+    identity: bytes | None
+
+
+Batch = Sequence[Point]

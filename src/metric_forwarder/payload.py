@@ -1,0 +1,172 @@
+"""Message → payload: JSON text becomes the members of its points, before anyone judges them.
+
+The four forms of a payload are in docs/payload.md. Nothing here raises because of what a producer wrote: what
+cannot be read comes back as a ``Violation``.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+_ENVELOPE = frozenset({"namespace", "dimensions", "points"})
+# What a client of the receiver sends beside Namespace and Data belongs to its request, not to its points.
+_REQUEST_BODY = frozenset(
+    {"Namespace", "Data", "Action", "SecretId", "Region", "Timestamp", "Nonce", "Signature"}
+)
+
+
+class Violation(NamedTuple):
+    """One thing that is wrong, and where: a JSON pointer into the payload, the rule, what would be right."""
+
+    pointer: str
+    rule: str
+    message: str
+
+
+class NotJson:
+    """Stands where the text said something JSON does not allow, so that only the point holding it is refused.
+
+    It is no JSON type, so no schema accepts it.
+    """
+
+    __slots__ = ("message", "rule")
+
+    def __init__(self, rule: str, message: str) -> None:
+        self.rule = rule
+        self.message = message
+
+
+class Payload(NamedTuple):
+    """The points of a message, as the producer wrote them, and where they stood.
+
+    Attributes:
+        points: decoded JSON values, defaults of an envelope merged in.
+        prefix: the JSON pointer of the list that held them; None when the payload is itself a point.
+        inherited: tells whether a member of a point came from its envelope: (index, path) → the pointer there.
+        violations: what is wrong with the payload around its points; then none of them can be trusted.
+    """
+
+    points: Sequence[Any]
+    prefix: str | None = None
+    inherited: Callable[[int, Sequence[Any]], str | None] | None = None
+    violations: tuple[Violation, ...] = ()
+
+    def pointer(self, index: int) -> str:
+        """The JSON pointer of a point."""
+        return "" if self.prefix is None else f"{self.prefix}/{index}"
+
+    def locate(self, index: int, path: Sequence[Any]) -> str:
+        """The JSON pointer of a member of a point, in the envelope if it was inherited from there."""
+        return (self.inherited and self.inherited(index, path)) or self.pointer(index) + json_pointer(path)
+
+
+def json_pointer(path: Sequence[Any]) -> str:
+    """Write a path as an RFC 6901 pointer, each step shortened to 100 characters."""
+    return "".join("/" + str(step)[:100].replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def read_payload(body: Any) -> Payload:
+    """Decode a message's body: JSON text, that text JSON-encoded once more, UTF-8 bytes, or decoded JSON."""
+    try:
+        decoded = _decode(body) if isinstance(body, (str, bytes)) else body
+        if isinstance(decoded, str):
+            decoded = _decode(decoded)
+    except _Undecodable as undecodable:
+        return Payload((None,), violations=(undecodable.violation,))
+    if isinstance(decoded, NotJson):
+        return Payload((None,), violations=(Violation("", decoded.rule, decoded.message),))
+    if isinstance(decoded, list):
+        return Payload(decoded, prefix="")
+    if isinstance(decoded, dict):
+        if "points" in decoded:
+            return _envelope(decoded, "points", "namespace", _ENVELOPE)
+        if "Data" in decoded:
+            return _envelope(decoded, "Data", "Namespace", _REQUEST_BODY)
+    return Payload((decoded,))
+
+
+def _envelope(
+    envelope: Mapping[str, Any], list_key: str, namespace_key: str, known: frozenset[str]
+) -> Payload:
+    raw = envelope[list_key]
+    if not isinstance(raw, list):
+        return Payload((None,), violations=(Violation(f"/{list_key}", "type", "is not a list of points"),))
+    violations = tuple(
+        Violation(
+            json_pointer([key]),
+            "additionalProperties",
+            f"is no member of this form of payload: it may have {', '.join(sorted(known))}",
+        )
+        for key in envelope
+        if key not in known
+    )
+    dimensions = envelope.get("dimensions", {})
+    if not isinstance(dimensions, dict):
+        violations += (Violation("/dimensions", "type", "is not an object of names and values"),)
+    if violations:
+        # Even an empty list counts then: whatever the producer meant to send stands in the unknown member.
+        return Payload(raw or (None,), f"/{list_key}", violations=violations)
+    defaults = {"namespace": envelope[namespace_key]} if namespace_key in envelope else {}
+    if not defaults and not dimensions:
+        return Payload(raw, f"/{list_key}")
+
+    def inherited(index: int, path: Sequence[Any]) -> str | None:
+        own = raw[index]
+        if list(path) == ["namespace"] and "namespace" not in own:
+            return f"/{namespace_key}"
+        if len(path) == 2 and path[0] == "dimensions" and path[1] not in own.get("dimensions", ()):  # noqa: PLR2004
+            return json_pointer(path)
+        return None
+
+    merged = [_merge(defaults, dimensions, point) for point in raw]
+    return Payload(merged, f"/{list_key}", inherited)
+
+
+def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: Any) -> Any:
+    if not isinstance(point, dict):
+        return point
+    merged = {**defaults, **point}
+    own = point.get("dimensions", {})
+    if dimensions and isinstance(own, dict):
+        merged["dimensions"] = {**dimensions, **own}
+    return merged
+
+
+class _Undecodable(Exception):  # noqa: N818 - never leaves this module
+    def __init__(self, rule: str, message: str) -> None:
+        self.violation = Violation("", rule, message)
+
+
+def _decode(text: str | bytes) -> Any:
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+        return _DECODER.decode(decoded.removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        raise _Undecodable(
+            "encoding", f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
+        ) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise _Undecodable("json", f"is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise _Undecodable("depth", "is nested too deeply: a payload has at most a few levels") from None
+    except ValueError:
+        # An integer literal of more digits than Python converts.
+        raise _Undecodable("json", "holds a number with too many digits: write it as a float") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    """Refuse what ``json`` lets pass: of two equal names it would keep the last, in silence."""
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    seen: set[str] = set()
+    twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    return NotJson("duplicate-key", f'holds the name "{twice[:60]}" twice: keep one')
+
+
+def _constant(name: str) -> NotJson:
+    return NotJson("not-finite", f"{name} is no JSON number: send a finite number, or no point")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)

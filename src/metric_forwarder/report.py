@@ -1,0 +1,72 @@
+"""Ledger → report: the aggregated status of one trigger event, as a JSON-serialisable dict."""
+
+from typing import Any
+
+from metric_forwarder.core.delivery import RequestCounts
+from metric_forwarder.ledger import Ledger
+from metric_forwarder.model import Outcome, Problem
+
+Report = dict[str, Any]
+
+_ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
+# Gone for good unless someone keeps them; what is undelivered comes again with the event.
+_LOST = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
+
+
+def make_report(
+    *,
+    trigger: str,
+    request_id: str,
+    ledger: Ledger,
+    requests: RequestCounts,
+    dedupe: str,
+    duration_ms: int,
+) -> Report:
+    """Put the figures together; every one of them is derived from the ledger or counted by the sender."""
+    outcomes = ledger.outcomes()
+    return {
+        "status": status(ledger.received, outcomes),
+        "trigger": trigger,
+        "requestId": request_id,
+        "received": ledger.received,
+        "outcomes": {outcome.value: count for outcome, count in outcomes.items()},
+        "requests": {
+            "sent": requests.sent,
+            "retried": requests.retried,
+            "returnCodes": dict(sorted(requests.answers.items())),
+        },
+        "dedupe": dedupe,
+        "durationMs": duration_ms,
+        "errors": [_error(problem) for problem in ledger.problems],
+        "errorsOmitted": ledger.problems_omitted,
+    }
+
+
+def status(received: int, outcomes: dict[Outcome, int]) -> str:
+    """``empty``, ``ok``, ``failed`` or ``partial``."""
+    arrived = sum(outcomes[outcome] for outcome in _ARRIVED)
+    if received == 0:
+        return "empty"
+    if arrived == received:
+        return "ok"
+    return "partial" if arrived else "failed"
+
+
+def loss_level(report: Report) -> str:
+    """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be."""
+    outcomes = report["outcomes"]
+    if any(outcomes[outcome.value] for outcome in (*_LOST, Outcome.UNCERTAIN)):
+        return "ERROR"
+    kept = outcomes[Outcome.UNDELIVERED.value] or outcomes[Outcome.SPOOLED.value]
+    return "WARN" if kept or report["dedupe"] == "degraded" else "INFO"
+
+
+def _error(problem: Problem) -> dict[str, Any]:
+    return {
+        "outcome": problem.outcome.value,
+        "source": problem.source,
+        "pointer": problem.pointer,
+        "rule": problem.rule,
+        "code": problem.code,
+        "message": problem.message,
+    }

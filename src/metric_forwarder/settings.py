@@ -1,0 +1,219 @@
+"""What the environment variables mean: text in, one frozen ``Settings`` out, or all problems at once.
+
+This module reads no environment itself; ``bootstrap`` hands it one for each invocation, since the platform
+refreshes variables between invocations.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from metric_forwarder.core.regions import short_region
+from metric_forwarder.errors import ConfigError
+from metric_forwarder.secret import Secret
+
+PREFIX = "MF_"
+_T = TypeVar("_T")
+
+
+class Variable(NamedTuple):
+    """One line of the settings table: README and ``serverless.yml`` are tested against it."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable("MF_DESTINATION", "receiver", "where points go: `receiver`"),
+    Variable(
+        "MF_RECEIVER_URL",
+        "http://receiver.monitor.tencentyun.com:8080/v2/index.php",
+        "the receiver; its older path `/report.cgi` works too",
+    ),
+    Variable("MF_RECEIVER_METHOD", "POST", "`POST` or `GET`"),
+    Variable(
+        "MF_SECRET_ID", "", "SecretId of the main account: the receiver accepts no sub-account and no role"
+    ),
+    Variable("MF_SECRET_KEY", "", "SecretKey of the main account"),
+    Variable(
+        "MF_REGION", "", "short (`gz`) or full (`ap-guangzhou`); empty: the region the function runs in"
+    ),
+    Variable("MF_NAMESPACE", "", "for points that name none"),
+    Variable("MF_BATCH_MAX_POINTS", "30", "points in one request, at most"),
+    Variable("MF_BATCH_MAX_BYTES", "65536", "bytes of points in one request, at most"),
+    Variable("MF_CONCURRENCY", "4", "requests under way at once; points of one series keep their order"),
+    Variable("MF_MAX_ATTEMPTS", "4", "how often one batch is tried, at most"),
+    Variable("MF_REQUEST_TIMEOUT_S", "3", "seconds to wait for a connection, and for an answer"),
+    Variable(
+        "MF_DEADLINE_MARGIN_MS",
+        "1000",
+        "kept back from the function's time limit for the reply; at most half of it",
+    ),
+    Variable("MF_DEDUPE", "memory:", "`memory:` (this warm instance) or `off`"),
+    Variable("MF_DEDUPE_WINDOW_S", "600", "how long a delivered point is remembered, seconds"),
+    Variable(
+        "MF_DEDUPE_BY", "content", "`content`, or `message` for producers that count with coarse timestamps"
+    ),
+    Variable("MF_MAX_AGE_S", "300", "a point with an older `timestamp` is `stale`, seconds; 0: no limit"),
+    Variable("MF_SCHEMA", "", "a JSON Schema (draft-07) file of your own for a point"),
+    Variable("MF_LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARN` or `ERROR`"),
+)
+_DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force for one invocation; seconds and bytes unless the name says otherwise."""
+
+    destination: str
+    receiver_url: str
+    receiver_method: str
+    secret_id: str
+    secret_key: Secret
+    region: str
+    namespace: str
+    batch_max_points: int
+    batch_max_bytes: int
+    concurrency: int
+    max_attempts: int
+    request_timeout_s: float
+    deadline_margin_ms: int
+    dedupe: str
+    dedupe_window_s: float
+    dedupe_by: str
+    max_age_s: float
+    schema: str
+    log_level: str
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], *, platform_region: str = "") -> "Settings":
+        """Read the ``MF_`` variables of ``environ``.
+
+        Args:
+            environ: all environment variables; an empty value means the default.
+            platform_region: the region the platform says the function runs in, for when ``MF_REGION`` is empty.
+
+        Raises:
+            ConfigError: with every problem, not just the first.
+        """
+        reader = _Reader(environ)
+        settings = cls(
+            destination=reader.choice("MF_DESTINATION", ("receiver",)),
+            receiver_url=reader.url("MF_RECEIVER_URL", ("http", "https")),
+            receiver_method=reader.choice("MF_RECEIVER_METHOD", ("POST", "GET")),
+            secret_id=reader.required("MF_SECRET_ID", "the SecretId of the main account"),
+            secret_key=Secret(reader.required("MF_SECRET_KEY", "the SecretKey of the main account")),
+            region=reader.region("MF_REGION", platform_region),
+            namespace=reader.namespace("MF_NAMESPACE"),
+            batch_max_points=reader.whole("MF_BATCH_MAX_POINTS", 1, 10_000),
+            batch_max_bytes=reader.whole("MF_BATCH_MAX_BYTES", 256, 6_000_000),
+            concurrency=reader.whole("MF_CONCURRENCY", 1, 64),
+            max_attempts=reader.whole("MF_MAX_ATTEMPTS", 1, 100),
+            request_timeout_s=reader.seconds("MF_REQUEST_TIMEOUT_S", 0.05, 900),
+            deadline_margin_ms=reader.whole("MF_DEADLINE_MARGIN_MS", 0, 600_000),
+            dedupe=reader.choice("MF_DEDUPE", ("memory:", "off")),
+            dedupe_window_s=reader.seconds("MF_DEDUPE_WINDOW_S", 1, 7 * 86400),
+            dedupe_by=reader.choice("MF_DEDUPE_BY", ("content", "message")),
+            max_age_s=reader.seconds("MF_MAX_AGE_S", 0, 10 * 365 * 86400),
+            schema=reader.text("MF_SCHEMA"),
+            log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
+        )
+        reader.refuse_unknown()
+        if reader.problems:
+            raise ConfigError(reader.problems)
+        return settings
+
+
+class _Reader:
+    """Reads one variable after the other and collects what is wrong with them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[str] = []
+
+    def text(self, name: str) -> str:
+        return self._environ.get(name, "").strip() or _DEFAULTS[name]
+
+    def required(self, name: str, what: str) -> str:
+        value = self.text(name)
+        if not value:
+            self.problems.append(f"{name} is empty: set it to {what}")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        value = self.text(name)
+        for choice in choices:
+            if value.lower() == choice.lower():
+                return choice
+        return self._wrong(name, " or ".join(choices), choices[0])
+
+    def whole(self, name: str, minimum: int, maximum: int) -> int:
+        return self._number(name, int, "a whole number", minimum, maximum)
+
+    def seconds(self, name: str, minimum: float, maximum: float) -> float:
+        return self._number(name, float, "a number of seconds", minimum, maximum)
+
+    def url(self, name: str, schemes: tuple[str, ...]) -> str:
+        value = self.text(name)
+        would_be_right = f"{' or '.join(schemes)}://host:port/path, without user, password, query or fragment"
+        try:
+            parts = urlsplit(value)
+            port_is_valid = parts.port is None or parts.port > 0
+        except ValueError:
+            return self._wrong(name, would_be_right, value)
+        complete = parts.scheme in schemes and parts.hostname and parts.path and port_is_valid
+        if not complete or "@" in parts.netloc or parts.query or parts.fragment or not value.isprintable():
+            # A URL may hold a password: say what is expected, not what it is.
+            return self._wrong(name, would_be_right, value, shown="" if "@" in value else None)
+        return value
+
+    def region(self, name: str, platform_region: str) -> str:
+        value = self.text(name) or platform_region
+        if not value:
+            self.problems.append(
+                f"{name} is empty and the platform names no region: set it to a region such as gz or ap-guangzhou"
+            )
+            return ""
+        short = short_region(value)
+        if short is None:
+            return self._wrong(name, "a region such as gz or ap-guangzhou", "", shown=value)
+        return short
+
+    def namespace(self, name: str) -> str:
+        value = self.text(name)
+        if len(value) > 32 or not all(c == "_" or (c.isascii() and c.isalnum()) for c in value):
+            return self._wrong(name, "at most 32 letters, digits and underscores", "")
+        return value
+
+    def refuse_unknown(self) -> None:
+        """A misspelt variable would otherwise be a setting lost in silence."""
+        for name in sorted(self._environ):
+            if name.startswith(PREFIX) and name not in _DEFAULTS:
+                self.problems.append(f"{name} is no setting of the forwarder{_nearest(name)}")
+
+    def _number(self, name: str, kind: Callable[[str], _T], what: str, minimum: float, maximum: float) -> _T:
+        try:
+            value = kind(self.text(name))
+            if minimum <= float(value) <= maximum:  # type: ignore[arg-type]  # kind is int or float
+                return value
+        except (ValueError, OverflowError):
+            pass
+        return self._wrong(name, f"{what} from {minimum:g} to {maximum:g}", kind(_DEFAULTS[name]))
+
+    def _wrong(self, name: str, right: str, fallback: _T, *, shown: str | None = None) -> _T:
+        value = self.text(name) if shown is None else shown
+        held = f'is "{value[:60]}"' if value else "cannot be used"
+        self.problems.append(f"{name} {held}: set it to {right}")
+        return fallback
+
+
+def _nearest(name: str) -> str:
+    # Needed only to explain a mistake, so its import is paid for only then.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    matches = get_close_matches(name, list(_DEFAULTS), n=1)
+    return (
+        f": did you mean {matches[0]}?" if matches else ": remove it, or see the settings table of the README"
+    )

@@ -1,0 +1,36 @@
+"""The producer's time: RFC 3339 text, Unix seconds or Unix milliseconds, as milliseconds."""
+
+import re
+from datetime import datetime, timedelta, timezone
+
+# Below: seconds (until the year 5138); from here on: milliseconds (since 1973).
+MILLISECONDS_FROM = 1e11
+
+_RFC3339 = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def milliseconds(timestamp: float | str) -> int | None:
+    """Return Unix milliseconds, or None if the text is no RFC 3339 time with an offset."""
+    if isinstance(timestamp, str):
+        return _from_rfc3339(timestamp)
+    return round(timestamp if timestamp >= MILLISECONDS_FROM else timestamp * 1000)
+
+
+def _from_rfc3339(text: str) -> int | None:
+    # datetime.fromisoformat of Python 3.10 knows neither "Z" nor fractions of other than 3 or 6 digits.
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    *fields, fraction, sign, hours, minutes = match.groups()
+    try:
+        local = datetime(*map(int, fields), tzinfo=timezone.utc)  # type: ignore[arg-type, misc]  # six ints
+    except ValueError:
+        return None
+    if sign and (int(hours) > 23 or int(minutes) > 59):  # noqa: PLR2004 - the limits of a time zone's offset
+        return None
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    whole = (local - _EPOCH - offset) // timedelta(milliseconds=1)
+    return whole + int((fraction or "0").ljust(3, "0")[:3])

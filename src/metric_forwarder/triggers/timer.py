@@ -1,0 +1,32 @@
+"""Timer: ``{"Type":"Timer","TriggerName":"EveryDay","Time":"2019-02-21T11:49:00Z","Message":"…"}``.
+
+``Message`` is a text of at most 4 KB, empty when unset. Source: Tencent Cloud, SCF timer trigger.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from metric_forwarder.model import Message
+from metric_forwarder.times import milliseconds
+
+
+def matches(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("Type") == "Timer"
+
+
+def name(_event: Any) -> str:
+    return "timer"
+
+
+def messages(event: dict[str, Any]) -> Iterable[Message]:
+    """The one message, or none when the timer carries no payload."""
+    body = event.get("Message")
+    if body is None or (isinstance(body, str) and not body.strip()):
+        return
+    trigger_name, time = event.get("TriggerName"), event.get("Time")
+    source, coordinates, time_ms = "timer", None, None
+    if isinstance(trigger_name, str) and isinstance(time, str) and trigger_name and time:
+        source = f"{trigger_name}@{time}"
+        coordinates = f"timer/{trigger_name}@{time}"
+        time_ms = milliseconds(time)
+    yield Message(source[:200], body, coordinates, time_ms)
