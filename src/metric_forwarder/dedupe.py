@@ -71,7 +71,7 @@ class DedupeStore(Protocol):
 
     @property
     def status(self) -> str:
-        """For the report: ``memory``, ``off``, …"""
+        """As the report names it: ``memory``, ``off`` and so on."""
 
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]: ...
 

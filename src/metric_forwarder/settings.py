@@ -14,6 +14,7 @@ from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret
 
 PREFIX = "MF_"
+_MAX_NAMESPACE = 32
 _T = TypeVar("_T")
 
 
@@ -183,7 +184,7 @@ class _Reader:
 
     def namespace(self, name: str) -> str:
         value = self.text(name)
-        if len(value) > 32 or not all(c == "_" or (c.isascii() and c.isalnum()) for c in value):
+        if len(value) > _MAX_NAMESPACE or not all(c == "_" or (c.isascii() and c.isalnum()) for c in value):
             return self._wrong(name, "at most 32 letters, digits and underscores", "")
         return value
 

@@ -8,7 +8,7 @@ not say yes to is judged by ``jsonschema`` itself.
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,9 @@ from metric_forwarder.times import milliseconds
 
 if TYPE_CHECKING:
     import jsonschema.protocols
-    from jsonschema.exceptions import ValidationError
+
+# jsonschema's ValidationError; its stubs call every attribute possibly unset.
+_Error = Any
 
 SCHEMAS = Path(__file__).parent / "schemas"
 # Deeper than any point is; keeps whatever walks a value recursively, ``jsonschema`` included, within the stack.
@@ -30,7 +32,6 @@ _SHOWN_CHARACTERS = 32
 
 _MAX_FLOAT = 1.7976931348623157e308
 _MAX_TIMESTAMP = 1e14
-_MAX_ID_LENGTH = 1024
 
 
 class Contract:
@@ -47,9 +48,11 @@ class Contract:
 
     def __init__(self, destination: str, user_schema: str = "") -> None:
         self.schema: Mapping[str, Any]
+        self.accepts: Callable[[Any], bool]
+        self._schemas: tuple[Mapping[str, Any], ...]
         if user_schema:
             self.schema = _read_user_schema(user_schema)
-            self._schemas: tuple[Mapping[str, Any], ...] = (self.schema, _read(SCHEMAS / "structure.json"))
+            self._schemas = (self.schema, _read(SCHEMAS / "structure.json"))
             self.accepts = _accepts_nothing
         else:
             self.schema = _read(SCHEMAS / f"{destination}.json")
@@ -73,59 +76,70 @@ class Contract:
         formats = FormatChecker(formats=())
         formats.checks("date-time")(_is_time)
         types = Draft7Validator.TYPE_CHECKER.redefine("number", _is_number)
-        strict = validators.extend(Draft7Validator, type_checker=types)
+        strict = validators.extend(Draft7Validator, type_checker=types)  # type: ignore[no-untyped-call]
         return [strict(schema, format_checker=formats) for schema in self._schemas]
 
 
 def quick_road(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     """Make the predicate that is true only for points a shipped schema accepts; its limits are the schema's."""
-    dimensions_schema = schema["properties"]["dimensions"]
-    max_dimensions = dimensions_schema.get("maxProperties", math.inf)
-    is_metric = re.compile(schema["properties"]["metricName"]["pattern"]).search
-    is_dimension = re.compile(dimensions_schema["propertyNames"]["pattern"]).search
-    namespace_schema = schema["properties"]["namespace"]
-    is_namespace = re.compile(namespace_schema["pattern"]).search
-    max_namespace = namespace_schema["maxLength"]
+    properties = schema["properties"]
+    checks: dict[str, Callable[[Any], bool]] = {
+        "namespace": _text_check(properties["namespace"]),
+        "metricName": _text_check(properties["metricName"]),
+        "dimensions": _dimensions_check(properties["dimensions"]),
+        "value": _is_finite,
+        "timestamp": _is_timestamp,
+        "id": _text_check(properties["id"]),
+    }
+    required = frozenset(schema["required"])
 
     def accepts(point: Any) -> bool:
-        if type(point) is not dict:
+        if type(point) is not dict or not required <= point.keys():
             return False
-        metric, dimensions, value = point.get("metricName"), point.get("dimensions"), point.get("value")
-        if type(metric) is not str or type(dimensions) is not dict or len(dimensions) > max_dimensions:
-            return False
-        # A chained comparison is false for NaN and for what is beyond a float's range.
-        if (type(value) is not float and type(value) is not int) or not -_MAX_FLOAT <= value <= _MAX_FLOAT:
-            return False
-        for name, text in dimensions.items():
-            if type(text) is not str or not text.isascii() or type(name) is not str or not is_dimension(name):
+        for name, value in point.items():
+            check = checks.get(name)
+            if check is None or not check(value):
                 return False
-        if not is_metric(metric):
-            return False
-        return len(point) == 3 or accepts_optional(point)  # noqa: PLR2004 - the three required members
-
-    def accepts_optional(point: dict[Any, Any]) -> bool:
-        known = 3
-        if "namespace" in point:
-            known += 1
-            namespace = point["namespace"]
-            if type(namespace) is not str or len(namespace) > max_namespace or not is_namespace(namespace):
-                return False
-        if "timestamp" in point:
-            known += 1
-            timestamp = point["timestamp"]
-            if type(timestamp) is int or type(timestamp) is float:
-                if not 0 <= timestamp < _MAX_TIMESTAMP:
-                    return False
-            elif type(timestamp) is not str or milliseconds(timestamp) is None:
-                return False
-        if "id" in point:
-            known += 1
-            key = point["id"]
-            if type(key) is not str or not 0 < len(key) <= _MAX_ID_LENGTH:
-                return False
-        return len(point) == known
+        return True
 
     return accepts
+
+
+def _text_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    matches = re.compile(schema.get("pattern", "")).search
+    shortest, longest = schema.get("minLength", 0), schema.get("maxLength", math.inf)
+
+    def check(value: Any) -> bool:
+        return type(value) is str and shortest <= len(value) <= longest and matches(value) is not None
+
+    return check
+
+
+def _dimensions_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    matches = re.compile(schema["propertyNames"]["pattern"]).search
+    most = schema.get("maxProperties", math.inf)
+
+    def check(dimensions: Any) -> bool:
+        if type(dimensions) is not dict or len(dimensions) > most:
+            return False
+        for name, text in dimensions.items():
+            # Text beyond ASCII may hold half a surrogate pair: rare enough for the slow road.
+            if type(text) is not str or not text.isascii() or type(name) is not str or not matches(name):
+                return False
+        return True
+
+    return check
+
+
+def _is_finite(value: Any) -> bool:
+    # A chained comparison is false for NaN, and for what is beyond a float's range.
+    return (type(value) is float or type(value) is int) and -_MAX_FLOAT <= value <= _MAX_FLOAT
+
+
+def _is_timestamp(value: Any) -> bool:
+    if type(value) is str:
+        return milliseconds(value) is not None
+    return (type(value) is float or type(value) is int) and 0 <= value < _MAX_TIMESTAMP
 
 
 def _accepts_nothing(_point: Any) -> bool:
@@ -186,7 +200,7 @@ def _walk(point: Any) -> list[tuple[tuple[Any, ...], Violation]]:
     return found
 
 
-def _explain(error: "ValidationError") -> Iterator[tuple[tuple[Any, ...], Violation]]:
+def _explain(error: _Error) -> Iterator[tuple[tuple[Any, ...], Violation]]:
     """Say what is wrong, and what would be right, in the words of the schema's own descriptions."""
     path = tuple(error.absolute_path)
     rule = str(error.validator)
@@ -204,12 +218,12 @@ def _explain(error: "ValidationError") -> Iterator[tuple[tuple[Any, ...], Violat
         yield path, Violation("", rule, _WORDS.get(rule, _other_rule)(error) + _remedy(error))
 
 
-def _remedy(error: "ValidationError") -> str:
+def _remedy(error: _Error) -> str:
     description = error.schema.get("description") if isinstance(error.schema, dict) else None
     return f": it must be {description}" if description else ""
 
 
-def _described(error: "ValidationError", name: str) -> str:
+def _described(error: _Error, name: str) -> str:
     member = error.schema.get("properties", {}).get(name, {})
     description = member.get("description") if isinstance(member, dict) else None
     return f", {description}" if description else ""
@@ -237,41 +251,41 @@ def show(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _wrong_type(error: "ValidationError") -> str:
+def _wrong_type(error: _Error) -> str:
     wanted = error.validator_value
     types = [wanted] if isinstance(wanted, str) else wanted
     names = " or ".join(("an " if name[0] in "aeiou" else "a ") + name for name in types)
     return f"{show(error.instance)} is not {names}"
 
 
-def _wrong_text(error: "ValidationError") -> str:
+def _wrong_text(error: _Error) -> str:
     return f"{show(error.instance)} has a character that is not allowed, or is empty"
 
 
-def _too_long(error: "ValidationError") -> str:
+def _too_long(error: _Error) -> str:
     return f"is longer than {error.validator_value} characters"
 
 
-def _too_many(error: "ValidationError") -> str:
+def _too_many(error: _Error) -> str:
     return f"has {len(error.instance)} members, more than {error.validator_value}"
 
 
-def _out_of_range(error: "ValidationError") -> str:
+def _out_of_range(error: _Error) -> str:
     return f"{show(error.instance)} is out of range"
 
 
-def _no_time(error: "ValidationError") -> str:
+def _no_time(error: _Error) -> str:
     return f"{show(error.instance)} is no time"
 
 
-def _other_rule(error: "ValidationError") -> str:
+def _other_rule(error: _Error) -> str:
     rule = error.validator_value
     return f"breaks the rule {error.validator}" + (
         f" {show(rule)}" if not isinstance(rule, (dict, list)) else ""
     )
 
 
-_WORDS: Mapping[str, Callable[["ValidationError"], str]] = {
+_WORDS: Mapping[str, Callable[[_Error], str]] = {
     "type": _wrong_type,
     "pattern": _wrong_text,
     "maxLength": _too_long,

@@ -61,11 +61,12 @@ class Sender:
         self,
         destination: Destination,
         transport: Transport,
+        *,
         policy: Policy,
         limits: Limits,
+        pacer: Pacer,
         clock: Clock,
         jitter: Callable[[float], float],
-        pacer: Pacer,
     ) -> None:
         self.destination = destination
         self.transport = transport
@@ -261,7 +262,9 @@ class _Delivery:
                 return self._backoff(verdict, tries)
             case Action.HOLD_OFF:
                 delay = self._backoff(verdict, tries)
-                return self._halt(verdict) if delay is None else delay
+                if delay is None:
+                    self._halt(verdict)
+                return delay
             case Action.RESEND | Action.RECONNECT:
                 return self._after_silence(verdict, tries)
             case Action.REAUTHENTICATE:
@@ -269,7 +272,8 @@ class _Delivery:
             case Action.SET_CLOCK:
                 return self._sign_again(verdict, tries, lambda: self._set_clock(verdict))
             case Action.BLOCKED | Action.STOP:
-                return self._halt(verdict)
+                self._halt(verdict)
+                return None
 
     def _halt(self, verdict: Verdict) -> None:
         """Send nothing more for this event."""
@@ -310,7 +314,8 @@ class _Delivery:
             if mend():
                 self._signing += 1
                 return 0.0
-        return self._halt(verdict)
+        self._halt(verdict)
+        return None
 
     def _reauthenticate(self) -> bool:
         if self._reauthenticated:
