@@ -132,7 +132,9 @@ def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: An
     return merged
 
 
-class _Undecodable(Exception):  # noqa: N818 - never leaves this module
+class _Undecodable(Exception):
+    """Never leaves this module."""
+
     def __init__(self, rule: str, message: str) -> None:
         self.violation = Violation("", rule, message)
 

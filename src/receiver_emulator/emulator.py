@@ -1,0 +1,171 @@
+"""Run the receiver: in a thread beside a test, or as a program of its own."""
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any
+
+from metric_forwarder.core.protocol import PATHS
+from receiver_emulator.faults import FaultPlan, Kind, When, parse_fault
+from receiver_emulator.options import EmulatorOptions
+from receiver_emulator.server import Receiver, build_plan, build_receiver, listen
+from receiver_emulator.store import RequestRecord, Store, StoredPoint
+
+
+class Emulator:
+    """A receiver in a thread of its own; a context manager. Every method may be called from any thread.
+
+    What it received can still be read after it has stopped, and it can be started again: on the same port, with
+    what it held and the faults still to come.
+
+    Example:
+        ``with Emulator() as receiver: requests.post(receiver.url, …); receiver.points()``
+    """
+
+    def __init__(self, options: EmulatorOptions | None = None) -> None:
+        self.options = options or EmulatorOptions()
+        self._store = Store()
+        self._plan = build_plan(self.options)
+        self._port = self.options.port
+        self._running: _Running | None = None
+
+    def __enter__(self) -> "Emulator":  # noqa: PYI034 -- typing.Self came after Python 3.10
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Listen; returns when connections are accepted. Raises ``OSError`` where the port is taken."""
+        if self._running is None:
+            self._running = _Running(self.options, self._store, self._plan, self._port)
+            try:
+                self._port = self._running.start()
+            except OSError:
+                self._running = None
+                raise
+
+    def stop(self) -> None:
+        """Close every connection, those that a fault holds included, and wait until that is done."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
+
+    @property
+    def base_url(self) -> str:
+        """``http://host:port``, of the last start."""
+        if not self._port:
+            raise RuntimeError("the emulator has no port before its start")
+        return _base_url(self.options.host, self._port)
+
+    @property
+    def url(self) -> str:
+        """The address to send points to, with the path of today's protocol."""
+        return self.base_url + PATHS[0]
+
+    def points(self) -> list[StoredPoint]:
+        """Return the points held, oldest first."""
+        return self._store.points()
+
+    def requests(self) -> list[RequestRecord]:
+        """Return a record of every request to the protocol's or an unknown path, oldest first."""
+        return self._store.requests()
+
+    def clear(self) -> None:
+        """Forget points and requests; faults stay."""
+        self._store.clear()
+
+    def fault(  # noqa: PLR0913 -- one parameter for each member of a description
+        self,
+        kind: Kind,
+        value: object = None,
+        *,
+        times: int | None = 1,
+        rate: float = 1.0,
+        when: When | None = None,
+        match: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Add a fault to the plan; see ``faults`` for what each member means. Raises ``FaultError``."""
+        given: dict[str, Any] = {"fault": kind, "times": times, "rate": rate}
+        optional = {"value": value, "when": when, "match": match, "headers": headers}
+        given |= {name: member for name, member in optional.items() if member is not None}
+        for name in ("match", "headers"):
+            if name in given:
+                given[name] = dict(given[name])
+        self._plan.add(parse_fault(given))
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the descriptions of the faults still to come."""
+        return self._plan.pending()
+
+    def clear_faults(self) -> None:
+        """Forget the faults still to come; a request that hangs goes on hanging."""
+        self._plan.clear()
+
+
+class _Running:
+    """One start of the receiver, until its stop."""
+
+    def __init__(self, options: EmulatorOptions, store: Store, plan: FaultPlan, port: int) -> None:
+        self._options, self._store, self._plan, self._port = options, store, plan, port
+        self._started: Future[tuple[asyncio.AbstractEventLoop, Receiver, int]] = Future()
+        self._thread = threading.Thread(target=self._run, name="receiver-emulator", daemon=True)
+
+    def start(self) -> int:
+        """Return the port; raises ``OSError``."""
+        self._thread.start()
+        return self._started.result()[2]
+
+    def stop(self) -> None:
+        loop, receiver, _ = self._started.result()
+        loop.call_soon_threadsafe(receiver.stopping.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        receiver = build_receiver(self._options, self._store, self._plan)
+        try:
+            runner, port = await listen(receiver, self._port)
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, the thread that waits for the start raises it
+            self._started.set_exception(error)
+            return
+        self._started.set_result((asyncio.get_running_loop(), receiver, port))
+        await receiver.stopping.wait()
+        await runner.cleanup()
+
+
+def serve(options: EmulatorOptions, on_listening: Callable[[str], None] | None = None) -> None:
+    """Run the receiver in this thread, the main one, until SIGINT or SIGTERM.
+
+    Args:
+        options: how to listen and what to accept.
+        on_listening: called once with the base URL, when connections are accepted.
+
+    Raises:
+        OSError: the port is taken, or the address is not this machine's.
+    """
+    asyncio.run(_serve_until_signal(options, on_listening))
+
+
+async def _serve_until_signal(options: EmulatorOptions, on_listening: Callable[[str], None] | None) -> None:
+    receiver = build_receiver(options, Store(), build_plan(options))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, receiver.stopping.set)
+    runner, port = await listen(receiver, options.port)
+    if on_listening is not None:
+        on_listening(_base_url(options.host, port))
+    await receiver.stopping.wait()
+    await runner.cleanup()
+
+
+def _base_url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,55 @@
+"""What an emulated receiver is told at its start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from metric_forwarder.core.protocol import DEFAULT_CLOCK_TOLERANCE_S, Catalogue, Limits
+
+EXAMPLE_SECRET_ID = "AKIDexampleexampleexample0000000000"  # noqa: S105 -- an identifier, and a fake
+EXAMPLE_SECRET_KEY = "exampleexampleexampleexample0000"  # noqa: S105 -- a documented fake, no account has it
+EXAMPLE_ACCOUNTS: Mapping[str, str] = MappingProxyType({EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
+
+
+@dataclass(frozen=True)
+class EmulatorOptions:
+    """How the receiver listens, whom it knows and what it accepts. None as a limit means no limit.
+
+    Attributes:
+        host: the address to listen on; the default lets no other machine in.
+        port: 0 takes a free one.
+        accounts: SecretId → SecretKey.
+        max_body_bytes: of a POST's body or a GET's query string; more is 1015.
+        max_points_per_request: more is 1018.
+        max_points_per_period: per SecretId, in each ``period_s`` counted from the epoch; more is 1018.
+        period_s: the receiver aggregates over 300 s.
+        max_name_length: characters of a metric's or a dimension's name; more is 1020.
+        max_requests_per_second: per SecretId, in any second; more is 1006, and refused ones do not count.
+        refuse_reused_nonce: answer 1021 to a nonce that this SecretId used before, within the clock's tolerance.
+            API v1 forbids it; whether the receiver does is not published.
+        clock_tolerance_s: how far a request's timestamp may be from the receiver's clock; further is 1021.
+        clock_offset_s: added to this machine's clock to make the receiver's, its ``Date`` header included.
+        latency_s: how long every request to the protocol's paths waits before it is looked at.
+        catalogue: the namespaces, metrics and dimensions that exist (1016, 1019, 1017); None: any legal name.
+        seed: of the draws for faults whose rate is below 1.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    accounts: Mapping[str, str] = field(default=EXAMPLE_ACCOUNTS, repr=False)
+    max_body_bytes: int | None = None
+    max_points_per_request: int | None = None
+    max_points_per_period: int | None = None
+    period_s: float = 300.0
+    max_name_length: int | None = None
+    max_requests_per_second: int | None = None
+    refuse_reused_nonce: bool = False
+    clock_tolerance_s: float = DEFAULT_CLOCK_TOLERANCE_S
+    clock_offset_s: float = 0.0
+    latency_s: float = 0.0
+    catalogue: Catalogue | None = None
+    seed: int | None = None
+
+    @property
+    def request_limits(self) -> Limits:
+        return Limits(self.max_body_bytes, self.max_points_per_request, self.max_name_length)

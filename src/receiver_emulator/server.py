@@ -1,0 +1,406 @@
+"""The receiver on HTTP: the protocol's paths, the faults that befall them, and its own interface under ``/-/``.
+
+The two paths of the protocol, and every other path that is not the receiver's own, answer HTTP 200 with a JSON
+``code`` and ``message`` as ``application/octet-stream``. The receiver's own interface speaks plain HTTP:
+
+| request | answer |
+|---|---|
+| ``GET /`` | a page for people: what arrived, as a live chart |
+| ``GET /-/points`` (``?last=n``: the newest n) | list of ``store.StoredPoint``, oldest first |
+| ``GET /-/requests`` | list of ``store.RequestRecord``, oldest first; never a signature |
+| ``GET /-/faults`` | the faults still to come, as they were described |
+| ``POST /-/faults`` | adds one fault or a list (see ``faults``), answers what is still to come |
+| ``DELETE /-/faults`` | forgets the faults still to come |
+| ``DELETE /-/points`` | forgets points and requests |
+"""
+
+import asyncio
+import json
+import logging
+import random
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from importlib import resources
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from metric_forwarder.core.protocol import (
+    PATHS,
+    PutRequest,
+    Refusal,
+    authenticate,
+    check_points,
+    encode_reply,
+    parse_request,
+    refuse,
+)
+from metric_forwarder.core.return_codes import ReturnCode
+from receiver_emulator.faults import Fault, FaultError, FaultPlan, Kind, parse_faults
+from receiver_emulator.limits import Usage
+from receiver_emulator.options import EmulatorOptions
+from receiver_emulator.store import Arrival, RequestRecord, Store
+
+# A guard of this process's memory, not a limit of the protocol.
+_LARGEST_BODY = 64 * 1024 * 1024
+# aiohttp's default of 8 KB would refuse a GET of 30 points with its own status 400.
+_LONGEST_LINE = 4 * 1024 * 1024
+_DISCONNECT_POLL_S = 0.02
+_SHUTDOWN_S = 0.5
+_BODILESS_STATUSES = (204, 304)
+_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
+)
+
+
+@dataclass
+class Exchange:
+    """One request on its way through the receiver."""
+
+    request: web.Request
+    parsed: PutRequest | Refusal
+    record: RequestRecord
+
+
+@dataclass
+class Receiver:
+    """The receiver's parts, and the decision about a request. ``stopping`` frees whatever waits."""
+
+    options: EmulatorOptions
+    store: Store
+    plan: FaultPlan
+    usage: Usage
+    stopping: asyncio.Event
+    connections: "WeakKeyDictionary[object, int]" = field(default_factory=WeakKeyDictionary)
+    connection_count: int = 0
+
+    def now(self) -> float:
+        return time.time() + self.options.clock_offset_s
+
+    def connection_number(self, request: web.Request) -> int:
+        """Return the number of the request's TCP connection, from 1; 0 when it has already gone."""
+        if request.transport is None:
+            return 0
+        number = self.connections.get(request.transport)
+        if number is None:
+            self.connection_count += 1
+            number = self.connections[request.transport] = self.connection_count
+        return number
+
+    def put(self, exchange: Exchange) -> Refusal | None:
+        """Process a request: keep its points, or say why not."""
+        request = exchange.parsed
+        if isinstance(request, Refusal):
+            return request
+        now = self.now()
+        refusal = self._check(request, now)
+        if refusal is None:
+            self.usage.count_points(request, now)
+            self.store.keep(exchange.record, request, now)
+        return refusal
+
+    def _check(self, request: PutRequest, now: float) -> Refusal | None:
+        options = self.options
+        return (
+            authenticate(request, options.accounts, now, tolerance_s=options.clock_tolerance_s)
+            or self.usage.admit(request, now)
+            or check_points(request, options.request_limits, options.catalogue)
+            or self.usage.check_period(request, now)
+        )
+
+    async def wait(self, seconds: float | None, request: web.Request | None = None) -> None:
+        """Wait so long (None: for ever), until the receiver stops, or until ``request``'s client leaves."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not self.stopping.is_set() and not (request is not None and request.transport is None):
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            # aiohttp can cancel a handler whose client leaves, but then none would outlive its client, and
+            # processing what nobody waits for any more is just what a slow receiver does.
+            polls = [] if request is None else [_DISCONNECT_POLL_S]
+            pauses = polls + ([] if left is None else [left])
+            await _wait_for(self.stopping, min(pauses, default=None))
+
+
+async def _wait_for(event: asyncio.Event, seconds: float | None) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except asyncio.TimeoutError:
+        return
+
+
+_RECEIVER: web.AppKey[Receiver] = web.AppKey("receiver", Receiver)
+_PAGE: web.AppKey[bytes] = web.AppKey("page", bytes)
+
+
+def build_receiver(options: EmulatorOptions, store: Store, plan: FaultPlan) -> Receiver:
+    """Return the receiver; to be called where its event loop runs."""
+    return Receiver(options, store, plan, Usage(options), asyncio.Event())
+
+
+def build_plan(options: EmulatorOptions) -> FaultPlan:
+    return FaultPlan(random.Random(options.seed))
+
+
+async def listen(receiver: Receiver, port: int) -> tuple[web.AppRunner, int]:
+    """Start to listen; returns what stops it (``cleanup``) and the port it listens on. Raises ``OSError``."""
+    runner = web.AppRunner(
+        _application(receiver),
+        access_log=None,
+        logger=_server_log(),
+        shutdown_timeout=_SHUTDOWN_S,
+        max_line_size=_LONGEST_LINE,
+        auto_decompress=False,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, receiver.options.host, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner, runner.addresses[0][1]
+
+
+def _server_log() -> logging.Logger:
+    log = logging.getLogger("receiver_emulator.http")
+    if not log.filters:
+        log.addFilter(_without_request)
+    return log
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    """Keep the text of a request that is no HTTP, which may hold a signature, out of the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = None
+    return True
+
+
+def _application(receiver: Receiver) -> web.Application:
+    app = web.Application(client_max_size=_LARGEST_BODY)
+    app[_RECEIVER] = receiver
+    app[_PAGE] = resources.files("receiver_emulator").joinpath("page.html").read_bytes()
+    for path in PATHS:
+        app.router.add_route("*", path, _protocol)
+    app.router.add_get("/", _page, allow_head=False)
+    app.router.add_get("/-/points", _get_points, allow_head=False)
+    app.router.add_delete("/-/points", _delete_points)
+    app.router.add_get("/-/requests", _get_requests, allow_head=False)
+    app.router.add_get("/-/faults", _get_faults, allow_head=False)
+    app.router.add_post("/-/faults", _post_faults)
+    app.router.add_delete("/-/faults", _delete_faults)
+    app.router.add_route("*", "/-/{rest:.*}", _unknown_control)
+    app.router.add_route("*", "/{rest:.*}", _protocol)
+    return app
+
+
+# --- the protocol's paths ----------------------------------------------------------------------------------
+
+
+async def _protocol(request: web.Request) -> web.StreamResponse:
+    receiver = request.app[_RECEIVER]
+    try:
+        body = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return _answer(receiver, _arrived(receiver, request, None))
+    except (web.RequestPayloadError, ConnectionError):
+        # The body broke off or its framing is wrong: there is no request to answer in the protocol's terms.
+        return web.Response(status=400, headers=_headers(receiver, "text/plain"))
+    if receiver.options.latency_s:
+        await receiver.wait(receiver.options.latency_s)
+    exchange, fault = _meet(receiver, request, body)
+    if fault is None:
+        return _answer(receiver, exchange)
+    outcome = receiver.put(exchange) if fault.when == "after" else None
+    return await _ENACT[fault.kind](receiver, exchange, fault, outcome)
+
+
+def _meet(receiver: Receiver, request: web.Request, body: bytes) -> tuple[Exchange, Fault | None]:
+    path, query = _target(request)
+    parsed = parse_request(request.method, path, query, body)
+    fault = receiver.plan.take(parsed) if path in PATHS else None
+    return _arrived(receiver, request, body, parsed, fault), fault
+
+
+def _arrived(
+    receiver: Receiver,
+    request: web.Request,
+    body: bytes | None,
+    parsed: PutRequest | Refusal | None = None,
+    fault: Fault | None = None,
+) -> Exchange:
+    path, query = _target(request)
+    parsed = parsed or refuse(ReturnCode.DATA_TOO_LONG, f"more than {_LARGEST_BODY} bytes")
+    size = request.content_length or 0 if body is None else len(body or query)
+    arrival = Arrival(receiver.now(), request.method, path, size, receiver.connection_number(request), parsed)
+    return Exchange(request, parsed, receiver.store.record(arrival, None if fault is None else fault.kind))
+
+
+def _target(request: web.Request) -> tuple[str, str]:
+    # As requested, since the path is signed as requested; through a proxy it comes with scheme and host.
+    target = request.raw_path if request.raw_path.startswith("/") else str(request.rel_url)
+    path, _, query = target.partition("?")
+    return path, query
+
+
+def _answer(receiver: Receiver, exchange: Exchange) -> web.Response:
+    return _reply(receiver, exchange, receiver.put(exchange))
+
+
+def _reply(receiver: Receiver, exchange: Exchange, refusal: Refusal | None) -> web.Response:
+    code = 0 if refusal is None else int(refusal.code)
+    receiver.store.settle(exchange.record, code=code, status=200)
+    return web.Response(body=encode_reply(refusal), headers=_headers(receiver))
+
+
+def _headers(receiver: Receiver, content_type: str = "application/octet-stream") -> dict[str, str]:
+    return {"Content-Type": content_type, "Date": formatdate(receiver.now(), usegmt=True)}
+
+
+# --- faults: each is given what processing came to, or None where the request was not processed -------------
+
+Enact = Callable[[Receiver, Exchange, Fault, Refusal | None], Awaitable[web.StreamResponse]]
+
+
+async def _code(
+    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+) -> web.StreamResponse:
+    is_ok = fault.code is ReturnCode.OK
+    return _reply(receiver, exchange, None if is_ok else refuse(fault.code, "a fault was asked for"))
+
+
+async def _status(
+    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+) -> web.StreamResponse:
+    receiver.store.settle(exchange.record, code=None, status=fault.status)
+    page = f"<html><head><title>{fault.status}</title></head><body><h1>{fault.status}</h1></body></html>"
+    body = None if fault.status in _BODILESS_STATUSES else page.encode()
+    headers = _headers(receiver, "text/html") | dict(fault.headers)
+    return web.Response(status=fault.status, body=body, headers=headers)
+
+
+async def _delay(
+    receiver: Receiver, exchange: Exchange, fault: Fault, outcome: Refusal | None
+) -> web.StreamResponse:
+    await receiver.wait(fault.seconds)
+    return _answer(receiver, exchange) if fault.when == "before" else _reply(receiver, exchange, outcome)
+
+
+async def _reset(_: Receiver, exchange: Exchange, __: Fault, ___: Refusal | None) -> web.StreamResponse:
+    transport = exchange.request.transport
+    if transport is not None:
+        # Lingering for no time at all makes the kernel send RST instead of FIN.
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    return _unsent()
+
+
+async def _hang(
+    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+) -> web.StreamResponse:
+    await receiver.wait(fault.seconds, exchange.request)
+    if exchange.request.transport is not None:
+        exchange.request.transport.close()
+    return _unsent()
+
+
+def _unsent() -> web.StreamResponse:
+    # aiohttp wants an answer of every handler; the connection is closed, so nobody gets this one.
+    return web.Response()
+
+
+async def _garbage(
+    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+) -> web.StreamResponse:
+    receiver.store.settle(exchange.record, code=None, status=200)
+    return web.Response(body=fault.content, headers=_headers(receiver))
+
+
+async def _truncate(
+    receiver: Receiver, exchange: Exchange, _: Fault, outcome: Refusal | None
+) -> web.StreamResponse:
+    reply = encode_reply(outcome)
+    receiver.store.settle(exchange.record, code=None, status=200)
+    response = web.StreamResponse(headers=_headers(receiver))
+    response.content_length = len(reply)
+    response.force_close()
+    await response.prepare(exchange.request)
+    await response.write(reply[: len(reply) // 2])
+    return response
+
+
+_ENACT: Mapping[Kind, Enact] = {
+    "code": _code,
+    "status": _status,
+    "delay": _delay,
+    "reset": _reset,
+    "hang": _hang,
+    "garbage": _garbage,
+    "truncate": _truncate,
+}
+
+
+# --- the receiver's own interface --------------------------------------------------------------------------
+
+
+async def _page(request: web.Request) -> web.Response:
+    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": _SECURITY_POLICY}
+    return web.Response(body=request.app[_PAGE], headers=headers)
+
+
+async def _get_points(request: web.Request) -> web.Response:
+    last = request.query.get("last")
+    if last is not None and not (last.isdecimal() and last.isascii() and len(last) <= 9):  # noqa: PLR2004 -- enough for any list
+        return _wrong("last", "a number of points")
+    return _json(request.app[_RECEIVER].store.points(None if last is None else int(last)))
+
+
+async def _get_requests(request: web.Request) -> web.Response:
+    return _json(request.app[_RECEIVER].store.requests())
+
+
+async def _delete_points(request: web.Request) -> web.Response:
+    request.app[_RECEIVER].store.clear()
+    return web.Response(status=204)
+
+
+async def _get_faults(request: web.Request) -> web.Response:
+    return _json(request.app[_RECEIVER].plan.pending())
+
+
+async def _post_faults(request: web.Request) -> web.Response:
+    plan = request.app[_RECEIVER].plan
+    try:
+        plan.add(*parse_faults(json.loads(await request.read())))
+    except FaultError as error:
+        return _wrong(error.member, error.expected)
+    except (ValueError, RecursionError):
+        return _wrong("", "the body is a fault, or a list of faults, in JSON")
+    return _json(plan.pending())
+
+
+async def _delete_faults(request: web.Request) -> web.Response:
+    request.app[_RECEIVER].plan.clear()
+    return web.Response(status=204)
+
+
+async def _unknown_control(_: web.Request) -> web.Response:
+    return _json({"error": "see GET /-/points, /-/requests and /-/faults"}, status=404)
+
+
+def _wrong(member: str, expected: str) -> web.Response:
+    return _json({"error": "the request is wrong", "member": member, "expected": expected}, status=400)
+
+
+def _json(value: Any, *, status: int = 200) -> web.Response:
+    # A fault's garbage may be bytes, which JSON has not.
+    body = json.dumps(value, default=lambda content: content.decode("utf-8", "replace"))
+    return web.Response(body=body.encode(), status=status, content_type="application/json")
