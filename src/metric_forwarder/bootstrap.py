@@ -2,14 +2,14 @@
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.core.batching import Limits
 from metric_forwarder.core.delivery import Policy, Sender
 from metric_forwarder.core.pacing import Pacer
-from metric_forwarder.core.transport import RequestsTransport
+from metric_forwarder.core.transport import RequestsTransport, Transport
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Credentials, Receiver
@@ -32,11 +32,18 @@ class Application:
     Args:
         environ: the environment; None: the process's, as it is at each invocation.
         clock: time; None: the machine's.
+        transport: makes what carries requests, from how many it carries at once; None: real connections.
     """
 
-    def __init__(self, environ: Mapping[str, str] | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        transport: Callable[[int], Transport] | None = None,
+    ) -> None:
         self._environ = environ
         self._clock = clock or SystemClock()
+        self._transport = transport or RequestsTransport
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
 
@@ -46,7 +53,7 @@ class Application:
         context = context if isinstance(context, dict) else {}
         settings = self.read_settings(context)
         if self._pipeline is None or settings != self._settings:
-            self._pipeline = build(settings, self._clock)
+            self._pipeline = build(settings, self._clock, self._transport(settings.concurrency))
             self._settings = settings
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
@@ -80,7 +87,7 @@ def time_limit_s(context: Mapping[str, Any]) -> float:
     return limit if limit <= _LONGEST_S else limit / 1000
 
 
-def build(settings: Settings, clock: Clock) -> Pipeline:
+def build(settings: Settings, clock: Clock, transport: Transport) -> Pipeline:
     """Make a pipeline and everything it works with."""
     destination = make_destination(settings, clock)
     return Pipeline(
@@ -90,7 +97,7 @@ def build(settings: Settings, clock: Clock) -> Pipeline:
         store=make_store(settings, clock),
         sender=Sender(
             destination,
-            RequestsTransport(settings.concurrency),
+            transport,
             policy=Policy(settings.max_attempts, settings.request_timeout_s, settings.concurrency),
             limits=Limits(settings.batch_max_points, settings.batch_max_bytes),
             pacer=Pacer(clock),
