@@ -81,7 +81,7 @@ class Emulator:
         """Forget points and requests; faults stay."""
         self._store.clear()
 
-    def fault(  # noqa: PLR0913 -- one parameter for each member of a description
+    def fault(
         self,
         kind: Kind,
         value: object = None,

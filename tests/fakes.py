@@ -1,0 +1,109 @@
+"""Stand-ins with real behaviour: a clock that nobody waits for, and the receiver's protocol without its sockets."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from urllib.parse import urlsplit
+
+from metric_forwarder.core.protocol import (
+    Limits,
+    PutRequest,
+    Refusal,
+    WirePoint,
+    authenticate,
+    check_points,
+    encode_reply,
+    parse_request,
+    refuse,
+)
+from metric_forwarder.core.return_codes import ReturnCode
+from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest
+from receiver_emulator import EXAMPLE_ACCOUNTS
+
+Answer = HttpReply | Failure
+START = 1_767_225_600.0
+
+
+class FakeClock:
+    """Time passes when somebody sleeps, and at once."""
+
+    def __init__(self, start: float = START) -> None:
+        self._now = 0.0
+        self._start = start
+        self._lock = threading.Lock()
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def time(self) -> float:
+        return self._start + self._now
+
+    def sleep(self, seconds: float) -> None:
+        with self._lock:
+            self._now += seconds
+            self.slept.append(seconds)
+
+
+class InProcessReceiver:
+    """A ``Transport`` that is the receiver: it checks signatures, refuses what the protocol refuses, keeps points.
+
+    Attributes:
+        script: what the next requests meet, one entry each: None processes the request, a return code refuses it, a
+            reply or a failure is the answer as it is, a callable decides.
+        refuse_if: asked for every request that is otherwise fine.
+        points: what was stored, oldest first.
+        latency_s: passes on the clock with every request.
+        clock_offset_s: how far the receiver's clock is ahead.
+    """
+
+    def __init__(self, clock: FakeClock, accounts: Mapping[str, str] = EXAMPLE_ACCOUNTS) -> None:
+        self._clock = clock
+        self._accounts = dict(accounts)
+        self._lock = threading.Lock()
+        self.script: deque[Answer | ReturnCode | Callable[[HttpRequest], Answer] | None] = deque()
+        self.refuse_if: Callable[[PutRequest], ReturnCode | None] = lambda _: None
+        self.limits = Limits()
+        self.latency_s = 0.0
+        self.clock_offset_s = 0.0
+        self.clock_tolerance_s = 7200.0
+        self.points: list[tuple[str, WirePoint]] = []
+        self.batches: list[tuple[str, list[WirePoint]]] = []
+        self.requests: list[HttpRequest] = []
+        self.timeouts: list[float] = []
+
+    def send(self, request: HttpRequest, timeout_s: float) -> Answer:
+        with self._lock:
+            self.requests.append(request)
+            self.timeouts.append(timeout_s)
+            self._clock.sleep(self.latency_s)
+            step = self.script.popleft() if self.script else None
+            if step is None:
+                return self.process(request)
+            if isinstance(step, ReturnCode):
+                return self.answer(refuse(step, "as told"))
+            return step(request) if callable(step) else step
+
+    def process(self, request: HttpRequest) -> HttpReply:
+        """Judge and store, as a request without a fault is."""
+        parts = urlsplit(request.url)
+        parsed = parse_request(request.method, parts.path, parts.query, request.body or b"")
+        return self.answer(parsed if isinstance(parsed, Refusal) else self._take(parsed))
+
+    def answer(self, refusal: Refusal | None, **headers: str) -> HttpReply:
+        """The HTTP reply to a refusal, or to success."""
+        date = formatdate(self._clock.time() + self.clock_offset_s, usegmt=True)
+        return HttpReply(200, {"Date": date, **headers}, encode_reply(refusal))
+
+    def _take(self, request: PutRequest) -> Refusal | None:
+        now = self._clock.time() + self.clock_offset_s
+        refusal = authenticate(request, self._accounts, now, tolerance_s=self.clock_tolerance_s)
+        refusal = refusal or check_points(request, self.limits)
+        if refusal is None:
+            code = self.refuse_if(request)
+            refusal = None if code is None else refuse(code, "as told")
+        if refusal is None:
+            self.batches.append((request.namespace, list(request.data)))
+            self.points += [(request.namespace, point) for point in request.data]
+        return refusal

@@ -1,0 +1,146 @@
+"""Who may import whom, and what importing may do."""
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from harness import ROOT
+
+PACKAGE = ROOT / "src" / "metric_forwarder"
+
+# From the ground up; a module imports only from its own line or those above it.
+LAYERS = (
+    {
+        "errors",
+        "secret",
+        "model",
+        "clock",
+        "times",
+        "logs",
+        "core.regions",
+        "core.return_codes",
+        "core.signing",
+    },
+    {"settings", "payload", "ledger", "core.verdicts", "core.transport", "core.protocol"},
+    {"triggers", "validation", "dedupe", "core.batching", "core.pacing"},
+    {"intake", "destinations", "stores"},
+    {"core.delivery"},
+    {"report"},
+    {"replies", "pipeline"},
+    {"bootstrap"},
+    {"cli", "__main__"},
+)
+
+HOMES = {
+    "requests": {"core.transport"},
+    "urllib3": {"core.transport"},
+    "jsonschema": {"validation"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "aiohttp": set(),
+}
+
+
+def _modules() -> dict[str, ast.Module]:
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text("utf-8"))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path != PACKAGE / "__init__.py"
+    }  # fmt: skip
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _layer(module: str) -> int | None:
+    parts = module.split(".")
+    names = {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    return next((level for level, layer in enumerate(LAYERS) if names & layer), None)
+
+
+MODULES = _modules()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "core"])
+def test_a_module_imports_only_from_what_stands_before_it(module: str) -> None:
+    own = _layer(module)
+    assert own is not None, f"{module} has no layer yet"
+    for imported in _imports(MODULES[module]):
+        if imported.startswith("metric_forwarder."):
+            level = _layer(imported.removeprefix("metric_forwarder."))
+            assert level is None or level <= own, f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_a_third_party_library_has_one_home(library: str) -> None:
+    users = {
+        name.split(".")[0] if name.startswith("cli") else name
+        for name, tree in MODULES.items()
+        if any(imported.split(".")[0] == library for imported in _imports(tree))
+    }
+    assert users <= HOMES[library]
+
+
+def test_only_the_composition_root_reads_the_environment() -> None:
+    readers = {
+        name
+        for name, tree in MODULES.items()
+        if not name.startswith("cli")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and isinstance(node.value, ast.Name) and node.value.id == "os"
+    }  # fmt: skip
+    assert readers == {"bootstrap"}
+
+
+WATCH = """
+import json, os, socket, sys
+
+class Environment(dict):
+    def __getitem__(self, key): seen.append("environ " + key); return super().__getitem__(key)
+    def get(self, key, default=None): seen.append("environ " + key); return super().get(key, default)
+
+seen = []
+def watch(event, arguments):
+    if event == "open" and not str(arguments[0]).endswith((".py", ".pyc", ".so")) and str(arguments[0]).endswith(".json"):
+        seen.append("open " + str(arguments[0]))
+    elif event.startswith(("socket.", "subprocess.", "os.system")) and event != "socket.__new__":
+        seen.append(event)
+import requests
+before = set(sys.modules)
+sys.addaudithook(watch)
+os.environ = Environment(os.environ)
+import index
+import logging
+json.dump({"seen": seen, "modules": sorted(set(sys.modules) - before), "handlers": len(logging.getLogger().handlers)}, sys.stdout)
+"""
+
+
+def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WATCH], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")}
+    )  # fmt: skip
+    told = json.loads(result.stdout)
+    assert told["seen"] == []
+    assert told["handlers"] == 0
+    heavy = (
+        "jsonschema",
+        "tencentcloud",
+        "redis",
+        "importlib.metadata",
+        "aiohttp",
+        "click",
+        "rich",
+        "pydantic",
+    )
+    assert [name for name in told["modules"] if name.startswith(heavy)] == []

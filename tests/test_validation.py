@@ -1,0 +1,214 @@
+"""What is a point, and what is said about one that is not."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from harness import ckafka, make_harness, outcomes, point
+from metric_forwarder.errors import ConfigError
+from metric_forwarder.validation import SCHEMAS, Contract
+
+CONTRACT = Contract("receiver")
+SCHEMA = json.loads((SCHEMAS / "receiver.json").read_text())
+PLAIN = jsonschema.Draft7Validator(SCHEMA)
+
+NAMES = st.sampled_from(["cpu", "a_1", "9", "", "a-b", "a\n", "ä", "x" * 33]) | st.text(max_size=3)
+NUMBERS = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([10**400, -(10**400), 2**64, math.inf, -math.inf, math.nan, 0.0, 1e14, 1e308, True])
+)
+SCALARS = (
+    NUMBERS
+    | NAMES
+    | st.none()
+    | st.booleans()
+    | st.sampled_from(["2026-01-31T08:00:00Z", "2026-02-30T08:00:00Z"])
+)
+VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(NAMES, SCALARS, max_size=7)
+MEMBERS = ["metricName", "dimensions", "value", "namespace", "timestamp", "id"]
+LIKELY = st.fixed_dictionaries(
+    {
+        "metricName": NAMES,
+        "dimensions": st.dictionaries(NAMES, NAMES | SCALARS, max_size=6) | VALUES,
+        "value": NUMBERS | VALUES,
+    },
+    optional={"namespace": NAMES, "timestamp": SCALARS, "id": SCALARS},
+)
+ANYTHING = VALUES | st.dictionaries(st.sampled_from(MEMBERS) | NAMES, VALUES, max_size=6) | LIKELY
+
+
+@given(ANYTHING)
+@settings(max_examples=3000, deadline=None)
+@example(point(dimensions={"a": True}))
+@example(point(dimensions={"a": 1.0}))
+@example(point("1"))
+@example(point(metric="a\n"))
+@example(point(namespace="x" * 33))
+@example(point(id=""))
+@example(point(value=math.nan))
+def test_the_quick_road_accepts_nothing_that_jsonschema_refuses(candidate: Any) -> None:
+    if CONTRACT.accepts(candidate):
+        assert PLAIN.is_valid(candidate)
+        assert CONTRACT.violations(candidate) == []
+
+
+@given(ANYTHING)
+@settings(max_examples=1000, deadline=None)
+def test_whatever_jsonschema_refuses_is_explained(candidate: Any) -> None:
+    try:
+        refused = not PLAIN.is_valid(candidate)
+    except OverflowError:
+        refused = True
+    violations = CONTRACT.violations(candidate)
+    assert violations or not refused
+    assert all(violation.message and len(violation.message) < 400 for _, violation in violations)
+
+
+def test_common_valid_points_take_the_quick_road() -> None:
+    for candidate in (
+        point(1),
+        point(0.5, namespace="pc", timestamp=1767225600, id="a"),
+        point(-1e300, timestamp="2026-01-31T08:00:00.5+08:00"),
+        point(2**60, dimensions={}),
+    ):
+        assert CONTRACT.accepts(candidate)
+
+
+WRONG: dict[str, tuple[Any, str, str, str]] = {
+    "value as text": (point("12"), "/value", "type", '"12" is not a number'),
+    "value as boolean": (point(value=True), "/value", "type", "true is not a number"),
+    "value too large": (point(10**400), "/value", "maximum", "beyond every number"),
+    "no metric name": ({"dimensions": {}, "value": 1}, "/metricName", "required", 'add "metricName"'),
+    "misspelt member": (point(1, timestmp=1), "/timestmp", "additionalProperties", 'did you mean "timestamp"?'),
+    "illegal metric name": (point(metric="disk-usage"), "/metricName", "pattern", "letters, digits and underscores"),
+    "six dimensions": (point(dimensions=dict.fromkeys("abcdef", "x")), "/dimensions", "maxProperties", "at most 5"),
+    "illegal dimension name": (point(dimensions={"a/b~": "x"}), "/dimensions/a~1b~0", "pattern", "letters, digits"),
+    "dimension as float": (point(dimensions={"a": 1.5}), "/dimensions/a", "type", "1.5 is not a string or an integer"),
+    "dimension as boolean": (point(dimensions={"a": True}), "/dimensions/a", "type", "true is not"),
+    "half a character": (point(dimensions={"a": "\ud800"}), "/dimensions/a", "pattern", "not allowed"),
+    "no such day": (point(timestamp="2026-02-30T00:00:00Z"), "/timestamp", "format", "is no time"),
+    "microseconds": (point(timestamp=1767225600000000), "/timestamp", "exclusiveMaximum", "out of range"),
+    "namespace too long": (point(namespace="n" * 33), "/namespace", "maxLength", "longer than 32"),
+    "no object": ([1], "/0", "type", "1 is not an object"),
+    "null": ([None], "/0", "type", "null is not an object"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("payload", "pointer", "rule", "text"), WRONG.values(), ids=WRONG)
+def test_an_error_says_where_which_rule_and_what_would_be_right(
+    payload: Any, pointer: str, rule: str, text: str
+) -> None:
+    error = make_harness().handle([*payload] if isinstance(payload, list) else payload)["errors"][0]
+    assert (error["pointer"], error["rule"]) == (pointer, rule)
+    assert text in error["message"]
+
+
+def test_all_errors_of_a_point_are_reported_and_good_points_of_the_message_still_go() -> None:
+    harness = make_harness()
+    bad = {"metricName": "a b", "dimensions": {"x": None, "y-": "1"}, "value": "1", "extra": 1}
+    report = harness.handle(ckafka({"namespace": "pc", "points": [point(1), bad, point(2)]}, topic="demo"))
+    assert outcomes(report) == {"delivered": 2, "invalid": 1}
+    assert {(error["source"], error["pointer"]) for error in report["errors"]} == {
+        ("demo/0@0", f"/points/1/{member}")
+        for member in ("metricName", "dimensions/x", "dimensions/y-", "value", "extra")
+    }
+
+
+def test_an_inherited_member_is_pointed_at_where_it_stands() -> None:
+    envelope = {"namespace": "not legal", "dimensions": {"a": 1.5}, "points": [point(1)]}
+    report = make_harness().handle(envelope)
+    assert {error["pointer"] for error in report["errors"]} == {"/namespace", "/dimensions/a"}
+
+
+UNREADABLE = {
+    "NaN": '{"metricName":"m","dimensions":{},"value":NaN}',
+    "Infinity": '{"metricName":"m","dimensions":{},"value":-Infinity}',
+    "a float beyond range": '{"metricName":"m","dimensions":{},"value":1e999}',
+    "an integer of 5000 digits": '{"metricName":"m","dimensions":{},"value":' + "9" * 5000 + "}",
+    "duplicate keys": '{"metricName":"m","dimensions":{},"value":1,"value":2}',
+    "duplicate keys in an envelope": '{"points":[],"points":[]}',
+    "a depth bomb": "[" * 100_000,
+    "a depth bomb that closes": "[" * 50_000 + "]" * 50_000,
+    "a deep point": '{"metricName":"m","dimensions":{},"value":' + "[" * 500 + "]" * 500 + "}",
+    "a string of 10 MB": '{"metricName":"' + "m" * 10_000_000 + '","dimensions":{},"value":1}',
+    "10 MB of text": "x" * 10_000_000,
+    "no JSON": "cpu 12",
+    "nothing": "",
+    "UTF-16": '{"metricName":"m"}'.encode("utf-16").decode("latin-1"),
+    "encoded three times": json.dumps(json.dumps(json.dumps(point()))),
+    "an unknown member around the points": '{"points":[{"metricName":"m","dimensions":{},"value":1}],"namespce":"pc"}',
+    "an unknown member around no points": '{"points":[],"value":1}',
+    "points that are no list": '{"points":{}}',
+    "a number": "12",
+    "true": "true",
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_message_that_cannot_be_read_is_one_invalid_point(body: str) -> None:
+    report = make_harness().handle(ckafka(body))
+    assert outcomes(report) == {"invalid": 1}
+    assert len(json.dumps(report)) < 4000
+
+
+def test_one_point_that_is_no_json_does_not_take_its_neighbours_along() -> None:
+    body = '[{"metricName":"m","dimensions":{},"value":NaN},{"metricName":"m","dimensions":{},"value":1}]'
+    report = make_harness().handle(ckafka(body))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert report["errors"][0]["pointer"] == "/0/value"
+
+
+def test_a_byte_order_mark_is_no_reason_to_refuse_a_point() -> None:
+    assert outcomes(make_harness().handle(ckafka("\ufeff" + json.dumps(point())))) == {"delivered": 1}
+
+
+def test_bytes_that_are_not_utf_8_are_invalid() -> None:
+    report = make_harness().handle({"Records": [{"Ckafka": {"msgBody": b"\xff\xfe"}}]})
+    assert outcomes(report) == {"invalid": 1}
+    assert report["errors"][0]["rule"] == "encoding"
+
+
+def test_ten_thousand_invalid_points_make_a_small_report() -> None:
+    report = make_harness().handle(ckafka(*[{"value": "x" * 1000, "y" * 500: 1}] * 10_000))
+    assert outcomes(report) == {"invalid": 10_000}
+    assert len(report["errors"]) == 20
+    assert report["errorsOmitted"] == 4 * 10_000 - 20
+    assert len(json.dumps(report)) < 65_536
+
+
+def test_a_schema_of_the_users_own_decides_in_place_of_ours(tmp_path: Path) -> None:
+    schema = tmp_path / "own.json"
+    schema.write_text(
+        json.dumps({"type": "object", "properties": {"value": {"minimum": 10, "description": "at least 10"}}})
+    )
+    harness = make_harness(SCHEMA=str(schema))
+    six = dict.fromkeys("abcdef", "x")
+    report = harness.handle([point(10, unit="percent"), point(9), point(11, dimensions=1), {"value": 12}])
+    assert outcomes(report) == {"delivered": 1, "invalid": 3}
+    assert [error["pointer"] for error in report["errors"]] == [
+        "/1/value",
+        "/2/dimensions",
+        "/3/metricName",
+        "/3/dimensions",
+    ]
+    assert "at least 10" in report["errors"][0]["message"]
+    # What the receiver cannot take is then the receiver's to refuse.
+    assert outcomes(harness.handle(point(12, dimensions=six))) == {"rejected": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"\xff", b"{", b'{"type": "thing"}', b"[]"], ids=["missing", "bytes", "no JSON", "no schema", "a list"]
+)  # fmt: skip
+def test_a_schema_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "own.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="MF_SCHEMA"):
+        make_harness(SCHEMA=str(path)).handle(point())
