@@ -25,7 +25,7 @@ LAYERS = (
         "core.signing",
     },
     {"settings", "payload", "ledger", "core.verdicts", "core.transport", "core.protocol"},
-    {"triggers", "validation", "dedupe", "core.batching", "core.pacing"},
+    {"triggers", "jobs", "validation", "dedupe", "spool", "core.batching", "core.pacing"},
     {"intake", "destinations", "stores"},
     {"core.delivery"},
     {"report"},

@@ -3,7 +3,9 @@
 import os
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.core.batching import Limits
@@ -17,6 +19,7 @@ from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.replies import reply
 from metric_forwarder.settings import Settings
+from metric_forwarder.spool import Spool
 from metric_forwarder.validation import Contract
 
 # The platform's longest and shortest time limits: 900 s and 1 s.
@@ -98,12 +101,18 @@ def build(settings: Settings, clock: Clock, transport: Transport) -> Pipeline:
         sender=Sender(
             destination,
             transport,
-            policy=Policy(settings.max_attempts, settings.request_timeout_s, settings.concurrency),
+            policy=Policy(
+                settings.max_attempts,
+                settings.request_timeout_s,
+                settings.concurrency,
+                hold_uncertain=settings.uncertain == "hold",
+            ),
             limits=Limits(settings.batch_max_points, settings.batch_max_bytes),
-            pacer=Pacer(clock),
+            pacer=Pacer(clock, settings.max_rps),
             clock=clock,
             jitter=lambda ceiling: random.uniform(0, ceiling),
         ),
+        spool=make_spool(settings),
         clock=clock,
         log=JsonLog(settings.log_level),
     )
@@ -123,3 +132,14 @@ def make_store(settings: Settings, clock: Clock) -> DedupeStore:
     if settings.dedupe == "off":
         return NoStore()
     return MemoryStore(settings.dedupe_window_s, clock.monotonic)
+
+
+def make_spool(settings: Settings) -> Spool | None:
+    if not settings.spool:
+        return None
+    # Not needed by an instance without a spool.
+    from metric_forwarder.stores.file_spool import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
+
+    parts = urlsplit(settings.spool)
+    megabytes = parse_qs(parts.query).get("max_mb")
+    return FileSpool(Path(parts.path), int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES)

@@ -37,3 +37,7 @@ class Deadline:
     def remaining(self) -> float:
         """Seconds left, never negative."""
         return max(0.0, self.at - self._clock.monotonic())
+
+    def earlier(self, seconds: float) -> "Deadline":
+        """A deadline so much before this one."""
+        return Deadline(self._clock, self.at - seconds)

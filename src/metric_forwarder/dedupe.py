@@ -48,7 +48,7 @@ class Identifier:
             number = int(value) if value == int(value) else value
             text = f"content {timestamp_ms} {number!r} {series.key}"
         elif message.coordinates is not None:
-            text = f"place {len(pointer)} {pointer}{message.coordinates}"
+            text = f"place {message.place(pointer)}"
         else:
             return None
         data = text.encode("utf-8", "surrogatepass")

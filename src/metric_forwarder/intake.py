@@ -8,6 +8,7 @@ from metric_forwarder.dedupe import Identifier
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.payload import Payload, Violation, read_payload
+from metric_forwarder.spool import DeadLetter
 from metric_forwarder.times import milliseconds
 from metric_forwarder.validation import Contract
 
@@ -24,6 +25,7 @@ class Intake:
 
     Attributes:
         points: the points to deliver, in the order in which they came.
+        dead_letters: everything else, with the reason.
     """
 
     def __init__(
@@ -46,16 +48,19 @@ class Intake:
         self._oldest_ms = oldest_ms
         self._series: dict[tuple[Any, ...], Series] = {}
         self.points: list[Point] = []
+        self.dead_letters: list[DeadLetter] = []
 
     def take(self, message: Message) -> None:
         """Receive a message: every point in it is counted, none is lost, nothing raises."""
         if message.broken is not None:
-            self._refuse(message, [Violation("", "record", message.broken)])
+            self._refuse(message, None, "", [Violation("", "record", message.broken)])
             return
         payload = read_payload(message.body)
         if payload.violations:
-            for _ in payload.points:
-                self._refuse(message, payload.violations)
+            for index, raw in enumerate(payload.points):
+                self._refuse(
+                    message, message.body if raw is None else raw, payload.pointer(index), payload.violations
+                )
             return
         accepts = self._contract.accepts
         for index, raw in enumerate(payload.points):
@@ -65,7 +70,7 @@ class Intake:
             found = self._contract.violations(raw)
             if found:
                 located = [v._replace(pointer=payload.locate(index, path)) for path, v in found]
-                self._refuse(message, located)
+                self._refuse(message, raw, payload.pointer(index), located)
             else:
                 self._receive(message, payload, index, raw)
 
@@ -74,14 +79,13 @@ class Intake:
         namespace = raw.get("namespace") or self._default_namespace
         if not namespace:
             remedy = 'is missing: name a "namespace" in the point or its envelope, or set MF_NAMESPACE'
-            self._refuse(message, [Violation(f"{pointer}/namespace", "required", remedy)])
+            self._refuse(message, raw, pointer, [Violation(f"{pointer}/namespace", "required", remedy)])
             return
-        number = self._ledger.open()
         timestamp = raw.get("timestamp")
         timestamp_ms = None if timestamp is None else milliseconds(timestamp)
         if timestamp_ms is not None and self._oldest_ms is not None and timestamp_ms < self._oldest_ms:
             late_s = (self._oldest_ms - timestamp_ms) / 1000
-            self._ledger.settle(number, Outcome.STALE, [_stale(message, f"{pointer}/timestamp", late_s)])
+            self._settle(message, raw, pointer, [_stale(message, f"{pointer}/timestamp", late_s)])
             return
         series = self._intern(namespace, raw["metricName"], raw["dimensions"])
         value = raw["value"]
@@ -89,11 +93,12 @@ class Intake:
         if key is not None:
             key = _text(key)
         identity = self._identity(series, value, timestamp_ms, key, message, pointer)
-        point = Point(number, series, value, timestamp_ms, key, message, pointer, identity)
+        point = Point(self._ledger.received, series, value, timestamp_ms, key, message, pointer, identity)
         size = self._measure(point)
         if size > self._max_bytes:
-            self._ledger.settle(number, Outcome.INVALID, [_oversized(point, size)])
+            self._settle(message, raw, pointer, [_oversized(point, size)])
             return
+        self._ledger.open()
         self.points.append(point)
 
     def _intern(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
@@ -110,12 +115,16 @@ class Intake:
             self._series[key] = series
         return series
 
-    def _refuse(self, message: Message, violations: Sequence[Violation]) -> None:
+    def _refuse(self, message: Message, raw: Any, pointer: str, violations: Sequence[Violation]) -> None:
         problems = [
-            Problem(Outcome.INVALID, message.source, pointer, rule, None, text)
-            for pointer, rule, text in violations
+            Problem(Outcome.INVALID, message.source, where, rule, None, text)
+            for where, rule, text in violations
         ]
-        self._ledger.settle(self._ledger.open(), Outcome.INVALID, problems)
+        self._settle(message, raw, pointer, problems)
+
+    def _settle(self, message: Message, raw: Any, pointer: str, problems: Sequence[Problem]) -> None:
+        self._ledger.settle(self._ledger.open(), problems[0].outcome, problems)
+        self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
 
 
 def _text(value: str | float) -> str:

@@ -33,6 +33,10 @@ class Ledger:
     def received(self) -> int:
         return len(self._rows)
 
+    def note(self, problem: Problem) -> None:
+        """Report something that went wrong besides."""
+        self._note(lambda: problem)
+
     def settle(self, number: int, outcome: Outcome, problems: Iterable[Problem] = ()) -> None:
         """Write the outcome of a row.
 
@@ -43,7 +47,7 @@ class Ledger:
             raise AlreadySettled(f"row {number} is {self._rows[number]} and was to become {outcome}")
         self._rows[number] = outcome
         for problem in problems:
-            self._note(lambda problem=problem: problem)  # type: ignore[misc]  # bound now, on purpose
+            self.note(problem)
 
     def settle_all(
         self, points: Sequence[Point], outcome: Outcome, problem: Callable[[Point], Problem] | None = None
@@ -53,9 +57,6 @@ class Ledger:
             self.settle(point.number, outcome)
             if problem is not None:
                 self._note(lambda point=point: problem(point))  # type: ignore[misc]  # bound now, on purpose
-
-    def is_open(self, point: Point) -> bool:
-        return self._rows[point.number] is None
 
     def outcomes(self) -> dict[Outcome, int]:
         """How many rows ended in each outcome; their sum is ``received`` once no row is open."""

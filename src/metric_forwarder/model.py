@@ -46,6 +46,7 @@ class Message(NamedTuple):
         coordinates: what stays the same when the platform redelivers it, and differs between two messages;
             None when the trigger gives no such thing.
         time_ms: when the trigger fired, Unix milliseconds, for points that bring no time; None if unknown.
+        receipt: what acknowledges it to the spool it came from; None if it came from none.
         broken: why there is no payload to read; then the message counts as one invalid point.
     """
 
@@ -54,6 +55,13 @@ class Message(NamedTuple):
     coordinates: str | None = None
     time_ms: int | None = None
     broken: str | None = None
+    receipt: int | None = None
+
+    def place(self, pointer: str) -> str | None:
+        """The coordinates of a point in it; a replayed point has the same as a redelivered one."""
+        return (
+            self.coordinates if self.coordinates is None or not pointer else f"{self.coordinates}#{pointer}"
+        )
 
 
 class Series:

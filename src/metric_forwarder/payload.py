@@ -35,6 +35,9 @@ class NotJson:
         self.rule = rule
         self.message = message
 
+    def __repr__(self) -> str:
+        return f"<{self.rule}>"
+
 
 class Payload(NamedTuple):
     """The points of a message, as the producer wrote them, and where they stood.

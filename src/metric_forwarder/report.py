@@ -52,13 +52,17 @@ def status(received: int, outcomes: dict[Outcome, int]) -> str:
     return "partial" if arrived else "failed"
 
 
-def loss_level(report: Report) -> str:
-    """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be."""
+def loss_level(report: Report, *, is_spooling: bool) -> str:
+    """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be.
+
+    With a spool, bad points are kept as dead letters: they are not lost either.
+    """
     outcomes = report["outcomes"]
-    if any(outcomes[outcome.value] for outcome in (*_LOST, Outcome.UNCERTAIN)):
+    lost = (Outcome.UNCERTAIN,) if is_spooling else (*_LOST, Outcome.UNCERTAIN)
+    if any(outcomes[outcome.value] for outcome in lost):
         return "ERROR"
-    kept = outcomes[Outcome.UNDELIVERED.value] or outcomes[Outcome.SPOOLED.value]
-    return "WARN" if kept or report["dedupe"] == "degraded" else "INFO"
+    well = report["status"] in {"ok", "empty"} and report["dedupe"] != "degraded"
+    return "INFO" if well else "WARN"
 
 
 def _error(problem: Problem) -> dict[str, Any]:

@@ -7,7 +7,7 @@ refreshes variables between invocations.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from metric_forwarder.core.regions import short_region
 from metric_forwarder.errors import ConfigError
@@ -45,6 +45,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("MF_BATCH_MAX_POINTS", "30", "points in one request, at most"),
     Variable("MF_BATCH_MAX_BYTES", "65536", "bytes of points in one request, at most"),
     Variable("MF_CONCURRENCY", "4", "requests under way at once; points of one series keep their order"),
+    Variable("MF_MAX_RPS", "", "requests a second of this instance, at most; empty: no limit"),
     Variable("MF_MAX_ATTEMPTS", "4", "how often one batch is tried, at most"),
     Variable("MF_REQUEST_TIMEOUT_S", "3", "seconds to wait for a connection, and for an answer"),
     Variable(
@@ -58,6 +59,12 @@ VARIABLES: tuple[Variable, ...] = (
         "MF_DEDUPE_BY", "content", "`content`, or `message` for producers that count with coarse timestamps"
     ),
     Variable("MF_MAX_AGE_S", "300", "a point with an older `timestamp` is `stale`, seconds; 0: no limit"),
+    Variable(
+        "MF_UNCERTAIN",
+        "resend",
+        "a request that got no answer: `resend` it, or `hold` it and report `uncertain`",
+    ),
+    Variable("MF_SPOOL", "", "`file:///path`: keeps what cannot be delivered now, and dead letters"),
     Variable("MF_SCHEMA", "", "a JSON Schema (draft-07) file of your own for a point"),
     Variable("MF_LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARN` or `ERROR`"),
 )
@@ -78,6 +85,7 @@ class Settings:
     batch_max_points: int
     batch_max_bytes: int
     concurrency: int
+    max_rps: float | None
     max_attempts: int
     request_timeout_s: float
     deadline_margin_ms: int
@@ -85,6 +93,8 @@ class Settings:
     dedupe_window_s: float
     dedupe_by: str
     max_age_s: float
+    uncertain: str
+    spool: str
     schema: str
     log_level: str
 
@@ -111,6 +121,7 @@ class Settings:
             batch_max_points=reader.whole("MF_BATCH_MAX_POINTS", 1, 10_000),
             batch_max_bytes=reader.whole("MF_BATCH_MAX_BYTES", 256, 6_000_000),
             concurrency=reader.whole("MF_CONCURRENCY", 1, 64),
+            max_rps=reader.rate("MF_MAX_RPS"),
             max_attempts=reader.whole("MF_MAX_ATTEMPTS", 1, 100),
             request_timeout_s=reader.seconds("MF_REQUEST_TIMEOUT_S", 0.05, 900),
             deadline_margin_ms=reader.whole("MF_DEADLINE_MARGIN_MS", 0, 600_000),
@@ -118,6 +129,8 @@ class Settings:
             dedupe_window_s=reader.seconds("MF_DEDUPE_WINDOW_S", 1, 7 * 86400),
             dedupe_by=reader.choice("MF_DEDUPE_BY", ("content", "message")),
             max_age_s=reader.seconds("MF_MAX_AGE_S", 0, 10 * 365 * 86400),
+            uncertain=reader.choice("MF_UNCERTAIN", ("resend", "hold")),
+            spool=reader.spool("MF_SPOOL"),
             schema=reader.text("MF_SCHEMA"),
             log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
         )
@@ -155,6 +168,23 @@ class _Reader:
 
     def seconds(self, name: str, minimum: float, maximum: float) -> float:
         return self._number(name, float, "a number of seconds", minimum, maximum)
+
+    def rate(self, name: str) -> float | None:
+        if not self.text(name):
+            return None
+        return self._number(name, float, "a number of requests a second", 0.01, 100_000)
+
+    def spool(self, name: str) -> str:
+        """``file:///folder`` or ``file:///folder?max_mb=512``."""
+        value = self.text(name)
+        if not value:
+            return ""
+        parts = urlsplit(value)
+        options = parse_qs(parts.query)
+        max_mb = options.pop("max_mb", ["1"])[-1]
+        if parts.scheme != "file" or parts.netloc or len(parts.path) < 2 or options or not max_mb.isdigit() or max_mb == "0":  # noqa: PLR2004 - more than the root  # fmt: skip
+            return self._wrong(name, "file:///folder or file:///folder?max_mb=512", "")
+        return value
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str:
         value = self.text(name)
@@ -201,7 +231,7 @@ class _Reader:
                 return value
         except (ValueError, OverflowError):
             pass
-        return self._wrong(name, f"{what} from {minimum:g} to {maximum:g}", kind(_DEFAULTS[name]))
+        return self._wrong(name, f"{what} from {minimum:g} to {maximum:g}", kind(_DEFAULTS[name] or "1"))
 
     def _wrong(self, name: str, right: str, fallback: _T, *, shown: str | None = None) -> _T:
         value = self.text(name) if shown is None else shown
