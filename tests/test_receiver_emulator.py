@@ -1,6 +1,8 @@
 """The emulated receiver, seen from the client's side of real sockets."""
 
+import asyncio
 import base64
+import gzip
 import hashlib
 import hmac
 import http.client
@@ -26,6 +28,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions, FaultError
+from receiver_emulator.server import build_plan, build_receiver
+from receiver_emulator.store import Store
 
 PATH = "/v2/index.php"
 POINT = {"dimensions": {"diskname": "sda", "ip": "172.31.58.160"}, "metricName": "diskusage", "value": 0.3}
@@ -435,6 +439,22 @@ def test_a_hang_fault_closes_without_an_answer_after_its_seconds(
     assert len(receiver.points()) == stored
 
 
+def test_a_hanging_request_is_freed_when_its_client_leaves() -> None:
+    class Request:
+        transport: object | None = object()
+
+        def leave(self) -> None:
+            self.transport = None
+
+    async def hang() -> None:
+        receiver = build_receiver(EmulatorOptions(), Store(), build_plan(EmulatorOptions()))
+        request = Request()
+        asyncio.get_running_loop().call_later(0.05, request.leave)
+        await asyncio.wait_for(receiver.wait(None, request), 5)
+
+    asyncio.run(hang())
+
+
 def test_a_hanging_request_does_not_keep_others_from_being_served(receiver: Emulator) -> None:
     receiver.fault("hang")
     with _open(receiver, _raw_request(receiver)):
@@ -735,12 +755,21 @@ def test_what_is_no_http_is_never_a_server_error(receiver: Emulator, sent: bytes
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_body_does_no_harm(
-    receiver: Emulator, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    _open(receiver, _raw_request(receiver)[:-5]).close()
-    assert post(receiver) == OK
-    assert len(receiver.points()) == 1
+    with Emulator() as emulator:
+        head, _, body = _raw_request(emulator).partition(b"\r\n\r\n")
+        with _open(emulator, head + b"\r\nExpect: 100-continue\r\n\r\n") as connection:
+            assert connection.recv(100).startswith(b"HTTP/1.1 100")
+            connection.sendall(body[:-5])
+        assert post(emulator) == OK
+        assert len(emulator.requests()) == 1
     assert caplog.text == ""
+
+
+def test_a_body_is_never_decompressed(receiver: Emulator) -> None:
+    body = gzip.compress(post_as_documented(receiver.url))
+    assert _ask(receiver, "POST", PATH, body, **{"Content-Encoding": "gzip"})[1]["code"] == 1005
 
 
 def test_a_request_that_is_no_http_leaves_nothing_of_itself_in_the_log(

@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
@@ -60,6 +60,13 @@ _SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
 )
+
+
+class Client(Protocol):
+    """A request, as far as it tells whether its client is still there: if not, ``transport`` is None."""
+
+    @property
+    def transport(self) -> object | None: ...
 
 
 @dataclass
@@ -117,7 +124,7 @@ class Receiver:
             or self.usage.check_period(request, now)
         )
 
-    async def wait(self, seconds: float | None, request: web.Request | None = None) -> None:
+    async def wait(self, seconds: float | None, request: Client | None = None) -> None:
         """Wait so long (None: for ever), until the receiver stops, or until ``request``'s client leaves."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self.stopping.is_set() and not (request is not None and request.transport is None):
