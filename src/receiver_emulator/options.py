@@ -36,7 +36,7 @@ class EmulatorOptions:
 
     host: str = "127.0.0.1"
     port: int = 0
-    accounts: Mapping[str, str] = field(default=EXAMPLE_ACCOUNTS, repr=False)
+    accounts: Mapping[str, str] = field(default_factory=lambda: EXAMPLE_ACCOUNTS, repr=False)
     max_body_bytes: int | None = None
     max_points_per_request: int | None = None
     max_points_per_period: int | None = None

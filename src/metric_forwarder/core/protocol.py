@@ -250,7 +250,7 @@ def _check_dimension_values(dimensions: Any, where: str) -> Refusal | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _build(method: str, path: str, size: int, fields: dict[str, Any]) -> PutRequest:
