@@ -93,6 +93,10 @@ def time_limit_s(context: Mapping[str, Any]) -> float:
 def build(settings: Settings, clock: Clock, transport: Transport) -> Pipeline:
     """Make a pipeline and everything it works with."""
     destination = make_destination(settings, clock)
+
+    def jitter(ceiling: float) -> float:
+        return random.uniform(0, ceiling)
+
     return Pipeline(
         contract=Contract(settings.destination, settings.schema),
         identifier=Identifier(destination.scope, settings.dedupe_by),
@@ -108,9 +112,9 @@ def build(settings: Settings, clock: Clock, transport: Transport) -> Pipeline:
                 hold_uncertain=settings.uncertain == "hold",
             ),
             limits=Limits(settings.batch_max_points, settings.batch_max_bytes),
-            pacer=Pacer(clock, settings.max_rps),
+            pacer=Pacer(clock, jitter, settings.max_rps),
             clock=clock,
-            jitter=lambda ceiling: random.uniform(0, ceiling),
+            jitter=jitter,
         ),
         spool=make_spool(settings),
         clock=clock,

@@ -57,9 +57,11 @@ class Intake:
             return
         payload = read_payload(message.body)
         if payload.violations:
-            for index, raw in enumerate(payload.points):
-                self._refuse(
-                    message, message.body if raw is None else raw, payload.pointer(index), payload.violations
+            # Kept whole, once: without what stands around them its points would say something else.
+            self._refuse(message, message.body, "", payload.violations)
+            for _ in payload.points[1:]:
+                self._ledger.settle(
+                    self._ledger.open(), Outcome.INVALID, _problems(message, payload.violations)
                 )
             return
         accepts = self._contract.accepts
@@ -116,15 +118,17 @@ class Intake:
         return series
 
     def _refuse(self, message: Message, raw: Any, pointer: str, violations: Sequence[Violation]) -> None:
-        problems = [
-            Problem(Outcome.INVALID, message.source, where, rule, None, text)
-            for where, rule, text in violations
-        ]
-        self._settle(message, raw, pointer, problems)
+        self._settle(message, raw, pointer, _problems(message, violations))
 
     def _settle(self, message: Message, raw: Any, pointer: str, problems: Sequence[Problem]) -> None:
         self._ledger.settle(self._ledger.open(), problems[0].outcome, problems)
         self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
+
+
+def _problems(message: Message, violations: Sequence[Violation]) -> list[Problem]:
+    return [
+        Problem(Outcome.INVALID, message.source, where, rule, None, text) for where, rule, text in violations
+    ]
 
 
 def _text(value: str | float) -> str:

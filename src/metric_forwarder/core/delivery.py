@@ -260,9 +260,9 @@ class _Delivery:
             case Action.SPLIT | Action.SHRINK | Action.REJECT_GROUP:
                 return None
             case Action.THIN_OUT | Action.SLOW_DOWN:
-                self._sender.pacer.refuse()
+                is_news = self._sender.pacer.refuse()
                 halve = verdict.action is Action.THIN_OUT and not tries.is_single
-                return None if halve else self._after_throttling(verdict, tries)
+                return None if halve else self._after_throttling(verdict, tries, is_news=is_news)
             case Action.RETRY:
                 return self._backoff(verdict, tries)
             case Action.HOLD_OFF:
@@ -296,13 +296,18 @@ class _Delivery:
             self._sender.pacer.pause(asked)
         return max(self._sender.jitter(ceiling), asked)
 
-    def _after_throttling(self, verdict: Verdict, tries: "_Tries") -> float | None:
+    def _after_throttling(self, verdict: Verdict, tries: "_Tries", *, is_news: bool) -> float | None:
         """To be told to slow down is no failure as long as the destination takes other requests meanwhile."""
-        accepted = self._sender.pacer.accepted
-        if accepted > tries.accepted_before:
-            tries.accepted_before = accepted
+        pacer = self._sender.pacer
+        if pacer.accepted > tries.accepted_before:
+            tries.accepted_before = pacer.accepted
             tries.failed = 0
-        return self._backoff(verdict, tries)
+        tries.failed += is_news
+        if tries.failed >= self._policy.max_attempts:
+            return None
+        # How long to wait is the pacer's to say, for all lanes alike.
+        pacer.pause(verdict.retry_after_s or 0.0)
+        return 0.0
 
     def _after_silence(self, verdict: Verdict, tries: "_Tries") -> float | None:
         if self._policy.hold_uncertain:

@@ -1,39 +1,55 @@
 """How fast to send: additive increase, multiplicative decrease, learned from the destination's refusals.
 
-Measured against limiters of a fixed window and of a token bucket in ``tests/test_pacing.py``.
+Refusals without an acceptance between them are one episode. Each episode lowers the rate once; within it all lanes
+pause, twice as long each time. A first guess is raised quickly until it meets a refusal, then in small steps.
+``tests/test_pacing.py`` holds this against limiters of several kinds.
 """
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from metric_forwarder.clock import Clock
 
-_WINDOW_S = 1.0
-# After a refusal: this share of what was accepted in the last window.
 _DECREASE = 0.9
-# Requests a second gained each second, as a share of the rate at the last refusal.
-_INCREASE = 0.02
-_MIN_RATE = 0.5
-# Refusals come in bunches, one for each request under way; they count once.
-_REACTION_S = 0.5
-# So long without a refusal, and the limit is assumed to be gone.
-_FORGET_S = 60.0
+_OVERSHOT = 0.8
+# Of the rate at the last refusal, each second.
+_SLOW_INCREASE = 0.03
+# Factor of each second.
+_FAST_INCREASE = 2.0
+# So long without a refusal, and the destination must allow more than it did.
+_SPEED_UP_AFTER_S = 6.0
+# So long without a refusal, and there may be no limit at all.
+_FORGET_AFTER_S = 60.0
+_FIRST_PAUSE_S = 0.25
+_MAX_DOUBLINGS = 6
+_MIN_RATE = 1.0
+_WINDOW_S = 1.0
 
 
 class Pacer:
     """Hands out the moments at which requests may start; shared by all lanes, kept while the instance is warm.
 
     Args:
+        jitter: draws from 0 to its argument, so that instances do not pause in step.
         max_rate: requests a second, at most; None: no such limit.
+
+    Attributes:
+        accepted: how many requests the destination has taken.
     """
 
-    def __init__(self, clock: Clock, max_rate: float | None = None) -> None:
+    def __init__(self, clock: Clock, jitter: Callable[[float], float], max_rate: float | None = None) -> None:
         self._clock = clock
+        self._jitter = jitter
         self._max_rate = max_rate
         self._rate = max_rate
-        self._base = 0.0
         self._next = 0.0
         self._last_refusal: float | None = None
+        self._rate_at_refusal = 0.0
+        self._is_guess = False
+        self._grown_at = 0.0
+        self._pauses = 0
+        self._paused_until = 0.0
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
         self.accepted = 0
@@ -47,7 +63,8 @@ class Pacer:
         """Take the next free moment: seconds to wait until then, or None if it is not within ``within_s``."""
         with self._lock:
             now = self._clock.monotonic()
-            self._forget_old_refusal(now)
+            if self._last_refusal is not None and now - self._last_refusal > _FORGET_AFTER_S:
+                self._last_refusal, self._rate = None, self._max_rate
             start = max(now, self._next)
             if start - now > within_s:
                 return None
@@ -59,27 +76,54 @@ class Pacer:
         with self._lock:
             now = self._clock.monotonic()
             self.accepted += 1
+            self._pauses = 0
             self._recent.append(now)
             self._trim(now)
             if self._rate is not None and self._last_refusal is not None:
-                self._set_rate(self._rate + self._base * _INCREASE / self._rate)
+                self._set_rate(self._grown(self._rate, now, now - self._last_refusal))
 
-    def refuse(self) -> None:
-        """The destination said that requests come too fast."""
+    def refuse(self) -> bool:
+        """The destination said that requests come too fast; False if that was under way when a pause began."""
         with self._lock:
             now = self._clock.monotonic()
-            if self._last_refusal is None or now - self._last_refusal >= _REACTION_S:
-                self._trim(now)
-                accepted = len(self._recent) / _WINDOW_S
-                current = self._rate if self._rate is not None else max(accepted, _MIN_RATE)
-                self._set_rate(min(current, accepted) * _DECREASE if accepted else current / 2)
-                self._base = self._rate or _MIN_RATE
-            self._last_refusal = now
+            if now < self._paused_until:
+                return False
+            if self._pauses == 0:
+                self._decrease(now)
+            pause = _FIRST_PAUSE_S * 2 ** min(self._pauses, _MAX_DOUBLINGS)
+            self._pauses += 1
+            self._paused_until = now + 0.75 * pause + self._jitter(0.25 * pause)
+            self._next = max(self._next, self._paused_until)
+            self._last_refusal = self._grown_at = self._paused_until
+            return True
 
     def pause(self, seconds: float) -> None:
         """Let nobody start for so long: the destination asked for it."""
         with self._lock:
             self._next = max(self._next, self._clock.monotonic() + seconds)
+
+    def _decrease(self, now: float) -> None:
+        self._trim(now)
+        accepted = max(len(self._recent) / _WINDOW_S, _MIN_RATE)
+        if self._rate is None or self._last_refusal is None:
+            self._rate_at_refusal = accepted
+            self._is_guess = True
+        else:
+            # What grew quickly overshot, but never below what was just taken.
+            floor = min(self._rate, accepted)
+            self._rate_at_refusal = max(self._rate * _OVERSHOT, floor) if self._is_guess else self._rate
+            self._is_guess = False
+        self._set_rate(self._rate_at_refusal * _DECREASE)
+
+    def _grown(self, rate: float, now: float, since_refusal: float) -> float:
+        elapsed = min(max(now - self._grown_at, 0.0), 1.0)
+        self._grown_at = now
+        if len(self._recent) / _WINDOW_S < rate / 2:
+            # The lanes do not use what they may: nothing is learned from their success.
+            return rate
+        if self._is_guess or since_refusal > _SPEED_UP_AFTER_S:
+            return float(rate * _FAST_INCREASE**elapsed)
+        return rate + self._rate_at_refusal * _SLOW_INCREASE * elapsed
 
     def _set_rate(self, rate: float) -> None:
         rate = max(rate, _MIN_RATE)
@@ -88,8 +132,3 @@ class Pacer:
     def _trim(self, now: float) -> None:
         while self._recent and self._recent[0] <= now - _WINDOW_S:
             self._recent.popleft()
-
-    def _forget_old_refusal(self, now: float) -> None:
-        if self._last_refusal is not None and now - self._last_refusal > _FORGET_S:
-            self._last_refusal = None
-            self._rate = self._max_rate

@@ -31,6 +31,8 @@ _FORMAT = "metric-forwarder spool 1"
 _MAX_RECORDS = 5_000
 _FIRST_GUESS_S_PER_POINT = 50e-6
 _FIXED_S = 0.1
+# No instance lives longer than 900 s.
+_LONGEST_WRITE_S = 1800
 
 
 class FileSpool:
@@ -76,6 +78,7 @@ class FileSpool:
     def replay(self, *, dead_letters: bool) -> Iterator["FileChunk"]:
         try:
             with self._locked():
+                self._sweep()
                 for path in self._files("points"):
                     yield FileChunk.open(path, dead=False)
                 for path in self._files("dead") if dead_letters else ():
@@ -89,6 +92,12 @@ class FileSpool:
 
     def _files(self, kind: str) -> list[Path]:
         return sorted(self._folder.glob(f"{kind}-*.jsonl"))
+
+    def _sweep(self) -> None:
+        """Remove the drafts of instances that were killed while writing: nobody called them spooled."""
+        for draft in self._folder.glob("*.draft"):
+            if time.time() - draft.stat().st_mtime > _LONGEST_WRITE_S:
+                draft.unlink(missing_ok=True)
 
     def _check_room(self, added: int) -> None:
         used = sum(entry.stat().st_size for entry in os.scandir(self._folder) if entry.is_file())
