@@ -92,6 +92,7 @@ def test_a_refused_key_that_has_not_changed_stops_the_event_after_one_more_look(
     report = Warm(manager, BATCH_MAX_POINTS="1").handle([point(value, id=str(value)) for value in range(5)])
     assert outcomes(report) == {"undelivered": 5}
     assert report["errors"][0]["code"] == 1011
+    assert report["requests"]["sent"] == 1
     assert len(manager.calls) == 2
 
 
@@ -156,6 +157,13 @@ def test_a_secret_that_cannot_be_read_leaves_every_point_to_the_platform_and_say
     assert [error["rule"] for error in report["errors"]] == ["secret", "secret"]
     assert reason in report["errors"][0]["message"]
     assert len(manager.calls) == tries
+
+
+def test_lanes_side_by_side_share_one_failed_reading(manager: SecretsManagerServer) -> None:
+    manager.script = ["UnauthorizedOperation"] * 8
+    report = Warm(manager, BATCH_MAX_POINTS="1").handle([point(metric=f"metric{n}") for n in range(8)])
+    assert outcomes(report) == {"undelivered": 8}
+    assert len(manager.calls) == 1
 
 
 def test_the_next_event_reads_a_secret_that_could_not_be_read(manager: SecretsManagerServer) -> None:
@@ -223,8 +231,11 @@ def test_the_role_is_taken_from_the_environment_as_it_is_at_each_reading(
     assert outcomes(warm.handle(point())) == {"delivered": 1}
 
 
+@pytest.mark.parametrize("is_read_before", [False, True], ids=["at first", "when the key was refused"])
 def test_a_secrets_manager_that_never_ends_its_answer_does_not_hold_the_event_past_its_deadline(
     manager: SecretsManagerServer,
+    emulator: Emulator,
+    is_read_before: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     finished = threading.Event()
 
@@ -235,13 +246,16 @@ def test_a_secrets_manager_that_never_ends_its_answer_does_not_hold_the_event_pa
         while not finished.wait(0.02):
             request.wfile.write(b" ")
 
-    manager.script = [trickle]
-    application = Application(settings(manager, DEADLINE_MARGIN_MS="0"))
+    manager.text = json.dumps(OLD_KEY)
+    manager.script = [None, trickle] if is_read_before else [trickle]
+    application = Application(settings(manager, RECEIVER_URL=emulator.url, DEADLINE_MARGIN_MS="0"))
     started = time.monotonic()
     report = report_of(application, point(), time_limit_ms=1000)
-    assert time.monotonic() - started < 1.5
-    assert outcomes(report) == {"undelivered": 1}
+    took = time.monotonic() - started
     finished.set()
+    assert took < 1.5
+    assert outcomes(report) == {"undelivered": 1}
+    assert len(manager.calls) == (2 if is_read_before else 1)
 
 
 def test_no_secret_is_in_any_log_with_every_logger_at_debug(
