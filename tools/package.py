@@ -43,6 +43,7 @@ LEFT_OUT = (
     "*.pyc",
     "*.pyi",
     "py.typed",
+    "__main__.py",
     "*.dist-info",
     "bin",
     "tests",
@@ -52,10 +53,7 @@ LEFT_OUT = (
 # Likewise, by place: command lines.
 LEFT_OUT_PATHS = (
     "metric_forwarder/cli",
-    "metric_forwarder/__main__.py",
-    "charset_normalizer/__main__.py",
     "charset_normalizer/cli",
-    "jsonschema/__main__.py",
     "jsonschema/cli.py",
 )
 LICENCES = "THIRD_PARTY_LICENSES.txt"
