@@ -1,6 +1,7 @@
 """``serverless.yml`` deploys what is meant: read as YAML, and by Tencent Cloud's own toolkit where Node.js is."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -144,3 +145,31 @@ def check_triggers(triggers: dict[str, dict[str, Any]]) -> None:
     assert url["AuthType"] == "CAM"
     assert url["NetConfig"] == {"EnableIntranet": True, "EnableExtranet": False}
     assert triggers["cls"]["TriggerDesc"]["max_wait"] == 60
+
+
+DOCUMENT = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+
+
+def test_the_document_sets_everything_that_the_file_refers_to() -> None:
+    set_there = set(re.findall(r"^(\w+)=", DOCUMENT, flags=re.MULTILINE))
+    assert set(serverless_file.references(SOURCE)) == set_there - {"TENCENT_SECRET_ID", "TENCENT_SECRET_KEY"}
+
+
+def test_the_document_says_of_every_trigger_what_it_needs() -> None:
+    assert [kind for kind in TRIGGERS if f"\n| {kind} |" not in DOCUMENT] == []
+
+
+def test_the_documents_policy_allows_the_two_readings_and_nothing_on_everything() -> None:
+    policy = json.loads(re.findall(r"```json\n(.*?)```", DOCUMENT, flags=re.DOTALL)[0])
+    actions = [action for statement in policy["statement"] for action in statement["action"]]
+    assert actions == ["ssm:GetSecretValue", "name/cos:GetObject"]
+    assert all(
+        resource.startswith("qcs::")
+        for statement in policy["statement"]
+        for resource in statement["resource"]
+    )
+
+
+def test_the_documents_first_event_is_a_valid_point(harness: Harness) -> None:
+    event = json.loads(re.findall(r"```json\n *(.*?)```", DOCUMENT, flags=re.DOTALL)[1])
+    assert outcomes(harness.handle(event)) == {"delivered": 1}
