@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check emulator clean
+.PHONY: help run test check emulator package lock deploy clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,15 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 
 emulator: $(VENV)/run.stamp ## Run the emulated receiver on port 8080 until interrupted
 	@$(BIN)/metric-forwarder emulator
+
+package: $(BIN)/python ## Build dist/metric-forwarder.zip for SCF; EXTRAS=redis adds what an option needs
+	@$(BIN)/python tools/package.py build --extras "$(EXTRAS)"
+
+lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
+	@$(BIN)/python tools/package.py lock
+
+deploy: package ## Package, then deploy with the Serverless CLI: docs/deploy.md
+	@$(BIN)/python tools/deploy.py
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

@@ -73,6 +73,10 @@ class InProcessReceiver:
         self.requests: list[HttpRequest] = []
         self.timeouts: list[float] = []
 
+    def replace_accounts(self, accounts: Mapping[str, str]) -> None:
+        """Revoke every key and accept these from now on."""
+        self._accounts = dict(accounts)
+
     def send(self, request: HttpRequest, timeout_s: float) -> Answer:
         with self._lock:
             self.requests.append(request)

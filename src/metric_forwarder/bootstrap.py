@@ -11,13 +11,16 @@ from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.core.batching import Limits
 from metric_forwarder.core.delivery import Policy, Sender
 from metric_forwarder.core.pacing import Pacer
+from metric_forwarder.core.regions import REGION_NAMES
 from metric_forwarder.core.transport import RequestsTransport, Transport
+from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
-from metric_forwarder.destinations.receiver import Credentials, Receiver
+from metric_forwarder.destinations.receiver import Receiver
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.replies import reply
+from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
 from metric_forwarder.validation import Contract
@@ -56,7 +59,9 @@ class Application:
         context = context if isinstance(context, dict) else {}
         settings = self.read_settings(context)
         if self._pipeline is None or settings != self._settings:
-            self._pipeline = build(settings, self._clock, self._transport(settings.concurrency))
+            self._pipeline = build(
+                settings, self._clock, self._transport(settings.concurrency), self._environment
+            )
             self._settings = settings
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
@@ -64,13 +69,17 @@ class Application:
         request_id = str(context.get("request_id", ""))[:100]
         return reply(self._pipeline.handle(event, request_id=request_id, deadline=deadline))
 
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        return os.environ if self._environ is None else self._environ
+
     def read_settings(self, context: Mapping[str, Any]) -> Settings:
         """Read the settings in force for an invocation.
 
         Raises:
             ConfigError: with everything that is wrong.
         """
-        environ = os.environ if self._environ is None else self._environ
+        environ = self._environment
         region = environ.get("TENCENTCLOUD_REGION") or context.get("tencentcloud_region") or ""
         return Settings.read(environ, platform_region=str(region))
 
@@ -90,9 +99,9 @@ def time_limit_s(context: Mapping[str, Any]) -> float:
     return limit if limit <= _LONGEST_S else limit / 1000
 
 
-def build(settings: Settings, clock: Clock, transport: Transport) -> Pipeline:
+def build(settings: Settings, clock: Clock, transport: Transport, environ: Mapping[str, str]) -> Pipeline:
     """Make a pipeline and everything it works with."""
-    destination = make_destination(settings, clock)
+    destination = make_destination(settings, clock, make_credentials(settings, environ))
 
     def jitter(ceiling: float) -> float:
         return random.uniform(0, ceiling)
@@ -122,14 +131,24 @@ def build(settings: Settings, clock: Clock, transport: Transport) -> Pipeline:
     )
 
 
-def make_destination(settings: Settings, clock: Clock) -> Destination:
+def make_destination(settings: Settings, clock: Clock, credentials: CredentialSource) -> Destination:
     return Receiver(
         url=settings.receiver_url,
         method=settings.receiver_method,
         region=settings.region,
-        credentials=Credentials(settings.secret_id, settings.secret_key),
+        credentials=credentials,
         time=clock.time,
     )
+
+
+def make_credentials(settings: Settings, environ: Mapping[str, str]) -> CredentialSource:
+    if not settings.secret_name:
+        return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
+    region = REGION_NAMES[settings.region]
+    reference = SecretReference(
+        settings.secret_name, settings.secret_version, region, settings.secret_endpoint
+    )
+    return SecretsManager(reference, environ)
 
 
 def make_store(settings: Settings, clock: Clock) -> DedupeStore:

@@ -15,6 +15,7 @@ from metric_forwarder.secret import Secret
 
 PREFIX = "MF_"
 _MAX_NAMESPACE = 32
+_THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 _T = TypeVar("_T")
 
 
@@ -38,6 +39,17 @@ VARIABLES: tuple[Variable, ...] = (
         "MF_SECRET_ID", "", "SecretId of the main account: the receiver accepts no sub-account and no role"
     ),
     Variable("MF_SECRET_KEY", "", "SecretKey of the main account"),
+    Variable(
+        "MF_SECRET_NAME",
+        "",
+        'in their place: a secret in Secrets Manager whose text is `{"SecretId": "…", "SecretKey": "…"}`',
+    ),
+    Variable("MF_SECRET_VERSION", "SSM_Current", "the secret's version; one of your own making may be `v1`"),
+    Variable(
+        "MF_SECRET_ENDPOINT",
+        "https://ssm.tencentcloudapi.com",
+        "where Secrets Manager is, seen from the function",
+    ),
     Variable(
         "MF_REGION", "", "short (`gz`) or full (`ap-guangzhou`); empty: the region the function runs in"
     ),
@@ -80,6 +92,9 @@ class Settings:
     receiver_method: str
     secret_id: str
     secret_key: Secret
+    secret_name: str
+    secret_version: str
+    secret_endpoint: str
     region: str
     namespace: str
     batch_max_points: int
@@ -114,8 +129,11 @@ class Settings:
             destination=reader.choice("MF_DESTINATION", ("receiver",)),
             receiver_url=reader.url("MF_RECEIVER_URL", ("http", "https")),
             receiver_method=reader.choice("MF_RECEIVER_METHOD", ("POST", "GET")),
-            secret_id=reader.required("MF_SECRET_ID", "the SecretId of the main account"),
-            secret_key=Secret(reader.required("MF_SECRET_KEY", "the SecretKey of the main account")),
+            secret_id=reader.text("MF_SECRET_ID"),
+            secret_key=Secret(reader.text("MF_SECRET_KEY")),
+            secret_name=reader.text("MF_SECRET_NAME"),
+            secret_version=reader.text("MF_SECRET_VERSION"),
+            secret_endpoint=reader.origin("MF_SECRET_ENDPOINT"),
             region=reader.region("MF_REGION", platform_region),
             namespace=reader.namespace("MF_NAMESPACE"),
             batch_max_points=reader.whole("MF_BATCH_MAX_POINTS", 1, 10_000),
@@ -134,6 +152,7 @@ class Settings:
             schema=reader.text("MF_SCHEMA"),
             log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
         )
+        reader.require_one_key()
         reader.refuse_unknown()
         if reader.problems:
             raise ConfigError(reader.problems)
@@ -149,12 +168,6 @@ class _Reader:
 
     def text(self, name: str) -> str:
         return self._environ.get(name, "").strip() or _DEFAULTS[name]
-
-    def required(self, name: str, what: str) -> str:
-        value = self.text(name)
-        if not value:
-            self.problems.append(f"{name} is empty: set it to {what}")
-        return value
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self.text(name)
@@ -199,6 +212,39 @@ class _Reader:
             # A URL may hold a password: say what is expected, not what it is.
             return self._wrong(name, would_be_right, value, shown="" if "@" in value else None)
         return value
+
+    def origin(self, name: str) -> str:
+        """``https://host[:port]``; what goes there is secret, so ``http`` only to this machine."""
+        value = self.text(name).rstrip("/")
+        would_be_right = "https://host, without path, user or password; http://127.0.0.1:port for a test"
+        try:
+            parts = urlsplit(value)
+            port_is_valid = parts.port is None or parts.port > 0
+        except ValueError:
+            return self._wrong(name, would_be_right, value)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _THIS_MACHINE)
+        is_bare = value == f"{parts.scheme}://{parts.netloc}" and "@" not in value and value.isprintable()
+        if not (is_safe and is_bare and parts.hostname and port_is_valid):
+            return self._wrong(name, would_be_right, value, shown="" if "@" in value else None)
+        return value
+
+    def require_one_key(self) -> None:
+        """The main account's key comes from the settings or from Secrets Manager: one of the two."""
+        given = [name for name in ("MF_SECRET_ID", "MF_SECRET_KEY") if self.text(name)]
+        if self.text("MF_SECRET_NAME"):
+            if given:
+                self.problems.append(
+                    f"MF_SECRET_NAME and {' and '.join(given)} are set: choose one, the secret in Secrets Manager "
+                    "or the key itself"
+                )
+        elif not given:
+            self.problems.append(
+                "MF_SECRET_ID is empty, and so is MF_SECRET_NAME: set MF_SECRET_ID and MF_SECRET_KEY to the main "
+                "account's key, or MF_SECRET_NAME to a secret in Secrets Manager that holds it"
+            )
+        elif len(given) == 1:
+            empty = "MF_SECRET_KEY" if given == ["MF_SECRET_ID"] else "MF_SECRET_ID"
+            self.problems.append(f"{empty} is empty: set it to that of the main account, like {given[0]}")
 
     def region(self, name: str, platform_region: str) -> str:
         value = self.text(name) or platform_region

@@ -110,6 +110,9 @@ class _Delivery:
         self._refused_groups: dict[Hashable, Verdict] = {}
         # Requests signed before the last change of key or clock deserve one more try.
         self._signing = 0
+        # Getting a key takes time: apart from ``_lock``, which the end of the event takes.
+        self._key_lock = threading.Lock()
+        self._prepared = False
         self._reauthenticated = False
         self._clock_set = False
 
@@ -146,6 +149,7 @@ class _Delivery:
     def _work(self) -> None:
         """Send one lane after the other."""
         try:
+            self._prepare()
             while (lane := self._next_lane()) is not None:
                 for batch in pack(lane, self._destination.measure, self._sender.limits):
                     self._deliver(batch)
@@ -156,6 +160,31 @@ class _Delivery:
                 self._workers -= 1
                 if self._workers == 0 or self._crash is not None:
                     self._finished.set()
+
+    def _prepare(self) -> None:
+        """Let the destination get what its requests need: the first lane sees to it, the others wait."""
+        with self._key_lock:
+            if not self._prepared:
+                self._prepared = True
+                verdict = self._try_to_prepare()
+                if verdict is not None:
+                    self._halt(verdict)
+
+    def _try_to_prepare(self) -> Verdict | None:
+        tries = _Tries(self._sender.pacer.accepted, is_single=True)
+        while (timeout := self._time_for_one()) > 0:
+            verdict = self._destination.prepare(timeout)
+            if verdict is None:
+                return None
+            delay = self._again(verdict, tries)
+            if delay is None or delay > self._deadline.remaining() - _LANDING_S:
+                return verdict
+            self._sleep(delay)
+        return OUT_OF_TIME
+
+    def _time_for_one(self) -> float:
+        """Seconds that one more request may take."""
+        return min(self._policy.request_timeout_s, self._deadline.remaining() - _LANDING_S)
 
     def _next_lane(self) -> list[Point] | None:
         with self._lock:
@@ -235,7 +264,7 @@ class _Delivery:
 
     def _attempt(self, batch: Batch, tries: "_Tries") -> Verdict | None:
         """Sign and send once; None if there is no time left for it."""
-        timeout = min(self._policy.request_timeout_s, self._deadline.remaining() - _LANDING_S)
+        timeout = self._time_for_one()
         with self._lock:
             if self._closed or timeout <= 0:
                 return None
@@ -318,7 +347,7 @@ class _Delivery:
         return self._backoff(verdict, tries)
 
     def _sign_again(self, verdict: Verdict, tries: "_Tries", mend: Callable[[], bool]) -> float | None:
-        with self._lock:
+        with self._key_lock:
             if tries.signing < self._signing:
                 return 0.0
             if mend():
@@ -331,7 +360,7 @@ class _Delivery:
         if self._reauthenticated:
             return False
         self._reauthenticated = True
-        return self._destination.reauthenticate()
+        return self._destination.reauthenticate(self._time_for_one())
 
     def _set_clock(self, verdict: Verdict) -> bool:
         if self._clock_set or verdict.server_time is None:

@@ -29,6 +29,12 @@ class Destination(Protocol):
     def measure(self, point: Point) -> int:
         """How many bytes the point adds to a request."""
 
+    def prepare(self, timeout_s: float) -> Verdict | None:
+        """Get what requests need, such as a key that is kept elsewhere; a verdict if nothing can be sent, and why.
+
+        Asked once for each event, before its first request.
+        """
+
     def request(self, batch: Batch) -> HttpRequest:
         """Encode, stamp and sign; asked again for every attempt."""
 
@@ -38,5 +44,5 @@ class Destination(Protocol):
     def set_clock(self, server_time: float) -> None:
         """Take the destination's clock, Unix seconds, for all later requests."""
 
-    def reauthenticate(self) -> bool:
-        """Read the secret again; False if there is nowhere to read it from or nothing new."""
+    def reauthenticate(self, timeout_s: float) -> bool:
+        """Read the secret again, within about ``timeout_s``; False if there is nowhere to read it from or nothing new."""

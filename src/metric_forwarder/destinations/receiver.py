@@ -8,26 +8,19 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.core.signing import ACTION, sign, string_to_sign
 from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest
 from metric_forwarder.core.verdicts import Action, Verdict, for_code, for_status
+from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.model import Batch, Point, Series
-from metric_forwarder.secret import Secret
 
 # Nonce is documented as a random positive integer; no upper bound is published, 31 bits fit every server.
 _MAX_NONCE = 2**31 - 1
 _HTTP_OK = 200
-
-
-class Credentials(NamedTuple):
-    """The main account's key."""
-
-    secret_id: str
-    secret_key: Secret
 
 
 class Receiver:
@@ -37,7 +30,7 @@ class Receiver:
         url: where requests go; the host that is signed is always the real receiver's, the path is this URL's.
         method: ``POST`` or ``GET``.
         region: the short code.
-        credentials: the key to sign with.
+        credentials: where the key to sign with comes from.
         time: the wall clock, Unix seconds.
         nonce: makes a positive integer that does not repeat.
     """
@@ -51,7 +44,7 @@ class Receiver:
         url: str,
         method: str,
         region: str,
-        credentials: Credentials,
+        credentials: CredentialSource,
         time: Callable[[], float],
         nonce: Callable[[], int] | None = None,
     ) -> None:
@@ -76,10 +69,14 @@ class Receiver:
             self._prepare(series)
         return series.wire_size + len(repr(point.value))
 
+    def prepare(self, timeout_s: float) -> Verdict | None:
+        return self._credentials.obtain(timeout_s)
+
     def request(self, batch: Batch) -> HttpRequest:
+        credentials = self._credentials.current()
         head: dict[str, Any] = {
             "Action": ACTION,
-            "SecretId": self._credentials.secret_id,
+            "SecretId": credentials.secret_id,
             "Region": self._region,
             "Timestamp": int(self._time() + self._clock_offset_s),
             "Nonce": self._nonce(),
@@ -92,7 +89,7 @@ class Receiver:
             timestamp=head["Timestamp"],
             nonce=head["Nonce"],
         )
-        head["Signature"] = sign(text, self._credentials.secret_key.reveal())
+        head["Signature"] = sign(text, credentials.secret_key.reveal())
         head["Namespace"] = batch[0].series.namespace
         data = "[" + ",".join([self._encode(point) for point in batch]) + "]"
         if self._method == "GET":
@@ -115,8 +112,8 @@ class Receiver:
     def set_clock(self, server_time: float) -> None:
         self._clock_offset_s = server_time - self._time()
 
-    def reauthenticate(self) -> bool:
-        return False
+    def reauthenticate(self, timeout_s: float) -> bool:
+        return self._credentials.refresh(timeout_s)
 
     def _encode(self, point: Point) -> str:
         series = point.series

@@ -1,0 +1,248 @@
+"""Build the package of the function, and the lock files it is built from.
+
+``package.py build`` makes ``build/package/`` (what runs in the function, as a folder) and
+``dist/metric-forwarder.zip`` (the same, as an archive) for SCF's Python 3.10 on x86-64, whatever machine it runs on.
+The same sources and locks give the same bytes.
+
+``package.py lock`` resolves the dependencies of ``pyproject.toml`` anew and writes ``requirements*.lock`` beside this
+file. It runs under Python 3.10: pip judges a dependency's conditions by the interpreter it runs under.
+
+Where packages come from, and which certificates are trusted, is for pip's own configuration and environment to say.
+"""
+
+import argparse
+import fnmatch
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+TOOLS = Path(__file__).resolve().parent
+ROOT = TOOLS.parent
+SOURCES = ("index.py", "metric_forwarder")
+# Not dependencies of the function: the command line, and what developers use.
+OTHER_EXTRAS = ("cli", "dev")
+
+TARGET = (
+    "--platform=manylinux2014_x86_64",
+    "--implementation=cp",
+    "--python-version=3.10",
+    "--only-binary=:all:",
+)
+RUNTIME = (3, 10)
+
+# By the name of a file or folder, wherever it stands: nothing of this is imported in the function.
+LEFT_OUT = (
+    "__pycache__",
+    "*.pyc",
+    "*.pyi",
+    "py.typed",
+    "__main__.py",
+    "*.dist-info",
+    "bin",
+    "tests",
+    "benchmarks",
+    "emscripten",  # urllib3 inside a browser
+)
+# Likewise, by place: command lines.
+LEFT_OUT_PATHS = (
+    "metric_forwarder/cli",
+    "charset_normalizer/cli",
+    "jsonschema/cli.py",
+)
+LICENCES = "THIRD_PARTY_LICENSES.txt"
+LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "NOTICE*")
+
+# The earliest time a zip can hold.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+# Regular file, readable by everyone: the function runs as another user than the one who packed.
+MODE = 0o100644
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the package of the function.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    build_command = commands.add_parser("build", help="make the folder and the zip")
+    build_command.add_argument("--extras", default="", help="comma-separated, such as redis")
+    build_command.add_argument("--folder", type=Path, default=ROOT / "build" / "package")
+    build_command.add_argument("--zip", type=Path, default=ROOT / "dist" / "metric-forwarder.zip")
+    commands.add_parser("lock", help="resolve the dependencies anew")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "lock":
+            lock()
+        else:
+            extras = [extra.strip() for extra in arguments.extras.split(",") if extra.strip()]
+            build(extras, arguments.folder, arguments.zip)
+    except Refused as refused:
+        print(refused, file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:
+        # pip has said on standard error what was wrong.
+        return int(error.returncode)
+    return 0
+
+
+class Refused(Exception):
+    """What was asked for cannot be done; the text says why and what to do."""
+
+
+def build(extras: Sequence[str], folder: Path, archive: Path) -> None:
+    """Make the folder and the zip anew."""
+    locks = [lock_file(), *map(lock_file, extras)]
+    for path in locks:
+        if not path.is_file():
+            known = ", ".join(
+                sorted(
+                    other.stem.removeprefix("requirements-") for other in TOOLS.glob("requirements-*.lock")
+                )
+            )
+            raise Refused(
+                f"there is no {path.name}: the extras are {known}; another one of pyproject.toml takes a: make lock"
+            )
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as installed:
+        requirements = [f"--requirement={path}" for path in locks]
+        _pip(
+            "install",
+            "--no-deps",
+            "--require-hashes",
+            "--no-compile",
+            f"--target={installed}",
+            *TARGET,
+            *requirements,
+        )
+        copy(Path(installed), folder, list(relevant(Path(installed))))
+        (folder / LICENCES).write_text(licences(Path(installed)), encoding="utf-8")
+    sources = ROOT / "src"
+    copy(sources, folder, [path for path in relevant(sources) if path.parts[0] in SOURCES])
+    write_zip(folder, archive)
+    print(f"{archive}: {archive.stat().st_size:,} bytes; unpacked in {folder}")
+
+
+def relevant(root: Path) -> Iterator[Path]:
+    """The files of a folder that the function needs, relative to it."""
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        if path.is_file() and not is_left_out(relative):
+            yield relative
+
+
+def is_left_out(relative: Path) -> bool:
+    """Whether a file, by its path in the package, has no business there."""
+    if any(fnmatch.fnmatchcase(part, pattern) for part in relative.parts for pattern in LEFT_OUT):
+        return True
+    ancestors = {relative.as_posix(), *(parent.as_posix() for parent in relative.parents)}
+    return not ancestors.isdisjoint(LEFT_OUT_PATHS)
+
+
+def copy(source: Path, target: Path, relatives: Iterable[Path]) -> None:
+    for relative in relatives:
+        (target / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / relative, target / relative)
+
+
+def licences(installed: Path) -> str:
+    """The licences of the packages, whose own metadata is left out."""
+    texts = []
+    for metadata in sorted(installed.glob("*.dist-info")):
+        files = sorted(
+            {path for pattern in LICENCE_FILES for path in metadata.rglob(pattern) if path.is_file()}
+        )
+        name = metadata.name.removesuffix(".dist-info")
+        texts += [f"==== {name}: {path.name} ====\n\n{path.read_text('utf-8').strip()}\n" for path in files]
+    return "\n".join(texts)
+
+
+def write_zip(folder: Path, archive: Path) -> None:
+    """Pack a folder so that only names and contents of its files matter."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    files = sorted(
+        (path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file()
+    )
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, path in files:
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.create_system = 3
+            entry.external_attr = MODE << 16
+            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
+
+
+def lock() -> None:
+    """Resolve the function's dependencies, and those of each of its extras, and write them down with hashes."""
+    if sys.version_info[:2] != RUNTIME:
+        raise Refused(
+            "lock under Python 3.10, as the function runs: make lock PYTHON=python3.10, after make clean"
+        )
+    project = _project()
+    dependencies: list[str] = project["dependencies"]
+    base = resolve(dependencies)
+    lock_file().write_text(lock_text(base), encoding="utf-8")
+    for extra, additional in sorted(_extras(project).items()):
+        resolved = resolve([*dependencies, *additional])
+        moved = sorted(name for name in base if resolved[name] != base[name])
+        if moved:
+            raise Refused(
+                f"the extra {extra} needs other versions of {', '.join(moved)}: narrow pyproject.toml"
+            )
+        added = {name: line for name, line in resolved.items() if name not in base}
+        lock_file(extra).write_text(lock_text(added), encoding="utf-8")
+
+
+def resolve(requirements: Sequence[str]) -> dict[str, str]:
+    """Requirement line, pinned and hashed, by the name of the package."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "report.json"
+        _pip(
+            "install",
+            "--dry-run",
+            "--ignore-installed",
+            f"--target={scratch}",
+            f"--report={report}",
+            *TARGET,
+            *requirements,
+        )
+        decisions = json.loads(report.read_text("utf-8"))["install"]
+    resolved = {}
+    for decision in decisions:
+        name = re.sub(r"[-_.]+", "-", decision["metadata"]["name"]).lower()
+        digest = decision["download_info"]["archive_info"]["hashes"]["sha256"]
+        resolved[name] = f"{name}=={decision['metadata']['version']} --hash=sha256:{digest}"
+    return resolved
+
+
+def lock_file(extra: str = "") -> Path:
+    return TOOLS / (f"requirements-{extra}.lock" if extra else "requirements.lock")
+
+
+def lock_text(lines: Mapping[str, str]) -> str:
+    return "\n".join(["# Written by: make lock", *(lines[name] for name in sorted(lines)), ""])
+
+
+def _project() -> Mapping[str, Any]:
+    # Only a lock needs it, and Python 3.10 has no such module of its own: the developers' environment does.
+    import tomli  # noqa: PLC0415
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project: Mapping[str, Any] = tomli.load(file)["project"]
+    return project
+
+
+def _extras(project: Mapping[str, Any]) -> dict[str, list[str]]:
+    extras: dict[str, list[str]] = project["optional-dependencies"]
+    return {name: lines for name, lines in extras.items() if name not in OTHER_EXTRAS}
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
