@@ -1,8 +1,8 @@
 """Fetch objects from COS: a signed GET, with the credentials of the function's role.
 
 Written here and not taken from ``cos-python-sdk-v5``: that adds 16 MB unpacked to a 5 MB package (most of it an
-encryption library) for what are forty lines. Sources: Tencent Cloud, COS request signature (its two worked examples are
-in the tests) and GET Object.
+encryption library) for what are forty lines. Sources: Tencent Cloud, COS request signature (its worked
+example is in the tests) and GET Object.
 """
 
 import hashlib
