@@ -422,3 +422,14 @@ def test_a_firing_of_a_timer_is_known_by_name_and_time() -> None:
 def test_any_member_of_a_payload_makes_an_event_a_payload(member: str) -> None:
     event = {member: 1}
     assert (decoded(event).trigger, only(event).body) == ("direct", event)
+
+
+# --- the documents ------------------------------------------------------------------------------------------
+
+
+def test_the_document_has_every_kind_of_trigger_and_every_setting_of_http() -> None:
+    text = (ROOT / "docs" / "triggers.md").read_text()
+    names = {record.name for record in records.RECORDS.values()}
+    names |= {"timer", "cls", "http", "eventbridge", "direct", "dead-letter"}
+    for name in (*names, *records.RECORDS, "MF_HTTP_TOKEN", "MF_HTTP_AUTH=cam"):
+        assert name in text, name
