@@ -184,6 +184,11 @@ def test_a_cmq_message_is_known_by_its_id_however_owner_and_tags_are_written(tag
     assert (message.source, message.coordinates, message.body) == ("t#7", "cmq/120/t#7", TEXT)
 
 
+def test_an_owner_that_is_no_name_takes_no_part_in_what_a_cmq_message_is_known_by() -> None:
+    content = {"topicOwner": ["x"], "topicName": {}, "msgId": "7", "msgBody": TEXT}
+    assert only({"Records": [{"CMQ": content}]}).coordinates == "cmq//#7"
+
+
 def test_the_publish_time_of_a_cmq_message_is_no_data_time() -> None:
     content = {"msgId": "7", "publishTime": "2026-03-02T09:30:00.125Z", "msgBody": TEXT}
     assert only({"Records": [{"CMQ": content}]}).time_ms is None

@@ -386,6 +386,17 @@ def test_how_an_object_is_cut_into_chunks_changes_nothing(
     assert read(InPieces(), event()) == read(Recorder(content), event())
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_an_object_may_come_byte_by_byte(pack: Callable[[bytes], bytes]) -> None:
+    class ByteByByte(Recorder):
+        def open(self, name: ObjectName, patience: Patience) -> StoredObject:
+            pieces = (bytes([byte]) for byte in self.content)
+            return super().open(name, patience)._replace(chunks=pieces)
+
+    found = read(ByteByByte(pack(LINE + b"\n" + LINE)), event())
+    assert [message.body for message in found] == [LINE, LINE]
+
+
 def test_gzip_of_several_members_is_read_to_its_end() -> None:
     content = gzip.compress(LINE + b"\n") + gzip.compress(LINE)
     assert [message.body for message in read(Recorder(content), event())] == [LINE, LINE]
@@ -500,19 +511,26 @@ def test_where_nothing_listens_the_object_waits() -> None:
 
 
 def test_a_large_object_given_up_half_way_leaves_no_thread_behind(bucket: Bucket) -> None:
-    bucket.objects["/hosts/a.json"] = b"x" * (8 * 2**20)
+    written = threading.Event()
+
+    def write(handler: BucketHandler) -> None:
+        handler.answer(200, bytes(2**20))
+        written.set()
+
+    bucket.responses["/hosts/a.json"] = write
     before = set(threading.enumerate())
     clock = SystemClock()
-    stored = objects(bucket).open(
-        ObjectName("metrics-1250000000", "ap-guangzhou", "hosts/a.json"),
-        Deadline(clock, clock.monotonic() + 5),
-    )
+    patience = Deadline(clock, clock.monotonic() + 30)
+    stored = objects(bucket).open(ObjectName("metrics-1250000000", "ap-guangzhou", "hosts/a.json"), patience)
     next(stored.chunks)
+    (reader,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "download")
+    # It has read ahead as far as it may, and waits for somebody to take what it has.
+    assert written.wait(5)
+    reader.join(0.1)
+    assert reader.is_alive()
     stored.close()
-    for thread in set(threading.enumerate()) - before:
-        if thread.name == "download":
-            thread.join(1)
-            assert not thread.is_alive()
+    reader.join(5)
+    assert not reader.is_alive()
 
 
 # --- end to end ---------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,40 @@ def test_a_bad_request_gets_its_status_at_once_and_nothing_is_sent(
     assert body["status"] == ("failed" if expected == 400 else "refused")
     assert (headers.get("Allow") == "POST, PUT") == (expected == 405)
     assert receiver.requests() == []
+
+
+def test_a_bomb_is_given_up_before_it_takes_the_memory_it_holds(receiver: Emulator) -> None:
+    app = application(receiver)
+    call(app, request("[]"))
+    tracemalloc.start()
+    try:
+        assert call(app, REFUSED["gzip bomb"][1])[0] == 413
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * MAX_BODY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("not base64", "is not base64, though isBase64Encoded says so"),
+        ("gzip cut off", "is gzip data that stops too early: it was cut off"),
+        ("damaged gzip", "is gzip data damaged on the way: send it base64-encoded, or as plain JSON"),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_says_why(receiver: Emulator, name: str, reason: str) -> None:
+    _, _, report = call(application(receiver), REFUSED[name][1])
+    assert [error["message"] for error in report["errors"]] == [reason]
+
+
+def test_a_name_that_no_text_can_hold_is_reported_and_logged_like_any_other(
+    receiver: Emulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = {"topic": "\ud800", "partition": 0, "offset": 1, "msgBody": "x"}
+    report = application(receiver).handle({"Records": [{"Ckafka": record}]}, {})
+    assert report["errors"][0]["source"] == "\ud800/0@1"
+    assert "\\ud800/0@1" in capsys.readouterr().out
 
 
 def test_who_is_not_let_in_is_told_nothing_about_method_or_body(receiver: Emulator) -> None:
