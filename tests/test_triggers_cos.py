@@ -419,13 +419,13 @@ def test_damaged_gzip_is_reported_after_what_could_be_read(content: bytes, reaso
 def test_a_bomb_is_given_up_at_the_bound_after_a_small_part_of_it() -> None:
     bomb = gzip.compress(bytes(4 * MAX_OBJECT_BYTES), 9)
     (message,) = read(Recorder(bomb), event())
-    assert message.broken == "holds more than 32 MB: split it"
+    assert message.broken == "holds more than 8 MB: split it"
 
 
 def test_an_object_that_says_how_large_it_is_is_not_even_asked_for() -> None:
     source = Recorder()
     (message,) = read(source, event(cosObject={"size": MAX_OBJECT_BYTES + 1}))
-    assert (message.broken, message.retriable) == ("holds more than 32 MB: split it", False)
+    assert (message.broken, message.retriable) == ("holds more than 8 MB: split it", False)
     assert source.asked == []
 
 
@@ -450,7 +450,7 @@ def test_an_object_that_is_refused_waits_and_the_reason_is_told(bucket: Bucket, 
 def test_an_object_whose_length_is_over_the_bound_is_not_read(bucket: Bucket) -> None:
     bucket.responses["/hosts/a.json"] = lambda handler: handler.answer(200, b"x", length=MAX_OBJECT_BYTES + 1)
     (message,) = read(objects(bucket), event())
-    assert (message.broken, message.retriable) == ("holds more than 32 MB: split it", False)
+    assert (message.broken, message.retriable) == ("holds more than 8 MB: split it", False)
 
 
 def test_an_object_that_breaks_off_gives_its_lines_and_waits_for_the_rest(bucket: Bucket) -> None:

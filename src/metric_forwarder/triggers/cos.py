@@ -21,8 +21,9 @@ from metric_forwarder.times import milliseconds
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
 from metric_forwarder.triggers.port import Access, ObjectName, TooLarge, Unreadable
 
-# As stored and inflated alike: everything of an event is held in memory until its report is written.
-MAX_OBJECT_BYTES = 32 * 2**20
+# As stored and inflated alike. All points of an event are held until its report is written: those of 8 MB take a function
+# to 100 MB, those of 32 MB to 315 MB (measured), and one that runs out of memory loses them.
+MAX_OBJECT_BYTES = 8 * 2**20
 
 _CREATED = "cos:ObjectCreated:"
 _REGION = re.compile(r"[a-z]{2,10}(-[a-z0-9]+){1,3}")
