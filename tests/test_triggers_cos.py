@@ -542,8 +542,9 @@ def receiver() -> Iterator[Emulator]:
         yield emulator
 
 
-def application(receiver: Emulator, bucket: Bucket) -> Application:
+def application(receiver: Emulator, bucket: Bucket, **more: str) -> Application:
     environ = {
+        **more,
         "MF_RECEIVER_URL": receiver.url,
         "MF_SECRET_ID": EXAMPLE_SECRET_ID,
         "MF_SECRET_KEY": EXAMPLE_SECRET_KEY,
@@ -593,6 +594,21 @@ def test_what_cannot_be_fetched_makes_the_platform_redeliver_and_what_could_be_i
     again = app.handle(EVENT, {})["outcomes"]
     assert (again["duplicate"], again["delivered"]) == (1, 1)
     assert len(receiver.points()) == 2
+
+
+def test_what_cannot_be_fetched_is_no_dead_letter_and_a_spool_does_not_hide_it(
+    receiver: Emulator, bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.responses["/hosts/a.json"] = lambda handler: handler.answer(503)
+    app = application(receiver, bucket, MF_SPOOL=f"file://{tmp_path}/spool")
+    with pytest.raises(DeliveryIncomplete):
+        app.handle(event(), {})
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and b"hosts/a.json" in path.read_bytes()]
+    assert kept == []
+    bucket.responses.clear()
+    app.handle(event(), {})
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and b"hosts/a.json" in path.read_bytes()]
+    assert len(kept) == 1, "an object that is gone is a dead letter"
 
 
 def test_nothing_is_fetched_where_decoding_is_offline() -> None:
