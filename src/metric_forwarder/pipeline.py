@@ -1,7 +1,7 @@
 """The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.core.delivery import RequestCounts, Sender
