@@ -6,6 +6,7 @@ import hmac
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,11 +112,18 @@ class BucketHandler(BaseHTTPRequestHandler):
         pass
 
 
+class BucketServer(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that go away: several tests are about that."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @pytest.fixture
 def bucket() -> Iterator[Bucket]:
     held = Bucket()
     handler = type("Handler", (BucketHandler,), {"bucket": held})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = BucketServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     held.url = f"http://127.0.0.1:{server.server_port}"
