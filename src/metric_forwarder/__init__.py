@@ -4,8 +4,8 @@ How an event flows, and where to look::
 
     index.main_handler          the platform calls this
       bootstrap.Application     reads the settings, builds what follows, once per warm instance
+        triggers.decode         event    → messages   one module per source, one table; what HTTP may not enter
         pipeline.Pipeline       the line:
-          triggers.decode         event    → messages   one module per source, one table
           intake.Intake           messages → points     payload (decode), validation (the schema),
                                                         dedupe.Identifier; bad ones are settled here
           dedupe.DedupeStore      points   → those not delivered before
@@ -13,7 +13,7 @@ How an event flows, and where to look::
                                                         → transport; retry, halving, pace, deadline
           ledger.Ledger           one row per point, one outcome per row
           report.make_report      ledger   → report
-        replies.reply           report   → return or raise
+        replies.reply           report   → return or raise: to the platform, the caller or an HTTP client
 
 The command line is in ``cli``; the emulated receiver is the package ``receiver_emulator`` beside this one. Neither is
 deployed.

@@ -19,15 +19,20 @@ from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
-from metric_forwarder.replies import reply
+from metric_forwarder.replies import refuse, reply
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
+from metric_forwarder.triggers import Access, Refused, decode
+from metric_forwarder.triggers.cos_objects import CosObjects, RoleCredentials
+from metric_forwarder.triggers.port import HttpAccess, ObjectSource
 from metric_forwarder.validation import Contract
 
 # The platform's longest and shortest time limits: 900 s and 1 s.
 _LONGEST_S = 900
 _UNKNOWN_TIME_LIMIT_MS = 60_000
+# Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
+_FETCHING_SHARE = 0.5
 
 
 class Application:
@@ -39,6 +44,7 @@ class Application:
         environ: the environment; None: the process's, as it is at each invocation.
         clock: time; None: the machine's.
         transport: makes what carries requests, from how many it carries at once; None: real connections.
+        objects: where an object that an event names is fetched; None: from COS, with the function's role.
     """
 
     def __init__(
@@ -46,10 +52,12 @@ class Application:
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         transport: Callable[[int], Transport] | None = None,
+        objects: ObjectSource | None = None,
     ) -> None:
         self._environ = environ
         self._clock = clock or SystemClock()
         self._transport = transport or RequestsTransport
+        self._objects = objects or self._cos_objects()
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
 
@@ -67,7 +75,30 @@ class Application:
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
         request_id = str(context.get("request_id", ""))[:100]
-        return reply(self._pipeline.handle(event, request_id=request_id, deadline=deadline))
+        decoded = decode(event, self._access(settings, deadline))
+        if isinstance(decoded, Refused):
+            JsonLog(settings.log_level).write(
+                "WARN", "refused", requestId=request_id, statusCode=decoded.status, message=decoded.reason
+            )
+            return refuse(decoded)
+        report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
+        return reply(decoded.answer, report)
+
+    def _access(self, settings: Settings, deadline: Deadline) -> Access:
+        """What decoding may use during this invocation."""
+        fetch_until = self._clock.monotonic() + deadline.remaining() * _FETCHING_SHARE
+        return Access(
+            HttpAccess(settings.http_token, settings.http_auth == "cam"),
+            self._objects,
+            Deadline(self._clock, fetch_until),
+        )
+
+    def _cos_objects(self) -> CosObjects:
+        return CosObjects(
+            role=lambda: RoleCredentials.read(self._environment),
+            connect=lambda: RequestsTransport(1),
+            time=self._clock.time,
+        )
 
     @property
     def _environment(self) -> Mapping[str, str]:

@@ -53,7 +53,9 @@ class Intake:
     def take(self, message: Message) -> None:
         """Receive a message: every point in it is counted, none is lost, nothing raises."""
         if message.broken is not None:
-            self._refuse(message, None, "", [Violation("", "record", message.broken)])
+            outcome = Outcome.UNDELIVERED if message.retriable else Outcome.INVALID
+            problem = Problem(outcome, message.source, "", "record", None, message.broken)
+            self._settle(message, None, "", [problem])
             return
         payload = read_payload(message.body)
         if payload.violations:
@@ -121,8 +123,11 @@ class Intake:
         self._settle(message, raw, pointer, _problems(message, violations))
 
     def _settle(self, message: Message, raw: Any, pointer: str, problems: Sequence[Problem]) -> None:
-        self._ledger.settle(self._ledger.open(), problems[0].outcome, problems)
-        self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
+        outcome = problems[0].outcome
+        self._ledger.settle(self._ledger.open(), outcome, problems)
+        # What could not be read this time comes again with the event: there is nothing to keep.
+        if outcome is not Outcome.UNDELIVERED:
+            self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
 
 
 def _problems(message: Message, violations: Sequence[Violation]) -> list[Problem]:

@@ -19,5 +19,8 @@ class JsonLog:
     def write(self, level: str, event: str, **members: Any) -> None:
         if LEVELS.index(level) >= self._threshold:
             line = {"level": level, "event": event, **members}
+            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+            # Half a surrogate pair, which JSON can spell, cannot be written as UTF-8.
+            text = text.encode("utf-8", "backslashreplace").decode()
             # Looked up now: runtimes, and tests, replace the stream.
-            sys.stdout.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+            sys.stdout.write(text + "\n")

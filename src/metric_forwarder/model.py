@@ -48,6 +48,8 @@ class Message(NamedTuple):
         time_ms: when the trigger fired, Unix milliseconds, for points that bring no time; None if unknown.
         receipt: what acknowledges it to the spool it came from; None if it came from none.
         broken: why there is no payload to read; then the message counts as one invalid point.
+        retriable: what is broken may be whole the next time: the point is undelivered instead, so that the platform
+            redelivers it.
     """
 
     source: str
@@ -55,6 +57,7 @@ class Message(NamedTuple):
     coordinates: str | None = None
     time_ms: int | None = None
     broken: str | None = None
+    retriable: bool = False
     receipt: int | None = None
 
     def place(self, pointer: str) -> str | None:

@@ -1,7 +1,7 @@
-"""The line every trigger event goes down: decode → validate → dedupe → batch → send → settle → report."""
+"""The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.core.delivery import RequestCounts, Sender
@@ -24,7 +24,7 @@ from metric_forwarder.spool import (
     SpoolingKeeper,
     point_payload,
 )
-from metric_forwarder.triggers import Decoded, decode
+from metric_forwarder.triggers import Decoded
 from metric_forwarder.validation import Contract
 
 
@@ -63,15 +63,13 @@ class Pipeline:
         self._clock = clock
         self._log = log
 
-    def handle(self, event: Any, *, request_id: str, deadline: Deadline) -> Report:
-        """Deliver a trigger event's points before the deadline, and account for every one.
+    def handle(self, decoded: Decoded, *, request_id: str, deadline: Deadline) -> Report:
+        """Deliver an event's points before the deadline, and account for every one.
 
         Raises:
-            UnknownTrigger: the event is of no known kind.
             ConfigError: it asks for a job that the settings do not provide for.
         """
         started = self._clock.monotonic()
-        decoded = decode(event)
         ledger = Ledger()
         counts = RequestCounts()
         for messages, keeper in self._chunks(decoded, self._complaint(ledger)):

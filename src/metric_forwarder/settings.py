@@ -77,6 +77,12 @@ VARIABLES: tuple[Variable, ...] = (
         "a request that got no answer: `resend` it, or `hold` it and report `uncertain`",
     ),
     Variable("MF_SPOOL", "", "`file:///path`: keeps what cannot be delivered now, and dead letters"),
+    Variable("MF_HTTP_TOKEN", "", "lets clients in over HTTP that send it: `Authorization: Bearer …`"),
+    Variable(
+        "MF_HTTP_AUTH",
+        "token",
+        "`token` (`MF_HTTP_TOKEN`), or `cam`: the platform authenticates HTTP clients",
+    ),
     Variable("MF_SCHEMA", "", "a JSON Schema (draft-07) file of your own for a point"),
     Variable("MF_LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARN` or `ERROR`"),
 )
@@ -110,6 +116,8 @@ class Settings:
     max_age_s: float
     uncertain: str
     spool: str
+    http_token: Secret
+    http_auth: str
     schema: str
     log_level: str
 
@@ -149,10 +157,16 @@ class Settings:
             max_age_s=reader.seconds("MF_MAX_AGE_S", 0, 10 * 365 * 86400),
             uncertain=reader.choice("MF_UNCERTAIN", ("resend", "hold")),
             spool=reader.spool("MF_SPOOL"),
+            http_token=reader.token("MF_HTTP_TOKEN"),
+            http_auth=reader.choice("MF_HTTP_AUTH", ("token", "cam")),
             schema=reader.text("MF_SCHEMA"),
             log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
         )
         reader.require_one_key()
+        if settings.http_token and settings.http_auth == "cam":
+            reader.problems.append(
+                "MF_HTTP_TOKEN is set while MF_HTTP_AUTH is cam, which lets in whom the platform lets in: keep one"
+            )
         reader.refuse_unknown()
         if reader.problems:
             raise ConfigError(reader.problems)
@@ -245,6 +259,14 @@ class _Reader:
         elif len(given) == 1:
             empty = "MF_SECRET_KEY" if given == ["MF_SECRET_ID"] else "MF_SECRET_ID"
             self.problems.append(f"{empty} is empty: set it to that of the main account, like {given[0]}")
+
+    def token(self, name: str) -> Secret:
+        value = self.text(name)
+        if not value.isascii() or not value.isprintable() or " " in value:
+            self.problems.append(
+                f"{name} cannot stand in a header: set it to letters, digits and punctuation"
+            )
+        return Secret(value)
 
     def region(self, name: str, platform_region: str) -> str:
         value = self.text(name) or platform_region

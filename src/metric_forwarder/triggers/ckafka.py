@@ -1,33 +1,34 @@
-"""CKafka record: ``{"topic":"t","partition":1,"offset":36,"msgKey":"None","msgBody":"…"}``.
+"""CKafka record: ``{"Ckafka":{"topic":"t","partition":1,"offset":36,"msgKey":"None","msgBody":"…"}}``.
 
 ``partition`` is also seen as ``Partition`` and as an empty text; ``msgKey`` is the text ``None`` when absent. There is
 no timestamp. Sources: Tencent Cloud, SCF CKafka trigger; public logs of its events.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.model import Message
+from metric_forwarder.triggers.port import Access
 
 
-def message(record: dict[str, Any], place: str) -> Message:
+def messages(record: dict[str, Any], place: str, _access: Access) -> Iterator[Message]:
     """Read one record; ``place`` names it in a report if its coordinates cannot."""
-    topic = record.get("topic")
-    partition = _whole(record.get("partition", record.get("Partition")))
-    offset = _whole(record.get("offset"))
+    content = record["Ckafka"]
+    topic = content.get("topic")
+    partition = _whole(content.get("partition", content.get("Partition")))
+    offset = _whole(content.get("offset"))
+    # An offset alone is no place: every partition counts its own.
+    coordinates = None
     if isinstance(topic, str) and partition is not None and offset is not None:
-        place = f"{topic[:200]}/{partition}@{offset}"
+        place = f"{topic[:150]}/{partition}@{offset}"
         coordinates = f"ckafka/{topic}/{partition}@{offset}"
+    if content.get("msgBody") is None:
+        yield Message(place, None, coordinates, broken='has no "msgBody"')
     else:
-        # An offset alone is no place: every partition counts its own.
-        coordinates = None
-    if record.get("msgBody") is None:
-        return Message(place, None, coordinates, broken='has no "msgBody"')
-    return Message(place, record["msgBody"], coordinates)
+        yield Message(place, content["msgBody"], coordinates)
 
 
 def _whole(value: Any) -> int | None:
-    if type(value) is int:
-        return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - 64 bits
         return int(value)
-    return None
+    return value if type(value) is int and abs(value) < 2**64 else None

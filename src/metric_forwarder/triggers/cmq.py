@@ -1,21 +1,38 @@
-"""CMQ topic record: ``{"type":"topic","topicOwner":120,"topicName":"…","msgId":"…","msgBody":"…","msgTag":"…"}``.
+"""CMQ topic record: ``{"CMQ":{"type":"topic","topicOwner":120,"topicName":"…","msgId":"…","msgBody":"…","msgTag":"…"}}``.
 
-``publishTime`` is no data time: the one published log shows Beijing time labelled ``Z``. Source: Tencent Cloud, SCF
-CMQ trigger.
+``topicOwner`` is a number or a text, ``msgTag`` a text or a list. ``publishTime`` is no data time: the one published
+log shows Beijing time labelled ``Z``. The platform delivers its dead letters this way too. Sources: Tencent Cloud, SCF
+CMQ trigger and dead letter queue.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.model import Message
+from metric_forwarder.triggers import dead_letter
+from metric_forwarder.triggers.port import Access
 
 
-def message(record: dict[str, Any], place: str) -> Message:
+def messages(record: dict[str, Any], place: str, access: Access) -> Iterator[Message]:
     """Read one record; ``place`` names it in a report if its id cannot."""
-    message_id, topic = record.get("msgId"), record.get("topicName")
+    content = record["CMQ"]
+    message_id, topic, owner = (_text(content.get(name)) for name in ("msgId", "topicName", "topicOwner"))
     coordinates = None
-    if isinstance(message_id, str) and message_id:
-        place = f"{topic if isinstance(topic, str) else 'cmq'}#{message_id}"[:200]
-        coordinates = f"cmq/{record.get('topicOwner')}/{topic}#{message_id}"
-    if record.get("msgBody") is None:
-        return Message(place, None, coordinates, broken='has no "msgBody"')
-    return Message(place, record["msgBody"], coordinates)
+    if message_id:
+        place = f"{topic or 'cmq'}#{message_id}"[:200]
+        coordinates = f"cmq/{owner}/{topic}#{message_id}"
+    body = content.get("msgBody")
+    if body is None:
+        yield Message(place, None, coordinates, broken='has no "msgBody"')
+        return
+    letter = dead_letter.open_letter(body, access)
+    if letter is None:
+        yield Message(place, body, coordinates)
+    else:
+        yield from letter
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int and abs(value) < 2**64 else ""

@@ -1,9 +1,9 @@
 """Direct invocation: the event is itself a payload."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from metric_forwarder.model import Message
+from metric_forwarder.triggers.port import Access, Answer, Decoded
 
 # Any one of these tells a payload, so that a misspelt point is reported as invalid and not as an unknown event.
 _MEMBERS = frozenset({"metricName", "dimensions", "value", "namespace", "points", "Namespace", "Data"})
@@ -15,9 +15,5 @@ def matches(event: Any) -> bool:
     return isinstance(event, (list, str))
 
 
-def name(_event: Any) -> str:
-    return "direct"
-
-
-def messages(event: Any) -> Iterable[Message]:
-    yield Message("payload", event)
+def decode(event: Any, _access: Access) -> Decoded:
+    return Decoded("direct", (Message("payload", event),), Answer.CALLER)

@@ -1,15 +1,25 @@
 """Events that are a list of ``Records``: each record says what it is, so a mixed list is read record by record."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
-from metric_forwarder.triggers import ckafka, cmq
+from metric_forwarder.triggers import ckafka, cmq, cos
+from metric_forwarder.triggers.port import Access, Answer, Decoded
+
+
+class Record(NamedTuple):
+    """One row of the table: a kind of record, and how one is read; its member is known to hold an object."""
+
+    name: str
+    messages: Callable[[dict[str, Any], str, Access], Iterator[Message]]
+
 
 # A record is recognised by the one member that holds it.
-RECORDS: Mapping[str, tuple[str, Callable[[dict[str, Any], str], Message]]] = {
-    "Ckafka": ("ckafka", ckafka.message),
-    "CMQ": ("cmq", cmq.message),
+RECORDS: Mapping[str, Record] = {
+    "Ckafka": Record("ckafka", ckafka.messages),
+    "CMQ": Record("cmq", cmq.messages),
+    "cos": Record("cos", cos.messages),
 }
 
 
@@ -17,26 +27,27 @@ def matches(event: Any) -> bool:
     return isinstance(event, dict) and isinstance(event.get("Records"), list)
 
 
-def name(event: dict[str, Any]) -> str:
-    """The kind of its records, several joined by ``+``; ``records`` if none is known."""
-    members = {
-        key for record in event["Records"] if isinstance(record, dict) for key in record if key in RECORDS
-    }
-    return "+".join(sorted(RECORDS[member][0] for member in members)) or "records"
+def decode(event: dict[str, Any], access: Access) -> Decoded:
+    return Decoded(_name(event["Records"]), _messages(event["Records"], access), Answer.PLATFORM)
 
 
-def messages(event: dict[str, Any]) -> Iterable[Message]:
-    for index, record in enumerate(event["Records"]):
-        yield _message(record, f"record {index}")
+def _name(records: list[Any]) -> str:
+    """The kind of the records, several joined by ``+``; ``records`` if none is known."""
+    members = {key for record in records if isinstance(record, dict) for key in record if key in RECORDS}
+    return "+".join(sorted(RECORDS[member].name for member in members)) or "records"
 
 
-def _message(record: Any, place: str) -> Message:
-    if isinstance(record, dict):
-        for member, (_, read) in RECORDS.items():
-            if member in record:
-                content = record[member]
-                if isinstance(content, dict):
-                    return read(content, place)
-                return Message(place, None, broken=f'has a "{member}" that is not an object')
-    known = ", ".join(RECORDS)
-    return Message(place, None, broken=f"is a record of no known kind: it must have one of {known}")
+def _messages(records: list[Any], access: Access) -> Iterator[Message]:
+    for index, record in enumerate(records):
+        yield from _read(record, f"record {index}", access)
+
+
+def _read(record: Any, place: str, access: Access) -> Iterator[Message]:
+    member = next((key for key in RECORDS if key in record), None) if isinstance(record, dict) else None
+    if member is None:
+        known = ", ".join(RECORDS)
+        yield Message(place, None, broken=f"is a record of no known kind: it must have one of {known}")
+    elif not isinstance(record[member], dict):
+        yield Message(place, None, broken=f'has a "{member}" that is not an object')
+    else:
+        yield from RECORDS[member].messages(record, place, access)

@@ -3,22 +3,23 @@
 ``Message`` is a text of at most 4 KB, empty when unset. Source: Tencent Cloud, SCF timer trigger.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.times import milliseconds
+from metric_forwarder.triggers.port import Access, Answer, Decoded
 
 
 def matches(event: Any) -> bool:
     return isinstance(event, dict) and event.get("Type") == "Timer"
 
 
-def name(_event: Any) -> str:
-    return "timer"
+def decode(event: dict[str, Any], _access: Access) -> Decoded:
+    return Decoded("timer", _messages(event), Answer.PLATFORM)
 
 
-def messages(event: dict[str, Any]) -> Iterable[Message]:
+def _messages(event: dict[str, Any]) -> Iterator[Message]:
     """The one message, or none when the timer carries no payload."""
     body = event.get("Message")
     if body is None or (isinstance(body, str) and not body.strip()):

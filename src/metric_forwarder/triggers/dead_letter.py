@@ -1,0 +1,66 @@
+"""SCF's dead letter: ``{"RequestId":"…","ErrorCode":-1,"ErrorMessage":"…","Body":{"ClientContext":"<the event>",…}}``.
+
+``ClientContext`` is the event as JSON text. The platform puts dead letters into a CMQ queue or topic, so a function
+that reads that topic gets them as the bodies of CMQ records; invoked by hand, it gets one as its event. Source:
+Tencent Cloud, SCF dead letter queue.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.model import Message
+from metric_forwarder.triggers.port import Access, Answer, Decoded, Refused
+
+# A dead letter that fails becomes the content of another; quoting makes each about twice as long.
+MAX_DEPTH = 5
+
+
+def matches(event: Any) -> bool:
+    return (
+        isinstance(event, dict) and isinstance(event.get("Body"), dict) and "ClientContext" in event["Body"]
+    )
+
+
+def decode(event: dict[str, Any], access: Access) -> Decoded:
+    """Read the event inside, under its own name.
+
+    Whatever is inside, it is the platform that is answered: who once sent it has long stopped waiting. An event that
+    cannot be read is one broken message, since an exception would only make another dead letter.
+    """
+    from metric_forwarder import triggers  # noqa: PLC0415 - events hold dead letters, and dead letters events
+
+    if access.depth >= MAX_DEPTH:
+        return _broken(
+            f"is a dead letter inside {MAX_DEPTH} others: it will not be delivered by trying again"
+        )
+    content = event["Body"]["ClientContext"]
+    try:
+        inside = json.loads(content) if isinstance(content, str) else content
+    except (ValueError, RecursionError):
+        return _broken('has a "Body.ClientContext" that is not JSON')
+    try:
+        decoded = triggers.decode(inside, access.deeper())
+    except UnknownTrigger as unknown:
+        return _broken(f"holds no event: {unknown}")
+    if isinstance(decoded, Refused):
+        return _broken(f"holds an HTTP request that is not let in: {decoded.reason}")
+    return decoded._replace(answer=Answer.PLATFORM)
+
+
+def open_letter(body: Any, access: Access) -> Iterable[Message] | None:
+    """The messages of the event in a dead letter that came as a message; None if ``body`` is no dead letter."""
+    if isinstance(body, str):
+        # Only what says so is decoded here: every other body is decoded once, later.
+        if '"ClientContext"' not in body:
+            return None
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+    return decode(body, access).messages if matches(body) else None
+
+
+def _broken(reason: str) -> Decoded:
+    return Decoded("dead-letter", (Message("dead letter", None, broken=reason),), Answer.PLATFORM)

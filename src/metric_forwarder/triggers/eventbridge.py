@@ -1,0 +1,85 @@
+"""EventBridge: CloudEvents, one, a list of them, or ``{"EventList":[…]}``.
+
+``{"specversion":"1.0","id":"…","type":"connector:tdmq","source":"tdmq.cloud.tencent","time":"1615430559146",
+"data":{"topic":"…","msgId":"…","msgBody":"…"}}``; ``specversion`` is also ``"0"``, ``time`` also a number. The
+connectors for TDMQ and CKafka put the message into ``data.msgBody``; a custom event has its payload in ``data``.
+Sources: Tencent Cloud, EventBridge's event structure, its TDMQ and CKafka connectors, its SCF target (batches);
+CloudEvents 1.0 (``data_base64``; ``source`` and ``id`` together are unique).
+"""
+
+import base64
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from metric_forwarder.model import Message
+from metric_forwarder.times import milliseconds
+from metric_forwarder.triggers import direct
+from metric_forwarder.triggers.port import Access, Answer, Decoded
+
+
+def matches(event: Any) -> bool:
+    if isinstance(event, dict):
+        return "specversion" in event or isinstance(event.get("EventList"), list)
+    return isinstance(event, list) and any(isinstance(e, dict) and "specversion" in e for e in event)
+
+
+def decode(event: Any, _access: Access) -> Decoded:
+    return Decoded("eventbridge", _messages(event), Answer.PLATFORM)
+
+
+def _messages(event: Any) -> Iterator[Message]:
+    if isinstance(event, dict):
+        if isinstance(event.get("EventList"), list):
+            event = event["EventList"]
+        else:
+            yield _message(event, "event")
+            return
+    for index, one in enumerate(event):
+        yield _message(one, f"event {index}")
+
+
+def _message(event: Any, place: str) -> Message:
+    if not isinstance(event, dict):
+        return Message(place, None, broken="is no CloudEvent: it is not an object")
+    identifier, source = event.get("id"), event.get("source")
+    coordinates = None
+    if isinstance(identifier, str) and identifier:
+        place = f"event {identifier}"[:200]
+        coordinates = f"cloudevent/{source if isinstance(source, str) else ''}#{identifier}"
+    try:
+        body = _body(event)
+    except ValueError as error:
+        return Message(place, None, coordinates, broken=str(error))
+    return Message(place, body, coordinates, _time_ms(event.get("time")))
+
+
+def _body(event: dict[str, Any]) -> Any:
+    data = event.get("data")
+    if data is None:
+        encoded = event.get("data_base64")
+        if not isinstance(encoded, str):
+            raise ValueError('has no "data"')
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except ValueError:
+            raise ValueError('has a "data_base64" that is not base64') from None
+    if not isinstance(data, dict):
+        return data
+    if "msgBody" in data:
+        if data["msgBody"] is None:
+            raise ValueError('has a "data.msgBody" that is null')
+        return data["msgBody"]
+    if direct.matches(data):
+        return data
+    raise ValueError('has no "data.msgBody", and its "data" is no payload')
+
+
+def _time_ms(value: Any) -> int | None:
+    if isinstance(value, str):
+        if value.isascii() and value.isdigit() and len(value) <= 16:  # noqa: PLR2004 - more is no time
+            return milliseconds(int(value))
+        return milliseconds(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return milliseconds(value)
+    return None

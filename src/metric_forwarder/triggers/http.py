@@ -1,0 +1,136 @@
+"""A Function URL or API Gateway: ``{"httpMethod":"POST","path":"/","headers":{…},"body":"…","queryString":{…}}``.
+
+API Gateway adds ``requestContext``, ``isBase64Encoded`` and more; ``body`` may be missing, or be decoded already; the
+names of headers come in any case. Sources: Tencent Cloud, SCF Function URL and API Gateway trigger.
+
+Points come to any path. Requests meant for the receiver itself (``/v2/index.php``, ``/report.cgi``) would be told by
+``event["path"]`` in ``decode``, after ``_refusal``, and be answered as the receiver does by an ``Answer`` of their own.
+"""
+
+import base64
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+from metric_forwarder.model import Message
+from metric_forwarder.triggers.inflate import MAGIC, inflate
+from metric_forwarder.triggers.port import Access, Answer, Decoded, HttpAccess, Refused, TooLarge, Unreadable
+
+# The platform's own limit for a synchronous event; a compressed body is held to it once inflated.
+MAX_BODY_BYTES = 6 * 2**20
+_METHODS = ("POST", "PUT")
+_ENCODED_MAGIC = base64.b64encode(MAGIC + b"\x08").decode()  # every gzip file goes on with 8, for "deflate"
+
+_CLOSED = (
+    "HTTP is closed: set MF_HTTP_TOKEN to a token for the clients, or MF_HTTP_AUTH=cam if the platform "
+    "authenticates them"
+)
+
+
+def matches(event: Any) -> bool:
+    return isinstance(event, dict) and "httpMethod" in event and "headers" in event
+
+
+def decode(event: dict[str, Any], access: Access) -> Decoded | Refused:
+    headers = _lower_case(event["headers"])
+    refusal = _refusal(event, headers, access.http)
+    if refusal is not None:
+        return refusal
+    key = headers.get("idempotency-key")
+    coordinates = f"http/{key}" if key else None
+    try:
+        message = Message("body", _body(event, headers), coordinates)
+    except TooLarge as too_large:
+        return Refused(413, f"the body {too_large.reason}")
+    except Unreadable as unreadable:
+        message = Message("body", None, coordinates, broken=unreadable.reason)
+    return Decoded("http", (message,), Answer.HTTP_CLIENT)
+
+
+def _refusal(event: Mapping[str, Any], headers: Mapping[str, str], access: HttpAccess) -> Refused | None:
+    """Why a request is not let in, told without looking at its body."""
+    if not access.platform_authenticates:
+        if not access.token:
+            return Refused(401, _CLOSED)
+        if not _knows(access.token.reveal(), headers.get("authorization", "")):
+            reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN'
+            return Refused(401, reason, {"WWW-Authenticate": "Bearer"})
+    method = event["httpMethod"]
+    if not isinstance(method, str) or method.upper() not in _METHODS:
+        return Refused(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
+    encoding = headers.get("content-encoding", "").lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        return Refused(
+            415, "a body is sent as it is, or with Content-Encoding: gzip", {"Accept-Encoding": "gzip"}
+        )
+    return None
+
+
+def _knows(token: str, authorization: str) -> bool:
+    scheme, _, credentials = authorization.partition(" ")
+    # Also compared when the scheme is wrong, so that time tells nothing.
+    same = hmac.compare_digest(
+        credentials.strip().encode("utf-8", "surrogatepass"), token.encode("utf-8", "surrogatepass")
+    )
+    return same and scheme.lower() == "bearer"
+
+
+def _lower_case(headers: Any) -> dict[str, str]:
+    """Headers by their names in lower case; of a list of values the first."""
+    found: dict[str, str] = {}
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if isinstance(value, list) and value:
+            value = value[0]  # noqa: PLW2901 - the value that counts
+        if isinstance(value, str):
+            found.setdefault(str(name).lower(), value.strip())
+    return found
+
+
+def _body(event: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
+    """The payload: text, bytes, or what was decoded on the way."""
+    body = event.get("body")
+    if body is None:
+        return ""
+    if not isinstance(body, str):
+        return body
+    data: str | bytes = body
+    if event.get("isBase64Encoded") in (True, "true"):
+        data = _from_base64(body)
+    if headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
+        data = _from_gzip(data)
+    size = len(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    if size > MAX_BODY_BYTES:
+        raise TooLarge(MAX_BODY_BYTES)
+    return data
+
+
+def _from_base64(text: str) -> bytes:
+    if len(text) > MAX_BODY_BYTES * 3 // 2:
+        raise TooLarge(MAX_BODY_BYTES)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise Unreadable("is not base64, though isBase64Encoded says so") from None
+
+
+def _from_gzip(data: str | bytes) -> str | bytes:
+    """Inflate a body; one that does not begin like gzip was inflated on the way.
+
+    Text cannot hold gzip, so a gateway that says nothing of base64 has used it nonetheless, or has made a character of
+    every byte.
+    """
+    if isinstance(data, str):
+        if data.startswith(_ENCODED_MAGIC[:3]):
+            data = _from_base64(data)
+        elif data.startswith(MAGIC.decode("latin-1")):
+            try:
+                data = data.encode("latin-1")
+            except UnicodeEncodeError:
+                raise Unreadable(
+                    "is gzip data damaged on the way: send it base64-encoded, or as plain JSON"
+                ) from None
+        else:
+            return data
+    if not data.startswith(MAGIC):
+        return data
+    return b"".join(inflate([data], MAX_BODY_BYTES))

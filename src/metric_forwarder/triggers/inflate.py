@@ -1,0 +1,52 @@
+"""Gzip, inflated piece by piece and never beyond a limit: a few KB may hold gigabytes."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+from metric_forwarder.triggers.port import TooLarge, Unreadable
+
+MAGIC = b"\x1f\x8b"
+_GZIP_ONLY = 31  # zlib's window size 15, and 16 for "a gzip header is there"
+_PIECE_BYTES = 65_536
+
+
+def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Yield the content of gzip data, which may be of several members.
+
+    Raises:
+        TooLarge: it holds more than ``limit`` bytes.
+        Unreadable: it is not gzip, or it stops too early.
+    """
+    member = zlib.decompressobj(_GZIP_ONLY)
+    left = limit
+    for chunk in chunks:
+        data = chunk
+        while data:
+            if member.eof:
+                member = zlib.decompressobj(_GZIP_ONLY)
+            try:
+                piece = member.decompress(data, _PIECE_BYTES)
+            except zlib.error:
+                raise Unreadable("is not intact gzip data: compress it again") from None
+            left -= len(piece)
+            if left < 0:
+                raise TooLarge(limit)
+            if piece:
+                yield piece
+            data = member.unconsumed_tail or member.unused_data
+    if not member.eof:
+        raise Unreadable("is gzip data that stops too early: it was cut off")
+
+
+def bounded(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Pass on what is not compressed, up to the same limit.
+
+    Raises:
+        TooLarge: it holds more than ``limit`` bytes.
+    """
+    left = limit
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise TooLarge(limit)
+        yield chunk
