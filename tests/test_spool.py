@@ -256,8 +256,8 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, records: list[Record]) 
         chunk.close()
 
 
-EVENT_POINTS = 120
-ROUNDS = 12
+EVENT_POINTS = 80
+ROUNDS = 30
 
 
 def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(folder: Path) -> None:
@@ -278,10 +278,10 @@ def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(folder: Path
             emulator.fault(
                 "code", chosen.choice([1002, 1003]), times=None, rate=chosen.choice([0.0, 0.1, 0.5])
             )
-            while not nursery.run(settings, event, chosen.uniform(0, 0.12)):
+            while not nursery.run(settings, event, chosen.uniform(0, 0.2)):
                 killed += 1
             emulator.clear_faults()
-            while not nursery.run(settings, REPLAY, chosen.uniform(0, 0.12)):
+            while not nursery.run(settings, REPLAY, chosen.uniform(0, 0.2)):
                 killed += 1
         assert killed > ROUNDS / 2
         arrived = {(stored["metricName"], stored["value"]) for stored in emulator.points()}
