@@ -1,8 +1,15 @@
 """The entry point of the function: ``index.main_handler``."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from metric_forwarder.bootstrap import Application
+# Tencent's local runner loads this file by its path and leaves its folder out of the search path.
+_FOLDER = str(Path(__file__).resolve().parent)
+if _FOLDER not in sys.path:
+    sys.path.insert(0, _FOLDER)
+
+from metric_forwarder.bootstrap import Application  # noqa: E402 - only now it can be found
 
 # Only a place for what a warm instance keeps: nothing is read or opened before the first invocation.
 _APPLICATION = Application()
@@ -16,7 +23,7 @@ def main_handler(event: Any, context: Any) -> Any:
         context: what the platform says about the invocation, a dict; it holds secrets and is never logged.
 
     Returns:
-        The report of the event, JSON-serialisable.
+        The report of the event, JSON-serialisable; for HTTP a reply that holds it.
 
     Raises:
         DeliveryIncomplete: points are left that the platform must redeliver.
