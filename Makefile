@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check emulator package lock deploy clean
+.PHONY: help run test check fuzz emulator package lock deploy clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	@cd tests && PYTHONPATH=../src ../$(BIN)/python fuzz_handler.py -max_total_time=60 -max_len=4000 | tail -n 3
 
 emulator: $(VENV)/run.stamp ## Run the emulated receiver on port 8080 until interrupted
 	@$(BIN)/metric-forwarder emulator
