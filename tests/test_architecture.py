@@ -16,6 +16,7 @@ LAYERS = (
     {
         "errors",
         "secret",
+        "redis_address",
         "model",
         "clock",
         "times",
@@ -38,6 +39,7 @@ HOMES = {
     "requests": {"core.transport"},
     "urllib3": {"core.transport"},
     "jsonschema": {"validation"},
+    "redis": {"stores.redis_connection"},
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": set(),

@@ -53,6 +53,11 @@ class RequestCounts:
     retried: int = 0
     answers: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: "RequestCounts") -> None:
+        self.sent += other.sent
+        self.retried += other.retried
+        self.answers += other.answers
+
 
 class Sender:
     """What lasts while an instance is warm: connections, learned sizes and pace."""

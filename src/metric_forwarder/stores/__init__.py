@@ -1,0 +1,1 @@
+"""What outlives an instance; each store is imported only when a setting asks for it."""
