@@ -134,13 +134,13 @@ class _Running:
     async def _serve(self) -> None:
         receiver = build_receiver(self._options, self._store, self._plan)
         try:
-            runner, port = await listen(receiver, self._port)
+            listening = await listen(receiver, self._port)
         except BaseException as error:  # noqa: BLE001 -- whatever it is, the thread that waits for the start raises it
             self._started.set_exception(error)
             return
-        self._started.set_result((asyncio.get_running_loop(), receiver, port))
+        self._started.set_result((asyncio.get_running_loop(), receiver, listening.port))
         await receiver.stopping.wait()
-        await runner.cleanup()
+        await listening.close()
 
 
 def serve(options: EmulatorOptions, on_listening: Callable[[str], None] | None = None) -> None:
@@ -160,11 +160,11 @@ async def _serve_until_signal(options: EmulatorOptions, on_listening: Callable[[
     receiver = build_receiver(options, Store(), build_plan(options))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, receiver.stopping.set)
-    runner, port = await listen(receiver, options.port)
+    listening = await listen(receiver, options.port)
     if on_listening is not None:
-        on_listening(_base_url(options.host, port))
+        on_listening(_base_url(options.host, listening.port))
     await receiver.stopping.wait()
-    await runner.cleanup()
+    await listening.close()
 
 
 def _base_url(host: str, port: int) -> str:

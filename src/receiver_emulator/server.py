@@ -22,6 +22,7 @@ import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from importlib import resources
@@ -52,7 +53,8 @@ _LARGEST_BODY = 64 * 1024 * 1024
 # aiohttp's default of 8 KB would refuse a GET of 30 points with its own status 400.
 _LONGEST_LINE = 4 * 1024 * 1024
 _DISCONNECT_POLL_S = 0.02
-_SHUTDOWN_S = 0.5
+_SHUTDOWN_S = 0.2
+_TURNS_OF_A_TRANSPORT = 5
 _BODILESS_STATUSES = (204, 304)
 _SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -149,8 +151,26 @@ def build_plan(options: EmulatorOptions) -> FaultPlan:
     return FaultPlan(random.Random(options.seed))
 
 
-async def listen(receiver: Receiver, port: int) -> tuple[web.AppRunner, int]:
-    """Start to listen; returns what stops it (``cleanup``) and the port it listens on. Raises ``OSError``."""
+@dataclass(frozen=True)
+class Listening:
+    """A receiver that accepts connections."""
+
+    port: int
+    _runner: web.AppRunner
+    _socket: socket.socket
+
+    async def close(self) -> None:
+        """Stop listening and close every connection, those included that are being accepted just now."""
+        # A connection that asyncio is accepting while its server closes would never be closed.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().remove_reader(self._socket)
+        await _settle_transports()
+        await self._runner.cleanup()
+        await _settle_transports()
+
+
+async def listen(receiver: Receiver, port: int) -> Listening:
+    """Accept connections on the options' host; raises ``OSError`` where that is not possible."""
     runner = web.AppRunner(
         _application(receiver),
         access_log=None,
@@ -159,13 +179,19 @@ async def listen(receiver: Receiver, port: int) -> tuple[web.AppRunner, int]:
         max_line_size=_LONGEST_LINE,
         auto_decompress=False,
     )
+    host = receiver.options.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, receiver.options.host, port).start()
-    except OSError:
-        await runner.cleanup()
-        raise
-    return runner, runner.addresses[0][1]
+    await web.SockSite(runner, listener).start()
+    return Listening(listener.getsockname()[1], runner, listener)
+
+
+async def _settle_transports() -> None:
+    # asyncio accepts and closes a connection in a few turns of its loop, of which aiohttp awaits none; a loop
+    # that ends before them leaves sockets to the garbage collector.
+    for _ in range(_TURNS_OF_A_TRANSPORT):
+        await asyncio.sleep(0)
 
 
 def _server_log() -> logging.Logger:
