@@ -29,7 +29,7 @@ LEASE_SLACK_S = 1.0
 REST_S = 10.0
 # Networks forget idle connections without telling anyone, and an instance may be frozen for hours.
 IDLE_S = 30.0
-# The longest of these that is at most a tenth of the event's time; steps, so that a warm connection is kept.
+# The longest of these that is at most an eighth of the event's time; steps, so that a warm connection is kept.
 TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.1
@@ -124,7 +124,7 @@ class RedisStore:
 
     def connect(self, available_s: float) -> RedisConnection:
         """The connection for an event that has so many seconds: the warm one if it is still good."""
-        timeout_s = next((step for step in TIMEOUTS_S if step <= available_s / 10), TIMEOUTS_S[-1])
+        timeout_s = next((step for step in TIMEOUTS_S if step <= available_s / 8), TIMEOUTS_S[-1])
         now = self._clock.monotonic()
         warm = self._connection
         if warm is None or warm.timeout_s != timeout_s or now - self._used_at > IDLE_S:
