@@ -5,13 +5,12 @@ Run it with a Redis on this machine that may be written to::
     python benchmarks/redis_dedupe.py redis://:password@127.0.0.1:6379/0
 
 The receiver is the emulated one, in a process of its own. The stores take turns, event by event, so that whatever
-else the machine does meets both. Printed are the medians, their ratio, and what Redis took for each point.
+else the machine does meets both. Printed are the medians and their ratio.
 """
 
 import argparse
 import json
 import multiprocessing
-import os
 import statistics
 import sys
 import time
@@ -20,13 +19,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-import redis
-
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.clock import Deadline, SystemClock
-from metric_forwarder.dedupe import MemoryStore
-from metric_forwarder.redis_address import parse_redis_url
-from metric_forwarder.stores.redis import RedisStore
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, EmulatorOptions, serve
 
 SERIES = 200
@@ -61,7 +54,6 @@ def main() -> None:
     for name, median in medians.items():
         print(f"{name:8} {median:8.0f} points/s   (from {min(rates[name]):.0f} to {max(rates[name]):.0f})")
     print(f"redis / memory: {medians['redis'] / medians['memory']:.0%}")
-    print(f"memory on Redis: {_bytes_a_point(arguments.url):.0f} bytes a point")
 
 
 def _stores(url: str) -> dict[str, str]:
@@ -120,30 +112,6 @@ def _rate(application: Application, event: dict[str, Any]) -> float:
     if report["status"] != "ok" or report["dedupe"] == "degraded":
         sys.exit(f"the event did not go through: {report['outcomes']}, dedupe {report['dedupe']}")
     return float(report["received"] / took)
-
-
-def _bytes_a_point(url: str, points: int = 100_000) -> float:
-    """What used_memory grows by for each remembered point."""
-    clock = SystemClock()
-    memory = MemoryStore(600, clock.monotonic)
-    store = RedisStore(
-        parse_redis_url(url),
-        function="benchmark/memory",
-        window_s=600,
-        memory=memory,
-        clock=clock,
-        warn=print,
-    )
-    claims = store.begin(Deadline(clock, clock.monotonic() + 60))
-    with redis.Redis.from_url(url) as client:
-        before = client.info("memory")["used_memory"]
-        claims.confirm([os.urandom(16) for _ in range(points)])
-        claims.close()
-        after = client.info("memory")["used_memory"]
-        keys = list(client.scan_iter(match=store.prefix + b"*", count=10_000))
-        for start in range(0, len(keys), 1000):
-            client.delete(*keys[start : start + 1000])
-    return float((after - before) / points)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ REST_S = 10.0
 IDLE_S = 30.0
 # The longest of these that is at most an eighth of the event's time; steps, so that a warm connection is kept.
 TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
+# Ten times what a chunk takes as a rule.
+_CHUNK_S = 0.05
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.1
 
@@ -134,9 +136,10 @@ class RedisStore:
         self._used_at = now
         return warm
 
-    def patience(self, deadline: Deadline) -> Deadline:
-        """Until when a call that begins now may take: two time-outs, and not past the deadline."""
-        return Deadline(self._clock, min(deadline.at, self._clock.monotonic() + 2 * TIMEOUTS_S[0]))
+    def patience(self, deadline: Deadline, identities: int) -> Deadline:
+        """Until when a call may take that begins now: a while for each chunk, and never past the deadline."""
+        allowed_s = 2 * TIMEOUTS_S[0] + _CHUNK_S * identities / CHUNK
+        return Deadline(self._clock, min(deadline.at, self._clock.monotonic() + allowed_s))
 
     def touch(self) -> None:
         """The connection was good until now."""
@@ -176,7 +179,7 @@ class RedisClaims:
         """Claim what is free; once Redis has failed, what this instance does not know is free."""
         known = dict(zip(identities, self._store.memory.claim(identities), strict=True))
         asked = [identity for identity, claim in known.items() if claim is Claim.OURS]
-        patience = self._patience()
+        patience = self._store.patience(self._deadline, len(asked))
         for chunk in _chunks(asked):
             if self._degraded:
                 break
@@ -208,7 +211,7 @@ class RedisClaims:
         if self._courier is None:
             return
         self._courier.dismiss()
-        patience = self._patience()
+        patience = self._store.patience(self._deadline, 0)
         for future in self._posted:
             if self._degraded and not future.done():
                 return
@@ -220,13 +223,9 @@ class RedisClaims:
             self._courier = Courier("redis")
         return self._courier.submit(partial(self._attempt, job))
 
-    def _patience(self) -> Deadline:
-        """How long a call waits for the courier in all: never past the deadline, but for a grace."""
-        return self._store.patience(self._deadline)
-
     def _wait(self, future: "Future[bytes | None]", patience: Deadline) -> bytes | None:
         try:
-            return future.result(max(_GRACE_S, patience.remaining()))
+            return future.result(max(_GRACE_S, min(2 * TIMEOUTS_S[0], patience.remaining())))
         except FutureTimeoutError:
             self._degrade("Redis did not answer in time: look at its load, and at the network")
             return None

@@ -5,8 +5,9 @@ Nothing is retried here and nothing waits longer than the timeout it was given; 
 """
 
 import hashlib
+import re
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -138,10 +139,11 @@ class RedisConnection:
 
 def explain(error: Exception) -> RedisUnavailable:
     """Say what an error of the ``redis`` package means; its own text is left out, since it may quote anything."""
+    code = _code(error)
     for kinds, reason, reconnect in _REASONS:
-        if any(isinstance(cause, kinds) for cause in _causes(error)):
+        if _KINDS.get(code) in kinds or any(isinstance(cause, kinds) for cause in _causes(error)):
             return RedisUnavailable(reason, reconnect=reconnect)
-    return RedisUnavailable(f"Redis answered with an error ({_code(error)})")
+    return RedisUnavailable(f"Redis answered with an error ({code}): look it up in Redis's documentation")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -152,9 +154,26 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _code(error: Exception) -> str:
-    """The error's first word, such as ``WRONGTYPE``, when it is a code of Redis's; else its class."""
-    word = str(error).split(" ", 1)[0]
-    return word if word.isascii() and word.isalpha() and word.isupper() else type(error).__name__
+    """Redis's own code of an error, such as ``WRONGTYPE``; the error's class if it has none.
+
+    Before version 7 a script's error wraps the code in a text of its own, where the library does not see it.
+    """
+    words = re.findall(r"[A-Z]{3,}", str(error)) if isinstance(error, ResponseError) else []
+    return next((word for word in words if word in _KINDS), type(error).__name__)
+
+
+# None: known, and nothing is to be said about it beyond its name.
+_KINDS: Mapping[str, type[Exception] | None] = {
+    "OOM": OutOfMemoryError,
+    "READONLY": ReadOnlyError,
+    "NOPERM": NoPermissionError,
+    "LOADING": BusyLoadingError,
+    "MASTERDOWN": MasterDownError,
+    "WRONGTYPE": None,
+    "MISCONF": None,
+    "NOREPLICAS": None,
+    "BUSY": None,
+}
 
 
 class _Reason(NamedTuple):
