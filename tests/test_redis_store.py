@@ -21,6 +21,7 @@ from harness import CONTEXT, ROOT, Harness, ckafka, environ, outcomes, point, re
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clock import Deadline
 from metric_forwarder.core.return_codes import ReturnCode
+from metric_forwarder.core.transport import HttpReply, HttpRequest
 from metric_forwarder.dedupe import Claim, MemoryStore
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.redis_address import BadRedisUrl, RedisAddress, parse_redis_url
@@ -36,6 +37,7 @@ from metric_forwarder.stores.redis import (
     key_prefix,
 )
 from metric_forwarder.stores.redis_check import check_redis
+from proxy import Proxy
 from redis_server import PASSWORD, PASSWORD_IN_URL, RedisServer
 
 X, Y, Z = b"x" * 16, b"y" * 16, b"z" * 16
@@ -593,6 +595,49 @@ def test_a_broken_connection_is_replaced_once_in_silence(redis_server: RedisServ
     assert Instance(redis_server).begin().claim([X, Y]) == [Claim.DELIVERED, Claim.DELIVERED]
 
 
+def test_a_connection_that_breaks_in_the_middle_of_a_claim_is_replaced_once_in_silence(
+    redis_server: RedisServer,
+) -> None:
+    with Proxy(redis_server.port) as proxy:
+        one = Instance(redis_server, url=_through(proxy))
+        one.deliver(X)
+        proxy.cut_next = True
+        assert one.deliver(Y) == "redis"
+        assert (proxy.accepted, one.warnings) == (2, [])
+    assert Instance(redis_server).begin().claim([Y]) == [Claim.DELIVERED]
+
+
+def test_a_connection_is_replaced_once_in_an_event_and_not_again(redis_server: RedisServer) -> None:
+    with Proxy(redis_server.port) as proxy:
+        one = Instance(redis_server, url=_through(proxy))
+        claims = one.begin()
+        claims.claim([X])
+        for identity in (Y, Z):
+            proxy.cut_next = True
+            claims.claim([identity])
+        assert (claims.status, proxy.accepted) == ("degraded", 2)
+
+
+def test_a_failover_in_the_middle_of_an_event_is_followed_to_the_new_master(
+    redis_server: RedisServer, server: RedisServer
+) -> None:
+    server.command("FLUSHALL")
+    with Proxy(redis_server.port) as proxy:
+        one = Instance(redis_server, url=_through(proxy))
+        claims = one.begin()
+        claims.claim([X])
+        redis_server.command("REPLICAOF", "127.0.0.1", "1")
+        proxy.target = server.port
+        claims.confirm([X])
+        claims.close()
+        assert (claims.status, one.warnings) == ("redis", [])
+    assert Instance(server).begin().claim([X]) == [Claim.DELIVERED]
+
+
+def _through(proxy: Proxy) -> str:
+    return f"redis://:{PASSWORD_IN_URL}@127.0.0.1:{proxy.port}"
+
+
 def test_a_connection_idle_for_long_is_not_trusted(redis_server: RedisServer) -> None:
     one = Instance(redis_server)
     one.deliver(X)
@@ -685,6 +730,20 @@ def test_an_event_tells_of_a_failed_redis_in_its_report_and_once_in_the_log(
     assert [line for line in lines if '"event":"dedupe"' in line and '"level":"WARN"' in line]
     assert not any(PASSWORD in line or PASSWORD_IN_URL in line for line in lines)
     assert outcomes(report_of(application, SHARED)) == {"duplicate": 2}
+
+
+def test_an_event_whose_confirmations_could_not_be_written_says_degraded(redis_server: RedisServer) -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    application = Application(environ(DEDUPE=redis_server.url()), clock, lambda _: receiver)
+
+    def freeze_and_answer(request: HttpRequest) -> HttpReply:
+        redis_server.freeze()
+        return receiver.process(request)
+
+    receiver.script.append(freeze_and_answer)
+    report = report_of(application, SHARED)
+    assert (report["dedupe"], outcomes(report)) == ("degraded", {"delivered": 2})
 
 
 # --- who may do what ---------------------------------------------------------------------------------------

@@ -195,10 +195,8 @@ class RedisClaims:
         if self._degraded or not identities:
             return
         with self._lock:
-            idle = not self._unwritten
             self._unwritten += identities
-        if idle:
-            self._posted.append(self._submit(self._write_confirmations))
+        self._posted.append(self._submit(self._write_confirmations))
 
     def release(self, identities: Sequence[bytes]) -> None:
         """Give up one's own leases; what cannot be given up runs out by itself."""
