@@ -59,7 +59,8 @@ def _judge(told: Mapping[str, Any]) -> Iterator[Finding]:
     version = str(told.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers:
-        yield Finding(numbers >= _OLDEST, f"Redis {version}", "use Redis 4.0 or newer")
+        is_new = numbers >= _OLDEST
+        yield Finding(is_new, f"Redis {version}", "" if is_new else "use Redis 4.0 or newer")
     if told.get("role") == "slave":
         yield Finding(False, "it is a replica", "use the address of the master")
     policy = told.get("maxmemory_policy")

@@ -210,7 +210,7 @@ _REASONS = (
     ),
     _Reason(
         (redis.ConnectionError, OSError),
-        "no connection to Redis, or it broke: check host and port, the function's VPC and the security group",
+        "no connection to Redis, or it broke: check scheme (rediss:// if TLS is on), host and port, the function's VPC and the security group",
         True,
     ),
 )
