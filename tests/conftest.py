@@ -1,12 +1,33 @@
 """Fixtures that several test modules share."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from harness import Harness, environ, make_harness
 from metric_forwarder.bootstrap import Application
 from receiver_emulator import Emulator
+from redis_server import RedisServer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, default=16, help="how often test_redis_chaos.py kills an instance")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what passing tests counted."""
+    for report in terminalreporter.getreports("passed"):
+        if report.user_properties:
+            counted = ", ".join(f"{name} {count}" for name, count in report.user_properties)
+            terminalreporter.write_line(f"{report.head_line}: {counted}")
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, empty."""
+    with RedisServer(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

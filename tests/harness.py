@@ -61,10 +61,18 @@ class Harness(NamedTuple):
         return report_of(self.application, event, time_limit_ms)
 
 
-def report_of(application: Application, event: Any, time_limit_ms: int = 60_000) -> dict[str, Any]:
+def report_of(
+    application: Application,
+    event: Any,
+    time_limit_ms: int = 60_000,
+    *,
+    context: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """The report of an event, whether it was returned or raised."""
     try:
-        report: dict[str, Any] = application.handle(event, {**CONTEXT, "time_limit_in_ms": time_limit_ms})
+        report: dict[str, Any] = application.handle(
+            event, context or {**CONTEXT, "time_limit_in_ms": time_limit_ms}
+        )
     except DeliveryIncomplete as incomplete:
         report = incomplete.report
     assert report["received"] == sum(report["outcomes"].values())

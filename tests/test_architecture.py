@@ -16,6 +16,7 @@ LAYERS = (
     {
         "errors",
         "secret",
+        "redis_address",
         "model",
         "clock",
         "times",
@@ -40,6 +41,7 @@ HOMES = {
     "urllib3": {"core.transport"},
     "jsonschema": {"validation"},
     "tencentcloud": {"secrets_manager"},
+    "redis": {"stores.redis_connection"},
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": set(),

@@ -17,6 +17,7 @@ from metric_forwarder.credentials import Credentials, CredentialSource, FixedCre
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
+from metric_forwarder.errors import ConfigError
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.replies import refuse, reply
@@ -33,6 +34,10 @@ _LONGEST_S = 900
 _UNKNOWN_TIME_LIMIT_MS = 60_000
 # Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
 _FETCHING_SHARE = 0.5
+MISSING_REDIS = (
+    "MF_DEDUPE names Redis, and the package redis is not installed: install metric-forwarder[redis], "
+    "or package the function with that extra"
+)
 
 
 class Application:
@@ -68,7 +73,11 @@ class Application:
         settings = self.read_settings(context)
         if self._pipeline is None or settings != self._settings:
             self._pipeline = build(
-                settings, self._clock, self._transport(settings.concurrency), self._environment
+                settings,
+                self._clock,
+                self._transport(settings.concurrency),
+                self._environment,
+                function_name(context),
             )
             self._settings = settings
         limit_s = time_limit_s(context)
@@ -130,9 +139,18 @@ def time_limit_s(context: Mapping[str, Any]) -> float:
     return limit if limit <= _LONGEST_S else limit / 1000
 
 
-def build(settings: Settings, clock: Clock, transport: Transport, environ: Mapping[str, str]) -> Pipeline:
+def function_name(context: Mapping[str, Any]) -> str:
+    """Namespace and name: what all instances and versions of the function have in common."""
+    return f"{context.get('namespace', '')}/{context.get('function_name', '')}"
+
+
+def build(
+    settings: Settings, clock: Clock, transport: Transport, environ: Mapping[str, str], function: str = "/"
+) -> Pipeline:
     """Make a pipeline and everything it works with."""
     destination = make_destination(settings, clock, make_credentials(settings, environ))
+
+    log = JsonLog(settings.log_level)
 
     def jitter(ceiling: float) -> float:
         return random.uniform(0, ceiling)
@@ -141,7 +159,7 @@ def build(settings: Settings, clock: Clock, transport: Transport, environ: Mappi
         contract=Contract(settings.destination, settings.schema),
         identifier=Identifier(destination.scope, settings.dedupe_by),
         rules=Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes),
-        store=make_store(settings, clock),
+        store=make_store(settings, clock, function, log),
         sender=Sender(
             destination,
             transport,
@@ -158,7 +176,7 @@ def build(settings: Settings, clock: Clock, transport: Transport, environ: Mappi
         ),
         spool=make_spool(settings),
         clock=clock,
-        log=JsonLog(settings.log_level),
+        log=log,
     )
 
 
@@ -182,10 +200,31 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
     return SecretsManager(reference, environ)
 
 
-def make_store(settings: Settings, clock: Clock) -> DedupeStore:
+def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) -> DedupeStore:
+    """Make the store for deduplication.
+
+    Raises:
+        ConfigError: it needs a package that is not there.
+    """
     if settings.dedupe == "off":
         return NoStore()
-    return MemoryStore(settings.dedupe_window_s, clock.monotonic)
+    memory = MemoryStore(settings.dedupe_window_s, clock.monotonic)
+    if settings.dedupe_redis is None:
+        return memory
+    try:
+        from metric_forwarder.stores.redis import RedisStore  # noqa: PLC0415 - only where a setting asks for it
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise ConfigError([MISSING_REDIS]) from None
+    return RedisStore(
+        settings.dedupe_redis,
+        function=function,
+        window_s=settings.dedupe_window_s,
+        memory=memory,
+        clock=clock,
+        warn=lambda message: log.write("WARN", "dedupe", message=message),
+    )
 
 
 def make_spool(settings: Settings) -> Spool | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Protocol
 
+from metric_forwarder.clock import Deadline
 from metric_forwarder.model import Message, Series
 
 DIGEST_BYTES = 16
@@ -63,27 +64,44 @@ class Claim(Enum):
     HELD = "held"  # another instance is sending it
 
 
-class DedupeStore(Protocol):
-    """Remembers what was delivered. A store never raises and never blocks delivery.
+class Claims(Protocol):
+    """One event's dealings with a store, none of which raises.
 
-    Identities come in bulk, so that a store over a network needs one round trip for many.
+    ``claim`` is called by the thread that handles the event and may wait, but not past the event's deadline.
+    ``confirm`` is called by whichever thread has delivered, one at a time, and must not wait.
     """
 
     @property
     def status(self) -> str:
-        """As the report names it: ``memory``, ``off`` and so on."""
+        """As the report names it: ``memory``, ``off`` and so on; ``degraded`` once the store has failed."""
 
-    def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]: ...
+    def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
+        """Ask what may be sent, one answer each; asking again for one's own is no harm."""
 
-    def confirm(self, identities: Sequence[bytes]) -> None: ...
+    def confirm(self, identities: Sequence[bytes]) -> None:
+        """Remember them: they were delivered."""
 
-    def release(self, identities: Sequence[bytes]) -> None: ...
+    def release(self, identities: Sequence[bytes]) -> None:
+        """Let others send them: they were claimed and not delivered."""
+
+    def close(self) -> None:
+        """End the event: what was confirmed and released is written, or the status says ``degraded``."""
+
+
+class DedupeStore(Protocol):
+    """Remembers what was delivered, for as long as an instance is warm or longer."""
+
+    def begin(self, deadline: Deadline) -> Claims:
+        """Start an event; its leases last until a little after the deadline."""
 
 
 class NoStore:
     """``MF_DEDUPE=off``: remembers nothing."""
 
     status = "off"
+
+    def begin(self, _deadline: Deadline) -> Claims:
+        return self
 
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
         return [Claim.OURS] * len(identities)
@@ -93,6 +111,9 @@ class NoStore:
 
     def release(self, identities: Sequence[bytes]) -> None:
         """Nothing was held."""
+
+    def close(self) -> None:
+        """Nothing is under way."""
 
 
 class MemoryStore:
@@ -112,6 +133,9 @@ class MemoryStore:
         self._capacity = capacity
         self._expiry: OrderedDict[bytes, float] = OrderedDict()
 
+    def begin(self, _deadline: Deadline) -> Claims:
+        return self
+
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
         self._forget_expired()
         return [Claim.DELIVERED if identity in self._expiry else Claim.OURS for identity in identities]
@@ -126,6 +150,9 @@ class MemoryStore:
 
     def release(self, identities: Sequence[bytes]) -> None:
         """Nothing was held."""
+
+    def close(self) -> None:
+        """Nothing is under way."""
 
     def _forget_expired(self) -> None:
         now = self._clock()

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.core.delivery import RequestCounts, Sender
-from metric_forwarder.core.verdicts import Verdict
-from metric_forwarder.dedupe import Claim, DedupeStore, Identifier
+from metric_forwarder.core.verdicts import Action, Verdict
+from metric_forwarder.dedupe import Claim, Claims, DedupeStore, Identifier
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake import Intake
 from metric_forwarder.jobs import read_job
@@ -26,6 +26,12 @@ from metric_forwarder.spool import (
 )
 from metric_forwarder.triggers import Decoded
 from metric_forwarder.validation import Contract
+
+# Waiting for what another instance is sending: a batch takes some 10 ms, a killed instance's lease much longer.
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 0.5
+# Kept back, so that what is released at last can still be sent.
+_LAST_SEND_S = 0.25
 
 
 class Rules(NamedTuple):
@@ -72,8 +78,15 @@ class Pipeline:
         started = self._clock.monotonic()
         ledger = Ledger()
         counts = RequestCounts()
-        for messages, keeper in self._chunks(decoded, self._complaint(ledger)):
-            self._forward(messages, keeper, ledger, counts, deadline)
+        claims = self._store.begin(deadline)
+        try:
+            for messages, keeper in self._chunks(decoded, self._complaint(ledger)):
+                intake = self._take_in(messages, ledger)
+                settlement = _Settlement(ledger, claims, keeper)
+                counts.add(self._deliver(intake.points, claims, deadline, settlement))
+                settlement.close(intake.dead_letters)
+        finally:
+            claims.close()
         forgotten = ledger.close()
         if forgotten:
             self._log.write(
@@ -84,7 +97,7 @@ class Pipeline:
             request_id=request_id,
             ledger=ledger,
             requests=counts,
-            dedupe=self._store.status,
+            dedupe=claims.status,
             duration_ms=round((self._clock.monotonic() - started) * 1000),
         )
         self._log.write(loss_level(report, is_spooling=self._spool is not None), "report", **report)
@@ -109,24 +122,6 @@ class Pipeline:
         except SpoolError as error:
             complain(str(error))
 
-    def _forward(
-        self,
-        messages: Iterable[Message],
-        keeper: Keeper,
-        ledger: Ledger,
-        counts: RequestCounts,
-        deadline: Deadline,
-    ) -> None:
-        """Deliver what can be delivered, keep what cannot, settle all of it."""
-        intake = self._take_in(messages, ledger)
-        fresh = self._claim(intake.points, ledger)
-        settlement = _Settlement(ledger, self._store, keeper)
-        if fresh:
-            reserve_s = self._spool.reserve_s(len(fresh)) if self._spool else 0.0
-            sending = deadline.earlier(min(reserve_s, deadline.remaining() / 2))
-            counts.add(self._sender.deliver(fresh, sending, settlement, settlement.is_open))
-        settlement.close(intake.dead_letters)
-
     def _take_in(self, messages: Iterable[Message], ledger: Ledger) -> Intake:
         destination = self._sender.destination
         oldest_ms = None
@@ -145,18 +140,32 @@ class Pipeline:
             intake.take(message)
         return intake
 
-    def _claim(self, points: Sequence[Point], ledger: Ledger) -> list[Point]:
-        """Leave out what was delivered before, and all but the last of what is repeated within the event."""
-        last = {point.identity: point for point in points if point.identity is not None}
-        claims = dict(zip(last, self._store.claim(list(last)), strict=True))
-        fresh = []
-        for point in points:
-            identity = point.identity
-            if identity is None or (last[identity] is point and claims[identity] is Claim.OURS):
-                fresh.append(point)
-            else:
-                ledger.settle(point.number, Outcome.DUPLICATE)
-        return fresh
+    def _deliver(
+        self, points: Sequence[Point], claims: Claims, deadline: Deadline, settlement: "_Settlement"
+    ) -> RequestCounts:
+        """Send what is free, and only then wait for what other instances hold.
+
+        By then nothing of this event is held any more: each point was confirmed or released. So two instances that
+        wait for one another both go on, and as each sends a point once for an event, they cannot pass it to and fro.
+        """
+        counts = RequestCounts()
+        held = settlement.settle_repeated(points)
+        reserve_s = self._spool.reserve_s(len(held)) if self._spool else 0.0
+        sending = deadline.earlier(min(reserve_s, deadline.remaining() / 2))
+        pause = _FIRST_PAUSE_S
+        while held:
+            free, still_held = settlement.sort(held)
+            if free:
+                counts.add(self._sender.deliver(free, sending, settlement, settlement.is_open))
+                claims.release(settlement.take_failed())
+            if still_held and sending.remaining() <= pause + _LAST_SEND_S:
+                settlement(still_held, Outcome.UNDELIVERED, _HELD)
+                break
+            if still_held:
+                pause = _FIRST_PAUSE_S if len(still_held) < len(held) else min(2 * pause, _LONGEST_PAUSE_S)
+                self._clock.sleep(pause)
+            held = still_held
+        return counts
 
     def _complaint(self, ledger: Ledger) -> Callable[[str], None]:
         """What to do when the spool fails: say it in the log and in the report."""
@@ -168,15 +177,23 @@ class Pipeline:
         return complain
 
 
+_HELD = Verdict(
+    Action.RETRY,
+    "held",
+    "another instance was sending it and had not delivered it when the time was up: it comes again with the event; "
+    "if it lasts, raise the function's timeout",
+)
+
+
 class _Settlement:
     """Writes what became of points: into the ledger, and what was delivered into the store.
 
     What is undelivered waits until the end: the keeper decides whether it is safe.
     """
 
-    def __init__(self, ledger: Ledger, store: DedupeStore, keeper: Keeper) -> None:
+    def __init__(self, ledger: Ledger, claims: Claims, keeper: Keeper) -> None:
         self._ledger = ledger
-        self._store = store
+        self._claims = claims
         self._keeper = keeper
         self._undelivered: list[tuple[Point, Verdict]] = []
         self._settled: set[int] = set()
@@ -186,12 +203,38 @@ class _Settlement:
     def is_open(self, point: Point) -> bool:
         return point.number not in self._settled
 
+    def settle_repeated(self, points: Sequence[Point]) -> list[Point]:
+        """Leave out all but the last of what is repeated within the event."""
+        last = {point.identity: point for point in points}
+        rest = [point for point in points if point.identity is None or last[point.identity] is point]
+        if len(rest) < len(points):
+            kept = {point.number for point in rest}
+            repeated = [point for point in points if point.number not in kept]
+            self._ledger.settle_all(repeated, Outcome.DUPLICATE)
+        return rest
+
+    def sort(self, points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
+        """Claim points: return those to send and those that another instance holds; the rest is settled."""
+        identities = [point.identity for point in points if point.identity is not None]
+        answers = dict(zip(identities, self._claims.claim(identities), strict=True))
+        by_claim: dict[Claim, list[Point]] = {claim: [] for claim in Claim}
+        for point in points:
+            claim = Claim.OURS if point.identity is None else answers[point.identity]
+            by_claim[claim].append(point)
+        self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)
+        return by_claim[Claim.OURS], by_claim[Claim.HELD]
+
+    def take_failed(self) -> list[bytes]:
+        """The identities of what was not delivered since this was last asked."""
+        failed, self._failed = self._failed, []
+        return failed
+
     def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
         self._settled.update(point.number for point in points)
         identities = [point.identity for point in points if point.identity is not None]
         if outcome is Outcome.DELIVERED:
             self._ledger.settle_all(points, outcome)
-            self._store.confirm(identities)
+            self._claims.confirm(identities)
             self._keeper.delivered(points)
             return
         self._failed += identities
@@ -204,7 +247,6 @@ class _Settlement:
 
     def close(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep what is left, and say what became of it."""
-        self._store.release(self._failed)
         left = [point for point, _ in self._undelivered]
         outcome = self._keeper.keep(left, [*dead_letters, *self._refused])
         for point, verdict in self._undelivered:

@@ -11,6 +11,13 @@ from urllib.parse import parse_qs, urlsplit
 
 from metric_forwarder.core.regions import short_region
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.redis_address import (
+    SCHEMES,
+    WOULD_BE_RIGHT,
+    BadRedisUrl,
+    RedisAddress,
+    parse_redis_url,
+)
 from metric_forwarder.secret import Secret
 
 PREFIX = "MF_"
@@ -65,7 +72,11 @@ VARIABLES: tuple[Variable, ...] = (
         "1000",
         "kept back from the function's time limit for the reply; at most half of it",
     ),
-    Variable("MF_DEDUPE", "memory:", "`memory:` (this warm instance) or `off`"),
+    Variable(
+        "MF_DEDUPE",
+        "memory:",
+        "`memory:` (this warm instance), `redis://…` or `rediss://…` (all instances) or `off`",
+    ),
     Variable("MF_DEDUPE_WINDOW_S", "600", "how long a delivered point is remembered, seconds"),
     Variable(
         "MF_DEDUPE_BY", "content", "`content`, or `message` for producers that count with coarse timestamps"
@@ -111,6 +122,7 @@ class Settings:
     request_timeout_s: float
     deadline_margin_ms: int
     dedupe: str
+    dedupe_redis: RedisAddress | None
     dedupe_window_s: float
     dedupe_by: str
     max_age_s: float
@@ -133,6 +145,7 @@ class Settings:
             ConfigError: with every problem, not just the first.
         """
         reader = _Reader(environ)
+        dedupe, dedupe_redis = reader.store("MF_DEDUPE", ("memory:", "off"))
         settings = cls(
             destination=reader.choice("MF_DESTINATION", ("receiver",)),
             receiver_url=reader.url("MF_RECEIVER_URL", ("http", "https")),
@@ -151,7 +164,8 @@ class Settings:
             max_attempts=reader.whole("MF_MAX_ATTEMPTS", 1, 100),
             request_timeout_s=reader.seconds("MF_REQUEST_TIMEOUT_S", 0.05, 900),
             deadline_margin_ms=reader.whole("MF_DEADLINE_MARGIN_MS", 0, 600_000),
-            dedupe=reader.choice("MF_DEDUPE", ("memory:", "off")),
+            dedupe=dedupe,
+            dedupe_redis=dedupe_redis,
             dedupe_window_s=reader.seconds("MF_DEDUPE_WINDOW_S", 1, 7 * 86400),
             dedupe_by=reader.choice("MF_DEDUPE_BY", ("content", "message")),
             max_age_s=reader.seconds("MF_MAX_AGE_S", 0, 10 * 365 * 86400),
@@ -183,12 +197,12 @@ class _Reader:
     def text(self, name: str) -> str:
         return self._environ.get(name, "").strip() or _DEFAULTS[name]
 
-    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+    def choice(self, name: str, choices: tuple[str, ...], *, shown: str | None = None) -> str:
         value = self.text(name)
         for choice in choices:
             if value.lower() == choice.lower():
                 return choice
-        return self._wrong(name, " or ".join(choices), choices[0])
+        return self._wrong(name, " or ".join(choices), choices[0], shown=shown)
 
     def whole(self, name: str, minimum: int, maximum: int) -> int:
         return self._number(name, int, "a whole number", minimum, maximum)
@@ -267,6 +281,21 @@ class _Reader:
                 f"{name} cannot stand in a header: set it to letters, digits and punctuation"
             )
         return Secret(value)
+
+    def store(self, name: str, choices: tuple[str, ...]) -> tuple[str, RedisAddress | None]:
+        """A choice, or ``redis`` and where it is."""
+        value = self.text(name)
+        if not value.lower().startswith(tuple(f"{scheme}:" for scheme in SCHEMES)):
+            # Whatever looks like a URL may hold a password.
+            shown = "" if "@" in value or "/" in value else None
+            return self.choice(name, (*choices, "redis://…", "rediss://…"), shown=shown), None
+        try:
+            return "redis", parse_redis_url(value)
+        except BadRedisUrl as bad:
+            self.problems.append(
+                f"{name} holds a URL that cannot be used ({bad}): set it to {WOULD_BE_RIGHT}"
+            )
+            return "redis", None
 
     def region(self, name: str, platform_region: str) -> str:
         value = self.text(name) or platform_region
