@@ -13,6 +13,8 @@ from metric_forwarder.core.transport import RequestsTransport, Transport
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Credentials, Receiver
+from metric_forwarder.intake import Intake
+from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.replies import reply
@@ -106,6 +108,22 @@ def build(settings: Settings, clock: Clock, transport: Transport) -> Pipeline:
         ),
         clock=clock,
         log=JsonLog(settings.log_level),
+    )
+
+
+def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
+    """Make what the pipeline takes messages in with, for looking at them without sending any.
+
+    No key and no region is needed. The age of points is not judged: it depends on when they are sent.
+    """
+    destination = make_destination(settings, clock)
+    return Intake(
+        Contract(settings.destination, settings.schema),
+        Identifier(destination.scope, settings.dedupe_by),
+        ledger,
+        measure=destination.measure,
+        max_bytes=settings.batch_max_bytes,
+        default_namespace=settings.namespace,
     )
 
 
