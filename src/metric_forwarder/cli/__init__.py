@@ -1,7 +1,8 @@
 """The command line, ``metric-forwarder``: for people and scripts, never part of the deployed function.
 
 One module per command or pair of commands; beside them ``function`` (the function as the platform runs it),
-``inputs`` (files to read), ``inspection`` (points of an event, without sending), ``wrapping`` (points → trigger
+``inputs`` (files to read), ``inspection`` (points of an event, without sending),
+``examination`` (what ``doctor`` looks at), ``wrapping`` (points → trigger
 events), ``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
 
 Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration.

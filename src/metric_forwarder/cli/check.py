@@ -22,8 +22,9 @@ from metric_forwarder.settings import Settings
 def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool) -> None:
     """Validate payloads or trigger events; send nothing.
 
-    Every error is printed. Each FILE is JSON, or - for standard input. No key and no region is needed; MF_SCHEMA, MF_NAMESPACE and
-    MF_BATCH_MAX_BYTES are respected. The age of points is not judged, since it depends on when they are sent.
+    Every error is printed. Each FILE is JSON, or - for standard input. No key and no region is needed; MF_SCHEMA,
+    MF_NAMESPACE and MF_BATCH_MAX_BYTES are respected. The age of points is not judged, since it depends on when they
+    are sent.
     """
     settings = Settings.read(os.environ, to_send=False)
     checked = [_check_or_tell(file, settings) for file in files]

@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,13 +95,13 @@ def _settings(receiver: "Emulator", events: Mapping[str, Any]) -> dict[str, str]
         "MF_SECRET_KEY": secret_key,
         "MF_REGION": "gz",
         "MF_NAMESPACE": "demo",
-        **_http_access(events.values()),
+        **http_access(events.values()),
     }
     known = {variable.name for variable in VARIABLES}
     return {name: value for name, value in wanted.items() if name in known}
 
 
-def _http_access(events: Any) -> dict[str, str]:
+def http_access(events: Iterable[Any]) -> dict[str, str]:
     """Let in the HTTP clients among the events: those that bring a token by it, else as if authenticated before."""
     for event in events:
         headers = event.get("headers") if isinstance(event, dict) else None
