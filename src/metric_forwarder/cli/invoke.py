@@ -33,7 +33,8 @@ _time_limit_option = click.option(
 def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json: bool) -> None:
     """Run the function on a trigger event and print the report.
 
-    It is run as the platform would, and sends to where the settings say. EVENT is a file of JSON, or - for standard input. What the function logs goes to standard error.
+    It is run as the platform would, and sends to where the settings say. EVENT is a file of JSON, or - for standard
+    input. What the function logs goes to standard error.
     """
     _finish(ctx, _invoke(read_json(event_file), time_limit_s), as_json=as_json)
 

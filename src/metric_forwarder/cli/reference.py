@@ -37,7 +37,9 @@ def _option(option: click.Option) -> str:
     written = " ".join([", ".join(option.opts), option.metavar or ""]).strip()
     notes = ["required"] if option.required else []
     if option.show_default:
-        notes.append(f"default: {option.show_default if isinstance(option.show_default, str) else option.default}")
+        notes.append(
+            f"default: {option.show_default if isinstance(option.show_default, str) else option.default}"
+        )
     note = f" [{', '.join(notes)}]" if notes else ""
     return f"| `{written}` | {_cell((option.help or '') + note)} |"
 
