@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from command_line import point, run
 from metric_forwarder.cli.events import SAMPLE
+from metric_forwarder.cli.inspection import read_event
 from metric_forwarder.cli.wrapping import KINDS, split
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.payload import read_payload
-from metric_forwarder.triggers import decode
 
 AT = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
 _TEXTS = st.text('aé"\\/{\n😀', max_size=4)
@@ -33,7 +33,7 @@ _ANY_POINTS = st.lists(
 
 def _is_known(kind: str) -> bool:
     try:
-        decode(KINDS[kind].wrap(["{}"], AT))
+        read_event(KINDS[kind].wrap(["{}"], AT))
     except UnknownTrigger:
         return False
     return True
@@ -52,7 +52,7 @@ def test_at_least_the_platforms_plain_triggers_are_known() -> None:
 def test_what_an_event_wraps_decoding_unwraps(kind: str, points: list[Any], messages: int) -> None:
     parts = split(points, messages) if KINDS[kind].many else [points]
     event = KINDS[kind].wrap([json.dumps(part) for part in parts], AT)
-    found = list(decode(json.loads(json.dumps(event))).messages)
+    found = list(read_event(json.loads(json.dumps(event))).messages)
     assert [list(read_payload(message.body).points) for message in found] == parts
     coordinates = [message.coordinates for message in found]
     assert None not in coordinates
@@ -61,7 +61,7 @@ def test_what_an_event_wraps_decoding_unwraps(kind: str, points: list[Any], mess
 
 @given(points=_ANY_POINTS)
 def test_a_direct_event_is_the_payload(points: list[Any]) -> None:
-    (message,) = decode(KINDS["direct"].wrap([json.dumps(points)], AT)).messages
+    (message,) = read_event(KINDS["direct"].wrap([json.dumps(points)], AT)).messages
     assert list(read_payload(message.body).points) == points
 
 
@@ -91,7 +91,7 @@ def test_a_kind_that_carries_one_message_says_so(kind: str) -> None:
 @pytest.mark.parametrize("kind", KNOWN)
 def test_an_event_made_later_is_no_redelivery(kind: str) -> None:
     events = [KINDS[kind].wrap(["{}"], at) for at in (AT, AT + timedelta(seconds=1))]
-    first, second = ([message.coordinates for message in decode(event).messages] for event in events)
+    first, second = ([message.coordinates for message in read_event(event).messages] for event in events)
     assert first != second
 
 

@@ -78,10 +78,10 @@ def _samples() -> dict[str, Any]:
 
 
 def _is_known(event: Any) -> bool:
-    from metric_forwarder.triggers import decode
+    from metric_forwarder.cli.inspection import read_event
 
     try:
-        decode(event)
+        read_event(event)
     except UnknownTrigger:
         return False
     return True

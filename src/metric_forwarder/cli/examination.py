@@ -52,7 +52,8 @@ class Check(NamedTuple):
 
 
 def credentials(patient: Patient) -> Finding:
-    if patient.settings.secret_id == patient.settings.secret_key.reveal():
+    secret_id = patient.settings.secret_id
+    if secret_id and secret_id == patient.settings.secret_key.reveal():
         return Finding(False, "MF_SECRET_ID and MF_SECRET_KEY are the same: one of them was pasted twice")
     return Finding(True, "SecretId and SecretKey are set (the receiver takes the main account's alone)")
 

@@ -8,7 +8,7 @@ from metric_forwarder.clock import SystemClock
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Point, Problem
 from metric_forwarder.settings import Settings
-from metric_forwarder.triggers import decode
+from metric_forwarder.triggers import Decoded, decode
 
 
 class Inspection(NamedTuple):
@@ -20,6 +20,15 @@ class Inspection(NamedTuple):
     problems: list[Problem]
 
 
+def read_event(event: Any) -> Decoded:
+    """Decode a trigger event, outside of any function.
+
+    Raises:
+        UnknownTrigger: it is of no known kind.
+    """
+    return decode(event)
+
+
 def inspect_event(event: Any, settings: Settings) -> Inspection:
     """Look at a trigger event or payload.
 
@@ -27,7 +36,7 @@ def inspect_event(event: Any, settings: Settings) -> Inspection:
         ConfigError: the schema the settings name cannot be used.
         UnknownTrigger: the event is of no known kind.
     """
-    decoded = decode(event)
+    decoded = read_event(event)
     ledger = Ledger(max_problems=sys.maxsize)
     intake = make_intake(settings, SystemClock(), ledger)
     for message in decoded.messages:
