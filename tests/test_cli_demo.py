@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from command_line import execute, point, run
-from metric_forwarder.cli.demo import Demonstration, http_access, is_true
+from metric_forwarder.cli.demo import Demonstration, http_access, is_true, settings_in_force
 from metric_forwarder.cli.function import Invocation
 from receiver_emulator import StoredPoint
 
@@ -77,8 +77,16 @@ def test_a_folder_that_cannot_be_used_ends_with_status_2(
 def test_ones_own_settings_are_neither_used_nor_lost() -> None:
     done = run("demo", RECEIVER_URL="http://receiver.invalid/v2/index.php", NO_SUCH="setting")
     assert done.status == 0
+
+
+def test_settings_are_in_force_in_the_place_of_all_others_and_only_for_a_while() -> None:
     before = dict(os.environ)
-    run("demo")
+    with settings_in_force({"MF_REGION": "gz", "MF_NAMESPACE": "outer"}):
+        with settings_in_force({"MF_REGION": "sh"}):
+            assert {name: text for name, text in os.environ.items() if name.startswith("MF_")} == {
+                "MF_REGION": "sh"
+            }
+        assert (os.environ["MF_REGION"], os.environ["MF_NAMESPACE"]) == ("gz", "outer")
     assert dict(os.environ) == before
 
 

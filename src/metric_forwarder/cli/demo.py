@@ -50,7 +50,7 @@ def demo(ctx: click.Context, folder: str | None) -> None:
 
     events = _samples() if folder is None else _read_folder(Path(folder))
     console = display.terminal()
-    with Emulator() as receiver, _settings_in_force(_settings(receiver, events)):
+    with Emulator() as receiver, settings_in_force(_settings(receiver, events)):
         handler = load_handler()
         wrong = [name for name, event in events.items() if not _show(console, receiver, handler, name, event)]
         console.print(f"The receiver at {receiver.base_url} now holds:")
@@ -113,7 +113,7 @@ def http_access(events: Iterable[Any]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _settings_in_force(settings: Mapping[str, str]) -> Iterator[None]:
+def settings_in_force(settings: Mapping[str, str]) -> Iterator[None]:
     """Put settings into the process's environment, where the function reads them, in the place of all others."""
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(PREFIX)}
     os.environ.update(settings)
