@@ -17,9 +17,12 @@ from metric_forwarder.credentials import Credentials, CredentialSource, FixedCre
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
+from metric_forwarder.intake import Intake
+from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.replies import refuse, reply
+from metric_forwarder.secret import Secret
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
@@ -159,6 +162,22 @@ def build(settings: Settings, clock: Clock, transport: Transport, environ: Mappi
         spool=make_spool(settings),
         clock=clock,
         log=JsonLog(settings.log_level),
+    )
+
+
+def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
+    """Make what the pipeline takes messages in with, for looking at them without sending any.
+
+    No key and no region is needed. The age of points is not judged: it depends on when they are sent.
+    """
+    destination = make_destination(settings, clock, FixedCredentials(Credentials("", Secret(""))))
+    return Intake(
+        Contract(settings.destination, settings.schema),
+        Identifier(destination.scope, settings.dedupe_by),
+        ledger,
+        measure=destination.measure,
+        max_bytes=settings.batch_max_bytes,
+        default_namespace=settings.namespace,
     )
 
 
