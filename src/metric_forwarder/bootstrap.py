@@ -18,10 +18,13 @@ from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStor
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.intake import Intake
+from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.replies import refuse, reply
+from metric_forwarder.secret import Secret
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
@@ -178,6 +181,22 @@ def build(
         spool=make_spool(settings, function),
         clock=clock,
         log=log,
+    )
+
+
+def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
+    """Make what the pipeline takes messages in with, for looking at them without sending any.
+
+    No key and no region is needed. The age of points is not judged: it depends on when they are sent.
+    """
+    destination = make_destination(settings, clock, FixedCredentials(Credentials("", Secret(""))))
+    return Intake(
+        Contract(settings.destination, settings.schema),
+        Identifier(destination.scope, settings.dedupe_by),
+        ledger,
+        measure=destination.measure,
+        max_bytes=settings.batch_max_bytes,
+        default_namespace=settings.namespace,
     )
 
 
