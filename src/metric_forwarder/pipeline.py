@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.core.delivery import RequestCounts, Sender
+from metric_forwarder.core.delivery import Behind, RequestCounts, Sender
 from metric_forwarder.core.verdicts import Verdict
 from metric_forwarder.dedupe import Claim, DedupeStore, Identifier
 from metric_forwarder.errors import ConfigError
@@ -72,8 +72,10 @@ class Pipeline:
         started = self._clock.monotonic()
         ledger = Ledger()
         counts = RequestCounts()
+        # Of one event, however many chunks of the spool it replays.
+        behind: Behind = {}
         for messages, keeper in self._chunks(decoded, self._complaint(ledger)):
-            self._forward(messages, keeper, ledger, counts, deadline)
+            self._forward(messages, keeper, ledger, counts, deadline, behind)
         forgotten = ledger.close()
         if forgotten:
             self._log.write(
@@ -116,6 +118,7 @@ class Pipeline:
         ledger: Ledger,
         counts: RequestCounts,
         deadline: Deadline,
+        behind: Behind,
     ) -> None:
         """Deliver what can be delivered, keep what cannot, settle all of it."""
         intake = self._take_in(messages, ledger)
@@ -124,22 +127,25 @@ class Pipeline:
         if fresh:
             reserve_s = self._spool.reserve_s(len(fresh)) if self._spool else 0.0
             sending = deadline.earlier(min(reserve_s, deadline.remaining() / 2))
-            counts.add(self._sender.deliver(fresh, sending, settlement, settlement.is_open))
+            counts.add(self._sender.deliver(fresh, sending, settlement, settlement.is_open, behind))
         settlement.close(intake.dead_letters)
 
     def _take_in(self, messages: Iterable[Message], ledger: Ledger) -> Intake:
         destination = self._sender.destination
         oldest_ms = None
+        now = self._clock.time()
         if self._rules.max_age_s and not destination.carries_timestamps:
-            oldest_ms = round((self._clock.time() - self._rules.max_age_s) * 1000)
+            oldest_ms = round((now - self._rules.max_age_s) * 1000)
         intake = Intake(
             self._contract,
             self._identifier,
             ledger,
+            admit=destination.admit,
             measure=destination.measure,
             max_bytes=self._rules.max_point_bytes,
             default_namespace=self._rules.default_namespace,
             oldest_ms=oldest_ms,
+            now_ms=round(now * 1000),
         )
         for message in messages:
             intake.take(message)
@@ -217,4 +223,5 @@ def _problem(point: Point, outcome: Outcome, verdict: Verdict) -> Problem:
 
 def _dead_letter(point: Point, verdict: Verdict) -> DeadLetter:
     problem = _problem(point, Outcome.REJECTED, verdict)
-    return DeadLetter(point.message, point_payload(point), point.pointer, problem)
+    message = point.message._replace(time_ms=point.time_ms)
+    return DeadLetter(message, point_payload(point), point.pointer, problem)
