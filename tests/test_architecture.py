@@ -19,6 +19,7 @@ LAYERS = (
         "model",
         "clock",
         "times",
+        "version",
         "logs",
         "core.regions",
         "core.return_codes",
@@ -40,6 +41,7 @@ HOMES = {
     "urllib3": {"core.transport"},
     "jsonschema": {"validation"},
     "tencentcloud": {"secrets_manager"},
+    "cramjam": {"destinations.remote_write_wire"},
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": set(),
@@ -144,5 +146,7 @@ def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None
         "click",
         "rich",
         "pydantic",
+        "cramjam",
+        "google",
     )
     assert [name for name in told["modules"] if name.startswith(heavy)] == []

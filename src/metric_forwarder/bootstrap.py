@@ -17,6 +17,7 @@ from metric_forwarder.credentials import Credentials, CredentialSource, FixedCre
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
+from metric_forwarder.errors import ConfigError
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.replies import refuse, reply
@@ -31,6 +32,10 @@ from metric_forwarder.validation import Contract
 # The platform's longest and shortest time limits: 900 s and 1 s.
 _LONGEST_S = 900
 _UNKNOWN_TIME_LIMIT_MS = 60_000
+MISSING_CRAMJAM = (
+    "MF_DESTINATION is remote-write, and the package cramjam is not installed: install metric-forwarder[remote-write], "
+    "or package the function with that extra (make package EXTRAS=remote-write)"
+)
 # Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
 _FETCHING_SHARE = 0.5
 
@@ -132,7 +137,7 @@ def time_limit_s(context: Mapping[str, Any]) -> float:
 
 def build(settings: Settings, clock: Clock, transport: Transport, environ: Mapping[str, str]) -> Pipeline:
     """Make a pipeline and everything it works with."""
-    destination = make_destination(settings, clock, make_credentials(settings, environ))
+    destination = make_destination(settings, clock, environ)
 
     def jitter(ceiling: float) -> float:
         return random.uniform(0, ceiling)
@@ -162,12 +167,34 @@ def build(settings: Settings, clock: Clock, transport: Transport, environ: Mappi
     )
 
 
-def make_destination(settings: Settings, clock: Clock, credentials: CredentialSource) -> Destination:
+def make_destination(settings: Settings, clock: Clock, environ: Mapping[str, str]) -> Destination:
+    """Make the destination the settings name.
+
+    Raises:
+        ConfigError: it needs a package that is not there.
+    """
+    if settings.destination == "remote-write":
+        return _remote_write(settings, clock)
     return Receiver(
         url=settings.receiver_url,
         method=settings.receiver_method,
         region=settings.region,
-        credentials=credentials,
+        credentials=make_credentials(settings, environ),
+        time=clock.time,
+    )
+
+
+def _remote_write(settings: Settings, clock: Clock) -> Destination:
+    try:
+        from metric_forwarder.destinations.remote_write import RemoteWrite  # noqa: PLC0415 - only where a setting asks for it
+    except ModuleNotFoundError as error:
+        if error.name != "cramjam":
+            raise
+        raise ConfigError([MISSING_CRAMJAM]) from None
+    return RemoteWrite(
+        url=settings.remote_write_url,
+        user=settings.remote_write_user,
+        password=settings.remote_write_password,
         time=clock.time,
     )
 

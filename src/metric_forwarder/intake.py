@@ -1,10 +1,11 @@
 """Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from metric_forwarder.dedupe import Identifier
+from metric_forwarder.destinations.port import Destination
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.payload import Payload, Violation, read_payload
@@ -18,9 +19,8 @@ class Intake:
 
     Args:
         ledger: gets a row for every point received, and the outcome of those that go no further.
-        admit: what is wrong with a series for the destination, if anything; asked once for each.
+        destination: says what is wrong with a series, and how many bytes a point adds to a request.
         default_namespace: for points that name none.
-        measure: how many bytes a point adds to a request.
         max_bytes: a point of more is invalid: it fits into no request.
         oldest_ms: a point with an earlier timestamp is stale; None: none is.
         now_ms: the time of points whose message brought none either.
@@ -36,8 +36,7 @@ class Intake:
         identifier: Identifier,
         ledger: Ledger,
         *,
-        admit: Callable[[Series], Violation | None],
-        measure: Callable[[Point], int],
+        destination: Destination,
         max_bytes: int,
         now_ms: int,
         default_namespace: str = "",
@@ -46,8 +45,8 @@ class Intake:
         self._contract = contract
         self._identity = identifier.identity
         self._ledger = ledger
-        self._admit = admit
-        self._measure = measure
+        self._admit = destination.admit
+        self._measure = destination.measure
         self._max_bytes = max_bytes
         self._default_namespace = default_namespace
         self._oldest_ms = oldest_ms
