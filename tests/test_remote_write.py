@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,16 @@ from harness import (
     point,
     remote_write_environ,
 )
-from metric_forwarder.core.transport import Failure, Fault, HttpReply
-from metric_forwarder.core.verdicts import Action
+from metric_forwarder.clock import Deadline, SystemClock
+from metric_forwarder.core.batching import Limits
+from metric_forwarder.core.delivery import Behind, Policy, Sender
+from metric_forwarder.core.pacing import Pacer
+from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.core.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
 from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings import Settings
 from metric_forwarder.version import VERSION
@@ -520,3 +526,47 @@ def test_a_missing_package_is_a_configuration_error_that_names_the_extra() -> No
         env={"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])},
     ).stdout
     assert "install metric-forwarder[remote-write]" in told
+
+
+class Stuck:
+    """A ``Transport`` that answers nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.sent = 0
+
+    def send(self, request: HttpRequest, timeout_s: float) -> Answer:
+        del request, timeout_s
+        self.sent += 1
+        self.released.wait(10)
+        return HttpReply(204, {}, b"")
+
+
+def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_event() -> None:
+    clock, transport = SystemClock(), Stuck()
+    destination = RemoteWrite(url="http://a/b", user="", password=Secret(""), time=clock.time)
+    sender = Sender(
+        destination,
+        transport,
+        policy=Policy(max_attempts=1, request_timeout_s=1, concurrency=1),
+        limits=Limits(10, 10_000),
+        pacer=Pacer(clock, lambda _: 0.0),
+        clock=clock,
+        jitter=lambda _: 0.0,
+    )
+    settled: dict[int, Outcome] = {}
+
+    def settle(points: Batch, outcome: Outcome, verdict: Verdict) -> None:
+        del verdict
+        settled.update(dict.fromkeys((each.number for each in points), outcome))
+
+    behind: Behind = {}
+    for number in range(2):
+        series = Series("pc", "m", (), "the same")
+        assert destination.admit(series) is None
+        each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, NOW_MS + number)
+        until = Deadline(clock, clock.monotonic() + 0.2)
+        sender.deliver([each], until, settle, lambda one: one.number not in settled, behind)
+    transport.released.set()
+    assert settled == {0: Outcome.UNDELIVERED, 1: Outcome.UNDELIVERED}
+    assert transport.sent == 1

@@ -13,6 +13,7 @@ start and 0.4 MB in the package. The only home of ``cramjam``, and the one that 
 
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import cramjam
 
@@ -26,7 +27,6 @@ _write_double = struct.Struct("<Bd").pack
 _DOUBLE = 0x09
 _TIMESTAMP = b"\x10"
 _INT64 = 2**64 - 1
-_ONE_BYTE = 0x80
 
 # A sample is never longer: two tags, two lengths, a double and the longest varint.
 SAMPLE_BYTES = 22
@@ -34,16 +34,23 @@ SAMPLE_BYTES = 22
 
 def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
     """The labels of a series, in the order given."""
-    return b"".join([_field(_LABEL, _text(_NAME, name) + _text(_VALUE, value)) for name, value in labels])
+    written: list[bytes] = []
+    for name_text, value_text in labels:
+        name, value = name_text.encode(), value_text.encode()
+        name_size, value_size = _varint(len(name)), _varint(len(value))
+        size = _varint(2 + len(name_size) + len(name) + len(value_size) + len(value))
+        written += (_LABEL, size, _NAME, name_size, name, _VALUE, value_size, value)
+    return b"".join(written)
 
 
 def encode_series(labels: bytes, samples: Iterable[tuple[float, int]]) -> bytes:
     """A series as a part of a ``WriteRequest``: its encoded labels, and its samples (value, Unix milliseconds)."""
-    written = [
-        _field(_SAMPLE, _write_double(_DOUBLE, value) + _TIMESTAMP + _varint(time_ms & _INT64))
-        for value, time_ms in samples
-    ]
-    return _field(_TIMESERIES, labels + b"".join(written))
+    written = [labels]
+    for value, time_ms in samples:
+        time = _varint(time_ms & _INT64)
+        written += (_SAMPLE, _varint(10 + len(time)), _write_double(_DOUBLE, value), _TIMESTAMP, time)
+    content = b"".join(written)
+    return b"".join((_TIMESERIES, _varint(len(content)), content))
 
 
 def compress(series: Sequence[bytes]) -> bytes:
@@ -51,20 +58,12 @@ def compress(series: Sequence[bytes]) -> bytes:
     return bytes(cramjam.snappy.compress_raw(b"".join(series)))
 
 
-def _text(tag: bytes, text: str) -> bytes:
-    return _field(tag, text.encode())
-
-
-def _field(tag: bytes, content: bytes) -> bytes:
-    return tag + _varint(len(content)) + content
-
-
+# Lengths repeat, and so do the times of points measured together.
+@lru_cache(maxsize=1024)
 def _varint(number: int) -> bytes:
-    if number < _ONE_BYTE:
-        return number.to_bytes(1, "little")
     written = bytearray()
-    while number >= _ONE_BYTE:
-        written.append(number & 0x7F | _ONE_BYTE)
+    while number > 0x7F:  # noqa: PLR2004 - what seven bits hold
+        written.append(number & 0x7F | 0x80)
         number >>= 7
     written.append(number)
     return bytes(written)
