@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -570,3 +571,44 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
     transport.released.set()
     assert settled == {0: Outcome.UNDELIVERED, 1: Outcome.UNDELIVERED}
     assert transport.sent == 1
+
+
+def test_a_single_point_that_is_refused_is_never_sent_again() -> None:
+    for status in (400, 401, 404, 408, 409, 413, 422):
+        harness = make_remote_write_harness()
+        harness.prometheus.script.append(HttpReply(status, {}, b""))
+        harness.handle(point())
+        assert len(harness.prometheus.requests) == 1, status
+
+
+def test_a_failing_server_is_tried_again_with_growing_pauses() -> None:
+    harness = make_remote_write_harness(MAX_ATTEMPTS="6")
+    harness.prometheus.script.extend([HttpReply(500, {}, b"")] * 5)
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+    waits = [seconds for seconds in harness.clock.slept if seconds]
+    assert len(waits) == 5
+    assert all(0 < wait <= 0.2 * 2**number for number, wait in enumerate(waits))
+
+
+def test_times_from_0_to_the_far_future_are_sent_as_they_are() -> None:
+    harness = make_remote_write_harness()
+    times = {0: 0, 1.5: 1500, 99_999_999_999_999: 99_999_999_999_999, "1969-12-31T23:59:59.999Z": -1}
+    harness.handle([point(1, timestamp=time) for time in times])
+    assert [time for time, _ in stored(harness)] == sorted(times.values())
+
+
+def test_an_event_without_points_sends_nothing() -> None:
+    harness = make_remote_write_harness()
+    assert harness.handle([])["status"] == "empty"
+    assert harness.prometheus.requests == []
+
+
+def test_the_document_names_every_answer_and_only_tests_that_are_there() -> None:
+    document = (ROOT / "docs" / "remote-write.md").read_text("utf-8")
+    named = {int(number) for number in re.findall(r"\b[45]\d\d\b", document.partition("## Answers")[2])}
+    assert set(STATUSES) <= named
+    assert all(f"`{refusal.label}`" in document for refusal in REFUSALS)
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_remote_write*.py"))
+    referred = re.findall(r"`(test_\w+)`", document)
+    assert len(referred) > 15
+    assert [name for name in referred if f"def {name}(" not in tests] == []
