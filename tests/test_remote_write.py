@@ -194,7 +194,7 @@ NAMES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("bad", "pointer"), NAMES.values(), ids=NAMES)
-def test_what_prometheus_would_drop_in_silence_is_invalid_and_never_sent(bad: Any, pointer: str) -> None:
+def test_what_is_no_name_to_prometheus_is_invalid_and_never_sent(bad: Any, pointer: str) -> None:
     harness = make_remote_write_harness()
     report = harness.handle([bad])
     assert outcomes(report) == {"invalid": 1}

@@ -59,7 +59,7 @@ class RemoteWrite:
         self.scope = f"remote-write {url} {user}"
 
     def admit(self, series: Series) -> Violation | None:
-        """Refuse what Prometheus would drop in silence, and a series with the labels of another one."""
+        """Refuse what is no name to Prometheus, and a series with the labels of another one."""
         violation = _wrong_name(series)
         if violation is not None:
             return violation
