@@ -20,6 +20,7 @@ LAYERS = (
         "model",
         "clock",
         "times",
+        "version",
         "logs",
         "core.regions",
         "core.return_codes",
@@ -42,6 +43,7 @@ HOMES = {
     "jsonschema": {"validation"},
     "tencentcloud": {"secrets_manager"},
     "redis": {"stores.redis_connection"},
+    "cramjam": {"destinations.remote_write_wire"},
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": set(),
@@ -146,5 +148,7 @@ def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None
         "click",
         "rich",
         "pydantic",
+        "cramjam",
+        "google",
     )
     assert [name for name in told["modules"] if name.startswith(heavy)] == []

@@ -24,7 +24,6 @@ from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.replies import refuse, reply
-from metric_forwarder.secret import Secret
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
@@ -36,6 +35,10 @@ from metric_forwarder.validation import Contract
 # The platform's longest and shortest time limits: 900 s and 1 s.
 _LONGEST_S = 900
 _UNKNOWN_TIME_LIMIT_MS = 60_000
+MISSING_CRAMJAM = (
+    "MF_DESTINATION is remote-write, and the package cramjam is not installed: install metric-forwarder[remote-write], "
+    "or package the function with that extra (make package EXTRAS=remote-write)"
+)
 # Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
 _FETCHING_SHARE = 0.5
 MISSING_REDIS = (
@@ -152,12 +155,15 @@ def build(
     settings: Settings, clock: Clock, transport: Transport, environ: Mapping[str, str], function: str = "/"
 ) -> Pipeline:
     """Make a pipeline and everything it works with."""
-    destination = make_destination(settings, clock, make_credentials(settings, environ))
+    destination = make_destination(settings, clock, environ)
 
     log = JsonLog(settings.log_level)
 
+    # A generator of its own, seeded by the system: nobody else's draws disturb it, nor does it disturb theirs.
+    draw = random.Random().uniform
+
     def jitter(ceiling: float) -> float:
-        return random.uniform(0, ceiling)
+        return draw(0, ceiling)
 
     return Pipeline(
         contract=Contract(settings.destination, settings.schema),
@@ -189,23 +195,46 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
 
     No key and no region is needed. The age of points is not judged: it depends on when they are sent.
     """
-    destination = make_destination(settings, clock, FixedCredentials(Credentials("", Secret(""))))
+    destination = make_destination(settings, clock, {})
     return Intake(
         Contract(settings.destination, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
-        measure=destination.measure,
+        destination=destination,
         max_bytes=settings.batch_max_bytes,
+        now_ms=round(clock.time() * 1000),
         default_namespace=settings.namespace,
     )
 
 
-def make_destination(settings: Settings, clock: Clock, credentials: CredentialSource) -> Destination:
+def make_destination(settings: Settings, clock: Clock, environ: Mapping[str, str]) -> Destination:
+    """Make the destination the settings name.
+
+    Raises:
+        ConfigError: it needs a package that is not there.
+    """
+    if settings.destination == "remote-write":
+        return _remote_write(settings, clock)
     return Receiver(
         url=settings.receiver_url,
         method=settings.receiver_method,
         region=settings.region,
-        credentials=credentials,
+        credentials=make_credentials(settings, environ),
+        time=clock.time,
+    )
+
+
+def _remote_write(settings: Settings, clock: Clock) -> Destination:
+    try:
+        from metric_forwarder.destinations.remote_write import RemoteWrite  # noqa: PLC0415 - only where a setting asks for it
+    except ModuleNotFoundError as error:
+        if error.name != "cramjam":
+            raise
+        raise ConfigError([MISSING_CRAMJAM]) from None
+    return RemoteWrite(
+        url=settings.remote_write_url,
+        user=settings.remote_write_user,
+        password=settings.remote_write_password,
         time=clock.time,
     )
 
