@@ -143,6 +143,18 @@ class _Undecodable(Exception):
 
 
 def _decode(text: str | bytes) -> Any:
+    if isinstance(text, str):
+        try:
+            decoded, end = _DECODER.raw_decode(text)
+        except (ValueError, RecursionError):
+            return _decode_carefully(text)
+        if end == len(text):
+            return decoded
+    return _decode_carefully(text)
+
+
+def _decode_carefully(text: str | bytes) -> Any:
+    """Decode what may have white space or a byte order mark around it, and say what is wrong with it."""
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         return _DECODER.decode(decoded.removeprefix("\ufeff"))
