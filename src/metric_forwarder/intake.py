@@ -1,6 +1,5 @@
 """Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -139,7 +138,7 @@ class Intake:
             canonical = (namespace, metric, ordered)
             series = self._series.get(canonical)
             if series is None:
-                series = Series(namespace, metric, ordered, json.dumps(canonical, separators=(",", ":")))
+                series = Series(namespace, metric, ordered)
                 self._series[canonical] = series
             self._series[key] = series
         return series

@@ -76,15 +76,15 @@ def read_payload(body: Any) -> Payload:
             decoded = _decode(decoded)
     except _Undecodable as undecodable:
         return Payload((None,), violations=(undecodable.violation,))
-    if isinstance(decoded, NotJson):
-        return Payload((None,), violations=(Violation("", decoded.rule, decoded.message),))
-    if isinstance(decoded, list):
-        return Payload(decoded, prefix="")
     if isinstance(decoded, dict):
         if "points" in decoded:
             return _envelope(decoded, "points", "namespace", _ENVELOPE)
         if "Data" in decoded:
             return _envelope(decoded, "Data", "Namespace", _REQUEST_BODY)
+    elif isinstance(decoded, list):
+        return Payload(decoded, prefix="")
+    elif isinstance(decoded, NotJson):
+        return Payload((None,), violations=(Violation("", decoded.rule, decoded.message),))
     return Payload((decoded,))
 
 

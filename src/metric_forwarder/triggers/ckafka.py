@@ -21,8 +21,9 @@ def messages(record: dict[str, Any], place: str, _access: Access) -> tuple[Messa
     # An offset alone is no place: every partition counts its own.
     coordinates = None
     if isinstance(topic, str) and partition is not None and offset is not None:
-        place = f"{topic[:150]}/{partition}@{offset}"
-        coordinates = f"ckafka/{topic}/{partition}@{offset}"
+        end = f"{partition}@{offset}"
+        place = f"{topic[:150]}/{end}"
+        coordinates = f"ckafka/{topic}/{end}"
     if content.get("msgBody") is None:
         return (Message(place, None, coordinates, broken='has no "msgBody"'),)
     return (Message(place, content["msgBody"], coordinates),)

@@ -43,10 +43,11 @@ def _messages(records: list[Any], access: Access) -> Iterator[Message]:
 
 
 def _read(record: Any, place: str, access: Access) -> Iterable[Message]:
-    member = next(filter(record.__contains__, RECORDS), None) if isinstance(record, dict) else None
-    if member is None:
-        known = ", ".join(RECORDS)
-        return (Message(place, None, broken=f"is a record of no known kind: it must have one of {known}"),)
-    if not isinstance(record[member], dict):
-        return (Message(place, None, broken=f'has a "{member}" that is not an object'),)
-    return RECORDS[member].messages(record, place, access)
+    if isinstance(record, dict):
+        for member, kind in RECORDS.items():
+            if member in record:
+                if isinstance(record[member], dict):
+                    return kind.messages(record, place, access)
+                return (Message(place, None, broken=f'has a "{member}" that is not an object'),)
+    known = ", ".join(RECORDS)
+    return (Message(place, None, broken=f"is a record of no known kind: it must have one of {known}"),)
