@@ -41,6 +41,10 @@ class FakeClock:
     def time(self) -> float:
         return self._start + self._now
 
+    def process_time(self) -> float:
+        """Nothing that is timed with this clock computes."""
+        return 0.0
+
     def sleep(self, seconds: float) -> None:
         with self._lock:
             self._now += seconds

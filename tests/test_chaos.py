@@ -31,6 +31,9 @@ class HastyClock:
     def time(self) -> float:
         return time.time()
 
+    def process_time(self) -> float:
+        return time.process_time()
+
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds / 50)
 

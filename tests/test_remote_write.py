@@ -563,7 +563,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
 
     behind: Behind = {}
     for number in range(2):
-        series = Series("pc", "m", (), "the same")
+        series = Series("pc", "m", ())
         assert destination.admit(series) is None
         each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, NOW_MS + number)
         until = Deadline(clock, clock.monotonic() + 0.2)

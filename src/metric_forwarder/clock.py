@@ -5,11 +5,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """A monotonic clock, a wall clock, and a way to let time pass; all in seconds."""
+    """A monotonic clock, a wall clock, the processor time of this process, and a way to let time pass; in seconds."""
 
     def monotonic(self) -> float: ...
 
     def time(self) -> float: ...
+
+    def process_time(self) -> float: ...
 
     def sleep(self, seconds: float) -> None: ...
 
@@ -22,6 +24,9 @@ class SystemClock:
 
     def time(self) -> float:
         return time.time()
+
+    def process_time(self) -> float:
+        return time.process_time()
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -43,9 +43,7 @@ class Ledger:
         Raises:
             AlreadySettled: it has one.
         """
-        if self._rows[number] is not None:
-            raise AlreadySettled(f"row {number} is {self._rows[number]} and was to become {outcome}")
-        self._rows[number] = outcome
+        self._write(number, outcome)
         for problem in problems:
             self.note(problem)
 
@@ -54,7 +52,7 @@ class Ledger:
     ) -> None:
         """Write the same outcome for many points; ``problem`` is asked only while the report has room."""
         for point in points:
-            self.settle(point.number, outcome)
+            self._write(point.number, outcome)
             if problem is not None:
                 self._note(lambda point=point: problem(point))  # type: ignore[misc]  # bound now, on purpose
 
@@ -72,6 +70,11 @@ class Ledger:
         for number in unsettled:
             self._rows[number] = Outcome.UNDELIVERED
         return len(unsettled)
+
+    def _write(self, number: int, outcome: Outcome) -> None:
+        if self._rows[number] is not None:
+            raise AlreadySettled(f"row {number} is {self._rows[number]} and was to become {outcome}")
+        self._rows[number] = outcome
 
     def _note(self, problem: Callable[[], Problem]) -> None:
         if len(self.problems) < self._max_problems:

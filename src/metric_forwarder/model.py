@@ -4,9 +4,12 @@ trigger event → ``Message`` (one Kafka record, one HTTP body, one timer firing
 → a batch of points → one ``Outcome`` for every point.
 """
 
+import json
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, NamedTuple
+
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 class Outcome(str, Enum):
@@ -75,25 +78,29 @@ class Series:
 
     Attributes:
         dimensions: (name, value) pairs in the order of the names.
-        key: JSON text that tells this series from every other.
         wire: what a destination has written for it, in a form of its own, kept for the next point; None until it
             has.
         wire_size: its size in a request, bytes.
         stamps: the times given to its points that brought none, each with where to look for the next free one.
     """
 
-    __slots__ = ("dimensions", "key", "metric", "namespace", "stamps", "wire", "wire_size")
+    __slots__ = ("_key", "dimensions", "metric", "namespace", "stamps", "wire", "wire_size")
 
-    def __init__(
-        self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...], key: str
-    ) -> None:
+    def __init__(self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...]) -> None:
         self.namespace = namespace
         self.metric = metric
         self.dimensions = dimensions
-        self.key = key
         self.wire: Any = None
         self.wire_size = 0
         self.stamps: dict[int, int] = {}
+        self._key: str | None = None
+
+    @property
+    def key(self) -> str:
+        """JSON text that tells this series from every other."""
+        if self._key is None:
+            self._key = _COMPACT.encode((self.namespace, self.metric, self.dimensions))
+        return self._key
 
     def __repr__(self) -> str:
         return f"Series({self.key})"

@@ -76,15 +76,15 @@ def read_payload(body: Any) -> Payload:
             decoded = _decode(decoded)
     except _Undecodable as undecodable:
         return Payload((None,), violations=(undecodable.violation,))
-    if isinstance(decoded, NotJson):
-        return Payload((None,), violations=(Violation("", decoded.rule, decoded.message),))
-    if isinstance(decoded, list):
-        return Payload(decoded, prefix="")
     if isinstance(decoded, dict):
         if "points" in decoded:
             return _envelope(decoded, "points", "namespace", _ENVELOPE)
         if "Data" in decoded:
             return _envelope(decoded, "Data", "Namespace", _REQUEST_BODY)
+    elif isinstance(decoded, list):
+        return Payload(decoded, prefix="")
+    elif isinstance(decoded, NotJson):
+        return Payload((None,), violations=(Violation("", decoded.rule, decoded.message),))
     return Payload((decoded,))
 
 
@@ -143,6 +143,18 @@ class _Undecodable(Exception):
 
 
 def _decode(text: str | bytes) -> Any:
+    if isinstance(text, str):
+        try:
+            decoded, end = _DECODER.raw_decode(text)
+        except (ValueError, RecursionError):
+            return _decode_carefully(text)
+        if end == len(text):
+            return decoded
+    return _decode_carefully(text)
+
+
+def _decode_carefully(text: str | bytes) -> Any:
+    """Decode what may have white space or a byte order mark around it, and say what is wrong with it."""
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         return _DECODER.decode(decoded.removeprefix("\ufeff"))

@@ -30,6 +30,8 @@ _MAX_DEPTH = 32
 _MAX_VIOLATIONS = 1000
 _SHOWN_CHARACTERS = 32
 
+# By structure.json, and by every schema the package ships.
+_REQUIRED = frozenset({"metricName", "dimensions", "value"})
 _MAX_FLOAT = 1.7976931348623157e308
 _MAX_TIMESTAMP = 1e14
 
@@ -83,26 +85,34 @@ class Contract:
 def quick_road(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     """Make the predicate that is true only for points a shipped schema accepts; its limits are the schema's."""
     properties = schema["properties"]
-    checks: dict[str, Callable[[Any], bool]] = {
+    is_metric = _text_check(properties["metricName"])
+    are_dimensions = _dimensions_check(properties["dimensions"])
+    optional: dict[str, Callable[[Any], bool]] = {
         "namespace": _text_check(properties["namespace"]),
-        "metricName": _text_check(properties["metricName"]),
-        "dimensions": _dimensions_check(properties["dimensions"]),
-        "value": _is_finite,
         "timestamp": _is_timestamp,
         "id": _text_check(properties["id"]),
     }
-    required = frozenset(schema["required"])
 
     def accepts(point: Any) -> bool:
-        if type(point) is not dict or not required <= point.keys():
+        if type(point) is not dict:
             return False
-        for name, value in point.items():
-            check = checks.get(name)
-            if check is None or not check(value):
-                return False
-        return True
+        try:
+            metric, dimensions, value = point["metricName"], point["dimensions"], point["value"]
+        except KeyError:
+            return False
+        if len(point) > 3 and not _are_all(optional, point):  # noqa: PLR2004 - those just read
+            return False
+        return is_finite(value) and is_metric(metric) and are_dimensions(dimensions)
 
     return accepts
+
+
+def _are_all(optional: Mapping[str, Callable[[Any], bool]], point: Mapping[str, Any]) -> bool:
+    """Whether the members of a point beside the required ones are known, and right."""
+    for name, value in point.items():
+        if name not in _REQUIRED and (name not in optional or not optional[name](value)):
+            return False
+    return True
 
 
 def _text_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
@@ -137,7 +147,7 @@ def _dimensions_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     return check
 
 
-def _is_finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
     # A chained comparison is false for NaN, and for what is beyond a float's range.
     return (type(value) is float or type(value) is int) and -_MAX_FLOAT <= value <= _MAX_FLOAT
 

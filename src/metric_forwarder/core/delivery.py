@@ -22,6 +22,9 @@ _BACKOFF_BASE_S = 0.2
 _BACKOFF_CAP_S = 10.0
 # Requests end this long before the deadline, so that their outcome is still theirs to write.
 _LANDING_S = 0.05
+# How long workers are watched, and the share of that time in which they may compute for others to help.
+_WATCH_S = 0.005
+_BUSY = 0.6
 
 OUT_OF_TIME = Verdict(
     Action.RETRY,
@@ -134,13 +137,37 @@ class _Delivery:
         self._lanes.extend(
             plan_lanes(points, self._destination.group, self._sender.limits.max_points, concurrency)
         )
-        self._workers = min(concurrency, len(self._lanes))
-        for _ in range(self._workers):
-            threading.Thread(target=self._work, name="lane", daemon=True).start()
         if points:
-            self._finished.wait(self._deadline.remaining())
+            self._see_to_workers(min(concurrency, len(self._lanes)))
         self._close(points, is_open)
         return self._counts
+
+    def _see_to_workers(self, most: int) -> None:
+        """Let one begin, and others while the processor is idle; return when all is done, or time is up.
+
+        Workers that never wait for an answer only get in each other's way.
+        """
+        self._start(1)
+        started = 1
+        while started < most and not self._finished.is_set() and self._deadline.remaining() > 0:
+            if self._is_processor_idle():
+                more = min(started, most - started)
+                self._start(more)
+                started += more
+        self._finished.wait(self._deadline.remaining())
+
+    def _is_processor_idle(self) -> bool:
+        """Watch the workers for a moment."""
+        clock = self._sender.clock
+        began, busy = clock.monotonic(), clock.process_time()
+        self._finished.wait(min(_WATCH_S, self._deadline.remaining()))
+        return clock.process_time() - busy <= _BUSY * (clock.monotonic() - began)
+
+    def _start(self, workers: int) -> None:
+        with self._lock:
+            self._workers += workers
+        for _ in range(workers):
+            threading.Thread(target=self._work, name="lane", daemon=True).start()
 
     def _close(self, points: Sequence[Point], is_open: Callable[[Point], bool]) -> None:
         """Settle what is left: a thread that is still stuck somewhere has no say any more."""

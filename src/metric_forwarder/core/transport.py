@@ -16,8 +16,15 @@ from typing import NamedTuple, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, MaxRetryError, NewConnectionError
-from urllib3.util import Timeout
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 # A reply of the receiver has some 30 bytes; more than this is from something else.
 MAX_REPLY_BYTES = 65_536
@@ -102,9 +109,10 @@ class Streaming(Protocol):
 
 
 class RequestsTransport:
-    """Kept-alive connections of a ``requests.Session``.
+    """Kept-alive connections, with the certificates of ``requests``, to one place at a time.
 
-    Proxies, ``.netrc`` and certificates named by the environment are ignored: a proxy would see signed requests, and
+    Its adapter's pool is used without a ``Session``, which costs twice as much again for each request: no cookies, no
+    redirects, and nothing of the environment (proxies, ``.netrc``, certificates): a proxy would see signed requests, and
     the receiver is only reachable inside the VPC.
     """
 
@@ -112,22 +120,21 @@ class RequestsTransport:
         # Its DEBUG lines, and some warnings, print whole URLs: with GET that is the signature.
         for name in ("urllib3.connectionpool", "urllib3.util.retry"):
             logging.getLogger(name).disabled = True
-        self._session = requests.Session()
-        self._session.trust_env = False
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+        self._pool: tuple[str, HTTPConnectionPool] | None = None
         self._answered_before = False
 
     def send(self, request: HttpRequest, timeout_s: float) -> HttpReply | Failure:
         """Send and read the whole answer, however slowly it comes, within about ``timeout_s``."""
+        failure = self._failure
         try:
             with self._open(request, timeout_s) as response:
-                body = response.raw.read(MAX_REPLY_BYTES, decode_content=False)
+                failure = _broken_off
+                body = response.read(MAX_REPLY_BYTES)
         except (requests.RequestException, HTTPError, OSError) as error:
-            return self._failure(error)
+            return failure(error)
         self._answered_before = True
-        return HttpReply(response.status_code, response.headers, body)
+        return HttpReply(response.status, response.headers, body)
 
     def stream(self, request: HttpRequest, remaining: Callable[[], float]) -> Streamed | Failure:
         """Send, and hand the answer out while it comes: see ``Streaming``.
@@ -143,40 +150,50 @@ class RequestsTransport:
         reading.stop()
         return head if isinstance(head, Failure) else _TOO_SLOW
 
-    def _open(self, request: HttpRequest, timeout_s: float) -> requests.Response:
-        prepared = requests.PreparedRequest()
-        prepared.prepare(
-            method=request.method, url=request.url, headers=dict(request.headers), data=request.body
-        )
+    def _open(self, request: HttpRequest, timeout_s: float) -> BaseHTTPResponse:
+        scheme, _, rest = request.url.partition("://")
+        host, _, target = rest.partition("/")
         # A time-out of 0 would mean none to some of the layers below.
         timeout_s = max(timeout_s, 0.001)
-        return self._session.send(
-            prepared,
-            timeout=Timeout(total=timeout_s, connect=timeout_s, read=timeout_s),  # type: ignore[arg-type]  # a documented third form
-            allow_redirects=False,
-            stream=True,
+        return self._pool_for(f"{scheme}://{host}").urlopen(
+            request.method,
+            f"/{target}",
+            request.body,
+            request.headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=Timeout(total=timeout_s, connect=timeout_s, read=timeout_s),
+            preload_content=False,
+            decode_content=False,
         )
 
-    def _failure(self, error: Exception) -> Failure:
-        if isinstance(error, requests.ConnectTimeout):
-            return Failure(Fault.UNREACHABLE, "no connection in time")
-        if isinstance(error, requests.Timeout):
-            return Failure(Fault.UNANSWERED, "no answer in time")
-        if isinstance(error, requests.ConnectionError):
-            return self._connection_failure(error)
-        return Failure(Fault.UNANSWERED, f"the answer broke off ({type(error).__name__})")
+    def _pool_for(self, origin: str) -> HTTPConnectionPool:
+        held = self._pool  # other threads may change it
+        if held is not None and held[0] == origin:
+            return held[1]
+        prepared = requests.Request("GET", origin).prepare()
+        pool: HTTPConnectionPool = self._adapter.get_connection_with_tls_context(prepared, verify=True)  # type: ignore[assignment]  # the stubs name its base
+        self._pool = (origin, pool)
+        return pool
 
-    def _connection_failure(self, error: requests.ConnectionError) -> Failure:
-        cause = error.args[0] if error.args else error
-        if isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError):
-            return Failure(Fault.UNREACHABLE, type(cause.reason.__cause__ or cause.reason).__name__)
-        if isinstance(error, (requests.exceptions.SSLError, requests.exceptions.ProxyError)):
+    def _failure(self, error: Exception) -> Failure:
+        """What it means that not a byte of an answer came."""
+        if isinstance(error, NewConnectionError):
+            return Failure(Fault.UNREACHABLE, type(error.__cause__ or error).__name__)
+        if isinstance(error, ConnectTimeoutError):
+            return Failure(Fault.UNREACHABLE, "no connection in time")
+        if isinstance(error, SSLError):
             return Failure(Fault.UNREACHABLE, type(error).__name__)
-        root = cause.args[-1] if isinstance(cause, HTTPError) and cause.args else cause
-        detail = type(root).__name__
-        if self._answered_before and isinstance(root, ConnectionError):
-            return Failure(Fault.STALE, detail)
-        return Failure(Fault.UNANSWERED, detail)
+        if isinstance(error, ReadTimeoutError):
+            return Failure(Fault.UNANSWERED, "no answer in time")
+        cause = error.args[-1] if isinstance(error, ProtocolError) and error.args else error
+        stale = self._answered_before and isinstance(cause, ConnectionError)
+        return Failure(Fault.STALE if stale else Fault.UNANSWERED, type(cause).__name__)
+
+
+def _broken_off(error: Exception) -> Failure:
+    return Failure(Fault.UNANSWERED, f"the answer broke off ({type(error).__name__})")
 
 
 _TOO_SLOW = Failure(Fault.UNANSWERED, "no answer in time")
@@ -188,25 +205,25 @@ _END = None
 class _Reading:
     """One answer on its way from the thread that reads it to the one that asked."""
 
-    def __init__(
-        self, send: Callable[[], requests.Response], failure: Callable[[Exception], Failure]
-    ) -> None:
+    def __init__(self, send: Callable[[], BaseHTTPResponse], failure: Callable[[Exception], Failure]) -> None:
         self._send = send
         self._failure = failure
         self._pieces: queue.Queue[HttpReply | bytes | Failure | None] = queue.Queue(_CHUNKS_AHEAD)
         self._stopped = False
 
     def run(self) -> None:
+        failure = self._failure
         try:
             with self._send() as response:
-                self._put(HttpReply(response.status_code, response.headers, b""))
-                for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
+                failure = _broken_off
+                self._put(HttpReply(response.status, response.headers, b""))
+                for chunk in response.stream(_CHUNK_BYTES):
                     if self._stopped:
                         return
                     self._put(chunk)
             self._put(_END)
         except (requests.RequestException, HTTPError, OSError) as error:
-            self._put(self._failure(error))
+            self._put(failure(error))
 
     def next(self, timeout_s: float) -> HttpReply | bytes | Failure | None:
         try:

@@ -4,14 +4,15 @@
 no timestamp. Sources: Tencent Cloud, SCF CKafka trigger; public logs of its events.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers.port import Access
 
+_MAX_WHOLE = 2**64
 
-def messages(record: dict[str, Any], place: str, _access: Access) -> Iterator[Message]:
+
+def messages(record: dict[str, Any], place: str, _access: Access) -> tuple[Message]:
     """Read one record; ``place`` names it in a report if its coordinates cannot."""
     content = record["Ckafka"]
     topic = content.get("topic")
@@ -20,15 +21,17 @@ def messages(record: dict[str, Any], place: str, _access: Access) -> Iterator[Me
     # An offset alone is no place: every partition counts its own.
     coordinates = None
     if isinstance(topic, str) and partition is not None and offset is not None:
-        place = f"{topic[:150]}/{partition}@{offset}"
-        coordinates = f"ckafka/{topic}/{partition}@{offset}"
+        end = f"{partition}@{offset}"
+        place = f"{topic[:150]}/{end}"
+        coordinates = f"ckafka/{topic}/{end}"
     if content.get("msgBody") is None:
-        yield Message(place, None, coordinates, broken='has no "msgBody"')
-    else:
-        yield Message(place, content["msgBody"], coordinates)
+        return (Message(place, None, coordinates, broken='has no "msgBody"'),)
+    return (Message(place, content["msgBody"], coordinates),)
 
 
 def _whole(value: Any) -> int | None:
+    if type(value) is int:
+        return value if abs(value) < _MAX_WHOLE else None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - 64 bits
         return int(value)
-    return value if type(value) is int and abs(value) < 2**64 else None
+    return None

@@ -1,6 +1,6 @@
 """Events that are a list of ``Records``: each record says what it is, so a mixed list is read record by record."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
@@ -12,7 +12,7 @@ class Record(NamedTuple):
     """One row of the table: a kind of record, and how one is read; its member is known to hold an object."""
 
     name: str
-    messages: Callable[[dict[str, Any], str, Access], Iterator[Message]]
+    messages: Callable[[dict[str, Any], str, Access], Iterable[Message]]
 
 
 # A record is recognised by the one member that holds it.
@@ -42,12 +42,12 @@ def _messages(records: list[Any], access: Access) -> Iterator[Message]:
         yield from _read(record, f"record {index}", access)
 
 
-def _read(record: Any, place: str, access: Access) -> Iterator[Message]:
-    member = next((key for key in RECORDS if key in record), None) if isinstance(record, dict) else None
-    if member is None:
-        known = ", ".join(RECORDS)
-        yield Message(place, None, broken=f"is a record of no known kind: it must have one of {known}")
-    elif not isinstance(record[member], dict):
-        yield Message(place, None, broken=f'has a "{member}" that is not an object')
-    else:
-        yield from RECORDS[member].messages(record, place, access)
+def _read(record: Any, place: str, access: Access) -> Iterable[Message]:
+    if isinstance(record, dict):
+        for member, kind in RECORDS.items():
+            if member in record:
+                if isinstance(record[member], dict):
+                    return kind.messages(record, place, access)
+                return (Message(place, None, broken=f'has a "{member}" that is not an object'),)
+    known = ", ".join(RECORDS)
+    return (Message(place, None, broken=f"is a record of no known kind: it must have one of {known}"),)
