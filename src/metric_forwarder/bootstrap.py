@@ -18,6 +18,8 @@ from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStor
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.intake import Intake
+from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.replies import refuse, reply
@@ -177,6 +179,23 @@ def build(
         spool=make_spool(settings),
         clock=clock,
         log=log,
+    )
+
+
+def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
+    """Make what the pipeline takes messages in with, for looking at them without sending any.
+
+    No key and no region is needed. The age of points is not judged: it depends on when they are sent.
+    """
+    unused = FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
+    destination = make_destination(settings, clock, unused)
+    return Intake(
+        Contract(settings.destination, settings.schema),
+        Identifier(destination.scope, settings.dedupe_by),
+        ledger,
+        measure=destination.measure,
+        max_bytes=settings.batch_max_bytes,
+        default_namespace=settings.namespace,
     )
 
 

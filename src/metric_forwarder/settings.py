@@ -134,17 +134,20 @@ class Settings:
     log_level: str
 
     @classmethod
-    def read(cls, environ: Mapping[str, str], *, platform_region: str = "") -> "Settings":
+    def read(
+        cls, environ: Mapping[str, str], *, platform_region: str = "", to_send: bool = True
+    ) -> "Settings":
         """Read the ``MF_`` variables of ``environ``.
 
         Args:
             environ: all environment variables; an empty value means the default.
             platform_region: the region the platform says the function runs in, for when ``MF_REGION`` is empty.
+            to_send: False lets what only sending needs (the key, a region) be absent; it is empty then.
 
         Raises:
             ConfigError: with every problem, not just the first.
         """
-        reader = _Reader(environ)
+        reader = _Reader(environ, to_send=to_send)
         dedupe, dedupe_redis = reader.store("MF_DEDUPE", ("memory:", "off"))
         settings = cls(
             destination=reader.choice("MF_DESTINATION", ("receiver",)),
@@ -176,7 +179,8 @@ class Settings:
             schema=reader.text("MF_SCHEMA"),
             log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
         )
-        reader.require_one_key()
+        if to_send:
+            reader.require_one_key()
         if settings.http_token and settings.http_auth == "cam":
             reader.problems.append(
                 "MF_HTTP_TOKEN is set while MF_HTTP_AUTH is cam, which lets in whom the platform lets in: keep one"
@@ -190,8 +194,9 @@ class Settings:
 class _Reader:
     """Reads one variable after the other and collects what is wrong with them."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *, to_send: bool) -> None:
         self._environ = environ
+        self._to_send = to_send
         self.problems: list[str] = []
 
     def text(self, name: str) -> str:
@@ -300,9 +305,10 @@ class _Reader:
     def region(self, name: str, platform_region: str) -> str:
         value = self.text(name) or platform_region
         if not value:
-            self.problems.append(
-                f"{name} is empty and the platform names no region: set it to a region such as gz or ap-guangzhou"
-            )
+            if self._to_send:
+                self.problems.append(
+                    f"{name} is empty and the platform names no region: set it to a region such as gz or ap-guangzhou"
+                )
             return ""
         short = short_region(value)
         if short is None:

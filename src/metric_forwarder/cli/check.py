@@ -1,0 +1,90 @@
+"""``check`` and ``schema``: what the function would accept, without sending anything."""
+
+import os
+from typing import Any
+
+import click
+
+from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
+from metric_forwarder.cli.options import example, json_option
+from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.settings import Settings
+
+
+@click.command(
+    epilog=example(
+        'echo \'{"metricName": "diskusage", "dimensions": {}, "value": "12"}\' | metric-forwarder check -'
+    )
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@json_option
+@click.pass_context
+def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool) -> None:
+    """Validate payloads or trigger events; send nothing.
+
+    Every error is printed. Each FILE is JSON, or - for standard input. No key and no region is needed; MF_SCHEMA,
+    MF_NAMESPACE and MF_BATCH_MAX_BYTES are respected. The age of points is not judged, since it depends on when they
+    are sent.
+    """
+    settings = Settings.read(os.environ, to_send=False)
+    checked = [_check_or_tell(file, settings) for file in files]
+    findings = [finding for finding in checked if finding is not None]
+    _print(findings, as_json=as_json)
+    if len(findings) < len(files):
+        ctx.exit(Unusable.exit_code)
+    ctx.exit(1 if any(finding["errors"] for finding in findings) else 0)
+
+
+def _check_or_tell(file: str, settings: Settings) -> dict[str, Any] | None:
+    """Check one file; one that cannot be read is told, and does not keep the others from being checked."""
+    try:
+        return _check(file, settings)
+    except Unusable as error:
+        error.show()
+        return None
+
+
+def _check(file: str, settings: Settings) -> dict[str, Any]:
+    from metric_forwarder.cli.inspection import inspect_event
+
+    text = read_text(file)
+    event = parse_json(text, file)
+    try:
+        inspection = inspect_event(event, settings)
+        if inspection.trigger == "direct":
+            # As text it is read as a producer's is, so that a name given twice or a NaN is told.
+            inspection = inspect_event(text, settings)
+    except UnknownTrigger as error:
+        raise Unusable(f"{file}: {error}") from None
+    errors = [{**problem._asdict(), "outcome": problem.outcome.value} for problem in inspection.problems]
+    return {
+        "file": file,
+        "trigger": inspection.trigger,
+        "received": inspection.received,
+        "valid": len(inspection.points),
+        "errors": errors,
+    }
+
+
+def _print(findings: list[dict[str, Any]], *, as_json: bool) -> None:
+    from metric_forwarder.cli import display
+
+    if as_json or not display.is_terminal():
+        display.print_json(findings)
+        return
+    console = display.terminal()
+    for finding in findings:
+        display.print_finding(console, finding)
+
+
+@click.command(epilog=example("metric-forwarder schema > point.schema.json"))
+def schema() -> None:
+    """Print the schema in force.
+
+    It is the JSON Schema (draft-07) of the destination, or the file MF_SCHEMA names; no other setting is needed.
+    """
+    from metric_forwarder.cli import display
+    from metric_forwarder.validation import Contract
+
+    settings = Settings.read(os.environ, to_send=False)
+    display.print_json(Contract(settings.destination, settings.schema).schema)

@@ -1,0 +1,169 @@
+"""``demo``: the whole way, from trigger events to what a receiver holds, on this machine alone."""
+
+import contextlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from metric_forwarder.cli.events import SAMPLE
+from metric_forwarder.cli.function import Handler, Invocation, invoke_handler, load_handler, make_context
+from metric_forwarder.cli.inputs import Unusable, read_json
+from metric_forwarder.cli.options import example
+from metric_forwarder.cli.wrapping import KINDS
+from metric_forwarder.errors import ForwarderError, UnknownTrigger
+from metric_forwarder.settings import PREFIX, VARIABLES, Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from receiver_emulator import Emulator, StoredPoint
+
+_TIME_LIMIT_S = 60.0
+
+
+class Demonstration(NamedTuple):
+    """An event's invocation, and the points that reached the receiver meanwhile."""
+
+    invocation: Invocation
+    arrived: "Sequence[StoredPoint]"
+
+
+@click.command(epilog=example("metric-forwarder demo events"))
+@click.argument("folder", metavar="[EVENTS_DIR]", required=False)
+@click.pass_context
+def demo(ctx: click.Context, folder: str | None) -> None:
+    """Run the function on sample events, and show what arrives.
+
+    EVENTS_DIR holds trigger events, *.json; without it samples of each kind are used. The receiver is the emulated
+    one, on this machine, and is gone afterwards; your own MF_ settings are not looked at. The status is 0 if what the
+    receiver holds is just what was reported as delivered, else 1.
+    """
+    from metric_forwarder.cli import display
+    from receiver_emulator import Emulator
+
+    events = _samples() if folder is None else _read_folder(Path(folder))
+    console = display.terminal()
+    with Emulator() as receiver, settings_in_force(_settings(receiver, events)):
+        handler = load_handler()
+        wrong = [name for name, event in events.items() if not _show(console, receiver, handler, name, event)]
+        console.print(f"The receiver at {receiver.base_url} now holds:")
+        display.print_series(console, receiver.points())
+    if wrong:
+        click.echo(f"Not as it should be: {', '.join(wrong)}", err=True)
+    ctx.exit(1 if wrong else 0)
+
+
+def _read_folder(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise Unusable(f"{folder} is no folder: name one with trigger events in it, or none for samples")
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise Unusable(
+            f"{folder} holds no *.json: put trigger events there, such as metric-forwarder events prints"
+        )
+    return {file.name: read_json(str(file)) for file in files}
+
+
+def _samples() -> dict[str, Any]:
+    body, now = json.dumps(SAMPLE), datetime.now(timezone.utc)
+    made = {kind: row.wrap([body], now) for kind, row in KINDS.items()}
+    return {kind: event for kind, event in made.items() if _is_known(event)}
+
+
+def _is_known(event: Any) -> bool:
+    from metric_forwarder.cli.inspection import read_event
+
+    try:
+        read_event(event)
+    except UnknownTrigger:
+        return False
+    return True
+
+
+def _settings(receiver: "Emulator", events: Mapping[str, Any]) -> dict[str, str]:
+    secret_id, secret_key = next(iter(receiver.options.accounts.items()))
+    wanted = {
+        "MF_RECEIVER_URL": receiver.url,
+        "MF_SECRET_ID": secret_id,
+        "MF_SECRET_KEY": secret_key,
+        "MF_REGION": "gz",
+        "MF_NAMESPACE": "demo",
+        **http_access(events.values()),
+    }
+    known = {variable.name for variable in VARIABLES}
+    return {name: value for name, value in wanted.items() if name in known}
+
+
+def http_access(events: Iterable[Any]) -> dict[str, str]:
+    """Let in the HTTP clients among the events: those that bring a token by it, else as if authenticated before."""
+    for event in events:
+        headers = event.get("headers") if isinstance(event, dict) else None
+        for name, value in headers.items() if isinstance(headers, dict) else ():
+            scheme, _, token = str(value).partition(" ")
+            if name.lower() == "authorization" and scheme.lower() == "bearer":
+                return {"MF_HTTP_TOKEN": token.strip()}
+    return {"MF_HTTP_AUTH": "cam"}
+
+
+@contextlib.contextmanager
+def settings_in_force(settings: Mapping[str, str]) -> Iterator[None]:
+    """Put settings into the process's environment, where the function reads them, in the place of all others."""
+    before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(PREFIX)}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name in settings:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _show(console: "Console", receiver: "Emulator", handler: Handler, name: str, event: Any) -> bool:
+    """Invoke the function on an event, print the report, and tell whether it is true."""
+    from metric_forwarder.cli import display
+
+    try:
+        shown = demonstrate(receiver, handler, event)
+    except ForwarderError as error:
+        console.print(display.safe(f"{name}  {error}"))
+        return False
+    display.print_invocation(console, shown.invocation, name)
+    console.print()
+    return is_true(shown, event)
+
+
+def demonstrate(receiver: "Emulator", handler: Handler, event: Any) -> Demonstration:
+    """Invoke the function, and keep apart what reached the receiver for this event."""
+    before = len(receiver.points())
+    # The log line repeats the report, which is shown anyway.
+    with contextlib.redirect_stderr(io.StringIO()):
+        invocation = invoke_handler(handler, event, make_context(os.environ, _TIME_LIMIT_S))
+    return Demonstration(invocation, receiver.points()[before:])
+
+
+def is_true(shown: Demonstration, event: Any) -> bool:
+    """Whether as many points arrived as were reported delivered, each of them a point of the event."""
+    from metric_forwarder.cli.inspection import inspect_event
+
+    delivered = shown.invocation.report.get("outcomes", {}).get("delivered", 0)
+    sent = inspect_event(event, Settings.read(os.environ, to_send=False)).points
+    possible = Counter(
+        (point.series.namespace, point.series.metric, point.series.dimensions, point.value) for point in sent
+    )
+    arrived = Counter(
+        (
+            point["namespace"],
+            point["metricName"],
+            tuple(sorted((name, str(value)) for name, value in point["dimensions"].items())),
+            point["value"],
+        )
+        for point in shown.arrived
+    )
+    return len(shown.arrived) == delivered and not arrived - possible

@@ -1,0 +1,159 @@
+"""What people see on a terminal: the one home of ``rich``."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metric_forwarder.cli.function import Invocation
+from metric_forwarder.model import Outcome
+
+# Where there is no terminal whose width could be asked for.
+_WIDTH = 110
+_SHOWN_VALUES = 8
+
+_OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
+    Outcome.DELIVERED: ("green", "the destination answered success"),
+    Outcome.DUPLICATE: ("cyan", "delivered before, or repeated in this event"),
+    Outcome.INVALID: ("red", "breaks the schema, or its message is no JSON"),
+    Outcome.STALE: ("red", "too old for a destination that stamps points on arrival"),
+    Outcome.REJECTED: ("red", "the destination refused this very point for good"),
+    Outcome.SPOOLED: ("yellow", "could not be delivered now, saved for replay"),
+    Outcome.UNCERTAIN: ("magenta", "sent, and no answer came"),
+    Outcome.UNDELIVERED: ("yellow", "not delivered: the platform must redeliver the event"),
+}
+_STATUS_STYLES: Mapping[str, str] = {"ok": "bold green", "empty": "bold cyan", "partial": "bold yellow"}
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def terminal() -> Console:
+    """Standard output, as it is now; colours only where they can be seen."""
+    width = None if is_terminal() else _WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_json(value: Any) -> None:
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair in something a producer named: only escaped can it be printed.
+        text = json.dumps(value, indent=2)
+    click.echo(text)
+
+
+def safe(text: object) -> Text:
+    """Text from elsewhere, with whatever would move a terminal's cursor made visible."""
+    shown = str(text).encode("utf-8", "backslashreplace").decode()
+    return Text("".join(c if c.isprintable() else repr(c)[1:-1] for c in shown), overflow="fold")
+
+
+def print_invocation(console: Console, invocation: Invocation, title: str = "") -> None:
+    """Print a report: its status, a table of its outcomes, a table of its errors."""
+    report = invocation.report
+    _print_heading(console, invocation, title)
+    if "outcomes" not in report:
+        console.print(safe(f"  {report.get('message', '')}"))
+        return
+    if report["received"]:
+        console.print(_outcome_table(report["outcomes"]))
+    console.print(Text(f"  {_requests(report)}", style="dim"))
+    if report["errors"]:
+        console.print(error_table(report["errors"]))
+    if report["errorsOmitted"]:
+        console.print(Text(f"  … and {report['errorsOmitted']} more errors", style="red"))
+
+
+def _print_heading(console: Console, invocation: Invocation, title: str) -> None:
+    report = invocation.report
+    status = str(report.get("status", ""))
+    heading = Text()
+    if title:
+        heading.append_text(safe(title)).append("  ")
+    heading.append(status, style=_STATUS_STYLES.get(status, "bold red"))
+    if "received" in report:
+        points = "point" if report["received"] == 1 else "points"
+        heading.append(f"  {report['received']} {points} received by the trigger {report['trigger']}")
+    if invocation.http_status is not None:
+        heading.append(f"  answered with HTTP {invocation.http_status}")
+    if invocation.raised:
+        heading.append("  raised: the platform would redeliver the event", style="yellow")
+    console.print(heading)
+
+
+def _outcome_table(outcomes: Mapping[str, int]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=True)
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_column(style="dim")
+    for outcome, (style, meaning) in _OUTCOMES.items():
+        if outcomes[outcome.value]:
+            table.add_row(Text(str(outcomes[outcome.value]), style), Text(outcome.value, style), meaning)
+    return table
+
+
+def _requests(report: Mapping[str, Any]) -> str:
+    requests = report["requests"]
+    count = requests["sent"]
+    answers = ", ".join(f"{label} ({times})" for label, times in requests["returnCodes"].items())
+    text = f"{count} request{'s' if count != 1 else ''}"
+    text += f" ({requests['retried']} repeated)" if requests["retried"] else ""
+    text += f", answered {answers}" if answers else ""
+    return f"{text}, dedupe {report['dedupe']}, {report['durationMs']} ms"
+
+
+def error_table(errors: Sequence[Mapping[str, Any]]) -> Table:
+    """One row for each error of a report, or of a check."""
+    table = Table(header_style="bold")
+    for heading in ("outcome", "source", "pointer", "rule", "message"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "outcome")
+    for error in errors:
+        table.add_row(
+            Text(error["outcome"], "red"),
+            safe(error["source"]),
+            safe(error["pointer"]),
+            safe(error["rule"]),
+            safe(error["message"]),
+        )
+    return table
+
+
+def print_series(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
+    """Print what a receiver holds, one row for each series."""
+    series: dict[tuple[str, str, str], list[Any]] = {}
+    for point in points:
+        dimensions = ", ".join(f"{name}={value}" for name, value in sorted(point["dimensions"].items()))
+        series.setdefault((point["namespace"], point["metricName"], dimensions), []).append(point["value"])
+    table = Table(header_style="bold")
+    for heading in ("namespace", "metric", "dimensions", "values"):
+        table.add_column(heading, overflow="fold")
+    for (namespace, metric, dimensions), values in sorted(series.items()):
+        table.add_row(safe(namespace), safe(metric), safe(dimensions), safe(_shown(values)))
+    console.print(table)
+
+
+def _shown(values: Sequence[Any]) -> str:
+    omitted = len(values) - _SHOWN_VALUES
+    newest = ", ".join(str(value) for value in values[-_SHOWN_VALUES:])
+    return f"({omitted} more) … {newest}" if omitted > 0 else newest
+
+
+def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
+    """Print what a check found in one file."""
+    errors = finding["errors"]
+    heading = safe(finding["file"]).append("  ")
+    heading.append("not valid" if errors else "ok", style="bold red" if errors else "bold green")
+    heading.append(
+        f"  {finding['valid']} of {finding['received']} points valid, read as {finding['trigger']}"
+    )
+    console.print(heading)
+    if errors:
+        console.print(error_table(errors))

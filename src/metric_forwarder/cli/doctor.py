@@ -1,0 +1,37 @@
+"""``doctor``: what stands in the way of delivery."""
+
+import os
+
+import click
+
+from metric_forwarder.cli.options import example
+from metric_forwarder.settings import Settings
+
+
+@click.command(epilog=example("metric-forwarder doctor"))
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Tell what stands in the way of delivery.
+
+    Settings, key, region, network and clock are examined; the receiver is asked an empty question, and no point is
+    sent. Every line is ok, or says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if
+    the settings cannot be used.
+    """
+    from metric_forwarder.cli.examination import Patient, examine
+    from metric_forwarder.clock import SystemClock
+    from metric_forwarder.core.transport import RequestsTransport
+    from metric_forwarder.validation import Contract
+
+    settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
+    Contract(settings.destination, settings.schema)
+    _print_line("settings", "every MF_ variable can be used", is_ok=True)
+    all_ok = True
+    for name, finding in examine(Patient(settings, RequestsTransport(1), SystemClock())):
+        _print_line(name, finding.detail, is_ok=finding.is_ok)
+        all_ok = all_ok and finding.is_ok
+    ctx.exit(0 if all_ok else 1)
+
+
+def _print_line(name: str, detail: str, *, is_ok: bool) -> None:
+    verdict = click.style("ok    ", fg="green") if is_ok else click.style("to do ", fg="red")
+    click.echo(f"{verdict} {name:<12} {detail}")

@@ -1,0 +1,153 @@
+"""``emulator``: the emulated receiver in a terminal of its own."""
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metric_forwarder.cli.inputs import Unusable, read_json
+from metric_forwarder.cli.options import example
+
+if TYPE_CHECKING:
+    from receiver_emulator import EmulatorOptions
+
+
+def _parse_accounts(
+    _ctx: click.Context, _parameter: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, str]:
+    accounts = {}
+    for pair in pairs:
+        secret_id, _, secret_key = pair.partition(":")
+        if not secret_id or not secret_key:
+            # What was given may be a key.
+            raise click.BadParameter("an account is given as ID:KEY, its SecretId and its SecretKey.")
+        accounts[secret_id] = secret_key
+    return accounts
+
+
+def _parse_catalogue(_ctx: click.Context, _parameter: click.Parameter, file: str | None) -> Any:
+    if file is None:
+        return None
+    catalogue = read_json(file)
+    if not _is_catalogue(catalogue):
+        raise Unusable(
+            f"{file} is no catalogue: it must be an object of namespaces, each an object of metrics, each a list of "
+            'dimension names, such as {"pc": {"diskusage": ["diskname", "ip"]}}'
+        )
+    return catalogue
+
+
+def _is_catalogue(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(metrics, dict)
+        and all(
+            isinstance(names, list) and all(isinstance(n, str) for n in names) for names in metrics.values()
+        )
+        for metrics in value.values()
+    )
+
+
+_limit = click.IntRange(min=1)
+
+
+@click.command(epilog=example("metric-forwarder emulator --port 8080 --max-points-per-request 10"))
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address to listen on; the default lets no other machine in.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    metavar="PORT",
+    help="The port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--account",
+    "accounts",
+    multiple=True,
+    callback=_parse_accounts,
+    metavar="ID:KEY",
+    help="A SecretId and its SecretKey, several times for several; without it an example account.",
+)
+@click.option(
+    "--max-requests-per-second", type=_limit, metavar="N", help="Answer 1006 to more; no limit without it."
+)
+@click.option(
+    "--max-points-per-request", type=_limit, metavar="N", help="Answer 1018 to more; no limit without it."
+)
+@click.option(
+    "--max-body-bytes", type=_limit, metavar="BYTES", help="Answer 1015 to more; no limit without it."
+)
+@click.option(
+    "--max-name-length", type=_limit, metavar="N", help="Answer 1020 to longer names; no limit without it."
+)
+@click.option(
+    "--latency",
+    "latency_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Let every request wait so long.",
+)
+@click.option(
+    "--clock-offset",
+    "clock_offset_s",
+    type=float,
+    default=0.0,
+    metavar="SECONDS",
+    help="Let the receiver's clock be ahead (or, negative, behind); more than two hours is answered with 1021.",
+)
+@click.option(
+    "--catalogue",
+    callback=_parse_catalogue,
+    metavar="FILE",
+    help='The namespaces, metrics and dimensions that exist, such as {"pc": {"diskusage": ["ip"]}}; '
+    "without it any legal name does.",
+)
+def emulator(accounts: dict[str, str], **options: Any) -> None:
+    """Run a local receiver until interrupted.
+
+    It speaks the receiver's protocol, checks signatures and answers its return codes, and shows what it was sent on
+    a page for people. What to export for the function to send to it is printed at the start.
+    """
+    from receiver_emulator import EXAMPLE_ACCOUNTS, EmulatorOptions, serve
+
+    chosen = EmulatorOptions(accounts=accounts or EXAMPLE_ACCOUNTS, **options)
+    try:
+        serve(chosen, lambda url: click.echo(_welcome(url, chosen, is_example=not accounts)))
+    except OSError as error:
+        raise Unusable(
+            f"{chosen.host} port {chosen.port} cannot be listened on ({error.strerror}): "
+            "choose another with --port, or --port 0 for a free one"
+        ) from None
+
+
+def _welcome(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:
+    exports = "\n".join(
+        f"  export {name}={value}" for name, value in _exports(url, options, is_example=is_example).items()
+    )
+    return (
+        f"The receiver listens on {url} until interrupted (Ctrl-C).\n"
+        f"What it was sent: {url}/ (a page), {url}/-/points (JSON)\n\n"
+        f"To send to it, in another terminal{' (the account is a documented fake)' if is_example else ''}:\n\n"
+        f"{exports}\n"
+    )
+
+
+def _exports(url: str, options: "EmulatorOptions", *, is_example: bool) -> Mapping[str, str]:
+    from metric_forwarder.core.protocol import PATHS
+
+    secret_id, secret_key = next(iter(options.accounts.items()))
+    return {
+        "MF_RECEIVER_URL": shlex.quote(url + PATHS[0]),
+        "MF_SECRET_ID": shlex.quote(secret_id),
+        # A key of the user's own is not repeated: terminals are recorded.
+        "MF_SECRET_KEY": shlex.quote(secret_key) if is_example else "'<the key you gave for it>'",
+        "MF_REGION": "gz",
+    }

@@ -1,0 +1,91 @@
+"""The function as the platform runs it, in this process: its entry file, an event, a context, a reply."""
+
+import contextlib
+import importlib.util
+import json
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metric_forwarder.errors import DeliveryIncomplete
+from metric_forwarder.settings import PREFIX
+
+ENTRY = Path(__file__).parents[2] / "index.py"
+_COMPLETE = frozenset({"ok", "empty"})
+
+Handler = Callable[[Any, Any], Any]
+
+
+class Invocation(NamedTuple):
+    """What became of an event.
+
+    Attributes:
+        report: the report, whether it was returned, raised or sent as the body of an HTTP reply.
+        http_status: of an HTTP reply; None if there was none.
+        raised: whether the platform would redeliver the event.
+    """
+
+    report: dict[str, Any]
+    http_status: int | None = None
+    raised: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every point was delivered, now or before."""
+        return self.report.get("status") in _COMPLETE and not self.raised
+
+
+def load_handler(entry: Path = ENTRY) -> Handler:
+    """Load the entry file as the platform's runner does, by its path: a new instance, as after a cold start."""
+    spec = importlib.util.spec_from_file_location("scf_entry", entry)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{entry} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    handler: Handler = module.main_handler
+    return handler
+
+
+def make_context(environ: Mapping[str, str], time_limit_s: float) -> dict[str, Any]:
+    """Make the context of one invocation; its members are the platform's, secrets included.
+
+    Args:
+        environ: all environment variables; the function's own are those that the settings name.
+        time_limit_s: seconds, as ``timeout`` in serverless.yml.
+    """
+    own = {name: value for name, value in sorted(environ.items()) if name.startswith(PREFIX)}
+    return {
+        "request_id": str(uuid.uuid4()),
+        "function_name": "metric-forwarder",
+        "function_version": "$LATEST",
+        "namespace": "default",
+        "memory_limit_in_mb": 128,
+        "time_limit_in_ms": round(time_limit_s * 1000),
+        "environ": ";".join(f"{name}={value}" for name, value in own.items()),
+        "environment": json.dumps(own),
+        "tencentcloud_region": environ.get("TENCENTCLOUD_REGION", ""),
+        "tencentcloud_appid": "1250000000",
+        "tencentcloud_uin": "100000000001",
+    }
+
+
+def invoke_handler(handler: Handler, event: Any, context: Mapping[str, Any]) -> Invocation:
+    """Invoke the function; what it logs goes to standard error.
+
+    Raises:
+        ConfigError: settings cannot work.
+        UnknownTrigger: the event is of no known kind.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return _read_reply(handler(event, context))
+        except DeliveryIncomplete as incomplete:
+            return Invocation(incomplete.report, raised=True)
+
+
+def _read_reply(reply: Any) -> Invocation:
+    if isinstance(reply, dict) and "statusCode" in reply:
+        return Invocation(json.loads(reply["body"]), http_status=reply["statusCode"])
+    return Invocation(reply)

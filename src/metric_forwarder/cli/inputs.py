@@ -1,0 +1,64 @@
+"""Files and standard input, read as text and as JSON; whatever cannot be read ends the command with status 2."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+STDIN = "-"
+
+
+class Unusable(click.ClickException):
+    """Usage or configuration: nothing was done."""
+
+    exit_code = 2
+
+
+def read_text(path: str) -> str:
+    """Read a file, or standard input for ``-``.
+
+    Raises:
+        Unusable: it cannot be read, or is not UTF-8.
+    """
+    try:
+        content = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise Unusable(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise Unusable(
+            f"{_name(path)} is not UTF-8 at byte {error.start}: save it with that encoding"
+        ) from None
+
+
+def read_json(path: str) -> Any:
+    """Read a file of JSON, or standard input for ``-``.
+
+    Raises:
+        Unusable: it cannot be read, or is no JSON.
+    """
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, path: str) -> Any:
+    """Decode what was read from ``path``.
+
+    Raises:
+        Unusable: it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise Unusable(
+            f"{_name(path)} is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
+        ) from None
+    except (ValueError, RecursionError):
+        raise Unusable(
+            f"{_name(path)} is not JSON: it is nested too deeply, or has too long a number"
+        ) from None
+
+
+def _name(path: str) -> str:
+    return "standard input" if path == STDIN else path

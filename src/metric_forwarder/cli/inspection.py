@@ -1,0 +1,48 @@
+"""What an event holds, told without sending any of it: the decoder and the intake are the pipeline's own."""
+
+import sys
+from typing import Any, NamedTuple
+
+from metric_forwarder.bootstrap import make_intake
+from metric_forwarder.clock import SystemClock
+from metric_forwarder.ledger import Ledger
+from metric_forwarder.model import Message, Point, Problem
+from metric_forwarder.settings import Settings
+from metric_forwarder.triggers import Decoded, Refused, decode
+from metric_forwarder.triggers.port import OFFLINE, Answer
+
+
+class Inspection(NamedTuple):
+    """The points of an event that could be sent, and everything that is wrong with the others."""
+
+    trigger: str
+    received: int
+    points: list[Point]
+    problems: list[Problem]
+
+
+def read_event(event: Any) -> Decoded:
+    """Decode a trigger event, outside of any function.
+
+    Raises:
+        UnknownTrigger: it is of no known kind.
+    """
+    decoded = decode(event, OFFLINE)
+    if isinstance(decoded, Refused):
+        return Decoded("http", [Message("request", None, broken=decoded.reason)], Answer.HTTP_CLIENT)
+    return decoded
+
+
+def inspect_event(event: Any, settings: Settings) -> Inspection:
+    """Look at a trigger event or payload.
+
+    Raises:
+        ConfigError: the schema the settings name cannot be used.
+        UnknownTrigger: the event is of no known kind.
+    """
+    decoded = read_event(event)
+    ledger = Ledger(max_problems=sys.maxsize)
+    intake = make_intake(settings, SystemClock(), ledger)
+    for message in decoded.messages:
+        intake.take(message)
+    return Inspection(decoded.trigger, ledger.received, intake.points, ledger.problems)

@@ -1,0 +1,20 @@
+"""What several commands have in common: an option, and the form of their examples."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def example(*lines: str, heading: str = "Example:") -> str:
+    """An epilog that shows command lines, and is not wrapped."""
+    return "\n".join(["\b", heading, *(f"  {line}" for line in lines)])
+
+
+def json_option(command: _Command) -> _Command:
+    """``--json``, for commands that print something nicer on a terminal."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on a terminal, too; elsewhere it is the default."
+    )(command)

@@ -1,0 +1,85 @@
+"""The generated parts of the documents: ``python -m metric_forwarder.cli.reference`` rewrites them in place.
+
+The commands' own help becomes the reference in ``docs/cli.md``, ``settings.VARIABLES`` the settings table in
+``README.md``; the Chinese table is written by hand, and tests compare all three. Run it in the project's folder.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from metric_forwarder.cli.commands import forwarder
+from metric_forwarder.settings import VARIABLES
+
+_UNWRAPPED = "\b"
+
+
+def commands() -> str:
+    """The reference of all commands, in Markdown."""
+    return "\n".join(line for name, command in forwarder.commands.items() for line in _command(name, command))
+
+
+def _command(name: str, command: click.Command) -> Iterator[str]:
+    path = f"metric-forwarder {name}"
+    usage = " ".join([path, *command.collect_usage_pieces(click.Context(command, info_name=path))])
+    yield from (f"### `{name}`", "", "```text", usage, "```", "")
+    for paragraph in (command.help or "").split("\n\n"):
+        yield from (" ".join(paragraph.split()), "")
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    if options:
+        yield from ("| option | meaning |", "|---|---|", *map(_option, options), "")
+    examples = (command.epilog or "").removeprefix(_UNWRAPPED).strip().splitlines()[1:]
+    yield from ("```sh", *(line.strip() for line in examples), "```", "")
+
+
+def _option(option: click.Option) -> str:
+    written = " ".join([", ".join(option.opts), option.metavar or ""]).strip()
+    notes = ["required"] if option.required else []
+    if option.show_default:
+        notes.append(
+            f"default: {option.show_default if isinstance(option.show_default, str) else option.default}"
+        )
+    note = f" [{', '.join(notes)}]" if notes else ""
+    return f"| `{written}` | {_cell((option.help or '') + note)} |"
+
+
+def settings() -> str:
+    """The settings table, in Markdown."""
+    rows = (f"| `{v.name}` | {_default(v.default)} | {_cell(v.meaning)} |\n" for v in VARIABLES)
+    return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows)
+
+
+def _default(text: str) -> str:
+    return f"`{_cell(text)}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+GENERATED: Mapping[str, tuple[str, Callable[[], str]]] = {
+    "docs/cli.md": ("commands", commands),
+    "README.md": ("settings", settings),
+}
+"""File → the name of its generated part, and what generates it."""
+
+
+def renewed(text: str, part: str, content: str) -> str:
+    """Return a document with one part replaced: what stands between its two comments."""
+    begin, end = f"<!-- generated: {part} -->\n", f"<!-- end of {part} -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"the document has no part {part}: write {begin.strip()} and {end} where it belongs")
+    return f"{before}{begin}\n{content.strip()}\n\n{end}{after}"
+
+
+def main() -> None:
+    for name, (part, generate) in GENERATED.items():
+        path = Path(name)
+        path.write_text(renewed(path.read_text("utf-8"), part, generate()), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Payloads → a trigger event: the other direction of ``triggers``, one function for each kind and one table.
+
+Shapes: docs of Tencent Cloud for each trigger, as in the module of ``triggers`` that reads them. What tells two events
+apart (offsets, ids, times) is taken from the time, so that an event made later is not a redelivery.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+# The bodies of messages, JSON texts; of several only the first goes into a kind that carries one.
+Bodies = Sequence[str]
+
+
+class Kind(NamedTuple):
+    """A kind of event.
+
+    Attributes:
+        wrap: makes the event of the messages' bodies, JSON texts; the time is when it happens.
+        many: whether an event carries several messages.
+    """
+
+    wrap: Callable[[Bodies, datetime], Any]
+    many: bool = False
+
+
+def _milliseconds(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def _timer(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    return {
+        "Type": "Timer",
+        "TriggerName": "sample",
+        "Time": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "Message": bodies[0],
+    }
+
+
+def _ckafka(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    first_offset = _milliseconds(at)
+    return {
+        "Records": [
+            {
+                "Ckafka": {
+                    "topic": "sample",
+                    "partition": 0,
+                    "offset": offset,
+                    "msgKey": "None",
+                    "msgBody": body,
+                }
+            }
+            for offset, body in enumerate(bodies, first_offset)
+        ]
+    }
+
+
+def _cmq(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    first_id = _milliseconds(at)
+    return {
+        "Records": [
+            {
+                "CMQ": {
+                    "type": "topic",
+                    "topicOwner": 1250000000,
+                    "topicName": "sample",
+                    "subscriptionName": "to-monitor",
+                    "publishTime": at.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+                    "msgId": str(number),
+                    "requestId": str(number),
+                    "msgTag": "",
+                    "msgBody": body,
+                }
+            }
+            for number, body in enumerate(bodies, first_id)
+        ]
+    }
+
+
+def _cls(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    records = [{"timestamp": str(_milliseconds(at) * 1000), "content": body} for body in bodies]
+    logs = {"topic_id": "00000000-0000-4000-8000-000000000000", "topic_name": "sample", "records": records}
+    packed = gzip.compress(json.dumps(logs).encode(), mtime=0)
+    return {"clslogs": {"data": base64.b64encode(packed).decode("ascii")}}
+
+
+def _eventbridge(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    events = [_cloud_event(body, _milliseconds(at), number) for number, body in enumerate(bodies)]
+    return events[0] if len(events) == 1 else {"EventList": events}
+
+
+def _cloud_event(body: str, time_ms: int, number: int) -> dict[str, Any]:
+    return {
+        "specversion": "1.0",
+        "id": f"{time_ms}-{number}",
+        "type": "connector:tdmq",
+        "source": "tdmq.cloud.tencent",
+        "subject": "qcs::tdmq:ap-guangzhou:uin/100000000001:sample",
+        "time": str(time_ms),
+        "region": "ap-guangzhou",
+        "datacontenttype": "application/json;charset=utf-8",
+        "data": {
+            "topic": "persistent://1250000000/default/sample",
+            "tags": "",
+            "subscriptionName": "to-monitor",
+            "toTimestamp": str(time_ms),
+            "partitions": "0",
+            "msgId": f"{time_ms}:{number}:0",
+            "msgBody": body,
+        },
+    }
+
+
+def _http(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    return {
+        "httpMethod": "POST",
+        "path": "/",
+        "queryString": {},
+        "headers": {"content-type": "application/json", "idempotency-key": str(_milliseconds(at))},
+        "body": bodies[0],
+    }
+
+
+def _apigw(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    return {
+        **_http(bodies, at),
+        "requestContext": {"httpMethod": "POST", "path": "/", "stage": "release", "identity": {}},
+        "pathParameters": {},
+        "queryStringParameters": {},
+        "headerParameters": {},
+        "stageVariables": {"stage": "release"},
+        "isBase64Encoded": False,
+    }
+
+
+def _dead_letter(bodies: Bodies, at: datetime) -> dict[str, Any]:
+    """The dead letter of a CKafka event."""
+    return {
+        "RequestId": "00000000-0000-4000-8000-000000000000",
+        "ErrorCode": -1,
+        "ErrorMessage": "the receiver could not be reached",
+        "Body": {
+            "FunctionName": "metric-forwarder",
+            "Namespace": "default",
+            "InvocationType": "Event",
+            "ClientContext": json.dumps(_ckafka(bodies, at)),
+            "RetryNum": 2,
+        },
+    }
+
+
+def _direct(bodies: Bodies, _at: datetime) -> Any:
+    return json.loads(bodies[0])
+
+
+KINDS: Mapping[str, Kind] = {
+    "timer": Kind(_timer),
+    "ckafka": Kind(_ckafka, many=True),
+    "cmq": Kind(_cmq, many=True),
+    "cls": Kind(_cls, many=True),
+    "eventbridge": Kind(_eventbridge, many=True),
+    "http": Kind(_http),
+    "apigw": Kind(_apigw),
+    "dead-letter": Kind(_dead_letter, many=True),
+    "direct": Kind(_direct),
+}
+
+
+def split(points: Sequence[Any], messages: int) -> list[list[Any]]:
+    """Spread points over so many messages, in their order and as evenly as can be; none is empty but for want of points."""
+    size, larger = divmod(len(points), messages)
+    ends = [size * (number + 1) + min(number + 1, larger) for number in range(messages)]
+    return [list(points[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -1,0 +1,104 @@
+"""``doctor``: each line is ok, or says what to do; no point is ever sent."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from command_line import execute, run, settings_for
+from metric_forwarder.cli.examination import CHECKS
+from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
+
+
+@pytest.fixture
+def receiver() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+def _lines(out: str) -> dict[str, tuple[bool, str]]:
+    """Name → whether it is ok, and what was said."""
+    found = {}
+    for line in out.splitlines():
+        verdict, name, said = line[:6].strip(), *line[7:].split(maxsplit=1)
+        assert verdict in {"ok", "to do"}
+        found[name] = (verdict == "ok", said)
+    return found
+
+
+def test_where_all_is_well_every_line_is_ok_and_nothing_is_stored(receiver: Emulator) -> None:
+    done = execute("doctor", **settings_for(receiver))
+    assert (done.status, done.err) == (0, "")
+    lines = _lines(done.out)
+    assert set(lines) == {"settings", *(check.name for check in CHECKS)}
+    assert all(is_ok for is_ok, _ in lines.values())
+    assert "1004" in lines["answer"][1]
+    assert receiver.points() == []
+    assert {request["method"] for request in receiver.requests()} == {"GET"}
+
+
+def test_no_secret_is_printed(receiver: Emulator) -> None:
+    assert EXAMPLE_SECRET_KEY not in execute("doctor", **settings_for(receiver)).out
+
+
+def test_settings_that_cannot_be_used_end_with_status_2_and_all_problems() -> None:
+    done = run("doctor", REGION="moon", CONCURRENCY="0")
+    assert done.status == 2
+    assert all(name in done.err for name in ("MF_SECRET_ID", "MF_SECRET_KEY", "MF_REGION", "MF_CONCURRENCY"))
+
+
+def test_a_schema_that_cannot_be_used_ends_with_status_2(receiver: Emulator) -> None:
+    done = run("doctor", **settings_for(receiver), SCHEMA="/nonexistent.json")
+    assert done.status == 2
+    assert "MF_SCHEMA" in done.err
+
+
+def test_the_platforms_region_does_as_well(receiver: Emulator) -> None:
+    settings = {name: value for name, value in settings_for(receiver).items() if name != "REGION"}
+    assert run("doctor", **settings).status == 2
+    assert run("doctor", **settings, REGION="ap-shanghai").out.count("sh (ap-shanghai)") == 1
+
+
+def test_a_name_that_is_not_known_is_told_and_what_needs_it_is_not_tried(receiver: Emulator) -> None:
+    settings = settings_for(receiver) | {"RECEIVER_URL": "http://receiver.invalid:8080/v2/index.php"}
+    done = run("doctor", **settings)
+    lines = _lines(done.out)
+    assert done.status == 1
+    assert lines["name"][1].startswith("receiver.invalid has no address here: correct MF_RECEIVER_URL")
+    assert lines["connection"][1] == "not tried: first see to name"
+    assert lines["clock"][1] == "not tried: first see to answer"
+
+
+def test_a_closed_port_is_told(receiver: Emulator) -> None:
+    settings = settings_for(receiver)
+    receiver.stop()
+    lines = _lines(run("doctor", **settings).out)
+    assert lines["name"][0]
+    assert "Connection refused" in lines["connection"][1]
+
+
+def test_something_else_behind_the_address_is_told(receiver: Emulator) -> None:
+    receiver.fault("status", 404, times=None)
+    done = run("doctor", **settings_for(receiver))
+    assert done.status == 1
+    assert "HTTP 404, and no return code" in _lines(done.out)["answer"][1]
+
+
+def test_what_takes_a_connection_and_gives_no_answer_is_told(receiver: Emulator) -> None:
+    receiver.fault("reset", times=None)
+    done = run("doctor", **settings_for(receiver))
+    assert "no HTTP answer" in _lines(done.out)["answer"][1]
+
+
+@pytest.mark.parametrize(("offset_s", "side"), [(3600.0, "behind"), (-3600.0, "ahead of")])
+def test_a_clock_that_is_wrong_is_told(offset_s: float, side: str) -> None:
+    with Emulator(EmulatorOptions(clock_offset_s=offset_s)) as receiver:
+        done = run("doctor", **settings_for(receiver))
+    is_ok, said = _lines(done.out)["clock"]
+    assert (done.status, is_ok) == (1, False)
+    assert f" s {side} the receiver's" in said
+
+
+def test_the_same_text_as_id_and_key_is_told_and_not_repeated(receiver: Emulator) -> None:
+    done = run("doctor", **(settings_for(receiver) | {"SECRET_ID": "pasted-key", "SECRET_KEY": "pasted-key"}))
+    assert not _lines(done.out)["credentials"][0]
+    assert "pasted-key" not in done.out
