@@ -26,7 +26,7 @@ LAYERS = (
         "core.signing",
     },
     {"settings", "payload", "ledger", "core.verdicts", "core.transport", "core.protocol"},
-    {"credentials", "secrets_manager"},
+    {"credentials", "secrets_manager", "bridge"},
     {"triggers", "jobs", "validation", "dedupe", "spool", "core.batching", "core.pacing"},
     {"intake", "destinations", "stores"},
     {"core.delivery"},
@@ -44,7 +44,7 @@ HOMES = {
     "redis": {"stores.redis_connection"},
     "click": {"cli"},
     "rich": {"cli"},
-    "aiohttp": set(),
+    "aiohttp": {"cli"},
 }
 
 

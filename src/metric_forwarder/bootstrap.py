@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from metric_forwarder.bridge import Accounts, OwnKey
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.core.batching import Limits
 from metric_forwarder.core.delivery import Policy, Sender
@@ -28,7 +29,7 @@ from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
 from metric_forwarder.triggers import Access, Refused, decode
 from metric_forwarder.triggers.cos_objects import CosObjects, RoleCredentials
-from metric_forwarder.triggers.port import HttpAccess, ObjectSource
+from metric_forwarder.triggers.port import Gate, HttpAccess, ObjectSource
 from metric_forwarder.validation import Contract
 
 # The platform's longest and shortest time limits: 900 s and 1 s.
@@ -67,6 +68,7 @@ class Application:
         self._objects = objects or self._cos_objects()
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
+        self._gate: Gate | None = None
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
@@ -74,13 +76,15 @@ class Application:
         context = context if isinstance(context, dict) else {}
         settings = self.read_settings(context)
         if self._pipeline is None or settings != self._settings:
+            credentials = make_credentials(settings, self._environment)
             self._pipeline = build(
                 settings,
                 self._clock,
                 self._transport(settings.concurrency),
-                self._environment,
+                credentials,
                 function_name(context),
             )
+            self._gate = make_gate(settings, credentials, self._clock)
             self._settings = settings
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
@@ -89,7 +93,12 @@ class Application:
         decoded = decode(event, self._access(settings, deadline))
         if isinstance(decoded, Refused):
             JsonLog(settings.log_level).write(
-                "WARN", "refused", requestId=request_id, statusCode=decoded.status, message=decoded.reason
+                "WARN",
+                "refused",
+                requestId=request_id,
+                statusCode=decoded.status,
+                returnCode=decoded.code,
+                message=decoded.reason,
             )
             return refuse(decoded)
         report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
@@ -99,7 +108,7 @@ class Application:
         """What decoding may use during this invocation."""
         fetch_until = self._clock.monotonic() + deadline.remaining() * _FETCHING_SHARE
         return Access(
-            HttpAccess(settings.http_token, settings.http_auth == "cam"),
+            HttpAccess(settings.http_token, settings.http_auth == "cam", self._gate, self._clock.time),
             self._objects,
             Deadline(self._clock, fetch_until),
         )
@@ -147,11 +156,14 @@ def function_name(context: Mapping[str, Any]) -> str:
 
 
 def build(
-    settings: Settings, clock: Clock, transport: Transport, environ: Mapping[str, str], function: str = "/"
+    settings: Settings,
+    clock: Clock,
+    transport: Transport,
+    credentials: CredentialSource,
+    function: str = "/",
 ) -> Pipeline:
     """Make a pipeline and everything it works with."""
-    destination = make_destination(settings, clock, make_credentials(settings, environ))
-
+    destination = make_destination(settings, clock, credentials)
     log = JsonLog(settings.log_level)
 
     def jitter(ceiling: float) -> float:
@@ -217,6 +229,15 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
         settings.secret_name, settings.secret_version, region, settings.secret_endpoint
     )
     return SecretsManager(reference, environ)
+
+
+def make_gate(settings: Settings, credentials: CredentialSource, clock: Clock) -> Gate | None:
+    """Make what lets in requests meant for the receiver; None where the bridge is closed."""
+    if settings.bridge == "own":
+        return OwnKey(credentials, clock.time)
+    if settings.bridge:
+        return Accounts(dict(settings.bridge_accounts), clock.time)
+    return None
 
 
 def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) -> DedupeStore:
