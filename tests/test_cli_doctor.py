@@ -1,12 +1,14 @@
 """``doctor``: each line is ok, or says what to do; no point is ever sent."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from command_line import execute, run, settings_for
 from metric_forwarder.cli.examination import CHECKS
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
+from redis_server import PASSWORD, RedisServer
 
 
 @pytest.fixture
@@ -102,3 +104,47 @@ def test_the_same_text_as_id_and_key_is_told_and_not_repeated(receiver: Emulator
     done = run("doctor", **(settings_for(receiver) | {"SECRET_ID": "pasted-key", "SECRET_KEY": "pasted-key"}))
     assert not _lines(done.out)["credentials"][0]
     assert "pasted-key" not in done.out
+
+
+def test_a_redis_that_is_not_there_is_told_without_its_password(receiver: Emulator) -> None:
+    settings = settings_for(receiver) | {
+        "DEDUPE": "redis://:s3cret@127.0.0.1:1/0",
+        "SPOOL": "redis://:s3cret@127.0.0.1:1/0",
+    }
+    done = run("doctor", **settings)
+    lines = _lines(done.out)
+    assert done.status == 1
+    assert not lines["dedupe"][0]
+    assert not lines["spool"][0]
+    assert "no connection to Redis" in lines["dedupe"][1]
+    assert "s3cret" not in done.out + done.err
+
+
+def test_a_redis_that_is_there_is_ok(receiver: Emulator, redis_server: RedisServer) -> None:
+    lines = _lines(run("doctor", **(settings_for(receiver) | {"DEDUPE": redis_server.url()})).out)
+    assert lines["dedupe"][0]
+    assert PASSWORD not in lines["dedupe"][1]
+
+
+def test_a_spool_that_cannot_be_written_is_told(receiver: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    good = run("doctor", **(settings_for(receiver) | {"SPOOL": (tmp_path / "spool").as_uri()}))
+    bad = run("doctor", **(settings_for(receiver) | {"SPOOL": (tmp_path / "file" / "spool").as_uri()}))
+    assert _lines(good.out)["spool"][0]
+    assert not _lines(bad.out)["spool"][0]
+    assert not (tmp_path / "spool").exists()
+
+
+def test_a_short_token_and_a_key_that_is_none_are_told(receiver: Emulator) -> None:
+    lines = _lines(run("doctor", **(settings_for(receiver) | {"HTTP_TOKEN": "guess", "SECRET_ID": "me"})).out)
+    assert "MF_HTTP_TOKEN is short" in lines["http"][1]
+    assert "AKID" in lines["credentials"][1]
+
+
+def test_a_secret_that_cannot_be_read_is_told(receiver: Emulator) -> None:
+    settings = {
+        name: value for name, value in settings_for(receiver).items() if not name.startswith("SECRET")
+    }
+    lines = _lines(run("doctor", **settings, SECRET_NAME="key").out)
+    assert not lines["credentials"][0]
+    assert "role" in lines["credentials"][1]

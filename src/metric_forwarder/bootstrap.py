@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from metric_forwarder.bridge import Accounts, OwnKey
 from metric_forwarder.clock import Clock, Deadline, SystemClock
@@ -23,7 +23,9 @@ from metric_forwarder.intake import Intake
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
+from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.replies import refuse, reply
+from metric_forwarder.secret import Secret
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
@@ -38,7 +40,7 @@ _UNKNOWN_TIME_LIMIT_MS = 60_000
 # Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
 _FETCHING_SHARE = 0.5
 MISSING_REDIS = (
-    "MF_DEDUPE names Redis, and the package redis is not installed: install metric-forwarder[redis], "
+    "{} names Redis, and the package redis is not installed: install metric-forwarder[redis], "
     "or package the function with that extra"
 )
 
@@ -188,7 +190,7 @@ def build(
             clock=clock,
             jitter=jitter,
         ),
-        spool=make_spool(settings),
+        spool=make_spool(settings, function),
         clock=clock,
         log=log,
     )
@@ -199,8 +201,7 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
 
     No key and no region is needed. The age of points is not judged: it depends on when they are sent.
     """
-    unused = FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
-    destination = make_destination(settings, clock, unused)
+    destination = make_destination(settings, clock, FixedCredentials(Credentials("", Secret(""))))
     return Intake(
         Contract(settings.destination, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
@@ -256,7 +257,7 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
     except ModuleNotFoundError as error:
         if error.name != "redis":
             raise
-        raise ConfigError([MISSING_REDIS]) from None
+        raise ConfigError([MISSING_REDIS.format("MF_DEDUPE")]) from None
     return RedisStore(
         settings.dedupe_redis,
         function=function,
@@ -267,7 +268,14 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
     )
 
 
-def make_spool(settings: Settings) -> Spool | None:
+def make_spool(settings: Settings, function: str) -> Spool | None:
+    """Where what is left of an event is kept.
+
+    Raises:
+        ConfigError: it needs a package that is not there.
+    """
+    if settings.spool_redis is not None:
+        return _redis_spool(settings.spool_redis, function)
     if not settings.spool:
         return None
     # Not needed by an instance without a spool.
@@ -275,4 +283,17 @@ def make_spool(settings: Settings) -> Spool | None:
 
     parts = urlsplit(settings.spool)
     megabytes = parse_qs(parts.query).get("max_mb")
-    return FileSpool(Path(parts.path), int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES)
+    return FileSpool(
+        Path(unquote(parts.path)), int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES
+    )
+
+
+def _redis_spool(address: RedisAddress, function: str) -> Spool:
+    try:
+        from metric_forwarder.stores.redis import key_prefix  # noqa: PLC0415 - only where a setting asks for it
+        from metric_forwarder.stores.redis_spool import RedisSpool  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise ConfigError([MISSING_REDIS.format("MF_SPOOL")]) from None
+    return RedisSpool(address, key_prefix(f"{function} spool"))

@@ -91,7 +91,11 @@ VARIABLES: tuple[Variable, ...] = (
         "resend",
         "a request that got no answer: `resend` it, or `hold` it and report `uncertain`",
     ),
-    Variable("MF_SPOOL", "", "`file:///path`: keeps what cannot be delivered now, and dead letters"),
+    Variable(
+        "MF_SPOOL",
+        "",
+        "keeps what cannot be delivered now, and dead letters: `file:///path`, `redis://…` or `rediss://…`",
+    ),
     Variable("MF_HTTP_TOKEN", "", "lets clients in over HTTP that send it: `Authorization: Bearer …`"),
     Variable(
         "MF_HTTP_AUTH",
@@ -141,6 +145,7 @@ class Settings:
     max_age_s: float
     uncertain: str
     spool: str
+    spool_redis: RedisAddress | None
     http_token: Secret
     http_auth: str
     bridge: str
@@ -165,6 +170,7 @@ class Settings:
         """
         reader = _Reader(environ, to_send=to_send)
         bridge, bridge_accounts = reader.accounts("MF_BRIDGE_ACCOUNTS")
+        spool, spool_redis = reader.spool("MF_SPOOL")
         dedupe, dedupe_redis = reader.store("MF_DEDUPE", ("memory:", "off"))
         settings = cls(
             destination=reader.choice("MF_DESTINATION", ("receiver",)),
@@ -190,7 +196,8 @@ class Settings:
             dedupe_by=reader.choice("MF_DEDUPE_BY", ("content", "message")),
             max_age_s=reader.seconds("MF_MAX_AGE_S", 0, 10 * 365 * 86400),
             uncertain=reader.choice("MF_UNCERTAIN", ("resend", "hold")),
-            spool=reader.spool("MF_SPOOL"),
+            spool=spool,
+            spool_redis=spool_redis,
             http_token=reader.token("MF_HTTP_TOKEN"),
             http_auth=reader.choice("MF_HTTP_AUTH", ("token", "cam")),
             bridge=bridge,
@@ -240,17 +247,15 @@ class _Reader:
             return None
         return self._number(name, float, "a number of requests a second", 0.01, 100_000)
 
-    def spool(self, name: str) -> str:
-        """``file:///folder`` or ``file:///folder?max_mb=512``."""
+    def spool(self, name: str) -> tuple[str, RedisAddress | None]:
+        """``file:///folder``, ``file:///folder?max_mb=512``, or ``redis`` and where it is."""
         value = self.text(name)
-        if not value:
-            return ""
-        parts = urlsplit(value)
-        options = parse_qs(parts.query)
-        max_mb = options.pop("max_mb", ["1"])[-1]
-        if parts.scheme != "file" or parts.netloc or len(parts.path) < 2 or options or not max_mb.isdigit() or max_mb == "0":  # noqa: PLR2004 - more than the root  # fmt: skip
-            return self._wrong(name, "file:///folder or file:///folder?max_mb=512", "")
-        return value
+        if value.lower().startswith(tuple(f"{scheme}:" for scheme in SCHEMES)):
+            return self.store(name, ())
+        if not value or _is_spool_folder(value):
+            return value, None
+        right = "file:///folder, file:///folder?max_mb=512, redis://host or rediss://host"
+        return self._wrong(name, right, "", shown="" if "@" in value else None), None
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str:
         value = self.text(name)
@@ -382,6 +387,14 @@ class _Reader:
         held = f'is "{value[:60]}"' if value else "cannot be used"
         self.problems.append(f"{name} {held}: set it to {right}")
         return fallback
+
+
+def _is_spool_folder(value: str) -> bool:
+    parts = urlsplit(value)
+    options = parse_qs(parts.query, keep_blank_values=True)
+    max_mb = options.pop("max_mb", ["1"])[-1]
+    is_size = max_mb.isascii() and max_mb.isdigit() and int(max_mb[:9]) > 0
+    return parts.scheme == "file" and not parts.netloc and len(parts.path) > 1 and not options and is_size
 
 
 def _read_accounts(value: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 A ``Spool`` stores records; the keepers decide what is stored, and when a stored record may go.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -32,6 +33,24 @@ class Record(NamedTuple):
     time_ms: int | None
     outcome: str
     reason: str
+
+
+def encode_record(record: Record) -> str:
+    """Write a record as one line of ASCII."""
+    try:
+        return json.dumps(record._asdict(), default=repr, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        # Only a payload that no JSON text held: a direct invocation's, or one nested too deeply.
+        reason = record.reason + " (its payload cannot be written down)"
+        return encode_record(record._replace(payload=None, reason=reason))
+
+
+def decode_record(line: bytes) -> Record:
+    """Read such a line; raises ``ValueError`` if it is none."""
+    try:
+        return Record(**json.loads(line))
+    except (TypeError, RecursionError):
+        raise ValueError("no record") from None
 
 
 class Chunk(Protocol):

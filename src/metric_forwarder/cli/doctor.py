@@ -13,10 +13,11 @@ from metric_forwarder.settings import Settings
 def doctor(ctx: click.Context) -> None:
     """Tell what stands in the way of delivery.
 
-    Settings, key, region, network and clock are examined; the receiver is asked an empty question, and no point is
+    Settings, key (the secret is read if there is one), region, network, clock, dedupe, spool and HTTP are examined; the receiver is asked an empty question, and no point is
     sent. Every line is ok, or says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if
     the settings cannot be used.
     """
+    from metric_forwarder.bootstrap import make_credentials
     from metric_forwarder.cli.examination import Patient, examine
     from metric_forwarder.clock import SystemClock
     from metric_forwarder.core.transport import RequestsTransport
@@ -25,8 +26,9 @@ def doctor(ctx: click.Context) -> None:
     settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
     Contract(settings.destination, settings.schema)
     _print_line("settings", "every MF_ variable can be used", is_ok=True)
+    patient = Patient(settings, make_credentials(settings, os.environ), RequestsTransport(1), SystemClock())
     all_ok = True
-    for name, finding in examine(Patient(settings, RequestsTransport(1), SystemClock())):
+    for name, finding in examine(patient):
         _print_line(name, finding.detail, is_ok=finding.is_ok)
         all_ok = all_ok and finding.is_ok
     ctx.exit(0 if all_ok else 1)

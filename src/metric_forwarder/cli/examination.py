@@ -1,20 +1,25 @@
 """Whether the function could deliver from here, with these settings: one small check for each reason why not."""
 
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from metric_forwarder.clock import Clock
 from metric_forwarder.core.regions import REGION_NAMES
 from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest, Transport
+from metric_forwarder.credentials import CredentialSource
+from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.settings import Settings
 
 _TIMEOUT_S = 3.0
 # The receiver's tolerance is not published; a clock kept by NTP is within far less.
 _MAX_SKEW_S = 60.0
+_SHORT_TOKEN = 20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -22,6 +27,7 @@ class Patient(NamedTuple):
     """What is examined, and with what."""
 
     settings: Settings
+    credentials: CredentialSource
     transport: Transport
     clock: Clock
 
@@ -52,10 +58,20 @@ class Check(NamedTuple):
 
 
 def credentials(patient: Patient) -> Finding:
-    secret_id = patient.settings.secret_id
-    if secret_id and secret_id == patient.settings.secret_key.reveal():
-        return Finding(False, "MF_SECRET_ID and MF_SECRET_KEY are the same: one of them was pasted twice")
-    return Finding(True, "SecretId and SecretKey are set (the receiver takes the main account's alone)")
+    failure = patient.credentials.obtain(_TIMEOUT_S)
+    if failure is not None:
+        return Finding(False, failure.reason)
+    secret_id, secret_key = patient.credentials.current()
+    if secret_id == secret_key.reveal():
+        return Finding(False, "SecretId and SecretKey are the same: one of them was pasted twice")
+    if not secret_id.startswith("AKID"):
+        return Finding(False, "the SecretId does not begin with AKID, as Tencent Cloud's do: check it")
+    where = f"the secret {patient.settings.secret_name}" if patient.settings.secret_name else "the settings"
+    return Finding(
+        True,
+        f"{where} hold a SecretId of {len(secret_id)} characters and a SecretKey; whether they are the main account's, "
+        "the only ones the receiver takes, shows with the first point",
+    )
 
 
 def region(patient: Patient) -> Finding:
@@ -123,6 +139,49 @@ def clock_skew(patient: Patient) -> Finding:
     return Finding(True, f"within {_MAX_SKEW_S:.0f} s of the receiver's")
 
 
+def dedupe(patient: Patient) -> Finding:
+    address = patient.settings.dedupe_redis
+    if address is not None:
+        return _redis(address)
+    where = {"memory:": "each warm instance remembers for itself", "off": "nothing is remembered"}
+    return Finding(True, f"{where[patient.settings.dedupe]} (MF_DEDUPE)")
+
+
+def spool(patient: Patient) -> Finding:
+    settings = patient.settings
+    if settings.spool_redis is not None:
+        return _redis(settings.spool_redis)
+    if not settings.spool:
+        return Finding(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
+    folder = Path(unquote(urlsplit(settings.spool).path))
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(False, f"{existing} cannot be written: mount it, or correct MF_SPOOL")
+    waiting, dead = (len(list(folder.glob(f"{kind}-*.jsonl"))) for kind in ("points", "dead"))
+    return Finding(True, f"{folder} can be written; {waiting} files of points wait, {dead} of dead letters")
+
+
+def http_exposure(patient: Patient) -> Finding:
+    settings = patient.settings
+    if settings.http_auth == "cam":
+        return Finding(True, "open to whom the platform lets in: check that the trigger asks for CAM")
+    if not settings.http_token:
+        return Finding(True, "closed: no MF_HTTP_TOKEN")
+    if len(settings.http_token.reveal()) < _SHORT_TOKEN:
+        return Finding(False, f"MF_HTTP_TOKEN is short: use {_SHORT_TOKEN} random characters or more")
+    return Finding(True, "open to whoever knows MF_HTTP_TOKEN")
+
+
+def _redis(address: RedisAddress) -> Finding:
+    try:
+        from metric_forwarder.stores.redis_check import check_redis
+    except ModuleNotFoundError:
+        return Finding(False, "the package redis is not installed: install metric-forwarder[redis]")
+    found = check_redis(address)
+    bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
+    return Finding(not bad, "; ".join(bad or (one.seen for one in found)))
+
+
 def _skew_s(reply: HttpReply, now: float) -> float | None:
     try:
         return parsedate_to_datetime(reply.headers.get("Date", "")).timestamp() - now
@@ -138,6 +197,9 @@ CHECKS: tuple[Check, ...] = (
     Check("connection", connection, needs="name"),
     Check("answer", answer, needs="connection"),
     Check("clock", clock_skew, needs="answer"),
+    Check("dedupe", dedupe),
+    Check("spool", spool),
+    Check("http", http_exposure),
 )
 
 

@@ -8,8 +8,8 @@ from metric_forwarder.clock import SystemClock
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.settings import Settings
-from metric_forwarder.triggers import Decoded, Refused, decode
-from metric_forwarder.triggers.port import OFFLINE, Answer
+from metric_forwarder.triggers import Answer, Decoded, Refused, decode
+from metric_forwarder.triggers.port import OFFLINE
 
 
 class Inspection(NamedTuple):
@@ -22,14 +22,15 @@ class Inspection(NamedTuple):
 
 
 def read_event(event: Any) -> Decoded:
-    """Decode a trigger event, outside of any function.
+    """Decode a trigger event, outside of any function: HTTP clients are let in, and no object is fetched.
 
     Raises:
         UnknownTrigger: it is of no known kind.
     """
     decoded = decode(event, OFFLINE)
     if isinstance(decoded, Refused):
-        return Decoded("http", [Message("request", None, broken=decoded.reason)], Answer.HTTP_CLIENT)
+        refused = Message("request", None, broken=f"is refused: {decoded.reason}")
+        return Decoded("http", (refused,), Answer.HTTP_CLIENT)
     return decoded
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.spool import Record, SpoolError
+from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record
 
 DEFAULT_MAX_BYTES = 256 * 2**20
 _FORMAT = "metric-forwarder spool 1"
@@ -183,19 +183,9 @@ class FileChunk:
 
 
 def _encode(records: Sequence[Record]) -> bytes:
-    rest = "".join(_line(record) + "\n" for record in records).encode("ascii")
+    rest = "".join(encode_record(record) + "\n" for record in records).encode("ascii")
     header = {"format": _FORMAT, "count": len(records), "sha256": hashlib.sha256(rest).hexdigest()}
     return json.dumps(header, separators=(",", ":")).encode("ascii") + b"\n" + rest
-
-
-def _line(record: Record) -> str:
-    try:
-        return json.dumps(record._asdict(), default=repr, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError):
-        # Only a payload that no JSON text held: a direct invocation's, or one nested too deeply.
-        return _line(
-            record._replace(payload=None, reason=record.reason + " (its payload cannot be written down)")
-        )
 
 
 def _decode(content: bytes) -> list[Record]:
@@ -206,7 +196,7 @@ def _decode(content: bytes) -> list[Record]:
         raise ValueError("foreign")
     if header.get("sha256") != hashlib.sha256(rest).hexdigest():
         raise ValueError("torn")
-    return [Record(**json.loads(line)) for line in rest.splitlines()]
+    return [decode_record(line) for line in rest.splitlines()]
 
 
 def _acknowledged(path: Path) -> set[int]:

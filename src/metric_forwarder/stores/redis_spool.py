@@ -1,0 +1,219 @@
+"""The spool as Redis streams, for instances that share no file system; it needs Redis 5 or newer.
+
+Three streams for each function, under one hash tag so that a cluster keeps them in one slot: points, dead letters, and
+what was set aside because it is no record. A record is one entry; an acknowledged one is deleted. One replay runs at a
+time, by a lease that outlives a killed replay by two minutes at most.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from metric_forwarder.model import Message
+from metric_forwarder.redis_address import RedisAddress
+from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record
+from metric_forwarder.stores.redis_connection import RedisConnection, RedisUnavailable, Script
+
+DEFAULT_MAX_BYTES = 256 * 2**20
+# Some milliseconds of the server's time, which serves nobody else meanwhile.
+_CHUNK = 500
+_LEASE_MS = 120_000
+_TIMEOUT_S = 1.0
+_FIXED_S = 1.0
+_FIRST_GUESS_S_PER_POINT = 100e-6
+
+# KEYS: points, dead letters, the one to write; most bytes, records → the ids, or how many bytes are used.
+_WRITE = Script("""
+local used = 0
+for i = 1, 2 do
+  used = used + (redis.call('MEMORY', 'USAGE', KEYS[i]) or 0)
+end
+for i = 2, #ARGV do
+  used = used + #ARGV[i]
+end
+if used > tonumber(ARGV[1]) then
+  return used
+end
+local ids = {}
+for i = 2, #ARGV do
+  ids[#ids + 1] = redis.call('XADD', KEYS[3], '*', 'r', ARGV[i])
+end
+return ids
+""")
+_READ = Script("return redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])")
+_LAST = Script("return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)")
+_DELETE = Script("return redis.call('XDEL', KEYS[1], unpack(ARGV))")
+_SET_ASIDE = Script("""
+redis.call('XADD', KEYS[2], '*', 'r', ARGV[2])
+return redis.call('XDEL', KEYS[1], ARGV[1])
+""")
+_LOCK = Script("""
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+""")
+_UNLOCK = Script(
+    "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+)
+
+
+class RedisSpool:
+    """Keeps records in Redis.
+
+    Args:
+        prefix: what the keys of this function start with.
+        max_bytes: the memory of both streams beyond which nothing is added.
+    """
+
+    def __init__(self, address: RedisAddress, prefix: bytes, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+        self._connection = RedisConnection(address, _TIMEOUT_S)
+        self._points, self._dead = prefix + b"points", prefix + b"dead"
+        self._aside, self._lock = prefix + b"aside", prefix + b"replay"
+        self._max_bytes = max_bytes
+        self._seconds_per_point = _FIRST_GUESS_S_PER_POINT
+
+    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
+        started = time.perf_counter()
+        written: list[tuple[bytes, list[bytes]]] = []
+        try:
+            for key, records in ((self._points, points), (self._dead, dead_letters)):
+                # Noted chunk by chunk: what was written before a failure is taken back.
+                written.extend(
+                    (key, self._add(key, records[start : start + _CHUNK]))
+                    for start in range(0, len(records), _CHUNK)
+                )
+        except (RedisUnavailable, SpoolError) as error:
+            self._take_back(written)
+            raise _error(error) from None
+        if points:
+            measured = (time.perf_counter() - started) / len(points)
+            self._seconds_per_point = max(measured, self._seconds_per_point * 0.8 + measured * 0.2)
+
+    def reserve_s(self, points: int) -> float:
+        return _FIXED_S + points * self._seconds_per_point
+
+    def replay(self, *, dead_letters: bool) -> Iterator["RedisChunk"]:
+        token = os.urandom(8)
+        try:
+            self.hold(token)
+            try:
+                yield from self._chunks(self._points, token, dead=False)
+                if dead_letters:
+                    yield from self._chunks(self._dead, token, dead=True)
+            finally:
+                self._run(_UNLOCK, [self._lock], token)
+        except RedisUnavailable as error:
+            raise _error(error) from None
+
+    def hold(self, token: bytes) -> None:
+        """Take or renew the lease of a replay.
+
+        Raises:
+            SpoolError: another replay has it.
+            RedisUnavailable: nobody knows.
+        """
+        if not self._run(_LOCK, [self._lock], token, _LEASE_MS):
+            raise SpoolError("another replay of this spool is running: wait for it to end")
+
+    def delete(self, key: bytes, ids: Sequence[bytes]) -> None:
+        for start in range(0, len(ids), _CHUNK):
+            self._run(_DELETE, [key], *ids[start : start + _CHUNK])
+
+    def _chunks(self, key: bytes, token: bytes, *, dead: bool) -> Iterator["RedisChunk"]:
+        last = self._run(_LAST, [key])
+        begin = b"-"
+        while last:
+            # What is added meanwhile, and what stays because it still cannot be delivered, is not met again.
+            entries = self._run(_READ, [key], begin, last[0][0], _CHUNK)
+            if not entries:
+                return
+            self.hold(token)
+            yield RedisChunk(self, key, token, [self._message(key, *entry) for entry in entries], dead=dead)
+            begin = _after(entries[-1][0])
+
+    def _message(self, key: bytes, entry_id: bytes, fields: Sequence[bytes]) -> tuple[bytes, Message]:
+        try:
+            record = decode_record(dict(zip(fields[::2], fields[1::2], strict=True))[b"r"])
+        except (ValueError, KeyError):
+            self._run(_SET_ASIDE, [key, self._aside], entry_id, b" ".join(fields))
+            source = f"spool/{entry_id.decode('ascii')}"
+            reason = f"is no record of this spool: it was set aside in {self._aside.decode('ascii')}"
+            return entry_id, Message(source, None, broken=reason)
+        return entry_id, Message(record.source, record.payload, record.coordinates, record.time_ms)
+
+    def _add(self, key: bytes, records: Sequence[Record]) -> list[bytes]:
+        lines = [encode_record(record).encode("ascii") for record in records]
+        told = self._run(_WRITE, [self._points, self._dead, key], self._max_bytes, *lines)
+        if isinstance(told, int):
+            raise SpoolError(
+                f"the spool is full: it would take {told} of {self._max_bytes} bytes; replay it, or remove its dead letters"
+            )
+        ids: list[bytes] = told
+        return ids
+
+    def _take_back(self, written: Sequence[tuple[bytes, list[bytes]]]) -> None:
+        try:
+            for key, ids in written:
+                self.delete(key, ids)
+        except RedisUnavailable:
+            # They may be delivered by a replay and by the redelivery; dedupe knows them by their coordinates.
+            return
+
+    def _run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
+        try:
+            return self._connection.run(script, keys, *arguments)
+        except RedisUnavailable as error:
+            self._connection.close()
+            if not error.reconnect:
+                raise
+        # A connection that was idle is forgotten by networks, and an instance may have been frozen for hours.
+        return self._connection.run(script, keys, *arguments)
+
+
+class RedisChunk:
+    """Some entries of a stream, being replayed."""
+
+    def __init__(
+        self,
+        spool: RedisSpool,
+        key: bytes,
+        token: bytes,
+        entries: Sequence[tuple[bytes, Message]],
+        *,
+        dead: bool,
+    ) -> None:
+        self._spool = spool
+        self._key = key
+        self._token = token
+        self._ids = [entry_id for entry_id, _ in entries]
+        self._open = {row for row, (_, message) in enumerate(entries) if message.broken is None}
+        self.messages = [message._replace(receipt=row) for row, (_, message) in enumerate(entries)]
+        self.dead = dead
+
+    def acknowledge(self, receipts: Sequence[int]) -> None:
+        new = [receipt for receipt in receipts if receipt in self._open]
+        try:
+            if new:
+                self._spool.hold(self._token)
+                self._spool.delete(self._key, [self._ids[row] for row in new])
+        except RedisUnavailable as error:
+            raise _error(error) from None
+        self._open.difference_update(new)
+
+    def close(self) -> None:
+        """An acknowledged entry is gone already."""
+
+
+def _after(entry_id: bytes) -> bytes:
+    milliseconds, _, sequence = entry_id.partition(b"-")
+    return b"%s-%d" % (milliseconds, int(sequence) + 1)
+
+
+def _error(error: RedisUnavailable | SpoolError) -> SpoolError:
+    return (
+        error if isinstance(error, SpoolError) else SpoolError(f"the spool in Redis failed: {error.reason}")
+    )

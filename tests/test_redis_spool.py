@@ -1,0 +1,168 @@
+"""The spool in Redis keeps the promises of the spool in files; on a real server."""
+
+import json
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness import Harness, ckafka, environ, make_harness, outcomes, point, values
+from killable import Nursery
+from metric_forwarder.core.return_codes import ReturnCode
+from metric_forwarder.redis_address import parse_redis_url
+from metric_forwarder.spool import Record, SpoolError
+from metric_forwarder.stores.redis_spool import RedisSpool
+from receiver_emulator import Emulator, EmulatorOptions
+from redis_server import PASSWORD, PASSWORD_IN_URL, RedisServer
+
+REPLAY = {
+    "Type": "Timer",
+    "TriggerName": "replay",
+    "Time": "2026-01-31T08:00:00Z",
+    "Message": '{"replay": true}',
+}
+REPLAY_ALL = {**REPLAY, "Message": '{"replay": true, "deadLetters": true}'}
+
+
+def spooling(server: RedisServer, **settings: str) -> Harness:
+    return make_harness(**{"SPOOL": server.url(), "MAX_ATTEMPTS": "1", "BATCH_MAX_POINTS": "10", **settings})
+
+
+def down(harness: Harness) -> None:
+    harness.receiver.refuse_if = lambda _: ReturnCode.NOT_READY
+
+
+def up(harness: Harness) -> None:
+    harness.receiver.refuse_if = lambda _: None
+
+
+def keys(server: RedisServer) -> set[bytes]:
+    with server.client() as client:
+        return {key for key in client.scan_iter() if client.type(key) != b"stream" or client.xlen(key)}
+
+
+def test_what_cannot_be_delivered_now_is_spooled_and_replayed_in_order(redis_server: RedisServer) -> None:
+    harness = spooling(redis_server, CONCURRENCY="1")
+    down(harness)
+    assert outcomes(harness.handle(ckafka(*(point(value) for value in range(1200))))) == {"spooled": 1200}
+    assert outcomes(harness.handle(REPLAY)) == {"spooled": 1200}
+    up(harness)
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 1200}
+    assert values(harness.receiver.points) == list(range(1200))
+    assert harness.handle(REPLAY)["status"] == "empty"
+    assert keys(redis_server) == set()
+
+
+def test_dead_letters_are_skipped_unless_asked(redis_server: RedisServer) -> None:
+    harness = spooling(redis_server)
+    harness.receiver.refuse_if = lambda _: ReturnCode.NAMESPACE_ILLEGAL
+    assert outcomes(harness.handle(ckafka(point("1"), point(2)))) == {"invalid": 1, "rejected": 1}
+    up(harness)
+    assert harness.handle(REPLAY)["received"] == 0
+    assert outcomes(harness.handle(REPLAY_ALL)) == {"delivered": 1, "invalid": 1}
+    assert outcomes(harness.handle(REPLAY_ALL)) == {"invalid": 1}
+
+
+def test_a_redis_that_is_gone_leaves_points_undelivered_and_says_so_without_the_password(
+    redis_server: RedisServer,
+) -> None:
+    harness = spooling(redis_server)
+    down(harness)
+    redis_server.stop()
+    report = harness.handle(ckafka(point()))
+    assert outcomes(report) == {"undelivered": 1}
+    assert "the spool in Redis failed" in report["errors"][0]["message"]
+    assert PASSWORD not in json.dumps(report)
+    assert PASSWORD_IN_URL not in json.dumps(report)
+    redis_server.start()
+    assert outcomes(harness.handle(ckafka(point()))) == {"spooled": 1}
+
+
+def test_a_full_spool_takes_all_or_nothing(redis_server: RedisServer) -> None:
+    spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}", max_bytes=400_000)
+    records = [Record(point(value), "s", None, None, "undelivered", "x" * 300) for value in range(600)]
+    spool.write(records, [])
+    with pytest.raises(SpoolError, match="full"):
+        spool.write(records, records)
+    (first, second) = spool.replay(dead_letters=True)
+    assert [message.body["value"] for chunk in (first, second) for message in chunk.messages] == list(
+        range(600)
+    )
+
+
+def test_what_is_no_record_is_set_aside_and_reported(redis_server: RedisServer) -> None:
+    harness = spooling(redis_server)
+    down(harness)
+    harness.handle(point(1))
+    up(harness)
+    with redis_server.client() as client:
+        (stream,) = client.scan_iter(b"*points")
+        client.xadd(stream, {"r": "hello"})
+        client.xadd(stream, {"other": "[]"})
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 1, "invalid": 2}
+    assert harness.handle(REPLAY)["status"] == "empty"
+    with redis_server.client() as client:
+        (aside,) = client.scan_iter(b"*aside")
+        assert client.xlen(aside) == 2
+
+
+def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisServer) -> None:
+    spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
+    spool.write([Record(point(), "s", None, None, "undelivered", "")], [])
+    chunks = spool.replay(dead_letters=False)
+    next(chunks)
+    other = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
+    with pytest.raises(SpoolError, match="another replay"):
+        next(other.replay(dead_letters=False))
+    chunks.close()  # type: ignore[attr-defined]  # a generator
+    assert len(next(other.replay(dead_letters=False)).messages) == 1
+
+
+@given(
+    st.lists(
+        st.builds(
+            Record,
+            st.text() | st.integers() | st.lists(st.text()),
+            st.text(),
+            st.none() | st.text(),
+            st.none() | st.integers(),
+            st.text(),
+            st.text(),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_is_written_is_what_is_read(redis_server: RedisServer, records: list[Record]) -> None:
+    spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
+    spool.write(records, [])
+    for chunk in spool.replay(dead_letters=False):
+        assert [(m.body, m.source, m.coordinates, m.time_ms) for m in chunk.messages] == [
+            tuple(r)[:4] for r in records
+        ]
+        chunk.acknowledge(range(len(records)))
+
+
+def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(redis_server: RedisServer) -> None:
+    chosen = random.Random(4)
+    with Emulator(EmulatorOptions(latency_s=0.003)) as emulator, Nursery() as nursery:
+        told = environ(
+            RECEIVER_URL=emulator.url, SPOOL=redis_server.url(), BATCH_MAX_POINTS="5", MAX_ATTEMPTS="1"
+        )
+        for round_ in range(8):
+            event = ckafka(*(point(value, f"round{round_}") for value in range(60)), topic=f"t{round_}")
+            emulator.fault("code", 1003, times=None, rate=chosen.choice([0.1, 0.5]))
+            while not nursery.run(told, event, chosen.uniform(0, 0.25)):
+                pass
+            emulator.clear_faults()
+            nursery.run(told, REPLAY, chosen.uniform(0, 0.1))
+            with redis_server.client() as client:
+                client.delete(
+                    *client.scan_iter(b"*replay"), b"none"
+                )  # the lease of the killed would last two minutes
+            while not nursery.run(told, REPLAY, 5):
+                pass
+        arrived = {(stored["metricName"], stored["value"]) for stored in emulator.points()}
+    assert arrived == {(f"round{round_}", value) for round_ in range(8) for value in range(60)}
