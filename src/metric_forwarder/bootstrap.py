@@ -25,6 +25,7 @@ from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.replies import refuse, reply
+from metric_forwarder.scrape import Scraper
 from metric_forwarder.secret import Secret
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
@@ -191,6 +192,7 @@ def build(
             jitter=jitter,
         ),
         spool=make_spool(settings, function),
+        scraper=Scraper(settings.scrape_hosts, lambda: RequestsTransport(1), clock),
         clock=clock,
         log=log,
     )

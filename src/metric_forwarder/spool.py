@@ -147,6 +147,19 @@ class SpoolingKeeper:
         return Outcome.SPOOLED
 
 
+class KeepUndelivered:
+    """Leaves dead letters out, for what comes again by itself: the next scrape has the same to say."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def delivered(self, points: Batch) -> None:
+        self._keeper.delivered(points)
+
+    def keep(self, undelivered: Sequence[Point], dead_letters: Sequence[DeadLetter]) -> Outcome:  # noqa: ARG002 - the port's
+        return self._keeper.keep(undelivered, ())
+
+
 class ReplayingKeeper:
     """Acknowledges the records of a chunk: each delivered one at once, the rest when their fate is known."""
 
