@@ -88,6 +88,13 @@ class Spool(Protocol):
     def reserve_s(self, points: int) -> float:
         """How long writing so many points takes, measured, seconds."""
 
+    def waiting(self, *, dead_letters: bool) -> int:
+        """How many records a replay would meet.
+
+        Raises:
+            SpoolError: it cannot be read.
+        """
+
     def replay(self, *, dead_letters: bool) -> Iterator[Chunk]:
         """The oldest first; while it is being iterated no other replay of this spool runs.
 

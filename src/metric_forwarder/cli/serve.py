@@ -8,7 +8,7 @@ import click
 
 from metric_forwarder.cli.function import load_handler, make_context
 from metric_forwarder.cli.inputs import Unusable
-from metric_forwarder.cli.invoke import DEFAULT_TIME_LIMIT_S
+from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import example
 from metric_forwarder.settings import Settings
 
@@ -37,15 +37,7 @@ from metric_forwarder.settings import Settings
     metavar="N",
     help="Handle so many requests at once; each instance remembers its own points, unless MF_DEDUPE is Redis.",
 )
-@click.option(
-    "--time-limit",
-    "time_limit_s",
-    type=click.FloatRange(min=1, max=900),
-    default=DEFAULT_TIME_LIMIT_S,
-    show_default="60",
-    metavar="SECONDS",
-    help="The function's time limit: 1 to 900 seconds.",
-)
+@time_limit_option
 def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
     """Run the function behind an HTTP front until interrupted.
 
