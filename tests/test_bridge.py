@@ -1,6 +1,7 @@
 """Clients of the receiver, unchanged, are served by the function in its place."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from command_line import settings_for
 from fakes import FakeClock
-from harness import Harness, environ, make_harness
+from harness import ROOT, Harness, environ, make_harness
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.bridge import OwnKey
 from metric_forwarder.core.protocol import PutRequest, Refusal, parse_request
@@ -427,6 +428,44 @@ def test_an_empty_key_lets_nobody_in() -> None:
     parsed = parse_request("POST", "/v2/index.php", "", json.dumps(request).encode())
     assert isinstance(parsed, PutRequest)
     assert code_of(OwnKey(source, clock.time).refusal(parsed)) == 1011
+
+
+# --- the document ---------------------------------------------------------------------------------------------
+
+TABLE = re.findall(r"^\| (a point is .*|every point is .*|there was no point) \| (\d+) \|", (ROOT / "docs/migrate.md").read_text("utf-8"), re.MULTILINE)  # fmt: skip
+SITUATIONS: dict[str, dict[str, Any]] = {
+    "a point is `undelivered`": {"undelivered": 1, "invalid": 1, "delivered": 1},
+    "a point is `uncertain`": {"uncertain": 1, "invalid": 1},
+    "a point is `invalid`: its namespace": {"invalid": 1, "pointer": "/Namespace"},
+    "a point is `invalid`: its metric's name": {"invalid": 1, "pointer": "/Data/0/metricName"},
+    "a point is `invalid`: its dimensions": {"invalid": 1, "pointer": "/Data/0/dimensions/a b"},
+    "a point is `invalid`: a name is too long": {
+        "invalid": 1,
+        "pointer": "/Data/0/metricName",
+        "rule": "maxLength",
+    },
+    "a point is `invalid`: it is too large for a request": {"invalid": 1, "rule": "maxBytes"},
+    "a point is `invalid`, `stale` or `rejected` in any other way": {"rejected": 1, "code": 400},
+    "there was no point": {},
+    "every point is `delivered`, `duplicate` or `spooled`": {"delivered": 1, "duplicate": 1, "spooled": 1},
+}
+
+
+@pytest.mark.parametrize(("situation", "code"), TABLE, ids=[row[0] for row in TABLE])
+def test_the_table_in_the_document_is_what_is_answered(situation: str, code: str) -> None:
+    told = SITUATIONS[situation]
+    counts = {outcome.value: told.get(outcome.value, 0) for outcome in Outcome}
+    bad = {
+        name: told.get(name, default)
+        for name, default in (("pointer", "/Data/0/value"), ("rule", "type"), ("code", None))
+    }
+    errors = [{"outcome": name, "message": "x", **bad} for name in ("invalid", "rejected") if counts[name]]
+    report = {"received": sum(counts.values()), "outcomes": counts, "errors": errors}
+    assert return_code(report) == int(code)
+
+
+def test_every_situation_of_the_document_is_tried() -> None:
+    assert [row[0] for row in TABLE] == list(SITUATIONS)
 
 
 # --- laws -----------------------------------------------------------------------------------------------------
