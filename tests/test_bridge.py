@@ -217,6 +217,19 @@ def test_the_forms_in_which_gateways_hand_over_a_query_are_all_read() -> None:
     assert len(harness.receiver.points) == 6
 
 
+def test_a_path_that_no_signature_can_cover_is_not_the_receivers() -> None:
+    opened = bridge(HTTP_TOKEN="t")
+    members = CLIENT._replace(secret_key="other").members("pc", DATA)
+    event = {**event_of(CLIENT, members), "path": "/\ud800/v2/index.php"}
+    assert opened.application.handle(event, {})["statusCode"] == 401
+
+
+def test_a_dimension_that_is_a_number_is_sent_as_its_text() -> None:
+    harness = bridge()
+    assert send(harness, [point(dimensions={"size": 1.5, "count": 2})]) == OK
+    assert harness.receiver.points[0][1]["dimensions"] == {"count": "2", "size": "1.5"}
+
+
 MALFORMED: dict[str, tuple[int, dict[str, Any]]] = {
     "PUT": (1000, {"httpMethod": "PUT"}),
     "no method": (1000, {"httpMethod": None}),
@@ -316,7 +329,9 @@ def test_what_the_spool_keeps_is_safe_and_needs_no_second_request(tmp_path: Path
     harness = bridge(SPOOL=tmp_path.as_uri())
     harness.receiver.refuse_if = lambda _: ReturnCode.NOT_READY
     assert send(harness, DATA) == OK
-    assert len(list(tmp_path.glob("points-*"))) == 1
+    (spooled,) = tmp_path.glob("points-*")
+    record = json.loads(spooled.read_text("utf-8").splitlines()[1])
+    assert record["time_ms"] == round(harness.clock.time() * 1000), "the receiver stamps points on arrival"
     assert send(harness, [point(metricName="cpu load")])["code"] == 1019
 
 

@@ -87,6 +87,18 @@ def test_dead_letters_are_tried_if_asked_and_counted_once(receiver: Emulator, tm
     assert "2 records are still in the spool" in done.err
 
 
+def test_while_another_replay_runs_it_says_so_and_has_not_succeeded(
+    receiver: Emulator, tmp_path: Path
+) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(1)])
+    other = FileSpool(tmp_path).replay(dead_letters=False)
+    next(other)
+    done = run("replay", **settings)
+    assert (done.status, counted(done.printed)) == (1, {})
+    assert "another replay of this spool is running" in done.printed["errors"][0]["message"]
+
+
 def test_without_a_spool_it_is_a_configuration_error(receiver: Emulator) -> None:
     done = run("replay", **settings_for(receiver))
     assert (done.status, done.out) == (2, "")

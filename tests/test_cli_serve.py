@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import io
 import json
 import socket
 import threading
@@ -116,6 +117,18 @@ def test_an_instance_handles_one_request_at_a_time_and_all_of_them_work(count: i
     assert sorted(event["path"] for event in events) == [f"/{i}" for i in range(6)]
     assert events[0]["queryString"] == {"a": ["1", "2"], "b": ""}
     assert (events[0]["httpMethod"], events[0]["body"]) == ("GET", "")
+
+
+def test_a_body_the_platform_would_not_take_never_reaches_the_function() -> None:
+    instance = Instance(threading.Semaphore(0))
+
+    async def ask() -> int:
+        app = Front([instance], dict).application()
+        async with TestServer(app) as server, ClientSession() as client:
+            return (await client.post(server.make_url("/"), data=io.BytesIO(bytes(7 * 2**20)))).status
+
+    assert asyncio.run(ask()) == 413
+    assert instance.events == []
 
 
 def test_a_base64_reply_is_unpacked() -> None:

@@ -148,7 +148,9 @@ def test_what_cannot_be_delivered_is_spooled_and_what_is_invalid_is_not_kept(
     app = application(receiver, SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1")
     report = report_of(app, firing(targets.url(), targets.url("/missing"), keep=("*",)))
     assert outcomes(report) == {"spooled": 1, "invalid": 2}
-    assert len(list(tmp_path.glob("points-*"))) == 1
+    (spooled,) = tmp_path.glob("points-*")
+    record = json.loads(spooled.read_text("utf-8").splitlines()[1])
+    assert record["time_ms"] == 1_767_225_600_000, "the firing of the timer"
     assert list(tmp_path.glob("dead-*")) == []
     receiver.clear_faults()
     replay = {
@@ -285,6 +287,17 @@ def test_a_host_that_is_not_listed_is_never_asked(targets: Targets) -> None:
     assert "MF_SCRAPE_HOSTS" in (found[0].broken or "")
 
 
+def test_a_url_with_user_and_password_is_refused_and_neither_is_shown(targets: Targets) -> None:
+    url = targets.url().replace("//", "//user:sEcret@")
+    clock = SystemClock()
+    scraper = Scraper(("127.0.0.1",), lambda: RequestsTransport(1), clock)
+    patience = Deadline(clock, clock.monotonic() + 10)
+    (failed,) = scraper.messages(Scrape((url,), ("*",)), Message("timer", None), patience)
+    assert "without user and password" in (failed.broken or "")
+    assert "sEcret" not in f"{failed.source} {failed.broken}"
+    assert targets.asked == []
+
+
 def test_a_listed_host_may_be_named_with_or_without_its_port(targets: Targets) -> None:
     for hosts in (("127.0.0.1",), (targets.host,)):
         assert not any(
@@ -345,8 +358,9 @@ def test_jobs_are_told_from_payloads() -> None:
 
 # --- the text -------------------------------------------------------------------------------------------------
 
+# Names that begin with two underscores are Prometheus' own; no target exposes them.
 LABELS = st.dictionaries(
-    st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_]{0,5}", fullmatch=True),
+    st.from_regex(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,5}", fullmatch=True),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     max_size=3,
 )
@@ -380,6 +394,15 @@ def test_whatever_is_exposed_is_read_as_it_was(
         assert sample.value == value or (math.isnan(sample.value) and math.isnan(value))
         assert sample.timestamp_s == (None if time_ms is None else time_ms / 1000)
     assert list(read_samples(text, lambda _: False)) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["a 1 " + "9" * 400, 'a{__b="c"} 1', "a 1_0", "a", 'a{b="c"', 'a{b="c",b="d"} 1', "a 1 x"]
+)
+def test_a_line_that_says_no_number_is_refused(line: str) -> None:
+    with pytest.raises(NotExposition) as raised:
+        list(read_samples(f"fine 1\n{line}\n", lambda _: True))
+    assert raised.value.line == 2
 
 
 @given(st.text() | st.text('ab{}=",\\ #1e.\n\t+-_:', max_size=40))

@@ -30,6 +30,7 @@ class Accounts:
 
     def refusal(self, request: PutRequest) -> Refusal | None:
         secret_key = self._accounts.get(request.secret_id)
+        # An empty key would let in whoever signs with none.
         accounts = {request.secret_id: secret_key.reveal()} if secret_key else {}
         return authenticate(request, accounts, self._time())
 
@@ -59,9 +60,7 @@ class OwnKey:
 
     def _check(self, request: PutRequest) -> Refusal | None:
         secret_id, secret_key = self._credentials.current()
-        # An empty key would let in whoever leaves both empty.
-        accounts = {secret_id: secret_key} if secret_id and secret_key else {}
-        return Accounts(accounts, self._time).refusal(request)
+        return Accounts({secret_id: secret_key}, self._time).refusal(request)
 
     def _may_reread(self) -> bool:
         if self._time() - self._read_at < _REREAD_AFTER_S:
