@@ -20,6 +20,7 @@ from metric_forwarder.core.protocol import (
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest
 from receiver_emulator import EXAMPLE_ACCOUNTS
+from remote_write_decoder import DecodedSeries, decode
 
 Answer = HttpReply | Failure
 START = 1_767_225_600.0
@@ -111,3 +112,64 @@ class InProcessReceiver:
             self.batches.append((request.namespace, list(request.data)))
             self.points += [(request.namespace, point) for point in request.data]
         return refusal
+
+
+class InProcessPrometheus:
+    """A ``Transport`` that takes remote write as Prometheus does without an out-of-order window.
+
+    A sample older than the newest of its series is refused, and so is another value at the newest one's time; the same
+    value there is taken and changes nothing.
+
+    Attributes:
+        script: what the next requests meet, one entry each: None processes the request, a reply or a failure is the
+            answer as it is, a callable decides.
+        refuse_if: asked for every series of a request that is otherwise fine; such a series is refused.
+        is_partial: whether a refused request's good samples are stored, as newer Prometheus and Mimir do.
+        samples: what was stored: labels → (Unix milliseconds, value), in the order of arrival.
+    """
+
+    def __init__(self, clock: FakeClock, *, is_partial: bool = False) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self.script: deque[Answer | Callable[[HttpRequest], Answer] | None] = deque()
+        self.refuse_if: Callable[[DecodedSeries], bool] = lambda _: False
+        self.is_partial = is_partial
+        self.samples: dict[tuple[tuple[str, str], ...], list[tuple[int, float]]] = {}
+        self.requests: list[HttpRequest] = []
+
+    def send(self, request: HttpRequest, timeout_s: float) -> Answer:
+        del timeout_s
+        with self._lock:
+            self.requests.append(request)
+            step = self.script.popleft() if self.script else None
+            if step is None:
+                return self.process(request)
+            return step(request) if callable(step) else step
+
+    def process(self, request: HttpRequest) -> HttpReply:
+        """Judge and store, as a request without a fault is."""
+        told = ""
+        good = []
+        for series in decode(request.body or b""):
+            refusal = "invalid series" if self.refuse_if(series) else self._refusal(series)
+            told = told or refusal
+            if not refusal:
+                good.append(series)
+        if not told or self.is_partial:
+            for series in good:
+                held = self.samples.setdefault(series.labels, [])
+                held += [sample for sample in series.samples if sample not in held[-1:]]
+        date = {"Date": formatdate(self._clock.time(), usegmt=True)}
+        return HttpReply(400 if told else 204, date, told.encode())
+
+    def _refusal(self, series: DecodedSeries) -> str:
+        held = self.samples.get(series.labels)
+        if not held:
+            return ""
+        newest, value = held[-1]
+        for time_ms, other in series.samples:
+            if time_ms < newest:
+                return "out of order sample"
+            if time_ms == newest and repr(other) != repr(value):
+                return "duplicate sample for timestamp"
+        return ""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fakes import FakeClock, InProcessReceiver
+from fakes import FakeClock, InProcessPrometheus, InProcessReceiver
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.errors import DeliveryIncomplete
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
@@ -84,6 +84,36 @@ def make_harness(**settings: str) -> Harness:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     return Harness(Application(environ(**settings), clock, lambda _: receiver), receiver, clock)
+
+
+class RemoteWriteHarness(NamedTuple):
+    """An application and the Prometheus it writes to."""
+
+    application: Application
+    prometheus: InProcessPrometheus
+    clock: FakeClock
+
+    def handle(self, event: Any, time_limit_ms: int = 60_000) -> dict[str, Any]:
+        """The report of an event, whether it was returned or raised."""
+        return report_of(self.application, event, time_limit_ms)
+
+
+def remote_write_environ(**settings: str) -> dict[str, str]:
+    """Settings that work for remote write, with those given over them; names without their ``MF_``."""
+    base = {
+        "DESTINATION": "remote-write",
+        "REMOTE_WRITE_URL": "http://prometheus.test:9090/api/v1/write",
+        "NAMESPACE": "pc",
+    }
+    return {f"MF_{name}": value for name, value in {**base, **settings}.items()}
+
+
+def make_remote_write_harness(*, is_partial: bool = False, **settings: str) -> RemoteWriteHarness:
+    """An application on a fake clock whose Prometheus is in this process."""
+    clock = FakeClock()
+    prometheus = InProcessPrometheus(clock, is_partial=is_partial)
+    application = Application(remote_write_environ(**settings), clock, lambda _: prometheus)
+    return RemoteWriteHarness(application, prometheus, clock)
 
 
 def outcomes(report: dict[str, Any]) -> dict[str, int]:

@@ -20,6 +20,7 @@ LAYERS = (
         "model",
         "clock",
         "times",
+        "version",
         "logs",
         "core.regions",
         "core.return_codes",
@@ -43,6 +44,7 @@ HOMES = {
     "tencentcloud": {"secrets_manager"},
     "redis": {"stores.redis_connection"},
     "prometheus_client": {"exposition"},
+    "cramjam": {"destinations.remote_write_wire"},
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": {"cli"},
@@ -148,5 +150,7 @@ def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None
         "click",
         "rich",
         "pydantic",
+        "cramjam",
+        "google",
     )
     assert [name for name in told["modules"] if name.startswith(heavy)] == []

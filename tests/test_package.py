@@ -145,10 +145,15 @@ def test_unpacked_it_delivers_with_a_bare_python(
     assert [stored["value"] for stored in emulator.points()] == [1, 2]
 
 
-def test_an_extra_brings_what_its_option_needs(package: Package, tmp_path: Path) -> None:
-    with_redis = set(names(build(tmp_path, "--extras=redis").archive))
-    assert with_redis > set(names(package.archive))
-    assert "redis/client.py" in with_redis
+@pytest.mark.parametrize(
+    ("extra", "file"), [("redis", "redis/client.py"), ("remote-write", "cramjam/__init__.py")]
+)
+def test_an_extra_brings_what_its_option_needs(
+    package: Package, tmp_path: Path, extra: str, file: str
+) -> None:
+    with_extra = set(names(build(tmp_path, f"--extras={extra}").archive))
+    assert with_extra > set(names(package.archive))
+    assert file in with_extra
 
 
 def test_an_extra_that_is_not_locked_is_refused_by_name(tmp_path: Path) -> None:

@@ -14,11 +14,34 @@ from harness import ckafka, make_harness, outcomes, point
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.validation import SCHEMAS, Contract
 
-CONTRACT = Contract("receiver")
-SCHEMA = json.loads((SCHEMAS / "receiver.json").read_text())
-PLAIN = jsonschema.Draft7Validator(SCHEMA)
+DESTINATIONS = ("receiver", "remote-write")
+CONTRACTS = {name: Contract(name) for name in DESTINATIONS}
+PLAIN = {
+    name: jsonschema.Draft7Validator(json.loads((SCHEMAS / f"{name}.json").read_text()))
+    for name in DESTINATIONS
+}
 
-NAMES = st.sampled_from(["cpu", "a_1", "9", "", "a-b", "a\n", "ä", "x" * 33]) | st.text(max_size=3)
+NAMES = st.sampled_from(
+    [
+        "cpu",
+        "a_1",
+        "9",
+        "",
+        "a-b",
+        "a\n",
+        "ä",
+        "x" * 33,
+        "盘",
+        "\ud800",
+        "__a",
+        "_a",
+        "a:b",
+        ":",
+        "x" * 1025,
+        "ä" * 2049,
+    ]
+)
+NAMES |= st.text(max_size=3)
 NUMBERS = (
     st.integers()
     | st.floats()
@@ -36,7 +59,9 @@ MEMBERS = ["metricName", "dimensions", "value", "namespace", "timestamp", "id"]
 LIKELY = st.fixed_dictionaries(
     {
         "metricName": NAMES,
-        "dimensions": st.dictionaries(NAMES, NAMES | SCALARS, max_size=6) | VALUES,
+        "dimensions": st.dictionaries(NAMES, NAMES | SCALARS, max_size=6)
+        | st.integers(4, 34).map(lambda size: {f"a{number}": "x" for number in range(size)})
+        | VALUES,
         "value": NUMBERS | VALUES,
     },
     optional={"namespace": NAMES, "timestamp": SCALARS, "id": SCALARS},
@@ -44,41 +69,49 @@ LIKELY = st.fixed_dictionaries(
 ANYTHING = VALUES | st.dictionaries(st.sampled_from(MEMBERS) | NAMES, VALUES, max_size=6) | LIKELY
 
 
-@given(ANYTHING)
-@settings(max_examples=3000, deadline=None)
-@example(point(dimensions={"a": True}))
-@example(point(dimensions={"a": 1.0}))
-@example(point("1"))
-@example(point(metric="a\n"))
-@example(point(namespace="x" * 33))
-@example(point(id=""))
-@example(point(value=math.nan))
-def test_the_quick_road_accepts_nothing_that_jsonschema_refuses(candidate: Any) -> None:
-    if CONTRACT.accepts(candidate):
-        assert PLAIN.is_valid(candidate)
-        assert CONTRACT.violations(candidate) == []
+@pytest.mark.parametrize("destination", DESTINATIONS)
+@given(candidate=ANYTHING)
+@settings(max_examples=2000, deadline=None)
+@example(candidate=point(dimensions={"a": True}))
+@example(candidate=point(dimensions={"a": 1.0}))
+@example(candidate=point("1"))
+@example(candidate=point(metric="a\n"))
+@example(candidate=point(namespace="x" * 33))
+@example(candidate=point(id=""))
+@example(candidate=point(dimensions={"a": "ä\ud800"}))
+@example(candidate=point(dimensions={"a": "x" * 2049}))
+@example(candidate=point(dimensions={"x" * 1025: "x"}))
+@example(candidate=point(metric="x" * 1025))
+@example(candidate=point(value=math.nan))
+def test_the_quick_road_accepts_nothing_that_jsonschema_refuses(destination: str, candidate: Any) -> None:
+    if CONTRACTS[destination].accepts(candidate):
+        assert PLAIN[destination].is_valid(candidate)
+        assert CONTRACTS[destination].violations(candidate) == []
 
 
-@given(ANYTHING)
-@settings(max_examples=1000, deadline=None)
-def test_whatever_jsonschema_refuses_is_explained(candidate: Any) -> None:
+@pytest.mark.parametrize("destination", DESTINATIONS)
+@given(candidate=ANYTHING)
+@settings(max_examples=700, deadline=None)
+def test_whatever_jsonschema_refuses_is_explained(destination: str, candidate: Any) -> None:
     try:
-        refused = not PLAIN.is_valid(candidate)
+        refused = not PLAIN[destination].is_valid(candidate)
     except OverflowError:
         refused = True
-    violations = CONTRACT.violations(candidate)
+    violations = CONTRACTS[destination].violations(candidate)
     assert violations or not refused
     assert all(violation.message and len(violation.message) < 400 for _, violation in violations)
 
 
-def test_common_valid_points_take_the_quick_road() -> None:
+@pytest.mark.parametrize("destination", DESTINATIONS)
+def test_common_valid_points_take_the_quick_road(destination: str) -> None:
     for candidate in (
         point(1),
         point(0.5, namespace="pc", timestamp=1767225600, id="a"),
         point(-1e300, timestamp="2026-01-31T08:00:00.5+08:00"),
         point(2**60, dimensions={}),
+        point(1, dimensions={"disk": "系统盘"}),
     ):
-        assert CONTRACT.accepts(candidate)
+        assert CONTRACTS[destination].accepts(candidate)
 
 
 WRONG: dict[str, tuple[Any, str, str, str]] = {

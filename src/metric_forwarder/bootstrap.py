@@ -38,6 +38,10 @@ from metric_forwarder.validation import Contract
 # The platform's longest and shortest time limits: 900 s and 1 s.
 _LONGEST_S = 900
 _UNKNOWN_TIME_LIMIT_MS = 60_000
+MISSING_CRAMJAM = (
+    "MF_DESTINATION is remote-write, and the package cramjam is not installed: install metric-forwarder[remote-write], "
+    "or package the function with that extra (make package EXTRAS=remote-write)"
+)
 # Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
 _FETCHING_SHARE = 0.5
 MISSING_REDIS = (
@@ -167,10 +171,14 @@ def build(
 ) -> Pipeline:
     """Make a pipeline and everything it works with."""
     destination = make_destination(settings, clock, credentials)
+
     log = JsonLog(settings.log_level)
 
+    # A generator of its own, seeded by the system: nobody else's draws disturb it, nor does it disturb theirs.
+    draw = random.Random().uniform
+
     def jitter(ceiling: float) -> float:
-        return random.uniform(0, ceiling)
+        return draw(0, ceiling)
 
     return Pipeline(
         contract=Contract(settings.destination, settings.schema),
@@ -208,13 +216,21 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
         Contract(settings.destination, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
-        measure=destination.measure,
+        destination=destination,
         max_bytes=settings.batch_max_bytes,
+        now_ms=round(clock.time() * 1000),
         default_namespace=settings.namespace,
     )
 
 
 def make_destination(settings: Settings, clock: Clock, credentials: CredentialSource) -> Destination:
+    """Make the destination the settings name.
+
+    Raises:
+        ConfigError: it needs a package that is not there.
+    """
+    if settings.destination == "remote-write":
+        return _remote_write(settings, clock)
     return Receiver(
         url=settings.receiver_url,
         method=settings.receiver_method,
@@ -224,10 +240,26 @@ def make_destination(settings: Settings, clock: Clock, credentials: CredentialSo
     )
 
 
+def _remote_write(settings: Settings, clock: Clock) -> Destination:
+    try:
+        from metric_forwarder.destinations.remote_write import RemoteWrite  # noqa: PLC0415 - only where a setting asks for it
+    except ModuleNotFoundError as error:
+        if error.name != "cramjam":
+            raise
+        raise ConfigError([MISSING_CRAMJAM]) from None
+    return RemoteWrite(
+        url=settings.remote_write_url,
+        user=settings.remote_write_user,
+        password=settings.remote_write_password,
+        time=clock.time,
+    )
+
+
 def make_credentials(settings: Settings, environ: Mapping[str, str]) -> CredentialSource:
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
-    region = REGION_NAMES[settings.region]
+    # Empty only where nothing needs the secret: see ``Settings.read``.
+    region = REGION_NAMES.get(settings.region, "")
     reference = SecretReference(
         settings.secret_name, settings.secret_version, region, settings.secret_endpoint
     )

@@ -1,10 +1,11 @@
 """Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from metric_forwarder.dedupe import Identifier
+from metric_forwarder.destinations.port import Destination
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.payload import Payload, Violation, read_payload
@@ -18,10 +19,11 @@ class Intake:
 
     Args:
         ledger: gets a row for every point received, and the outcome of those that go no further.
-        default_namespace: for points that name none; empty: they are invalid.
-        measure: how many bytes a point adds to a request.
+        destination: says what is wrong with a series, and how many bytes a point adds to a request.
+        default_namespace: for points that name none.
         max_bytes: a point of more is invalid: it fits into no request.
         oldest_ms: a point with an earlier timestamp is stale; None: none is.
+        now_ms: the time of points whose message brought none either.
 
     Attributes:
         points: the points to deliver, in the order in which they came.
@@ -34,19 +36,24 @@ class Intake:
         identifier: Identifier,
         ledger: Ledger,
         *,
-        measure: Callable[[Point], int],
+        destination: Destination,
         max_bytes: int,
+        now_ms: int,
         default_namespace: str = "",
         oldest_ms: int | None = None,
     ) -> None:
         self._contract = contract
         self._identity = identifier.identity
         self._ledger = ledger
-        self._measure = measure
+        self._admit = destination.admit
+        self._measure = destination.measure
+        self._carries_timestamps = destination.carries_timestamps
         self._max_bytes = max_bytes
         self._default_namespace = default_namespace
         self._oldest_ms = oldest_ms
+        self._now_ms = now_ms
         self._series: dict[tuple[Any, ...], Series] = {}
+        self._refused: dict[Series, Violation] = {}
         self.points: list[Point] = []
         self.dead_letters: list[DeadLetter] = []
 
@@ -81,10 +88,6 @@ class Intake:
     def _receive(self, message: Message, payload: Payload, index: int, raw: dict[str, Any]) -> None:
         pointer = payload.pointer(index)
         namespace = raw.get("namespace") or self._default_namespace
-        if not namespace:
-            remedy = 'is missing: name a "namespace" in the point or its envelope, or set MF_NAMESPACE'
-            self._refuse(message, raw, pointer, [Violation(f"{pointer}/namespace", "required", remedy)])
-            return
         timestamp = raw.get("timestamp")
         timestamp_ms = None if timestamp is None else milliseconds(timestamp)
         if timestamp_ms is not None and self._oldest_ms is not None and timestamp_ms < self._oldest_ms:
@@ -92,18 +95,39 @@ class Intake:
             self._settle(message, raw, pointer, [_stale(message, f"{pointer}/timestamp", late_s)])
             return
         series = self._intern(namespace, raw["metricName"], raw["dimensions"])
+        refusal = self._refused.get(series)
+        if refusal is not None:
+            self._refuse(message, raw, pointer, [refusal._replace(pointer=pointer + refusal.pointer)])
+            return
         value = raw["value"]
         key = raw.get("id")
         if key is not None:
             key = _text(key)
         identity = self._identity(series, value, timestamp_ms, key, message, pointer)
-        point = Point(self._ledger.received, series, value, timestamp_ms, key, message, pointer, identity)
+        time_ms = self._stamp(series, message) if timestamp_ms is None else timestamp_ms
+        point = Point(
+            self._ledger.received, series, value, timestamp_ms, key, message, pointer, identity, time_ms
+        )
         size = self._measure(point)
         if size > self._max_bytes:
             self._settle(message, raw, pointer, [_oversized(point, size)])
             return
         self._ledger.open()
         self.points.append(point)
+
+    def _stamp(self, series: Series, message: Message) -> int:
+        """The time of a point that brought none.
+
+        Where points arrive with their time, a series has no two of them at one moment, so that both are kept.
+        """
+        wanted = self._now_ms if message.time_ms is None else message.time_ms
+        if not self._carries_timestamps:
+            return wanted
+        stamps, time_ms = series.stamps, wanted
+        while time_ms in stamps:
+            time_ms = stamps[time_ms]
+        stamps[wanted] = stamps[time_ms] = time_ms + 1
+        return time_ms
 
     def _intern(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
         # The types are part of the key: to a dict 1, 1.0 and True are one key, but only text is text.
@@ -116,6 +140,9 @@ class Intake:
             if series is None:
                 series = Series(namespace, metric, ordered, json.dumps(canonical, separators=(",", ":")))
                 self._series[canonical] = series
+                refusal = self._admit(series)
+                if refusal is not None:
+                    self._refused[series] = refusal
             self._series[key] = series
         return series
 

@@ -76,11 +76,13 @@ class Series:
     Attributes:
         dimensions: (name, value) pairs in the order of the names.
         key: JSON text that tells this series from every other.
-        wire: what a destination has written for it, kept for the next point; None until it has.
+        wire: what a destination has written for it, in a form of its own, kept for the next point; None until it
+            has.
         wire_size: its size in a request, bytes.
+        stamps: the times given to its points that brought none, each with where to look for the next free one.
     """
 
-    __slots__ = ("dimensions", "key", "metric", "namespace", "wire", "wire_size")
+    __slots__ = ("dimensions", "key", "metric", "namespace", "stamps", "wire", "wire_size")
 
     def __init__(
         self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...], key: str
@@ -89,8 +91,9 @@ class Series:
         self.metric = metric
         self.dimensions = dimensions
         self.key = key
-        self.wire: str | None = None
+        self.wire: Any = None
         self.wire_size = 0
+        self.stamps: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"Series({self.key})"
@@ -108,6 +111,8 @@ class Point(NamedTuple):
         pointer: its place in the message's payload, a JSON pointer.
         identity: the digest by which it is recognised when it comes again; None if nothing tells it from an
             equal reading.
+        time_ms: when it was measured as far as that is known, Unix milliseconds: the producer's own time, else that
+            of its message, else the moment it was received.
     """
 
     number: int
@@ -118,6 +123,7 @@ class Point(NamedTuple):
     message: Message
     pointer: str
     identity: bytes | None
+    time_ms: int
 
 
 Batch = Sequence[Point]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.core.delivery import RequestCounts, Sender
+from metric_forwarder.core.delivery import Behind, RequestCounts, Sender
 from metric_forwarder.core.verdicts import Action, Verdict
 from metric_forwarder.dedupe import Claim, Claims, DedupeStore, Identifier
 from metric_forwarder.errors import ConfigError
@@ -86,12 +86,14 @@ class Pipeline:
         started = self._clock.monotonic()
         ledger = Ledger()
         counts = RequestCounts()
+        # Of one event, however many chunks of the spool it replays.
+        behind: Behind = {}
         claims = self._store.begin(deadline)
         try:
             for messages, keeper in self._chunks(decoded, deadline, self._complaint(ledger)):
                 intake = self._take_in(messages, ledger)
                 settlement = _Settlement(ledger, claims, keeper)
-                counts.add(self._deliver(intake.points, claims, deadline, settlement))
+                counts.add(self._deliver(intake.points, claims, deadline, settlement, behind))
                 settlement.close(intake.dead_letters)
         finally:
             claims.close()
@@ -145,23 +147,30 @@ class Pipeline:
     def _take_in(self, messages: Iterable[Message], ledger: Ledger) -> Intake:
         destination = self._sender.destination
         oldest_ms = None
+        now = self._clock.time()
         if self._rules.max_age_s and not destination.carries_timestamps:
-            oldest_ms = round((self._clock.time() - self._rules.max_age_s) * 1000)
+            oldest_ms = round((now - self._rules.max_age_s) * 1000)
         intake = Intake(
             self._contract,
             self._identifier,
             ledger,
-            measure=destination.measure,
+            destination=destination,
             max_bytes=self._rules.max_point_bytes,
             default_namespace=self._rules.default_namespace,
             oldest_ms=oldest_ms,
+            now_ms=round(now * 1000),
         )
         for message in messages:
             intake.take(message)
         return intake
 
     def _deliver(
-        self, points: Sequence[Point], claims: Claims, deadline: Deadline, settlement: "_Settlement"
+        self,
+        points: Sequence[Point],
+        claims: Claims,
+        deadline: Deadline,
+        settlement: "_Settlement",
+        behind: Behind,
     ) -> RequestCounts:
         """Send what is free, and only then wait for what other instances hold.
 
@@ -176,7 +185,7 @@ class Pipeline:
         while held:
             free, still_held = settlement.sort(held)
             if free:
-                counts.add(self._sender.deliver(free, sending, settlement, settlement.is_open))
+                counts.add(self._sender.deliver(free, sending, settlement, settlement.is_open, behind))
                 claims.release(settlement.take_failed())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
@@ -279,4 +288,5 @@ def _problem(point: Point, outcome: Outcome, verdict: Verdict) -> Problem:
 
 def _dead_letter(point: Point, verdict: Verdict) -> DeadLetter:
     problem = _problem(point, Outcome.REJECTED, verdict)
-    return DeadLetter(point.message, point_payload(point), point.pointer, problem)
+    message = point.message._replace(time_ms=point.time_ms)
+    return DeadLetter(message, point_payload(point), point.pointer, problem)

@@ -39,7 +39,7 @@ class Variable(NamedTuple):
 
 
 VARIABLES: tuple[Variable, ...] = (
-    Variable("MF_DESTINATION", "receiver", "where points go: `receiver`"),
+    Variable("MF_DESTINATION", "receiver", "where points go: `receiver` or `remote-write` (Prometheus)"),
     Variable(
         "MF_RECEIVER_URL",
         "http://receiver.monitor.tencentyun.com:8080/v2/index.php",
@@ -64,9 +64,26 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "MF_REGION", "", "short (`gz`) or full (`ap-guangzhou`); empty: the region the function runs in"
     ),
+    Variable(
+        "MF_REMOTE_WRITE_URL",
+        "",
+        "for `remote-write`: the endpoint, such as `http://10.0.0.5:9090/api/v1/prom/write`; "
+        "the settings of the receiver, of its key and of the region are not needed then",
+    ),
+    Variable(
+        "MF_REMOTE_WRITE_USER",
+        "",
+        "user of basic authentication: the APPID, or the SecretId of a CLS metric topic; "
+        "empty: the password is sent as a bearer token",
+    ),
+    Variable("MF_REMOTE_WRITE_PASSWORD", "", "its password or token, or the SecretKey; empty: none is sent"),
     Variable("MF_NAMESPACE", "", "for points that name none"),
-    Variable("MF_BATCH_MAX_POINTS", "30", "points in one request, at most"),
-    Variable("MF_BATCH_MAX_BYTES", "65536", "bytes of points in one request, at most"),
+    Variable("MF_BATCH_MAX_POINTS", "30", "points in one request, at most; 500 for `remote-write`"),
+    Variable(
+        "MF_BATCH_MAX_BYTES",
+        "65536",
+        "bytes of points in one request before compression, at most; 1000000 for `remote-write`",
+    ),
     Variable("MF_CONCURRENCY", "4", "requests under way at once; points of one series keep their order"),
     Variable("MF_MAX_RPS", "", "requests a second of this instance, at most; empty: no limit"),
     Variable("MF_MAX_ATTEMPTS", "4", "how often one batch is tried, at most"),
@@ -115,6 +132,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("MF_LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARN` or `ERROR`"),
 )
 _DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
+_REMOTE_WRITE_DEFAULTS = {**_DEFAULTS, "MF_BATCH_MAX_POINTS": "500", "MF_BATCH_MAX_BYTES": "1000000"}
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,9 @@ class Settings:
     secret_version: str
     secret_endpoint: str
     region: str
+    remote_write_url: str
+    remote_write_user: str
+    remote_write_password: Secret
     namespace: str
     batch_max_points: int
     batch_max_bytes: int
@@ -172,8 +193,9 @@ class Settings:
         bridge, bridge_accounts = reader.accounts("MF_BRIDGE_ACCOUNTS")
         spool, spool_redis = reader.spool("MF_SPOOL")
         dedupe, dedupe_redis = reader.store("MF_DEDUPE", ("memory:", "off"))
+        destination = reader.destination("MF_DESTINATION")
         settings = cls(
-            destination=reader.choice("MF_DESTINATION", ("receiver",)),
+            destination=destination,
             receiver_url=reader.url("MF_RECEIVER_URL", ("http", "https")),
             receiver_method=reader.choice("MF_RECEIVER_METHOD", ("POST", "GET")),
             secret_id=reader.text("MF_SECRET_ID"),
@@ -182,6 +204,9 @@ class Settings:
             secret_version=reader.text("MF_SECRET_VERSION"),
             secret_endpoint=reader.origin("MF_SECRET_ENDPOINT"),
             region=reader.region("MF_REGION", platform_region),
+            remote_write_url=reader.endpoint("MF_REMOTE_WRITE_URL"),
+            remote_write_user=reader.text("MF_REMOTE_WRITE_USER"),
+            remote_write_password=reader.token("MF_REMOTE_WRITE_PASSWORD"),
             namespace=reader.namespace("MF_NAMESPACE"),
             batch_max_points=reader.whole("MF_BATCH_MAX_POINTS", 1, 10_000),
             batch_max_bytes=reader.whole("MF_BATCH_MAX_BYTES", 256, 6_000_000),
@@ -206,7 +231,9 @@ class Settings:
             schema=reader.text("MF_SCHEMA"),
             log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
         )
-        if to_send:
+        if to_send and destination == "remote-write":
+            reader.check_remote_write()
+        if to_send and (destination == "receiver" or bridge == "own"):
             reader.require_one_key()
         if settings.http_token and settings.http_auth == "cam":
             reader.problems.append(
@@ -224,10 +251,21 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str], *, to_send: bool) -> None:
         self._environ = environ
         self._to_send = to_send
+        self._defaults = _DEFAULTS
+        self._is_for_receiver = True
+        self._checks_own_key = False
         self.problems: list[str] = []
 
     def text(self, name: str) -> str:
-        return self._environ.get(name, "").strip() or _DEFAULTS[name]
+        return self._environ.get(name, "").strip() or self._defaults[name]
+
+    def destination(self, name: str) -> str:
+        """Where points go; what the other settings are by default depends on it."""
+        value = self.choice(name, ("receiver", "remote-write"))
+        if value == "remote-write":
+            self._defaults = _REMOTE_WRITE_DEFAULTS
+            self._is_for_receiver = False
+        return value
 
     def choice(self, name: str, choices: tuple[str, ...], *, shown: str | None = None) -> str:
         value = self.text(name)
@@ -270,6 +308,27 @@ class _Reader:
             # A URL may hold a password: say what is expected, not what it is.
             return self._wrong(name, would_be_right, value, shown="" if "@" in value else None)
         return value
+
+    def endpoint(self, name: str) -> str:
+        """A URL, or nothing."""
+        return self.url(name, ("http", "https")) if self.text(name) else ""
+
+    def check_remote_write(self) -> None:
+        """What points cannot be sent by remote write without."""
+        user, password = self.text("MF_REMOTE_WRITE_USER"), self.text("MF_REMOTE_WRITE_PASSWORD")
+        if not self.text("MF_REMOTE_WRITE_URL"):
+            self.problems.append(
+                "MF_REMOTE_WRITE_URL is empty: set it to the endpoint that takes Prometheus remote write, such as "
+                "http://10.0.0.5:9090/api/v1/prom/write"
+            )
+        if ":" in user or not user.isprintable():
+            self.problems.append(
+                "MF_REMOTE_WRITE_USER cannot stand in basic authentication: set it without a colon"
+            )
+        if user and not password:
+            self.problems.append(
+                "MF_REMOTE_WRITE_PASSWORD is empty: set it to that of MF_REMOTE_WRITE_USER, or remove the user"
+            )
 
     def origin(self, name: str) -> str:
         """``https://host[:port]``; what goes there is secret, so ``http`` only to this machine."""
@@ -315,7 +374,8 @@ class _Reader:
     def accounts(self, name: str) -> tuple[str, tuple[tuple[str, Secret], ...]]:
         """``own``, or ``listed`` and the accounts, or nothing; a wrong value is never shown, it may hold keys."""
         value = self.text(name)
-        if not value or value.lower() == "own":
+        self._checks_own_key = value.lower() == "own"
+        if not value or self._checks_own_key:
             return value.lower(), ()
         found = _read_accounts(value)
         if not found:
@@ -350,6 +410,10 @@ class _Reader:
 
     def region(self, name: str, platform_region: str) -> str:
         value = self.text(name) or platform_region
+        # The secret is one of a region, too.
+        reads_secret = self._checks_own_key and self.text("MF_SECRET_NAME")
+        if not value and not self._is_for_receiver and not reads_secret:
+            return ""
         if not value:
             if self._to_send:
                 self.problems.append(

@@ -22,7 +22,7 @@ class Record(NamedTuple):
         payload: a point, or what a message held where no point could be made of it.
         source: the message it came from, as a report names it.
         coordinates: the identity of its place: the same when it is replayed as when it is redelivered.
-        time_ms: the time its message brought, if any.
+        time_ms: when it was measured as far as that is known: a replay must not make it younger.
         outcome: why it is here: ``undelivered``, or the outcome that made it a dead letter.
         reason: what was said about it.
     """
@@ -206,12 +206,8 @@ class ReplayingKeeper:
 def point_payload(point: Point) -> dict[str, Any]:
     """Write a point as a payload that says the same."""
     series = point.series
-    payload: dict[str, Any] = {
-        "namespace": series.namespace,
-        "metricName": series.metric,
-        "dimensions": dict(series.dimensions),
-        "value": point.value,
-    }
+    payload: dict[str, Any] = {"namespace": series.namespace} if series.namespace else {}
+    payload |= {"metricName": series.metric, "dimensions": dict(series.dimensions), "value": point.value}
     if point.timestamp_ms is not None:
         late = point.timestamp_ms >= MILLISECONDS_FROM
         payload["timestamp"] = point.timestamp_ms if late else point.timestamp_ms / 1000
@@ -223,7 +219,7 @@ def point_payload(point: Point) -> dict[str, Any]:
 def _point_record(point: Point) -> Record:
     message = point.message
     coordinates = message.place(point.pointer)
-    return Record(point_payload(point), message.source, coordinates, message.time_ms, "undelivered", "")
+    return Record(point_payload(point), message.source, coordinates, point.time_ms, "undelivered", "")
 
 
 def _dead_record(letter: DeadLetter) -> Record:

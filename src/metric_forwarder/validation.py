@@ -117,14 +117,20 @@ def _text_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
 
 def _dimensions_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     matches = re.compile(schema["propertyNames"]["pattern"]).search
+    longest_name = schema["propertyNames"].get("maxLength", math.inf)
+    is_value = _text_check(schema["additionalProperties"])
+    longest = schema["additionalProperties"].get("maxLength", math.inf)
     most = schema.get("maxProperties", math.inf)
 
     def check(dimensions: Any) -> bool:
         if type(dimensions) is not dict or len(dimensions) > most:
             return False
         for name, text in dimensions.items():
-            # Text beyond ASCII may hold half a surrogate pair: rare enough for the slow road.
-            if type(text) is not str or not text.isascii() or type(name) is not str or not matches(name):
+            # A value may be an integer too: rare enough for the slow road.
+            if type(text) is not str or type(name) is not str or not matches(name):
+                return False
+            # Only text beyond ASCII may hold half a surrogate pair.
+            if len(text) > longest or len(name) > longest_name or not (text.isascii() or is_value(text)):
                 return False
         return True
 

@@ -1,4 +1,8 @@
-"""Points → lanes → batches. A lane is sent in order, lanes side by side; a series lives in one lane only."""
+"""Points → lanes → batches. A lane is sent in order, lanes side by side; a series lives in one lane only.
+
+For a destination that takes a series in order only, a lane comes in layers: the oldest point of each series, then the
+second of each, and so on; a batch ends before a series would be in it twice.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -61,16 +65,39 @@ def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[
     return [lane for lane in lanes if lane]
 
 
-def pack(points: Sequence[Point], measure: Callable[[Point], int], limits: Limits) -> Iterator[Batch]:
-    """Cut a lane into batches within the limits in force at that moment; a point over them travels alone."""
+def in_layers(points: Sequence[Point]) -> list[Point]:
+    """The oldest point of each series, then the second of each, …; points of one time keep their order."""
+    depths: Counter[Series] = Counter()
+    layers: list[list[Point]] = []
+    for point in sorted(points, key=lambda point: point.time_ms):
+        depth = depths[point.series]
+        depths[point.series] = depth + 1
+        if depth == len(layers):
+            layers.append([])
+        layers[depth].append(point)
+    return [point for layer in layers for point in layer]
+
+
+def pack(
+    points: Sequence[Point], measure: Callable[[Point], int], limits: Limits, *, once: bool = False
+) -> Iterator[Batch]:
+    """Cut a lane into batches within the limits in force at that moment; a point over them travels alone.
+
+    With ``once`` no batch holds two points of one series.
+    """
     batch: list[Point] = []
     size = 0
+    present: set[Series] = set()
     for point in points:
         added = measure(point)
-        if batch and (len(batch) >= limits.max_points or size + added > limits.max_bytes):
+        is_full = len(batch) >= limits.max_points or size + added > limits.max_bytes
+        if batch and (is_full or point.series in present):
             yield batch
             batch, size = [], 0
+            present.clear()
         batch.append(point)
         size += added
+        if once:
+            present.add(point.series)
     if batch:
         yield batch

@@ -6,12 +6,12 @@ thread that called only waits, so that not even a name server that never answers
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.core.batching import Limits, pack, plan_lanes
+from metric_forwarder.core.batching import Limits, in_layers, pack, plan_lanes
 from metric_forwarder.core.pacing import Pacer
 from metric_forwarder.core.transport import Transport
 from metric_forwarder.core.verdicts import Action, Verdict
@@ -28,6 +28,10 @@ OUT_OF_TIME = Verdict(
     "out of time",
     "the function's time was up: raise its timeout, or let the trigger bring fewer messages at once",
 )
+
+
+# The keys of the series of which a point is undelivered, and why it is.
+Behind = dict[str, Verdict]
 
 
 class Policy(NamedTuple):
@@ -82,21 +86,30 @@ class Sender:
         self.pacer = pacer
 
     def deliver(
-        self, points: Sequence[Point], deadline: Deadline, settle: Settle, is_open: Callable[[Point], bool]
+        self,
+        points: Sequence[Point],
+        deadline: Deadline,
+        settle: Settle,
+        is_open: Callable[[Point], bool],
+        behind: Behind,
     ) -> RequestCounts:
-        """Send the points; when it returns, ``settle`` was told one outcome for every one of them."""
-        return _Delivery(self, deadline, settle).run(points, is_open)
+        """Send the points; when it returns, ``settle`` was told one outcome for every one of them.
+
+        To an ordered destination no point of a series in ``behind`` is sent; those that must not be passed are added.
+        """
+        return _Delivery(self, deadline, settle, behind).run(points, is_open)
 
 
 class _Delivery:
     """One event's delivery: what its lanes share. ``_lock`` guards all of it."""
 
-    def __init__(self, sender: Sender, deadline: Deadline, settle: Settle) -> None:
+    def __init__(self, sender: Sender, deadline: Deadline, settle: Settle, behind: Behind) -> None:
         self._sender = sender
         self._destination = sender.destination
         self._policy = sender.policy
         self._deadline = deadline
         self._settle_points = settle
+        self._behind = behind
         self._lock = threading.Lock()
         self._finished = threading.Event()
         self._lanes: deque[list[Point]] = deque()
@@ -141,6 +154,7 @@ class _Delivery:
             unsent = [point for point in left if point.number not in in_flight]
             self._settle_points(sent, self._unanswered, OUT_OF_TIME)
             self._settle_points(unsent, Outcome.UNDELIVERED, self._halted or OUT_OF_TIME)
+            self._hold_back(left, self._halted or OUT_OF_TIME)
 
     @property
     def _unanswered(self) -> Outcome:
@@ -151,7 +165,7 @@ class _Delivery:
         try:
             self._prepare()
             while (lane := self._next_lane()) is not None:
-                for batch in pack(lane, self._destination.measure, self._sender.limits):
+                for batch in self._batches(lane):
                     self._deliver(batch)
         except BaseException as error:  # noqa: BLE001 - a defect here is raised in the thread that called
             self._crash = error
@@ -160,6 +174,11 @@ class _Delivery:
                 self._workers -= 1
                 if self._workers == 0 or self._crash is not None:
                     self._finished.set()
+
+    def _batches(self, lane: Sequence[Point]) -> Iterator[Batch]:
+        ordered = self._destination.ordered
+        points = in_layers(lane) if ordered else lane
+        return pack(points, self._destination.measure, self._sender.limits, once=ordered)
 
     def _prepare(self) -> None:
         """Let the destination get what its requests need: the first lane sees to it, the others wait."""
@@ -192,6 +211,10 @@ class _Delivery:
 
     def _deliver(self, batch: Batch) -> bool:
         """Settle every point of a batch, in order; say whether the destination took them all."""
+        if self._behind and self._destination.ordered:
+            batch = self._leave_behind(batch)
+            if not batch:
+                return False
         group = self._destination.group(batch[0].series)
         verdict = self._halted or self._refused_groups.get(group) or self._exchange(batch)
         action = verdict.action
@@ -202,8 +225,28 @@ class _Delivery:
             return self._halve(batch, verdict)
         if action is Action.REJECT_GROUP:
             self._refused_groups[group] = verdict
-        self._settle(batch, self._outcome(verdict), verdict)
+        outcome = self._outcome(verdict)
+        self._settle(batch, outcome, verdict)
+        if outcome is Outcome.UNDELIVERED:
+            self._hold_back(batch, verdict)
         return False
+
+    def _hold_back(self, points: Batch, verdict: Verdict) -> None:
+        """What comes after these in their series must not pass them: they will be sent again."""
+        if self._destination.ordered:
+            for point in points:
+                self._behind.setdefault(point.series.key, verdict)
+
+    def _leave_behind(self, batch: Batch) -> Batch:
+        """Settle the points that would pass an earlier one of their series; the others remain."""
+        free = []
+        for point in batch:
+            verdict = self._behind.get(point.series.key)
+            if verdict is None:
+                free.append(point)
+            else:
+                self._settle([point], Outcome.UNDELIVERED, verdict._replace(reason=_BEHIND + verdict.reason))
+        return free
 
     def _outcome(self, verdict: Verdict) -> Outcome:
         if verdict.action in _REFUSING:
@@ -387,6 +430,7 @@ class _Tries:
     reconnected: bool = False
 
 
+_BEHIND = "an earlier point of its series is undelivered, and this one must not pass it; "
 _HALVING = frozenset({Action.SPLIT, Action.SHRINK, Action.THIN_OUT})
 _REFUSING = frozenset({Action.SPLIT, Action.SHRINK, Action.REJECT_GROUP})
 _UNANSWERED = frozenset({Action.RESEND, Action.RECONNECT})

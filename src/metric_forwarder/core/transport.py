@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import NamedTuple, Protocol
 
@@ -37,6 +38,31 @@ class HttpReply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def server_time(reply: HttpReply) -> float | None:
+    """The destination's clock, Unix seconds, if it told."""
+    return _http_date(reply.headers.get("Date"))
+
+
+def retry_after_s(reply: HttpReply, *, now: float) -> float | None:
+    """How long the destination asked to be left alone, in both forms of RFC 9110: seconds, or an HTTP date.
+
+    A date counts from the destination's own clock, from ``now``, Unix seconds, if it told none.
+    """
+    text = (reply.headers.get("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    at = _http_date(text)
+    told = server_time(reply)
+    return None if at is None else max(0.0, at - (now if told is None else told))
+
+
+def _http_date(text: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (ValueError, OverflowError):
+        return None
 
 
 class Fault(Enum):

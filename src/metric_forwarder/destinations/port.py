@@ -6,6 +6,7 @@ from typing import Protocol
 from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest
 from metric_forwarder.core.verdicts import Verdict
 from metric_forwarder.model import Batch, Point, Series
+from metric_forwarder.payload import Violation
 
 
 class Destination(Protocol):
@@ -22,6 +23,18 @@ class Destination(Protocol):
     @property
     def carries_timestamps(self) -> bool:
         """Whether a point arrives with its own time, or is stamped on arrival."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it takes the points of a series only in the order of their times.
+
+        Then a request holds at most one point of a series, and no point passes an earlier one of its series that is
+        undelivered. So whatever became of a request, each of its points is the newest of its series when it is sent
+        again, and an answer to it is true of it.
+        """
+
+    def admit(self, series: Series) -> Violation | None:
+        """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy."""
 
     def group(self, series: Series) -> Hashable:
         """Points of different groups never share a request."""

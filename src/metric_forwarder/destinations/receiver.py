@@ -7,16 +7,23 @@ HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeri
 import json
 import random
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.core.signing import ACTION, sign, string_to_sign
-from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.core.transport import (
+    Failure,
+    Fault,
+    HttpReply,
+    HttpRequest,
+    retry_after_s,
+    server_time,
+)
 from metric_forwarder.core.verdicts import Action, Verdict, for_code, for_status
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.model import Batch, Point, Series
+from metric_forwarder.payload import Violation
 
 # Nonce is documented as a random positive integer; no upper bound is published, 31 bits fit every server.
 _MAX_NONCE = 2**31 - 1
@@ -37,6 +44,7 @@ class Receiver:
 
     name = "receiver"
     carries_timestamps = False
+    ordered = False
 
     def __init__(
         self,
@@ -59,6 +67,9 @@ class Receiver:
         parts = urlsplit(url)
         self._path = parts.path
         self.scope = f"receiver {parts.netloc}"
+
+    def admit(self, series: Series) -> Violation | None:
+        return None if series.namespace else _NO_NAMESPACE
 
     def group(self, series: Series) -> str:
         return series.namespace
@@ -102,11 +113,8 @@ class Receiver:
         if isinstance(reply, Failure):
             return _judge_failure(reply)
         verdict = _judge_body(reply.body) if reply.status == _HTTP_OK else for_status(reply.status)
-        server_time = _http_date(reply.headers.get("Date"))
-        retry_after = reply.headers.get("Retry-After")
         return verdict._replace(
-            server_time=server_time,
-            retry_after_s=_retry_after(retry_after, self._time() if server_time is None else server_time),
+            server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._time())
         )
 
     def set_clock(self, server_time: float) -> None:
@@ -130,6 +138,11 @@ class Receiver:
         series.wire_size = (len(quote_plus(wire)) + 6) if self._method == "GET" else len(wire) + 2
 
 
+_NO_NAMESPACE = Violation(
+    "/namespace",
+    "required",
+    'is missing: name a "namespace" in the point or its envelope, or set MF_NAMESPACE',
+)
 _HEADERS: Mapping[str, str] = {"Accept-Encoding": "identity", "User-Agent": "metric-forwarder"}
 _POST_HEADERS: Mapping[str, str] = {**_HEADERS, "Content-Type": "application/json"}
 
@@ -165,20 +178,3 @@ def _judge_failure(failure: Failure) -> Verdict:
         return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
     return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
-
-
-def _http_date(text: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp() if text else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _retry_after(text: str | None, now: float) -> float | None:
-    """Both forms of RFC 9110: seconds, or an HTTP date."""
-    if not text:
-        return None
-    if text.strip().isascii() and text.strip().isdigit():
-        return float(text.strip()[:9])
-    at = _http_date(text)
-    return None if at is None else max(0.0, at - now)

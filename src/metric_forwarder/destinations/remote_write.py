@@ -1,0 +1,273 @@
+"""Prometheus remote write 1.0: Managed Service for Prometheus, a CLS metric topic, or any other such endpoint.
+
+Source: the remote write 1.0 specification. What becomes of a point, and what is done about every answer, is in
+docs/remote-write.md; the bytes are in ``remote_write_wire``.
+"""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest, retry_after_s, server_time
+from metric_forwarder.core.verdicts import Action, Rule, Verdict
+from metric_forwarder.destinations.remote_write_wire import (
+    SAMPLE_BYTES,
+    compress,
+    encode_labels,
+    encode_series,
+)
+from metric_forwarder.model import Batch, Point, Series
+from metric_forwarder.payload import Violation
+from metric_forwarder.secret import Secret
+from metric_forwarder.version import VERSION
+
+NAME_LABEL = "__name__"
+_MAX_NAME = 1024
+# Text of an answer that is looked at; what refuses one point names it early.
+_LOOKED_AT = 4096
+# Series of which an instance remembers the labels, to notice two of one name; one takes about 300 bytes.
+_REMEMBERED_SERIES = 20_000
+_DIGEST_BYTES = 16
+
+_is_metric_name = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
+_is_label_name = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+_is_half_a_character = re.compile("[\ud800-\udfff]").search
+
+
+class RemoteWrite:
+    """Encodes and judges for a remote-write endpoint.
+
+    Args:
+        url: where requests go.
+        user: for basic authentication; empty: the password is a bearer token.
+        password: empty: requests bring no authentication.
+        time: the wall clock, Unix seconds.
+    """
+
+    name = "remote-write"
+    carries_timestamps = True
+    ordered = True
+
+    def __init__(self, *, url: str, user: str, password: Secret, time: Callable[[], float]) -> None:
+        self._url = url
+        self._headers = _HEADERS | _authorization(user, password)
+        self._time = time
+        self._known: OrderedDict[bytes, bytes] = OrderedDict()
+        self.scope = f"remote-write {url} {user}"
+
+    def admit(self, series: Series) -> Violation | None:
+        """Refuse what is no name to Prometheus, and a series with the labels of another one."""
+        violation = _wrong_name(series)
+        if violation is not None:
+            return violation
+        series.wire = encode_labels(labels(series))
+        # Around the labels: the tag and the length of the series.
+        series.wire_size = len(series.wire) + 6
+        return self._collision(series)
+
+    def group(self, series: Series) -> None:
+        """All series may share a request."""
+
+    def measure(self, point: Point) -> int:
+        return point.series.wire_size + SAMPLE_BYTES
+
+    def prepare(self, timeout_s: float) -> Verdict | None:  # noqa: ARG002 - everything is there
+        return None
+
+    def request(self, batch: Batch) -> HttpRequest:
+        samples: dict[Series, list[tuple[float, int]]] = {}
+        for point in batch:
+            samples.setdefault(point.series, []).append((float(point.value), point.time_ms))
+        body = compress([encode_series(series.wire, values) for series, values in samples.items()])
+        return HttpRequest("POST", self._url, self._headers, body)
+
+    def judge(self, reply: HttpReply | Failure) -> Verdict:
+        if isinstance(reply, Failure):
+            return _judge_failure(reply)
+        verdict = _judge_reply(reply)
+        return verdict._replace(
+            server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._time())
+        )
+
+    def set_clock(self, server_time: float) -> None:
+        """No request says when it was made."""
+
+    def reauthenticate(self, timeout_s: float) -> bool:  # noqa: ARG002 - there is nowhere to read it from
+        return False
+
+    def _collision(self, series: Series) -> Violation | None:
+        """The first series of an instance with these labels has them; the oldest is forgotten first."""
+        own = _digest(series.key.encode())
+        holder = self._known.setdefault(_digest(series.wire), own)
+        if len(self._known) > _REMEMBERED_SERIES:
+            self._known.popitem(last=False)
+        return None if holder == own else _TAKEN
+
+
+def labels(series: Series) -> list[tuple[str, str]]:
+    """The labels of a series, sorted by name: ``namespace_metricName`` and its dimensions, empty ones left out."""
+    found = [(NAME_LABEL, metric_name(series)), *(pair for pair in series.dimensions if pair[1])]
+    return sorted(found)
+
+
+def metric_name(series: Series) -> str:
+    return f"{series.namespace}_{series.metric}" if series.namespace else series.metric
+
+
+def _wrong_name(series: Series) -> Violation | None:
+    """What a schema cannot say, since a name has two parts, or what a user's own schema lets pass."""
+    name = metric_name(series)
+    if len(name) > _MAX_NAME or not _is_metric_name(name):
+        remedy = (
+            'does not make a metric name together with its namespace: "namespace_metricName" must be at most '
+            f"{_MAX_NAME} letters, digits, underscores and colons, no digit first"
+        )
+        return Violation("/metricName", "pattern", remedy)
+    for label, value in series.dimensions:
+        if not _is_label_name(label):
+            remedy = "has a name that is no label's: letters, digits and underscores, no digit and no two underscores first"
+            return Violation("/dimensions", "pattern", remedy)
+        if _is_half_a_character(value):
+            return Violation("/dimensions", "pattern", "has a value that is not valid Unicode: correct it")
+    return None
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+
+
+def _authorization(user: str, password: Secret) -> dict[str, str]:
+    if not password:
+        return {}
+    if not user:
+        return {"Authorization": f"Bearer {password.reveal()}"}
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password.reveal()}".encode()).decode("ascii")}
+
+
+_HEADERS = {
+    "Accept-Encoding": "identity",
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "User-Agent": f"metric-forwarder/{VERSION}",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+_TAKEN = Violation(
+    "/metricName",
+    "collision",
+    'has the same labels as another series: "namespace_metricName" and the dimensions without the empty ones must tell '
+    "them apart; rename one",
+)
+
+_CORRECT = "correct the named points at their producer"
+_REFUSED = Rule(
+    Action.SPLIT, f"the destination does not take them: {_CORRECT}, or raise the destination's limits"
+)
+_AUTHENTICATION = Rule(Action.STOP, "check MF_REMOTE_WRITE_USER and MF_REMOTE_WRITE_PASSWORD")
+_URL = Rule(
+    Action.STOP, "check MF_REMOTE_WRITE_URL, and whether what answers there takes Prometheus remote write 1.0"
+)
+_PASSING = Rule(
+    Action.STOP, "wait: remote write forbids to try again at once; the points come again with the event"
+)
+_SERVER = "look at the destination's health; the points come again with the event"
+
+# HTTP statuses that say more than their class does; the classes are in ``status_rule``.
+STATUSES: Mapping[int, Rule] = {
+    401: _AUTHENTICATION,
+    402: Rule(Action.STOP, "pay the destination's bill"),
+    403: _AUTHENTICATION,
+    404: _URL,
+    405: _URL,
+    406: _URL,
+    407: _URL,
+    408: _PASSING,
+    410: _URL,
+    411: _URL,
+    413: Rule(Action.SHRINK, "lower MF_BATCH_MAX_BYTES"),
+    415: _URL,
+    421: _URL,
+    425: _PASSING,
+    426: _URL,
+    429: Rule(Action.SLOW_DOWN, "lower MF_CONCURRENCY, or raise the destination's limits"),
+    431: Rule(Action.STOP, "shorten MF_REMOTE_WRITE_PASSWORD"),
+    502: Rule(Action.RESEND, _SERVER),
+    503: Rule(Action.HOLD_OFF, _SERVER),
+    504: Rule(Action.RESEND, _SERVER),
+}
+
+
+def status_rule(status: int) -> Rule:
+    """The rule for an HTTP status: the table's, else that of its class."""
+    if status in STATUSES:
+        return STATUSES[status]
+    match status // 100:
+        case 2:
+            return Rule(Action.ACCEPT, "nothing")
+        case 4:
+            return _REFUSED
+        case 5:
+            return Rule(Action.RETRY, _SERVER)
+        case _:
+            return _URL
+
+
+class Refusal(NamedTuple):
+    """A refusal of a sample that is told by words in the answer: how it is reported, and what it means, in ours."""
+
+    words: tuple[str, ...]
+    label: str
+    reason: str
+
+
+# In the words of Prometheus, and of Thanos, Cortex, Mimir and others, which have them from it.
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal(
+        ("duplicate sample", "duplicate-timestamp", "same timestamp", "new value for timestamp"),
+        "other value",
+        "the destination holds another value of the series at this very time: give each reading its own timestamp",
+    ),
+    Refusal(
+        ("too far in future", "too-far-in-future", "too far in the future"),
+        "in the future",
+        "the timestamp is too far in the future for the destination: correct the producer's clock",
+    ),
+    Refusal(
+        ("out of bounds", "too old", "too-old"),
+        "too old",
+        "the timestamp is outside the time that the destination takes, too old mostly: send sooner, correct the "
+        "producer's clock, or give the destination an out-of-order time window",
+    ),
+    Refusal(
+        ("out of order", "out-of-order", "more recent timestamp"),
+        "out of order",
+        "the destination holds a later sample of the series: this one came too late, or it is there already; send in "
+        "order, or give the destination an out-of-order time window",
+    ),
+)
+# The statuses with which samples are refused.
+_SPEAKING = frozenset({400, 409, 422})
+
+
+def _judge_reply(reply: HttpReply) -> Verdict:
+    rule = status_rule(reply.status)
+    if reply.status in _SPEAKING:
+        text = reply.body[:_LOOKED_AT].decode("utf-8", "replace").lower()
+        for refusal in REFUSALS:
+            if any(words in text for words in refusal.words):
+                return Verdict(Action.SPLIT, refusal.label, refusal.reason, reply.status)
+    reason = f"the destination answered HTTP {reply.status}: {rule.remedy}"
+    return Verdict(rule.action, f"http {reply.status}", reason, reply.status)
+
+
+def _judge_failure(failure: Failure) -> Verdict:
+    if failure.fault is Fault.UNREACHABLE:
+        reason = (
+            f"no connection to the destination ({failure.detail}): check MF_REMOTE_WRITE_URL, the function's VPC and "
+            "its security groups"
+        )
+        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
+    action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
+    return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
