@@ -27,9 +27,9 @@ LAYERS = (
         "core.signing",
     },
     {"settings", "payload", "ledger", "core.verdicts", "core.transport", "core.protocol"},
-    {"credentials", "secrets_manager"},
-    {"triggers", "jobs", "validation", "dedupe", "spool", "core.batching", "core.pacing"},
-    {"intake", "destinations", "stores"},
+    {"credentials", "secrets_manager", "bridge"},
+    {"triggers", "exposition", "jobs", "validation", "dedupe", "spool", "core.batching", "core.pacing"},
+    {"intake", "destinations", "stores", "scrape"},
     {"core.delivery"},
     {"report"},
     {"replies", "pipeline"},
@@ -43,10 +43,11 @@ HOMES = {
     "jsonschema": {"validation"},
     "tencentcloud": {"secrets_manager"},
     "redis": {"stores.redis_connection"},
+    "prometheus_client": {"exposition"},
     "cramjam": {"destinations.remote_write_wire"},
     "click": {"cli"},
     "rich": {"cli"},
-    "aiohttp": set(),
+    "aiohttp": {"cli"},
 }
 
 
@@ -143,6 +144,7 @@ def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None
         "jsonschema",
         "tencentcloud",
         "redis",
+        "prometheus_client",
         "importlib.metadata",
         "aiohttp",
         "click",

@@ -175,8 +175,9 @@ RUNNABLE = [
     line
     for block in _blocks("docs/cli.md")
     for line in block.splitlines()
-    # Elsewhere: the emulator, and what needs a receiver or installs something.
-    if "metric-forwarder" in line and not re.search(r"emulator|invoke|send|doctor|pip|demo events", line)
+    # Elsewhere: what runs until interrupted, needs a receiver or installs something.
+    if "metric-forwarder" in line
+    and not re.search(r"emulator|invoke|send|doctor|replay|serve|pip|demo events", line)
 ]
 
 

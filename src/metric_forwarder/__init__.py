@@ -6,6 +6,7 @@ How an event flows, and where to look::
       bootstrap.Application     reads the settings, builds what follows, once per warm instance
         triggers.decode         event    → messages   one module per source, one table; what HTTP may not enter
         pipeline.Pipeline       the line:
+          scrape.Scraper          a timer's job → messages: what Prometheus targets expose
           intake.Intake           messages → points     payload (decode), validation (the schema),
                                                         dedupe.Identifier; bad ones are settled here
           dedupe.DedupeStore      points   → those not delivered before

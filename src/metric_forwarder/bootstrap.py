@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from metric_forwarder.bridge import Accounts, OwnKey
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.core.batching import Limits
 from metric_forwarder.core.delivery import Policy, Sender
@@ -24,12 +25,14 @@ from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.replies import refuse, reply
+from metric_forwarder.scrape import Scraper
+from metric_forwarder.secret import Secret
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import Spool
 from metric_forwarder.triggers import Access, Refused, decode
 from metric_forwarder.triggers.cos_objects import CosObjects, RoleCredentials
-from metric_forwarder.triggers.port import HttpAccess, ObjectSource
+from metric_forwarder.triggers.port import Gate, HttpAccess, ObjectSource
 from metric_forwarder.validation import Contract
 
 # The platform's longest and shortest time limits: 900 s and 1 s.
@@ -72,6 +75,7 @@ class Application:
         self._objects = objects or self._cos_objects()
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
+        self._gate: Gate | None = None
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
@@ -79,13 +83,15 @@ class Application:
         context = context if isinstance(context, dict) else {}
         settings = self.read_settings(context)
         if self._pipeline is None or settings != self._settings:
+            credentials = make_credentials(settings, self._environment)
             self._pipeline = build(
                 settings,
                 self._clock,
                 self._transport(settings.concurrency),
-                self._environment,
+                credentials,
                 function_name(context),
             )
+            self._gate = make_gate(settings, credentials, self._clock)
             self._settings = settings
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
@@ -94,7 +100,12 @@ class Application:
         decoded = decode(event, self._access(settings, deadline))
         if isinstance(decoded, Refused):
             JsonLog(settings.log_level).write(
-                "WARN", "refused", requestId=request_id, statusCode=decoded.status, message=decoded.reason
+                "WARN",
+                "refused",
+                requestId=request_id,
+                statusCode=decoded.status,
+                returnCode=decoded.code,
+                message=decoded.reason,
             )
             return refuse(decoded)
         report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
@@ -104,7 +115,7 @@ class Application:
         """What decoding may use during this invocation."""
         fetch_until = self._clock.monotonic() + deadline.remaining() * _FETCHING_SHARE
         return Access(
-            HttpAccess(settings.http_token, settings.http_auth == "cam"),
+            HttpAccess(settings.http_token, settings.http_auth == "cam", self._gate, self._clock.time),
             self._objects,
             Deadline(self._clock, fetch_until),
         )
@@ -152,10 +163,14 @@ def function_name(context: Mapping[str, Any]) -> str:
 
 
 def build(
-    settings: Settings, clock: Clock, transport: Transport, environ: Mapping[str, str], function: str = "/"
+    settings: Settings,
+    clock: Clock,
+    transport: Transport,
+    credentials: CredentialSource,
+    function: str = "/",
 ) -> Pipeline:
     """Make a pipeline and everything it works with."""
-    destination = make_destination(settings, clock, environ)
+    destination = make_destination(settings, clock, credentials)
 
     log = JsonLog(settings.log_level)
 
@@ -185,6 +200,7 @@ def build(
             jitter=jitter,
         ),
         spool=make_spool(settings, function),
+        scraper=Scraper(settings.scrape_hosts, lambda: RequestsTransport(1), clock),
         clock=clock,
         log=log,
     )
@@ -195,7 +211,7 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
 
     No key and no region is needed. The age of points is not judged: it depends on when they are sent.
     """
-    destination = make_destination(settings, clock, {})
+    destination = make_destination(settings, clock, FixedCredentials(Credentials("", Secret(""))))
     return Intake(
         Contract(settings.destination, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
@@ -207,7 +223,7 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
     )
 
 
-def make_destination(settings: Settings, clock: Clock, environ: Mapping[str, str]) -> Destination:
+def make_destination(settings: Settings, clock: Clock, credentials: CredentialSource) -> Destination:
     """Make the destination the settings name.
 
     Raises:
@@ -219,7 +235,7 @@ def make_destination(settings: Settings, clock: Clock, environ: Mapping[str, str
         url=settings.receiver_url,
         method=settings.receiver_method,
         region=settings.region,
-        credentials=make_credentials(settings, environ),
+        credentials=credentials,
         time=clock.time,
     )
 
@@ -242,11 +258,21 @@ def _remote_write(settings: Settings, clock: Clock) -> Destination:
 def make_credentials(settings: Settings, environ: Mapping[str, str]) -> CredentialSource:
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
-    region = REGION_NAMES[settings.region]
+    # Empty only where nothing needs the secret: see ``Settings.read``.
+    region = REGION_NAMES.get(settings.region, "")
     reference = SecretReference(
         settings.secret_name, settings.secret_version, region, settings.secret_endpoint
     )
     return SecretsManager(reference, environ)
+
+
+def make_gate(settings: Settings, credentials: CredentialSource, clock: Clock) -> Gate | None:
+    """Make what lets in requests meant for the receiver; None where the bridge is closed."""
+    if settings.bridge == "own":
+        return OwnKey(credentials, clock.time)
+    if settings.bridge:
+        return Accounts(dict(settings.bridge_accounts), clock.time)
+    return None
 
 
 def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) -> DedupeStore:

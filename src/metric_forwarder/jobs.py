@@ -1,8 +1,10 @@
-"""A timer's message may be a job instead of a payload: ``{"replay": true}``."""
+"""A timer's message may be a job instead of a payload: ``{"replay": true}`` or ``{"scrape": […], "keep": […]}``."""
 
 from typing import Any, NamedTuple
 
 from metric_forwarder.payload import read_payload
+
+DEFAULT_JOB = "scrape"
 
 
 class Replay(NamedTuple):
@@ -11,13 +13,60 @@ class Replay(NamedTuple):
     dead_letters: bool
 
 
-Job = Replay
+class Scrape(NamedTuple):
+    """Fetch what targets expose, and forward the samples whose names are kept.
+
+    Attributes:
+        targets: URLs.
+        keep: names of samples; one that ends in ``*`` stands for all that begin so.
+        job: the dimension ``job`` of every sample.
+        namespace: that of every sample; empty: ``MF_NAMESPACE``.
+    """
+
+    targets: tuple[str, ...]
+    keep: tuple[str, ...]
+    job: str = DEFAULT_JOB
+    namespace: str = ""
+
+
+class BadJob(NamedTuple):
+    """A job that says nothing that could be done; ``reason`` goes on from "the message"."""
+
+    reason: str
+
+
+Job = Replay | Scrape | BadJob
+
+_SCRAPE_FORM = (
+    'is no scrape job: it must be {"scrape": ["http://host:9100/metrics"], "keep": ["node_load1", "node_cpu_*"]}, '
+    'with a "job" and a "namespace" if you like'
+)
 
 
 def read_job(body: Any) -> Job | None:
     """The job a timer's message asks for, or None if it is a payload."""
     points = read_payload(body).points
     asked = points[0] if len(points) == 1 else None
-    if isinstance(asked, dict) and asked.get("replay") is True and asked.keys() <= {"replay", "deadLetters"}:
+    if not isinstance(asked, dict):
+        return None
+    if "scrape" in asked:
+        return _read_scrape(asked)
+    if asked.get("replay") is True and asked.keys() <= {"replay", "deadLetters"}:
         return Replay(asked.get("deadLetters") is True)
     return None
+
+
+def _read_scrape(asked: dict[str, Any]) -> Scrape | BadJob:
+    targets, keep = _texts(asked["scrape"]), _texts(asked.get("keep"))
+    job, namespace = asked.get("job", DEFAULT_JOB), asked.get("namespace", "")
+    known = asked.keys() <= {"scrape", "keep", "job", "namespace"}
+    if not (known and targets and keep and isinstance(job, str) and isinstance(namespace, str)):
+        return BadJob(_SCRAPE_FORM)
+    return Scrape(targets, keep, job, namespace)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list of texts, each once; empty if it is none."""
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        return ()
+    return tuple(dict.fromkeys(value))

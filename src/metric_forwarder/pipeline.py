@@ -9,14 +9,16 @@ from metric_forwarder.core.verdicts import Action, Verdict
 from metric_forwarder.dedupe import Claim, Claims, DedupeStore, Identifier
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake import Intake
-from metric_forwarder.jobs import read_job
+from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.model import Batch, Message, Outcome, Point, Problem
 from metric_forwarder.report import Report, loss_level, make_report
+from metric_forwarder.scrape import Scraper
 from metric_forwarder.spool import (
     DeadLetter,
     Keeper,
+    KeepUndelivered,
     NoKeeper,
     ReplayingKeeper,
     Spool,
@@ -32,6 +34,10 @@ _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
 # Kept back, so that what is released at last can still be sent.
 _LAST_SEND_S = 0.25
+
+
+# Of the time an invocation has, what scraping may take: the rest is for delivering what was scraped.
+_FETCHING_SHARE = 0.5
 
 
 class Rules(NamedTuple):
@@ -57,6 +63,7 @@ class Pipeline:
         store: DedupeStore,
         sender: Sender,
         spool: Spool | None,
+        scraper: Scraper,
         clock: Clock,
         log: JsonLog,
     ) -> None:
@@ -66,6 +73,7 @@ class Pipeline:
         self._store = store
         self._sender = sender
         self._spool = spool
+        self._scraper = scraper
         self._clock = clock
         self._log = log
 
@@ -82,7 +90,7 @@ class Pipeline:
         behind: Behind = {}
         claims = self._store.begin(deadline)
         try:
-            for messages, keeper in self._chunks(decoded, self._complaint(ledger)):
+            for messages, keeper in self._chunks(decoded, deadline, self._complaint(ledger)):
                 intake = self._take_in(messages, ledger)
                 settlement = _Settlement(ledger, claims, keeper)
                 counts.add(self._deliver(intake.points, claims, deadline, settlement, behind))
@@ -106,14 +114,26 @@ class Pipeline:
         return report
 
     def _chunks(
-        self, decoded: Decoded, complain: Callable[[str], None]
+        self, decoded: Decoded, deadline: Deadline, complain: Callable[[str], None]
     ) -> Iterator[tuple[Iterable[Message], Keeper]]:
         """The event's messages and who keeps what is left of them; for a replay, the spool chunk by chunk."""
         messages = list(decoded.messages)
+        keeper = SpoolingKeeper(self._spool, complain) if self._spool else NoKeeper()
         job = read_job(messages[0].body) if decoded.trigger == "timer" and messages else None
-        if job is None:
-            yield messages, SpoolingKeeper(self._spool, complain) if self._spool else NoKeeper()
-            return
+        match job:
+            case None:
+                yield messages, keeper
+            case BadJob(reason):
+                yield [messages[0]._replace(broken=reason)], keeper
+            case Scrape():
+                fetching = deadline.earlier(deadline.remaining() * (1 - _FETCHING_SHARE))
+                yield self._scraper.messages(job, messages[0], fetching), KeepUndelivered(keeper)
+            case Replay():
+                yield from self._replayed(job, complain)
+
+    def _replayed(
+        self, job: Replay, complain: Callable[[str], None]
+    ) -> Iterator[tuple[Iterable[Message], Keeper]]:
         if self._spool is None:
             raise ConfigError(
                 ["MF_SPOOL is empty, and a timer asks for a replay: set it, or remove the timer"]

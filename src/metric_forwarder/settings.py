@@ -4,6 +4,8 @@ This module reads no environment itself; ``bootstrap`` hands it one for each inv
 refreshes variables between invocations.
 """
 
+import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -23,6 +25,8 @@ from metric_forwarder.secret import Secret
 PREFIX = "MF_"
 _MAX_NAMESPACE = 32
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
+# host, host:port, [IPv6] or [IPv6]:port; no other character can be taken for part of a URL.
+_HOST = re.compile(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _T = TypeVar("_T")
 
 
@@ -115,6 +119,15 @@ VARIABLES: tuple[Variable, ...] = (
         "token",
         "`token` (`MF_HTTP_TOKEN`), or `cam`: the platform authenticates HTTP clients",
     ),
+    Variable(
+        "MF_BRIDGE_ACCOUNTS",
+        "",
+        "answers clients of the receiver in its place: `own` (they sign with the forwarder's key), "
+        '`ID:KEY,ID:KEY` or `{"ID": "KEY"}`',
+    ),
+    Variable(
+        "MF_SCRAPE_HOSTS", "", "hosts that a timer may scrape: `10.0.0.5:9100,node.internal`; empty: none"
+    ),
     Variable("MF_SCHEMA", "", "a JSON Schema (draft-07) file of your own for a point"),
     Variable("MF_LOG_LEVEL", "INFO", "`DEBUG`, `INFO`, `WARN` or `ERROR`"),
 )
@@ -156,6 +169,9 @@ class Settings:
     spool_redis: RedisAddress | None
     http_token: Secret
     http_auth: str
+    bridge: str
+    bridge_accounts: tuple[tuple[str, Secret], ...]
+    scrape_hosts: tuple[str, ...]
     schema: str
     log_level: str
 
@@ -174,6 +190,7 @@ class Settings:
             ConfigError: with every problem, not just the first.
         """
         reader = _Reader(environ, to_send=to_send)
+        bridge, bridge_accounts = reader.accounts("MF_BRIDGE_ACCOUNTS")
         spool, spool_redis = reader.spool("MF_SPOOL")
         dedupe, dedupe_redis = reader.store("MF_DEDUPE", ("memory:", "off"))
         destination = reader.destination("MF_DESTINATION")
@@ -208,13 +225,15 @@ class Settings:
             spool_redis=spool_redis,
             http_token=reader.token("MF_HTTP_TOKEN"),
             http_auth=reader.choice("MF_HTTP_AUTH", ("token", "cam")),
+            bridge=bridge,
+            bridge_accounts=bridge_accounts,
+            scrape_hosts=reader.hosts("MF_SCRAPE_HOSTS"),
             schema=reader.text("MF_SCHEMA"),
             log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
         )
-        if destination == "remote-write":
-            if to_send:
-                reader.check_remote_write()
-        elif to_send:
+        if to_send and destination == "remote-write":
+            reader.check_remote_write()
+        if to_send and (destination == "receiver" or bridge == "own"):
             reader.require_one_key()
         if settings.http_token and settings.http_auth == "cam":
             reader.problems.append(
@@ -234,6 +253,7 @@ class _Reader:
         self._to_send = to_send
         self._defaults = _DEFAULTS
         self._is_for_receiver = True
+        self._checks_own_key = False
         self.problems: list[str] = []
 
     def text(self, name: str) -> str:
@@ -351,6 +371,28 @@ class _Reader:
             )
         return Secret(value)
 
+    def accounts(self, name: str) -> tuple[str, tuple[tuple[str, Secret], ...]]:
+        """``own``, or ``listed`` and the accounts, or nothing; a wrong value is never shown, it may hold keys."""
+        value = self.text(name)
+        self._checks_own_key = value.lower() == "own"
+        if not value or self._checks_own_key:
+            return value.lower(), ()
+        found = _read_accounts(value)
+        if not found:
+            self.problems.append(
+                f'{name} cannot be read: set it to own, to ID:KEY,ID:KEY, or to {{"ID": "KEY"}}, each a SecretId and '
+                "its SecretKey"
+            )
+        return "listed", tuple((secret_id, Secret(key)) for secret_id, key in sorted(found.items()))
+
+    def hosts(self, name: str) -> tuple[str, ...]:
+        hosts = tuple(host.strip().lower() for host in self.text(name).split(",") if host.strip())
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                shown = "" if "@" in host else host
+                return self._wrong(name, "hosts, each as host or host:port, between commas", (), shown=shown)
+        return hosts
+
     def store(self, name: str, choices: tuple[str, ...]) -> tuple[str, RedisAddress | None]:
         """A choice, or ``redis`` and where it is."""
         value = self.text(name)
@@ -368,7 +410,9 @@ class _Reader:
 
     def region(self, name: str, platform_region: str) -> str:
         value = self.text(name) or platform_region
-        if not value and not self._is_for_receiver:
+        # The secret is one of a region, too.
+        reads_secret = self._checks_own_key and self.text("MF_SECRET_NAME")
+        if not value and not self._is_for_receiver and not reads_secret:
             return ""
         if not value:
             if self._to_send:
@@ -415,6 +459,20 @@ def _is_spool_folder(value: str) -> bool:
     max_mb = options.pop("max_mb", ["1"])[-1]
     is_size = max_mb.isascii() and max_mb.isdigit() and int(max_mb[:9]) > 0
     return parts.scheme == "file" and not parts.netloc and len(parts.path) > 1 and not options and is_size
+
+
+def _read_accounts(value: str) -> dict[str, str]:
+    """SecretId → SecretKey; empty if the text is neither of the two forms."""
+    if value.startswith("{"):
+        try:
+            pairs = json.loads(value, object_pairs_hook=list)
+        except (ValueError, RecursionError):
+            return {}
+    else:
+        pairs = [account.strip().partition(":")[::2] for account in value.split(",") if account.strip()]
+    usable = all(isinstance(text, str) and text.strip() for pair in pairs for text in pair)
+    found = {secret_id.strip(): key.strip() for secret_id, key in pairs} if usable else {}
+    return found if len(found) == len(pairs) else {}
 
 
 def _nearest(name: str) -> str:

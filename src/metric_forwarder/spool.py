@@ -88,6 +88,13 @@ class Spool(Protocol):
     def reserve_s(self, points: int) -> float:
         """How long writing so many points takes, measured, seconds."""
 
+    def waiting(self, *, dead_letters: bool) -> int:
+        """How many records a replay would meet.
+
+        Raises:
+            SpoolError: it cannot be read.
+        """
+
     def replay(self, *, dead_letters: bool) -> Iterator[Chunk]:
         """The oldest first; while it is being iterated no other replay of this spool runs.
 
@@ -145,6 +152,19 @@ class SpoolingKeeper:
                 self._complain(str(error))
                 return Outcome.UNDELIVERED
         return Outcome.SPOOLED
+
+
+class KeepUndelivered:
+    """Leaves dead letters out, for what comes again by itself: the next scrape has the same to say."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self._keeper = keeper
+
+    def delivered(self, points: Batch) -> None:
+        self._keeper.delivered(points)
+
+    def keep(self, undelivered: Sequence[Point], dead_letters: Sequence[DeadLetter]) -> Outcome:  # noqa: ARG002 - the port's
+        return self._keeper.keep(undelivered, ())
 
 
 class ReplayingKeeper:

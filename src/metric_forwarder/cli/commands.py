@@ -13,6 +13,8 @@ from metric_forwarder.cli.events import events
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.invoke import invoke, send
 from metric_forwarder.cli.options import example
+from metric_forwarder.cli.replay import replay
+from metric_forwarder.cli.serve import serve
 from metric_forwarder.errors import ForwarderError
 
 
@@ -66,5 +68,5 @@ def forwarder() -> None:
     """
 
 
-for command in (invoke, send, check, schema, events, emulator, demo, doctor):
+for command in (invoke, send, check, schema, events, emulator, demo, doctor, replay, serve):
     forwarder.add_command(command)

@@ -1,12 +1,14 @@
 """What people see on a terminal: the one home of ``rich``."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -38,6 +40,16 @@ def terminal() -> Console:
     """Standard output, as it is now; colours only where they can be seen."""
     width = None if is_terminal() else _WIDTH
     return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on the terminal; gives the function that is told how many of the total are done."""
+    # Bound to the terminal as it is now: while the function runs, standard output leads elsewhere.
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    with Progress(console=console, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ from metric_forwarder.cli.options import example, json_option
 
 DEFAULT_TIME_LIMIT_S = 60.0
 
-_time_limit_option = click.option(
+time_limit_option = click.option(
     "--time-limit",
     "time_limit_s",
     type=click.FloatRange(min=1, max=900),
@@ -27,7 +27,7 @@ _time_limit_option = click.option(
     epilog=example("metric-forwarder events ckafka > event.json", "metric-forwarder invoke event.json")
 )
 @click.argument("event_file", metavar="EVENT")
-@_time_limit_option
+@time_limit_option
 @json_option
 @click.pass_context
 def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json: bool) -> None:
@@ -101,7 +101,7 @@ def _parse_dimensions(
     metavar="KEY",
     help="An idempotency key: a point that comes again with it is a duplicate.",
 )
-@_time_limit_option
+@time_limit_option
 @json_option
 @click.pass_context
 def send(ctx: click.Context, /, *, time_limit_s: float, as_json: bool, **members: Any) -> None:

@@ -86,6 +86,13 @@ class FileSpool:
         except OSError as error:
             raise SpoolError(f"the spool cannot be read: {error.strerror}; check MF_SPOOL") from None
 
+    def waiting(self, *, dead_letters: bool) -> int:
+        kinds = ("points", "dead") if dead_letters else ("points",)
+        try:
+            return sum(_waiting(path) for kind in kinds for path in self._files(kind))
+        except OSError as error:
+            raise SpoolError(f"the spool cannot be read: {error.strerror}; check MF_SPOOL") from None
+
     def size(self) -> tuple[int, int]:
         """Files of points and of dead letters."""
         return len(self._files("points")), len(self._files("dead"))
@@ -197,6 +204,19 @@ def _decode(content: bytes) -> list[Record]:
     if header.get("sha256") != hashlib.sha256(rest).hexdigest():
         raise ValueError("torn")
     return [decode_record(line) for line in rest.splitlines()]
+
+
+def _waiting(path: Path) -> int:
+    """Records of a file that are not acknowledged, by its header alone; one that is no such file counts as one."""
+    try:
+        with path.open("rb") as file:
+            count = json.loads(file.readline())["count"]
+        return int(count) - len(_acknowledged(path.with_suffix(".ack")))
+    except FileNotFoundError:
+        # A replay that runs just now has finished with it.
+        return 0
+    except (ValueError, LookupError, TypeError):
+        return 1
 
 
 def _acknowledged(path: Path) -> set[int]:

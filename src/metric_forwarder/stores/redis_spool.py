@@ -43,6 +43,7 @@ return ids
 """)
 _READ = Script("return redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])")
 _LAST = Script("return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)")
+_LENGTH = Script("return redis.call('XLEN', KEYS[1])")
 _DELETE = Script("return redis.call('XDEL', KEYS[1], unpack(ARGV))")
 _SET_ASIDE = Script("""
 redis.call('XADD', KEYS[2], '*', 'r', ARGV[2])
@@ -95,6 +96,13 @@ class RedisSpool:
 
     def reserve_s(self, points: int) -> float:
         return _FIXED_S + points * self._seconds_per_point
+
+    def waiting(self, *, dead_letters: bool) -> int:
+        keys = (self._points, self._dead) if dead_letters else (self._points,)
+        try:
+            return sum(int(self._run(_LENGTH, [key])) for key in keys)
+        except RedisUnavailable as error:
+            raise _error(error) from None
 
     def replay(self, *, dead_letters: bool) -> Iterator["RedisChunk"]:
         token = os.urandom(8)

@@ -3,8 +3,8 @@
 API Gateway adds ``requestContext``, ``isBase64Encoded`` and more; ``body`` may be missing, or be decoded already; the
 names of headers come in any case. Sources: Tencent Cloud, SCF Function URL and API Gateway trigger.
 
-Points come to any path. Requests meant for the receiver itself (``/v2/index.php``, ``/report.cgi``) would be told by
-``event["path"]`` in ``decode``, after ``_refusal``, and be answered as the receiver does by an ``Answer`` of their own.
+Points come to any path. Where the bridge is open, requests to the receiver's own paths (``/v2/index.php``,
+``/report.cgi``) are read by ``put_monitor_data``.
 """
 
 import base64
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from metric_forwarder.model import Message
+from metric_forwarder.triggers import put_monitor_data
 from metric_forwarder.triggers.inflate import MAGIC, inflate
 from metric_forwarder.triggers.port import Access, Answer, Decoded, HttpAccess, Refused, TooLarge, Unreadable
 
@@ -33,6 +34,9 @@ def matches(event: Any) -> bool:
 
 def decode(event: dict[str, Any], access: Access) -> Decoded | Refused:
     headers = _lower_case(event["headers"])
+    if access.http.gate is not None and put_monitor_data.is_meant(event):
+        arrival_ms = round(access.http.time() * 1000)
+        return put_monitor_data.decode(event, lambda: _body(event, headers), access.http.gate, arrival_ms)
     refusal = _refusal(event, headers, access.http)
     if refusal is not None:
         return refusal

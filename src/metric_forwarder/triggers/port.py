@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from metric_forwarder.core.protocol import PutRequest, Refusal
+from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.model import Message
 from metric_forwarder.secret import Secret
 
@@ -14,6 +16,7 @@ class Answer(Enum):
     PLATFORM = "the platform, which redelivers what raises"
     CALLER = "whoever invoked the function, who reads the report"
     HTTP_CLIENT = "an HTTP client, who reads a status and the report"
+    PUT_MONITOR_DATA = "a client of the receiver, who reads a return code"
 
 
 class Decoded(NamedTuple):
@@ -27,12 +30,14 @@ class Decoded(NamedTuple):
 class Refused(NamedTuple):
     """An HTTP request that is not let in: nothing of it was decoded, its client still has it all.
 
-    ``reason`` says what would be right; it goes to the client and into the log.
+    ``reason`` says what would be right; it goes to the client and into the log. ``code`` is what a client of the
+    receiver is told; None for every other client.
     """
 
     status: int
     reason: str
     headers: Mapping[str, str] = {}
+    code: ReturnCode | None = None
 
 
 class Unreadable(Exception):
@@ -102,11 +107,29 @@ class _NoPatience:
         return 0.0
 
 
+class Gate(Protocol):
+    """Lets in requests meant for the receiver, by their signature."""
+
+    def refusal(self, request: PutRequest) -> Refusal | None:
+        """Why this one is not let in; None if it is."""
+
+
+Body = Callable[[], Any]
+"""Reads the body of an HTTP request; raises ``Unreadable``."""
+
+
 class HttpAccess(NamedTuple):
-    """Who is let in over HTTP: whoever knows ``token``, or everyone if the platform itself authenticates."""
+    """Who is let in over HTTP: whoever knows ``token``, or everyone if the platform itself authenticates.
+
+    Attributes:
+        gate: answers requests meant for the receiver; None: they are requests like any other.
+        time: the wall clock, Unix seconds.
+    """
 
     token: Secret = Secret("")
     platform_authenticates: bool = False
+    gate: Gate | None = None
+    time: Callable[[], float] = lambda: 0.0
 
 
 class Access(NamedTuple):

@@ -1,0 +1,103 @@
+"""An HTTP server that calls the function as a Function URL would: HTTP → event and context → reply → HTTP."""
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from metric_forwarder.cli.function import Handler
+
+# The platform's limit for a synchronous event.
+MAX_BODY_BYTES = 6 * 2**20
+# A GET of the receiver's protocol carries its points in the first line.
+_LONGEST_LINE = 2**20
+MakeContext = Callable[[], Mapping[str, Any]]
+
+
+class Front:
+    """The function's instances, each of which handles one event at a time, as the platform's do.
+
+    Args:
+        handlers: one for each instance.
+        make_context: makes the context of an invocation.
+    """
+
+    def __init__(self, handlers: Sequence[Handler], make_context: MakeContext) -> None:
+        self._handlers = handlers
+        self._make_context = make_context
+        self._idle: asyncio.Queue[Handler] = asyncio.Queue()
+
+    def application(self) -> web.Application:
+        """Make what ``aiohttp`` serves."""
+        # What the platform's gateway would let through, and a little for base64.
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.router.add_route("*", "/{rest:.*}", self._answer)
+        app.on_startup.append(self._start)
+        return app
+
+    async def _start(self, _app: web.Application) -> None:
+        for handler in self._handlers:
+            self._idle.put_nowait(handler)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        event = make_event(request, await request.read())
+        handler = await self._idle.get()
+        try:
+            reply = await asyncio.to_thread(handler, event, self._make_context())
+        finally:
+            self._idle.put_nowait(handler)
+        return make_response(reply)
+
+
+def make_event(request: web.Request, body: bytes) -> dict[str, Any]:
+    """Make the event of a Function URL: a body that is no text is base64, as API Gateway has it."""
+    event: dict[str, Any] = {
+        "httpMethod": request.method,
+        "path": request.path,
+        "queryString": _members(request.query.items()),
+        "headers": _members((name.lower(), value) for name, value in request.headers.items()),
+    }
+    try:
+        return {**event, "body": body.decode()}
+    except UnicodeDecodeError:
+        return {**event, "body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+
+
+def _members(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """Names with their values; of a name that comes more than once, all."""
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+
+
+def make_response(reply: Any) -> web.Response:
+    """Make the HTTP answer; what has no ``statusCode`` is a success, as the platform has it."""
+    if not isinstance(reply, dict) or "statusCode" not in reply:
+        return web.Response(body=json.dumps(reply).encode(), content_type="application/json")
+    body = reply.get("body", "")
+    data = base64.b64decode(body) if reply.get("isBase64Encoded") else str(body).encode()
+    return web.Response(status=int(reply["statusCode"]), headers=reply.get("headers", {}), body=data)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address; raises ``OSError`` where that is not possible."""
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+def run(front: Front, listener: socket.socket, patience_s: float) -> None:
+    """Serve until interrupted; requests under way then have ``patience_s`` to come to their end."""
+    web.run_app(
+        front.application(),
+        sock=listener,
+        print=lambda *_: None,
+        access_log=None,
+        shutdown_timeout=patience_s,
+        max_line_size=_LONGEST_LINE,
+        # A compressed body is the function's to inflate, within its own bounds.
+        auto_decompress=False,
+    )

@@ -1,0 +1,162 @@
+"""``replay``: redeliver what the spool holds, now."""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple
+
+import click
+
+from metric_forwarder.cli.function import Handler, Invocation, invoke_handler, load_handler, make_context
+from metric_forwarder.cli.inputs import Unusable
+from metric_forwarder.cli.invoke import time_limit_option
+from metric_forwarder.cli.options import example, json_option
+from metric_forwarder.model import Outcome
+from metric_forwarder.settings import Settings
+from metric_forwarder.spool import Spool, SpoolError
+
+_LOOK_EVERY_S = 0.2
+# What stays in the spool, and is met again in the next round.
+_STAYS = frozenset({Outcome.SPOOLED, Outcome.UNDELIVERED})
+_STAYS_DEAD = frozenset({Outcome.INVALID, Outcome.STALE, Outcome.REJECTED})
+
+Report = dict[str, Any]
+
+
+class Replayed(NamedTuple):
+    """What became of the spool: a report over all rounds, and how many records are still in it."""
+
+    report: Report
+    left: int
+
+
+@click.command(epilog=example("MF_SPOOL=file:///mnt/spool metric-forwarder replay"))
+@click.option("--dead-letters", is_flag=True, help="Try the dead letters, too.")
+@click.option(
+    "--function",
+    default="default/metric-forwarder",
+    show_default=True,
+    metavar="NAMESPACE/NAME",
+    help="The deployed function whose records these are; a spool in Redis keeps each function's apart.",
+)
+@time_limit_option
+@json_option
+@click.pass_context
+def replay(
+    ctx: click.Context, *, dead_letters: bool, function: str, time_limit_s: float, as_json: bool
+) -> None:
+    """Redeliver what the spool holds.
+
+    It goes on until the spool is empty or nothing of it can be delivered, in rounds of the function's time limit. The
+    report is that of all rounds. The status is 0 if all of it was delivered, else 1.
+    """
+    from metric_forwarder.cli import display
+
+    spool = _spool(function)
+    handler = load_handler()
+    message = json.dumps({"replay": True, "deadLetters": dead_letters})
+
+    def redeliver() -> Report:
+        context = make_context(os.environ, time_limit_s)
+        context["namespace"], _, context["function_name"] = function.partition("/")
+        return _invoke(handler, message, context).report
+
+    try:
+        waiting = spool.waiting(dead_letters=dead_letters)
+        watched = _watched(spool, redeliver, waiting, dead_letters=dead_letters)
+        rounds = watched if display.is_terminal() and not as_json else _plain(redeliver)
+        replayed = replay_all(spool, rounds, waiting, dead_letters=dead_letters)
+    except SpoolError as error:
+        raise Unusable(str(error)) from None
+    invocation = Invocation(replayed.report)
+    if as_json or not display.is_terminal():
+        display.print_json(replayed.report)
+    else:
+        display.print_invocation(display.terminal(), invocation)
+    if replayed.left:
+        click.echo(f"{replayed.left} records are still in the spool.", err=True)
+    ctx.exit(0 if invocation.is_complete and not replayed.left else 1)
+
+
+def replay_all(spool: Spool, rounds: Iterator[Report], waiting: int, *, dead_letters: bool) -> Replayed:
+    """Take round after round until the spool is empty, or a round has taken nothing out of it."""
+    report = next(rounds)
+    left = spool.waiting(dead_letters=dead_letters)
+    while 0 < left < waiting:
+        waiting = left
+        report = merge(report, next(rounds), dead_letters=dead_letters)
+        left = spool.waiting(dead_letters=dead_letters)
+    return Replayed(report, left)
+
+
+def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
+    """One report of two rounds: what stayed in the spool after the earlier one is counted in the later alone."""
+    stays = {outcome.value for outcome in (_STAYS | _STAYS_DEAD if dead_letters else _STAYS)}
+    before, after = earlier["outcomes"], later["outcomes"]
+    outcomes = {name: after[name] + (0 if name in stays else before[name]) for name in after}
+    received = sum(outcomes.values())
+    arrived = outcomes[Outcome.DELIVERED.value] + outcomes[Outcome.DUPLICATE.value]
+    told = [error for error in earlier["errors"] if error["outcome"] not in stays]
+    codes = earlier["requests"]["returnCodes"]
+    all_codes = {
+        **codes,
+        **{code: codes.get(code, 0) + n for code, n in later["requests"]["returnCodes"].items()},
+    }
+    return {
+        **later,
+        "status": "empty"
+        if not received
+        else "ok"
+        if arrived == received
+        else "partial"
+        if arrived
+        else "failed",
+        "received": received,
+        "outcomes": outcomes,
+        "requests": {
+            "sent": earlier["requests"]["sent"] + later["requests"]["sent"],
+            "retried": earlier["requests"]["retried"] + later["requests"]["retried"],
+            "returnCodes": dict(sorted(all_codes.items())),
+        },
+        "durationMs": earlier["durationMs"] + later["durationMs"],
+        "errors": told + later["errors"],
+    }
+
+
+def _spool(function: str) -> Spool:
+    from metric_forwarder.bootstrap import make_spool
+
+    settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
+    spool = make_spool(settings, function)
+    if spool is None:
+        raise Unusable("MF_SPOOL is empty: set it to the spool of the function, as in serverless.yml")
+    return spool
+
+
+def _invoke(handler: Handler, message: str, context: dict[str, Any]) -> Invocation:
+    return invoke_handler(handler, {"Type": "Timer", "Message": message}, context)
+
+
+def _plain(redeliver: Callable[[], Report]) -> Iterator[Report]:
+    while True:
+        yield redeliver()
+
+
+def _watched(
+    spool: Spool, redeliver: Callable[[], Report], waiting: int, *, dead_letters: bool
+) -> Iterator[Report]:
+    """Rounds, and a bar that follows the spool while they run."""
+    from metric_forwarder.cli import display
+
+    with display.progress("Redelivering", waiting) as show, ThreadPoolExecutor(1) as pool:
+        while True:
+            # The log repeats the report, which is shown anyway, and would tear the bar.
+            with contextlib.redirect_stderr(io.StringIO()):
+                running: Future[Report] = pool.submit(redeliver)
+                while not wait([running], _LOOK_EVERY_S).done:
+                    show(waiting - spool.waiting(dead_letters=dead_letters))
+            show(waiting - spool.waiting(dead_letters=dead_letters))
+            yield running.result()

@@ -1,0 +1,187 @@
+"""``replay``: the spool is redelivered now, until it is empty or nothing of it moves."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import child_environ, point, run, settings_for
+from metric_forwarder.cli.replay import merge, replay_all
+from metric_forwarder.spool import Record
+from metric_forwarder.stores.file_spool import FileSpool
+from receiver_emulator import Emulator
+from redis_server import RedisServer
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def receiver(shared: Emulator) -> Emulator:
+    shared.clear()
+    shared.clear_faults()
+    return shared
+
+
+def spooling(receiver: Emulator, spool: str) -> dict[str, str]:
+    return {**settings_for(receiver), "SPOOL": spool, "MAX_ATTEMPTS": "1"}
+
+
+def fill(receiver: Emulator, settings: dict[str, str], *events: Any) -> None:
+    """Leave in the spool what these events hold."""
+    receiver.fault("code", 1002, times=None)
+    for event in events:
+        assert run("invoke", "-", given=json.dumps(event), **settings).status == 1
+    receiver.clear_faults()
+
+
+def counted(report: dict[str, Any]) -> dict[str, int]:
+    assert report["received"] == sum(report["outcomes"].values())
+    return {name: count for name, count in report["outcomes"].items() if count}
+
+
+def test_what_was_spooled_is_delivered_and_the_report_printed(receiver: Emulator, tmp_path: Path) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(1), point(2)], [point(3)])
+    done = run("replay", **settings)
+    assert (done.status, counted(done.printed)) == (0, {"delivered": 3})
+    assert sorted(p["value"] for p in receiver.points()) == [1, 2, 3]
+    again = run("replay", **settings)
+    assert (again.status, again.printed["status"]) == (0, "empty")
+
+
+def test_it_stops_when_nothing_moves_and_says_what_is_left(receiver: Emulator, tmp_path: Path) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(1), point(2)])
+    receiver.fault("code", 1002, times=None)
+    done = run("replay", **settings)
+    assert (done.status, counted(done.printed)) == (1, {"spooled": 2})
+    assert "2 records are still in the spool" in done.err
+
+
+def test_it_goes_on_while_something_moves(receiver: Emulator, tmp_path: Path) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(n, namespace=f"n{n}") for n in range(6)])
+    receiver.fault("code", 1008, times=1, match={"namespace": "n5"})
+    done = run("replay", **settings, CONCURRENCY="1")
+    assert (done.status, counted(done.printed)) == (0, {"delivered": 6})
+    assert len(receiver.points()) == 6
+
+
+def test_dead_letters_are_tried_if_asked_and_counted_once(receiver: Emulator, tmp_path: Path) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(1, namespace=""), point("2")])
+    mended = {**settings, "NAMESPACE": "pc"}
+    assert counted(run("replay", **mended).printed) == {}
+    done = run("replay", "--dead-letters", **mended)
+    assert (done.status, counted(done.printed)) == (1, {"invalid": 2})
+    assert "2 records are still in the spool" in done.err
+
+
+def test_while_another_replay_runs_it_says_so_and_has_not_succeeded(
+    receiver: Emulator, tmp_path: Path
+) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(1)])
+    other = FileSpool(tmp_path).replay(dead_letters=False)
+    next(other)
+    done = run("replay", **settings)
+    assert (done.status, counted(done.printed)) == (1, {})
+    assert "another replay of this spool is running" in done.printed["errors"][0]["message"]
+
+
+def test_without_a_spool_it_is_a_configuration_error(receiver: Emulator) -> None:
+    done = run("replay", **settings_for(receiver))
+    assert (done.status, done.out) == (2, "")
+    assert "MF_SPOOL is empty" in done.err
+
+
+def test_a_spool_in_redis_is_that_of_one_function(receiver: Emulator, redis_server: RedisServer) -> None:
+    settings = spooling(receiver, redis_server.url())
+    fill(receiver, settings, [point(1), point(2)])
+    assert counted(run("replay", "--function", "default/another", **settings).printed) == {}
+    assert counted(run("replay", **settings).printed) == {"delivered": 2}
+
+
+def test_a_spool_that_cannot_be_reached_is_told(receiver: Emulator) -> None:
+    done = run("replay", **spooling(receiver, "redis://127.0.0.1:1/0"))
+    assert done.status == 2
+    assert "the spool in Redis failed" in done.err
+
+
+def test_on_a_terminal_a_bar_and_a_table_are_shown(receiver: Emulator, tmp_path: Path) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(1), point(2)])
+    ours, theirs = pty.openpty()
+    environ = {**child_environ(**settings), "TERM": "xterm", "COLUMNS": "110"}
+    command = [sys.executable, "-m", "metric_forwarder", "replay"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, env=environ) as process:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: _read(ours), b"")).decode()
+        complaint = process.communicate(timeout=30)[1]
+    os.close(ours)
+    assert process.returncode == 0, complaint
+    assert "Redelivering" in shown
+    assert "100%" in shown
+    assert "2 points received by the trigger timer" in shown
+    assert '"event"' not in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        # Linux's way to say that the other end is closed.
+        return b""
+
+
+# --- rounds ---------------------------------------------------------------------------------------------------
+
+
+def report(status: str, **outcomes: int) -> dict[str, Any]:
+    names = ("delivered", "duplicate", "invalid", "stale", "rejected", "spooled", "uncertain", "undelivered")
+    counts = {name: outcomes.get(name, 0) for name in names}
+    errors = [
+        {"outcome": name} for name, count in counts.items() for _ in range(count) if name not in names[:2]
+    ]
+    requests = {"sent": 2, "retried": 1, "returnCodes": {"0": 1, "1002": 1}}
+    return {"status": status, "received": sum(counts.values()), "outcomes": counts, "requests": requests, "durationMs": 5, "errors": errors}  # fmt: skip
+
+
+def test_of_two_rounds_each_record_is_counted_where_it_ended() -> None:
+    first, second = report("partial", delivered=2, spooled=3, rejected=1), report("ok", delivered=3)
+    both = merge(first, second, dead_letters=False)
+    assert (both["status"], counted(both)) == ("partial", {"delivered": 5, "rejected": 1})
+    assert both["errors"] == [{"outcome": "rejected"}]
+    assert both["requests"] == {"sent": 4, "retried": 2, "returnCodes": {"0": 2, "1002": 2}}
+    assert both["durationMs"] == 10
+    dead = merge(report("partial", delivered=1, invalid=2), report("failed", invalid=2), dead_letters=True)
+    assert counted(dead) == {"delivered": 1, "invalid": 2}
+
+
+def test_rounds_end_when_the_spool_is_empty_or_nothing_was_taken_out(tmp_path: Path) -> None:
+    spool = FileSpool(tmp_path)
+    records = [Record({"n": n}, "s", None, None, "undelivered", "") for n in range(3)]
+    spool.write(records, records[:1])
+    assert (spool.waiting(dead_letters=False), spool.waiting(dead_letters=True)) == (3, 4)
+
+    def rounds() -> Iterator[dict[str, Any]]:
+        for receipts in ([0], [1], [], [2]):
+            for chunk in spool.replay(dead_letters=False):
+                chunk.acknowledge(receipts)
+                chunk.close()
+            yield report("partial", delivered=len(receipts), spooled=3 - len(receipts))
+
+    replayed = replay_all(spool, rounds(), 3, dead_letters=False)
+    assert (replayed.left, replayed.report["outcomes"]["delivered"]) == (1, 2)
+    (tmp_path / "points-torn.jsonl").write_text("torn", encoding="utf-8")
+    assert spool.waiting(dead_letters=False) == 2
