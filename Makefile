@@ -51,7 +51,7 @@ $(BIN)/python:
 
 $(VENV)/run.stamp: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cli,remote-write]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from harness import Harness, environ, make_harness
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.cli.prometheus_server import find_program
 from receiver_emulator import Emulator
 from redis_server import RedisServer
 
@@ -15,8 +17,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=16, help="how often test_redis_chaos.py kills an instance")
 
 
+# Tests against a real Prometheus. CI must have one; elsewhere a machine without it is told what was left out.
+_WITH_PROMETHEUS = ["test_migration.py", "test_remote_write_prometheus.py"]
+collect_ignore = [] if find_program() or os.environ.get("CI") else _WITH_PROMETHEUS
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what passing tests counted."""
+    """Show what passing tests counted, and what was not collected."""
+    if collect_ignore:
+        terminalreporter.write_line(
+            f"NOT RUN, for want of the program prometheus: {', '.join(collect_ignore)}"
+        )
     for report in terminalreporter.getreports("passed"):
         if report.user_properties:
             counted = ", ".join(f"{name} {count}" for name, count in report.user_properties)

@@ -2,14 +2,17 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command_line import execute, point, run
+from command_line import child_environ, execute, point, run
 from metric_forwarder.cli.demo import Demonstration, http_access, is_true, settings_in_force
 from metric_forwarder.cli.function import Invocation
+from metric_forwarder.cli.prometheus_server import find_program
 from receiver_emulator import StoredPoint
 
 
@@ -34,6 +37,7 @@ def test_every_event_of_a_folder_is_shown_and_then_what_arrived(folder: Path) ->
     )
     assert "3  duplicate" in reports, "one warm instance takes all events"
     assert '"wrong" is not a number' in reports
+    held = held.partition("by remote write")[0]
     rows = [
         [cell.strip() for cell in line.split("│")[1:-1]] for line in held.splitlines() if line.startswith("│")
     ]
@@ -123,3 +127,24 @@ def test_http_clients_are_let_in_by_the_token_they_bring(headers: list[Any], acc
     assert (
         http_access([{"httpMethod": "POST", "headers": given} for given in headers] + [[], "text"]) == access
     )
+
+
+def test_a_prometheus_that_is_installed_gets_the_same_events() -> None:
+    done = execute("demo")
+    assert (done.status, done.err) == (0, "")
+    if find_program() is None and not os.environ.get("CI"):
+        assert "Not shown: the second destination" in done.out
+        return
+    assert "by remote write, holds" in done.out
+    assert 'pc_diskusage{diskname="sda", ip="172.31.58.160"}' in done.out
+
+
+def test_without_a_prometheus_it_says_so(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "metric_forwarder", "demo", str(folder)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        env=child_environ() | {"PATH": ""},
+    )
+    assert "Not shown: the second destination" in done.stdout

@@ -1,9 +1,12 @@
 """``demo``: the whole way, from trigger events to what a receiver holds, on this machine alone."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from receiver_emulator import Emulator, StoredPoint
 
 _TIME_LIMIT_S = 60.0
+# Sample events may be from any year.
+_LONG_AGO_S = 50 * 365 * 86400
 
 
 class Demonstration(NamedTuple):
@@ -42,8 +47,9 @@ def demo(ctx: click.Context, folder: str | None) -> None:
     """Run the function on sample events, and show what arrives.
 
     EVENTS_DIR holds trigger events, *.json; without it samples of each kind are used. The receiver is the emulated
-    one, on this machine, and is gone afterwards; your own MF_ settings are not looked at. The status is 0 if what the
-    receiver holds is just what was reported as delivered, else 1.
+    one, on this machine, and is gone afterwards; your own MF_ settings are not looked at. If a Prometheus is
+    installed, the events are sent there as well, by remote write. The status is 0 if what arrived is just what was
+    reported as delivered, else 1.
     """
     from metric_forwarder.cli import display
     from receiver_emulator import Emulator
@@ -55,9 +61,61 @@ def demo(ctx: click.Context, folder: str | None) -> None:
         wrong = [name for name, event in events.items() if not _show(console, receiver, handler, name, event)]
         console.print(f"The receiver at {receiver.base_url} now holds:")
         display.print_series(console, receiver.points())
+    wrong += _show_prometheus(console, events)
     if wrong:
         click.echo(f"Not as it should be: {', '.join(wrong)}", err=True)
     ctx.exit(1 if wrong else 0)
+
+
+def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]:
+    """Send the same events to a real Prometheus, if one is installed; name the events of which something is missing."""
+    from metric_forwarder.cli import display
+    from metric_forwarder.cli.prometheus_server import PrometheusServer, find_program
+
+    console.print()
+    program = find_program()
+    if program is None or importlib.util.find_spec("cramjam") is None:
+        console.print(
+            "Not shown: the second destination, Prometheus remote write. It needs the program prometheus (Debian: "
+            "apt-get install prometheus) and the extra remote-write."
+        )
+        return []
+    with tempfile.TemporaryDirectory() as folder, PrometheusServer(program, Path(folder)) as prometheus:
+        told = {
+            "MF_DESTINATION": "remote-write",
+            "MF_REMOTE_WRITE_URL": prometheus.url,
+            "MF_NAMESPACE": "demo",
+            **http_access(events.values()),
+        }
+        with settings_in_force(told):
+            outcomes = _outcomes(load_handler(), events.values())
+        held = prometheus.samples('{__name__=~".+"}', at_s=time.time() + 60, range_s=_LONG_AGO_S)
+    delivered, arrived = outcomes["delivered"], sum(len(samples) for samples in held.values())
+    console.print(
+        f"A Prometheus, sent the same events by remote write, holds {arrived} of {delivered} delivered points."
+    )
+    if outcomes["rejected"]:
+        console.print(
+            f"It refused {outcomes['rejected']}: their events bring a time that is too long ago for it."
+        )
+    display.print_samples(console, held)
+    return [] if arrived == delivered else ["remote write"]
+
+
+def _outcomes(handler: Handler, events: Iterable[Any]) -> Counter[str]:
+    """What became of the points of all events, added up."""
+    total: Counter[str] = Counter()
+    for event in events:
+        # What makes an event fail altogether was told before.
+        with contextlib.suppress(ForwarderError):
+            total.update(_invoke(handler, event).report.get("outcomes", {}))
+    return total
+
+
+def _invoke(handler: Handler, event: Any) -> Invocation:
+    # The log line repeats the report, which is shown anyway.
+    with contextlib.redirect_stderr(io.StringIO()):
+        return invoke_handler(handler, event, make_context(os.environ, _TIME_LIMIT_S))
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:
@@ -142,9 +200,7 @@ def _show(console: "Console", receiver: "Emulator", handler: Handler, name: str,
 def demonstrate(receiver: "Emulator", handler: Handler, event: Any) -> Demonstration:
     """Invoke the function, and keep apart what reached the receiver for this event."""
     before = len(receiver.points())
-    # The log line repeats the report, which is shown anyway.
-    with contextlib.redirect_stderr(io.StringIO()):
-        invocation = invoke_handler(handler, event, make_context(os.environ, _TIME_LIMIT_S))
+    invocation = _invoke(handler, event)
     return Demonstration(invocation, receiver.points()[before:])
 
 

@@ -152,6 +152,20 @@ def print_series(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def print_samples(console: Console, samples: Mapping[tuple[Any, ...], Sequence[tuple[int, str]]]) -> None:
+    """Print what a Prometheus holds, one row for each series: labels, sorted, → (Unix milliseconds, value)."""
+    table = Table(header_style="bold")
+    for heading in ("series", "values"):
+        table.add_column(heading, overflow="fold")
+    rows = []
+    for labels, held in samples.items():
+        names = ", ".join(f'{name}="{value}"' for name, value in labels if name != "__name__")
+        rows.append((f"{dict(labels)['__name__']}{{{names}}}", _shown([value for _, value in held])))
+    for series, values in sorted(rows):
+        table.add_row(safe(series), safe(values))
+    console.print(table)
+
+
 def _shown(values: Sequence[Any]) -> str:
     omitted = len(values) - _SHOWN_VALUES
     newest = ", ".join(str(value) for value in values[-_SHOWN_VALUES:])
