@@ -148,3 +148,15 @@ def test_a_secret_that_cannot_be_read_is_told(receiver: Emulator) -> None:
     lines = _lines(run("doctor", **settings, SECRET_NAME="key").out)
     assert not lines["credentials"][0]
     assert "role" in lines["credentials"][1]
+
+
+def test_for_remote_write_its_own_endpoint_is_examined_and_no_key_is_asked_for(receiver: Emulator) -> None:
+    done = run("doctor", DESTINATION="remote-write", REMOTE_WRITE_URL=f"{receiver.base_url}/api/v1/write")
+    lines = _lines(done.out)
+    assert done.status == 0
+    assert lines["connection"][0]
+    assert not {"credentials", "region", "answer", "clock"} & set(lines)
+    gone = run(
+        "doctor", DESTINATION="remote-write", REMOTE_WRITE_URL="http://prometheus.invalid/api/v1/write"
+    )
+    assert "correct MF_REMOTE_WRITE_URL" in _lines(gone.out)["name"][1]

@@ -17,7 +17,7 @@ import tomli
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fakes import START, Answer
+from fakes import START, Answer, FakeClock, InProcessPrometheus
 from harness import (
     ROOT,
     ckafka,
@@ -25,7 +25,9 @@ from harness import (
     outcomes,
     point,
     remote_write_environ,
+    report_of,
 )
+from metric_forwarder.bootstrap import Application
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.core.batching import Limits
 from metric_forwarder.core.delivery import Behind, Policy, Sender
@@ -39,6 +41,7 @@ from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings import Settings
 from metric_forwarder.version import VERSION
+from redis_server import RedisServer
 from remote_write_decoder import DecodedSeries, decode
 
 NOW_MS = round(START * 1000)
@@ -612,3 +615,26 @@ def test_the_document_names_every_answer_and_only_tests_that_are_there() -> None
     referred = re.findall(r"`(test_\w+)`", document)
     assert len(referred) > 15
     assert [name for name in referred if f"def {name}(" not in tests] == []
+
+
+def test_a_point_does_not_pass_one_of_its_series_that_another_instance_is_sending(
+    redis_server: RedisServer,
+) -> None:
+    clock = FakeClock()
+    prometheus, its_other_door = InProcessPrometheus(clock), InProcessPrometheus(clock)
+    its_other_door.samples = prometheus.samples
+    now = clock.time()
+    event = ckafka(point(1, timestamp=now - 2), point(2, timestamp=now - 1))
+    told = remote_write_environ(DEDUPE=redis_server.url(), CONCURRENCY="1")
+    one = Application(told, clock, lambda _: prometheus)
+    other = Application(told, clock, lambda _: its_other_door)
+
+    def meanwhile(request: HttpRequest) -> Answer:
+        """While the first instance sends the older point, the second is handed both."""
+        assert outcomes(report_of(other, event, 5_000)) == {"undelivered": 2}
+        assert its_other_door.requests == []
+        return prometheus.process(request)
+
+    prometheus.script.append(meanwhile)
+    assert outcomes(report_of(one, ckafka(point(1, timestamp=now - 2)), 60_000)) == {"delivered": 1}
+    assert outcomes(report_of(other, event)) == {"delivered": 1, "duplicate": 1}

@@ -12,7 +12,7 @@ from metric_forwarder.intake import Intake
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
-from metric_forwarder.model import Batch, Message, Outcome, Point, Problem
+from metric_forwarder.model import Batch, Message, Outcome, Point, Problem, Series
 from metric_forwarder.report import Report, loss_level, make_report
 from metric_forwarder.scrape import Scraper
 from metric_forwarder.spool import (
@@ -184,11 +184,16 @@ class Pipeline:
         pause = _FIRST_PAUSE_S
         while held:
             free, still_held = settlement.sort(held)
+            if still_held and self._sender.destination.ordered:
+                free, waiting = _in_order(free, still_held)
+                claims.release([point.identity for point in waiting if point.identity is not None])
+                still_held += waiting
             if free:
                 counts.add(self._sender.deliver(free, sending, settlement, settlement.is_open, behind))
                 claims.release(settlement.take_failed())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
+                behind.update({point.series.key: _HELD for point in still_held})
                 break
             if still_held:
                 pause = _FIRST_PAUSE_S if len(still_held) < len(held) else min(2 * pause, _LONGEST_PAUSE_S)
@@ -204,6 +209,19 @@ class Pipeline:
             ledger.note(Problem(Outcome.UNDELIVERED, "spool", "", "spool", None, message))
 
         return complain
+
+
+def _in_order(free: Sequence[Point], held: Sequence[Point]) -> tuple[list[Point], list[Point]]:
+    """Of the points that are free: those to send, and those that would pass a held one of their series."""
+    oldest: dict[Series, int] = {}
+    for point in held:
+        oldest[point.series] = min(point.time_ms, oldest.get(point.series, point.time_ms))
+    ours: list[Point] = []
+    waiting: list[Point] = []
+    for point in free:
+        is_later = point.time_ms > oldest.get(point.series, point.time_ms)
+        (waiting if is_later else ours).append(point)
+    return ours, waiting
 
 
 _HELD = Verdict(

@@ -32,8 +32,18 @@ class Patient(NamedTuple):
     clock: Clock
 
     @property
+    def is_remote_write(self) -> bool:
+        return self.settings.destination == "remote-write"
+
+    @property
+    def url_setting(self) -> str:
+        """The variable that says where points go."""
+        return "MF_REMOTE_WRITE_URL" if self.is_remote_write else "MF_RECEIVER_URL"
+
+    @property
     def address(self) -> tuple[str, int]:
-        parts = urlsplit(self.settings.receiver_url)
+        url = self.settings.remote_write_url if self.is_remote_write else self.settings.receiver_url
+        parts = urlsplit(url)
         return parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
 
     def ask(self) -> HttpReply | Failure:
@@ -55,6 +65,7 @@ class Check(NamedTuple):
     name: str
     examine: Callable[[Patient], Finding]
     needs: str | None = None
+    receiver_only: bool = False
 
 
 def credentials(patient: Patient) -> Finding:
@@ -86,8 +97,8 @@ def name_resolution(patient: Patient) -> Finding:
     except (OSError, UnicodeError):
         return Finding(
             False,
-            f"{host} has no address here: correct MF_RECEIVER_URL, or run this inside Tencent Cloud's network, where "
-            "the receiver's name is known",
+            f"{host} has no address here: correct {patient.url_setting}, or run this inside Tencent Cloud's network, "
+            "where the name is known",
         )
     addresses = sorted({str(entry[4][0]) for entry in found})
     return Finding(True, f"{host} is {', '.join(addresses)}")
@@ -101,7 +112,7 @@ def connection(patient: Patient) -> Finding:
         return Finding(
             False,
             f"no connection to {host} port {port} ({error.strerror or 'no answer in time'}): allow it in the security "
-            "group, put the function into a VPC, or correct MF_RECEIVER_URL",
+            f"group, put the function into a VPC, or correct {patient.url_setting}",
         )
     return Finding(True, f"{host} port {port} accepts connections")
 
@@ -191,12 +202,12 @@ def _skew_s(reply: HttpReply, now: float) -> float | None:
 
 # In the order of the way there. To examine something more, write its function and add its line.
 CHECKS: tuple[Check, ...] = (
-    Check("credentials", credentials),
-    Check("region", region),
+    Check("credentials", credentials, receiver_only=True),
+    Check("region", region, receiver_only=True),
     Check("name", name_resolution),
     Check("connection", connection, needs="name"),
-    Check("answer", answer, needs="connection"),
-    Check("clock", clock_skew, needs="answer"),
+    Check("answer", answer, needs="connection", receiver_only=True),
+    Check("clock", clock_skew, needs="answer", receiver_only=True),
     Check("dedupe", dedupe),
     Check("spool", spool),
     Check("http", http_exposure),
@@ -207,6 +218,8 @@ def examine(patient: Patient) -> Iterator[tuple[str, Finding]]:
     """Make every check that can be made."""
     passed = set()
     for check in CHECKS:
+        if check.receiver_only and patient.is_remote_write:
+            continue
         if check.needs in passed or check.needs is None:
             finding = check.examine(patient)
         else:
