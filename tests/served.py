@@ -3,8 +3,10 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from command_line import child_environ
 
@@ -13,17 +15,26 @@ from command_line import child_environ
 def serving(*options: str, **settings: str) -> Iterator[str]:
     """Its base URL; it ends by an interrupt, and well."""
     command = [sys.executable, "-m", "metric_forwarder", "serve", "--port", "0", *options]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=child_environ(**settings)
-    ) as process:  # fmt: skip
+    environ = child_environ(**settings)
+    # A file, since nobody reads a pipe meanwhile: once it were full, the server would wait for ever.
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, encoding="utf-8", env=environ
+        ) as process,
+    ):
         assert process.stdout is not None
-        assert process.stderr is not None
         first = process.stdout.readline()
-        assert first.startswith("The function listens on "), process.stderr.read()
         try:
+            assert first.startswith("The function listens on "), _written(log)
             yield first.split()[4]
         finally:
             process.send_signal(signal.SIGINT)
-            log = process.communicate(timeout=20)[1]
-    assert process.returncode == 0, log
-    assert "Traceback" not in log, log
+            process.wait(timeout=20)
+        assert process.returncode == 0, _written(log)
+        assert "Traceback" not in _written(log), _written(log)
+
+
+def _written(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read().decode()

@@ -33,7 +33,7 @@ class Replayed(NamedTuple):
     left: int
 
 
-@click.command(epilog=example("MF_SPOOL=file:///mnt/spool metric-forwarder replay"))
+@click.command(epilog=example("metric-forwarder replay --dead-letters"))
 @click.option("--dead-letters", is_flag=True, help="Try the dead letters, too.")
 @click.option(
     "--function",

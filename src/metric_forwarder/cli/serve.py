@@ -13,7 +13,7 @@ from metric_forwarder.cli.options import example
 from metric_forwarder.settings import Settings
 
 
-@click.command(epilog=example("MF_BRIDGE_ACCOUNTS=own metric-forwarder serve --port 9000"))
+@click.command(epilog=example("metric-forwarder serve --port 9000"))
 @click.option(
     "--host",
     default="127.0.0.1",
