@@ -172,6 +172,17 @@ def spool(patient: Patient) -> Finding:
     return Finding(True, f"{folder} can be written; {waiting} files of points wait, {dead} of dead letters")
 
 
+def bridge(patient: Patient) -> Finding:
+    settings = patient.settings
+    if not settings.bridge:
+        return Finding(True, "closed: no MF_BRIDGE_ACCOUNTS")
+    if settings.bridge == "own":
+        return Finding(True, "open to clients that sign with the forwarder's own key")
+    return Finding(
+        True, f"open to clients of {len(settings.bridge_accounts)} accounts that sign with their key"
+    )
+
+
 def http_exposure(patient: Patient) -> Finding:
     settings = patient.settings
     if settings.http_auth == "cam":
@@ -211,6 +222,7 @@ CHECKS: tuple[Check, ...] = (
     Check("dedupe", dedupe),
     Check("spool", spool),
     Check("http", http_exposure),
+    Check("bridge", bridge),
 )
 
 
