@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check emulator package lock deploy clean
+.PHONY: help run test check bench emulator package lock deploy clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
+	@$(BIN)/python -m benchmarks
+
 emulator: $(VENV)/run.stamp ## Run the emulated receiver on port 8080 until interrupted
 	@$(BIN)/metric-forwarder emulator
 
@@ -33,7 +36,7 @@ deploy: package ## Package, then deploy with the Serverless CLI: docs/deploy.md
 	@$(BIN)/python tools/deploy.py
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -51,3 +54,9 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/run.stamp
+
+.venv-peers/stamp: benchmarks/peers.txt | $(BIN)/python
+	@echo "Setting up .venv-peers for the benchmarks …"
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@
