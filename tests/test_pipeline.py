@@ -2,7 +2,9 @@
 
 import json
 import random
-from collections import defaultdict
+import threading
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fakes import FakeClock, InProcessReceiver
 from harness import CONTEXT, Harness, ckafka, environ, make_harness, outcomes, point, report_of, values
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.core.protocol import PutRequest
@@ -308,3 +311,72 @@ def test_outcomes_always_add_up_and_the_receiver_holds_what_was_delivered(
     delivered = sum(each["outcomes"]["delivered"] for each in (report, again, final))
     assert delivered == len(harness.receiver.points)
     assert not any(wire["metricName"].startswith("poison") for _, wire in harness.receiver.points)
+
+
+LOOKALIKES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "metricName": st.sampled_from(["m", "n", "no good", 1, None, ["m"]]),
+        "dimensions": st.one_of(
+            st.sampled_from([None, [], "ip", {}]),
+            st.dictionaries(
+                st.sampled_from(["ip", "disk", "no good"]),
+                st.sampled_from(["1", "é", "\ud800", 1, 1.0, True, None, [], {}]),
+                max_size=6,
+            ),
+        ),
+        "value": st.sampled_from([0, 1.5, True, None, "1", 10**400, float("nan"), float("inf")]),
+        "namespace": st.sampled_from(["pc", "other", "no good", None]),
+        "timestamp": st.just(1),
+        "typo": st.just(1),
+    },
+)
+
+
+@given(st.lists(LOOKALIKES, min_size=1, max_size=6))
+def test_a_point_fares_the_same_whatever_points_came_before_it(points: list[dict[str, Any]]) -> None:
+    def fates(event: list[dict[str, Any]]) -> dict[str, int]:
+        return {
+            name: count for name, count in make_harness().handle(ckafka(*event))["outcomes"].items() if count
+        }
+
+    alone: Counter[str] = Counter()
+    for one in points:
+        alone.update(fates([one]))
+    assert fates(points) == alone
+
+
+@pytest.mark.parametrize("text", ["1", "0"], ids=["known", "new"])
+def test_a_known_series_does_not_let_a_value_or_a_dimension_pass_that_only_equals_it(text: str) -> None:
+    good = {"metricName": "m", "dimensions": {"ip": text}, "value": 1}
+    bad = [
+        {**good, "value": True},
+        {**good, "value": float("nan")},
+        {**good, "dimensions": {"ip": bool(int(text))}},
+    ]
+    report = make_harness().handle(ckafka(good, good, *bad))
+    assert outcomes(report) == {"delivered": 2, "invalid": 3}
+
+
+def test_workers_join_only_while_the_processor_is_idle() -> None:
+    class BusyClock(FakeClock):
+        """Every moment of the machine's time is computed in."""
+
+        def process_time(self) -> float:
+            return time.perf_counter()
+
+    threads: dict[type[FakeClock], set[int]] = {}
+    for make_clock in (BusyClock, FakeClock):
+        clock = make_clock()
+        receiver = InProcessReceiver(clock)
+        seen = threads[make_clock] = set()
+
+        def refuse_none(_request: object, seen: set[int] = seen) -> None:
+            seen.add(threading.get_ident())
+            time.sleep(0.01)
+
+        receiver.refuse_if = refuse_none
+        application = Application(environ(BATCH_MAX_POINTS="1"), clock, lambda _, r=receiver: r)  # type: ignore[misc]  # bound now
+        report_of(application, [point(1, f"m{number}") for number in range(12)])
+    assert len(threads[BusyClock]) == 1
+    assert len(threads[FakeClock]) > 1

@@ -1,0 +1,88 @@
+"""The processes of a benchmark: receivers and subjects."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+OURS = sys.executable
+# Made by ``make bench``: what the peers need must not enter our own environment.
+PEERS = str(ROOT / ".venv-peers" / "bin" / "python")
+
+
+class Run(NamedTuple):
+    """One event handled: CPU and wall seconds, and what the subject returned."""
+
+    cpu_s: float
+    wall_s: float
+    result: Any
+
+
+@contextmanager
+def receiver(delay_s: float = 0.0) -> Iterator[str]:
+    """Run a receiver; its URL."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.receiver", str(delay_s)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v2/index.php"
+        finally:
+            process.kill()
+
+
+class Subject:
+    """A program of ``benchmarks.subjects``, waiting to be told to handle events.
+
+    Args:
+        program: its module's name.
+        python: the interpreter that runs it.
+        arguments: what its ``make`` takes.
+    """
+
+    def __init__(self, program: str, python: str = OURS, **arguments: Any) -> None:
+        self._turn = 0
+        self._process = subprocess.Popen(
+            [python, "-m", f"benchmarks.subjects.{program}", json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    def run(self, points: int, kind: str = "valid") -> Run:
+        """Let it handle one event that it has not seen."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._turn += 1
+        self._process.stdin.write(json.dumps({"points": points, "turn": self._turn, "kind": kind}) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"a subject ended with status {self._process.wait()}: see above")
+        told = json.loads(answer)
+        return Run(told["cpuS"], told["wallS"], told["result"])
+
+    def __enter__(self) -> "Subject":  # noqa: PYI034 -- typing.Self came after Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
+    """The environment of a measured process: this one's, without its settings, and where the code is."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MF_")}
+    return {**inherited, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), **settings}

@@ -1,0 +1,63 @@
+"""The least a receiver can be: reads a request, answers that all is well. Prints its port once it listens.
+
+``python -m benchmarks.receiver 0.02`` waits 20 ms before each answer.
+"""
+
+import socket
+import sys
+import threading
+import time
+from email.utils import formatdate
+
+_BODY = b'{"code":0,"message":"OK"}'
+
+
+def main() -> None:
+    delay_s = float(sys.argv[1])
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    print(listener.getsockname()[1], flush=True)
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=_serve, args=(connection, delay_s), daemon=True).start()
+
+
+def _serve(connection: socket.socket, delay_s: float) -> None:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connection:
+        received = b""
+        while True:
+            end = received.find(b"\r\n\r\n")
+            while end < 0:
+                chunk = connection.recv(262_144)
+                if not chunk:
+                    return
+                received += chunk
+                end = received.find(b"\r\n\r\n")
+            missing = end + 4 + _content_length(received[:end]) - len(received)
+            while missing > 0:
+                missing -= len(connection.recv(262_144))
+            received = b""
+            if delay_s:
+                time.sleep(delay_s)
+            connection.sendall(_answer())
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line[15:])
+    return 0
+
+
+def _answer() -> bytes:
+    """With the headers a web server sends, since reading them is part of the cost."""
+    head = (
+        "HTTP/1.1 200 OK\r\nServer: nginx\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\n"
+        f"Content-Type: application/octet-stream\r\nContent-Length: {len(_BODY)}\r\nConnection: keep-alive\r\n\r\n"
+    )
+    return head.encode("ascii") + _BODY
+
+
+if __name__ == "__main__":
+    main()

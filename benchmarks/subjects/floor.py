@@ -1,0 +1,57 @@
+"""The floor: what nobody who delivers through ``requests`` gets around, and nothing else.
+
+Each message decoded, each batch encoded, signed and posted by a plain session, each reply parsed. Nothing is
+validated, recognised, counted, bounded in time or tried again.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import random
+import time
+from typing import Any
+
+import requests
+
+from benchmarks.subjects import Handle, serve
+from benchmarks.workload import NAMESPACE, REGION, SECRET_ID, SECRET_KEY
+
+
+def request_body(data: list[Any]) -> str:
+    """A signed request as the receiver's document describes it."""
+    timestamp, nonce = int(time.time()), random.randint(1, 2**31 - 1)
+    text = (
+        "POSTreceiver.monitor.tencentyun.com/v2/index.php?Action=PutMonitorData"
+        f"&Nonce={nonce}&Region={REGION}&SecretId={SECRET_ID}&Timestamp={timestamp}"
+    )
+    digest = hmac.new(SECRET_KEY.encode(), text.encode(), hashlib.sha1).digest()
+    return json.dumps(
+        {
+            "Action": "PutMonitorData",
+            "SecretId": SECRET_ID,
+            "Region": REGION,
+            "Timestamp": timestamp,
+            "Nonce": nonce,
+            "Signature": base64.b64encode(digest).decode(),
+            "Namespace": NAMESPACE,
+            "Data": data,
+        }
+    )
+
+
+def make(url: str, batch: int) -> Handle:
+    session = requests.Session()
+
+    def handle(event: dict[str, Any]) -> None:
+        points = [json.loads(record["Ckafka"]["msgBody"]) for record in event["Records"]]
+        for start in range(0, len(points), batch):
+            reply = session.post(url, data=request_body(points[start : start + batch]))
+            if reply.json()["code"] != 0:
+                raise RuntimeError("the receiver refused a request")
+
+    return handle
+
+
+if __name__ == "__main__":
+    serve(make)

@@ -1,0 +1,24 @@
+"""The forwarder, with its settings as they are by default but for those given."""
+
+import os
+from typing import Any
+
+import index
+from benchmarks.subjects import Handle, serve
+from benchmarks.workload import CONTEXT, environ
+
+
+def make(url: str, **settings: str) -> Handle:
+    os.environ.update(environ(url, **settings))
+
+    def handle(event: dict[str, Any]) -> Any:
+        report = index.main_handler(event, CONTEXT)
+        if report["status"] not in {"ok", "failed"} or report["outcomes"]["undelivered"]:
+            raise RuntimeError(f"the event did not go through: {report['outcomes']}")
+        return report
+
+    return handle
+
+
+if __name__ == "__main__":
+    serve(make)
