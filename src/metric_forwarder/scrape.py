@@ -8,7 +8,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
@@ -83,6 +82,9 @@ class Scraper:
         Raises:
             ConfigError: the settings allow no host, or the parser's package is not installed.
         """
+        # Needed only where a timer scrapes.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         if not self._hosts:
             raise ConfigError([CLOSED])
         keep, used = _keeper(job.keep)
