@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -346,16 +347,32 @@ def test_a_point_fares_the_same_whatever_points_came_before_it(points: list[dict
     assert fates(points) == alone
 
 
-@pytest.mark.parametrize("text", ["1", "0"], ids=["known", "new"])
-def test_a_known_series_does_not_let_a_value_or_a_dimension_pass_that_only_equals_it(text: str) -> None:
-    good = {"metricName": "m", "dimensions": {"ip": text}, "value": 1}
+@pytest.mark.parametrize("known", ["1", 1, 1.0], ids=["text", "integer", "whole float"])
+def test_a_known_series_lets_nothing_pass_that_only_equals_it(known: Any) -> None:
+    good = {"metricName": "m", "dimensions": {"ip": known}, "value": 1}
     bad = [
         {**good, "value": True},
         {**good, "value": float("nan")},
-        {**good, "dimensions": {"ip": bool(int(text))}},
+        {**good, "dimensions": {"ip": True}},
     ]
     report = make_harness().handle(ckafka(good, good, *bad))
     assert outcomes(report) == {"delivered": 2, "invalid": 3}
+
+
+def test_a_value_that_does_not_fit_is_found_in_a_known_series_too() -> None:
+    names = {"metricName": "m", "dimensions": {"ip": "x" * 150}}
+    report = make_harness(BATCH_MAX_BYTES="256").handle(
+        ckafka({**names, "value": 1}, {**names, "value": 10**100})
+    )
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert report["errors"][0]["rule"] == "maxBytes"
+
+
+def test_a_schema_of_the_users_own_judges_every_value_of_a_known_series(tmp_path: Path) -> None:
+    schema = tmp_path / "own.json"
+    schema.write_text('{"properties": {"value": {"minimum": 10}}}')
+    report = make_harness(SCHEMA=str(schema)).handle(ckafka(point(10), point(9)))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
 
 
 def test_workers_join_only_while_the_processor_is_idle() -> None:

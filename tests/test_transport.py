@@ -18,6 +18,13 @@ def post(transport: RequestsTransport, url: str, timeout_s: float = 5) -> HttpRe
     return transport.send(HttpRequest("POST", url, HEADERS, b"{}"), timeout_s)
 
 
+def receive_request(connection: socket.socket) -> None:
+    """All of what ``post`` sends, which comes in pieces."""
+    received = b""
+    while not received.endswith(b"\r\n\r\n{}"):
+        received += connection.recv(65_536)
+
+
 def fault(answer: HttpReply | Failure) -> Fault:
     assert isinstance(answer, Failure)
     return answer.fault
@@ -105,9 +112,9 @@ def test_an_answer_that_breaks_off_is_never_taken_for_a_stale_connection(ending:
         def serve() -> None:
             connection, _ = listener.accept()
             with connection:
-                connection.recv(65_536)
+                receive_request(connection)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-                connection.recv(65_536)
+                receive_request(connection)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{")
                 # Long enough for a busy machine to read what there is before the reset discards it.
                 over.wait(1 if ending == "reset" else 5)
