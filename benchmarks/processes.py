@@ -83,6 +83,10 @@ class Subject:
 
 
 def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
-    """The environment of a measured process: this one's, without its settings, and where the code is."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MF_")}
+    """The environment of a measured process: this one's, without its settings, and where the code is.
+
+    Installed packages come compiled; so that ours are too, whoever starts them first may keep what was compiled.
+    """
+    left_out = ("MF_", "PYTHONDONTWRITEBYTECODE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {**inherited, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]), **settings}

@@ -570,7 +570,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
         assert destination.admit(series) is None
         each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, NOW_MS + number)
         until = Deadline(clock, clock.monotonic() + 0.2)
-        sender.deliver([each], until, settle, lambda one: one.number not in settled, behind)
+        sender.deliver([each], until, settle, behind)
     transport.released.set()
     assert settled == {0: Outcome.UNDELIVERED, 1: Outcome.UNDELIVERED}
     assert transport.sent == 1

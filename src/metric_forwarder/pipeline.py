@@ -189,7 +189,7 @@ class Pipeline:
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
-                counts.add(self._sender.deliver(free, sending, settlement, settlement.is_open, behind))
+                counts.add(self._sender.deliver(free, sending, settlement, behind))
                 claims.release(settlement.take_failed())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
@@ -243,12 +243,8 @@ class _Settlement:
         self._claims = claims
         self._keeper = keeper
         self._undelivered: list[tuple[Point, Verdict]] = []
-        self._settled: set[int] = set()
         self._failed: list[bytes] = []
         self._refused: list[DeadLetter] = []
-
-    def is_open(self, point: Point) -> bool:
-        return point.number not in self._settled
 
     def settle_repeated(self, points: Sequence[Point]) -> list[Point]:
         """Leave out all but the last of what is repeated within the event."""
@@ -263,7 +259,10 @@ class _Settlement:
     def sort(self, points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
         """Claim points: return those to send and those that another instance holds; the rest is settled."""
         identities = [point.identity for point in points if point.identity is not None]
-        answers = dict(zip(identities, self._claims.claim(identities), strict=True))
+        claimed = self._claims.claim(identities)
+        if len(points) == len(claimed) == claimed.count(Claim.OURS):
+            return list(points), []
+        answers = dict(zip(identities, claimed, strict=True))
         by_claim: dict[Claim, list[Point]] = {claim: [] for claim in Claim}
         for point in points:
             claim = Claim.OURS if point.identity is None else answers[point.identity]
@@ -277,7 +276,6 @@ class _Settlement:
         return failed
 
     def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
-        self._settled.update(point.number for point in points)
         identities = [point.identity for point in points if point.identity is not None]
         if outcome is Outcome.DELIVERED:
             self._ledger.settle_all(points, outcome)

@@ -93,14 +93,13 @@ class Sender:
         points: Sequence[Point],
         deadline: Deadline,
         settle: Settle,
-        is_open: Callable[[Point], bool],
         behind: Behind,
     ) -> RequestCounts:
         """Send the points; when it returns, ``settle`` was told one outcome for every one of them.
 
         To an ordered destination no point of a series in ``behind`` is sent; those that must not be passed are added.
         """
-        return _Delivery(self, deadline, settle, behind).run(points, is_open)
+        return _Delivery(self, deadline, settle, behind).run(points)
 
 
 class _Delivery:
@@ -120,6 +119,7 @@ class _Delivery:
         self._closed = False
         self._crash: BaseException | None = None
         self._in_flight: dict[int, Batch] = {}
+        self._settled: list[Batch] = []
         self._counts = RequestCounts()
         # Why nothing more is sent for this event, or to this group.
         self._halted: Verdict | None = None
@@ -132,14 +132,14 @@ class _Delivery:
         self._reauthenticated = False
         self._clock_set = False
 
-    def run(self, points: Sequence[Point], is_open: Callable[[Point], bool]) -> RequestCounts:
+    def run(self, points: Sequence[Point]) -> RequestCounts:
         concurrency = self._policy.concurrency
         self._lanes.extend(
             plan_lanes(points, self._destination.group, self._sender.limits.max_points, concurrency)
         )
         if points:
             self._see_to_workers(min(concurrency, len(self._lanes)))
-        self._close(points, is_open)
+        self._close(points)
         return self._counts
 
     def _see_to_workers(self, most: int) -> None:
@@ -169,14 +169,17 @@ class _Delivery:
         for _ in range(workers):
             threading.Thread(target=self._work, name="lane", daemon=True).start()
 
-    def _close(self, points: Sequence[Point], is_open: Callable[[Point], bool]) -> None:
+    def _close(self, points: Sequence[Point]) -> None:
         """Settle what is left: a thread that is still stuck somewhere has no say any more."""
         with self._lock:
             self._closed = True
             if self._crash is not None:
                 raise self._crash
+            if sum(map(len, self._settled)) == len(points):
+                return
             in_flight = {point.number for batch in self._in_flight.values() for point in batch}
-            left = [point for point in points if is_open(point)]
+            settled = {point.number for batch in self._settled for point in batch}
+            left = [point for point in points if point.number not in settled]
             sent = [point for point in left if point.number in in_flight]
             unsent = [point for point in left if point.number not in in_flight]
             self._settle_points(sent, self._unanswered, OUT_OF_TIME)
@@ -442,6 +445,7 @@ class _Delivery:
     def _settle(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
         with self._lock:
             if not self._closed:
+                self._settled.append(points)
                 self._settle_points(points, outcome, verdict)
 
 
