@@ -105,7 +105,7 @@ class Intake:
 
     def _repeat(self, message: Message, pointer: str, value: float, series: Series) -> None:
         identity = self._identity(series, value, None, None, message, pointer)
-        time_ms = self._stamp(series, message)
+        time_ms = self._time(series, message)
         self.points.append(
             Point(self._ledger.open(), series, value, None, None, message, pointer, identity, time_ms)
         )
@@ -128,7 +128,7 @@ class Intake:
             key = _text(key)
         value = raw["value"]
         identity = self._identity(series, value, timestamp_ms, key, message, pointer)
-        time_ms = self._stamp(series, message) if timestamp_ms is None else timestamp_ms
+        time_ms = self._time(series, message) if timestamp_ms is None else timestamp_ms
         point = Point(
             self._ledger.received, series, value, timestamp_ms, key, message, pointer, identity, time_ms
         )
@@ -142,7 +142,7 @@ class Intake:
             seen = (raw["metricName"], *raw["dimensions"].items())
             self._sound[seen] = series
 
-    def _stamp(self, series: Series, message: Message) -> int:
+    def _time(self, series: Series, message: Message) -> int:
         """The time of a point that brought none.
 
         Where points arrive with their time, a series has no two of them at one moment, so that both are kept.

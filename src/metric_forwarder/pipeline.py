@@ -249,6 +249,8 @@ class _Settlement:
     def settle_repeated(self, points: Sequence[Point]) -> list[Point]:
         """Leave out all but the last of what is repeated within the event."""
         last = {point.identity: point for point in points}
+        if len(last) == len(points):
+            return list(points)
         rest = [point for point in points if point.identity is None or last[point.identity] is point]
         if len(rest) < len(points):
             kept = {point.number for point in rest}

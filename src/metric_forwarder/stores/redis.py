@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import threading
+import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -33,6 +34,8 @@ IDLE_S = 30.0
 TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
 # Ten times what a chunk takes as a rule.
 _CHUNK_S = 0.05
+# How long confirmations wait for others to be written with: so much longer a kill may make duplicates.
+LINGER_S = 0.01
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.1
 
@@ -156,7 +159,7 @@ class RedisClaims:
     """One event's dealings with the store.
 
     A courier talks to Redis, so that neither the pipeline nor a lane waits longer than they have: a claim is waited
-    for, a confirmation is not. Confirmations that come while one is being written are written together.
+    for, a confirmation is not. Confirmations that come within a few milliseconds are written together.
     """
 
     def __init__(self, store: RedisStore, deadline: Deadline, token: bytes, *, degraded: bool) -> None:
@@ -168,6 +171,7 @@ class RedisClaims:
         self._courier: Courier | None = None
         self._connection: RedisConnection | None = None
         self._reconnected = False
+        self._closing = False
         self._unwritten: list[bytes] = []
         self._posted: list[Future[bytes | None]] = []
 
@@ -208,6 +212,7 @@ class RedisClaims:
         """Wait for what is still under way, but not for long, and end the event."""
         if self._courier is None:
             return
+        self._closing = True
         self._courier.dismiss()
         patience = self._store.patience(self._deadline, 0)
         for future in self._posted:
@@ -248,6 +253,9 @@ class RedisClaims:
             return None
 
     def _write_confirmations(self) -> None:
+        if self._unwritten and not self._closing:
+            # More are on their way when answers come fast; a round trip costs as much as a hundred of them.
+            time.sleep(LINGER_S)
         with self._lock:
             identities, self._unwritten = self._unwritten, []
         for chunk in _chunks(identities):
