@@ -46,16 +46,17 @@ _CLAIMS = {b"o"[0]: Claim.OURS, b"d"[0]: Claim.DELIVERED, b"h"[0]: Claim.HELD}
 CLAIM = Script("""
 local claims = {}
 for i, key in ipairs(KEYS) do
-  local held = redis.call('GET', key)
-  if not held then
-    redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-    claims[i] = 'o'
-  elseif held == '1' then
-    claims[i] = 'd'
-  elseif held == ARGV[1] then
+  if redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) then
     claims[i] = 'o'
   else
-    claims[i] = 'h'
+    local held = redis.call('GET', key)
+    if held == '1' then
+      claims[i] = 'd'
+    elseif held == ARGV[1] then
+      claims[i] = 'o'
+    else
+      claims[i] = 'h'
+    end
   end
 end
 return table.concat(claims)
