@@ -15,12 +15,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.rows import Row, ratio
+from benchmarks.rows import Row
 from metric_forwarder.bootstrap import Application
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, EmulatorOptions, serve
 from redis_server import RedisServer
 
-RUNS = 9
+RUNS = 15
 SERIES = 200
 _POINTS = 10_000
 CONTEXT = {
@@ -43,7 +43,8 @@ def rows() -> list[Row]:
     rates = {name: _POINTS / median(measured) for name, measured in walls.items()}
     detail = f"{rates['redis']:.0f} against {rates['memory']:.0f} points a second: {rates['redis'] / rates['memory']:.0%}"
     what = "wall time, 10,000 points remembered in Redis, against in memory"
-    return [Row(what, 1 / 0.7, ratio(walls["redis"], walls["memory"]), "×", RUNS, detail)]
+    # Medians of each, not of the turns' ratios: four processes share the machine, and a turn may meet any of them.
+    return [Row(what, 1 / 0.7, rates["memory"] / rates["redis"], "×", RUNS, detail)]
 
 
 @contextmanager
