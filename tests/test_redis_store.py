@@ -712,7 +712,8 @@ def test_a_confirmation_waits_for_nobody(redis_server: RedisServer) -> None:
     started = time.monotonic()
     for number in range(1000):
         claims.confirm([number.to_bytes(16, "big")])
-    assert time.monotonic() - started < 0.1
+    # To wait for the frozen server even once would take its time-out, 0.5 s.
+    assert time.monotonic() - started < 0.4
     redis_server.thaw()
     claims.close()
 
