@@ -5,7 +5,6 @@ Sleeps are shortened, since the order of things matters here and not their lengt
 
 import json
 import random
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, get_args
 
 from harness import ckafka, environ, point, report_of
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.clock import SystemClock
 from receiver_emulator import Emulator, EmulatorOptions
 from receiver_emulator.faults import Kind
 
@@ -24,20 +24,11 @@ REPLAY = {"Type": "Timer", "TriggerName": "replay", "Time": "now", "Message": '{
 AMBIGUOUS = {"reset", "hang", "truncate", "garbage"}
 
 
-class HastyClock:
+class HastyClock(SystemClock):
     """The machine's clock, with sleeps of a fiftieth."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def time(self) -> float:
-        return time.time()
-
-    def process_time(self) -> float:
-        return time.process_time()
-
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds / 50)
+        super().sleep(seconds / 50)
 
 
 def random_faults(chosen: random.Random, *, ambiguous: bool) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metric_forwarder.cli.inputs import Unusable, read_json
-from metric_forwarder.cli.options import example
+from metric_forwarder.cli.options import example, host_option, port_option
 
 if TYPE_CHECKING:
     from receiver_emulator import EmulatorOptions
@@ -52,21 +52,8 @@ _limit = click.IntRange(min=1)
 
 
 @click.command(epilog=example("metric-forwarder emulator --port 8080 --max-points-per-request 10"))
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESS",
-    help="The address to listen on; the default lets no other machine in.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    metavar="PORT",
-    help="The port to listen on; 0 takes a free one.",
-)
+@host_option
+@port_option(8080)
 @click.option(
     "--account",
     "accounts",

@@ -18,3 +18,24 @@ def json_option(command: _Command) -> _Command:
     return click.option(
         "--json", "as_json", is_flag=True, help="Print JSON on a terminal, too; elsewhere it is the default."
     )(command)
+
+
+host_option = click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address to listen on; the default lets no other machine in.",
+)
+
+
+def port_option(default: int) -> Callable[[_Command], _Command]:
+    """Where a command that serves listens."""
+    return click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=default,
+        show_default=True,
+        metavar="PORT",
+        help="The port to listen on; 0 takes a free one.",
+    )

@@ -9,26 +9,13 @@ import click
 from metric_forwarder.cli.function import load_handler, make_context
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.invoke import time_limit_option
-from metric_forwarder.cli.options import example
+from metric_forwarder.cli.options import example, host_option, port_option
 from metric_forwarder.settings import Settings
 
 
 @click.command(epilog=example("metric-forwarder serve --port 9000"))
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    metavar="ADDRESS",
-    help="The address to listen on; the default lets no other machine in.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=9000,
-    show_default=True,
-    metavar="PORT",
-    help="The port to listen on; 0 takes a free one.",
-)
+@host_option
+@port_option(9000)
 @click.option(
     "--instances",
     type=click.IntRange(1, 64),
