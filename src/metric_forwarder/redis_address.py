@@ -1,6 +1,6 @@
 """``redis://`` and ``rediss://`` URLs as settings hold them: read here, without the ``redis`` package."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from metric_forwarder.secret import Secret
@@ -22,8 +22,7 @@ class BadRedisUrl(ValueError):
     """What is wrong with a URL; the text holds nothing of the URL's, since it may have a password anywhere."""
 
 
-@dataclass(frozen=True)
-class RedisAddress:
+class RedisAddress(NamedTuple):
     """Where Redis is, and how to be let in.
 
     Attributes:

@@ -7,7 +7,6 @@ refreshes variables between invocations.
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -135,8 +134,7 @@ _DEFAULTS = {variable.name: variable.default for variable in VARIABLES}
 _REMOTE_WRITE_DEFAULTS = {**_DEFAULTS, "MF_BATCH_MAX_POINTS": "500", "MF_BATCH_MAX_BYTES": "1000000"}
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings in force for one invocation; seconds and bytes unless the name says otherwise."""
 
     destination: str

@@ -7,7 +7,6 @@ thread that called only waits, so that not even a name server that never answers
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
@@ -52,13 +51,13 @@ class Settle(Protocol):
     def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None: ...
 
 
-@dataclass
 class RequestCounts:
     """What was sent for an event: requests, those of them that repeated an earlier one, and answers by label."""
 
-    sent: int = 0
-    retried: int = 0
-    answers: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.sent = 0
+        self.retried = 0
+        self.answers: Counter[str] = Counter()
 
     def add(self, other: "RequestCounts") -> None:
         self.sent += other.sent
@@ -449,16 +448,16 @@ class _Delivery:
                 self._settle_points(points, outcome, verdict)
 
 
-@dataclass
 class _Tries:
     """What one batch has been through."""
 
-    accepted_before: int
-    is_single: bool
-    sent: int = 0
-    failed: int = 0
-    signing: int = 0
-    reconnected: bool = False
+    def __init__(self, accepted_before: int, *, is_single: bool) -> None:
+        self.accepted_before = accepted_before
+        self.is_single = is_single
+        self.sent = 0
+        self.failed = 0
+        self.signing = 0
+        self.reconnected = False
 
 
 _BEHIND = "an earlier point of its series is undelivered, and this one must not pass it; "

@@ -20,8 +20,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypedDict
+from typing import Any, NamedTuple, NoReturn, TypedDict
 from urllib.parse import parse_qsl
 
 from metric_forwarder.core.regions import REGION_NAMES
@@ -54,8 +53,7 @@ class WirePoint(TypedDict):
     value: int | float
 
 
-@dataclass(frozen=True)
-class Refusal:
+class Refusal(NamedTuple):
     """Why a request is refused.
 
     ``message`` starts with the code's documented meaning and goes on with the place, as a JSON pointer; it never
@@ -66,8 +64,7 @@ class Refusal:
     message: str
 
 
-@dataclass(frozen=True)
-class PutRequest:
+class PutRequest(NamedTuple):
     """A request whose every member is there and of its type; nothing else about it is known yet.
 
     Attributes:
@@ -90,13 +87,15 @@ class PutRequest:
     region: str
     timestamp: int
     nonce: int
-    signature: str = field(repr=False)
+    signature: str
     namespace: str
-    data: Sequence[WirePoint] = field(repr=False)
+    data: Sequence[WirePoint]
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.path} of {self.secret_id}, {self.size} bytes>"
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """The sizes a receiver accepts in one request; none is published, so None (no limit) is each default.
 
     Attributes:

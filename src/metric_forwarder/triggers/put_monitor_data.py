@@ -5,7 +5,6 @@ gateway puts in front of the path, such as ``/release``, is taken off; both path
 receiver's own document; Tencent Cloud, SCF Function URL and API Gateway trigger.
 """
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -96,7 +95,7 @@ def _authenticated(
     refusal = gate.refusal(request)
     if refusal is not None and refusal.code is ReturnCode.AUTHENTICATION_FAILED:
         whole = event["path"]
-        if whole != request.path and gate.refusal(dataclasses.replace(request, path=whole)) is None:
+        if whole != request.path and gate.refusal(request._replace(path=whole)) is None:
             refusal = None
     return refusal or request
 
