@@ -28,7 +28,7 @@ fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
 	@cd tests && PYTHONPATH=../src ../$(BIN)/python fuzz_handler.py -max_total_time=60 -max_len=4000 | tail -n 3
 
 bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
-	@PYTHONPATH=tests $(BIN)/python -m benchmarks
+	@PYTHONPATH=tests:tools $(BIN)/python -m benchmarks
 
 emulator: $(VENV)/run.stamp ## Run the emulated receiver on port 8080 until interrupted
 	@$(BIN)/metric-forwarder emulator

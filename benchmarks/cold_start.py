@@ -1,14 +1,14 @@
 """A fresh interpreter delivers an event of 30 points, and another posts the same bytes through ``requests``."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 from threading import Thread
 
@@ -37,50 +37,59 @@ _MODULES = (
 )
 
 
-def rows() -> list[Row]:
+def rows(package: Path, python_310: str) -> list[Row]:
+    """Measure the sources as they are installed here, and ``package`` as the function runs it.
+
+    Args:
+        package: the folder that is deployed.
+        python_310: runs it.
+    """
     with receiver() as url, _files() as (event_file, body_file):
         settings = environment(environ(url))
-        modules = json.loads(_run(_MODULES, settings, str(event_file)).stderr)
-        ours: list[float] = []
-        theirs: list[float] = []
-        for turn in range(TURNS + 1):
-            one = _cpu_s(lambda: _run(_OURS, settings, str(event_file)))
-            other = _cpu_s(lambda: _run(_THEIRS, settings, str(body_file), url))
-            if turn:  # the first compiles
-                ours.append(one)
-                theirs.append(other)
-    found = [name for name in modules if name.startswith(_FORBIDDEN)]
-    return [
-        Row(
-            "cold start: `index` delivers 30 points, against `requests` posting the same bytes",
-            1.3,
-            ratio(ours, theirs),
-            "×",
-            TURNS,
-            f"{median(ours) * 1000:.0f} ms against {median(theirs) * 1000:.0f} ms of CPU, the interpreter included",
-        ),
-        Row(
-            "heavy modules loaded on that road, beside what `requests` loads",
-            0,
-            len(found),
-            "",
-            1,
-            f"{', '.join(found) or 'none'}; {len(modules)} modules beside those of `requests`",
-        ),
-    ]
+        modules = json.loads(_run([sys.executable, "-c", _MODULES, str(event_file)], settings).stderr)
+        found = [name for name in modules if name.startswith(_FORBIDDEN)]
+        ours, theirs = ["-c", _OURS, str(event_file)], ["-c", _THEIRS, str(body_file), url]
+        deployed = {**settings, "PYTHONPATH": str(package)}
+        # With nothing of what is installed here, and unable to write bytecode, as an instance is.
+        bare = [python_310, "-S", "-s", "-B"]
+        return [
+            _row("cold start: `index` delivers 30 points", [sys.executable], ours, theirs, settings),
+            _row("the same of the package, as an instance starts", bare, ours, theirs, deployed),
+            Row(
+                "heavy modules loaded on that road, beside what `requests` loads",
+                0,
+                len(found),
+                "",
+                1,
+                f"{', '.join(found) or 'none'}; {len(modules)} modules beside those of `requests`",
+            ),
+        ]
 
 
-def _run(code: str, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, env=env
-    )
+def _row(
+    what: str, python: Sequence[str], ours: Sequence[str], theirs: Sequence[str], env: Mapping[str, str]
+) -> Row:
+    our_ms: list[float] = []
+    their_ms: list[float] = []
+    for turn in range(TURNS + 1):
+        one, other = _cpu_ms([*python, *ours], env), _cpu_ms([*python, *theirs], env)
+        if turn:  # the first may compile
+            our_ms.append(one)
+            their_ms.append(other)
+    detail = f"{median(our_ms):.0f} ms against {median(their_ms):.0f} ms of CPU, the interpreter included"
+    what += ", against `requests` posting the same bytes"
+    return Row(what, 1.3, ratio(our_ms, their_ms), "×", TURNS, detail)
 
 
-def _cpu_s(run: Callable[[], object]) -> float:
-    before = os.times()
-    run()
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+def _run(command: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=dict(env))
+
+
+def _cpu_ms(command: Sequence[str], env: Mapping[str, str]) -> float:
+    before = getrusage(RUSAGE_CHILDREN)
+    _run(command, env)
+    after = getrusage(RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
 
 
 @contextmanager
@@ -109,5 +118,5 @@ def _body_of(event_file: str) -> bytes:
     with HTTPServer(("127.0.0.1", 0), Keeping) as server:
         Thread(target=server.handle_request, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/v2/index.php"
-        _run(_OURS, environment(environ(url)), event_file)
+        _run([sys.executable, "-c", _OURS, event_file], environment(environ(url)))
     return bodies[0]

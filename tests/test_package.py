@@ -1,24 +1,26 @@
 """The package of the function: the same bytes each time, small, without what it does not need, and it runs."""
 
 import json
+import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import source_hash
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from harness import CONTEXT, ROOT, ckafka, environ, point
+from package import python_310
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from secrets_manager_server import ROLE, SecretsManagerServer
 
 MAX_BYTES = 1_500_000
 FORBIDDEN = re.compile(
-    r"(^|/)(__pycache__|tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.py[ci]$|/__main__\.py$"
+    r"(^|/)(tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.pyi$|/__main__\.py$"
 )
 
 
@@ -48,21 +50,28 @@ def names(archive: Path) -> list[str]:
         return packed.namelist()
 
 
-def python_310() -> str | None:
-    """A Python like the function's own that really runs: on x86-64 Linux, CPython 3.10."""
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        return None
-    check = "import sys; sys.exit(sys.version_info[:2] != (3, 10) or sys.implementation.name != 'cpython')"
-    for candidate in (sys.executable, shutil.which("python3.10"), shutil.which("python3")):
-        if (
-            candidate
-            and subprocess.run(
-                [candidate, "-I", "-S", "-c", check], capture_output=True, check=False
-            ).returncode
-            == 0
-        ):
-            return candidate
-    return None  # fmt: skip
+# Like the function's own, and able to run what is compiled in the package.
+PYTHON = python_310() if (platform.system(), platform.machine()) == ("Linux", "x86_64") else None
+
+
+with_python_310 = pytest.mark.skipif(
+    PYTHON is None and not os.environ.get("CI"),
+    reason="needs CPython 3.10 on x86-64 Linux, as the function has",
+)
+
+
+def run_bare(folder: Path, code: str, given: object) -> str:
+    """Run code with the package alone; what it printed."""
+    assert PYTHON
+    result = subprocess.run(
+        [PYTHON, "-I", "-S", "-B", "-c", code, str(folder)],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
 
 
 def test_built_twice_it_is_the_same_bytes(package: Package, tmp_path: Path) -> None:
@@ -105,6 +114,16 @@ def test_what_is_compiled_in_it_is_compiled_for_the_function(package: Package) -
     assert [name for name in compiled if not name.endswith(".cpython-310-x86_64-linux-gnu.so")] == []
 
 
+def test_its_bytecode_is_that_of_its_sources_and_notices_when_they_are_edited(package: Package) -> None:
+    compiled = sorted(package.folder.rglob("*.pyc"))
+    assert bool(compiled) == (python_310() is not None)
+    for bytecode in compiled:
+        name = f"{bytecode.name.partition('.')[0]}.py"
+        source = (bytecode.parents[1] / name).read_bytes()
+        header = bytecode.read_bytes()[4:16]
+        assert header == (0b11).to_bytes(4, "little") + source_hash(source), bytecode
+
+
 INVOKE = """
 import json, sys
 sys.path[:0] = [sys.argv[1]]
@@ -116,14 +135,10 @@ print(json.dumps(index.main_handler(event, context)))
 """
 
 
+@with_python_310
 def test_unpacked_it_delivers_with_a_bare_python(
     package: Package, tmp_path: Path, emulator: Emulator
 ) -> None:
-    python = python_310()
-    if python is None:
-        # Nothing here can run it; that what is compiled in it fits is the best that can be said.
-        test_what_is_compiled_in_it_is_compiled_for_the_function(package)
-        return
     with zipfile.ZipFile(package.archive) as packed:
         packed.extractall(tmp_path)
     secret = json.dumps({"SecretId": EXAMPLE_SECRET_ID, "SecretKey": EXAMPLE_SECRET_KEY})
@@ -131,18 +146,26 @@ def test_unpacked_it_delivers_with_a_bare_python(
         key = {"SECRET_ID": "", "SECRET_KEY": "", "SECRET_NAME": "monitor", "SECRET_VERSION": "v1"}
         given = environ(RECEIVER_URL=emulator.url, SECRET_ENDPOINT=manager.endpoint, **key) | ROLE
         # The invalid point takes jsonschema, the key Tencent Cloud's SDK: every dependency is at work.
-        invocation = [ckafka(point(1), point(2), point("3")), CONTEXT, given]
-        result = subprocess.run(
-            [python, "-I", "-S", "-B", "-c", INVOKE, str(tmp_path)],
-            input=json.dumps(invocation),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert (result.returncode, result.stderr) == (0, "")
-    report = json.loads(result.stdout.splitlines()[-1])
+        printed = run_bare(tmp_path, INVOKE, [ckafka(point(1), point(2), point("3")), CONTEXT, given])
+    report = json.loads(printed.splitlines()[-1])
     assert (report["outcomes"]["delivered"], report["outcomes"]["invalid"]) == (2, 1)
     assert [stored["value"] for stored in emulator.points()] == [1, 2]
+
+
+UNCOMPILED = """
+from pathlib import Path
+root = sys.argv[1]
+own = [module for module in sys.modules.values() if (getattr(module, "__file__", None) or "").startswith(root)]
+print(json.dumps([module.__name__ for module in own if not Path(module.__cached__).exists()]))
+"""
+
+
+@with_python_310
+def test_what_an_event_of_valid_points_loads_is_compiled_already(
+    package: Package, emulator: Emulator
+) -> None:
+    given = [ckafka(point(1)), CONTEXT, environ(RECEIVER_URL=emulator.url)]
+    assert json.loads(run_bare(package.folder, INVOKE + UNCOMPILED, given).splitlines()[-1]) == []
 
 
 @pytest.mark.parametrize(

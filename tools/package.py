@@ -2,7 +2,8 @@
 
 ``package.py build`` makes ``build/package/`` (what runs in the function, as a folder) and
 ``dist/metric-forwarder.zip`` (the same, as an archive) for SCF's Python 3.10 on x86-64, whatever machine it runs on.
-The same sources and locks give the same bytes.
+With a Python 3.10 at hand it holds the bytecode of what every event needs: an instance cannot write any, and would
+compile it all at every start. The same sources, locks and Python give the same bytes.
 
 ``package.py lock`` resolves the dependencies of ``pyproject.toml`` anew and writes ``requirements*.lock`` beside this
 file. It runs under Python 3.10: pip judges a dependency's conditions by the interpreter it runs under.
@@ -13,6 +14,7 @@ Where packages come from, and which certificates are trusted, is for pip's own c
 import argparse
 import fnmatch
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -50,12 +52,27 @@ LEFT_OUT = (
     "benchmarks",
     "emscripten",  # urllib3 inside a browser
 )
-# Likewise, by place: command lines.
+# Likewise, by place.
 LEFT_OUT_PATHS = (
+    # Command lines.
     "metric_forwarder/cli",
     "charset_normalizer/cli",
+    "idna/cli.py",
     "jsonschema/cli.py",
+    # Two of these are the same again, compiled: they guess the encoding of a text, which nothing here asks for.
+    "charset_normalizer/*.so",
+    # Names of hosts beyond ASCII, which no host here has.
+    "idna/codec.py",
+    "idna/uts46data.py",
+    # Other ways to connect.
+    "urllib3/contrib/pyopenssl.py",
+    "urllib3/contrib/socks.py",
+    "urllib3/http2/connection.py",
+    "tencentcloud/common/*_async.py",
+    "tencentcloud/common/http/*_async.py",
 )
+# What only a point that is not valid, or a key in Secrets Manager, needs: its bytecode would not fit into the budget.
+NOT_COMPILED = ("attr", "attrs", "jsonschema", "referencing", "rpds", "tencentcloud", "typing_extensions.py")
 LICENCES = "THIRD_PARTY_LICENSES.txt"
 LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "NOTICE*")
 
@@ -122,6 +139,7 @@ def build(extras: Sequence[str], folder: Path, archive: Path) -> None:
         (folder / LICENCES).write_text(licences(Path(installed)), encoding="utf-8")
     sources = ROOT / "src"
     copy(sources, folder, [path for path in relevant(sources) if path.parts[0] in SOURCES])
+    compile_ahead(folder)
     write_zip(folder, archive)
     print(f"{archive}: {archive.stat().st_size:,} bytes; unpacked in {folder}")
 
@@ -138,8 +156,8 @@ def is_left_out(relative: Path) -> bool:
     """Whether a file, by its path in the package, has no business there."""
     if any(fnmatch.fnmatchcase(part, pattern) for part in relative.parts for pattern in LEFT_OUT):
         return True
-    ancestors = {relative.as_posix(), *(parent.as_posix() for parent in relative.parents)}
-    return not ancestors.isdisjoint(LEFT_OUT_PATHS)
+    places = [relative.as_posix(), *(parent.as_posix() for parent in relative.parents)]
+    return any(fnmatch.fnmatchcase(place, pattern) for place in places for pattern in LEFT_OUT_PATHS)
 
 
 def copy(source: Path, target: Path, relatives: Iterable[Path]) -> None:
@@ -158,6 +176,40 @@ def licences(installed: Path) -> str:
         name = metadata.name.removesuffix(".dist-info")
         texts += [f"==== {name}: {path.name} ====\n\n{path.read_text('utf-8').strip()}\n" for path in files]
     return "\n".join(texts)
+
+
+def compile_ahead(folder: Path) -> None:
+    """Put bytecode beside what every event needs."""
+    python = python_310()
+    if python is None:
+        print(
+            "No Python 3.10 was found, so the package holds no bytecode: it works, and each cold start takes about twice "
+            "as long. Put a python3.10 on PATH, or: make package PYTHON=python3.10, after make clean",
+            file=sys.stderr,
+        )
+        return
+    sources = [path.relative_to(folder) for path in sorted(folder.rglob("*.py"))]
+    lines = "".join(f"{path.as_posix()}\n" for path in sources if path.parts[0] not in NOT_COMPILED)
+    command = [python, "-S", "-s", "-B", str(TOOLS / "bytecode.py"), str(folder)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    # The order of a set that is a constant depends on the hashes of its texts.
+    environment = {**inherited, "PYTHONHASHSEED": "0"}
+    subprocess.run(command, check=True, input=lines, text=True, env=environment)
+
+
+def python_310() -> str | None:
+    """A CPython 3.10 on this machine, whose bytecode is the function's; None if there is none."""
+    check = "import sys; sys.exit(sys.version_info[:2] != (3, 10) or sys.implementation.name != 'cpython')"
+    for name in (sys.executable, "python3.10"):
+        found = shutil.which(name)
+        # What is found may only stand for a Python that is not installed.
+        if (
+            found
+            and subprocess.run([found, "-I", "-S", "-c", check], capture_output=True, check=False).returncode
+            == 0
+        ):
+            return found
+    return None
 
 
 def write_zip(folder: Path, archive: Path) -> None:
