@@ -5,12 +5,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from harness import Harness, environ, make_harness
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.prometheus_server import find_program
 from receiver_emulator import Emulator
 from redis_server import RedisServer
+
+# How long an example takes says how busy the machine is, and nothing about a law.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

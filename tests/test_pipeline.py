@@ -196,6 +196,25 @@ def test_an_old_point_is_stale_since_the_receiver_would_stamp_it_now(harness: Ha
     assert outcomes(make_harness(MAX_AGE_S="0").handle(points)) == {"delivered": 3}
 
 
+def test_a_point_that_was_delivered_in_time_is_a_duplicate_and_not_stale_when_it_comes_late(
+    harness: Harness,
+) -> None:
+    first = point(1, timestamp=harness.clock.time() - 200)
+    assert outcomes(harness.handle(ckafka(first))) == {"delivered": 1}
+    harness.clock.sleep(200)
+    late = point(2, timestamp=harness.clock.time() - 400)
+    report = harness.handle(ckafka(first, late))
+    assert outcomes(report) == {"duplicate": 1, "stale": 1}
+    assert [error["source"] for error in report["errors"]] == ["metrics/0@1"]
+
+
+def test_two_messages_at_one_offset_are_two_messages_unless_they_say_the_same(harness: Harness) -> None:
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"delivered": 1}
+    assert outcomes(harness.handle(ckafka(point(2)))) == {"delivered": 1}
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"duplicate": 1}
+    assert values(harness.receiver.points) == [1, 2]
+
+
 def test_ten_thousand_points_arrive_in_order_per_series_within_the_limits(
     emulator: Emulator, connect: Callable[..., Application]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStor
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake import Intake
+from metric_forwarder.intake import Intake, Terms
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
@@ -217,9 +218,8 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
         destination=destination,
-        max_bytes=settings.batch_max_bytes,
-        now_ms=round(clock.time() * 1000),
-        default_namespace=settings.namespace,
+        terms=Terms(round(clock.time() * 1000), settings.batch_max_bytes, settings.namespace),
+        max_explained=sys.maxsize,
     )
 
 

@@ -1,13 +1,13 @@
 """Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from metric_forwarder.dedupe import Identifier
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
-from metric_forwarder.payload import Violation, read_payload
+from metric_forwarder.payload import Payload, Violation, decode, find_points
 from metric_forwarder.spool import DeadLetter
 from metric_forwarder.times import milliseconds
 from metric_forwarder.validation import Contract, is_finite
@@ -17,20 +17,35 @@ _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 _LONGEST_VALUE = 400
 
 
+class Terms(NamedTuple):
+    """What is asked of the points of an event.
+
+    Attributes:
+        now_ms: when it was received, Unix milliseconds: the time of points whose message brought none either.
+        max_bytes: a point of more is invalid: it fits into no request.
+        default_namespace: for points that name none.
+        oldest_ms: a point with an earlier timestamp is stale; None: none is.
+    """
+
+    now_ms: int
+    max_bytes: int
+    default_namespace: str = ""
+    oldest_ms: int | None = None
+
+
 class Intake:
     """Takes the messages of one event in.
 
     Args:
         ledger: gets a row for every point received, and the outcome of those that go no further.
         destination: says what is wrong with a series, and how many bytes a point adds to a request.
-        default_namespace: for points that name none.
-        max_bytes: a point of more is invalid: it fits into no request.
-        oldest_ms: a point with an earlier timestamp is stale; None: none is.
-        now_ms: the time of points whose message brought none either.
+        max_explained: how many invalid points are told what is wrong with them: that costs much more than finding them.
+        keeps_dead_letters: whether there is a place for them.
 
     Attributes:
         points: the points to deliver, in the order in which they came.
-        dead_letters: everything else, with the reason.
+        stale: why some of them, by their numbers, are too old to be delivered, unless they have been already.
+        dead_letters: everything else, with the reason, if it is kept.
     """
 
     def __init__(
@@ -40,26 +55,26 @@ class Intake:
         ledger: Ledger,
         *,
         destination: Destination,
-        max_bytes: int,
-        now_ms: int,
-        default_namespace: str = "",
-        oldest_ms: int | None = None,
+        terms: Terms,
+        max_explained: int = 200,
+        keeps_dead_letters: bool = False,
     ) -> None:
         self._contract = contract
+        self._accepts = contract.accepts
         self._identity = identifier.identity
         self._ledger = ledger
         self._admit = destination.admit
         self._measure = destination.measure
         self._carries_timestamps = destination.carries_timestamps
-        self._max_bytes = max_bytes
-        self._default_namespace = default_namespace
-        self._oldest_ms = oldest_ms
-        self._now_ms = now_ms
+        self._terms = terms
+        self._explanations_left = max_explained
+        self._keeps_dead_letters = keeps_dead_letters
         self._series: dict[tuple[Any, ...], Series] = {}
         self._refused: dict[Series, Violation] = {}
         # Of which every value is valid, and fits into a request: what ``_seen`` looks up.
         self._sound: dict[tuple[Any, ...], Series] = {}
         self.points: list[Point] = []
+        self.stale: dict[int, Problem] = {}
         self.dead_letters: list[DeadLetter] = []
 
     def take(self, message: Message) -> None:
@@ -69,39 +84,48 @@ class Intake:
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
             self._settle(message, None, "", [problem])
             return
-        payload = read_payload(message.body)
-        if payload.violations:
-            # Kept whole, once: without what stands around them its points would say something else.
-            self._refuse(message, message.body, "", payload.violations)
-            for _ in payload.points[1:]:
-                self._ledger.settle(
-                    self._ledger.open(), Outcome.INVALID, _problems(message, payload.violations)
-                )
+        decoded = decode(message.body)
+        series = self._seen(decoded)
+        if series is not None:
+            self._repeat(message, "", decoded["value"], series)
             return
-        accepts = self._contract.accepts
+        payload = find_points(decoded)
+        if payload.violations:
+            self._refuse_whole(message, payload)
+            return
         for index, raw in enumerate(payload.points):
             series = self._seen(raw)
             if series is not None:
                 self._repeat(message, payload.pointer(index), raw["value"], series)
-                continue
-            is_quick = accepts(raw)
-            found = () if is_quick else self._contract.violations(raw)
-            if found:
-                located = [v._replace(pointer=payload.locate(index, path)) for path, v in found]
-                self._refuse(message, raw, payload.pointer(index), located)
+            elif self._accepts(raw):
+                self._receive(message, payload.pointer(index), raw)
             else:
-                self._receive(message, payload.pointer(index), raw, is_quick=is_quick)
+                self._refuse(message, raw, payload.pointer(index), self._explain(payload, index, raw))
 
     def _seen(self, raw: Any) -> Series | None:
         """The series of a point that differs from a valid one in its value alone, as most points of a stream do."""
         try:
             if type(raw) is dict and len(raw) == _REQUIRED_MEMBERS and is_finite(raw["value"]):
-                # What took the quick road is text throughout, and equal to nothing but the same text.
-                return self._sound.get((raw["metricName"], *raw["dimensions"].items()))
+                # Text throughout, which is equal to nothing but the same text.
+                return self._sound.get(_key(raw["metricName"], raw["dimensions"]))
         except (KeyError, AttributeError, TypeError):
             # A member is missing, is no object, or holds one: the contract says so.
             pass
         return None
+
+    def _refuse_whole(self, message: Message, payload: Payload) -> None:
+        """Keep a message whole, once: without what stands around them its points would say something else."""
+        self._refuse(message, message.body, "", payload.violations)
+        for _ in range(1, len(payload.points)):
+            self._ledger.settle(self._ledger.open(), Outcome.INVALID)
+
+    def _explain(self, payload: Payload, index: int, raw: Any) -> Sequence[Violation]:
+        """What is wrong with a point; of many, the first are told apart and the rest is refused as quickly as taken."""
+        if self._explanations_left == 0:
+            return [_UNEXPLAINED._replace(pointer=payload.pointer(index))]
+        self._explanations_left -= 1
+        found = self._contract.violations(raw)
+        return [violation._replace(pointer=payload.locate(index, path)) for path, violation in found]
 
     def _repeat(self, message: Message, pointer: str, value: float, series: Series) -> None:
         identity = self._identity(series, value, None, None, message, pointer)
@@ -110,14 +134,10 @@ class Intake:
             Point(self._ledger.open(), series, value, None, None, message, pointer, identity, time_ms)
         )
 
-    def _receive(self, message: Message, pointer: str, raw: dict[str, Any], *, is_quick: bool) -> None:
-        namespace = raw.get("namespace") or self._default_namespace
+    def _receive(self, message: Message, pointer: str, raw: dict[str, Any]) -> None:
+        namespace = raw.get("namespace") or self._terms.default_namespace
         timestamp = raw.get("timestamp")
         timestamp_ms = None if timestamp is None else milliseconds(timestamp)
-        if timestamp_ms is not None and self._oldest_ms is not None and timestamp_ms < self._oldest_ms:
-            late_s = (self._oldest_ms - timestamp_ms) / 1000
-            self._settle(message, raw, pointer, [_stale(message, f"{pointer}/timestamp", late_s)])
-            return
         series = self._intern(namespace, raw["metricName"], raw["dimensions"])
         refusal = self._refused.get(series)
         if refusal is not None:
@@ -133,21 +153,29 @@ class Intake:
             self._ledger.received, series, value, timestamp_ms, key, message, pointer, identity, time_ms
         )
         size = self._measure(point)
-        if size > self._max_bytes:
+        if size > self._terms.max_bytes:
             self._settle(message, raw, pointer, [_oversized(point, size)])
             return
         self._ledger.open()
         self.points.append(point)
-        if is_quick and len(raw) == _REQUIRED_MEMBERS and size + _LONGEST_VALUE <= self._max_bytes:
-            seen = (raw["metricName"], *raw["dimensions"].items())
-            self._sound[seen] = series
+        oldest_ms = self._terms.oldest_ms
+        if timestamp_ms is not None and oldest_ms is not None and timestamp_ms < oldest_ms:
+            self.stale[point.number] = _stale(point, (oldest_ms - timestamp_ms) / 1000)
+        if len(raw) == _REQUIRED_MEMBERS and self._is_sound(raw["dimensions"], size):
+            self._sound[_key(raw["metricName"], raw["dimensions"])] = series
+
+    def _is_sound(self, dimensions: dict[str, Any], size: int) -> bool:
+        """Whether a series is valid with whatever value, and told from every other by its text."""
+        if not self._contract.takes_any_number or size + _LONGEST_VALUE > self._terms.max_bytes:
+            return False
+        return all(type(value) is str for value in dimensions.values())
 
     def _time(self, series: Series, message: Message) -> int:
         """The time of a point that brought none.
 
         Where points arrive with their time, a series has no two of them at one moment, so that both are kept.
         """
-        wanted = self._now_ms if message.time_ms is None else message.time_ms
+        wanted = self._terms.now_ms if message.time_ms is None else message.time_ms
         if not self._carries_timestamps:
             return wanted
         stamps, time_ms = series.stamps, wanted
@@ -180,8 +208,20 @@ class Intake:
         outcome = problems[0].outcome
         self._ledger.settle(self._ledger.open(), outcome, problems)
         # What could not be read this time comes again with the event: there is nothing to keep.
-        if outcome is not Outcome.UNDELIVERED:
+        if self._keeps_dead_letters and outcome is not Outcome.UNDELIVERED:
             self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
+
+
+def _key(metric: Any, dimensions: Any) -> tuple[Any, ...]:
+    return (metric, *dimensions, *dimensions.values())
+
+
+_UNEXPLAINED = Violation(
+    "",
+    "schema",
+    "breaks the schema, as many points of this event do: what is wrong is told of the first ones; metric-forwarder check "
+    "tells it of all",
+)
 
 
 def _problems(message: Message, violations: Sequence[Violation]) -> list[Problem]:
@@ -194,12 +234,12 @@ def _text(value: str | float) -> str:
     return value if isinstance(value, str) else str(int(value))
 
 
-def _stale(message: Message, pointer: str, late_s: float) -> Problem:
+def _stale(point: Point, late_s: float) -> Problem:
     text = (
         f"is {late_s:.0f} s older than MF_MAX_AGE_S allows: this destination stamps points on arrival, "
         "so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
     )
-    return Problem(Outcome.STALE, message.source, pointer, "maxAge", None, text)
+    return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
 
 
 def _oversized(point: Point, size: int) -> Problem:

@@ -1,6 +1,6 @@
 """The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from metric_forwarder.clock import Clock, Deadline
@@ -8,7 +8,7 @@ from metric_forwarder.core.delivery import Behind, RequestCounts, Sender
 from metric_forwarder.core.verdicts import Action, Verdict
 from metric_forwarder.dedupe import Claim, Claims, DedupeStore, Identifier
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake import Intake
+from metric_forwarder.intake import Intake, Terms
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
@@ -93,7 +93,7 @@ class Pipeline:
             for messages, keeper in self._chunks(decoded, deadline, self._complaint(ledger)):
                 intake = self._take_in(messages, ledger)
                 settlement = _Settlement(ledger, claims, keeper)
-                counts.add(self._deliver(intake.points, claims, deadline, settlement, behind))
+                counts.add(self._deliver(intake, claims, deadline, settlement, behind))
                 settlement.close(intake.dead_letters)
         finally:
             claims.close()
@@ -117,19 +117,21 @@ class Pipeline:
         self, decoded: Decoded, deadline: Deadline, complain: Callable[[str], None]
     ) -> Iterator[tuple[Iterable[Message], Keeper]]:
         """The event's messages and who keeps what is left of them; for a replay, the spool chunk by chunk."""
-        messages = list(decoded.messages)
         keeper = SpoolingKeeper(self._spool, complain) if self._spool else NoKeeper()
-        job = read_job(messages[0].body) if decoded.trigger == "timer" and messages else None
-        match job:
-            case None:
-                yield messages, keeper
-            case BadJob(reason):
-                yield [messages[0]._replace(broken=reason)], keeper
-            case Scrape():
-                fetching = deadline.earlier(deadline.remaining() * (1 - _FETCHING_SHARE))
-                yield self._scraper.messages(job, messages[0], fetching), KeepUndelivered(keeper)
-            case Replay():
-                yield from self._replayed(job, complain)
+        if decoded.trigger != "timer":
+            yield decoded.messages, keeper
+            return
+        for firing in decoded.messages:
+            match read_job(firing.body):
+                case None:
+                    yield [firing], keeper
+                case BadJob(reason):
+                    yield [firing._replace(broken=reason)], keeper
+                case Scrape() as job:
+                    fetching = deadline.earlier(deadline.remaining() * (1 - _FETCHING_SHARE))
+                    yield self._scraper.messages(job, firing, fetching), KeepUndelivered(keeper)
+                case Replay() as job:
+                    yield from self._replayed(job, complain)
 
     def _replayed(
         self, job: Replay, complain: Callable[[str], None]
@@ -155,10 +157,10 @@ class Pipeline:
             self._identifier,
             ledger,
             destination=destination,
-            max_bytes=self._rules.max_point_bytes,
-            default_namespace=self._rules.default_namespace,
-            oldest_ms=oldest_ms,
-            now_ms=round(now * 1000),
+            terms=Terms(
+                round(now * 1000), self._rules.max_point_bytes, self._rules.default_namespace, oldest_ms
+            ),
+            keeps_dead_letters=self._spool is not None,
         )
         for message in messages:
             intake.take(message)
@@ -166,7 +168,7 @@ class Pipeline:
 
     def _deliver(
         self,
-        points: Sequence[Point],
+        intake: Intake,
         claims: Claims,
         deadline: Deadline,
         settlement: "_Settlement",
@@ -178,19 +180,20 @@ class Pipeline:
         wait for one another both go on, and as each sends a point once for an event, they cannot pass it to and fro.
         """
         counts = RequestCounts()
-        held = settlement.settle_repeated(points)
+        held = settlement.settle_repeated(intake.points)
         reserve_s = self._spool.reserve_s(len(held)) if self._spool else 0.0
         sending = deadline.earlier(min(reserve_s, deadline.remaining() / 2))
         pause = _FIRST_PAUSE_S
         while held:
             free, still_held = settlement.sort(held)
+            free = settlement.settle_stale(free, intake.stale)
             if still_held and self._sender.destination.ordered:
                 free, waiting = _in_order(free, still_held)
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
                 counts.add(self._sender.deliver(free, sending, settlement, behind))
-                claims.release(settlement.take_failed())
+            claims.release(settlement.take_failed())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
                 behind.update({point.series.key: _HELD for point in still_held})
@@ -258,12 +261,12 @@ class _Settlement:
             self._ledger.settle_all(repeated, Outcome.DUPLICATE)
         return rest
 
-    def sort(self, points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
+    def sort(self, points: Sequence[Point]) -> tuple[Sequence[Point], list[Point]]:
         """Claim points: return those to send and those that another instance holds; the rest is settled."""
         identities = [point.identity for point in points if point.identity is not None]
         claimed = self._claims.claim(identities)
         if len(points) == len(claimed) == claimed.count(Claim.OURS):
-            return list(points), []
+            return points, []
         answers = dict(zip(identities, claimed, strict=True))
         by_claim: dict[Claim, list[Point]] = {claim: [] for claim in Claim}
         for point in points:
@@ -271,6 +274,16 @@ class _Settlement:
             by_claim[claim].append(point)
         self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)
         return by_claim[Claim.OURS], by_claim[Claim.HELD]
+
+    def settle_stale(self, points: Sequence[Point], stale: Mapping[int, Problem]) -> Sequence[Point]:
+        """Leave out what is too old; what is that by now may have been delivered in time, so others look at it first."""
+        late = [point for point in points if point.number in stale] if stale else ()
+        if not late:
+            return points
+        self._ledger.settle_all(late, Outcome.STALE, lambda point: stale[point.number])
+        self._failed += [point.identity for point in late if point.identity is not None]
+        self._refused += [_dead_letter(point, stale[point.number]) for point in late]
+        return [point for point in points if point.number not in stale]
 
     def take_failed(self) -> list[bytes]:
         """The identities of what was not delivered since this was last asked."""
@@ -290,7 +303,7 @@ class _Settlement:
             return
         self._ledger.settle_all(points, outcome, lambda point: _problem(point, outcome, verdict))
         if outcome is Outcome.REJECTED:
-            self._refused += [_dead_letter(point, verdict) for point in points]
+            self._refused += [_dead_letter(point, _problem(point, outcome, verdict)) for point in points]
 
     def close(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep what is left, and say what became of it."""
@@ -304,7 +317,6 @@ def _problem(point: Point, outcome: Outcome, verdict: Verdict) -> Problem:
     return Problem(outcome, point.message.source, point.pointer, verdict.label, verdict.code, verdict.reason)
 
 
-def _dead_letter(point: Point, verdict: Verdict) -> DeadLetter:
-    problem = _problem(point, Outcome.REJECTED, verdict)
+def _dead_letter(point: Point, problem: Problem) -> DeadLetter:
     message = point.message._replace(time_ms=point.time_ms)
     return DeadLetter(message, point_payload(point), point.pointer, problem)

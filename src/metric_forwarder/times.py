@@ -24,13 +24,16 @@ def _from_rfc3339(text: str) -> int | None:
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None
-    *fields, fraction, sign, hours, minutes = match.groups()
+    *fields, second, fraction, sign, hours, minutes = match.groups()
+    # A leap second, which ``datetime`` has none of, is the first of the next minute.
+    leap = timedelta(seconds=second == "60")
     try:
-        local = datetime(*map(int, fields), tzinfo=timezone.utc)  # type: ignore[arg-type, misc]  # six ints
-    except ValueError:
+        local = datetime(*map(int, fields), int(second) - leap.seconds, tzinfo=timezone.utc) + leap  # type: ignore[arg-type, misc]  # five ints
+    except (ValueError, OverflowError):
         return None
     if sign and (int(hours) > 23 or int(minutes) > 59):  # noqa: PLR2004 - the limits of a time zone's offset
         return None
     offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
     whole = (local - _EPOCH - offset) // timedelta(milliseconds=1)
-    return whole + int((fraction or "0").ljust(3, "0")[:3])
+    # Rounded as a number of seconds is: the same time is the same time, however it is written.
+    return whole + round(int((fraction or "0").ljust(9, "0")) / 1e6)

@@ -7,7 +7,7 @@ no timestamp. Sources: Tencent Cloud, SCF CKafka trigger; public logs of its eve
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.port import Access
+from metric_forwarder.triggers.port import Access, checksum
 
 _MAX_WHOLE = 2**64
 
@@ -18,15 +18,17 @@ def messages(record: dict[str, Any], place: str, _access: Access) -> tuple[Messa
     topic = content.get("topic")
     partition = _whole(content.get("partition", content.get("Partition")))
     offset = _whole(content.get("offset"))
+    body = content.get("msgBody")
     # An offset alone is no place: every partition counts its own.
     coordinates = None
     if isinstance(topic, str) and partition is not None and offset is not None:
         end = f"{partition}@{offset}"
         place = f"{topic[:150]}/{end}"
-        coordinates = f"ckafka/{topic}/{end}"
-    if content.get("msgBody") is None:
+        # Two clusters may have topics of one name, and a topic that is made anew counts from 0 again.
+        coordinates = f"ckafka/{topic}/{end}{checksum(body)}"
+    if body is None:
         return (Message(place, None, coordinates, broken='has no "msgBody"'),)
-    return (Message(place, content["msgBody"], coordinates),)
+    return (Message(place, body, coordinates),)
 
 
 def _whole(value: Any) -> int | None:

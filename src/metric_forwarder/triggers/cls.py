@@ -14,8 +14,8 @@ from metric_forwarder.model import Message
 from metric_forwarder.triggers.inflate import inflate
 from metric_forwarder.triggers.port import Access, Answer, Decoded, Unreadable
 
-# An asynchronous event has at most 128 KB, which gzip can make a hundred MB of.
-MAX_INFLATED_BYTES = 32 * 2**20
+# An asynchronous event has at most 128 KB, which gzip can make a hundred MB of; see ``cos.MAX_OBJECT_BYTES``.
+MAX_INFLATED_BYTES = 8 * 2**20
 
 
 def matches(event: Any) -> bool:

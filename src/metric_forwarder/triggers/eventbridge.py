@@ -8,7 +8,6 @@ CloudEvents 1.0 (``data_base64``; ``source`` and ``id`` together are unique).
 """
 
 import base64
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,9 @@ from metric_forwarder.model import Message
 from metric_forwarder.times import milliseconds
 from metric_forwarder.triggers import direct
 from metric_forwarder.triggers.port import Access, Answer, Decoded
+
+# Milliseconds: beyond is no time.
+_NO_TIME = 10**16
 
 
 def matches(event: Any) -> bool:
@@ -77,9 +79,9 @@ def _body(event: dict[str, Any]) -> Any:
 
 def _time_ms(value: Any) -> int | None:
     if isinstance(value, str):
-        if value.isascii() and value.isdigit() and len(value) <= 16:  # noqa: PLR2004 - more is no time
+        if value.isascii() and value.isdigit() and int(value[:20]) < _NO_TIME:
             return milliseconds(int(value))
         return milliseconds(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _NO_TIME:
         return milliseconds(value)
     return None

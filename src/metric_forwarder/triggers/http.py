@@ -15,7 +15,16 @@ from typing import Any
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import put_monitor_data
 from metric_forwarder.triggers.inflate import MAGIC, inflate
-from metric_forwarder.triggers.port import Access, Answer, Decoded, HttpAccess, Refused, TooLarge, Unreadable
+from metric_forwarder.triggers.port import (
+    Access,
+    Answer,
+    Decoded,
+    HttpAccess,
+    Refused,
+    TooLarge,
+    Unreadable,
+    checksum,
+)
 
 # The platform's own limit for a synchronous event; a compressed body is held to it once inflated.
 MAX_BODY_BYTES = 6 * 2**20
@@ -41,13 +50,14 @@ def decode(event: dict[str, Any], access: Access) -> Decoded | Refused:
     if refusal is not None:
         return refusal
     key = headers.get("idempotency-key")
-    coordinates = f"http/{key}" if key else None
     try:
-        message = Message("body", _body(event, headers), coordinates)
+        body = _body(event, headers)
+        # A client that takes a key again for something else says something else.
+        message = Message("body", body, f"http/{key}{checksum(body)}" if key else None)
     except TooLarge as too_large:
         return Refused(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:
-        message = Message("body", None, coordinates, broken=unreadable.reason)
+        message = Message("body", None, broken=unreadable.reason)
     return Decoded("http", (message,), Answer.HTTP_CLIENT)
 
 
