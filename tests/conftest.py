@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # Tests against a real Prometheus. CI must have one; elsewhere a machine without it is told what was left out.
-_WITH_PROMETHEUS = ["test_migration.py", "test_remote_write_prometheus.py"]
+_WITH_PROMETHEUS = ["test_chaos_prometheus.py", "test_migration.py", "test_remote_write_prometheus.py"]
 collect_ignore = [] if find_program() or os.environ.get("CI") else _WITH_PROMETHEUS
 
 
