@@ -1,21 +1,23 @@
 """A real Prometheus holds exactly what was sent to it, whatever else came along."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
 from harness import ckafka, outcomes, point, remote_write_environ, report_of
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.cli.prometheus_server import RemoteWriteServer
 from prometheus_server import PrometheusServer
 
 
 class Place(NamedTuple):
-    """A running Prometheus, and the time when the tests began, Unix milliseconds."""
+    """A running server, the time when the tests began, Unix milliseconds, and the most exact values that it keeps."""
 
-    server: PrometheusServer
+    server: RemoteWriteServer
     now_ms: int
+    reading: Callable[[int], float] = lambda number: number / 7
 
     def application(self, **settings: str) -> Application:
         return Application(remote_write_environ(REMOTE_WRITE_URL=self.server.url, **settings))
@@ -37,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def test_ten_thousand_points_over_500_series_arrive_with_their_values_and_times(place: Place) -> None:
     points = [
         point(
-            number / 7 if number % 3 else -number,
+            place.reading(number) if number % 3 else -number,
             "load",
             dimensions={"host": f"h{number % 500}", "disk": '系统盘 "C:\\" \n'},
             timestamp=place.now_ms - 200_000 + number * 10,
