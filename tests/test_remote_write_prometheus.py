@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from command_line import run
 from harness import ckafka, outcomes, point, remote_write_environ, report_of
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.prometheus_server import RemoteWriteServer
@@ -140,3 +141,11 @@ def test_a_path_that_takes_no_remote_write_is_a_matter_of_the_settings(place: Pl
     assert outcomes(report) == {"undelivered": 1}
     assert "MF_REMOTE_WRITE_URL" in report["errors"][0]["message"]
     assert report["requests"]["sent"] == 1
+
+
+def test_doctor_finds_it_well_and_stores_nothing(place: Place) -> None:
+    before = place.samples('{__name__=~".+"}')
+    done = run("doctor", DESTINATION="remote-write", REMOTE_WRITE_URL=place.server.url)
+    assert (done.status, done.err) == (0, "")
+    assert "the destination answers (with HTTP 204" in done.out
+    assert place.samples('{__name__=~".+"}') == before

@@ -9,6 +9,7 @@ from harness import ckafka, outcomes, point, report_of
 from test_remote_write_prometheus import (
     Place,
     test_a_path_that_takes_no_remote_write_is_a_matter_of_the_settings,
+    test_doctor_finds_it_well_and_stores_nothing,
     test_points_that_come_out_of_order_within_an_event_all_arrive,
     test_readings_without_timestamps_all_arrive,
     test_ten_thousand_points_over_500_series_arrive_with_their_values_and_times,
@@ -17,6 +18,7 @@ from victoria_metrics_server import VictoriaMetricsServer
 
 __all__ = [
     "test_a_path_that_takes_no_remote_write_is_a_matter_of_the_settings",
+    "test_doctor_finds_it_well_and_stores_nothing",
     "test_points_that_come_out_of_order_within_an_event_all_arrive",
     "test_readings_without_timestamps_all_arrive",
     "test_ten_thousand_points_over_500_series_arrive_with_their_values_and_times",
