@@ -1,6 +1,7 @@
 """What is a point, and what is said about one that is not."""
 
 import json
+import time
 import math
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,17 @@ def test_ten_thousand_invalid_points_make_a_small_report() -> None:
     assert len(report["errors"]) == 20
     assert report["errorsOmitted"] == 4 * 10_000 - 20
     assert len(json.dumps(report)) < 65_536
+
+
+def test_a_crowd_of_dimensions_is_told_by_its_number_and_not_judged_one_by_one() -> None:
+    crowd = point(dimensions={f"d{number}": "x" for number in range(100_000)})
+    started = time.process_time()
+    report = make_harness().handle([crowd, point()])
+    assert time.process_time() - started < 3
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    (error,) = report["errors"]
+    assert (error["pointer"], error["rule"]) == ("/0/dimensions", "maxProperties")
+    assert "has 100000 members" in error["message"]
 
 
 def test_a_schema_of_the_users_own_decides_in_place_of_ours(tmp_path: Path) -> None:

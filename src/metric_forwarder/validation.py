@@ -28,6 +28,8 @@ SCHEMAS = Path(__file__).parent / "schemas"
 # Deeper than any point is; keeps whatever walks a value recursively, ``jsonschema`` included, within the stack.
 _MAX_DEPTH = 32
 _MAX_VIOLATIONS = 1000
+# More than any destination takes; the validator needs 100 µs for each.
+_MAX_MEMBERS = 1000
 _SHOWN_CHARACTERS = 32
 
 # By structure.json, and by every schema the package ships.
@@ -194,7 +196,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _walk(point: Any) -> list[tuple[tuple[Any, ...], Violation]]:
-    """What no schema can say, or what would break the validator: text that was no JSON, depth, giant integers."""
+    """What no schema can say, or what would break the validator: text that was no JSON, depth, giant integers, crowds."""
     found: list[tuple[tuple[Any, ...], Violation]] = []
     pending: list[tuple[tuple[Any, ...], Any]] = [((), point)]
     while pending:
@@ -205,6 +207,9 @@ def _walk(point: Any) -> list[tuple[tuple[Any, ...], Violation]]:
             found.append((path, Violation("", "maximum", "is beyond every number that can be sent")))
         elif len(path) >= _MAX_DEPTH and isinstance(value, (dict, list)):
             return [((), Violation("", "depth", "is nested too deeply: a point has two levels"))]
+        elif isinstance(value, dict) and len(value) > _MAX_MEMBERS:
+            message = f"has {len(value)} members, more than any destination takes"
+            found.append((path, Violation("", "maxProperties", message)))
         elif isinstance(value, dict):
             if not all(isinstance(name, str) for name in value):
                 found.append((path, Violation("", "type", "has a name that is not a string")))
