@@ -1,8 +1,8 @@
 """What is a point, and what is said about one that is not."""
 
 import json
-import time
 import math
+import time
 from pathlib import Path
 from typing import Any
 
