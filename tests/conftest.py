@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from hypothesis import settings
 
 from harness import Harness, environ, make_harness
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.cli.prometheus_server import find_program
 from receiver_emulator import Emulator
 from redis_server import RedisServer
 
@@ -22,17 +22,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, default=16, help="how often test_redis_chaos.py kills an instance")
 
 
-# Tests against a real Prometheus. CI must have one; elsewhere a machine without it is told what was left out.
-_WITH_PROMETHEUS = ["test_migration.py", "test_remote_write_prometheus.py"]
-collect_ignore = [] if find_program() or os.environ.get("CI") else _WITH_PROMETHEUS
+# Tests against real servers. CI must have them; elsewhere a machine without one is told what was left out.
+_WITH_PROGRAMS = {
+    "prometheus": ["test_chaos_prometheus.py", "test_migration.py", "test_remote_write_prometheus.py"],
+    "victoria-metrics": ["test_remote_write_victoria_metrics.py"],
+}
+_LEFT_OUT = {
+    program: files
+    for program, files in _WITH_PROGRAMS.items()
+    if not (shutil.which(program) or os.environ.get("CI"))
+}
+collect_ignore = [file for files in _LEFT_OUT.values() for file in files]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what passing tests counted, and what was not collected."""
-    if collect_ignore:
-        terminalreporter.write_line(
-            f"NOT RUN, for want of the program prometheus: {', '.join(collect_ignore)}"
-        )
+    for program, files in _LEFT_OUT.items():
+        terminalreporter.write_line(f"NOT RUN, for want of the program {program}: {', '.join(files)}")
     for report in terminalreporter.getreports("passed"):
         if report.user_properties:
             counted = ", ".join(f"{name} {count}" for name, count in report.user_properties)

@@ -115,6 +115,15 @@ def _broken(handler: _Handler) -> None:
     handler.answer(b'node_load1 0.2\nnode_load1{a="b} 1\n')
 
 
+def _quoted(handler: _Handler) -> None:
+    handler.answer(b'{"' + b"a" * 4_000_000 + b'"} 1\n')
+
+
+def _crowded(handler: _Handler) -> None:
+    labels = ",".join(f'l{number}="x"' for number in range(5000))
+    handler.answer(f"node_load1{{{labels}}} 1\n".encode() * 65)
+
+
 def _packed(handler: _Handler) -> None:
     handler.answer(gzip.compress(NODE.encode()), Content_Encoding="gzip")
 
@@ -141,6 +150,8 @@ _PATHS: dict[str, Callable[[_Handler], None]] = {
     "/garbage": _garbage,
     "/page": _page,
     "/broken": _broken,
+    "/quoted": _quoted,
+    "/crowded": _crowded,
     "/packed": _packed,
     "/openmetrics": _open_metrics,
     "/together": _together,

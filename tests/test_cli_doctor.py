@@ -1,11 +1,16 @@
 """``doctor``: each line is ok, or says what to do; no point is ever sent."""
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from command_line import execute, run, settings_for
+from command_line import child_environ, execute, run, settings_for
 from metric_forwarder.cli.examination import CHECKS
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
 from redis_server import PASSWORD, RedisServer
@@ -150,13 +155,132 @@ def test_a_secret_that_cannot_be_read_is_told(receiver: Emulator) -> None:
     assert "role" in lines["credentials"][1]
 
 
+def remote_write_to(url: str) -> dict[str, str]:
+    return {"DESTINATION": "remote-write", "REMOTE_WRITE_URL": url}
+
+
 def test_for_remote_write_its_own_endpoint_is_examined_and_no_key_is_asked_for(receiver: Emulator) -> None:
-    done = run("doctor", DESTINATION="remote-write", REMOTE_WRITE_URL=f"{receiver.base_url}/api/v1/write")
+    done = run("doctor", **remote_write_to(f"{receiver.base_url}/api/v1/write"))
     lines = _lines(done.out)
     assert done.status == 0
-    assert lines["connection"][0]
-    assert not {"credentials", "region", "answer", "clock"} & set(lines)
-    gone = run(
-        "doctor", DESTINATION="remote-write", REMOTE_WRITE_URL="http://prometheus.invalid/api/v1/write"
-    )
+    assert all(lines[name][0] for name in ("connection", "answer", "clock"))
+    assert not {"credentials", "region"} & set(lines)
+    assert {request["method"] for request in receiver.requests()} == {"POST"}
+    gone = run("doctor", **remote_write_to("http://prometheus.invalid/api/v1/write"))
     assert "correct MF_REMOTE_WRITE_URL" in _lines(gone.out)["name"][1]
+
+
+REMOTE_WRITE_ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {
+    "wrong password": (401, {}, "check MF_REMOTE_WRITE_USER and MF_REMOTE_WRITE_PASSWORD"),
+    "no permission": (403, {}, "check MF_REMOTE_WRITE_USER and MF_REMOTE_WRITE_PASSWORD"),
+    "not paid": (402, {}, "pay the destination's bill"),
+    "wrong path": (404, {}, "check MF_REMOTE_WRITE_URL"),
+    "redirection": (302, {"Location": "/"}, "check MF_REMOTE_WRITE_URL"),
+    "nothing to store": (400, {}, "HTTP 400 to a request without any point: check MF_REMOTE_WRITE_URL"),
+    "unwell": (503, {}, "look at the destination's health"),
+    "a page for people": (200, {}, "something else answers at MF_REMOTE_WRITE_URL"),
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"), REMOTE_WRITE_ANSWERS.values(), ids=REMOTE_WRITE_ANSWERS
+)
+def test_what_a_remote_write_endpoint_answers_is_told_with_what_to_do(
+    receiver: Emulator, status: int, headers: dict[str, str], said: str
+) -> None:
+    receiver.fault("status", status, times=None, headers=headers)
+    settings = remote_write_to(receiver.url) | {
+        "REMOTE_WRITE_USER": "1250",
+        "REMOTE_WRITE_PASSWORD": "s3cret",
+    }
+    done = run("doctor", **settings)
+    lines = _lines(done.out)
+    assert done.status == 1
+    assert not lines["answer"][0]
+    assert said in lines["answer"][1]
+    assert lines["clock"][1] == "not tried: first see to answer"
+    assert "s3cret" not in done.out + done.err
+
+
+def test_a_remote_write_endpoint_that_gives_no_answer_is_told(receiver: Emulator) -> None:
+    receiver.fault("reset", times=None)
+    for url in (receiver.url, receiver.url.replace("http://", "https://")):
+        done = run("doctor", **remote_write_to(url))
+        assert (
+            "MF_REMOTE_WRITE_URL may have the wrong port, or the wrong one of http"
+            in _lines(done.out)["answer"][1]
+        )
+
+
+def test_a_clock_far_from_the_remote_write_endpoints_is_told() -> None:
+    with Emulator(EmulatorOptions(clock_offset_s=3600.0)) as receiver:
+        done = run("doctor", **remote_write_to(receiver.url))
+    is_ok, said = _lines(done.out)["clock"]
+    assert (done.status, is_ok) == (1, False)
+    assert "s behind the destination's" in said
+
+
+WITHOUT_PACKAGES = """
+import sys
+sys.modules["cramjam"] = sys.modules["prometheus_client"] = None
+from metric_forwarder.cli import main
+sys.argv = ["metric-forwarder", "doctor"]
+main()
+"""
+
+
+def test_packages_that_settings_need_and_are_missing_are_told_with_their_extras(receiver: Emulator) -> None:
+    environ = child_environ(**remote_write_to(receiver.url), SCRAPE_HOSTS="127.0.0.1")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PACKAGES], capture_output=True, text=True, check=False, env=environ
+    )
+    lines = _lines(done.stdout)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "install metric-forwarder[remote-write]" in lines["answer"][1]
+    assert "install metric-forwarder[scrape]" in lines["scrape"][1]
+
+
+def test_hosts_to_scrape_that_can_be_reached_are_ok(receiver: Emulator) -> None:
+    address = receiver.base_url.removeprefix("http://")
+    hosts = f"{address},localhost"
+    is_ok, said = _lines(run("doctor", **settings_for(receiver), SCRAPE_HOSTS=hosts).out)["scrape"]
+    assert is_ok
+    assert said.startswith(f"open to {address}, localhost")
+    # A connection is all that a target sees of it.
+    assert {request["path"] for request in receiver.requests()} == {"/v2/index.php"}
+
+
+def test_hosts_to_scrape_that_cannot_be_reached_are_told_each(receiver: Emulator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closed = f"127.0.0.1:{listener.getsockname()[1]}"
+    hosts = f"node.invalid,{closed},localhost:99999,127.0.0.1"
+    done = run("doctor", **settings_for(receiver), SCRAPE_HOSTS=hosts)
+    is_ok, said = _lines(done.out)["scrape"]
+    assert (done.status, is_ok) == (1, False)
+    assert said.startswith(
+        f"node.invalid has no address here, {closed} accepts no connection (Connection refused), localhost:99999 is no "
+        "host:port: correct MF_SCRAPE_HOSTS"
+    )
+
+
+def test_many_hosts_to_scrape_that_keep_silent_are_looked_at_side_by_side(receiver: Emulator) -> None:
+    with ExitStack() as open_sockets:
+        hosts = [open_sockets.enter_context(silent_host()) for _ in range(8)]
+        began = time.monotonic()
+        done = run("doctor", **settings_for(receiver), SCRAPE_HOSTS=",".join(hosts))
+        took_s = time.monotonic() - began
+    said = _lines(done.out)["scrape"][1]
+    assert all(f"{host} accepts no connection (no answer in time)" in said for host in hosts)
+    assert took_s < 2 * TIMEOUT_S
+
+
+TIMEOUT_S = 3.0
+
+
+@contextmanager
+def silent_host() -> Iterator[str]:
+    """A port whose queue of connections is full: it answers nothing to another one."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address):
+            yield f"127.0.0.1:{address[1]}"

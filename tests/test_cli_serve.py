@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import socket
+import struct
 import threading
 import urllib.error
 import urllib.request
@@ -90,20 +91,23 @@ class Instance:
         self.most = max(self.most, self.busy)
         self.events.append((event, context))
         self.arrivals.release()
-        self.gate.wait(10)
+        in_time = self.gate.wait(10)
         self.busy -= 1
-        return {"done": True}
+        return {"done": in_time}
 
 
-@pytest.mark.parametrize("count", [1, 3])
+# More than there are threads for anything else on a machine of few processors.
+@pytest.mark.parametrize("count", [1, 3, 64])
 def test_an_instance_handles_one_request_at_a_time_and_all_of_them_work(count: int) -> None:
     arrivals = threading.Semaphore(0)
     instances = [Instance(arrivals) for _ in range(count)]
+    requests = 2 * count
 
     async def ask() -> None:
         app = Front(instances, lambda: {"request_id": "r"}).application()
         async with TestServer(app) as server, ClientSession() as client:
-            asked = [asyncio.create_task(client.get(server.make_url(f"/{i}?a=1&a=2&b="))) for i in range(6)]
+            urls = [server.make_url(f"/{i}?a=1&a=2&b=") for i in range(requests)]
+            asked = [asyncio.create_task(client.get(url)) for url in urls]
             for _ in instances:
                 assert await asyncio.to_thread(arrivals.acquire, timeout=10)
             for instance in instances:
@@ -114,7 +118,8 @@ def test_an_instance_handles_one_request_at_a_time_and_all_of_them_work(count: i
     asyncio.run(ask())
     assert [instance.most for instance in instances] == [1] * count
     events = [event for instance in instances for event, _ in instance.events]
-    assert sorted(event["path"] for event in events) == [f"/{i}" for i in range(6)]
+    assert {event["path"] for event in events} == {f"/{i}" for i in range(requests)}
+    assert len(events) == requests
     assert events[0]["queryString"] == {"a": ["1", "2"], "b": ""}
     assert (events[0]["httpMethod"], events[0]["body"]) == ("GET", "")
 
@@ -135,3 +140,34 @@ def test_a_base64_reply_is_unpacked() -> None:
     reply = {"statusCode": 201, "headers": {"X-A": "b"}, "isBase64Encoded": True, "body": "AAE="}
     response = make_response(reply)
     assert (response.status, response.headers["X-A"], response.body) == (201, "b", b"\x00\x01")
+
+
+SIGNATURE = "A9bbns9+qeUeU1"
+NO_HTTP = {
+    "version": f"GET /v2/index.php?Signature={SIGNATURE} HTTP/9.9x\r\nHost: a\r\n\r\n",
+    "header": f"GET / HTTP/1.1\r\nHost: a\r\n{SIGNATURE}\r\n\r\n",
+    "length": f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {SIGNATURE}\r\n\r\n",
+    "chunk": f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{SIGNATURE}\r\n",
+    "one too long": f"GET /{SIGNATURE * 100_000} HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+BROKEN_OFF = {
+    "closed": ("Content-Length: 100\r\n\r\nabc", 1),
+    "reset": ("Content-Length: 100\r\n\r\nabc", 0),
+    "in a chunk": ("Transfer-Encoding: chunked\r\n\r\n5\r\nabc", 0),
+}
+
+
+def test_what_is_no_http_or_breaks_off_leaves_nothing_of_itself_in_the_log(receiver: Emulator) -> None:
+    with serving(unsaid=SIGNATURE, **settings_for(receiver), BRIDGE_ACCOUNTS="own") as url:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        for text in NO_HTTP.values():
+            with socket.create_connection(address) as client:
+                client.sendall(text.encode())
+                assert client.recv(65_536).startswith(b"HTTP/1.0 400 ")
+        for rest, is_kind in BROKEN_OFF.values():
+            with socket.create_connection(address) as client:
+                client.sendall(f"POST /v2/index.php HTTP/1.1\r\nHost: a\r\n{rest}".encode())
+                if not is_kind:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # The same server, and after all of that.
+        assert send(f"{url}/v2/index.php", b"")[1]["code"] == 1004

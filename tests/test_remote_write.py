@@ -441,6 +441,24 @@ def test_a_refusal_is_understood_by_its_words_and_reported_in_ours(
     assert label == "http 400" or error["message"] in {refusal.reason for refusal in REFUSALS}
 
 
+UNKNOWN_PATH = 'remoteAddr: "10.0.0.1:6030"; requestURI: /api; unsupported path requested: "/api"\n'
+
+
+def test_a_path_that_is_unknown_with_status_400_stops_and_rejects_nothing() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.append(HttpReply(400, {}, UNKNOWN_PATH.encode()))
+    report = harness.handle([point(1), point(2, "other")])
+    assert outcomes(report) == {"undelivered": 2}
+    assert "MF_REMOTE_WRITE_URL" in report["errors"][0]["message"]
+    assert len(harness.prometheus.requests) == 1
+
+
+def test_a_label_that_an_answer_repeats_cannot_stop_the_delivery() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.append(HttpReply(400, {}, f"invalid label: {UNKNOWN_PATH}".encode()))
+    assert outcomes(harness.handle([point(1), point(2, "other")])) == {"delivered": 2}
+
+
 @given(st.integers(100, 599), st.binary(max_size=100), st.text(max_size=20))
 def test_no_answer_whatsoever_raises(status: int, body: bytes, header: str) -> None:
     destination = RemoteWrite(url="http://a/b", user="", password=Secret(""), time=lambda: START)

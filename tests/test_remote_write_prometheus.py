@@ -1,21 +1,24 @@
 """A real Prometheus holds exactly what was sent to it, whatever else came along."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
+from command_line import run
 from harness import ckafka, outcomes, point, remote_write_environ, report_of
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.cli.prometheus_server import RemoteWriteServer
 from prometheus_server import PrometheusServer
 
 
 class Place(NamedTuple):
-    """A running Prometheus, and the time when the tests began, Unix milliseconds."""
+    """A running server, the time when the tests began, Unix milliseconds, and the most exact values that it keeps."""
 
-    server: PrometheusServer
+    server: RemoteWriteServer
     now_ms: int
+    reading: Callable[[int], float] = lambda number: number / 7
 
     def application(self, **settings: str) -> Application:
         return Application(remote_write_environ(REMOTE_WRITE_URL=self.server.url, **settings))
@@ -37,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def test_ten_thousand_points_over_500_series_arrive_with_their_values_and_times(place: Place) -> None:
     points = [
         point(
-            number / 7 if number % 3 else -number,
+            place.reading(number) if number % 3 else -number,
             "load",
             dimensions={"host": f"h{number % 500}", "disk": '系统盘 "C:\\" \n'},
             timestamp=place.now_ms - 200_000 + number * 10,
@@ -138,3 +141,11 @@ def test_a_path_that_takes_no_remote_write_is_a_matter_of_the_settings(place: Pl
     assert outcomes(report) == {"undelivered": 1}
     assert "MF_REMOTE_WRITE_URL" in report["errors"][0]["message"]
     assert report["requests"]["sent"] == 1
+
+
+def test_doctor_finds_it_well_and_stores_nothing(place: Place) -> None:
+    before = place.samples('{__name__=~".+"}')
+    done = run("doctor", DESTINATION="remote-write", REMOTE_WRITE_URL=place.server.url)
+    assert (done.status, done.err) == (0, "")
+    assert "the destination answers (with HTTP 204" in done.out
+    assert place.samples('{__name__=~".+"}') == before

@@ -5,6 +5,7 @@ import math
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -173,6 +174,7 @@ FAILING = {
     "/garbage": "no Prometheus text exposition: it is not UTF-8",
     "/page": "no Prometheus text exposition, at line 1",
     "/broken": "no Prometheus text exposition, at line 2",
+    "/quoted": "a sample of more than 65536 characters, at line 1",
     "/packed": "compressed",
     "/openmetrics": "OpenMetrics",
 }
@@ -209,14 +211,35 @@ def test_a_target_that_never_ends_costs_half_of_the_time_and_not_the_others(
     assert "no answer in time" in report["errors"][0]["message"]
 
 
-def test_a_hundred_megabytes_are_given_up_before_they_take_memory(
+def test_a_target_that_gives_a_byte_at_a_time_leaves_no_thread_behind(
     receiver: Emulator, targets: Targets
+) -> None:
+    report_of(application(receiver), firing(targets.url("/dribble")), time_limit_ms=2000)
+    patience = time.monotonic() + 5
+    while any(thread.name == "download" for thread in threading.enumerate()):
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+
+
+def test_samples_of_thousands_of_labels_do_not_take_the_functions_time(
+    receiver: Emulator, targets: Targets
+) -> None:
+    started = time.perf_counter()
+    report = report_of(application(receiver), firing(targets.url("/crowded")), time_limit_ms=3000)
+    assert "takes too long to be read" in report["errors"][0]["message"]
+    # One line is read to its end; all of them would take minutes.
+    assert time.perf_counter() - started < 8
+
+
+@pytest.mark.parametrize("path", ["/endless", "/quoted"])
+def test_what_is_too_large_is_given_up_before_it_takes_memory(
+    receiver: Emulator, targets: Targets, path: str
 ) -> None:
     app = application(receiver)
     report_of(app, firing(targets.url()))
     tracemalloc.start()
     try:
-        assert outcomes(report_of(app, firing(targets.url("/endless")))) == {"invalid": 1}
+        assert outcomes(report_of(app, firing(targets.url(path)))) == {"invalid": 1}
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

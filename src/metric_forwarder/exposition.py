@@ -10,6 +10,10 @@ from typing import NamedTuple
 # The name of a line's metric: before its labels, or quoted among them where it is no classic name.
 _NAME = re.compile(r'[ \t]*(?:([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*[{ \t]|\{[ \t]*"((?:[^"\\]|\\.)+)")')
 
+# 32 labels of 2048 characters have room. The parser's time grows with the square of a line's labels, and the pattern's
+# memory is a hundred times the text.
+MAX_LINE = 65_536
+
 Keep = Callable[[str], bool]
 
 
@@ -25,8 +29,10 @@ class Sample(NamedTuple):
 class NotExposition(Exception):
     """A text that is no exposition; ``line`` counts from 1."""
 
-    def __init__(self, line: int) -> None:
-        super().__init__(f"line {line}")
+    def __init__(
+        self, line: int, reason: str = "answered with what is no Prometheus text exposition"
+    ) -> None:
+        super().__init__(f"{reason}, at line {line}")
         self.line = line
 
 
@@ -34,7 +40,8 @@ def read_samples(text: str, keep: Keep) -> Iterator[Sample]:
     """Read the samples whose name is kept; what is not kept is only looked at as far as its name.
 
     Raises:
-        NotExposition: a line is neither a sample nor a comment; earlier samples were given out.
+        NotExposition: a line is neither a sample nor a comment, or is too long for a sample; earlier samples were
+            given out.
         ModuleNotFoundError: the package ``prometheus-client`` is not installed.
     """
     # Slow to import, and needed only where a timer scrapes.
@@ -57,6 +64,8 @@ def _name(line: str, number: int) -> str | None:
     stripped = line.strip()
     if not stripped or stripped.startswith("#"):
         return None
+    if len(line) > MAX_LINE:
+        raise NotExposition(number, f"exposes a sample of more than {MAX_LINE} characters")
     match = _NAME.match(line)
     if match is None:
         raise NotExposition(number)

@@ -56,7 +56,7 @@ class Intake:
         *,
         destination: Destination,
         terms: Terms,
-        max_explained: int = 200,
+        max_explained: int = 100,
         keeps_dead_letters: bool = False,
     ) -> None:
         self._contract = contract

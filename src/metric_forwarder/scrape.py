@@ -111,12 +111,13 @@ class Scraper:
         until = self._clock.monotonic() + min(TARGET_TIMEOUT_S, patience.remaining())
         try:
             target = self._target(url)
-            text = _read(self._connect(), target, Deadline(self._clock, until))
-            return target, list(islice(read_samples(text, keep), MAX_SAMPLES + 1))
+            reading = Deadline(self._clock, until)
+            text = _read(self._connect(), target, reading)
+            return target, list(islice(_in_time(read_samples(text, keep), reading), MAX_SAMPLES + 1))
         except Failed as failed:
             return failed
         except NotExposition as bad:
-            return Failed(f"answered with what is no Prometheus text exposition, at {bad}")
+            return Failed(str(bad))
         except ModuleNotFoundError as error:
             if error.name is None or not error.name.startswith("prometheus_client"):
                 raise
@@ -201,6 +202,14 @@ def _text(answer: Streamed) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise Failed("answered with what is no Prometheus text exposition: it is not UTF-8") from None
+
+
+def _in_time(samples: Iterable[Sample], patience: Deadline) -> Iterator[Sample]:
+    """Give up a text that takes too long to be understood, such as one of samples with thousands of labels."""
+    for sample in samples:
+        if patience.remaining() <= 0:
+            raise Failed("takes too long to be read: let it expose less, or split it")
+        yield sample
 
 
 def _keeper(patterns: Sequence[str]) -> tuple[Keep, set[str]]:

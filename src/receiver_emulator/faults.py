@@ -83,7 +83,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
 
-    def matches(self, request: PutRequest | Refusal) -> bool:
+    def matches(self, request: PutRequest | Refusal | None) -> bool:
         if self.metric_name is None and self.namespace is None:
             return True
         return (
@@ -108,8 +108,8 @@ class FaultPlan:
         with self._lock:
             self._pending.extend(_Pending(fault, fault.times) for fault in faults)
 
-    def take(self, request: PutRequest | Refusal) -> Fault | None:
-        """Return the fault this request meets, if any, and count it as applied."""
+    def take(self, request: PutRequest | Refusal | None = None) -> Fault | None:
+        """Return the fault this request meets, if any, and count it as applied; None: of another protocol."""
         if not self._pending:
             return None
         with self._lock:

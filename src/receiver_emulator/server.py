@@ -16,7 +16,6 @@ The two paths of the protocol, and every other path that is not the receiver's o
 
 import asyncio
 import json
-import logging
 import random
 import socket
 import struct
@@ -30,7 +29,6 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from metric_forwarder.core.protocol import (
     PATHS,
@@ -46,6 +44,7 @@ from metric_forwarder.core.return_codes import ReturnCode
 from receiver_emulator.faults import Fault, FaultError, FaultPlan, Kind, parse_faults
 from receiver_emulator.limits import Usage
 from receiver_emulator.options import EmulatorOptions
+from receiver_emulator.server_log import server_log
 from receiver_emulator.store import Arrival, RequestRecord, Store
 
 # A guard of this process's memory, not a limit of the protocol.
@@ -181,7 +180,7 @@ async def listen(receiver: Receiver, port: int) -> Listening:
     runner = web.AppRunner(
         _application(receiver),
         access_log=None,
-        logger=_server_log(),
+        logger=server_log("receiver_emulator.http"),
         shutdown_timeout=_SHUTDOWN_S,
         max_line_size=_LONGEST_LINE,
         auto_decompress=False,
@@ -199,21 +198,6 @@ async def _settle_transports() -> None:
     # that ends before them leaves sockets to the garbage collector.
     for _ in range(_TURNS_OF_A_TRANSPORT):
         await asyncio.sleep(0)
-
-
-def _server_log() -> logging.Logger:
-    log = logging.getLogger("receiver_emulator.http")
-    if not log.filters:
-        log.addFilter(_without_request)
-    return log
-
-
-def _without_request(record: logging.LogRecord) -> bool:
-    """Keep the text of a request that is no HTTP, which may hold a signature, out of the log."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        record.exc_info = None
-    return True
 
 
 def _application(receiver: Receiver) -> web.Application:

@@ -2,8 +2,8 @@
 
 One module per command or pair of commands; beside them ``function`` (the function as the platform runs it),
 ``inputs`` (files to read), ``inspection`` (points of an event, without sending),
-``examination`` (what ``doctor`` looks at), ``wrapping`` (points → trigger
-events), ``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
+``examination`` (what ``doctor`` looks at), ``reachability`` (of hosts), ``wrapping`` (points → trigger events),
+``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
 
 Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration.
 """

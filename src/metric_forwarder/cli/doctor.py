@@ -13,9 +13,9 @@ from metric_forwarder.settings import Settings
 def doctor(ctx: click.Context) -> None:
     """Tell what stands in the way of delivery.
 
-    Settings, key (the secret is read if there is one), region, network, clock, dedupe, spool and HTTP are examined; the receiver is asked an empty question, and no point is
-    sent. Every line is ok, or says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if
-    the settings cannot be used.
+    Settings, key (the secret is read if there is one), region, network, clock, dedupe, spool, HTTP and the hosts that
+    may be scraped are examined; the destination is asked an empty question, and no point is sent. Every line is ok, or
+    says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
     """
     from metric_forwarder.bootstrap import make_credentials
     from metric_forwarder.cli.examination import Patient, examine

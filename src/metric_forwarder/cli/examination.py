@@ -1,23 +1,31 @@
 """Whether the function could deliver from here, with these settings: one small check for each reason why not."""
 
+import importlib.util
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from metric_forwarder.bootstrap import make_destination
+from metric_forwarder.cli.reachability import addresses, connection_failure, unreachable
 from metric_forwarder.clock import Clock
 from metric_forwarder.core.regions import REGION_NAMES
 from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest, Transport
+from metric_forwarder.core.verdicts import Action
 from metric_forwarder.credentials import CredentialSource
+from metric_forwarder.destinations.port import Destination
+from metric_forwarder.errors import ConfigError
 from metric_forwarder.redis_address import RedisAddress
+from metric_forwarder.scrape import MISSING_CLIENT
 from metric_forwarder.settings import Settings
 
 _TIMEOUT_S = 3.0
-# The receiver's tolerance is not published; a clock kept by NTP is within far less.
+# For all hosts that may be scraped.
+_PATIENCE_S = 10.0
+# The receiver's tolerance is not published, nor how far ahead a remote-write endpoint takes a point; a clock kept by NTP is within far less.
 _MAX_SKEW_S = 60.0
 _SHORT_TOKEN = 20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -46,9 +54,24 @@ class Patient(NamedTuple):
         parts = urlsplit(url)
         return parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
 
+    @property
+    def whose_clock(self) -> str:
+        return "the destination's" if self.is_remote_write else "the receiver's"
+
+    def destination(self) -> Destination:
+        """Make what the function would send with; raises ``ConfigError`` where a package is missing."""
+        return make_destination(self.settings, self.clock, self.credentials)
+
     def ask(self) -> HttpReply | Failure:
-        """Ask the receiver for nothing: a request without content is answered with a return code, and a Date."""
-        request = HttpRequest("GET", self.settings.receiver_url, {"Accept-Encoding": "identity"}, None)
+        """Send nothing and get an answer with a Date.
+
+        The receiver answers a request without content with a return code. Remote write has a request without any
+        series; it stores nothing.
+        """
+        if self.is_remote_write:
+            request = self.destination().request([])
+        else:
+            request = HttpRequest("GET", self.settings.receiver_url, {"Accept-Encoding": "identity"}, None)
         return self.transport.send(request, _TIMEOUT_S)
 
 
@@ -92,32 +115,59 @@ def region(patient: Patient) -> Finding:
 
 def name_resolution(patient: Patient) -> Finding:
     host, port = patient.address
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    found = addresses(host, port)
+    if not found:
         return Finding(
             False,
             f"{host} has no address here: correct {patient.url_setting}, or run this inside Tencent Cloud's network, "
             "where the name is known",
         )
-    addresses = sorted({str(entry[4][0]) for entry in found})
-    return Finding(True, f"{host} is {', '.join(addresses)}")
+    return Finding(True, f"{host} is {', '.join(found)}")
 
 
 def connection(patient: Patient) -> Finding:
     host, port = patient.address
-    try:
-        socket.create_connection((host, port), timeout=_TIMEOUT_S).close()
-    except OSError as error:
+    failure = connection_failure(host, port, _TIMEOUT_S)
+    if failure is not None:
         return Finding(
             False,
-            f"no connection to {host} port {port} ({error.strerror or 'no answer in time'}): allow it in the security "
-            f"group, put the function into a VPC, or correct {patient.url_setting}",
+            f"no connection to {host} port {port} ({failure}): allow it in the security group, put the function into a "
+            f"VPC, or correct {patient.url_setting}",
         )
     return Finding(True, f"{host} port {port} accepts connections")
 
 
 def answer(patient: Patient) -> Finding:
+    return _remote_write_answer(patient) if patient.is_remote_write else _receiver_answer(patient)
+
+
+def _remote_write_answer(patient: Patient) -> Finding:
+    try:
+        verdict = patient.destination().judge(reply := patient.ask())
+    except ConfigError as error:
+        return Finding(False, "; ".join(error.problems))
+    if isinstance(reply, Failure):
+        return Finding(
+            False,
+            f"{verdict.reason}; MF_REMOTE_WRITE_URL may have the wrong port, or the wrong one of http and https",
+        )
+    if verdict.action is Action.SPLIT:
+        return Finding(
+            False,
+            f"HTTP {reply.status} to a request without any point: check MF_REMOTE_WRITE_URL; if points do arrive, only "
+            "the emptiness was refused",
+        )
+    if verdict.action is not Action.ACCEPT:
+        return Finding(False, verdict.reason)
+    if reply.headers.get("Content-Type", "").lower().startswith("text/html"):
+        return Finding(
+            False,
+            f"HTTP {reply.status}, and a page for people: something else answers at MF_REMOTE_WRITE_URL",
+        )
+    return Finding(True, f"the destination answers (with HTTP {reply.status}, since it was sent nothing)")
+
+
+def _receiver_answer(patient: Patient) -> Finding:
     reply = patient.ask()
     if isinstance(reply, Failure):
         return Finding(False, f"no HTTP answer ({reply.detail}): check MF_RECEIVER_URL, its port above all")
@@ -144,10 +194,10 @@ def clock_skew(patient: Patient) -> Finding:
         side = "behind" if skew_s > 0 else "ahead of"
         return Finding(
             False,
-            f"this clock is {abs(skew_s):.0f} s {side} the receiver's, which refuses times far from its own (1021): "
-            "set it, by NTP for instance",
+            f"this clock is {abs(skew_s):.0f} s {side} {patient.whose_clock}, which refuses times far from its own"
+            f"{'' if patient.is_remote_write else ' (1021)'}: set it, by NTP for instance",
         )
-    return Finding(True, f"within {_MAX_SKEW_S:.0f} s of the receiver's")
+    return Finding(True, f"within {_MAX_SKEW_S:.0f} s of {patient.whose_clock}")
 
 
 def dedupe(patient: Patient) -> Finding:
@@ -194,6 +244,22 @@ def http_exposure(patient: Patient) -> Finding:
     return Finding(True, "open to whoever knows MF_HTTP_TOKEN")
 
 
+def scrape(patient: Patient) -> Finding:
+    hosts = patient.settings.scrape_hosts
+    if not hosts:
+        return Finding(True, "closed: no MF_SCRAPE_HOSTS")
+    bad = [] if importlib.util.find_spec("prometheus_client") else [MISSING_CLIENT]
+    failures = unreachable(hosts, _TIMEOUT_S, _PATIENCE_S)
+    if failures:
+        told = ", ".join(f"{host} {failure}" for host, failure in failures.items())
+        bad.append(
+            f"{told}: correct MF_SCRAPE_HOSTS, allow the ports in the security groups, or put the function into the VPC"
+        )
+    if bad:
+        return Finding(False, "; ".join(bad))
+    return Finding(True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open")
+
+
 def _redis(address: RedisAddress) -> Finding:
     try:
         from metric_forwarder.stores.redis_check import check_redis
@@ -217,12 +283,13 @@ CHECKS: tuple[Check, ...] = (
     Check("region", region, receiver_only=True),
     Check("name", name_resolution),
     Check("connection", connection, needs="name"),
-    Check("answer", answer, needs="connection", receiver_only=True),
-    Check("clock", clock_skew, needs="answer", receiver_only=True),
+    Check("answer", answer, needs="connection"),
+    Check("clock", clock_skew, needs="answer"),
     Check("dedupe", dedupe),
     Check("spool", spool),
     Check("http", http_exposure),
     Check("bridge", bridge),
+    Check("scrape", scrape),
 )
 
 

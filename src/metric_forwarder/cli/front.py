@@ -5,11 +5,13 @@ import base64
 import json
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiohttp import web
 
 from metric_forwarder.cli.function import Handler
+from receiver_emulator.server_log import server_log
 
 # The platform's limit for a synchronous event.
 MAX_BODY_BYTES = 6 * 2**20
@@ -30,6 +32,8 @@ class Front:
         self._handlers = handlers
         self._make_context = make_context
         self._idle: asyncio.Queue[Handler] = asyncio.Queue()
+        # The loop's own threads are few: as many as the machine has processors, and four.
+        self._threads = ThreadPoolExecutor(len(handlers), thread_name_prefix="instance")
 
     def application(self) -> web.Application:
         """Make what ``aiohttp`` serves."""
@@ -44,10 +48,15 @@ class Front:
             self._idle.put_nowait(handler)
 
     async def _answer(self, request: web.Request) -> web.Response:
-        event = make_event(request, await request.read())
+        try:
+            event = make_event(request, await request.read())
+        except (web.RequestPayloadError, ConnectionError):
+            # The body broke off, or its framing is wrong: nobody waits for more of an answer.
+            return web.Response(status=400)
         handler = await self._idle.get()
         try:
-            reply = await asyncio.to_thread(handler, event, self._make_context())
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._threads, handler, event, self._make_context())
         finally:
             self._idle.put_nowait(handler)
         return make_response(reply)
@@ -97,6 +106,7 @@ def run(front: Front, listener: socket.socket, patience_s: float) -> None:
         print=lambda *_: None,
         access_log=None,
         shutdown_timeout=patience_s,
+        logger=server_log("metric_forwarder.http"),
         max_line_size=_LONGEST_LINE,
         # A compressed body is the function's to inflate, within its own bounds.
         auto_decompress=False,

@@ -1,4 +1,4 @@
-"""A real Prometheus on a free loopback port that takes remote write, in a folder of its own."""
+"""A real Prometheus, or its like, on a free loopback port that takes remote write, in a folder of its own."""
 
 import contextlib
 import json
@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,45 +22,32 @@ def find_program() -> str | None:
     return shutil.which("prometheus")
 
 
-class PrometheusServer:
-    """The server, as long as it is needed; it scrapes nothing and asks nobody.
+class RemoteWriteServer(ABC):
+    """A program that takes remote write and answers Prometheus's queries, as long as it is needed.
 
     Args:
-        program: the path of ``prometheus``.
+        program: its path.
         folder: for its data.
-        out_of_order_s: the out-of-order time window, seconds.
 
     Attributes:
         url: where remote write goes.
     """
 
-    def __init__(self, program: str, folder: Path, *, out_of_order_s: int = 0) -> None:
+    def __init__(self, program: str, folder: Path) -> None:
         self._program = program
         self._folder = folder
-        self._out_of_order_s = out_of_order_s
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._address = f"127.0.0.1:{free.getsockname()[1]}"
         self.url = f"http://{self._address}/api/v1/write"
 
-    def __enter__(self) -> "PrometheusServer":  # noqa: PYI034 - typing.Self came after Python 3.10
-        window = {"storage": {"tsdb": {"out_of_order_time_window": f"{self._out_of_order_s}s"}}}
-        config = self._folder / "prometheus.yml"
-        # JSON is YAML.
-        config.write_text(json.dumps(window if self._out_of_order_s else {}))
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """How it is started; ``_folder`` is for its data."""
+
+    def __enter__(self) -> "RemoteWriteServer":  # noqa: PYI034 - typing.Self came after Python 3.10
+        command = self._command()
         self._log = (self._folder / "log").open("wb")
-        self._process = subprocess.Popen(  # noqa: S603 - a program of this machine, no shell
-            [
-                self._program,
-                f"--config.file={config}",
-                f"--storage.tsdb.path={self._folder / 'data'}",
-                "--storage.tsdb.retention.time=100y",
-                f"--web.listen-address={self._address}",
-                "--web.enable-remote-write-receiver",
-                "--log.level=error",
-            ],
-            stdout=self._log,
-            stderr=self._log,
-        )
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)  # noqa: S603 - a program of this machine, no shell
         try:
             self._wait_until_ready()
         except RuntimeError:
@@ -77,8 +65,7 @@ class PrometheusServer:
     ) -> dict[tuple[Any, ...], list[Any]]:
         """What it holds: labels, sorted, → (Unix milliseconds, the value's text)."""
         query = urlencode({"query": f"{selector}[{range_s}s]", "time": at_s})
-        with urlopen(f"http://{self._address}/api/v1/query?{query}", timeout=10) as response:
-            result = json.load(response)["data"]["result"]
+        result = json.loads(self._get(f"/api/v1/query?{query}", timeout_s=10))["data"]["result"]
         return {
             tuple(sorted(series["metric"].items())): [
                 (round(seconds * 1000), value) for seconds, value in series["values"]
@@ -86,18 +73,50 @@ class PrometheusServer:
             for series in result
         }
 
+    def _get(self, path: str, *, timeout_s: float) -> bytes:
+        with urlopen(f"http://{self._address}{path}", timeout=timeout_s) as response:
+            body: bytes = response.read()
+        return body
+
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _PATIENCE_S
         while time.monotonic() < deadline and self._process.poll() is None:
-            with (
-                contextlib.suppress(URLError, ConnectionError),
-                urlopen(f"http://{self._address}/-/ready", timeout=1),
-            ):
+            with contextlib.suppress(URLError, ConnectionError):
+                self._get("/-/ready", timeout_s=1)
                 return
             time.sleep(0.05)
-        raise RuntimeError(f"Prometheus did not get ready: {(self._folder / 'log').read_text()[-2000:]}")
+        raise RuntimeError(f"{self._program} did not get ready: {(self._folder / 'log').read_text()[-2000:]}")
 
     def _end(self) -> None:
         self._process.kill()
         self._process.wait()
         self._log.close()
+
+
+class PrometheusServer(RemoteWriteServer):
+    """Prometheus; it scrapes nothing and asks nobody.
+
+    Args:
+        program: the path of ``prometheus``.
+        folder: for its data.
+        out_of_order_s: the out-of-order time window, seconds.
+    """
+
+    def __init__(self, program: str, folder: Path, *, out_of_order_s: int = 0) -> None:
+        super().__init__(program, folder)
+        self._out_of_order_s = out_of_order_s
+
+    def _command(self) -> list[str]:
+        window = {"storage": {"tsdb": {"out_of_order_time_window": f"{self._out_of_order_s}s"}}}
+        config = self._folder / "prometheus.yml"
+        # JSON is YAML.
+        config.write_text(json.dumps(window if self._out_of_order_s else {}))
+        return [
+            self._program,
+            f"--config.file={config}",
+            f"--storage.tsdb.path={self._folder / 'data'}",
+            "--storage.tsdb.retention.time=100y",
+            f"--web.listen-address={self._address}",
+            "--web.enable-remote-write-receiver",
+            "--log.level=error",
+        ]

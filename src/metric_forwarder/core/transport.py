@@ -6,6 +6,7 @@ Whatever goes wrong comes back as a ``Failure`` that tells a request that never 
 answer. Nothing is retried here: every attempt is signed anew, by the caller.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -210,12 +211,16 @@ class _Reading:
         self._failure = failure
         self._pieces: queue.Queue[HttpReply | bytes | Failure | None] = queue.Queue(_CHUNKS_AHEAD)
         self._stopped = False
+        self._response: BaseHTTPResponse | None = None
 
     def run(self) -> None:
         failure = self._failure
         try:
             with self._send() as response:
                 failure = _broken_off
+                self._response = response
+                if self._stopped:
+                    return
                 self._put(HttpReply(response.status, response.headers, b""))
                 for chunk in response.stream(_CHUNK_BYTES):
                     if self._stopped:
@@ -224,6 +229,8 @@ class _Reading:
             self._put(_END)
         except (requests.RequestException, HTTPError, OSError) as error:
             self._put(failure(error))
+        finally:
+            self._response = None
 
     def next(self, timeout_s: float) -> HttpReply | bytes | Failure | None:
         try:
@@ -241,6 +248,11 @@ class _Reading:
     def stop(self) -> None:
         """Nothing more is wanted: let the reading thread come to its end."""
         self._stopped = True
+        response = self._response
+        if response is not None:
+            # What comes a byte at a time would hold the thread, and its connection, for hours.
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                response.shutdown()
         # Once there is room, it puts one more piece at most before it looks.
         while not self._pieces.empty():
             self._pieces.get_nowait()

@@ -249,12 +249,17 @@ REFUSALS: tuple[Refusal, ...] = (
 )
 # The statuses with which samples are refused.
 _SPEAKING = frozenset({400, 409, 422})
+# VictoriaMetrics's 404, which has the status 400. The whole beginning is asked for, since elsewhere in an answer of
+# some servers stand the labels of a point, which nobody may stop the delivery with.
+_is_unknown_path = re.compile(r'remoteaddr: "[^"]*"; requesturi: [^; ]*; unsupported path requested').match
 
 
 def _judge_reply(reply: HttpReply) -> Verdict:
     rule = status_rule(reply.status)
     if reply.status in _SPEAKING:
         text = reply.body[:_LOOKED_AT].decode("utf-8", "replace").lower()
+        if _is_unknown_path(text):
+            rule = _URL
         for refusal in REFUSALS:
             if any(words in text for words in refusal.words):
                 return Verdict(Action.SPLIT, refusal.label, refusal.reason, reply.status)

@@ -1,0 +1,85 @@
+"""Whether hosts can be reached from here: their names, and what listens there."""
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+_SIDE_BY_SIDE = 32
+
+
+def addresses(host: str, port: int | None) -> list[str]:
+    """The addresses of a host, sorted; none where its name is not known here."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return sorted({str(entry[4][0]) for entry in found})
+
+
+def connection_failure(host: str, port: int, timeout_s: float) -> str | None:
+    """Why a TCP connection cannot be made; None where it can."""
+    try:
+        socket.create_connection((host, port), timeout=timeout_s).close()
+    except OSError as error:
+        return error.strerror or "no answer in time"
+    return None
+
+
+def unreachable(hosts: Sequence[str], timeout_s: float, patience_s: float) -> dict[str, str]:
+    """Look at many hosts, each as host or host:port, side by side.
+
+    Args:
+        hosts: of one without a port only the name is looked up.
+        timeout_s: how long each connection may take.
+        patience_s: how long all may take together; a name server that does not answer holds nobody longer.
+
+    Returns:
+        Why a host cannot be reached; those that can are left out.
+    """
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for host in hosts:
+        waiting.put(host)
+    found: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+    for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
+        # No pool: the interpreter would wait for its threads at the end.
+        threading.Thread(target=_look, args=(waiting, found, timeout_s), daemon=True).start()
+    return _collect(hosts, found, time.monotonic() + patience_s)
+
+
+def _look(
+    waiting: "queue.SimpleQueue[str]", found: "queue.SimpleQueue[tuple[str, str | None]]", timeout_s: float
+) -> None:
+    while True:
+        try:
+            host = waiting.get_nowait()
+        except queue.Empty:
+            return
+        found.put((host, _failure(host, timeout_s)))
+
+
+def _failure(host: str, timeout_s: float) -> str | None:
+    try:
+        parts = urlsplit(f"//{host}")
+        name, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "is no host:port"
+    if not addresses(name, port):
+        return "has no address here"
+    failure = None if port is None else connection_failure(name, port, timeout_s)
+    return failure and f"accepts no connection ({failure})"
+
+
+def _collect(
+    hosts: Sequence[str], found: "queue.SimpleQueue[tuple[str, str | None]]", until: float
+) -> dict[str, str]:
+    failures: dict[str, str | None] = dict.fromkeys(hosts, "gave no answer in time")
+    for _ in hosts:
+        try:
+            host, failure = found.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            break
+        failures[host] = failure
+    return {host: failure for host, failure in failures.items() if failure is not None}

@@ -1,0 +1,20 @@
+"""The log of a server on ``aiohttp``, without what a client wrote."""
+
+import logging
+
+from aiohttp.http_exceptions import HttpProcessingError
+
+
+def server_log(name: str) -> logging.Logger:
+    """A log that tells of a request that is no HTTP, and repeats none of its text, which may hold a signature."""
+    log = logging.getLogger(name)
+    if not log.filters:
+        log.addFilter(_without_request)
+    return log
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = None
+    return True
