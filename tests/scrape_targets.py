@@ -68,6 +68,10 @@ def _metrics(handler: _Handler) -> None:
     handler.answer(handler.server.text.encode())
 
 
+def _fine(handler: _Handler) -> None:
+    handler.answer(b"n 1\n")
+
+
 def _missing(handler: _Handler) -> None:
     handler.answer(b"not here", 404)
 
@@ -141,6 +145,7 @@ def _together(handler: _Handler) -> None:
 
 _PATHS: dict[str, Callable[[_Handler], None]] = {
     "/metrics": _metrics,
+    "/fine": _fine,
     "/hang": _hang,
     "/redirect": _redirect,
     "/dribble": _dribble,

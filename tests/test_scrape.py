@@ -260,6 +260,15 @@ def test_more_samples_than_an_event_holds_are_told_and_not_sent(targets: Targets
     ]
 
 
+def test_the_targets_after_one_with_too_many_samples_are_forwarded(targets: Targets) -> None:
+    targets.text = "".join(f'n{{i="{i}"}} 1\n' for i in range(MAX_SAMPLES // 2 + 1))
+    found = scrape(targets, targets.url("/metrics?1"), targets.url("/metrics?2"), targets.url("/fine"))
+    assert [message.broken is not None for message in found] == [False] * (MAX_SAMPLES // 2 + 1) + [
+        True,
+        False,
+    ]
+
+
 def test_a_name_that_no_target_exposes_is_told_since_it_may_be_a_typing_error(
     receiver: Emulator, targets: Targets
 ) -> None:

@@ -97,12 +97,12 @@ class Scraper:
                     continue
                 target, samples = result
                 answered = True
-                left -= len(samples)
-                if left < 0:
+                if len(samples) > left:
                     yield _failed(
                         firing, target.source, f"would make more than {MAX_SAMPLES} samples: keep fewer"
                     )
-                    break
+                    continue
+                left -= len(samples)
                 yield from (_message(sample, target, job, firing) for sample in samples)
         if answered:
             yield from _unused(job.keep, used, firing)
