@@ -112,7 +112,7 @@ def test_an_event_without_records_is_empty() -> None:
 
 def test_a_mixed_event_is_read_record_by_record() -> None:
     first, second, third = messages(sample("tests/events/mixed.json"))
-    assert first.coordinates == f"ckafka/host-metrics/0@1041{checksum(first.body)}"
+    assert first.coordinates == f"ckafka/host-metrics/0@1041~{checksum(first.body)}"
     assert second.coordinates == "cmq/1250000000/order-metrics#562949953421321"
     assert third.broken == "is a record of no known kind: it must have one of Ckafka, CMQ, cos"
 
@@ -142,7 +142,7 @@ def ckafka(**content: Any) -> Message:
 )
 def test_a_kafka_message_is_known_by_topic_partition_and_offset(partition: dict[str, Any]) -> None:
     message = ckafka(**partition)
-    assert (message.source, message.coordinates) == ("t/1@36", f"ckafka/t/1@36{checksum(TEXT)}")
+    assert (message.source, message.coordinates) == ("t/1@36", f"ckafka/t/1@36~{checksum(TEXT)}")
 
 
 @pytest.mark.parametrize(

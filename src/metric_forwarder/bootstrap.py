@@ -20,7 +20,7 @@ from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStor
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake import Intake, Terms
+from metric_forwarder.intake import Intake, SeriesBook, Terms
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.pipeline import Pipeline, Rules
@@ -218,6 +218,7 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
         destination=destination,
+        book=SeriesBook(destination.admit),
         terms=Terms(round(clock.time() * 1000), settings.batch_max_bytes, settings.namespace),
         max_explained=sys.maxsize,
     )

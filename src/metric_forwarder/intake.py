@@ -1,6 +1,6 @@
 """Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from metric_forwarder.dedupe import Identifier
@@ -33,12 +33,60 @@ class Terms(NamedTuple):
     oldest_ms: int | None = None
 
 
+class SeriesBook:
+    """The series that an instance has seen: in the next event they are known already.
+
+    Args:
+        admit: says what is wrong with a series, whatever the value of its point.
+        most: so many are kept from one event to the next; one takes about 1.5 KB.
+
+    Attributes:
+        series: by namespace, metric and dimensions as they stood in a point.
+        refused: those that were not admitted, and why.
+        sound: those of which every finite value is valid, and fits into a request: by what a point says beside its value.
+    """
+
+    def __init__(self, admit: Callable[[Series], Violation | None], most: int = 4_000) -> None:
+        self._admit = admit
+        self._most = most
+        self.series: dict[tuple[Any, ...], Series] = {}
+        self.refused: dict[Series, Violation] = {}
+        self.sound: dict[tuple[Any, ...], Series] = {}
+
+    def make_room(self) -> None:
+        """Forget all of them if they have become too many; not while an event is handled, whose points share them."""
+        if len(self.series) > self._most:
+            self.series.clear()
+            self.refused.clear()
+            self.sound.clear()
+
+    def find(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
+        # To a dict 1 and 1.0 are one key; they are one text as well.
+        key = (namespace, metric, *dimensions.items())
+        series = self.series.get(key)
+        if series is None:
+            ordered = tuple(sorted((name, _text(value)) for name, value in dimensions.items()))
+            series = self.series[key] = self._intern(namespace, metric, ordered)
+        return series
+
+    def _intern(self, namespace: str, metric: str, ordered: tuple[tuple[str, str], ...]) -> Series:
+        canonical = (namespace, metric, *ordered)
+        series = self.series.get(canonical)
+        if series is None:
+            series = self.series[canonical] = Series(namespace, metric, ordered)
+            refusal = self._admit(series)
+            if refusal is not None:
+                self.refused[series] = refusal
+        return series
+
+
 class Intake:
     """Takes the messages of one event in.
 
     Args:
+        book: the series seen so far; those of this event are added.
         ledger: gets a row for every point received, and the outcome of those that go no further.
-        destination: says what is wrong with a series, and how many bytes a point adds to a request.
+        destination: says how many bytes a point adds to a request, and whether it arrives with a time.
         max_explained: how many invalid points are told what is wrong with them: that costs much more than finding them.
         keeps_dead_letters: whether there is a place for them.
 
@@ -55,6 +103,7 @@ class Intake:
         ledger: Ledger,
         *,
         destination: Destination,
+        book: SeriesBook,
         terms: Terms,
         max_explained: int = 100,
         keeps_dead_letters: bool = False,
@@ -63,16 +112,15 @@ class Intake:
         self._accepts = contract.accepts
         self._identity = identifier.identity
         self._ledger = ledger
-        self._admit = destination.admit
         self._measure = destination.measure
         self._carries_timestamps = destination.carries_timestamps
         self._terms = terms
         self._explanations_left = max_explained
         self._keeps_dead_letters = keeps_dead_letters
-        self._series: dict[tuple[Any, ...], Series] = {}
-        self._refused: dict[Series, Violation] = {}
-        # Of which every value is valid, and fits into a request: what ``_seen`` looks up.
-        self._sound: dict[tuple[Any, ...], Series] = {}
+        self._book = book
+        self._sound = book.sound
+        # The times given to points that brought none, each with where to look for the next free one.
+        self._stamps: dict[Series, dict[int, int]] = {}
         self.points: list[Point] = []
         self.stale: dict[int, Problem] = {}
         self.dead_letters: list[DeadLetter] = []
@@ -106,8 +154,9 @@ class Intake:
         """The series of a point that differs from a valid one in its value alone, as most points of a stream do."""
         try:
             if type(raw) is dict and len(raw) == _REQUIRED_MEMBERS and is_finite(raw["value"]):
+                dimensions = raw["dimensions"]
                 # Text throughout, which is equal to nothing but the same text.
-                return self._sound.get(_key(raw["metricName"], raw["dimensions"]))
+                return self._sound.get((raw["metricName"], *dimensions, *dimensions.values()))
         except (KeyError, AttributeError, TypeError):
             # A member is missing, is no object, or holds one: the contract says so.
             pass
@@ -138,8 +187,8 @@ class Intake:
         namespace = raw.get("namespace") or self._terms.default_namespace
         timestamp = raw.get("timestamp")
         timestamp_ms = None if timestamp is None else milliseconds(timestamp)
-        series = self._intern(namespace, raw["metricName"], raw["dimensions"])
-        refusal = self._refused.get(series)
+        series = self._book.find(namespace, raw["metricName"], raw["dimensions"])
+        refusal = self._book.refused.get(series)
         if refusal is not None:
             self._refuse(message, raw, pointer, [refusal._replace(pointer=pointer + refusal.pointer)])
             return
@@ -162,10 +211,12 @@ class Intake:
         if timestamp_ms is not None and oldest_ms is not None and timestamp_ms < oldest_ms:
             self.stale[point.number] = _stale(point, (oldest_ms - timestamp_ms) / 1000)
         if len(raw) == _REQUIRED_MEMBERS and self._is_sound(raw["dimensions"], size):
-            self._sound[_key(raw["metricName"], raw["dimensions"])] = series
+            dimensions = raw["dimensions"]
+            seen = (raw["metricName"], *dimensions, *dimensions.values())
+            self._sound[seen] = series
 
     def _is_sound(self, dimensions: dict[str, Any], size: int) -> bool:
-        """Whether a series is valid with whatever value, and told from every other by its text."""
+        """Whether a series without a namespace of its own is valid with whatever value, and is text throughout."""
         if not self._contract.takes_any_number or size + _LONGEST_VALUE > self._terms.max_bytes:
             return False
         return all(type(value) is str for value in dimensions.values())
@@ -178,28 +229,11 @@ class Intake:
         wanted = self._terms.now_ms if message.time_ms is None else message.time_ms
         if not self._carries_timestamps:
             return wanted
-        stamps, time_ms = series.stamps, wanted
+        stamps, time_ms = self._stamps.setdefault(series, {}), wanted
         while time_ms in stamps:
             time_ms = stamps[time_ms]
         stamps[wanted] = stamps[time_ms] = time_ms + 1
         return time_ms
-
-    def _intern(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
-        # To a dict 1 and 1.0 are one key; they are one text as well.
-        key = (namespace, metric, *dimensions.items())
-        series = self._series.get(key)
-        if series is None:
-            ordered = tuple(sorted((name, _text(value)) for name, value in dimensions.items()))
-            canonical = (namespace, metric, ordered)
-            series = self._series.get(canonical)
-            if series is None:
-                series = Series(namespace, metric, ordered)
-                self._series[canonical] = series
-                refusal = self._admit(series)
-                if refusal is not None:
-                    self._refused[series] = refusal
-            self._series[key] = series
-        return series
 
     def _refuse(self, message: Message, raw: Any, pointer: str, violations: Sequence[Violation]) -> None:
         self._settle(message, raw, pointer, _problems(message, violations))
@@ -210,10 +244,6 @@ class Intake:
         # What could not be read this time comes again with the event: there is nothing to keep.
         if self._keeps_dead_letters and outcome is not Outcome.UNDELIVERED:
             self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
-
-
-def _key(metric: Any, dimensions: Any) -> tuple[Any, ...]:
-    return (metric, *dimensions, *dimensions.values())
 
 
 _UNEXPLAINED = Violation(

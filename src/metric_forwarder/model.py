@@ -73,18 +73,17 @@ class Message(NamedTuple):
 class Series:
     """A namespace, a metric name and dimensions: what the values of a curve have in common.
 
-    Within an event two points of one series share one ``Series`` object, so it hashes by identity and what is
-    derived from it (its place in a request, its lane) is derived once.
+    Within an event two points of one series share one ``Series`` object, so it hashes by identity. What is derived from
+    it (its place in a request) is derived once, and kept while the instance is warm.
 
     Attributes:
         dimensions: (name, value) pairs in the order of the names.
         wire: what a destination has written for it, in a form of its own, kept for the next point; None until it
             has.
         wire_size: its size in a request, bytes.
-        stamps: the times given to its points that brought none, each with where to look for the next free one.
     """
 
-    __slots__ = ("_key", "dimensions", "metric", "namespace", "stamps", "wire", "wire_size")
+    __slots__ = ("_key", "dimensions", "metric", "namespace", "wire", "wire_size")
 
     def __init__(self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...]) -> None:
         self.namespace = namespace
@@ -92,7 +91,6 @@ class Series:
         self.dimensions = dimensions
         self.wire: Any = None
         self.wire_size = 0
-        self.stamps: dict[int, int] = {}
         self._key: str | None = None
 
     @property

@@ -179,34 +179,13 @@ class _Undecodable(Exception):
 
 
 def _decode(text: str | bytes) -> Any:
-    """Decode text; of two equal names in an object none may be lost in silence, and looking at each pair is slow.
-
-    Every name is followed by a colon. Where no colon stands elsewhere, and there are as many as names that were decoded,
-    no name was dropped.
-    """
     if isinstance(text, bytes):
         text = _text(text)
-    colons = text.count(":")
-    if colons == text.count('":'):
-        try:
-            decoded, end = _QUICK_DECODER.raw_decode(text)
-            if end == len(text) and _count_names(decoded) == colons:
-                return decoded
-        except (ValueError, RecursionError):
-            pass
-    return _decode_carefully(text)
-
-
-def _count_names(value: Any) -> int:
-    if type(value) is list:
-        return sum(map(_count_names, value))
-    if type(value) is not dict:
-        return 0
-    count = len(value)
-    for member in value.values():
-        if type(member) is dict or type(member) is list:
-            count += _count_names(member)
-    return count
+    try:
+        decoded, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return _decode_carefully(text)
+    return decoded if end == len(text) else _decode_carefully(text)
 
 
 def _text(encoded: bytes) -> str:
@@ -247,4 +226,3 @@ def _constant(name: str) -> NotJson:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-_QUICK_DECODER = json.JSONDecoder(parse_constant=_constant)

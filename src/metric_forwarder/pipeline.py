@@ -8,7 +8,7 @@ from metric_forwarder.core.delivery import Behind, RequestCounts, Sender
 from metric_forwarder.core.verdicts import Action, Verdict
 from metric_forwarder.dedupe import Claim, Claims, DedupeStore, Identifier
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake import Intake, Terms
+from metric_forwarder.intake import Intake, SeriesBook, Terms
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
@@ -76,6 +76,7 @@ class Pipeline:
         self._scraper = scraper
         self._clock = clock
         self._log = log
+        self._book = SeriesBook(sender.destination.admit)
 
     def handle(self, decoded: Decoded, *, request_id: str, deadline: Deadline) -> Report:
         """Deliver an event's points before the deadline, and account for every one.
@@ -84,6 +85,7 @@ class Pipeline:
             ConfigError: it asks for a job that the settings do not provide for.
         """
         started = self._clock.monotonic()
+        self._book.make_room()
         ledger = Ledger()
         counts = RequestCounts()
         # Of one event, however many chunks of the spool it replays.
@@ -157,6 +159,7 @@ class Pipeline:
             self._identifier,
             ledger,
             destination=destination,
+            book=self._book,
             terms=Terms(
                 round(now * 1000), self._rules.max_point_bytes, self._rules.default_namespace, oldest_ms
             ),

@@ -7,25 +7,24 @@ no timestamp. Sources: Tencent Cloud, SCF CKafka trigger; public logs of its eve
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.port import Access, checksum
+from metric_forwarder.triggers.port import Access, checksum, nth
 
 _MAX_WHOLE = 2**64
 
 
-def messages(record: dict[str, Any], place: str, _access: Access) -> tuple[Message]:
-    """Read one record; ``place`` names it in a report if its coordinates cannot."""
+def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Message]:
+    """Read one record; ``index`` names it in a report if its coordinates cannot."""
     content = record["Ckafka"]
-    topic = content.get("topic")
-    partition = _whole(content.get("partition", content.get("Partition")))
-    offset = _whole(content.get("offset"))
+    topic, offset = content.get("topic"), _whole(content.get("offset"))
+    partition = _whole(content["partition"] if "partition" in content else content.get("Partition"))
     body = content.get("msgBody")
     # An offset alone is no place: every partition counts its own.
-    coordinates = None
     if isinstance(topic, str) and partition is not None and offset is not None:
-        end = f"{partition}@{offset}"
-        place = f"{topic[:150]}/{end}"
+        place = f"{topic[:150]}/{partition}@{offset}"
         # Two clusters may have topics of one name, and a topic that is made anew counts from 0 again.
-        coordinates = f"ckafka/{topic}/{end}{checksum(body)}"
+        coordinates = f"ckafka/{topic}/{partition}@{offset}~{checksum(body)}"
+    else:
+        place, coordinates = nth(index), None
     if body is None:
         return (Message(place, None, coordinates, broken='has no "msgBody"'),)
     return (Message(place, body, coordinates),)

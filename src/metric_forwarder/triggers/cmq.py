@@ -10,14 +10,14 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import dead_letter
-from metric_forwarder.triggers.port import Access
+from metric_forwarder.triggers.port import Access, nth
 
 
-def messages(record: dict[str, Any], place: str, access: Access) -> Iterator[Message]:
-    """Read one record; ``place`` names it in a report if its id cannot."""
+def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Message]:
+    """Read one record; ``index`` names it in a report if its id cannot."""
     content = record["CMQ"]
     message_id, topic, owner = (_text(content.get(name)) for name in ("msgId", "topicName", "topicOwner"))
-    coordinates = None
+    place, coordinates = nth(index), None
     if message_id:
         place = f"{topic or 'cmq'}#{message_id}"[:200]
         coordinates = f"cmq/{owner}/{topic}#{message_id}"

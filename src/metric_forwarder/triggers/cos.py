@@ -19,7 +19,7 @@ from metric_forwarder.core.regions import REGION_NAMES
 from metric_forwarder.model import Message
 from metric_forwarder.times import milliseconds
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
-from metric_forwarder.triggers.port import Access, ObjectName, TooLarge, Unreadable
+from metric_forwarder.triggers.port import Access, ObjectName, TooLarge, Unreadable, nth
 
 # As stored and inflated alike. All points of an event are held until its report is written: those of 8 MB take a function
 # to 100 MB, those of 32 MB to 315 MB (measured), and one that runs out of memory loses them.
@@ -31,9 +31,9 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 _SHOWN_CHARACTERS = 150
 
 
-def messages(record: dict[str, Any], place: str, access: Access) -> Iterator[Message]:
+def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Message]:
     """The messages of a created object; none for any other event, such as a removal."""
-    event = record.get("event")
+    place, event = nth(index), record.get("event")
     event_name = event.get("eventName") if isinstance(event, dict) else None
     if not isinstance(event, dict) or not isinstance(event_name, str):
         yield Message(place, None, broken='has no "event.eventName"')

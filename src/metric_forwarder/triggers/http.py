@@ -53,7 +53,7 @@ def decode(event: dict[str, Any], access: Access) -> Decoded | Refused:
     try:
         body = _body(event, headers)
         # A client that takes a key again for something else says something else.
-        message = Message("body", body, f"http/{key}{checksum(body)}" if key else None)
+        message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
     except TooLarge as too_large:
         return Refused(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:

@@ -41,11 +41,16 @@ class Refused(NamedTuple):
     code: ReturnCode | None = None
 
 
-def checksum(body: Any) -> str:
-    """What tells two bodies apart that came with the same coordinates; empty for a body that is neither text nor bytes."""
-    if isinstance(body, str):
-        body = body.encode("utf-8", "surrogatepass")
-    return f"~{crc32(body):08x}" if isinstance(body, bytes) else ""
+def nth(index: int) -> str:
+    """How a report names a record that does not name itself."""
+    return f"record {index}"
+
+
+def checksum(body: Any) -> int:
+    """What tells two bodies apart that came with the same coordinates; 0 for one that is neither text nor bytes."""
+    if type(body) is str:
+        return crc32(body.encode("utf-8", "surrogatepass"))
+    return crc32(body) if type(body) is bytes else 0
 
 
 class Unreadable(Exception):

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import ckafka, cmq, cos
-from metric_forwarder.triggers.port import Access, Answer, Decoded
+from metric_forwarder.triggers.port import Access, Answer, Decoded, nth
 
 
 class Record(NamedTuple):
-    """One row of the table: a kind of record, and how one is read; its member is known to hold an object."""
+    """One row of the table: a kind of record, and how one is read, which stands at an index; its member holds an object."""
 
     name: str
-    messages: Callable[[dict[str, Any], str, Access], Iterable[Message]]
+    messages: Callable[[dict[str, Any], int, Access], Iterable[Message]]
 
 
 # A record is recognised by the one member that holds it.
@@ -39,15 +39,14 @@ def _name(records: list[Any]) -> str:
 
 def _messages(records: list[Any], access: Access) -> Iterator[Message]:
     for index, record in enumerate(records):
-        yield from _read(record, f"record {index}", access)
+        yield from _read(record, index, access)
 
 
-def _read(record: Any, place: str, access: Access) -> Iterable[Message]:
-    if isinstance(record, dict):
-        for member, kind in RECORDS.items():
-            if member in record:
-                if isinstance(record[member], dict):
-                    return kind.messages(record, place, access)
-                return (Message(place, None, broken=f'has a "{member}" that is not an object'),)
+def _read(record: Any, index: int, access: Access) -> Iterable[Message]:
+    for member, kind in RECORDS.items() if isinstance(record, dict) else ():
+        if member in record:
+            if isinstance(record[member], dict):
+                return kind.messages(record, index, access)
+            return (Message(nth(index), None, broken=f'has a "{member}" that is not an object'),)
     known = ", ".join(RECORDS)
-    return (Message(place, None, broken=f"is a record of no known kind: it must have one of {known}"),)
+    return (Message(nth(index), None, broken=f"is a record of no known kind: it must have one of {known}"),)
