@@ -345,10 +345,12 @@ def coming_and_going(folder: Path) -> Iterator[None]:
     threads = [threading.Thread(target=churn, args=(f"points-1-{number}.ack",)) for number in range(2)]
     for thread in threads:
         thread.start()
-    yield
-    ended.set()
-    for thread in threads:
-        thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_replay_beside_a_write_does_not_make_it_fail(folder: Path) -> None:
