@@ -207,6 +207,18 @@ def test_a_replay_begins_no_chunk_for_which_there_is_no_time() -> None:
     assert (seen, shelf.ended) == (2, True)
 
 
+def test_a_long_event_keeps_no_more_than_a_second_for_a_last_chunk() -> None:
+    clock = FakeClock()
+    visit = spool_of(Shelf(), clock=clock).begin(soon(clock, 100))
+    chunks = visit.replay(dead_letters=False)
+    next(chunks)
+    clock.sleep(98.9)
+    next(chunks)
+    clock.sleep(0.2)
+    assert list(chunks) == []
+    visit.close()
+
+
 def test_a_replay_expects_of_a_chunk_what_the_last_one_took() -> None:
     clock = FakeClock()
     shelf = Shelf(lambda: clock.sleep(2))

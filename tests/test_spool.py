@@ -438,6 +438,16 @@ def test_what_json_does_not_allow_is_kept_as_it_was_written(spooling: Harness, f
     assert [error["message"] for error in again["errors"]] == [error["message"] for error in report["errors"]]
 
 
+def test_what_cannot_be_read_in_an_envelope_is_kept_with_what_it_would_have_inherited(
+    spooling: Harness, folder: Path
+) -> None:
+    around = '{"namespace":"ns","dimensions":{"ip":"10.0.0.1"},"points":['
+    report = spooling.handle(ckafka(f'{around}{{"metricName":"m","value":1}},{TWICE}]}}'))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert [letter["payload"] for letter in letters(folder)] == [f"{around}{TWICE}]}}"]
+    assert outcomes(spooling.handle(REPLAY_ALL)) == {"invalid": 1}
+
+
 @pytest.mark.parametrize(
     ("body", "kept", "said"),
     [

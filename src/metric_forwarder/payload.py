@@ -130,6 +130,10 @@ def _envelope(
 
 
 def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: Any) -> Any:
+    if isinstance(point, NotJson):
+        # Nothing can be merged into it: whoever mends it needs what stood around it.
+        around = [*defaults.items(), ("dimensions", dimensions), ("points", [point])]
+        return NotJson(point.rule, point.message, around)
     if not isinstance(point, dict):
         return point
     merged = {**defaults, **point}

@@ -21,8 +21,10 @@ _T = TypeVar("_T")
 
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.2
-# Another chunk is begun only if there is so much time: enough to take it in, and to send some of it.
+# Another chunk is begun only if there is so much time, or so much of the event's: enough to take it in, and to send
+# some of it.
 _LEAST_FOR_A_CHUNK_S = 1.0
+_LEAST_SHARE = 0.25
 _READINGS_FOR_A_CHUNK = 4
 # A replay's lease outlives its deadline by this: the rest of the invocation's time, and another clock.
 _LEASE_SLACK_S = 10.0
@@ -90,13 +92,14 @@ class BoundedVisit:
         clock = self._spool.clock
         lease_s = self._deadline.remaining() + _LEASE_SLACK_S
         self._replay = self._store.replay(dead_letters=dead_letters, lease_s=lease_s)
+        least_s = min(_LEAST_FOR_A_CHUNK_S, self._deadline.remaining() * _LEAST_SHARE)
         needed_s = 0.0
         while self._deadline.remaining() > needed_s:
             began = clock.monotonic()
             chunk = self._wait(self._submit(partial(next, self._replay, None)))
             if chunk is None:
                 return
-            needed_s = max(_LEAST_FOR_A_CHUNK_S, _READINGS_FOR_A_CHUNK * (clock.monotonic() - began))
+            needed_s = max(least_s, _READINGS_FOR_A_CHUNK * (clock.monotonic() - began))
             yield BoundedChunk(chunk, self.post)
 
     def post(self, job: Callable[[], None]) -> None:
@@ -108,18 +111,11 @@ class BoundedVisit:
             return ()
         last = self._submit(self._replay.close if self._replay else _nothing)
         self._courier.dismiss()
-        failures = [
-            failure
-            for failure in (
-                self._failure(last),
-                *(future.exception() for future in self._posted if future.done()),
-            )
-            if failure is not None
-        ]
+        failures = [self._failure(last), *(job.exception() for job in self._posted if job.done())]
         for failure in failures:
-            if not isinstance(failure, SpoolError):
+            if failure is not None and not isinstance(failure, SpoolError):
                 raise failure
-        return tuple(dict.fromkeys(map(str, failures)))
+        return tuple(dict.fromkeys(str(failure) for failure in failures if failure is not None))
 
     def _failure(self, last: "Future[None]") -> BaseException | None:
         """Wait for the last job: the courier has done the others before."""
