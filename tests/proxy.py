@@ -12,11 +12,13 @@ class Proxy:
     Attributes:
         target: the port that new connections lead to.
         cut_next: whether the next request is swallowed and its connection closed.
+        cut_answer: whether the next answer is.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.cut_next = False
+        self.cut_answer = False
         self.accepted = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -45,6 +47,9 @@ class Proxy:
             while data := source.recv(65_536):
                 if requests and self.cut_next:
                     self.cut_next = False
+                    break
+                if not requests and self.cut_answer:
+                    self.cut_answer = False
                     break
                 sink.sendall(data)
         for end in (source, sink):

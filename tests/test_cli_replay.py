@@ -18,6 +18,8 @@ from metric_forwarder.stores.file_spool import FileSpool
 from receiver_emulator import Emulator
 from redis_server import RedisServer
 
+FUNCTION = "default/metric-forwarder"
+
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Emulator]:
@@ -66,6 +68,9 @@ def test_it_stops_when_nothing_moves_and_says_what_is_left(receiver: Emulator, t
     done = run("replay", **settings)
     assert (done.status, counted(done.printed)) == (1, {"spooled": 2})
     assert "2 records are still in the spool" in done.err
+    (file,) = tmp_path.glob("points-*.jsonl")
+    file.with_suffix(".ack").write_text("0\n")
+    assert "1 record is still in the spool" in run("replay", **settings).err
 
 
 def test_it_goes_on_while_something_moves(receiver: Emulator, tmp_path: Path) -> None:
@@ -92,7 +97,7 @@ def test_while_another_replay_runs_it_says_so_and_has_not_succeeded(
 ) -> None:
     settings = spooling(receiver, tmp_path.as_uri())
     fill(receiver, settings, [point(1)])
-    other = FileSpool(tmp_path).replay(dead_letters=False)
+    other = FileSpool(tmp_path, FUNCTION).replay(dead_letters=False)
     next(other)
     done = run("replay", **settings)
     assert (done.status, counted(done.printed)) == (1, {})
@@ -103,6 +108,34 @@ def test_without_a_spool_it_is_a_configuration_error(receiver: Emulator) -> None
     done = run("replay", **settings_for(receiver))
     assert (done.status, done.out) == (2, "")
     assert "MF_SPOOL is empty" in done.err
+    assert "file:///" in done.err
+
+
+@pytest.mark.parametrize("missing", ["mistyped", "file", "file/below"])
+def test_a_folder_that_is_not_there_is_told_and_not_made(
+    receiver: Emulator, tmp_path: Path, missing: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = run("replay", **spooling(receiver, (tmp_path / missing).as_uri()))
+    assert (done.status, done.out) == (2, "")
+    assert f"no folder {tmp_path / missing}: mount it, or correct the path" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_spool_that_the_function_cannot_read_is_no_success(receiver: Emulator, tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    done = run("replay", **spooling(receiver, tmp_path.as_uri()))
+    assert (done.status, done.printed["status"]) == (1, "failed")
+    assert "the spool cannot be read" in done.printed["errors"][0]["message"]
+
+
+def test_a_folder_of_another_function_is_told(receiver: Emulator, tmp_path: Path) -> None:
+    settings = spooling(receiver, tmp_path.as_uri())
+    fill(receiver, settings, [point(1)])
+    done = run("replay", "--function", "default/another", **settings)
+    assert counted(done.printed) == {}
+    assert f"{FUNCTION}, not of default/another" in done.err
+    assert counted(run("replay", **settings).printed) == {"delivered": 1}
 
 
 def test_a_spool_in_redis_is_that_of_one_function(receiver: Emulator, redis_server: RedisServer) -> None:
@@ -166,6 +199,8 @@ def test_of_two_rounds_each_record_is_counted_where_it_ended() -> None:
     assert both["durationMs"] == 10
     dead = merge(report("partial", delivered=1, invalid=2), report("failed", invalid=2), dead_letters=True)
     assert counted(dead) == {"delivered": 1, "invalid": 2}
+    unread = {**report("failed"), "errors": [{"outcome": "undelivered"}]}
+    assert merge(report("failed", spooled=1), unread, dead_letters=False)["status"] == "failed"
 
 
 def test_rounds_end_when_the_spool_is_empty_or_nothing_was_taken_out(tmp_path: Path) -> None:

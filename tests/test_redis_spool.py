@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,7 @@ from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.redis_address import parse_redis_url
 from metric_forwarder.spool import Record, SpoolError
 from metric_forwarder.stores.redis_spool import RedisSpool
+from proxy import Proxy
 from receiver_emulator import Emulator, EmulatorOptions
 from redis_server import PASSWORD, PASSWORD_IN_URL, RedisServer
 
@@ -39,7 +41,12 @@ def up(harness: Harness) -> None:
 
 def keys(server: RedisServer) -> set[bytes]:
     with server.client() as client:
-        return {key for key in client.scan_iter() if client.type(key) != b"stream" or client.xlen(key)}
+        return {
+            key
+            for key in client.scan_iter()
+            # What tells a write that is repeated runs out by itself.
+            if b"written:" not in key and (client.type(key) != b"stream" or client.xlen(key))
+        }
 
 
 def test_what_cannot_be_delivered_now_is_spooled_and_replayed_in_order(redis_server: RedisServer) -> None:
@@ -115,7 +122,7 @@ def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisSe
     other = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
     with pytest.raises(SpoolError, match="another replay"):
         next(other.replay(dead_letters=False))
-    chunks.close()  # type: ignore[attr-defined]  # a generator
+    chunks.close()
     assert len(next(other.replay(dead_letters=False)).messages) == 1
 
 
@@ -145,6 +152,96 @@ def test_what_is_written_is_what_is_read(redis_server: RedisServer, records: lis
         chunk.acknowledge(range(len(records)))
 
 
+def records(*values: int) -> list[Record]:
+    return [Record(point(value), "s", None, None, "undelivered", "") for value in values]
+
+
+def replayed(spool: RedisSpool) -> list[int]:
+    return [m.body["value"] for chunk in spool.replay(dead_letters=False) for m in chunk.messages]
+
+
+def test_a_write_whose_answer_is_lost_is_written_once(redis_server: RedisServer) -> None:
+    with Proxy(redis_server.port) as proxy:
+        spool = RedisSpool(
+            parse_redis_url(redis_server.url().replace(str(redis_server.port), str(proxy.port))), b"mf:d{x}"
+        )
+        spool.write(records(1), [])
+        proxy.cut_answer = True
+        spool.write(records(2, 3), [])
+        assert proxy.accepted == 2
+        spool.write(records(2), [])
+        assert replayed(spool) == [1, 2, 3, 2]
+
+
+def test_what_tells_a_repeated_write_runs_out_by_itself(redis_server: RedisServer) -> None:
+    spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
+    spool.write(records(1), [])
+    with redis_server.client() as client:
+        (key,) = client.scan_iter(b"*written:*")
+        assert 0 < client.pttl(key) <= 60_000
+
+
+def test_a_lease_lasts_as_long_as_the_replay_may(redis_server: RedisServer) -> None:
+    harness = spooling(redis_server)
+    down(harness)
+    harness.handle(point(1))
+    left_ms: list[int] = []
+
+    def look(_: object) -> None:
+        with redis_server.client() as client:
+            (key,) = client.scan_iter(b"*replay")
+            left_ms.append(client.pttl(key))
+
+    harness.receiver.refuse_if = look
+    assert outcomes(harness.handle(REPLAY, time_limit_ms=800_000)) == {"delivered": 1}
+    assert 800_000 <= left_ms[0] < 820_000
+    assert keys(redis_server) == set()
+
+
+def test_the_lease_of_a_replay_that_died_runs_out(redis_server: RedisServer) -> None:
+    spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
+    spool.write(records(1), [])
+    died = spool.replay(dead_letters=False, lease_s=0.1)
+    next(died)
+    time.sleep(0.15)
+    assert replayed(RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")) == [1]
+    died.close()
+
+
+def test_a_redis_that_hangs_holds_no_replay_past_its_deadline(redis_server: RedisServer) -> None:
+    harness = spooling(redis_server, CONCURRENCY="1")
+    down(harness)
+    assert outcomes(harness.handle(ckafka(*(point(value) for value in range(600))))) == {"spooled": 600}
+
+    def hang(_: object) -> None:
+        redis_server.freeze()
+
+    harness.receiver.refuse_if = hang
+    began = time.monotonic()
+    report = harness.handle(REPLAY, time_limit_ms=3000)
+    assert time.monotonic() - began < 5
+    redis_server.thaw()
+    assert outcomes(report) == {"delivered": 500}
+    assert [error["message"] for error in report["errors"] if "in time" in error["message"]] == [
+        error["message"] for error in report["errors"]
+    ]
+    assert report["errors"]
+
+
+def test_a_redis_that_hangs_keeps_nothing_and_holds_no_event_past_its_deadline(
+    redis_server: RedisServer,
+) -> None:
+    harness = spooling(redis_server)
+    down(harness)
+    redis_server.freeze()
+    began = time.monotonic()
+    report = harness.handle(ckafka(point()), time_limit_ms=2000)
+    assert time.monotonic() - began < 3
+    redis_server.thaw()
+    assert outcomes(report) == {"undelivered": 1}
+    assert outcomes(harness.handle(ckafka(point()))) == {"spooled": 1}
+
+
 def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(redis_server: RedisServer) -> None:
     chosen = random.Random(4)
     with Emulator(EmulatorOptions(latency_s=0.003)) as emulator, Nursery() as nursery:
@@ -161,7 +258,7 @@ def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(redis_server
             with redis_server.client() as client:
                 client.delete(
                     *client.scan_iter(b"*replay"), b"none"
-                )  # the lease of the killed would last two minutes
+                )  # the lease of the killed would last as long as it might have
             while not nursery.run(told, REPLAY, 5):
                 pass
         arrived = {(stored["metricName"], stored["value"]) for stored in emulator.points()}

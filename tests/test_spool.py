@@ -1,21 +1,43 @@
 """What cannot be delivered now is kept, replayed and only then let go; real files, real processes, really killed."""
 
+import base64
 import json
 import os
 import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import Harness, ckafka, environ, make_harness, outcomes, point, values
+import small_disk
+from harness import (
+    CONTEXT,
+    Harness,
+    ckafka,
+    environ,
+    make_harness,
+    make_remote_write_harness,
+    outcomes,
+    point,
+    report_of,
+    values,
+)
 from killable import Nursery
 from metric_forwarder.core.return_codes import ReturnCode
+from metric_forwarder.core.transport import HttpReply
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Message
-from metric_forwarder.spool import Record, SpoolError
+from metric_forwarder.payload import NotJson, read_payload
+from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record
 from metric_forwarder.stores.file_spool import FileSpool
+from metric_forwarder.times import milliseconds, rfc3339
 from receiver_emulator import Emulator, EmulatorOptions
 
 REPLAY = {
@@ -57,6 +79,15 @@ def test_what_cannot_be_delivered_now_is_spooled_and_replayed_in_order(
     assert values(spooling.receiver.points) == list(range(25))
     assert spooling.handle(REPLAY)["status"] == "empty"
     assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
+def letters(folder: Path) -> list[dict[str, Any]]:
+    """The dead letters in a folder."""
+    return [
+        json.loads(line)
+        for file in sorted(folder.glob("dead-*.jsonl"))
+        for line in file.read_text().splitlines()[1:]
+    ]
 
 
 def test_a_replay_goes_through_dedupe_and_so_does_a_redelivery_after_it(spooling: Harness) -> None:
@@ -188,14 +219,16 @@ def test_a_torn_or_foreign_file_is_set_aside_and_reported(
     assert spooling.handle(REPLAY)["status"] == "empty"
 
 
-def test_drafts_of_killed_instances_are_swept_and_recent_ones_are_not(folder: Path) -> None:
+def test_what_killed_instances_left_is_swept_and_recent_drafts_are_not(folder: Path) -> None:
     folder.mkdir()
+    (folder / "points-3.ack").write_text("1\n")
     old, recent = folder / "points-1.draft", folder / "points-2.draft"
     for draft in (old, recent):
         draft.write_text("half a rec")
     os.utime(old, (0, 0))
     assert list(FileSpool(folder).replay(dead_letters=True)) == []
     assert (old.exists(), recent.exists()) == (False, True)
+    assert not (folder / "points-3.ack").exists()
 
 
 def test_only_one_replay_runs_at_a_time(folder: Path) -> None:
@@ -255,6 +288,269 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, records: list[Record]) 
         chunk.acknowledge(range(len(records)))
         chunk.close()
 
+
+# --- a disk that is full ----------------------------------------------------------------------------------------
+
+
+def on_a_small_disk(scene: str, folder: Path, most_bytes: int) -> list[dict[str, Any]]:
+    """What a scene left on disks that take from no byte of a file to almost so many."""
+    command = [sys.executable, small_disk.__file__, scene, str(folder), str(most_bytes)]
+    told: list[dict[str, Any]] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return told
+
+
+def test_a_write_that_is_cut_off_at_any_byte_keeps_nothing(tmp_path: Path) -> None:
+    FileSpool(tmp_path / "whole").write([small_disk.record(0)], [small_disk.record(1), small_disk.record(2)])
+    size = max(path.stat().st_size for path in (tmp_path / "whole").iterdir())
+    told = on_a_small_disk("write", tmp_path, size + 1)
+    assert told[:-1] == [{"kept": False, "left": [], "drafts": []}] * size
+    assert told[-1] == {"kept": True, "left": [0, 1, 2], "drafts": []}
+
+
+@pytest.mark.parametrize("scene", ["acknowledge", "acknowledge-next"])
+def test_an_acknowledgement_that_is_cut_off_at_any_byte_stands_for_no_other_row(
+    tmp_path: Path, scene: str
+) -> None:
+    everything = set(range(small_disk.ROWS))
+    known, cut = {*small_disk.BEFORE, *small_disk.AFTER}, set(small_disk.CUT)
+    size = len("20\n21\n119\n")
+    for told in on_a_small_disk(scene, tmp_path, size + 1):
+        left = set(told["left"])
+        assert left | cut == everything - known
+        assert not (told["written"] and left & cut)
+        assert told["waiting"] == len(left)
+    assert told["written"]
+
+
+def test_rows_that_a_file_does_not_have_are_none_of_it(folder: Path) -> None:
+    spool = FileSpool(folder)
+    spool.write([Record(point(value), "s", None, None, "undelivered", "") for value in range(3)], [])
+    (file,) = folder.glob("points-*.jsonl")
+    file.with_suffix(".ack").write_bytes(b"1\n77\n\0\0\n-2\n")
+    assert spool.waiting(dead_letters=False) == 2
+    chunk = next(spool.replay(dead_letters=False))
+    assert [message.receipt for message in chunk.messages] == [0, 2]
+
+
+@contextmanager
+def coming_and_going(folder: Path) -> Iterator[None]:
+    """Files that a replay beside this would finish with."""
+    ended = threading.Event()
+
+    def churn(name: str) -> None:
+        while not ended.is_set():
+            (folder / name).write_bytes(b"1\n")
+            (folder / name).unlink()
+
+    threads = [threading.Thread(target=churn, args=(f"points-1-{number}.ack",)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_replay_beside_a_write_does_not_make_it_fail(folder: Path) -> None:
+    folder.mkdir()
+    spool = FileSpool(folder)
+    with coming_and_going(folder):
+        for value in range(150):
+            spool.write([], [Record(point(value), "s", None, None, "invalid", "")])
+    assert len(letters(folder)) == 150
+
+
+# --- what cannot be read ----------------------------------------------------------------------------------------
+
+
+def test_a_replay_makes_no_folder_and_one_that_is_not_there_yet_is_an_empty_spool(
+    spooling: Harness, folder: Path
+) -> None:
+    assert spooling.handle(REPLAY)["status"] == "empty"
+    assert not folder.exists()
+    with pytest.raises(SpoolError, match=f"no folder {folder}: mount it"):
+        FileSpool(folder).waiting(dead_letters=False)
+
+
+@pytest.mark.parametrize("below", ["", "/spool"])
+def test_a_replay_of_what_cannot_be_read_has_failed_and_says_so(
+    tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    harness = make_harness(SPOOL=f"file://{tmp_path}/file{below}")
+    report = harness.handle(REPLAY)
+    assert (report["status"], report["received"]) == ("failed", 0)
+    assert "the spool cannot be read" in report["errors"][0]["message"]
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["event"], line["level"]) for line in logged] == [("spool", "ERROR"), ("report", "ERROR")]
+
+
+def test_a_replay_that_is_not_read_to_its_end_says_nothing_of_the_rest(folder: Path) -> None:
+    harness = make_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
+    down(harness)
+    for value in range(3):
+        harness.handle(point(value))
+    up(harness)
+    harness.receiver.refuse_if = lambda _: harness.clock.sleep(29)
+    report = harness.handle(REPLAY)
+    assert (report["status"], outcomes(report)) == ("ok", {"delivered": 2})
+    harness.receiver.refuse_if = lambda _: None
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 1}
+
+
+# --- whose records ----------------------------------------------------------------------------------------------
+
+
+def test_a_replay_leaves_alone_what_another_function_wrote_into_the_folder(folder: Path) -> None:
+    harness = make_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
+    production = {**CONTEXT, "namespace": "default", "function_name": "production"}
+    staging = {**production, "function_name": "staging.2"}
+    down(harness)
+    assert outcomes(report_of(harness.application, point(1), context=production)) == {"spooled": 1}
+    up(harness)
+    other = make_harness(SPOOL=folder.as_uri())
+    assert report_of(other.application, REPLAY_ALL, context=staging)["status"] == "empty"
+    assert FileSpool(folder, "default/staging.2").others() == ["default/production"]
+    assert FileSpool(folder, "default/production").others() == []
+    assert outcomes(report_of(harness.application, REPLAY, context=production)) == {"delivered": 1}
+
+
+def test_what_names_no_function_is_replayed_by_whoever_comes(folder: Path) -> None:
+    harness = make_harness(SPOOL=folder.as_uri())
+    FileSpool(folder).write([Record(point(1), "s", None, None, "undelivered", "")], [])
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 1}
+
+
+# --- dead letters keep what the producer wrote ------------------------------------------------------------------
+
+TWICE = '{"metricName":"m","dimensions":{"a":"b","a":"c"},"value":1,"value":2}'
+NOT_FINITE = '{"metricName":"m","dimensions":{"a":"b"},"value":-Infinity}'
+
+
+def test_what_json_does_not_allow_is_kept_as_it_was_written(spooling: Harness, folder: Path) -> None:
+    report = spooling.handle(ckafka(f"[{TWICE},{NOT_FINITE},{json.dumps(point(3))}]"))
+    assert outcomes(report) == {"invalid": 2, "delivered": 1}
+    assert [letter["payload"] for letter in letters(folder)] == [TWICE, NOT_FINITE]
+    again = spooling.handle(REPLAY_ALL)
+    assert outcomes(again) == {"invalid": 2}
+    assert [error["message"] for error in again["errors"]] == [error["message"] for error in report["errors"]]
+
+
+def test_what_cannot_be_read_in_an_envelope_is_kept_with_what_it_would_have_inherited(
+    spooling: Harness, folder: Path
+) -> None:
+    around = '{"namespace":"ns","dimensions":{"ip":"10.0.0.1"},"points":['
+    report = spooling.handle(ckafka(f'{around}{{"metricName":"m","value":1}},{TWICE}]}}'))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert [letter["payload"] for letter in letters(folder)] == [f"{around}{TWICE}]}}"]
+    assert outcomes(spooling.handle(REPLAY_ALL)) == {"invalid": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "kept", "said"),
+    [
+        (b'{"metricName":"\xc3\xbc"}', '{"metricName":"ü"}', ""),
+        (b'{"metricName":"\xff"}', base64.b64encode(b'{"metricName":"\xff"}').decode(), "base64"),
+    ],
+    ids=["text", "no text"],
+)
+def test_bytes_are_kept_as_text_or_else_as_base64(folder: Path, body: bytes, kept: str, said: str) -> None:
+    harness = make_harness(SPOOL=folder.as_uri(), HTTP_AUTH="cam")
+    request = {
+        "httpMethod": "POST",
+        "headers": {},
+        "path": "/",
+        "body": base64.b64encode(b"[" + body).decode(),
+        "isBase64Encoded": True,
+    }
+    harness.application.handle(request, CONTEXT)
+    (letter,) = letters(folder)
+    whole = kept if said else f"[{kept}"
+    assert letter["payload"] == (base64.b64encode(b"[" + body).decode() if said else whole)
+    assert said in letter["reason"]
+
+
+def shown(value: Any) -> Any:
+    """Decoded JSON as something that can be compared, with what JSON does not allow."""
+    if isinstance(value, NotJson):
+        return ("not JSON", value.raw if isinstance(value.raw, str) else shown_members(value.raw))
+    if isinstance(value, dict):
+        return shown_members(value.items())
+    return [shown(item) for item in value] if isinstance(value, list) else (type(value), value)
+
+
+def shown_members(pairs: Any) -> Any:
+    return [(name, shown(value)) for name, value in pairs]
+
+
+def joined(members: list[tuple[str, str]]) -> str:
+    return "{" + ",".join(f"{json.dumps(name)}: {value}" for name, value in members) + "}"
+
+
+JSON_TEXTS = st.recursive(
+    st.sampled_from(
+        [
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "null",
+            "true",
+            "1",
+            "-0.0",
+            "1e-7",
+            '"\\ud800"',
+            "123456789012345678901",
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda texts: f"[{', '.join(texts)}]")
+        | st.lists(st.tuples(st.sampled_from(["a", "b", 'ü"']), inner), max_size=4).map(joined)
+    ),
+)
+
+
+@given(JSON_TEXTS)
+def test_whatever_stands_in_a_dead_letter_is_read_again_as_it_was(text: str) -> None:
+    for raw in read_payload(f"[{text}]").points:
+        record = Record(raw, "s", None, 1, "invalid", "why")
+        kept = decode_record(encode_record(record).encode("ascii"))
+        again = (
+            read_payload(f"[{kept.payload}]").points[0]
+            if isinstance(kept.payload, str) and not isinstance(raw, str)
+            else kept.payload
+        )
+        assert shown(again) == shown(raw)
+        assert kept._replace(payload=None) == record._replace(payload=None)
+
+
+def test_a_dead_letter_without_a_time_is_of_the_moment_it_was_received(folder: Path) -> None:
+    harness = make_remote_write_harness(SPOOL=folder.as_uri())
+    received_ms = round(harness.clock.time() * 1000)
+    assert outcomes(harness.handle(point("1"))) == {"invalid": 1}
+    harness.clock.sleep(3600)
+    assert letters(folder)[0]["time_ms"] == received_ms
+
+
+@pytest.mark.parametrize(
+    "timestamp", ["1969-12-31T23:59:59.5Z", "5555-01-01T00:00:00Z", 1.25, 1_000_000_000_000]
+)
+def test_any_time_that_is_valid_is_the_same_after_the_spool(folder: Path, timestamp: str | float) -> None:
+    harness = make_remote_write_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
+    harness.prometheus.script.append(HttpReply(503, {}, b""))
+    sent = point(1, timestamp=timestamp)
+    assert outcomes(harness.handle(sent)) == {"spooled": 1}
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 1}
+    assert outcomes(harness.handle(sent)) == {"duplicate": 1}
+
+
+@given(st.integers(-62_135_683_140_000, 253_402_387_139_999))
+def test_a_time_is_written_as_it_is_read(time_ms: int) -> None:
+    assert milliseconds(rfc3339(time_ms)) == time_ms
+
+
+# --- killed -----------------------------------------------------------------------------------------------------
 
 EVENT_POINTS = 80
 ROUNDS = 30

@@ -30,7 +30,7 @@ from metric_forwarder.scrape import Scraper
 from metric_forwarder.secret import Secret
 from metric_forwarder.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.settings import Settings
-from metric_forwarder.spool import Spool
+from metric_forwarder.spool import Spool, SpoolStore
 from metric_forwarder.triggers import Access, Refused, decode
 from metric_forwarder.triggers.cos_objects import CosObjects, RoleCredentials
 from metric_forwarder.triggers.port import Gate, HttpAccess, ObjectSource
@@ -200,7 +200,7 @@ def build(
             clock=clock,
             jitter=jitter,
         ),
-        spool=make_spool(settings, function),
+        spool=_bounded_spool(settings, function, clock),
         scraper=Scraper(settings.scrape_hosts, lambda: RequestsTransport(1), clock),
         clock=clock,
         log=log,
@@ -303,27 +303,33 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
     )
 
 
-def make_spool(settings: Settings, function: str) -> Spool | None:
-    """Where what is left of an event is kept.
+def _bounded_spool(settings: Settings, function: str, clock: Clock) -> Spool | None:
+    if not settings.spool and settings.spool_redis is None:
+        return None
+    # Not needed by an instance without a spool.
+    from metric_forwarder.stores.bounded_spool import BoundedSpool  # noqa: PLC0415
+
+    return BoundedSpool(lambda: make_spool(settings, function), clock)
+
+
+def make_spool(settings: Settings, function: str) -> SpoolStore:
+    """Where what is left of an event is kept, by the settings that name such a place.
 
     Raises:
         ConfigError: it needs a package that is not there.
     """
     if settings.spool_redis is not None:
         return _redis_spool(settings.spool_redis, function)
-    if not settings.spool:
-        return None
     # Not needed by an instance without a spool.
     from metric_forwarder.stores.file_spool import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
 
     parts = urlsplit(settings.spool)
     megabytes = parse_qs(parts.query).get("max_mb")
-    return FileSpool(
-        Path(unquote(parts.path)), int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES
-    )
+    max_bytes = int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES
+    return FileSpool(Path(unquote(parts.path)), function, max_bytes)
 
 
-def _redis_spool(address: RedisAddress, function: str) -> Spool:
+def _redis_spool(address: RedisAddress, function: str) -> SpoolStore:
     try:
         from metric_forwarder.stores.redis import key_prefix  # noqa: PLC0415 - only where a setting asks for it
         from metric_forwarder.stores.redis_spool import RedisSpool  # noqa: PLC0415

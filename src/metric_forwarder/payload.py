@@ -32,13 +32,17 @@ class NotJson:
     """Stands where the text said something JSON does not allow, so that only the point holding it is refused.
 
     It is no JSON type, so no schema accepts it.
+
+    Attributes:
+        raw: what stood there: a literal, or the members of an object, in their order.
     """
 
-    __slots__ = ("message", "rule")
+    __slots__ = ("message", "raw", "rule")
 
-    def __init__(self, rule: str, message: str) -> None:
+    def __init__(self, rule: str, message: str, raw: str | Sequence[tuple[str, Any]] = "null") -> None:
         self.rule = rule
         self.message = message
+        self.raw = raw
 
     def __repr__(self) -> str:
         return f"<{self.rule}>"
@@ -162,6 +166,10 @@ class _Merged(Sequence[Any]):
 
 
 def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: Any) -> Any:
+    if isinstance(point, NotJson):
+        # Nothing can be merged into it: whoever mends it needs what stood around it.
+        around = [*defaults.items(), ("dimensions", dimensions), ("points", [point])]
+        return NotJson(point.rule, point.message, around)
     if not isinstance(point, dict):
         return point
     merged = {**defaults, **point}
@@ -218,11 +226,11 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
         return members
     seen: set[str] = set()
     twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-    return NotJson("duplicate-key", f'holds the name "{twice[:60]}" twice: keep one')
+    return NotJson("duplicate-key", f'holds the name "{twice[:60]}" twice: keep one', pairs)
 
 
 def _constant(name: str) -> NotJson:
-    return NotJson("not-finite", f"{name} is no JSON number: send a finite number, or no point")
+    return NotJson("not-finite", f"{name} is no JSON number: send a finite number, or no point", name)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)

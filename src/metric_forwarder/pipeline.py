@@ -24,6 +24,7 @@ from metric_forwarder.spool import (
     Spool,
     SpoolError,
     SpoolingKeeper,
+    SpoolVisit,
     point_payload,
 )
 from metric_forwarder.triggers import Decoded
@@ -91,14 +92,18 @@ class Pipeline:
         # Of one event, however many chunks of the spool it replays.
         behind: Behind = {}
         claims = self._store.begin(deadline)
+        spool = self._spool.begin(deadline) if self._spool else None
+        complain = self._complaint(ledger)
         try:
-            for messages, keeper in self._chunks(decoded, deadline, self._complaint(ledger)):
+            for messages, keeper in self._chunks(decoded, deadline, spool, complain):
                 intake = self._take_in(messages, ledger)
                 settlement = _Settlement(ledger, claims, keeper)
                 counts.add(self._deliver(intake, claims, deadline, settlement, behind))
                 settlement.close(intake.dead_letters)
         finally:
             claims.close()
+            for failure in spool.close() if spool else ():
+                complain(failure)
         forgotten = ledger.close()
         if forgotten:
             self._log.write(
@@ -116,10 +121,14 @@ class Pipeline:
         return report
 
     def _chunks(
-        self, decoded: Decoded, deadline: Deadline, complain: Callable[[str], None]
+        self,
+        decoded: Decoded,
+        deadline: Deadline,
+        spool: SpoolVisit | None,
+        complain: Callable[[str], None],
     ) -> Iterator[tuple[Iterable[Message], Keeper]]:
         """The event's messages and who keeps what is left of them; for a replay, the spool chunk by chunk."""
-        keeper = SpoolingKeeper(self._spool, complain) if self._spool else NoKeeper()
+        keeper = SpoolingKeeper(spool, complain, self._now_ms()) if spool else NoKeeper()
         if decoded.trigger != "timer":
             yield decoded.messages, keeper
             return
@@ -133,36 +142,34 @@ class Pipeline:
                     fetching = deadline.earlier(deadline.remaining() * (1 - _FETCHING_SHARE))
                     yield self._scraper.messages(job, firing, fetching), KeepUndelivered(keeper)
                 case Replay() as job:
-                    yield from self._replayed(job, complain)
+                    yield from self._replayed(job, spool, complain)
 
     def _replayed(
-        self, job: Replay, complain: Callable[[str], None]
+        self, job: Replay, spool: SpoolVisit | None, complain: Callable[[str], None]
     ) -> Iterator[tuple[Iterable[Message], Keeper]]:
-        if self._spool is None:
+        if spool is None:
             raise ConfigError(
                 ["MF_SPOOL is empty, and a timer asks for a replay: set it, or remove the timer"]
             )
         try:
-            for chunk in self._spool.replay(dead_letters=job.dead_letters):
-                yield chunk.messages, ReplayingKeeper(chunk, self._spool, complain)
+            for chunk in spool.replay(dead_letters=job.dead_letters):
+                yield chunk.messages, ReplayingKeeper(chunk, spool, complain, self._now_ms())
         except SpoolError as error:
             complain(str(error))
 
     def _take_in(self, messages: Iterable[Message], ledger: Ledger) -> Intake:
         destination = self._sender.destination
         oldest_ms = None
-        now = self._clock.time()
+        now_ms = self._now_ms()
         if self._rules.max_age_s and not destination.carries_timestamps:
-            oldest_ms = round((now - self._rules.max_age_s) * 1000)
+            oldest_ms = now_ms - round(self._rules.max_age_s * 1000)
         intake = Intake(
             self._contract,
             self._identifier,
             ledger,
             destination=destination,
             book=self._book,
-            terms=Terms(
-                round(now * 1000), self._rules.max_point_bytes, self._rules.default_namespace, oldest_ms
-            ),
+            terms=Terms(now_ms, self._rules.max_point_bytes, self._rules.default_namespace, oldest_ms),
             keeps_dead_letters=self._spool is not None,
         )
         for message in messages:
@@ -208,13 +215,20 @@ class Pipeline:
         return counts
 
     def _complaint(self, ledger: Ledger) -> Callable[[str], None]:
-        """What to do when the spool fails: say it in the log and in the report."""
+        """What to do when the spool fails: say it in the log and in the report, once."""
+        told: set[str] = set()
 
         def complain(message: str) -> None:
+            if message in told:
+                return
+            told.add(message)
             self._log.write("ERROR", "spool", message=message)
             ledger.note(Problem(Outcome.UNDELIVERED, "spool", "", "spool", None, message))
 
         return complain
+
+    def _now_ms(self) -> int:
+        return round(self._clock.time() * 1000)
 
 
 def _in_order(free: Sequence[Point], held: Sequence[Point]) -> tuple[list[Point], list[Point]]:

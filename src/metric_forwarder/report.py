@@ -24,8 +24,9 @@ def make_report(
 ) -> Report:
     """Put the figures together; every one of them is derived from the ledger or counted by the sender."""
     outcomes = ledger.outcomes()
+    arrived = sum(outcomes[outcome] for outcome in _ARRIVED)
     return {
-        "status": status(ledger.received, outcomes),
+        "status": status(ledger.received, arrived, is_whole=not ledger.problems),
         "trigger": trigger,
         "requestId": request_id,
         "received": ledger.received,
@@ -42,11 +43,10 @@ def make_report(
     }
 
 
-def status(received: int, outcomes: dict[Outcome, int]) -> str:
-    """``empty``, ``ok``, ``failed`` or ``partial``."""
-    arrived = sum(outcomes[outcome] for outcome in _ARRIVED)
+def status(received: int, arrived: int, *, is_whole: bool) -> str:
+    """``empty``, ``ok``, ``failed`` or ``partial``; nothing received is ``empty`` only if it is all there was."""
     if received == 0:
-        return "empty"
+        return "empty" if is_whole else "failed"
     if arrived == received:
         return "ok"
     return "partial" if arrived else "failed"
@@ -55,13 +55,16 @@ def status(received: int, outcomes: dict[Outcome, int]) -> str:
 def loss_level(report: Report, *, is_spooling: bool) -> str:
     """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be.
 
-    With a spool, bad points are kept as dead letters: they are not lost either.
+    With a spool, bad points are kept as dead letters: they are not lost either. A spool that could not be read at all
+    may hold what nobody sees.
     """
     outcomes = report["outcomes"]
     lost = (Outcome.UNCERTAIN,) if is_spooling else (*_LOST, Outcome.UNCERTAIN)
-    if any(outcomes[outcome.value] for outcome in lost):
+    is_unread = report["status"] == "failed" and not report["received"]
+    if is_unread or any(outcomes[outcome.value] for outcome in lost):
         return "ERROR"
-    well = report["status"] in {"ok", "empty"} and report["dedupe"] != "degraded"
+    # What arrived has no errors: one beside it is the spool's.
+    well = report["status"] in {"ok", "empty"} and report["dedupe"] != "degraded" and not report["errors"]
     return "INFO" if well else "WARN"
 
 

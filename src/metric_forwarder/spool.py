@@ -1,14 +1,21 @@
 """What is kept for later: points that could not be delivered now, and dead letters that never will be as they are.
 
-A ``Spool`` stores records; the keepers decide what is stored, and when a stored record may go.
+A ``SpoolStore`` stores records, however long that takes; a ``Spool`` sees to it that nobody waits for that past a
+deadline; the keepers decide what is stored, and when a stored record may go.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from metric_forwarder.clock import Deadline
 from metric_forwarder.model import Batch, Message, Outcome, Point, Problem
-from metric_forwarder.times import MILLISECONDS_FROM
+from metric_forwarder.payload import NotJson
+from metric_forwarder.times import MILLISECONDS_FROM, rfc3339
+
+# What the schemas allow a number to be.
+_NUMBERS_BELOW = 1e14
 
 
 class SpoolError(Exception):
@@ -38,11 +45,44 @@ class Record(NamedTuple):
 def encode_record(record: Record) -> str:
     """Write a record as one line of ASCII."""
     try:
-        return json.dumps(record._asdict(), default=repr, separators=(",", ":"))
+        return _dump(record)
+    except (TypeError, ValueError, RecursionError):
+        return _dump(_as_text(record))
+
+
+def _dump(record: Record) -> str:
+    return json.dumps(record._asdict(), separators=(",", ":"))
+
+
+def _as_text(record: Record) -> Record:
+    """Keep as text, as the producer wrote it, a payload that is no JSON; a replay reads it as it was read at first."""
+    payload = record.payload
+    if isinstance(payload, bytes):
+        try:
+            return record._replace(payload=payload.decode())
+        except UnicodeDecodeError:
+            kept = b64encode(payload).decode("ascii")
+            return record._replace(payload=kept, reason=f"{record.reason} (kept as the base64 of its bytes)")
+    try:
+        return record._replace(payload=_written(payload))
     except (TypeError, ValueError, RecursionError):
         # Only a payload that no JSON text held: a direct invocation's, or one nested too deeply.
-        reason = record.reason + " (its payload cannot be written down)"
-        return encode_record(record._replace(payload=None, reason=reason))
+        return record._replace(payload=None, reason=f"{record.reason} (its payload cannot be written down)")
+
+
+def _written(value: Any) -> str:
+    """Decoded JSON as text; what JSON does not allow as it stood there."""
+    if isinstance(value, NotJson):
+        return value.raw if isinstance(value.raw, str) else _written_members(value.raw)
+    if isinstance(value, dict):
+        return _written_members(value.items())
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return json.dumps(value)
+
+
+def _written_members(pairs: Iterable[tuple[str, Any]]) -> str:
+    return "{" + ",".join(f"{json.dumps(name)}:{_written(value)}" for name, value in pairs) + "}"
 
 
 def decode_record(line: bytes) -> Record:
@@ -75,8 +115,16 @@ class Chunk(Protocol):
         """Delete the chunk if every record in it is acknowledged."""
 
 
-class Spool(Protocol):
-    """Keeps records until they are acknowledged."""
+class SpoolStore(Protocol):
+    """Keeps records until they are acknowledged; used by one thread at a time, which it may keep waiting.
+
+    Attributes:
+        fixed_s: how long a write takes at first sight, whatever it writes, seconds.
+        per_record_s: and for each record besides.
+    """
+
+    fixed_s: float
+    per_record_s: float
 
     def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
         """Keep all of them or none.
@@ -85,9 +133,6 @@ class Spool(Protocol):
             SpoolError: none is kept.
         """
 
-    def reserve_s(self, points: int) -> float:
-        """How long writing so many points takes, measured, seconds."""
-
     def waiting(self, *, dead_letters: bool) -> int:
         """How many records a replay would meet.
 
@@ -95,12 +140,54 @@ class Spool(Protocol):
             SpoolError: it cannot be read.
         """
 
-    def replay(self, *, dead_letters: bool) -> Iterator[Chunk]:
+    def others(self) -> Sequence[str]:
+        """Other functions whose records are in the same place, as far as that can be seen.
+
+        Raises:
+            SpoolError: it cannot be read.
+        """
+
+    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[Chunk, None, None]:
         """The oldest first; while it is being iterated no other replay of this spool runs.
+
+        Args:
+            dead_letters: whether they are replayed after the points.
+            lease_s: how long the replay takes at most, seconds: if it dies, another may begin after that.
 
         Raises:
             SpoolError: it cannot be read, or another replay is running.
         """
+
+
+class SpoolVisit(Protocol):
+    """One event's dealings with the spool; nothing here waits past the event's deadline."""
+
+    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
+        """Keep all of them or none.
+
+        Raises:
+            SpoolError: none is kept, or nobody knows yet: what is kept after all is recognised when it is replayed.
+        """
+
+    def replay(self, *, dead_letters: bool) -> Iterator[Chunk]:
+        """The oldest first, while there is time for another chunk; acknowledging one waits for nothing.
+
+        Raises:
+            SpoolError: it cannot be read, or not in time, or another replay is running.
+        """
+
+    def close(self) -> Sequence[str]:
+        """End the visit and, in words, what could not be acknowledged."""
+
+
+class Spool(Protocol):
+    """A spool as the pipeline knows it."""
+
+    def reserve_s(self, records: int) -> float:
+        """How long writing so many records takes, learned from earlier writes, seconds."""
+
+    def begin(self, deadline: Deadline) -> SpoolVisit:
+        """Start an event."""
 
 
 class DeadLetter(NamedTuple):
@@ -133,11 +220,16 @@ class NoKeeper:
 
 
 class SpoolingKeeper:
-    """Writes what a trigger event leaves behind into the spool."""
+    """Writes what a trigger event leaves behind into the spool.
 
-    def __init__(self, spool: Spool, complain: Callable[[str], None]) -> None:
+    Args:
+        now_ms: when the event was received, Unix milliseconds: dead letters whose message brings no time are of then.
+    """
+
+    def __init__(self, spool: SpoolVisit, complain: Callable[[str], None], now_ms: int) -> None:
         self._spool = spool
         self._complain = complain
+        self._now_ms = now_ms
 
     def delivered(self, points: Batch) -> None:
         """Nothing was kept."""
@@ -146,7 +238,7 @@ class SpoolingKeeper:
         if undelivered or dead_letters:
             try:
                 self._spool.write(
-                    list(map(_point_record, undelivered)), list(map(_dead_record, dead_letters))
+                    list(map(_point_record, undelivered)), _dead_records(dead_letters, self._now_ms)
                 )
             except SpoolError as error:
                 self._complain(str(error))
@@ -170,10 +262,11 @@ class KeepUndelivered:
 class ReplayingKeeper:
     """Acknowledges the records of a chunk: each delivered one at once, the rest when their fate is known."""
 
-    def __init__(self, chunk: Chunk, spool: Spool, complain: Callable[[str], None]) -> None:
+    def __init__(self, chunk: Chunk, spool: SpoolVisit, complain: Callable[[str], None], now_ms: int) -> None:
         self._chunk = chunk
         self._spool = spool
         self._complain = complain
+        self._now_ms = now_ms
 
     def delivered(self, points: Batch) -> None:
         # A record that holds more than one point waits until all of them are settled.
@@ -190,17 +283,14 @@ class ReplayingKeeper:
 
     def _bury(self, dead_letters: Sequence[DeadLetter]) -> bool:
         try:
-            self._spool.write((), list(map(_dead_record, dead_letters)))
+            self._spool.write((), _dead_records(dead_letters, self._now_ms))
         except SpoolError as error:
             self._complain(str(error))
             return False
         return True
 
     def _acknowledge(self, receipts: Sequence[int | None]) -> None:
-        try:
-            self._chunk.acknowledge([receipt for receipt in receipts if receipt is not None])
-        except SpoolError as error:
-            self._complain(str(error))
+        self._chunk.acknowledge([receipt for receipt in receipts if receipt is not None])
 
 
 def point_payload(point: Point) -> dict[str, Any]:
@@ -209,11 +299,17 @@ def point_payload(point: Point) -> dict[str, Any]:
     payload: dict[str, Any] = {"namespace": series.namespace} if series.namespace else {}
     payload |= {"metricName": series.metric, "dimensions": dict(series.dimensions), "value": point.value}
     if point.timestamp_ms is not None:
-        late = point.timestamp_ms >= MILLISECONDS_FROM
-        payload["timestamp"] = point.timestamp_ms if late else point.timestamp_ms / 1000
+        payload["timestamp"] = _timestamp(point.timestamp_ms)
     if point.id is not None:
         payload["id"] = point.id
     return payload
+
+
+def _timestamp(milliseconds: int) -> float | str:
+    """A time as a payload may hold it: as a number wherever it would be read as the same time."""
+    if not 0 <= milliseconds < _NUMBERS_BELOW:
+        return rfc3339(milliseconds)
+    return milliseconds if milliseconds >= MILLISECONDS_FROM else milliseconds / 1000
 
 
 def _point_record(point: Point) -> Record:
@@ -222,8 +318,13 @@ def _point_record(point: Point) -> Record:
     return Record(point_payload(point), message.source, coordinates, point.time_ms, "undelivered", "")
 
 
-def _dead_record(letter: DeadLetter) -> Record:
+def _dead_records(letters: Sequence[DeadLetter], now_ms: int) -> list[Record]:
+    return [_dead_record(letter, now_ms) for letter in letters]
+
+
+def _dead_record(letter: DeadLetter, now_ms: int) -> Record:
     message = letter.message
     coordinates = message.place(letter.pointer)
     outcome, reason = letter.problem.outcome.value, letter.problem.message
-    return Record(letter.payload, message.source, coordinates, message.time_ms, outcome, reason)
+    time_ms = now_ms if message.time_ms is None else message.time_ms
+    return Record(letter.payload, message.source, coordinates, time_ms, outcome, reason)

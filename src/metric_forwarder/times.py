@@ -1,5 +1,6 @@
 """The producer's time: RFC 3339 text, Unix seconds or Unix milliseconds, as milliseconds."""
 
+import contextlib
 import re
 from datetime import datetime, timedelta, timezone
 
@@ -10,6 +11,7 @@ _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FAR_EAST = timedelta(hours=23, minutes=59)
 
 
 def milliseconds(timestamp: float | str) -> int | None:
@@ -17,6 +19,17 @@ def milliseconds(timestamp: float | str) -> int | None:
     if isinstance(timestamp, str):
         return _from_rfc3339(timestamp)
     return round(timestamp if timestamp >= MILLISECONDS_FROM else timestamp * 1000)
+
+
+def rfc3339(milliseconds: int) -> str:
+    """Write Unix milliseconds as the RFC 3339 text that ``milliseconds`` reads as the same time."""
+    since = timedelta(milliseconds=milliseconds)
+    for offset in (timedelta(0), _FAR_EAST, -_FAR_EAST):
+        # Near the first and the last year that there is, it is still, or already, that year only elsewhere.
+        with contextlib.suppress(OverflowError):
+            local = (_EPOCH + offset + since).replace(tzinfo=timezone(offset))
+            return local.isoformat(timespec="milliseconds")
+    raise OverflowError(f"{milliseconds} ms is no time that RFC 3339 can tell")
 
 
 def _from_rfc3339(text: str) -> int | None:

@@ -15,8 +15,9 @@ from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import example, json_option
 from metric_forwarder.model import Outcome
+from metric_forwarder.report import status
 from metric_forwarder.settings import Settings
-from metric_forwarder.spool import Spool, SpoolError
+from metric_forwarder.spool import SpoolError, SpoolStore
 
 _LOOK_EVERY_S = 0.2
 # What stays in the spool, and is met again in the next round.
@@ -40,7 +41,7 @@ class Replayed(NamedTuple):
     default="default/metric-forwarder",
     show_default=True,
     metavar="NAMESPACE/NAME",
-    help="The deployed function whose records these are; a spool in Redis keeps each function's apart.",
+    help="The deployed function whose records these are: a spool keeps each function's apart.",
 )
 @time_limit_option
 @json_option
@@ -69,6 +70,7 @@ def replay(
         watched = _watched(spool, redeliver, waiting, dead_letters=dead_letters)
         rounds = watched if display.is_terminal() and not as_json else _plain(redeliver)
         replayed = replay_all(spool, rounds, waiting, dead_letters=dead_letters)
+        others = [] if waiting else spool.others()
     except SpoolError as error:
         raise Unusable(str(error)) from None
     invocation = Invocation(replayed.report)
@@ -77,11 +79,15 @@ def replay(
     else:
         display.print_invocation(display.terminal(), invocation)
     if replayed.left:
-        click.echo(f"{replayed.left} records are still in the spool.", err=True)
+        records = "1 record is" if replayed.left == 1 else f"{replayed.left} records are"
+        click.echo(f"{records} still in the spool.", err=True)
+    if others:
+        named = ", ".join(others)
+        click.echo(f"The records here are of {named}, not of {function}: name it with --function.", err=True)
     ctx.exit(0 if invocation.is_complete and not replayed.left else 1)
 
 
-def replay_all(spool: Spool, rounds: Iterator[Report], waiting: int, *, dead_letters: bool) -> Replayed:
+def replay_all(spool: SpoolStore, rounds: Iterator[Report], waiting: int, *, dead_letters: bool) -> Replayed:
     """Take round after round until the spool is empty, or a round has taken nothing out of it."""
     report = next(rounds)
     left = spool.waiting(dead_letters=dead_letters)
@@ -99,7 +105,7 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     outcomes = {name: after[name] + (0 if name in stays else before[name]) for name in after}
     received = sum(outcomes.values())
     arrived = outcomes[Outcome.DELIVERED.value] + outcomes[Outcome.DUPLICATE.value]
-    told = [error for error in earlier["errors"] if error["outcome"] not in stays]
+    errors = [error for error in earlier["errors"] if error["outcome"] not in stays] + later["errors"]
     codes = earlier["requests"]["returnCodes"]
     all_codes = {
         **codes,
@@ -107,13 +113,7 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     }
     return {
         **later,
-        "status": "empty"
-        if not received
-        else "ok"
-        if arrived == received
-        else "partial"
-        if arrived
-        else "failed",
+        "status": status(received, arrived, is_whole=not errors),
         "received": received,
         "outcomes": outcomes,
         "requests": {
@@ -122,18 +122,20 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
             "returnCodes": dict(sorted(all_codes.items())),
         },
         "durationMs": earlier["durationMs"] + later["durationMs"],
-        "errors": told + later["errors"],
+        "errors": errors,
     }
 
 
-def _spool(function: str) -> Spool:
+def _spool(function: str) -> SpoolStore:
     from metric_forwarder.bootstrap import make_spool
 
     settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
-    spool = make_spool(settings, function)
-    if spool is None:
-        raise Unusable("MF_SPOOL is empty: set it to the spool of the function, as in serverless.yml")
-    return spool
+    if not settings.spool and settings.spool_redis is None:
+        raise Unusable(
+            "MF_SPOOL is empty: set it to where the function's spool is seen from here, such as file:///mnt/spool or "
+            "redis://:password@10.0.0.5:6379"
+        )
+    return make_spool(settings, function)
 
 
 def _invoke(handler: Handler, message: str, context: dict[str, Any]) -> Invocation:
@@ -146,7 +148,7 @@ def _plain(redeliver: Callable[[], Report]) -> Iterator[Report]:
 
 
 def _watched(
-    spool: Spool, redeliver: Callable[[], Report], waiting: int, *, dead_letters: bool
+    spool: SpoolStore, redeliver: Callable[[], Report], waiting: int, *, dead_letters: bool
 ) -> Iterator[Report]:
     """Rounds, and a bar that follows the spool while they run."""
     from metric_forwarder.cli import display

@@ -2,13 +2,15 @@
 
 Layout: each write makes one file of points and one of dead letters, as needed::
 
-    points-<milliseconds>-<random>-<row>.jsonl   a header with the SHA-256 of the rest, then a record a line
-    dead-<milliseconds>-<random>-<row>.jsonl     the same
-    <either>.ack                                 the rows already replayed, one number a line
-    <either>.set-aside                           what was no such file, or torn: kept for a person to look at
-    .lock                                        held while a replay runs
+    points-<milliseconds>-<random>-<row>.<function>.jsonl   a header with the SHA-256 of the rest, then a record a line
+    dead-<milliseconds>-<random>-<row>.<function>.jsonl     the same
+    <either>.ack                                            the rows already replayed, one number a line
+    <either>.set-aside                                      what was no such file, or torn: kept for a person to look at
+    .lock                                                   held while a replay runs
 
-A file is written under another name, synced, renamed and the folder synced: it is there whole or not at all.
+A file is written under another name, synced, renamed and the folder synced: it is there whole or not at all. Of an
+``.ack`` file a write that failed may leave a part; what follows its last line break is no row, and is cut off before
+the next is added.
 """
 
 import contextlib
@@ -18,9 +20,10 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from metric_forwarder.model import Message
 from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record
@@ -29,36 +32,41 @@ DEFAULT_MAX_BYTES = 256 * 2**20
 _FORMAT = "metric-forwarder spool 1"
 # A file of more records would not fit into a small function's memory when it is replayed.
 _MAX_RECORDS = 5_000
-_FIRST_GUESS_S_PER_POINT = 50e-6
-_FIXED_S = 0.1
+# What is left of 255 bytes.
+_MAX_NAME = 160
 # No instance lives longer than 900 s.
 _LONGEST_WRITE_S = 1800
 
 
 class FileSpool:
-    """Keeps records in a folder, made on first use.
+    """Keeps records in a folder, made when the first is written.
 
     Args:
         folder: an absolute path.
+        function: namespace and name of the function whose records these are: those of others are not replayed.
         max_bytes: the size of the folder's files beyond which nothing is added.
     """
 
-    def __init__(self, folder: Path, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    # A file system in the network answers a dozen questions for a file.
+    fixed_s = 0.5
+    per_record_s = 50e-6
+
+    def __init__(self, folder: Path, function: str = "", max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self._folder = folder
+        self._function = quote(function, safe="")[:_MAX_NAME]
         self._max_bytes = max_bytes
-        self._seconds_per_point = _FIRST_GUESS_S_PER_POINT
 
     def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
-        started = time.perf_counter()
         stem = f"{time.time_ns() // 1_000_000:015d}-{secrets.token_hex(6)}"
+        suffix = f".{self._function}.jsonl" if self._function else ".jsonl"
         files = [
-            (f"{kind}-{stem}-{start:07d}.jsonl", _encode(records[start : start + _MAX_RECORDS]))
+            (f"{kind}-{stem}-{start:07d}{suffix}", _encode(records[start : start + _MAX_RECORDS]))
             for kind, records in (("points", points), ("dead", dead_letters))
             for start in range(0, len(records), _MAX_RECORDS)
         ]
         written: list[Path] = []
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._folder)
             self._check_room(sum(len(content) for _, content in files))
             for name, content in files:
                 written.append(self._write_file(name, content))
@@ -68,14 +76,8 @@ class FileSpool:
                 with contextlib.suppress(OSError):
                     path.unlink()
             raise SpoolError(f"the spool cannot be written: {error.strerror}; check MF_SPOOL") from None
-        if points:
-            measured = (time.perf_counter() - started) / len(points)
-            self._seconds_per_point = max(measured, self._seconds_per_point * 0.8 + measured * 0.2)
 
-    def reserve_s(self, points: int) -> float:
-        return _FIXED_S + points * self._seconds_per_point
-
-    def replay(self, *, dead_letters: bool) -> Iterator["FileChunk"]:
+    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["FileChunk", None, None]:  # noqa: ARG002 - a lock that ends with its process needs no lease
         try:
             with self._locked():
                 self._sweep()
@@ -83,31 +85,52 @@ class FileSpool:
                     yield FileChunk.open(path, dead=False)
                 for path in self._files("dead") if dead_letters else ():
                     yield FileChunk.open(path, dead=True)
+        except FileNotFoundError:
+            # Nothing was written yet: a replay makes no folder, least of all where one is to be mounted.
+            return
         except OSError as error:
-            raise SpoolError(f"the spool cannot be read: {error.strerror}; check MF_SPOOL") from None
+            raise _unreadable(error) from None
 
     def waiting(self, *, dead_letters: bool) -> int:
         kinds = ("points", "dead") if dead_letters else ("points",)
         try:
             return sum(_waiting(path) for kind in kinds for path in self._files(kind))
+        except (FileNotFoundError, NotADirectoryError):
+            raise SpoolError(f"no folder {self._folder}: mount it, or correct the path in MF_SPOOL") from None
         except OSError as error:
-            raise SpoolError(f"the spool cannot be read: {error.strerror}; check MF_SPOOL") from None
+            raise _unreadable(error) from None
 
-    def size(self) -> tuple[int, int]:
-        """Files of points and of dead letters."""
-        return len(self._files("points")), len(self._files("dead"))
+    def others(self) -> Sequence[str]:
+        try:
+            tags = {_tag(path) for kind in ("points", "dead") for path in self._all_files(kind)}
+        except OSError as error:
+            raise _unreadable(error) from None
+        return sorted(unquote(tag) for tag in tags - {"", self._function})
 
     def _files(self, kind: str) -> list[Path]:
-        return sorted(self._folder.glob(f"{kind}-*.jsonl"))
+        """Those of this function, and those that name none, in the order in which they were written."""
+        return [path for path in self._all_files(kind) if _tag(path) in {"", self._function}]
+
+    def _all_files(self, kind: str) -> list[Path]:
+        files = self._folder.iterdir()
+        return sorted(path for path in files if path.name.startswith(f"{kind}-") and path.suffix == ".jsonl")
 
     def _sweep(self) -> None:
-        """Remove the drafts of instances that were killed while writing: nobody called them spooled."""
+        """Remove what instances left that were killed: drafts, which nobody called spooled, and rows of no file."""
         for draft in self._folder.glob("*.draft"):
-            if time.time() - draft.stat().st_mtime > _LONGEST_WRITE_S:
-                draft.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime > _LONGEST_WRITE_S:
+                    draft.unlink()
+        for rows in self._folder.glob("*.ack"):
+            if not rows.with_suffix(".jsonl").exists():
+                rows.unlink(missing_ok=True)
 
     def _check_room(self, added: int) -> None:
-        used = sum(entry.stat().st_size for entry in os.scandir(self._folder) if entry.is_file())
+        used = 0
+        for entry in os.scandir(self._folder):
+            # A replay beside this may have finished with it.
+            with contextlib.suppress(FileNotFoundError):
+                used += entry.stat().st_size if entry.is_file() else 0
         if used + added > self._max_bytes:
             raise SpoolError(
                 f"the spool is full: {used} of {self._max_bytes} bytes are used; replay it, remove its dead letters, "
@@ -131,7 +154,6 @@ class FileSpool:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / ".lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,11 +163,16 @@ class FileSpool:
 
 
 class FileChunk:
-    """One file of the spool, being replayed."""
+    """One file of the spool, being replayed.
 
-    def __init__(self, path: Path, messages: Sequence[Message], *, dead: bool) -> None:
+    Args:
+        whole: how many bytes of its acknowledgements are whole lines.
+    """
+
+    def __init__(self, path: Path, messages: Sequence[Message], *, dead: bool, whole: int = 0) -> None:
         self._path = path
         self._open_rows = {message.receipt for message in messages}
+        self._whole = whole
         self.messages = messages
         self.dead = dead
 
@@ -159,34 +186,47 @@ class FileChunk:
             path.rename(aside)
             reason = "is no whole file of this spool: it was set aside beside it, for a person to look at"
             return cls(path, [Message(f"spool/{aside.name}", None, broken=reason)], dead=True)
-        done = _acknowledged(path.with_suffix(".ack"))
+        lines = _whole_lines(path.with_suffix(".ack"))
+        done = _rows(lines)
         messages = [
             Message(record.source, record.payload, record.coordinates, record.time_ms, receipt=row)
             for row, record in enumerate(records)
             if row not in done
         ]
-        return cls(path, messages, dead=dead)
+        return cls(path, messages, dead=dead, whole=len(lines))
 
     def acknowledge(self, receipts: Sequence[int]) -> None:
         new = [receipt for receipt in receipts if receipt in self._open_rows]
         if not new:
             return
+        lines = b"".join(b"%d\n" % row for row in new)
         try:
             with self._path.with_suffix(".ack").open("ab") as file:
-                file.write(b"".join(b"%d\n" % row for row in new))
+                # A number that an earlier write left without its line break would become part of the next one.
+                file.truncate(self._whole)
+                file.write(lines)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise SpoolError(
                 f"the spool cannot be written: {error.strerror}; points may be sent twice"
             ) from None
+        self._whole += len(lines)
         self._open_rows.difference_update(new)
 
     def close(self) -> None:
-        if not self._open_rows:
+        if self._open_rows:
+            return
+        try:
             # The acknowledgements go last: without them the file would be replayed.
             self._path.unlink(missing_ok=True)
             self._path.with_suffix(".ack").unlink(missing_ok=True)
+        except OSError as error:
+            raise SpoolError(f"the spool cannot be written: {error.strerror}; check MF_SPOOL") from None
+
+
+def _unreadable(error: OSError) -> SpoolError:
+    return SpoolError(f"the spool cannot be read: {error.strerror}; check MF_SPOOL")
 
 
 def _encode(records: Sequence[Record]) -> bytes:
@@ -211,7 +251,7 @@ def _waiting(path: Path) -> int:
     try:
         with path.open("rb") as file:
             count = json.loads(file.readline())["count"]
-        return int(count) - len(_acknowledged(path.with_suffix(".ack")))
+        return len(set(range(int(count))) - _rows(_whole_lines(path.with_suffix(".ack"))))
     except FileNotFoundError:
         # A replay that runs just now has finished with it.
         return 0
@@ -219,13 +259,30 @@ def _waiting(path: Path) -> int:
         return 1
 
 
-def _acknowledged(path: Path) -> set[int]:
+def _whole_lines(path: Path) -> bytes:
+    """Acknowledgements; what follows the last line break was cut off in the writing."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        content = path.read_bytes()
     except FileNotFoundError:
-        return set()
-    # What follows the last line break was cut off in the writing.
-    return {int(line) for line in lines[:-1] if line.isdigit()}
+        return b""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _rows(lines: bytes) -> set[int]:
+    return {int(line) for line in lines.split(b"\n") if line.isdigit()}
+
+
+def _tag(path: Path) -> str:
+    """The function that wrote a file; empty if its name does not say."""
+    return path.name.removesuffix(".jsonl").partition(".")[2]
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it if it is not there, so that a crash of the machine does not undo it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

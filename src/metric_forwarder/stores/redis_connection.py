@@ -32,7 +32,10 @@ from redis.retry import Retry
 from metric_forwarder.redis_address import RedisAddress
 
 KEY_PREFIX = "mf:"
-_COMMANDS = "AUTH, SELECT, PING, EVAL, EVALSHA, GET, SET and DEL"
+_COMMANDS = (
+    "AUTH, SELECT, PING, EVAL, EVALSHA, GET, SET and DEL, and for a spool XADD, XDEL, XLEN, XRANGE, XREVRANGE and "
+    "MEMORY USAGE,"
+)
 
 
 class RedisUnavailable(Exception):

@@ -2,13 +2,13 @@
 
 Three streams for each function, under one hash tag so that a cluster keeps them in one slot: points, dead letters, and
 what was set aside because it is no record. A record is one entry; an acknowledged one is deleted. One replay runs at a
-time, by a lease that outlives a killed replay by two minutes at most.
+time, by a lease that lasts as long as the replay may.
 """
 
+import math
 import os
-import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
 from metric_forwarder.redis_address import RedisAddress
@@ -18,27 +18,32 @@ from metric_forwarder.stores.redis_connection import RedisConnection, RedisUnava
 DEFAULT_MAX_BYTES = 256 * 2**20
 # Some milliseconds of the server's time, which serves nobody else meanwhile.
 _CHUNK = 500
-_LEASE_MS = 120_000
 _TIMEOUT_S = 1.0
-_FIXED_S = 1.0
-_FIRST_GUESS_S_PER_POINT = 100e-6
+# A write is asked for again at once, or never: after a broken connection.
+_REMEMBERED_MS = 60_000
 
-# KEYS: points, dead letters, the one to write; most bytes, records → the ids, or how many bytes are used.
+# KEYS: points, dead letters, the one to write, this write; most bytes, milliseconds, records → the ids, or how many bytes
+# are used. A write whose answer was lost is asked for again: its key tells that it was done, and what was answered.
 _WRITE = Script("""
+local done = redis.call('GET', KEYS[4])
+if done then
+  return cjson.decode(done)
+end
 local used = 0
 for i = 1, 2 do
   used = used + (redis.call('MEMORY', 'USAGE', KEYS[i]) or 0)
 end
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   used = used + #ARGV[i]
 end
 if used > tonumber(ARGV[1]) then
   return used
 end
 local ids = {}
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   ids[#ids + 1] = redis.call('XADD', KEYS[3], '*', 'r', ARGV[i])
 end
+redis.call('SET', KEYS[4], cjson.encode(ids), 'PX', ARGV[2])
 return ids
 """)
 _READ = Script("return redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])")
@@ -46,8 +51,9 @@ _LAST = Script("return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)")
 _LENGTH = Script("return redis.call('XLEN', KEYS[1])")
 _DELETE = Script("return redis.call('XDEL', KEYS[1], unpack(ARGV))")
 _SET_ASIDE = Script("""
-redis.call('XADD', KEYS[2], '*', 'r', ARGV[2])
-return redis.call('XDEL', KEYS[1], ARGV[1])
+if redis.call('XDEL', KEYS[1], ARGV[1]) == 1 then
+  redis.call('XADD', KEYS[2], '*', 'r', ARGV[2])
+end
 """)
 _LOCK = Script("""
 local held = redis.call('GET', KEYS[1])
@@ -70,15 +76,18 @@ class RedisSpool:
         max_bytes: the memory of both streams beyond which nothing is added.
     """
 
+    # A connection may have to be made, and made again.
+    fixed_s = 1.0
+    per_record_s = 100e-6
+
     def __init__(self, address: RedisAddress, prefix: bytes, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self._connection = RedisConnection(address, _TIMEOUT_S)
+        self._prefix = prefix
         self._points, self._dead = prefix + b"points", prefix + b"dead"
         self._aside, self._lock = prefix + b"aside", prefix + b"replay"
         self._max_bytes = max_bytes
-        self._seconds_per_point = _FIRST_GUESS_S_PER_POINT
 
     def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
-        started = time.perf_counter()
         written: list[tuple[bytes, list[bytes]]] = []
         try:
             for key, records in ((self._points, points), (self._dead, dead_letters)):
@@ -90,12 +99,6 @@ class RedisSpool:
         except (RedisUnavailable, SpoolError) as error:
             self._take_back(written)
             raise _error(error) from None
-        if points:
-            measured = (time.perf_counter() - started) / len(points)
-            self._seconds_per_point = max(measured, self._seconds_per_point * 0.8 + measured * 0.2)
-
-    def reserve_s(self, points: int) -> float:
-        return _FIXED_S + points * self._seconds_per_point
 
     def waiting(self, *, dead_letters: bool) -> int:
         keys = (self._points, self._dead) if dead_letters else (self._points,)
@@ -104,34 +107,38 @@ class RedisSpool:
         except RedisUnavailable as error:
             raise _error(error) from None
 
-    def replay(self, *, dead_letters: bool) -> Iterator["RedisChunk"]:
-        token = os.urandom(8)
+    def others(self) -> Sequence[str]:
+        # Only who knows a function's name finds its keys.
+        return ()
+
+    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["RedisChunk", None, None]:
+        lease = _Lease(os.urandom(8), math.ceil(lease_s * 1000))
         try:
-            self.hold(token)
+            self._hold(lease)
             try:
-                yield from self._chunks(self._points, token, dead=False)
+                yield from self._chunks(self._points, lease, dead=False)
                 if dead_letters:
-                    yield from self._chunks(self._dead, token, dead=True)
+                    yield from self._chunks(self._dead, lease, dead=True)
             finally:
-                self._run(_UNLOCK, [self._lock], token)
+                self._run(_UNLOCK, [self._lock], lease.token)
         except RedisUnavailable as error:
             raise _error(error) from None
 
-    def hold(self, token: bytes) -> None:
+    def _hold(self, lease: "_Lease") -> None:
         """Take or renew the lease of a replay.
 
         Raises:
             SpoolError: another replay has it.
             RedisUnavailable: nobody knows.
         """
-        if not self._run(_LOCK, [self._lock], token, _LEASE_MS):
+        if not self._run(_LOCK, [self._lock], lease.token, lease.milliseconds):
             raise SpoolError("another replay of this spool is running: wait for it to end")
 
     def delete(self, key: bytes, ids: Sequence[bytes]) -> None:
         for start in range(0, len(ids), _CHUNK):
             self._run(_DELETE, [key], *ids[start : start + _CHUNK])
 
-    def _chunks(self, key: bytes, token: bytes, *, dead: bool) -> Iterator["RedisChunk"]:
+    def _chunks(self, key: bytes, lease: "_Lease", *, dead: bool) -> Iterator["RedisChunk"]:
         last = self._run(_LAST, [key])
         begin = b"-"
         while last:
@@ -139,8 +146,9 @@ class RedisSpool:
             entries = self._run(_READ, [key], begin, last[0][0], _CHUNK)
             if not entries:
                 return
-            self.hold(token)
-            yield RedisChunk(self, key, token, [self._message(key, *entry) for entry in entries], dead=dead)
+            # The server may have been restarted, and have forgotten.
+            self._hold(lease)
+            yield RedisChunk(self, key, [self._message(key, *entry) for entry in entries], dead=dead)
             begin = _after(entries[-1][0])
 
     def _message(self, key: bytes, entry_id: bytes, fields: Sequence[bytes]) -> tuple[bytes, Message]:
@@ -155,7 +163,8 @@ class RedisSpool:
 
     def _add(self, key: bytes, records: Sequence[Record]) -> list[bytes]:
         lines = [encode_record(record).encode("ascii") for record in records]
-        told = self._run(_WRITE, [self._points, self._dead, key], self._max_bytes, *lines)
+        keys = [self._points, self._dead, key, self._prefix + b"written:" + os.urandom(8)]
+        told = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)
         if isinstance(told, int):
             raise SpoolError(
                 f"the spool is full: it would take {told} of {self._max_bytes} bytes; replay it, or remove its dead letters"
@@ -182,6 +191,11 @@ class RedisSpool:
         return self._connection.run(script, keys, *arguments)
 
 
+class _Lease(NamedTuple):
+    token: bytes
+    milliseconds: int
+
+
 class RedisChunk:
     """Some entries of a stream, being replayed."""
 
@@ -189,14 +203,12 @@ class RedisChunk:
         self,
         spool: RedisSpool,
         key: bytes,
-        token: bytes,
         entries: Sequence[tuple[bytes, Message]],
         *,
         dead: bool,
     ) -> None:
         self._spool = spool
         self._key = key
-        self._token = token
         self._ids = [entry_id for entry_id, _ in entries]
         self._open = {row for row, (_, message) in enumerate(entries) if message.broken is None}
         self.messages = [message._replace(receipt=row) for row, (_, message) in enumerate(entries)]
@@ -206,7 +218,6 @@ class RedisChunk:
         new = [receipt for receipt in receipts if receipt in self._open]
         try:
             if new:
-                self._spool.hold(self._token)
                 self._spool.delete(self._key, [self._ids[row] for row in new])
         except RedisUnavailable as error:
             raise _error(error) from None
