@@ -162,7 +162,7 @@ def test_without_its_extra_the_command_line_says_which_one_it_needs() -> None:
     )
     assert done.returncode == 2
     assert "the package click" in done.stderr
-    assert "'metric-forwarder[cli]'" in done.stderr
+    assert "pip install -e '.[cli]'" in done.stderr
 
 
 def test_nothing_outside_the_command_line_imports_it() -> None:

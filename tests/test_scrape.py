@@ -438,4 +438,4 @@ def test_without_the_parsers_package_a_job_is_a_configuration_error_that_names_t
         check=True,
         env=child_environ(**settings_for(receiver), SCRAPE_HOSTS="127.0.0.1"),
     )
-    assert "install metric-forwarder[scrape]" in done.stdout
+    assert "make deploy EXTRAS=scrape" in done.stdout

@@ -39,8 +39,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+:[0-9a-f:.]*")
 _OPEN_METRICS = "application/openmetrics-text"
 MISSING_CLIENT = (
-    "MF_SCRAPE_HOSTS is set, and the package prometheus-client is not installed: install metric-forwarder[scrape], "
-    "or package the function with that extra"
+    "MF_SCRAPE_HOSTS is set, and the package prometheus-client is not installed: deploy the function with it "
+    "(make deploy EXTRAS=scrape), or in a clone: .venv/bin/pip install -e '.[scrape]'"
 )
 CLOSED = "MF_SCRAPE_HOSTS is empty, and a timer asks to scrape: set it to the hosts of the targets, or remove the timer"
 
