@@ -196,6 +196,7 @@ def test_a_target_that_refuses_connections_is_told(receiver: Emulator, targets: 
     report = report_of(application(receiver), firing(f"http://127.0.0.1:{port}/metrics", targets.url()))
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
     assert "ConnectionRefusedError" in report["errors"][0]["message"]
+    assert "check its host and port" in report["errors"][0]["message"]
 
 
 @pytest.mark.parametrize("path", ["/hang", "/dribble"])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.core.transport import Failure, HttpRequest, Streamed, Streaming
+from metric_forwarder.core.transport import Failure, Fault, HttpRequest, Streamed, Streaming
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.exposition import Keep, NotExposition, Sample, read_samples
 from metric_forwarder.jobs import Scrape
@@ -164,7 +164,8 @@ def _read(streaming: Streaming, target: Target, patience: Deadline) -> str:
         )
     answer = streaming.stream(HttpRequest("GET", target.url, _HEADERS, None), patience.remaining)
     if isinstance(answer, Failure):
-        raise Failed(f"could not be scraped ({answer.detail})")
+        remedy = _UNREACHABLE if answer.fault is Fault.UNREACHABLE else _UNANSWERED
+        raise Failed(f"could not be scraped ({answer.detail}): {remedy}")
     try:
         _check_head(answer)
         return _text(answer)
@@ -186,6 +187,8 @@ def _check_head(answer: Streamed) -> None:
         raise Failed(_TOO_LARGE)
 
 
+_UNREACHABLE = "no connection; check its host and port, the function's VPC and the target's security group"
+_UNANSWERED = "it was asked and did not answer; look whether it is well, or raise the function's timeout"
 _TOO_LARGE = f"exposes more than {MAX_TARGET_BYTES // 2**20} MB: let it expose less, or split it"
 
 
