@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from command_line import ROOT, child_environ
 from metric_forwarder.cli import reference
 from metric_forwarder.cli.commands import forwarder
+from metric_forwarder.cli.prometheus_server import find_program
 from metric_forwarder.settings import VARIABLES
 
 READMES = ("README.md", "README.zh-CN.md")
@@ -155,25 +157,59 @@ def test_the_first_event_sent_by_hand_arrives(shell: dict[str, str], tmp_path: P
             line = server.stdout.readline()
             assert line, "the emulator never listened"
             printed += line
-        done = subprocess.run(
-            ["/bin/sh", "-c", _typed(in_another, port)],
-            cwd=tmp_path,
-            env=shell,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-            timeout=60,
-        )
+        shown = _on_a_terminal(_typed(in_another, port), shell, tmp_path)
     finally:
         server.terminate()
         server.communicate(timeout=20)
-    assert done.returncode == 0, done.stderr
-    points = json.loads(done.stdout[done.stdout.rindex("[{") :])
+    points = json.loads(shown[shown.rindex("[{") :])
     assert [p["metricName"] for p in points] == ["diskusage", "diskusage", "diskusage", "cpuload"]
     exports = [line for line in in_another.splitlines() if line.startswith("export")]
     assert [line.strip() for line in printed.splitlines() if "export MF_" in line] == [
         line.replace(":8080", f":{port}") for line in exports
     ]
+    assert _without_times(shown).startswith(_without_times(_expected("README.md")[1]))
+
+
+def _on_a_terminal(script: str, environ: dict[str, str], folder: Path) -> str:
+    """What a script shows on a terminal without colours, which is taken for 80 columns wide."""
+    ours, theirs = pty.openpty()
+    environ = {**environ, "TERM": "dumb"}
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script], cwd=folder, env=environ, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # how Linux tells that the other end has closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+def _expected(name: str) -> list[str]:
+    """What the document says is shown, block by block, to where it leaves off."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", _text(name), re.MULTILINE | re.DOTALL)
+    return [block.partition("…")[0] for block in blocks]
+
+
+def _without_times(shown: str) -> str:
+    lines = (re.sub(r"\d+ ms$", "… ms", line.rstrip()) for line in shown.splitlines())
+    return "\n".join(lines).strip()
+
+
+def test_the_sample_events_are_shown_as_the_document_shows_them(shell: dict[str, str]) -> None:
+    shown = _on_a_terminal("metric-forwarder demo events", shell, ROOT)
+    assert _without_times(shown).startswith(_without_times(_expected("README.md")[0]))
+    if find_program() is not None or os.environ.get("CI"):
+        (last,) = re.findall(r"^A Prometheus, sent .*$", _text("README.md"), re.MULTILINE)
+        assert last in " ".join(shown.split())
+
+
+def test_both_languages_show_the_same() -> None:
+    assert _expected("README.md")[:2] == _expected("README.zh-CN.md")[:2]
 
 
 RUNNABLE = [
