@@ -107,8 +107,34 @@ def _blocks(name: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", _text(name), re.MULTILINE | re.DOTALL)
 
 
-def test_both_languages_tell_to_type_the_same() -> None:
-    assert _blocks("README.md") == _blocks("README.zh-CN.md")
+TRANSLATED = [
+    ("README.md", "README.zh-CN.md"),
+    ("docs/deploy.md", "docs/deploy.zh-CN.md"),
+    ("docs/operate.md", "docs/operate.zh-CN.md"),
+]
+
+
+def _code(name: str) -> list[str]:
+    """Every block of code, without its comments."""
+    blocks = re.findall(r"^ *```(?:sh|yaml|json)\n.*?^ *```$", _text(name), re.MULTILINE | re.DOTALL)
+    return [re.sub(r"^#.*\n", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def _figures(name: str) -> list[list[str]]:
+    """What each row of its tables quotes, and the numbers in it."""
+    rows = [line for line in _text(name).splitlines() if line.startswith("|")]
+    return [sorted({*re.findall(r"`[^`]+`", row), *re.findall(r"\d+(?:,\d+)*", row)}) for row in rows]
+
+
+@pytest.mark.parametrize(("english", "chinese"), TRANSLATED)
+def test_a_translation_has_the_same_code_and_as_many_sections(english: str, chinese: str) -> None:
+    assert _code(english) == _code(chinese)
+    levels = [re.findall(r"^#+(?= )", _text(name), re.MULTILINE) for name in (english, chinese)]
+    assert levels[0] == levels[1]
+
+
+def test_the_chinese_operators_tables_have_the_same_figures_and_names() -> None:
+    assert _figures("docs/operate.md") == _figures("docs/operate.zh-CN.md")
 
 
 def _program(folder: Path, name: str, python: str) -> None:
