@@ -75,7 +75,8 @@ def _spread(text: str, messages: int, name: str) -> list[str]:
         raise Unusable(f"{name} cannot be spread over messages:{where} it {first.message}")
     try:
         return [
-            json.dumps(part, ensure_ascii=False, default=_refuse) for part in split(payload.points, messages)
+            json.dumps(part, ensure_ascii=False, default=_refuse)
+            for part in split(list(payload.points), messages)
         ]
     except ValueError as error:
         raise Unusable(f"{name} cannot be spread over messages: {error}") from None
