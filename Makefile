@@ -39,7 +39,9 @@ package: $(BIN)/python ## Build dist/metric-forwarder.zip for SCF; EXTRAS=redis 
 lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
 	@$(BIN)/python tools/package.py lock
 
-deploy: package ## Package, then deploy with the Serverless CLI: docs/deploy.md
+deploy: $(BIN)/python ## Package, then deploy with the Serverless CLI: docs/deploy.md
+	@$(BIN)/python tools/deploy.py check
+	@$(MAKE) --no-print-directory package
 	@$(BIN)/python tools/deploy.py
 
 clean: ## Remove everything that was made here

@@ -9,7 +9,8 @@ from benchmarks.rows import Row
 _HEAD = """# What it costs
 
 Written by `make bench`; do not edit. {machine}. All parties of a row took turns in one session: the ratios mean more
-than the absolute figures, which are those of this machine.
+than the absolute figures, which are those of this machine. A ratio is the median of the turns' ratios, so it need not be
+the quotient of the medians that stand beside it.
 
 The **floor** is what nobody who delivers through `requests` gets around: `json.loads` of each message, `json.dumps` of
 each batch, one HMAC and one plain `Session.post` a batch, each reply parsed; nothing is validated, recognised, counted,

@@ -18,20 +18,22 @@ TOOLKIT_VERSION = "2.27.6"
 _REFERENCE = re.compile(r"\$\{env:(\w+)\}")
 _SETTING = re.compile(r"      (?P<off># )?(?P<name>MF_\w+): (?P<value>.*)")
 _COMMENTED_TRIGGER = re.compile(r"    # (- |  )")
+_COMMENTED_INPUT = re.compile(r"  # (deadLetter:|cfs:|  )")
 
 
 def text() -> str:
     return (ROOT / "serverless.yml").read_text("utf-8")
 
 
-def with_every_trigger() -> str:
-    """The file with all of its triggers uncommented."""
-    head, events = text().split("\n  events:\n")
+def with_everything() -> str:
+    """The file with all of its triggers and other inputs uncommented; its settings as they are."""
     lines = (
-        re.sub("# ", "", line, count=1) if _COMMENTED_TRIGGER.match(line) else line
-        for line in events.split("\n")
+        re.sub("# ", "", line, count=1)
+        if _COMMENTED_TRIGGER.match(line) or _COMMENTED_INPUT.match(line)
+        else line
+        for line in text().split("\n")
     )
-    return head + "\n  events:\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 
 def load(source: str, environ: Mapping[str, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from command_line import child_environ, execute, point, run
+from command_line import ROOT, child_environ, execute, point, run
 from metric_forwarder.cli.demo import Demonstration, http_access, is_true, settings_in_force
 from metric_forwarder.cli.function import Invocation
 from metric_forwarder.cli.prometheus_server import find_program
@@ -137,6 +138,16 @@ def test_a_prometheus_that_is_installed_gets_the_same_events() -> None:
         return
     assert "by remote write, holds" in done.out
     assert 'pc_diskusage{diskname="sda", ip="172.31.58.160"}' in done.out
+
+
+def test_a_prometheus_takes_every_sample_event_whatever_its_time() -> None:
+    done = execute("demo", str(ROOT / "events"))
+    assert (done.status, done.err) == (0, "")
+    if find_program() is not None or os.environ.get("CI"):
+        delivered, of = re.findall(r"holds (\d+) of (\d+) delivered points", done.out)[0]
+        reported = re.findall(r"^ *(\d+) +delivered ", done.out.partition("now holds")[0], re.MULTILINE)
+        assert int(delivered) == int(of) == sum(map(int, reported))
+        assert "It refused" not in done.out
 
 
 def test_without_a_prometheus_it_says_so(folder: Path) -> None:

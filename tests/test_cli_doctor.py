@@ -236,8 +236,8 @@ def test_packages_that_settings_need_and_are_missing_are_told_with_their_extras(
     )
     lines = _lines(done.stdout)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "install metric-forwarder[remote-write]" in lines["answer"][1]
-    assert "install metric-forwarder[scrape]" in lines["scrape"][1]
+    assert "make deploy EXTRAS=remote-write" in lines["answer"][1]
+    assert "make deploy EXTRAS=scrape" in lines["scrape"][1]
 
 
 def test_hosts_to_scrape_that_can_be_reached_are_ok(receiver: Emulator) -> None:

@@ -162,7 +162,7 @@ def test_without_its_extra_the_command_line_says_which_one_it_needs() -> None:
     )
     assert done.returncode == 2
     assert "the package click" in done.stderr
-    assert "'metric-forwarder[cli]'" in done.stderr
+    assert "pip install -e '.[cli]'" in done.stderr
 
 
 def test_nothing_outside_the_command_line_imports_it() -> None:
@@ -217,9 +217,32 @@ def test_a_report_shows_the_outcomes_that_occurred_the_requests_and_the_errors()
     assert "event.json  partial  3 points received by the trigger ckafka  raised" in shown
     assert "1  delivered" in shown
     assert "stale" not in shown
-    assert "2 requests (1 repeated), answered 0 (1), 1006 (1)" in shown
+    assert "2 requests (1 repeated): code 0 × 1, code 1006 × 1; dedupe memory, 12 ms" in shown  # noqa: RUF001 - a sign for people
     assert "t/0@1" in shown
     assert "and 4 more errors" in shown
+
+
+def _errors(*sources: str) -> dict[str, Any]:
+    error = _report()["errors"][0]
+    return _report(errors=[{**error, "source": source, "message": "no number at all"} for source in sources])
+
+
+def test_what_errors_say_alike_is_said_once_with_how_often() -> None:
+    shown = _shown(Invocation(_errors("t/0@1", "t/0@2", "t/0@3")))
+    assert shown.count("no number at all") == 1
+    assert "3 times: no number" in shown
+    assert "t/0@1 and 2 more" in shown
+
+
+def test_a_narrow_terminal_gets_a_list_whose_words_are_whole() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    long = "host-metrics/0@1043"
+    display.print_errors(console, _errors(long, "t/0@2")["errors"])
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert f"invalid  {long} /value (type)" in " ".join(line.strip() for line in lines)
+    assert "┃" not in console.file.getvalue()
+    assert sum("no number at all" in line for line in lines) == 2, "of a check each is told"
 
 
 def test_an_http_reply_shows_its_status_and_a_refusal_its_reason() -> None:
@@ -256,3 +279,21 @@ def test_of_many_values_the_newest_are_shown() -> None:
     assert isinstance(console.file, io.StringIO)
     assert "(12 more) … 12, 13, 14, 15, 16, 17, 18, 19" in console.file.getvalue()
     assert os.linesep in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "told"),
+    [
+        ("--latency", "abc", "'abc' is not a valid number."),
+        ("--clock-offset", "abc", "'abc' is not a valid number."),
+        ("--clock-offset", "nan", "'nan' is not a finite number."),
+        ("--latency", "-1", "-1.0 is not in the range"),
+        ("--max-name-length", "1.5", "'1.5' is not a valid whole number."),
+    ],
+)
+def test_what_is_no_number_is_told_in_words_that_are_no_programmers(
+    option: str, given: str, told: str
+) -> None:
+    done = run("emulator", option, given)
+    assert done.status == 2
+    assert told in done.err

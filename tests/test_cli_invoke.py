@@ -77,6 +77,10 @@ def test_the_time_limit_is_the_functions(receiver: Emulator, event_file: Path) -
         pytest.param(
             '{"Records": [}', "standard input is not JSON: Expecting value at line 1 column 14", id="no JSON"
         ),
+        pytest.param(" \n", "standard input is empty: it must hold JSON", id="empty"),
+        pytest.param("{}", "no known trigger: an empty object", id="an empty object"),
+        pytest.param("null", "no known trigger: null", id="null"),
+        pytest.param("0.5", "no known trigger: a number", id="a number"),
         pytest.param(b"\xff\xfe", "standard input is not UTF-8 at byte 0", id="no UTF-8"),
         pytest.param("[" * 100_000, "standard input is not JSON: it is nested too deeply", id="too deep"),
         pytest.param('{"kind": "secret-value"}', 'top-level keys "kind"', id="no known event"),
@@ -110,6 +114,33 @@ def test_on_a_terminal_the_report_is_a_table_and_with_json_it_is_json(
 ) -> None:
     assert "delivered  the destination answered success" in _on_a_terminal("invoke", event_file, receiver)
     assert json.loads(_on_a_terminal("invoke", event_file, receiver, "--json"))["status"] == "ok"
+
+
+def test_on_a_terminal_the_report_is_shown_once(event_file: Path) -> None:
+    with Emulator() as receiver:
+        receiver.fault("code", 1008)
+        environ = {**settings_for(receiver), "DEDUPE": "redis://127.0.0.1:1"}
+        shown = _on_terminals("invoke", str(event_file), **environ)
+    assert "undelivered" in shown
+    assert '"event":"report"' not in shown
+    assert '"event":"dedupe"' in shown, "the rest of the log is not in the table"
+
+
+def _on_terminals(*arguments: str, **settings: str) -> str:
+    """What a command shows when all of its output goes to one terminal."""
+    ours, theirs = pty.openpty()
+    environ = {**child_environ(**settings), "TERM": "dumb", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "metric_forwarder", *arguments]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environ):
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # how Linux tells that the other end has closed
+            pass
+    os.close(ours)
+    return shown.decode()
 
 
 def _on_a_terminal(command: str, event_file: Path, receiver: Emulator, *options: str) -> str:

@@ -29,8 +29,11 @@ class Checkout:
         script.write_text(f'#!/bin/sh\necho "$0 $@ in $PWD"\nexit {status}\n', encoding="utf-8")
         script.chmod(0o755)
 
-    def deploy(self, **environ: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(self.folder / "tools" / "deploy.py")]
+    def write_dotenv(self, *lines: str) -> None:
+        (self.folder / ".env").write_text("\n".join(lines), encoding="utf-8")
+
+    def deploy(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(self.folder / "tools" / "deploy.py"), *arguments]
         return subprocess.run(
             command, env={"PATH": str(self.bin), **environ}, capture_output=True, text=True, check=False
         )
@@ -71,9 +74,47 @@ def test_what_is_not_set_is_named_before_anything_is_deployed(checkout: Checkout
 
 def test_a_dotenv_file_sets_as_well_as_the_environment(checkout: Checkout) -> None:
     checkout.install("scf")
-    lines = ["# keys", "", *(f"{name} = 'value'" for name in EVERYTHING)]
-    (checkout.folder / ".env").write_text("\n".join(lines), encoding="utf-8")
+    checkout.write_dotenv("# keys", "", *(f"{name} = 'value'" for name in EVERYTHING))
     assert checkout.deploy().returncode == 0
+
+
+def test_a_comment_behind_a_value_is_told_since_the_cli_would_deploy_it(checkout: Checkout) -> None:
+    checkout.install("scf")
+    checkout.write_dotenv("TENCENT_SECRET_ID=x            # who deploys", "QUOTED='a # b'", "HASH=a#b")
+    result = checkout.deploy(**EVERYTHING)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "TENCENT_SECRET_ID in .env" in result.stderr
+    assert "a line of its own" in result.stderr
+    assert "QUOTED" not in result.stderr
+    assert "HASH" not in result.stderr
+    assert "who deploys" not in result.stderr, "a value may be a key"
+
+
+def test_what_the_cli_does_not_read_is_not_set(checkout: Checkout) -> None:
+    checkout.install("scf")
+    checkout.write_dotenv(
+        "export DEPLOY_REGION=gz", *(f"{name}=x" for name in EVERYTHING if name != "DEPLOY_REGION")
+    )
+    result = checkout.deploy()
+    assert result.returncode == 2
+    assert ": DEPLOY_REGION\n" in result.stderr
+
+
+def test_everything_in_the_way_is_told_at_once_and_a_check_alone_deploys_nothing(checkout: Checkout) -> None:
+    result = checkout.deploy("check")
+    assert result.returncode == 2
+    assert "npm install --global" in result.stderr
+    assert "DEPLOY_REGION" in result.stderr
+    checkout.install("scf")
+    result = checkout.deploy("check", **EVERYTHING)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_make_deploy_looks_for_what_is_in_the_way_before_it_spends_time_on_a_package() -> None:
+    command = ["/usr/bin/env", "make", "--dry-run", "deploy", "EXTRAS=redis"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    steps = [line.split("tools/")[1] for line in done.stdout.splitlines() if "tools/" in line]
+    assert steps == ["deploy.py check", 'package.py build --extras "redis"', "deploy.py"]
 
 
 def test_a_commented_line_asks_for_nothing(checkout: Checkout) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import socket
 import subprocess
@@ -14,10 +15,16 @@ import pytest
 from command_line import ROOT, child_environ
 from metric_forwarder.cli import reference
 from metric_forwarder.cli.commands import forwarder
+from metric_forwarder.cli.prometheus_server import find_program
 from metric_forwarder.settings import VARIABLES
 
 READMES = ("README.md", "README.zh-CN.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "docs/cli.md")
+DOCUMENTS = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
 
 
 def _text(name: str) -> str:
@@ -100,8 +107,34 @@ def _blocks(name: str) -> list[str]:
     return re.findall(r"^```sh\n(.*?)^```$", _text(name), re.MULTILINE | re.DOTALL)
 
 
-def test_both_languages_tell_to_type_the_same() -> None:
-    assert _blocks("README.md") == _blocks("README.zh-CN.md")
+TRANSLATED = [
+    ("README.md", "README.zh-CN.md"),
+    ("docs/deploy.md", "docs/deploy.zh-CN.md"),
+    ("docs/operate.md", "docs/operate.zh-CN.md"),
+]
+
+
+def _code(name: str) -> list[str]:
+    """Every block of code, without its comments."""
+    blocks = re.findall(r"^ *```(?:sh|yaml|json)\n.*?^ *```$", _text(name), re.MULTILINE | re.DOTALL)
+    return [re.sub(r"^#.*\n", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def _figures(name: str) -> list[list[str]]:
+    """What each row of its tables quotes, and the numbers in it."""
+    rows = [line for line in _text(name).splitlines() if line.startswith("|")]
+    return [sorted({*re.findall(r"`[^`]+`", row), *re.findall(r"\d+(?:,\d+)*", row)}) for row in rows]
+
+
+@pytest.mark.parametrize(("english", "chinese"), TRANSLATED)
+def test_a_translation_has_the_same_code_and_as_many_sections(english: str, chinese: str) -> None:
+    assert _code(english) == _code(chinese)
+    levels = [re.findall(r"^#+(?= )", _text(name), re.MULTILINE) for name in (english, chinese)]
+    assert levels[0] == levels[1]
+
+
+def test_the_chinese_operators_tables_have_the_same_figures_and_names() -> None:
+    assert _figures("docs/operate.md") == _figures("docs/operate.zh-CN.md")
 
 
 def _program(folder: Path, name: str, python: str) -> None:
@@ -150,25 +183,59 @@ def test_the_first_event_sent_by_hand_arrives(shell: dict[str, str], tmp_path: P
             line = server.stdout.readline()
             assert line, "the emulator never listened"
             printed += line
-        done = subprocess.run(
-            ["/bin/sh", "-c", _typed(in_another, port)],
-            cwd=tmp_path,
-            env=shell,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-            timeout=60,
-        )
+        shown = _on_a_terminal(_typed(in_another, port), shell, tmp_path)
     finally:
         server.terminate()
         server.communicate(timeout=20)
-    assert done.returncode == 0, done.stderr
-    points = json.loads(done.stdout[done.stdout.rindex("[{") :])
+    points = json.loads(shown[shown.rindex("[{") :])
     assert [p["metricName"] for p in points] == ["diskusage", "diskusage", "diskusage", "cpuload"]
     exports = [line for line in in_another.splitlines() if line.startswith("export")]
     assert [line.strip() for line in printed.splitlines() if "export MF_" in line] == [
         line.replace(":8080", f":{port}") for line in exports
     ]
+    assert _without_times(shown).startswith(_without_times(_expected("README.md")[1]))
+
+
+def _on_a_terminal(script: str, environ: dict[str, str], folder: Path) -> str:
+    """What a script shows on a terminal without colours, which is taken for 80 columns wide."""
+    ours, theirs = pty.openpty()
+    environ = {**environ, "TERM": "dumb"}
+    with subprocess.Popen(
+        ["/bin/sh", "-c", script], cwd=folder, env=environ, stdout=theirs, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # how Linux tells that the other end has closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+def _expected(name: str) -> list[str]:
+    """What the document says is shown, block by block, to where it leaves off."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", _text(name), re.MULTILINE | re.DOTALL)
+    return [block.partition("…")[0] for block in blocks]
+
+
+def _without_times(shown: str) -> str:
+    lines = (re.sub(r"\d+ ms$", "… ms", line.rstrip()) for line in shown.splitlines())
+    return "\n".join(lines).strip()
+
+
+def test_the_sample_events_are_shown_as_the_document_shows_them(shell: dict[str, str]) -> None:
+    shown = _on_a_terminal("metric-forwarder demo events", shell, ROOT)
+    assert _without_times(shown).startswith(_without_times(_expected("README.md")[0]))
+    if find_program() is not None or os.environ.get("CI"):
+        (last,) = re.findall(r"^A Prometheus, sent .*$", _text("README.md"), re.MULTILINE)
+        assert last in " ".join(shown.split())
+
+
+def test_both_languages_show_the_same() -> None:
+    assert _expected("README.md")[:2] == _expected("README.zh-CN.md")[:2]
 
 
 RUNNABLE = [

@@ -9,6 +9,7 @@ import http.client
 import itertools
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -27,7 +28,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metric_forwarder.core.return_codes import ReturnCode
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions, FaultError
+from receiver_emulator.faults import KINDS, MEMBERS
 from receiver_emulator.server import build_plan, build_receiver
 from receiver_emulator.store import Store
 
@@ -669,6 +672,11 @@ def test_points_can_be_bounded_to_the_newest_and_cleared(receiver: Emulator) -> 
     assert [point["value"] for point in newest] == [2.5, 3, 3.5]
     assert _ask(receiver, "GET", "/-/points?last=0")[1] == []
     assert _ask(receiver, "GET", "/-/points?last=x")[0] == 400
+    requests = _ask(receiver, "GET", "/-/requests?last=3")[1]
+    assert requests == receiver.requests()[1:]
+    assert _ask(receiver, "GET", "/-/requests?last=0")[1] == []
+    assert len(_ask(receiver, "GET", "/-/requests?last=99")[1]) == 4
+    assert _ask(receiver, "GET", "/-/requests?last=x")[0] == 400
     assert _ask(receiver, "DELETE", "/-/points") == (204, None)
     assert (receiver.points(), receiver.requests()) == ([], [])
 
@@ -688,6 +696,51 @@ def test_the_page_is_served_and_needs_nothing_from_elsewhere(receiver: Emulator)
     outside = page.replace("http://www.w3.org/2000/svg", "")
     assert "//" not in outside.replace("// ", "")
     assert "innerHTML" not in page
+
+
+def test_the_page_knows_what_each_return_code_means(receiver: Emulator) -> None:
+    with _fetch(f"{receiver.base_url}/") as reply:
+        page = reply.read().decode()
+    meanings = json.loads(page.partition("const MEANINGS = ")[2].partition(";\n")[0])
+    assert meanings == {str(int(code)): code.meaning for code in ReturnCode}
+    assert "/-/requests" in page
+
+
+# --- its document -------------------------------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "emulator.md").read_text("utf-8")
+
+
+def _documented(heading: str) -> list[str]:
+    """The first column of the document's table of that heading."""
+    table = DOCUMENT.partition(f"\n| {heading} |")[2].partition("\n\n")[0]
+    rows = [row for row in table.splitlines() if row.startswith("| `")]
+    return [name.strip("`") for row in rows for name in row.split("|")[1].strip().split(", ")]
+
+
+def test_the_document_has_every_kind_of_fault_and_every_member() -> None:
+    assert _documented("`fault`") == list(KINDS)
+    assert sorted(_documented("member")) == sorted(MEMBERS)
+
+
+def test_every_request_of_the_document_can_be_made(receiver: Emulator) -> None:
+    lines = [shlex.split(line) for line in DOCUMENT.splitlines() if line.startswith("curl ")]
+    assert len(lines) >= len(KINDS)
+    made = set()
+    for line in lines:
+        body = line[line.index("-d") + 1].encode() if "-d" in line else None
+        method = line[line.index("-X") + 1] if "-X" in line else "GET" if body is None else "POST"
+        path = line[-1].removeprefix("http://127.0.0.1:8080")
+        assert _ask(receiver, method, path, body)[0] in (200, 204), line
+        made |= {fault["fault"] for fault in _ask(receiver, "GET", "/-/faults")[1]}
+    assert made == set(KINDS)
+
+
+def test_the_document_shows_every_member_of_a_point_and_of_a_request(receiver: Emulator) -> None:
+    post(receiver)
+    for shown in (receiver.points()[0], receiver.requests()[0]):
+        members = ", ".join(f'"{name}"' for name in shown)
+        assert f"`{{{members}}}`" in " ".join(DOCUMENT.split())
 
 
 # --- whatever comes in --------------------------------------------------------------------------------------

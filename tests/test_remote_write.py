@@ -547,7 +547,7 @@ def test_a_missing_package_is_a_configuration_error_that_names_the_extra() -> No
         check=True,
         env={"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])},
     ).stdout
-    assert "install metric-forwarder[remote-write]" in told
+    assert "make deploy EXTRAS=remote-write" in told
 
 
 class Stuck:

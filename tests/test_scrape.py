@@ -198,6 +198,7 @@ def test_a_target_that_refuses_connections_is_told(receiver: Emulator, targets: 
     report = report_of(application(receiver), firing(f"http://127.0.0.1:{port}/metrics", targets.url()))
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
     assert "ConnectionRefusedError" in report["errors"][0]["message"]
+    assert "check its host and port" in report["errors"][0]["message"]
 
 
 @pytest.mark.parametrize("path", ["/hang", "/dribble"])
@@ -470,4 +471,4 @@ def test_without_the_parsers_package_a_job_is_a_configuration_error_that_names_t
         check=True,
         env=child_environ(**settings_for(receiver), SCRAPE_HOSTS="127.0.0.1"),
     )
-    assert "install metric-forwarder[scrape]" in done.stdout
+    assert "make deploy EXTRAS=scrape" in done.stdout

@@ -40,14 +40,14 @@ from metric_forwarder.validation import Contract
 _LONGEST_S = 900
 _UNKNOWN_TIME_LIMIT_MS = 60_000
 MISSING_CRAMJAM = (
-    "MF_DESTINATION is remote-write, and the package cramjam is not installed: install metric-forwarder[remote-write], "
-    "or package the function with that extra (make package EXTRAS=remote-write)"
+    "MF_DESTINATION is remote-write, and the package cramjam is not installed: deploy the function with it "
+    "(make deploy EXTRAS=remote-write), or in a clone: .venv/bin/pip install -e '.[remote-write]'"
 )
 # Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
 _FETCHING_SHARE = 0.5
 MISSING_REDIS = (
-    "{} names Redis, and the package redis is not installed: install metric-forwarder[redis], "
-    "or package the function with that extra"
+    "{} names Redis, and the package redis is not installed: deploy the function with it (make deploy EXTRAS=redis), "
+    "or in a clone: .venv/bin/pip install -e '.[redis]'"
 )
 
 

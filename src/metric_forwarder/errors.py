@@ -44,15 +44,25 @@ class UnknownTrigger(ForwarderError):
 
     def __init__(self, type_name: str, keys: Iterable[object] = ()) -> None:
         self.keys = tuple(str(key)[:40] for key in keys)
-        if type_name == "dict":
-            shown = ", ".join(json.dumps(key) for key in self.keys[: self.SHOWN]) or "none at all"
+        if self.keys:
+            shown = ", ".join(json.dumps(key) for key in self.keys[: self.SHOWN])
             seen = f"an object with the top-level keys {shown}"
         else:
-            seen = f"a value of type {type_name}"
+            seen = _IN_JSON.get(type_name, f"a value of type {type_name}")
         super().__init__(
             f"the event is of no known trigger: {seen}. Known are the triggers in docs/triggers.md, "
             'and a payload itself, such as {"metricName": …, "dimensions": {…}, "value": …}'
         )
+
+
+# Python's names of types, as whoever writes JSON knows them.
+_IN_JSON = {
+    "dict": "an empty object",
+    "NoneType": "null",
+    "bool": "true or false",
+    "int": "a number",
+    "float": "a number",
+}
 
 
 class DeliveryIncomplete(ForwarderError):

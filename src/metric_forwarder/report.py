@@ -9,8 +9,11 @@ from metric_forwarder.model import Outcome, Problem
 Report = dict[str, Any]
 
 _ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
-# Gone for good unless someone keeps them; what is undelivered comes again with the event.
+# Gone for good unless someone keeps them.
 _LOST = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
+# The one trigger whose events come again until they are handled. Every other is given up after two more attempts, or
+# is not repeated by the platform at all.
+_REDELIVERED = "ckafka"
 
 
 def make_report(
@@ -55,11 +58,13 @@ def status(received: int, arrived: int, *, is_whole: bool) -> str:
 def loss_level(report: Report, *, is_spooling: bool) -> str:
     """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be.
 
-    With a spool, bad points are kept as dead letters: they are not lost either. A spool that could not be read at all
-    may hold what nobody sees.
+    With a spool, bad points are kept as dead letters: they are not lost either. What is undelivered may be lost
+    unless the platform is sure to redeliver it, and a spool that could not be read at all may hold what nobody sees.
     """
     outcomes = report["outcomes"]
-    lost = (Outcome.UNCERTAIN,) if is_spooling else (*_LOST, Outcome.UNCERTAIN)
+    lost = [Outcome.UNCERTAIN, *(() if is_spooling else _LOST)]
+    if report["trigger"] != _REDELIVERED:
+        lost.append(Outcome.UNDELIVERED)
     is_unread = report["status"] == "failed" and not report["received"]
     if is_unread or any(outcomes[outcome.value] for outcome in lost):
         return "ERROR"

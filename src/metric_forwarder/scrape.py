@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, quote, urlsplit
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.core.transport import Failure, HttpRequest, Streamed, Streaming
+from metric_forwarder.core.transport import Failure, Fault, HttpRequest, Streamed, Streaming
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.exposition import Keep, NotExposition, Sample, read_samples
 from metric_forwarder.jobs import Scrape
@@ -39,8 +39,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+:[0-9a-f:.]*")
 _OPEN_METRICS = "application/openmetrics-text"
 MISSING_CLIENT = (
-    "MF_SCRAPE_HOSTS is set, and the package prometheus-client is not installed: install metric-forwarder[scrape], "
-    "or package the function with that extra"
+    "MF_SCRAPE_HOSTS is set, and the package prometheus-client is not installed: deploy the function with it "
+    "(make deploy EXTRAS=scrape), or in a clone: .venv/bin/pip install -e '.[scrape]'"
 )
 CLOSED = "MF_SCRAPE_HOSTS is empty, and a timer asks to scrape: set it to the hosts of the targets, or remove the timer"
 
@@ -165,7 +165,8 @@ def _read(streaming: Streaming, target: Target, patience: Deadline) -> str:
         )
     answer = streaming.stream(HttpRequest("GET", target.url, _HEADERS, None), patience.remaining)
     if isinstance(answer, Failure):
-        raise Failed(f"could not be scraped ({answer.detail})")
+        remedy = _UNREACHABLE if answer.fault is Fault.UNREACHABLE else _UNANSWERED
+        raise Failed(f"could not be scraped ({answer.detail}): {remedy}")
     try:
         _check_head(answer)
         return _text(answer)
@@ -187,6 +188,8 @@ def _check_head(answer: Streamed) -> None:
         raise Failed(_TOO_LARGE)
 
 
+_UNREACHABLE = "no connection; check its host and port, the function's VPC and the target's security group"
+_UNANSWERED = "it was asked and did not answer; look whether it is well, or raise the function's timeout"
 _TOO_LARGE = f"exposes more than {MAX_TARGET_BYTES // 2**20} MB: let it expose less, or split it"
 
 

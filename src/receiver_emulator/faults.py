@@ -42,7 +42,7 @@ When = Literal["before", "after"]
 
 KINDS: tuple[Kind, ...] = ("code", "status", "delay", "reset", "hang", "garbage", "truncate")
 _WHENS: tuple[When, ...] = ("before", "after")
-_MEMBERS = ("fault", "value", "times", "rate", "when", "match", "headers")
+MEMBERS = ("fault", "value", "times", "rate", "when", "match", "headers")
 _MATCHERS = ("metricName", "namespace")
 _DEFAULT_GARBAGE = "<html>this is not the reply you are looking for</html>"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -171,8 +171,8 @@ def parse_fault(description: object) -> Fault:
     if not isinstance(description, dict):
         raise FaultError("fault", "a fault is an object such as {'fault': 'code', 'value': 1003}")
     for member in description:
-        if member not in _MEMBERS:
-            raise FaultError(str(member), f"unknown; the members are {', '.join(_MEMBERS)}")
+        if member not in MEMBERS:
+            raise FaultError(str(member), f"unknown; the members are {', '.join(MEMBERS)}")
     kind = _kind(description.get("fault"))
     when, value = _when(kind, description.get("when"), description.get("value"))
     return Fault(

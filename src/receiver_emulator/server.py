@@ -5,9 +5,9 @@ The two paths of the protocol, and every other path that is not the receiver's o
 
 | request | answer |
 |---|---|
-| ``GET /`` | a page for people: what arrived, as a live chart |
+| ``GET /`` | a page for people: what arrived, as a live chart, and what was refused |
 | ``GET /-/points`` (``?last=n``: the newest n) | list of ``store.StoredPoint``, oldest first |
-| ``GET /-/requests`` | list of ``store.RequestRecord``, oldest first; never a signature |
+| ``GET /-/requests`` (likewise) | list of ``store.RequestRecord``, oldest first; never a signature |
 | ``GET /-/faults`` | the faults still to come, as they were described |
 | ``POST /-/faults`` | adds one fault or a list (see ``faults``), answers what is still to come |
 | ``DELETE /-/faults`` | forgets the faults still to come |
@@ -20,7 +20,7 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -203,7 +203,7 @@ async def _settle_transports() -> None:
 def _application(receiver: Receiver) -> web.Application:
     app = web.Application(client_max_size=_LARGEST_BODY)
     app[_RECEIVER] = receiver
-    app[_PAGE] = resources.files("receiver_emulator").joinpath("page.html").read_bytes()
+    app[_PAGE] = _page_with_meanings()
     for path in PATHS:
         app.router.add_route("*", path, _protocol)
     app.router.add_get("/", _page, allow_head=False)
@@ -216,6 +216,12 @@ def _application(receiver: Receiver) -> web.Application:
     app.router.add_route("*", "/-/{rest:.*}", _unknown_control)
     app.router.add_route("*", "/{rest:.*}", _protocol)
     return app
+
+
+def _page_with_meanings() -> bytes:
+    page = resources.files("receiver_emulator").joinpath("page.html").read_text("utf-8")
+    meanings = json.dumps({int(code): code.meaning for code in ReturnCode})
+    return page.replace("const MEANINGS = {};", f"const MEANINGS = {meanings};").encode()
 
 
 # --- the protocol's paths ----------------------------------------------------------------------------------
@@ -374,14 +380,18 @@ async def _page(request: web.Request) -> web.Response:
 
 
 async def _get_points(request: web.Request) -> web.Response:
-    last = request.query.get("last")
-    if last is not None and not (last.isdecimal() and last.isascii() and len(last) <= 9):  # noqa: PLR2004 -- enough for any list
-        return _wrong("last", "a number of points")
-    return _json(request.app[_RECEIVER].store.points(None if last is None else int(last)))
+    return _newest(request, request.app[_RECEIVER].store.points)
 
 
 async def _get_requests(request: web.Request) -> web.Response:
-    return _json(request.app[_RECEIVER].store.requests())
+    return _newest(request, request.app[_RECEIVER].store.requests)
+
+
+def _newest(request: web.Request, read: Callable[[int | None], Sequence[Any]]) -> web.Response:
+    last = request.query.get("last")
+    if last is not None and not (last.isdecimal() and last.isascii() and len(last) <= 9):  # noqa: PLR2004 -- enough for any list
+        return _wrong("last", "how many of the newest")
+    return _json(read(None if last is None else int(last)))
 
 
 async def _delete_points(request: web.Request) -> web.Response:

@@ -96,9 +96,11 @@ class Store:
             newest_first.extend(_stored(namespace, received_at, point) for point in reversed(data))
         return newest_first[:last][::-1]
 
-    def requests(self) -> list[RequestRecord]:
+    def requests(self, last: int | None = None) -> list[RequestRecord]:
+        """Return the records, oldest first; ``last`` bounds them to the newest so many."""
         with self._lock:
-            return [record.copy() for record in self._requests]
+            first = 0 if last is None else max(0, len(self._requests) - last)
+            return [record.copy() for record in self._requests[first:]]
 
     def clear(self) -> None:
         with self._lock:

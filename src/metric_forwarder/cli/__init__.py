@@ -26,7 +26,7 @@ def main() -> None:
             raise
         print(
             f"The command line needs the package {error.name}, which is not installed here: "
-            "install it with the extra cli, python3 -m pip install 'metric-forwarder[cli]'",
+            "in a clone of the project, .venv/bin/pip install -e '.[cli]'",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -80,7 +80,11 @@ def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]
             "apt-get install prometheus) and the extra remote-write."
         )
         return []
-    with tempfile.TemporaryDirectory() as folder, PrometheusServer(program, Path(folder)) as prometheus:
+    # Sample events bring times of any order and age; a Prometheus with such a window takes them all.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        PrometheusServer(program, Path(folder), out_of_order_s=_LONG_AGO_S) as prometheus,
+    ):
         told = {
             "MF_DESTINATION": "remote-write",
             "MF_REMOTE_WRITE_URL": prometheus.url,
@@ -96,7 +100,7 @@ def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]
     )
     if outcomes["rejected"]:
         console.print(
-            f"It refused {outcomes['rejected']}: their events bring a time that is too long ago for it."
+            f"It refused {outcomes['rejected']}: it takes no time of theirs, or has another value at that time."
         )
     display.print_samples(console, held)
     return [] if arrived == delivered else ["remote write"]
@@ -131,7 +135,10 @@ def _read_folder(folder: Path) -> dict[str, Any]:
 
 def _samples() -> dict[str, Any]:
     body, now = json.dumps(SAMPLE), datetime.now(timezone.utc)
-    made = {kind: row.wrap([body], now) for kind, row in KINDS.items()}
+    # Each has a second of its own: one series has one value at a time.
+    made = {
+        kind: row.wrap([body], now - timedelta(seconds=age)) for age, (kind, row) in enumerate(KINDS.items())
+    }
     return {kind: event for kind, event in made.items() if _is_known(event)}
 
 

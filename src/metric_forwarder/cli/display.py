@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,9 @@ from metric_forwarder.model import Outcome
 # Where there is no terminal whose width could be asked for.
 _WIDTH = 110
 _SHOWN_VALUES = 8
+# Columns below which a table of errors is no use.
+_NARROW = 60
+_ERROR_MEMBERS = ("source", "pointer", "rule", "message")
 
 _OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
     Outcome.DELIVERED: ("green", "the destination answered success"),
@@ -79,7 +83,7 @@ def print_invocation(console: Console, invocation: Invocation, title: str = "") 
         console.print(_outcome_table(report["outcomes"]))
     console.print(Text(f"  {_requests(report)}", style="dim"))
     if report["errors"]:
-        console.print(error_table(report["errors"]))
+        print_errors(console, _merged(report["errors"]))
     if report["errorsOmitted"]:
         console.print(Text(f"  … and {report['errorsOmitted']} more errors", style="red"))
 
@@ -115,27 +119,56 @@ def _outcome_table(outcomes: Mapping[str, int]) -> Table:
 def _requests(report: Mapping[str, Any]) -> str:
     requests = report["requests"]
     count = requests["sent"]
-    answers = ", ".join(f"{label} ({times})" for label, times in requests["returnCodes"].items())
+    answers = ", ".join(
+        f"{'code ' if label.isdecimal() else ''}{label} × {times}"  # noqa: RUF001 - a sign for people
+        for label, times in requests["returnCodes"].items()
+    )
     text = f"{count} request{'s' if count != 1 else ''}"
     text += f" ({requests['retried']} repeated)" if requests["retried"] else ""
-    text += f", answered {answers}" if answers else ""
-    return f"{text}, dedupe {report['dedupe']}, {report['durationMs']} ms"
+    text += f": {answers}" if answers else ""
+    return f"{text}; dedupe {report['dedupe']}, {report['durationMs']} ms"
 
 
-def error_table(errors: Sequence[Mapping[str, Any]]) -> Table:
-    """One row for each error of a report, or of a check."""
-    table = Table(header_style="bold")
-    for heading in ("outcome", "source", "pointer", "rule", "message"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "outcome")
+def _merged(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What several errors say alike is said once, with the place of the first and how many there are."""
+    alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for error in errors:
-        table.add_row(
-            Text(error["outcome"], "red"),
-            safe(error["source"]),
-            safe(error["pointer"]),
-            safe(error["rule"]),
-            safe(error["message"]),
-        )
+        alike.setdefault((error["outcome"], error["rule"], error["message"]), []).append(error)
+    return [
+        {
+            **first,
+            "source": f"{first['source']} and {len(others)} more" if others else first["source"],
+            "message": f"{len(others) + 1} times: {first['message']}" if others else first["message"],
+        }
+        for first, *others in alike.values()
+    ]
+
+
+def print_errors(console: Console, errors: Sequence[Mapping[str, Any]]) -> None:
+    """Print each error of a report, or of a check."""
+    rows = [
+        [Text(error["outcome"], "red"), *(safe(error[member]) for member in _ERROR_MEMBERS)]
+        for error in errors
+    ]
+    console.print(_error_table(rows) if console.width >= _NARROW else _error_list(rows))
+
+
+def _error_table(rows: Sequence[Sequence[Text]]) -> Table:
+    table = Table(header_style="bold")
+    for heading in ("outcome", *_ERROR_MEMBERS):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "outcome")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _error_list(rows: Sequence[Sequence[Text]]) -> Padding:
+    """For narrow terminals, where the cells of a table would break every word."""
+    lines = []
+    for outcome, source, pointer, rule, message in rows:
+        place = Text(" ").join(part for part in (source, pointer) if part)
+        lines.append(Text.assemble(outcome, "  ", place, f" ({rule})\n", message))
+    return Padding(Text("\n").join(lines), (0, 0, 0, 2))
 
 
 def print_series(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
@@ -182,4 +215,4 @@ def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
     )
     console.print(heading)
     if errors:
-        console.print(error_table(errors))
+        print_errors(console, errors)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metric_forwarder.cli.inputs import Unusable, read_json
-from metric_forwarder.cli.options import example, host_option, port_option
+from metric_forwarder.cli.options import Number, WholeNumber, example, host_option, port_option
 
 if TYPE_CHECKING:
     from receiver_emulator import EmulatorOptions
@@ -48,7 +48,7 @@ def _is_catalogue(value: Any) -> bool:
     )
 
 
-_limit = click.IntRange(min=1)
+_limit = WholeNumber(min=1)
 
 
 @click.command(epilog=example("metric-forwarder emulator --port 8080 --max-points-per-request 10"))
@@ -77,7 +77,7 @@ _limit = click.IntRange(min=1)
 @click.option(
     "--latency",
     "latency_s",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=0.0,
     metavar="SECONDS",
     help="Let every request wait so long.",
@@ -85,7 +85,7 @@ _limit = click.IntRange(min=1)
 @click.option(
     "--clock-offset",
     "clock_offset_s",
-    type=float,
+    type=Number(),
     default=0.0,
     metavar="SECONDS",
     help="Let the receiver's clock be ahead (or, negative, behind); more than two hours is answered with 1021.",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
-from metric_forwarder.cli.options import example
+from metric_forwarder.cli.options import WholeNumber, example
 from metric_forwarder.cli.wrapping import KINDS, split
 from metric_forwarder.payload import NotJson, read_payload
 
@@ -43,7 +43,7 @@ SAMPLE: list[dict[str, Any]] = [
 )
 @click.option(
     "--messages",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1,
     show_default=True,
     metavar="N",
@@ -75,7 +75,8 @@ def _spread(text: str, messages: int, name: str) -> list[str]:
         raise Unusable(f"{name} cannot be spread over messages:{where} it {first.message}")
     try:
         return [
-            json.dumps(part, ensure_ascii=False, default=_refuse) for part in split(payload.points, messages)
+            json.dumps(part, ensure_ascii=False, default=_refuse)
+            for part in split(list(payload.points), messages)
         ]
     except ValueError as error:
         raise Unusable(f"{name} cannot be spread over messages: {error}") from None

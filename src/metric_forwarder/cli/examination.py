@@ -264,7 +264,9 @@ def _redis(address: RedisAddress) -> Finding:
     try:
         from metric_forwarder.stores.redis_check import check_redis
     except ModuleNotFoundError:
-        return Finding(False, "the package redis is not installed: install metric-forwarder[redis]")
+        return Finding(
+            False, "the package redis is not installed: in a clone, .venv/bin/pip install -e '.[redis]'"
+        )
     found = check_redis(address)
     bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
     return Finding(not bad, "; ".join(bad or (one.seen for one in found)))

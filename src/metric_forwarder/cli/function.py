@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.settings import PREFIX
@@ -71,14 +71,16 @@ def make_context(environ: Mapping[str, str], time_limit_s: float) -> dict[str, A
     }
 
 
-def invoke_handler(handler: Handler, event: Any, context: Mapping[str, Any]) -> Invocation:
-    """Invoke the function; what it logs goes to standard error.
+def invoke_handler(
+    handler: Handler, event: Any, context: Mapping[str, Any], log: TextIO | None = None
+) -> Invocation:
+    """Invoke the function; what it logs goes to ``log``, standard error without it.
 
     Raises:
         ConfigError: settings cannot work.
         UnknownTrigger: the event is of no known kind.
     """
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(log or sys.stderr):
         try:
             return _read_reply(handler(event, context))
         except DeliveryIncomplete as incomplete:

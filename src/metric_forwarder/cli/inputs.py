@@ -48,6 +48,8 @@ def parse_json(text: str, path: str) -> Any:
     Raises:
         Unusable: it is no JSON.
     """
+    if not text.strip():
+        raise Unusable(f"{_name(path)} is empty: it must hold JSON")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,21 +1,24 @@
 """``invoke`` and ``send``: through the function's own handler, to the destination the settings name."""
 
+import io
 import json
 import os
+import sys
 from typing import Any
 
 import click
 
-from metric_forwarder.cli.function import Invocation, invoke_handler, load_handler, make_context
+from metric_forwarder.cli.function import invoke_handler, load_handler, make_context
 from metric_forwarder.cli.inputs import read_json
-from metric_forwarder.cli.options import example, json_option
+from metric_forwarder.cli.options import Number, example, json_option
 
 DEFAULT_TIME_LIMIT_S = 60.0
+_LINE_HEAD = 40
 
 time_limit_option = click.option(
     "--time-limit",
     "time_limit_s",
-    type=click.FloatRange(min=1, max=900),
+    type=Number(min=1, max=900),
     default=DEFAULT_TIME_LIMIT_S,
     show_default="60",
     metavar="SECONDS",
@@ -34,9 +37,9 @@ def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json:
     """Run the function on a trigger event and print the report.
 
     It is run as the platform would, and sends to where the settings say. EVENT is a file of JSON, or - for standard
-    input. What the function logs goes to standard error.
+    input. What the function logs goes to standard error; on a terminal the report is shown as a table instead.
     """
-    _finish(ctx, _invoke(read_json(event_file), time_limit_s), as_json=as_json)
+    _run(ctx, read_json(event_file), time_limit_s, as_json=as_json)
 
 
 def _parse_value(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int | float:
@@ -111,18 +114,26 @@ def send(ctx: click.Context, /, *, time_limit_s: float, as_json: bool, **members
     """
     point = {name: member for name, member in members.items() if member is not None}
     # As text, so that a value that JSON has not (inf, nan) is told like any producer's.
-    _finish(ctx, _invoke(json.dumps(point), time_limit_s), as_json=as_json)
+    _run(ctx, json.dumps(point), time_limit_s, as_json=as_json)
 
 
-def _invoke(event: Any, time_limit_s: float) -> Invocation:
-    return invoke_handler(load_handler(), event, make_context(os.environ, time_limit_s))
+class _WithoutReports(io.StringIO):
+    """Standard error without the log's reports, for a terminal that shows the report as a table."""
+
+    def write(self, text: str, /) -> int:
+        # The log writes a line at a time, its level and its event first.
+        return len(text) if '"event":"report"' in text[:_LINE_HEAD] else sys.stderr.write(text)
 
 
-def _finish(ctx: click.Context, invocation: Invocation, *, as_json: bool) -> None:
+def _run(ctx: click.Context, event: Any, time_limit_s: float, *, as_json: bool) -> None:
     from metric_forwarder.cli import display
 
-    if as_json or not display.is_terminal():
-        display.print_json(invocation.report)
-    else:
+    is_table = display.is_terminal() and not as_json
+    log = _WithoutReports() if is_table and sys.stderr.isatty() else None
+    context = make_context(os.environ, time_limit_s)
+    invocation = invoke_handler(load_handler(), event, context, log)
+    if is_table:
         display.print_invocation(display.terminal(), invocation)
+    else:
+        display.print_json(invocation.report)
     ctx.exit(0 if invocation.is_complete else 1)

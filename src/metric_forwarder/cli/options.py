@@ -1,11 +1,30 @@
 """What several commands have in common: an option, and the form of their examples."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Number(click.FloatRange):
+    """A finite number, called so where something else was given."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
+class WholeNumber(click.IntRange):
+    """A whole number, called so where something else was given."""
+
+    name = "whole number"
 
 
 def example(*lines: str, heading: str = "Example:") -> str:
@@ -33,7 +52,7 @@ def port_option(default: int) -> Callable[[_Command], _Command]:
     """Where a command that serves listens."""
     return click.option(
         "--port",
-        type=click.IntRange(0, 65535),
+        type=WholeNumber(0, 65535),
         default=default,
         show_default=True,
         metavar="PORT",

@@ -9,7 +9,7 @@ import click
 from metric_forwarder.cli.function import load_handler, make_context
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.invoke import time_limit_option
-from metric_forwarder.cli.options import example, host_option, port_option
+from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
 from metric_forwarder.settings import Settings
 
 
@@ -18,7 +18,7 @@ from metric_forwarder.settings import Settings
 @port_option(9000)
 @click.option(
     "--instances",
-    type=click.IntRange(1, 64),
+    type=WholeNumber(1, 64),
     default=1,
     show_default=True,
     metavar="N",
