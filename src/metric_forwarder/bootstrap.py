@@ -259,7 +259,7 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
     # Empty only where nothing needs the secret: see ``Settings.read``.
-    region = REGION_NAMES.get(settings.region, "")
+    region = REGION_NAMES.get(settings.region, settings.region)
     reference = SecretReference(
         settings.secret_name, settings.secret_version, region, settings.secret_endpoint
     )
