@@ -18,7 +18,7 @@ from metric_forwarder.credentials import Credentials, CredentialSource, FixedCre
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
-from metric_forwarder.errors import ConfigError
+from metric_forwarder.errors import ConfigError, UnknownTrigger
 from metric_forwarder.intake import Intake
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
@@ -79,8 +79,19 @@ class Application:
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
-        started = self._clock.monotonic()
         context = context if isinstance(context, dict) else {}
+        request_id = str(context.get("request_id", ""))[:100]
+        try:
+            return self._handle(event, context, request_id)
+        except (ConfigError, UnknownTrigger) as error:
+            # There is no report of what was raised before there were points.
+            JsonLog().write(
+                "ERROR", "refused", requestId=request_id, error=type(error).__name__, message=str(error)
+            )
+            raise
+
+    def _handle(self, event: Any, context: Mapping[str, Any], request_id: str) -> Any:
+        started = self._clock.monotonic()
         settings = self.read_settings(context)
         if self._pipeline is None or settings != self._settings:
             credentials = make_credentials(settings, self._environment)
@@ -96,7 +107,6 @@ class Application:
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
-        request_id = str(context.get("request_id", ""))[:100]
         decoded = decode(event, self._access(settings, deadline))
         if isinstance(decoded, Refused):
             JsonLog(settings.log_level).write(
