@@ -201,7 +201,7 @@ def dripping(first: bytes, drip: bytes) -> Callable[[socket.socket], None]:
     def serve(connection: socket.socket) -> None:
         receive_request(connection)
         connection.sendall(first)
-        while True:
+        for _ in range(150):
             connection.sendall(drip)
             time.sleep(0.02)
 
@@ -232,7 +232,7 @@ def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_th
         # Not told to stop: the thread that reads comes to its end all the same.
         for thread in set(threading.enumerate()) - before:
             if thread.name == "download":
-                thread.join(5)
+                thread.join(1)
                 assert not thread.is_alive()
 
 

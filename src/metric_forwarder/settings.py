@@ -120,7 +120,11 @@ VARIABLES: tuple[Variable, ...] = (
         "",
         "keeps what cannot be delivered now, and dead letters: `file:///path`, `redis://…` or `rediss://…`",
     ),
-    Variable("MF_HTTP_TOKEN", "", "lets clients in over HTTP that send it: `Authorization: Bearer …`"),
+    Variable(
+        "MF_HTTP_TOKEN",
+        "",
+        "lets clients in over HTTP that send it: `Authorization: Bearer …`; 20 characters or more",
+    ),
     Variable(
         "MF_HTTP_AUTH",
         "token",
