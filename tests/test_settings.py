@@ -1,5 +1,7 @@
 """What a setting may hold, and what an error may say of it."""
 
+import traceback
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,8 @@ def test_no_error_shows_anything_of_what_may_be_a_url(
         Contract(settings.destination, settings.schema)
         told = ""
     except ConfigError as error:
-        told = str(error)
+        # As the platform prints it, with what it was raised for.
+        told = "".join(traceback.format_exception(error))
     assert SECRET not in told
 
 

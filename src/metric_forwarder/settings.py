@@ -308,7 +308,8 @@ class _Reader:
     def url(self, name: str, schemes: tuple[str, ...]) -> str:
         value = self.text(name)
         parts = _split(value)
-        if parts is None or parts.scheme not in schemes or not parts.path or set("?#") & set(value):
+        is_bare = "?" not in value and "#" not in value
+        if parts is None or parts.scheme not in schemes or not parts.path or not is_bare:
             right = f"{' or '.join(schemes)}://host:port/path, without user, password, query or fragment"
             return self._wrong(name, right, value)
         return value
@@ -467,7 +468,7 @@ class _Reader:
 
 def _split(url: str) -> SplitResult | None:
     """Take a URL apart; None if it is none, no connection to its host could be tried, or it holds a user."""
-    if not url.isprintable() or set(" @") & set(url):
+    if not url.isprintable() or "@" in url or " " in url:
         return None
     try:
         parts = urlsplit(url)
