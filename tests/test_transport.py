@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from fakes import FakeClock
-from harness import environ, outcomes, point, report_of
+from harness import ROOT, environ, outcomes, point, report_of
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.core.transport import (
     IDLE_S,
@@ -247,6 +248,61 @@ def test_an_answer_that_comes_slowly_but_in_time_is_an_answer() -> None:
         answer = post(RequestsTransport(1), f"http://{place}/")
     assert isinstance(answer, HttpReply)
     assert answer.body == b'{"code":0}'
+
+
+# A certificate of 127.0.0.1 that signs itself, with its key; good for a hundred years.
+CERTIFICATE = str(ROOT / "tests" / "tls_server.pem")
+
+
+def encrypted(serve: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+
+    def run(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            serve(wrapped)
+
+    return run
+
+
+def answer_all(connection: socket.socket) -> None:
+    while True:
+        receive_request(connection)
+        connection.sendall(ANSWER)
+
+
+def test_over_tls_answers_come_and_connections_are_kept_too() -> None:
+    asked = []
+
+    def serve(connection: socket.socket) -> None:
+        asked.append(connection)
+        answer_all(connection)
+
+    with listening(encrypted(serve)) as place:
+        transport = RequestsTransport(1, ca_file=CERTIFICATE)
+        for _ in range(2):
+            answer = post(transport, f"https://{place}/")
+            assert isinstance(answer, HttpReply)
+            assert answer.body == b'{"code":0}'
+    assert len(asked) == 1
+
+
+def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, CERTIFICATE)
+    with listening(encrypted(answer_all)) as place:
+        assert fault(post(RequestsTransport(1), f"https://{place}/")) is Fault.UNREACHABLE
+
+
+def test_over_tls_an_answer_that_drips_is_given_up_too() -> None:
+    with listening(encrypted(dripping(*DRIPS["the head"]))) as place:
+        started = time.monotonic()
+        answer = post(RequestsTransport(1, ca_file=CERTIFICATE), f"https://{place}/", 0.5)
+        took = time.monotonic() - started
+    assert fault(answer) is Fault.UNANSWERED
+    assert took < 2
 
 
 def hang_up(connection: socket.socket) -> None:

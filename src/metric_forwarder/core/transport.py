@@ -9,7 +9,6 @@ answer. Nothing is retried here: every attempt is signed anew, by the caller.
 import logging
 import queue
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -127,13 +126,20 @@ class RequestsTransport:
     Args:
         connections: how many requests are under way at once.
         monotonic: by which a connection has been idle for too long.
+        ca_file: the certificates to trust.
     """
 
-    def __init__(self, connections: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        connections: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        ca_file: str = DEFAULT_CA_BUNDLE_PATH,
+    ) -> None:
         # Their DEBUG lines, and some warnings, print whole URLs: with GET that is the signature.
         _silence("requests")
         _silence("urllib3")
         self._monotonic = monotonic
+        self._ca_file = ca_file
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
         self._adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         self._pool: tuple[str, HTTPConnectionPool] | None = None
@@ -192,7 +198,9 @@ class RequestsTransport:
         # What each connection is made with.
         pool.conn_kw["monotonic"] = self._monotonic
         if pool.scheme == "https":
-            pool.conn_kw["ssl_context"] = _tls_context()
+            # Else each connection would read the system's certificates, if there are any.
+            context = pool.conn_kw["ssl_context"] = create_urllib3_context()
+            context.load_verify_locations(self._ca_file)
         self._pool = (origin, pool)
         return pool
 
@@ -212,13 +220,6 @@ class RequestsTransport:
 
 def _broken_off(error: Exception) -> Failure:
     return Failure(Fault.UNANSWERED, f"the answer broke off ({type(error).__name__})")
-
-
-def _tls_context() -> ssl.SSLContext:
-    """With the certificates of ``requests``, read once: else each connection would read the system's, if it has any."""
-    context = create_urllib3_context()
-    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    return context
 
 
 def _silence(tree: str) -> None:
