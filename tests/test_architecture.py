@@ -41,6 +41,8 @@ HOMES = {
     "requests": {"core.transport"},
     "urllib3": {"core.transport"},
     "jsonschema": {"validation"},
+    "jsonschema_specifications": {"validation"},
+    "referencing": {"validation"},
     "tencentcloud": {"secrets_manager"},
     "redis": {"stores.redis_connection"},
     "prometheus_client": {"exposition"},

@@ -29,6 +29,7 @@ from old_clients import OldClient, encode_query
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
 from served import serving
 
+TOKEN = "sample-token-of-the-docs"
 DATA = [
     {"dimensions": {"diskname": "sda", "ip": "172.31.58.160"}, "metricName": "diskusage", "value": 0.3},
     {"dimensions": {"ip": "172.31.58.160"}, "metricName": "cpuload", "value": 2},
@@ -131,9 +132,9 @@ def test_unless_a_setting_opens_it_the_bridge_is_closed(harness: Harness) -> Non
 
 
 def test_the_http_token_neither_opens_the_bridge_nor_is_asked_for_there() -> None:
-    harness = bridge(HTTP_TOKEN="t")
+    harness = bridge(HTTP_TOKEN=TOKEN)
     event = event_of(CLIENT, {"Namespace": "pc", "Data": DATA})
-    event["headers"] = {"Authorization": "Bearer t"}
+    event["headers"] = {"Authorization": f"Bearer {TOKEN}"}
     assert call(harness, event)["code"] == 1009
     assert send(harness, DATA) == OK
 
@@ -158,7 +159,7 @@ def test_each_account_signs_with_its_own_key_and_the_forwarders_key_is_none_of_t
 
 @pytest.mark.parametrize(
     "accounts",
-    ["sEcret", "sEcret:", ":sEcret", "a:b,a:sEcret", '{"a": "sEcret"', '{"a": 1}', '{"a": {"b": "sEcret"}}', '{"a": "b", "a": "sEcret"}', "{}"],
+    ["sEcret", "sEcret:", ":sEcret", "a:b,a:sEcret", "a:sEcretß", '{"a": "sEcret\\ud800"}', '{"a": "sEcret"', '{"a": 1}', '{"a": {"b": "sEcret"}}', '{"a": "b", "a": "sEcret"}', "{}"],
     ids=repr,
 )  # fmt: skip
 def test_accounts_that_cannot_be_read_are_a_configuration_error_that_shows_none_of_them(
@@ -218,7 +219,7 @@ def test_the_forms_in_which_gateways_hand_over_a_query_are_all_read() -> None:
 
 
 def test_a_path_that_no_signature_can_cover_is_not_the_receivers() -> None:
-    opened = bridge(HTTP_TOKEN="t")
+    opened = bridge(HTTP_TOKEN=TOKEN)
     members = CLIENT._replace(secret_key="other").members("pc", DATA)
     event = {**event_of(CLIENT, members), "path": "/\ud800/v2/index.php"}
     assert opened.application.handle(event, {})["statusCode"] == 401
@@ -518,7 +519,7 @@ EVENTS = st.fixed_dictionaries(
         "isBase64Encoded": st.booleans(),
     },
 )  # fmt: skip
-UNSIGNED = bridge(HTTP_TOKEN="t")
+UNSIGNED = bridge(HTTP_TOKEN=TOKEN)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)

@@ -140,10 +140,26 @@ def test_a_spool_that_cannot_be_written_is_told(receiver: Emulator, tmp_path: Pa
     assert not (tmp_path / "spool").exists()
 
 
-def test_a_short_token_and_a_key_that_is_none_are_told(receiver: Emulator) -> None:
-    lines = _lines(run("doctor", **(settings_for(receiver) | {"HTTP_TOKEN": "guess", "SECRET_ID": "me"})).out)
-    assert "MF_HTTP_TOKEN is short" in lines["http"][1]
+def test_a_key_that_is_none_is_told(receiver: Emulator) -> None:
+    lines = _lines(run("doctor", **(settings_for(receiver) | {"SECRET_ID": "me"})).out)
     assert "AKID" in lines["credentials"][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("HTTP_TOKEN", "t-1", id="a token that can be guessed"),
+        pytest.param("SPOOL", "file://[x", id="a spool that is no URL"),
+        pytest.param("SPOOL", "file:///a%00b", id="a spool that is no folder"),
+    ],
+)
+def test_a_setting_that_could_only_fail_later_ends_with_status_2(
+    receiver: Emulator, name: str, text: str
+) -> None:
+    done = run("doctor", **(settings_for(receiver) | {name: text}))
+    assert done.status == 2
+    assert f"MF_{name} " in done.err
+    assert text not in done.err
 
 
 def test_a_secret_that_cannot_be_read_is_told(receiver: Emulator) -> None:

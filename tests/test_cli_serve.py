@@ -21,6 +21,8 @@ from metric_forwarder.cli.front import Front, make_response
 from receiver_emulator import Emulator
 from served import serving
 
+TOKEN = "sample-token-of-the-docs"
+
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Emulator]:
@@ -30,7 +32,7 @@ def receiver() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def front(receiver: Emulator) -> Iterator[str]:
-    with serving(**settings_for(receiver), HTTP_TOKEN="t-1") as url:
+    with serving(**settings_for(receiver), HTTP_TOKEN=TOKEN) as url:
         yield url
 
 
@@ -49,7 +51,7 @@ def send(url: str, body: bytes, **headers: str) -> tuple[int, Any]:
 def test_a_payload_arrives_as_through_a_function_url(receiver: Emulator, front: str, packed: bool) -> None:  # noqa: FBT001 - a parameter
     receiver.clear()
     body = json.dumps(point()).encode()
-    headers = {"Authorization": "Bearer t-1"} | ({"Content_Encoding": "gzip"} if packed else {})
+    headers = {"Authorization": f"Bearer {TOKEN}"} | ({"Content_Encoding": "gzip"} if packed else {})
     status, report = send(f"{front}/any/path?x=1", gzip.compress(body) if packed else body, **headers)
     assert (status, report["status"], report["trigger"]) == (200, "ok", "http")
     assert len(receiver.points()) == 1
@@ -58,8 +60,8 @@ def test_a_payload_arrives_as_through_a_function_url(receiver: Emulator, front: 
 def test_statuses_and_headers_of_the_reply_come_through(receiver: Emulator, front: str) -> None:
     receiver.clear()
     assert send(front, json.dumps(point()).encode())[0] == 401
-    assert send(front, b"{", Authorization="Bearer t-1")[0] == 400
-    assert send(front, bytes(7 * 2**20), Authorization="Bearer t-1")[0] == 413
+    assert send(front, b"{", Authorization=f"Bearer {TOKEN}")[0] == 400
+    assert send(front, bytes(7 * 2**20), Authorization=f"Bearer {TOKEN}")[0] == 413
     assert receiver.requests() == []
 
 

@@ -194,6 +194,8 @@ def test_an_error_in_an_answer_of_another_content_type_is_an_error(manager: Secr
         pytest.param("[1]", "is not a JSON object", id="a list"),
         pytest.param(json.dumps({"SecretKey": EXAMPLE_SECRET_KEY}), "has no SecretId:", id="no SecretId"),
         pytest.param(json.dumps({"SecretId": "x", "secretKey": EXAMPLE_SECRET_KEY}), "has no SecretKey:", id="case"),
+        pytest.param(json.dumps(KEY | {"SecretKey": EXAMPLE_SECRET_KEY + "\ud800"}), "holds characters that no key", id="no UTF-8"),
+        pytest.param(json.dumps(KEY | {"SecretId": "ß"}), "holds characters that no key", id="not ASCII"),
         pytest.param(json.dumps({"SecretId": "", "SecretKey": 7}), "no SecretId and no SecretKey:", id="both"),
     ],
 )  # fmt: skip
@@ -284,6 +286,14 @@ def problems(**given: str) -> str:
     with pytest.raises(ConfigError) as raised:
         Application(environ(**given)).handle(point(), CONTEXT)
     return "\n".join(raised.value.problems)
+
+
+@pytest.mark.parametrize("name", ["SECRET_ID", "SECRET_KEY"])
+@pytest.mark.parametrize("text", ["hiddenß", "hidden\udcff", "hid den", "hidden\tx"], ids=ascii)
+def test_a_key_that_cannot_be_signed_with_is_a_configuration_error(name: str, text: str) -> None:
+    told = problems(**{name: text})
+    assert f"MF_{name} holds characters that no key of Tencent Cloud has" in told
+    assert "hid" not in told
 
 
 def test_a_key_and_a_secret_together_are_a_choice_left_open() -> None:

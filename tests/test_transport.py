@@ -1,14 +1,30 @@
 """What the transport makes of a receiver that answers, breaks off, hangs, or is not there."""
 
+import logging
 import socket
+import ssl
 import struct
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
 
-from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest, RequestsTransport
+from fakes import FakeClock
+from harness import ROOT, environ, outcomes, point, report_of
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.core.transport import (
+    IDLE_S,
+    Failure,
+    Fault,
+    HttpReply,
+    HttpRequest,
+    RequestsTransport,
+    Streamed,
+)
 from receiver_emulator import Emulator
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "test", "Accept-Encoding": "identity"}
@@ -142,3 +158,253 @@ def test_after_a_failure_the_next_request_gets_a_connection_of_its_own(emulator:
     emulator.fault("reset")
     post(transport, emulator.url)
     assert isinstance(post(transport, emulator.url), HttpReply)
+
+
+# --- servers that misbehave ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The host and port of a server that hands every connection to a thread of its own; all end with it."""
+    connections: list[socket.socket] = []
+
+    def run(connection: socket.socket) -> None:
+        with suppress(OSError):
+            serve(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connections.append(connection)
+                threading.Thread(target=run, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"code":0}'
+DRIPS = {
+    "the head": (b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n"),
+    "the body": (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b" "),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "a size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+}
+
+
+def dripping(first: bytes, drip: bytes) -> Callable[[socket.socket], None]:
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        connection.sendall(first)
+        for _ in range(150):
+            connection.sendall(drip)
+            time.sleep(0.02)
+
+    return serve
+
+
+@pytest.mark.parametrize(("first", "drip"), DRIPS.values(), ids=DRIPS)
+def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
+    first: bytes, drip: bytes
+) -> None:
+    with listening(dripping(first, drip)) as place:
+        started = time.monotonic()
+        answer = post(RequestsTransport(1), f"http://{place}/", 0.3)
+        took = time.monotonic() - started
+    assert fault(answer) is Fault.UNANSWERED
+    assert 0.25 < took < 1.5
+
+
+def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_thread() -> None:
+    with listening(dripping(*DRIPS["the body"])) as place:
+        until = time.monotonic() + 0.3
+        request = HttpRequest("POST", f"http://{place}/", HEADERS, b"{}")
+        before = set(threading.enumerate())
+        streamed = RequestsTransport(1).stream(request, lambda: max(0.0, until - time.monotonic()))
+        assert isinstance(streamed, Streamed)
+        *_, last = streamed.chunks
+        assert isinstance(last, Failure)
+        # Not told to stop: the thread that reads comes to its end all the same.
+        for thread in set(threading.enumerate()) - before:
+            if thread.name == "download":
+                thread.join(1)
+                assert not thread.is_alive()
+
+
+def test_an_answer_that_comes_slowly_but_in_time_is_an_answer() -> None:
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        for byte in ANSWER:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.002)
+
+    with listening(serve) as place:
+        answer = post(RequestsTransport(1), f"http://{place}/")
+    assert isinstance(answer, HttpReply)
+    assert answer.body == b'{"code":0}'
+
+
+# A certificate of 127.0.0.1 that signs itself, with its key; good for a hundred years.
+CERTIFICATE = str(ROOT / "tests" / "tls_server.pem")
+
+
+def encrypted(serve: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+
+    def run(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            serve(wrapped)
+
+    return run
+
+
+def answer_all(connection: socket.socket) -> None:
+    while True:
+        receive_request(connection)
+        connection.sendall(ANSWER)
+
+
+def test_over_tls_answers_come_and_connections_are_kept_too() -> None:
+    asked = []
+
+    def serve(connection: socket.socket) -> None:
+        asked.append(connection)
+        answer_all(connection)
+
+    with listening(encrypted(serve)) as place:
+        transport = RequestsTransport(1, ca_file=CERTIFICATE)
+        for _ in range(2):
+            answer = post(transport, f"https://{place}/")
+            assert isinstance(answer, HttpReply)
+            assert answer.body == b'{"code":0}'
+    assert len(asked) == 1
+
+
+def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, CERTIFICATE)
+    with listening(encrypted(answer_all)) as place:
+        assert fault(post(RequestsTransport(1), f"https://{place}/")) is Fault.UNREACHABLE
+
+
+def test_over_tls_an_answer_that_drips_is_given_up_too() -> None:
+    with listening(encrypted(dripping(*DRIPS["the head"]))) as place:
+        started = time.monotonic()
+        answer = post(RequestsTransport(1, ca_file=CERTIFICATE), f"https://{place}/", 0.5)
+        took = time.monotonic() - started
+    assert fault(answer) is Fault.UNANSWERED
+    assert took < 2
+
+
+def hang_up(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "handshake",
+    [lambda _: time.sleep(2), hang_up, lambda connection: connection.sendall(ANSWER)],
+    ids=["silence", "a reset", "another protocol"],
+)  # fmt: skip
+def test_without_a_tls_handshake_the_request_never_left(handshake: Callable[[socket.socket], None]) -> None:
+    with listening(handshake) as place:
+        answer = post(RequestsTransport(1), f"https://{place}/", 0.3)
+    assert fault(answer) is Fault.UNREACHABLE
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.test", "[::1", "h:port"])
+def test_what_is_no_host_means_that_the_request_never_left(host: str) -> None:
+    assert fault(post(RequestsTransport(1), f"http://{host}/v2/index.php")) is Fault.UNREACHABLE
+
+
+def test_a_connection_that_has_been_idle_for_long_is_not_used_again(emulator: Emulator) -> None:
+    clock = FakeClock()
+    transport = RequestsTransport(1, clock.monotonic)
+    for pause in (0.0, IDLE_S - 1, IDLE_S - 1, IDLE_S, 0.0):
+        clock.sleep(pause)
+        assert isinstance(post(transport, emulator.url), HttpReply)
+    used = [record["connection"] for record in emulator.requests()]
+    assert used == [used[0]] * 3 + [used[3]] * 2
+    assert used[0] != used[3]
+
+
+def test_connections_that_a_network_forgot_while_the_instance_was_frozen_cost_no_time() -> None:
+    clock = FakeClock()
+    thawed = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        is_old = not thawed.is_set()
+        while True:
+            receive_request(connection)
+            if is_old and thawed.is_set():
+                time.sleep(5)
+            connection.sendall(ANSWER)
+
+    with listening(serve) as place:
+        transport = RequestsTransport(1, clock.monotonic)
+        assert isinstance(post(transport, f"http://{place}/"), HttpReply)
+        thawed.set()
+        clock.sleep(3600)
+        assert isinstance(post(transport, f"http://{place}/", 0.5), HttpReply)
+
+
+# --- what other packages log --------------------------------------------------------------------------------
+
+
+class _Everything(logging.Handler):
+    """What is logged, as text, with its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{record.name}: {logging.Formatter().format(record)}\n"
+
+
+@pytest.fixture
+def logged() -> Iterator[_Everything]:
+    """Everything that reaches the root, or a logger inside ``urllib3``, with all of them at DEBUG."""
+    handler = _Everything()
+    names = ("", "urllib3", "urllib3.connection", "urllib3.connectionpool", "requests")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("urllib3.connection").addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+    logging.getLogger("urllib3.connection").removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_no_logger_prints_what_a_get_carries_not_even_of_a_malformed_answer(
+    logged: _Everything, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        received = b""
+        while not received.endswith(b"\r\n\r\n"):
+            received += connection.recv(65_536)
+        connection.sendall(ANSWER.replace(b"\r\n", b"\r\nX-Fine: 1\r\n: malformed\r\n", 1))
+        connection.close()
+
+    with listening(serve) as place:
+        url = f"http://{place}/v2/index.php"
+        application = Application(environ(RECEIVER_URL=url, RECEIVER_METHOD="GET", LOG_LEVEL="DEBUG"))
+        logging.getLogger("probe").debug("is seen")
+        assert outcomes(report_of(application, point(42))) == {"delivered": 1}
+        # As of a module that is imported later.
+        logging.getLogger("urllib3.later").warning("Signature=")
+    assert "probe: is seen" in logged.text
+    written = logged.text + "".join(capfd.readouterr())
+    assert [text for text in ("Signature", "Data=", "diskusage", "malformed") if text in written] == []

@@ -138,9 +138,10 @@ def test_if_the_platform_authenticates_no_token_is_asked_for(receiver: Emulator)
         ({"MF_HTTP_AUTH": "cam"}, "MF_HTTP_TOKEN is set while MF_HTTP_AUTH is cam"),
         ({"MF_HTTP_AUTH": "none"}, 'MF_HTTP_AUTH is "none": set it to token or cam'),
         ({"MF_HTTP_TOKEN": "two words"}, "MF_HTTP_TOKEN cannot stand in a header"),
+        ({"MF_HTTP_TOKEN": TOKEN[:19]}, "MF_HTTP_TOKEN is short enough to be guessed: set it to 20 random"),
         ({"MF_HTTP_TOKEN": "schlüssel"}, "MF_HTTP_TOKEN cannot stand in a header"),
     ],
-    ids=["both", "neither", "a space", "not ASCII"],
+    ids=["both", "neither", "a space", "short", "not ASCII"],
 )
 def test_a_wrong_setting_raises_even_over_http_and_never_shows_the_token(
     receiver: Emulator, environ: dict[str, str], problem: str

@@ -19,7 +19,7 @@ from metric_forwarder.credentials import Credentials, CredentialSource, FixedCre
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
-from metric_forwarder.errors import ConfigError
+from metric_forwarder.errors import ConfigError, UnknownTrigger
 from metric_forwarder.intake import Intake, SeriesBook, Terms
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
@@ -80,8 +80,19 @@ class Application:
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
-        started = self._clock.monotonic()
         context = context if isinstance(context, dict) else {}
+        request_id = str(context.get("request_id", ""))[:100]
+        try:
+            return self._handle(event, context, request_id)
+        except (ConfigError, UnknownTrigger) as error:
+            # There is no report of what was raised before there were points.
+            JsonLog().write(
+                "ERROR", "refused", requestId=request_id, error=type(error).__name__, message=str(error)
+            )
+            raise
+
+    def _handle(self, event: Any, context: Mapping[str, Any], request_id: str) -> Any:
+        started = self._clock.monotonic()
         settings = self.read_settings(context)
         if self._pipeline is None or settings != self._settings:
             credentials = make_credentials(settings, self._environment)
@@ -97,7 +108,6 @@ class Application:
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
-        request_id = str(context.get("request_id", ""))[:100]
         decoded = decode(event, self._access(settings, deadline))
         if isinstance(decoded, Refused):
             JsonLog(settings.log_level).write(
@@ -260,7 +270,7 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
     # Empty only where nothing needs the secret: see ``Settings.read``.
-    region = REGION_NAMES.get(settings.region, "")
+    region = REGION_NAMES.get(settings.region, settings.region)
     reference = SecretReference(
         settings.secret_name, settings.secret_version, region, settings.secret_endpoint
     )

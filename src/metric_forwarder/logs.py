@@ -5,13 +5,14 @@ Not through ``logging``: the platform's runtime owns the root logger, with handl
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
 
 
 class JsonLog:
-    """Writes lines of at least the level it was made with."""
+    """Writes lines of at least the level it was made with; never raises, since points may be delivered by then."""
 
     def __init__(self, level: str = "INFO") -> None:
         self._threshold = LEVELS.index(level)
@@ -19,8 +20,17 @@ class JsonLog:
     def write(self, level: str, event: str, **members: Any) -> None:
         if LEVELS.index(level) >= self._threshold:
             line = {"level": level, "event": event, **members}
-            text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
-            # Half a surrogate pair, which JSON can spell, cannot be written as UTF-8.
-            text = text.encode("utf-8", "backslashreplace").decode()
-            # Looked up now: runtimes, and tests, replace the stream.
-            sys.stdout.write(text + "\n")
+            # ASCII, which every stream can carry, is hard to read in many languages.
+            _put(line, ensure_ascii=False) or _put(line, ensure_ascii=True)
+
+
+def _put(line: Mapping[str, Any], *, ensure_ascii: bool) -> bool:
+    text = json.dumps(line, ensure_ascii=ensure_ascii, separators=(",", ":"))
+    try:
+        # Half a surrogate pair, which JSON can spell, is in no encoding; a stream may notice only later.
+        text.encode()
+        # Looked up now: runtimes, and tests, replace the stream.
+        sys.stdout.write(f"{text}\n")
+    except Exception:  # noqa: BLE001 - whatever a runtime's stream raises
+        return False
+    return True

@@ -18,6 +18,15 @@ _BOOLEANS = {"true": True, "false": False}
 _NO_PASSWORD = Secret("")
 
 
+def is_host(name: str) -> bool:
+    """Whether a connection to a name or address can be tried: no empty label, and none longer than 63 characters."""
+    try:
+        # What looking a name up does with it; raises for the same names.
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 class BadRedisUrl(ValueError):
     """What is wrong with a URL; the text holds nothing of the URL's, since it may have a password anywhere."""
 
@@ -68,6 +77,8 @@ def parse_redis_url(url: str) -> RedisAddress:
         raise BadRedisUrl("its scheme is neither redis nor rediss")
     if not parts.hostname or port == 0:
         raise BadRedisUrl("it names no host, or the port 0")
+    if not is_host(parts.hostname):
+        raise BadRedisUrl("its host has an empty part, or one of more than 63 characters")
     if parts.fragment or "#" in url:
         raise BadRedisUrl("it holds a #")
     tls = parts.scheme == "rediss"
@@ -99,6 +110,8 @@ def _options(query: str, *, tls: bool) -> tuple[str, bool]:
         raise BadRedisUrl("it has options, which only rediss takes")
     if not options.keys() <= _OPTIONS or (query and not options):
         raise BadRedisUrl(f"it has an option other than {' and '.join(sorted(_OPTIONS))}")
+    if "\0" in options.get("ssl_ca_certs", ""):
+        raise BadRedisUrl("its ssl_ca_certs can be no file")
     check = options.get("ssl_check_hostname", "true").lower()
     if check not in _BOOLEANS:
         raise BadRedisUrl("its ssl_check_hostname is neither true nor false")

@@ -1,6 +1,23 @@
-"""Text that cannot be printed by accident."""
+"""Text that cannot be printed by accident, and what may be printed of the rest."""
 
 import hmac
+import re
+
+# A word or a number: shorter than keys and tokens are, and without what a URL has, however broken it is.
+_HARMLESS = re.compile(r"[\w.,+* -]{1,24}")
+
+
+def held(value: str) -> str:
+    """What a message may say that a setting holds.
+
+    One rule for all settings: a value that can be a URL, or a piece of one, may have a password anywhere.
+    """
+    return f'is "{value}"' if _HARMLESS.fullmatch(value) else "cannot be used"
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text can be signed with, and can stand in a header."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 class Secret:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from metric_forwarder.core.verdicts import Action, Verdict
 from metric_forwarder.credentials import Credentials
-from metric_forwarder.secret import Secret
+from metric_forwarder.secret import Secret, is_plain
 
 _SERVICE, _VERSION, _ACTION = "ssm", "2019-09-23", "GetSecretValue"
 _ROLE = ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY", "TENCENTCLOUD_SESSIONTOKEN")
@@ -153,7 +153,11 @@ def _parse(response: Mapping[str, Any]) -> Credentials | Verdict:
     lacking = [name for name, value in key.items() if not isinstance(value, str) or not value.strip()]
     if lacking:
         return _cannot(Action.STOP, f"the secret of MF_SECRET_NAME has no {' and no '.join(lacking)}", _FORM)
-    return Credentials(str(key["SecretId"]).strip(), Secret(str(key["SecretKey"]).strip()))
+    secret_id, secret_key = (str(value).strip() for value in key.values())
+    if not is_plain(secret_id + secret_key):
+        what = "the secret of MF_SECRET_NAME holds characters that no key has"
+        return _cannot(Action.STOP, what, f"{_FORM}, letters and digits alone")
+    return Credentials(secret_id, Secret(secret_key))
 
 
 def _cannot(action: Action, what: str, remedy: str) -> Verdict:

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from metric_forwarder.core.regions import short_region
 from metric_forwarder.errors import ConfigError
@@ -17,15 +17,23 @@ from metric_forwarder.redis_address import (
     WOULD_BE_RIGHT,
     BadRedisUrl,
     RedisAddress,
+    is_host,
     parse_redis_url,
 )
-from metric_forwarder.secret import Secret
+from metric_forwarder.secret import Secret, held, is_plain
 
 PREFIX = "MF_"
 _MAX_NAMESPACE = 32
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 # host, host:port, [IPv6] or [IPv6]:port; no other character can be taken for part of a URL.
 _HOST = re.compile(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_A_REGION = "a region such as gz or ap-guangzhou"
+# The full name of a region, whether or not the receiver has a code for it.
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z0-9]{2,20}){1,3}")
+# What is shorter can be guessed by whoever may call a public address as often as they like.
+_SHORTEST_TOKEN = 20
+# A petabyte is enough for a spool, in digits of MB.
+_DIGITS = 9
 _T = TypeVar("_T")
 
 
@@ -112,7 +120,11 @@ VARIABLES: tuple[Variable, ...] = (
         "",
         "keeps what cannot be delivered now, and dead letters: `file:///path`, `redis://…` or `rediss://…`",
     ),
-    Variable("MF_HTTP_TOKEN", "", "lets clients in over HTTP that send it: `Authorization: Bearer …`"),
+    Variable(
+        "MF_HTTP_TOKEN",
+        "",
+        "lets clients in over HTTP that send it: `Authorization: Bearer …`; 20 characters or more",
+    ),
     Variable(
         "MF_HTTP_AUTH",
         "token",
@@ -196,8 +208,8 @@ class Settings(NamedTuple):
             destination=destination,
             receiver_url=reader.url("MF_RECEIVER_URL", ("http", "https")),
             receiver_method=reader.choice("MF_RECEIVER_METHOD", ("POST", "GET")),
-            secret_id=reader.text("MF_SECRET_ID"),
-            secret_key=Secret(reader.text("MF_SECRET_KEY")),
+            secret_id=reader.key("MF_SECRET_ID"),
+            secret_key=Secret(reader.key("MF_SECRET_KEY")),
             secret_name=reader.text("MF_SECRET_NAME"),
             secret_version=reader.text("MF_SECRET_VERSION"),
             secret_endpoint=reader.origin("MF_SECRET_ENDPOINT"),
@@ -221,7 +233,7 @@ class Settings(NamedTuple):
             uncertain=reader.choice("MF_UNCERTAIN", ("resend", "hold")),
             spool=spool,
             spool_redis=spool_redis,
-            http_token=reader.token("MF_HTTP_TOKEN"),
+            http_token=reader.token("MF_HTTP_TOKEN", shortest=_SHORTEST_TOKEN),
             http_auth=reader.choice("MF_HTTP_AUTH", ("token", "cam")),
             bridge=bridge,
             bridge_accounts=bridge_accounts,
@@ -265,12 +277,12 @@ class _Reader:
             self._is_for_receiver = False
         return value
 
-    def choice(self, name: str, choices: tuple[str, ...], *, shown: str | None = None) -> str:
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
         value = self.text(name)
         for choice in choices:
             if value.lower() == choice.lower():
                 return choice
-        return self._wrong(name, " or ".join(choices), choices[0], shown=shown)
+        return self._wrong(name, " or ".join(choices), choices[0])
 
     def whole(self, name: str, minimum: int, maximum: int) -> int:
         return self._number(name, int, "a whole number", minimum, maximum)
@@ -291,20 +303,15 @@ class _Reader:
         if not value or _is_spool_folder(value):
             return value, None
         right = "file:///folder, file:///folder?max_mb=512, redis://host or rediss://host"
-        return self._wrong(name, right, "", shown="" if "@" in value else None), None
+        return self._wrong(name, right, ""), None
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str:
         value = self.text(name)
-        would_be_right = f"{' or '.join(schemes)}://host:port/path, without user, password, query or fragment"
-        try:
-            parts = urlsplit(value)
-            port_is_valid = parts.port is None or parts.port > 0
-        except ValueError:
-            return self._wrong(name, would_be_right, value)
-        complete = parts.scheme in schemes and parts.hostname and parts.path and port_is_valid
-        if not complete or "@" in parts.netloc or parts.query or parts.fragment or not value.isprintable():
-            # A URL may hold a password: say what is expected, not what it is.
-            return self._wrong(name, would_be_right, value, shown="" if "@" in value else None)
+        parts = _split(value)
+        is_bare = "?" not in value and "#" not in value
+        if parts is None or parts.scheme not in schemes or not parts.path or not is_bare:
+            right = f"{' or '.join(schemes)}://host:port/path, without user, password, query or fragment"
+            return self._wrong(name, right, value)
         return value
 
     def endpoint(self, name: str) -> str:
@@ -331,17 +338,13 @@ class _Reader:
     def origin(self, name: str) -> str:
         """``https://host[:port]``; what goes there is secret, so ``http`` only to this machine."""
         value = self.text(name).rstrip("/")
-        would_be_right = "https://host, without path, user or password; http://127.0.0.1:port for a test"
-        try:
-            parts = urlsplit(value)
-            port_is_valid = parts.port is None or parts.port > 0
-        except ValueError:
-            return self._wrong(name, would_be_right, value)
-        is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _THIS_MACHINE)
-        is_bare = value == f"{parts.scheme}://{parts.netloc}" and "@" not in value and value.isprintable()
-        if not (is_safe and is_bare and parts.hostname and port_is_valid):
-            return self._wrong(name, would_be_right, value, shown="" if "@" in value else None)
-        return value
+        parts = _split(value)
+        if parts is not None and value == f"{parts.scheme}://{parts.netloc}":
+            is_here = parts.scheme == "http" and parts.hostname in _THIS_MACHINE
+            if parts.scheme == "https" or is_here:
+                return value
+        right = "https://host, without path, user or password; http://127.0.0.1:port for a test"
+        return self._wrong(name, right, value)
 
     def require_one_key(self) -> None:
         """The main account's key comes from the settings or from Secrets Manager: one of the two."""
@@ -361,11 +364,25 @@ class _Reader:
             empty = "MF_SECRET_KEY" if given == ["MF_SECRET_ID"] else "MF_SECRET_ID"
             self.problems.append(f"{empty} is empty: set it to that of the main account, like {given[0]}")
 
-    def token(self, name: str) -> Secret:
+    def key(self, name: str) -> str:
+        """Half of a key; neither half is ever shown."""
         value = self.text(name)
-        if not value.isascii() or not value.isprintable() or " " in value:
+        if not is_plain(value):
+            self.problems.append(
+                f"{name} holds characters that no key of Tencent Cloud has: copy it again, letters and digits alone"
+            )
+        return value
+
+    def token(self, name: str, *, shortest: int = 0) -> Secret:
+        value = self.text(name)
+        if not is_plain(value):
             self.problems.append(
                 f"{name} cannot stand in a header: set it to letters, digits and punctuation"
+            )
+        elif 0 < len(value) < shortest:
+            self.problems.append(
+                f"{name} is short enough to be guessed: set it to {shortest} random characters or more, such as "
+                "those that openssl rand -hex 16 prints"
             )
         return Secret(value)
 
@@ -385,19 +402,17 @@ class _Reader:
 
     def hosts(self, name: str) -> tuple[str, ...]:
         hosts = tuple(host.strip().lower() for host in self.text(name).split(",") if host.strip())
-        for host in hosts:
+        for number, host in enumerate(hosts, 1):
             if not _HOST.fullmatch(host):
-                shown = "" if "@" in host else host
-                return self._wrong(name, "hosts, each as host or host:port, between commas", (), shown=shown)
+                right = f"hosts, each as host or host:port, between commas; number {number} is none"
+                return self._wrong(name, right, ())
         return hosts
 
     def store(self, name: str, choices: tuple[str, ...]) -> tuple[str, RedisAddress | None]:
         """A choice, or ``redis`` and where it is."""
         value = self.text(name)
         if not value.lower().startswith(tuple(f"{scheme}:" for scheme in SCHEMES)):
-            # Whatever looks like a URL may hold a password.
-            shown = "" if "@" in value or "/" in value else None
-            return self.choice(name, (*choices, "redis://…", "rediss://…"), shown=shown), None
+            return self.choice(name, (*choices, "redis://…", "rediss://…")), None
         try:
             return "redis", parse_redis_url(value)
         except BadRedisUrl as bad:
@@ -407,21 +422,22 @@ class _Reader:
             return "redis", None
 
     def region(self, name: str, platform_region: str) -> str:
-        value = self.text(name) or platform_region
+        """The receiver's code of a region; without a receiver its full name does as well, or nothing."""
+        given = self.text(name)
+        value = given or platform_region.strip()
+        short = short_region(value)
+        if short is not None:
+            return short
+        if not self._is_for_receiver and _REGION.fullmatch(value.lower()):
+            return value.lower()
+        if given:
+            return self._wrong(name, _A_REGION, "")
         # The secret is one of a region, too.
         reads_secret = self._checks_own_key and self.text("MF_SECRET_NAME")
-        if not value and not self._is_for_receiver and not reads_secret:
-            return ""
-        if not value:
-            if self._to_send:
-                self.problems.append(
-                    f"{name} is empty and the platform names no region: set it to a region such as gz or ap-guangzhou"
-                )
-            return ""
-        short = short_region(value)
-        if short is None:
-            return self._wrong(name, "a region such as gz or ap-guangzhou", "", shown=value)
-        return short
+        if self._to_send and (self._is_for_receiver or reads_secret):
+            told = f"{held(value)}, for which the receiver has no code" if value else "is not told"
+            self.problems.append(f"{name} is empty and the platform's region {told}: set it to {_A_REGION}")
+        return ""
 
     def namespace(self, name: str) -> str:
         value = self.text(name)
@@ -442,21 +458,36 @@ class _Reader:
                 return value
         except (ValueError, OverflowError):
             pass
-        return self._wrong(name, f"{what} from {minimum:g} to {maximum:g}", kind(_DEFAULTS[name] or "1"))
+        right = f"{what} from {minimum:.12g} to {maximum:.12g}"
+        return self._wrong(name, right, kind(_DEFAULTS[name] or "1"))
 
-    def _wrong(self, name: str, right: str, fallback: _T, *, shown: str | None = None) -> _T:
-        value = self.text(name) if shown is None else shown
-        held = f'is "{value[:60]}"' if value else "cannot be used"
-        self.problems.append(f"{name} {held}: set it to {right}")
+    def _wrong(self, name: str, right: str, fallback: _T) -> _T:
+        self.problems.append(f"{name} {held(self.text(name))}: set it to {right}")
         return fallback
 
 
+def _split(url: str) -> SplitResult | None:
+    """Take a URL apart; None if it is none, no connection to its host could be tried, or it holds a user."""
+    if not url.isprintable() or "@" in url or " " in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        is_usable = is_host(parts.hostname or "") and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_usable else None
+
+
 def _is_spool_folder(value: str) -> bool:
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
     options = parse_qs(parts.query, keep_blank_values=True)
     max_mb = options.pop("max_mb", ["1"])[-1]
-    is_size = max_mb.isascii() and max_mb.isdigit() and int(max_mb[:9]) > 0
-    return parts.scheme == "file" and not parts.netloc and len(parts.path) > 1 and not options and is_size
+    is_size = max_mb.isascii() and max_mb.isdigit() and len(max_mb) <= _DIGITS and int(max_mb) > 0
+    is_folder = len(parts.path) > 1 and "\0" not in unquote(parts.path)
+    return parts.scheme == "file" and not parts.netloc and is_folder and not options and is_size
 
 
 def _read_accounts(value: str) -> dict[str, str]:
@@ -468,7 +499,9 @@ def _read_accounts(value: str) -> dict[str, str]:
             return {}
     else:
         pairs = [account.strip().partition(":")[::2] for account in value.split(",") if account.strip()]
-    usable = all(isinstance(text, str) and text.strip() for pair in pairs for text in pair)
+    usable = all(
+        isinstance(text, str) and text.strip() and is_plain(text.strip()) for pair in pairs for text in pair
+    )
     found = {secret_id.strip(): key.strip() for secret_id, key in pairs} if usable else {}
     return found if len(found) == len(pairs) else {}
 

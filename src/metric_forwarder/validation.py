@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.payload import NotJson, Violation
+from metric_forwarder.secret import held
 from metric_forwarder.times import milliseconds
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ SCHEMAS = Path(__file__).parent / "schemas"
 _MAX_DEPTH = 32
 # More than any destination takes; the validator needs 100 µs for each.
 _MAX_VALUES = 300
+_TOO_DEEP: tuple[tuple[Any, ...], Violation] = (
+    (),
+    Violation("", "depth", "is nested too deeply: a point has two levels"),
+)
 _MAX_VIOLATIONS = 1000
 _SHOWN_CHARACTERS = 32
 
@@ -51,7 +56,7 @@ class Contract:
         takes_any_number: whether a valid point stays valid with any other finite value.
 
     Raises:
-        ConfigError: the user's schema cannot be read or is no draft-07 schema.
+        ConfigError: the user's schema cannot be read, is no draft-07 schema, or has a ``$ref`` that cannot be followed.
     """
 
     def __init__(self, destination: str, user_schema: str = "") -> None:
@@ -75,10 +80,14 @@ class Contract:
             return found
         errors = (error for validator in self._validators for error in validator.iter_errors(point))
         explained = (entry for error in islice(errors, _MAX_VIOLATIONS) for entry in _explain(error))
-        return list(dict.fromkeys(explained))
+        try:
+            return list(dict.fromkeys(explained))
+        except RecursionError:
+            # Of a user's schema that takes many steps a level.
+            return [_TOO_DEEP]
 
     def _is_valid(self, point: Any) -> bool:
-        return not _walk(point) and all(validator.is_valid(point) for validator in self._validators)
+        return not self.violations(point)
 
     @cached_property
     def _validators(self) -> "list[jsonschema.protocols.Validator]":
@@ -193,16 +202,80 @@ def _read_user_schema(path: str) -> Mapping[str, Any]:
     try:
         schema = _read(Path(path))
         Draft7Validator.check_schema(schema)
+        _check_references(schema)
     except OSError as error:
-        raise ConfigError([f'MF_SCHEMA is "{path}": it cannot be read ({error.strerror})']) from None
-    except (ValueError, RecursionError):
-        raise ConfigError([f'MF_SCHEMA is "{path}": its text is not JSON in UTF-8']) from None
+        problem = f"name a file that can be read ({error.strerror})"
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "its top"
-        raise ConfigError(
-            [f'MF_SCHEMA is "{path}": no draft-07 schema at {where}: {error.message[:200]}']
+        problem = f"its file is no draft-07 schema at {where}: {error.message[:200]}"
+    except _Unfollowable as error:
+        problem = str(error)
+    except (ValueError, RecursionError):
+        problem = "its file must hold JSON in UTF-8"
+    else:
+        return schema
+    raise ConfigError([f"MF_SCHEMA {held(path)}: {problem}"])
+
+
+class _Unfollowable(Exception):
+    """A ``$ref`` that no validator can follow, and what to do about it."""
+
+
+def _check_references(schema: Mapping[str, Any]) -> None:
+    """Follow every ``$ref`` now, since a validator does so only with the points that lead it there.
+
+    Raises:
+        _Unfollowable: one leads nowhere, outside the file, or round in a circle.
+        SchemaError: what one leads to is no schema.
+    """
+    from graphlib import CycleError, TopologicalSorter  # noqa: PLC0415 - only a user's schema needs these
+
+    from jsonschema import Draft7Validator  # noqa: PLC0415
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+    from referencing.jsonschema import DRAFT7  # noqa: PLC0415
+
+    root = DRAFT7.create_resource(schema)
+    # Schema → those that judge the same value as it does, all by their identity.
+    judged_alike: dict[int, list[int]] = {}
+    pending = [(root, REGISTRY.resolver_with_root(root))]
+    while pending:
+        resource, resolver = pending.pop()
+        found = resource.contents
+        if not isinstance(found, dict) or id(found) in judged_alike:
+            continue
+        if "$ref" not in found:
+            judged_alike[id(found)] = [id(other) for other in _in_place(found)]
+            pending += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]
+            continue
+        try:
+            target = resolver.lookup(found["$ref"])
+        except (Unresolvable, ValueError):
+            raise _Unfollowable(_leads_nowhere(found["$ref"])) from None
+        Draft7Validator.check_schema(target.contents)
+        judged_alike[id(found)] = [id(target.contents)]
+        pending.append((DRAFT7.create_resource(target.contents), target.resolver))
+    try:
+        TopologicalSorter(judged_alike).prepare()
+    except CycleError:
+        raise _Unfollowable(
+            "a $ref in its file leads back to itself for the same value: let it lead to a member's schema"
         ) from None
-    return schema
+
+
+def _in_place(schema: Mapping[str, Any]) -> Iterator[Any]:
+    """The schemas inside a draft-07 schema that judge the very value it judges, and not a member of it."""
+    for name in ("allOf", "anyOf", "oneOf"):
+        yield from schema.get(name, ())
+    for name in ("not", "if", "then", "else"):
+        yield schema.get(name)
+    yield from schema.get("dependencies", {}).values()
+
+
+def _leads_nowhere(reference: str) -> str:
+    if reference.startswith("#"):
+        return f'the $ref "{reference[:60]}" in its file leads nowhere: correct it, or add what it names'
+    return "a $ref in its file leads out of it, where nothing is read: copy what it names into the file"
 
 
 def _is_number(_checker: Any, value: Any) -> bool:
@@ -221,10 +294,10 @@ def _walk(point: Any) -> list[tuple[tuple[Any, ...], Violation]]:
             return [((), Violation("", "size", f"holds more than {_MAX_VALUES} values: a point has a few"))]
         if isinstance(value, NotJson):
             found.append((path, Violation("", value.rule, value.message)))
-        elif isinstance(value, int) and value.bit_length() > 1024:  # noqa: PLR2004 - beyond any float
+        elif isinstance(value, int) and not -_MAX_FLOAT <= value <= _MAX_FLOAT:
             found.append((path, Violation("", "maximum", "is beyond every number that can be sent")))
         elif isinstance(value, (dict, list)) and len(path) == _MAX_DEPTH:
-            return [((), Violation("", "depth", "is nested too deeply: a point has two levels"))]
+            return [_TOO_DEEP]
         elif isinstance(value, dict) and not all(isinstance(name, str) for name in value):
             found.append((path, Violation("", "type", "has a name that is not a string")))
         if len(found) == _MAX_VIOLATIONS:

@@ -9,26 +9,34 @@ answer. Nothing is retried here: every attempt is signed anew, by the caller.
 import contextlib
 import logging
 import queue
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import NamedTuple, Protocol
+from http.client import HTTPResponse
+from typing import Any, NamedTuple, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    LocationValueError,
     NewConnectionError,
     ProtocolError,
     ReadTimeoutError,
-    SSLError,
 )
+from urllib3.util.ssl_ import create_urllib3_context
 
 # A reply of the receiver has some 30 bytes; more than this is from something else.
 MAX_REPLY_BYTES = 65_536
+# Networks forget idle connections without telling anyone, and an instance may be frozen for hours.
+IDLE_S = 30.0
 
 
 class HttpRequest(NamedTuple):
@@ -76,7 +84,7 @@ def _http_date(text: str | None) -> float | None:
 class Fault(Enum):
     """How a request failed without an answer."""
 
-    UNREACHABLE = "unreachable"  # no connection: the request never left
+    UNREACHABLE = "unreachable"  # no connection, TLS included: the request never left
     STALE = "stale connection"  # a kept-alive connection was closed before a byte of an answer
     UNANSWERED = "no answer"  # sent, at least in part; the destination may have acted on it
 
@@ -115,13 +123,26 @@ class RequestsTransport:
     Its adapter's pool is used without a ``Session``, which costs twice as much again for each request: no cookies, no
     redirects, and nothing of the environment (proxies, ``.netrc``, certificates): a proxy would see signed requests, and
     the receiver is only reachable inside the VPC.
+
+    Args:
+        connections: how many requests are under way at once.
+        monotonic: by which a connection has been idle for too long.
+        ca_file: the certificates to trust.
     """
 
-    def __init__(self, connections: int) -> None:
-        # Its DEBUG lines, and some warnings, print whole URLs: with GET that is the signature.
-        for name in ("urllib3.connectionpool", "urllib3.util.retry"):
-            logging.getLogger(name).disabled = True
+    def __init__(
+        self,
+        connections: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        ca_file: str = DEFAULT_CA_BUNDLE_PATH,
+    ) -> None:
+        # Their DEBUG lines, and some warnings, print whole URLs: with GET that is the signature.
+        _silence("requests")
+        _silence("urllib3")
+        self._monotonic = monotonic
+        self._ca_file = ca_file
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections)
+        self._adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
         self._pool: tuple[str, HTTPConnectionPool] | None = None
         self._answered_before = False
 
@@ -175,16 +196,21 @@ class RequestsTransport:
             return held[1]
         prepared = requests.Request("GET", origin).prepare()
         pool: HTTPConnectionPool = self._adapter.get_connection_with_tls_context(prepared, verify=True)  # type: ignore[assignment]  # the stubs name its base
+        # What each connection is made with.
+        pool.conn_kw["monotonic"] = self._monotonic
+        if pool.scheme == "https":
+            # Else each connection would read the system's certificates, if there are any.
+            context = pool.conn_kw["ssl_context"] = create_urllib3_context()
+            context.load_verify_locations(self._ca_file)
         self._pool = (origin, pool)
         return pool
 
     def _failure(self, error: Exception) -> Failure:
         """What it means that not a byte of an answer came."""
-        if isinstance(error, NewConnectionError):
-            return Failure(Fault.UNREACHABLE, type(error.__cause__ or error).__name__)
-        if isinstance(error, ConnectTimeoutError):
-            return Failure(Fault.UNREACHABLE, "no connection in time")
-        if isinstance(error, SSLError):
+        if isinstance(error, _NotConnected):
+            return Failure(Fault.UNREACHABLE, error.detail)
+        if isinstance(error, (requests.RequestException, LocationValueError)):
+            # Of ``requests`` only what reads a URL is used.
             return Failure(Fault.UNREACHABLE, type(error).__name__)
         if isinstance(error, ReadTimeoutError):
             return Failure(Fault.UNANSWERED, "no answer in time")
@@ -195,6 +221,98 @@ class RequestsTransport:
 
 def _broken_off(error: Exception) -> Failure:
     return Failure(Fault.UNANSWERED, f"the answer broke off ({type(error).__name__})")
+
+
+def _silence(tree: str) -> None:
+    """Let nothing of a tree of loggers be seen, whatever the levels and handlers of the root and of its members."""
+    # For members yet to come.
+    logging.getLogger(tree).propagate = False
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if f"{name}.".startswith(f"{tree}.") and isinstance(logger, logging.Logger):
+            logger.disabled = True
+
+
+class _NotConnected(HTTPError):
+    """No connection came about, so nothing was sent; ``detail`` names the kind of error."""
+
+    def __init__(self, error: Exception) -> None:
+        if isinstance(error, NewConnectionError):
+            self.detail = type(error.__cause__ or error).__name__
+        elif isinstance(error, (ConnectTimeoutError, TimeoutError)):
+            self.detail = "no connection in time"
+        else:
+            self.detail = type(error).__name__
+        super().__init__(self.detail)
+
+
+class _Punctual(socket.SocketIO):
+    """What comes from a socket until its time-out is over; the socket by itself begins anew with each piece."""
+
+    connected: socket.socket
+    until: float
+    is_first: bool
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self.is_first:
+            # The usual answer comes in one piece, and setting a time-out costs a system call.
+            self.is_first = False
+        else:
+            left = self.until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.connected.settimeout(left)
+        return super().readinto(buffer)
+
+
+class _PunctualResponse(HTTPResponse):
+    """Reads head and body within the time-out that its socket has when it begins."""
+
+    def __init__(self, connected: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(connected, *arguments, **options)
+        raw: Any = self.fp.raw  # a BufferedReader around a SocketIO
+        # To wrap it would make two more objects for each request.
+        raw.__class__ = _Punctual
+        raw.connected = connected
+        raw.until = time.monotonic() + (connected.gettimeout() or 0.0)
+        raw.is_first = True
+
+
+class _Connection(HTTPConnection):
+    """Tells a request that never left from others, reads punctually, and is not used again after a long rest."""
+
+    response_class = _PunctualResponse
+
+    def __init__(self, *arguments: Any, monotonic: Callable[[], float], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._monotonic = monotonic
+        self._used_at = 0.0
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (HTTPError, OSError, ValueError) as error:
+            raise _NotConnected(error) from error
+
+    def getresponse(self) -> Any:
+        response = super().getresponse()
+        self._used_at = self._monotonic()
+        return response
+
+    @property
+    def is_connected(self) -> bool:
+        return self._monotonic() - self._used_at < IDLE_S and super().is_connected
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 _TOO_SLOW = Failure(Fault.UNANSWERED, "no answer in time")
