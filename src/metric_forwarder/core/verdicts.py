@@ -137,3 +137,27 @@ def for_status(status: int) -> Verdict:
     return Verdict(
         rule.action, f"http {status}", f"the destination answered HTTP {status}: {rule.remedy}", status
     )
+
+
+def left_alone(seconds: float) -> Verdict:
+    """The verdict on what is not sent at all, since the destination has asked for so long a pause."""
+    return Verdict(
+        Action.HOLD_OFF,
+        "left alone",
+        f"the destination asked to be left alone for another {seconds:.0f} s (Retry-After), longer than this event "
+        "could wait: look at its health and at its limits; the points come again with the event, and once a minute a "
+        "request tests whether it still wants that",
+    )
+
+
+OUT_OF_TIME = Verdict(
+    Action.RETRY,
+    "out of time",
+    "the function's time was up: raise its timeout, or let the trigger bring fewer messages at once",
+)
+NO_THREAD = Verdict(
+    Action.RETRY,
+    "no thread",
+    "the instance could not start a thread to send with: give the function more memory; the points come again with the "
+    "event",
+)
