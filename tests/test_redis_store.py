@@ -276,6 +276,33 @@ def test_instances_of_one_function_share_and_those_of_another_do_not(server: Red
     ]
 
 
+CHANGES: dict[str, tuple[dict[str, str], str]] = {
+    "another region": ({"REGION": "sh"}, "delivered"),
+    "another host": ({"RECEIVER_URL": "http://other.test:8080/v2/index.php"}, "delivered"),
+    "another port": ({"RECEIVER_URL": "http://receiver.test:8081/v2/index.php"}, "delivered"),
+    "the region's full name": ({"REGION": "ap-guangzhou"}, "duplicate"),
+    "the other path": ({"RECEIVER_URL": "http://receiver.test:8080/report.cgi"}, "duplicate"),
+    "the other method": ({"RECEIVER_METHOD": "GET"}, "duplicate"),
+    "a changed key": ({"SECRET_ID": "AKIDnew", "SECRET_KEY": "new"}, "duplicate"),
+}
+
+
+@pytest.mark.parametrize(("changed", "outcome"), CHANGES.values(), ids=CHANGES)
+def test_only_what_goes_to_another_place_is_another_delivery(
+    server: RedisServer, changed: dict[str, str], outcome: str
+) -> None:
+    server.command("FLUSHALL")
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+
+    def handle(**settings_: str) -> dict[str, int]:
+        application = Application(environ(DEDUPE=server.url(), **settings_), clock, lambda _: receiver)
+        return outcomes(report_of(application, ckafka(point(1))))
+
+    assert handle() == {"delivered": 1}
+    assert handle(**changed) == {outcome: 1}
+
+
 Step = tuple[int, str, frozenset[int]]
 
 
