@@ -46,7 +46,9 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.NOT_READY: Rule(Action.HOLD_OFF, "wait; the points come again with the event"),
     ReturnCode.INTERNAL_FAILURE: Rule(Action.RETRY, "wait; if it lasts, ask Tencent Cloud's support"),
     ReturnCode.CONTENT_MISSING: Rule(Action.STOP, "look for a proxy that drops request bodies"),
-    ReturnCode.NOT_JSON: Rule(Action.SPLIT, "look at the named points, or for a proxy that changes bodies"),
+    ReturnCode.NOT_JSON: Rule(
+        Action.SPLIT, "look at the named points; if all are named, for a proxy that changes bodies"
+    ),
     ReturnCode.TOO_MANY_REQUESTS: Rule(
         Action.SLOW_DOWN, "raise MF_BATCH_MAX_POINTS, or lower MF_CONCURRENCY"
     ),
@@ -54,8 +56,12 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.CLIENT_BLOCKED: Rule(
         Action.BLOCKED, "send less, and ask Tencent Cloud's support to lift the block"
     ),
-    ReturnCode.PARAMETER_MISSING: Rule(Action.SPLIT, "correct the named points at their producer"),
-    ReturnCode.PARAMETER_TYPE: Rule(Action.SPLIT, "correct the named points at their producer"),
+    ReturnCode.PARAMETER_MISSING: Rule(
+        Action.SPLIT, "correct the named points; if all are named, look for a proxy that changes requests"
+    ),
+    ReturnCode.PARAMETER_TYPE: Rule(
+        Action.SPLIT, "correct the named points; if all are named, look for a proxy that changes requests"
+    ),
     ReturnCode.AUTHENTICATION_FAILED: Rule(
         Action.REAUTHENTICATE, "use the main account's SecretId and SecretKey: no sub-account, no role"
     ),
