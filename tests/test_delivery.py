@@ -692,18 +692,6 @@ def test_what_is_answered_after_the_end_is_not_counted_any_more() -> None:
     assert later() == {}
 
 
-@pytest.fixture
-def starve() -> Iterator[Callable[[], None]]:
-    """Let no thread start from now on: none gets the memory that it would need."""
-    usual = threading.stack_size()
-
-    def take_it() -> None:
-        threading.stack_size(2**46)
-
-    yield take_it
-    threading.stack_size(usual)
-
-
 def test_without_a_single_thread_everything_is_undelivered_and_says_why(
     harness: Harness, starve: Callable[[], None]
 ) -> None:

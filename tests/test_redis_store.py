@@ -825,6 +825,14 @@ def test_a_confirmation_waits_for_nobody(redis_server: RedisServer) -> None:
     claims.close()
 
 
+def test_without_a_thread_for_redis_memory_does(server: RedisServer, starve: Callable[[], None]) -> None:
+    one = Instance(server)
+    starve()
+    assert one.deliver(X) == "degraded"
+    assert "no thread" in one.warnings[0]
+    assert one.begin().claim([X, Y]) == [Claim.DELIVERED, Claim.OURS]
+
+
 def test_an_event_tells_of_a_failed_redis_in_its_report_and_once_in_the_log(
     redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -251,7 +251,11 @@ class RedisClaims:
 
     def _submit(self, job: Callable[[], bytes | None]) -> "Future[bytes | None]":
         if self._courier is None:
-            self._courier = Courier("redis")
+            try:
+                self._courier = Courier("redis")
+            except RuntimeError:
+                self._degrade("no thread could be started to talk to Redis: give the function more memory")
+                return _nothing()
         return self._courier.submit(partial(self._attempt, job))
 
     def _wait(self, future: "Future[bytes | None]", patience: Deadline) -> bytes | None:
@@ -305,6 +309,12 @@ class RedisClaims:
             self._connection.close()
             answer = self._connection.run(script, keys, *arguments)
         return answer
+
+
+def _nothing() -> "Future[bytes | None]":
+    future: Future[bytes | None] = Future()
+    future.set_result(None)
+    return future
 
 
 def _chunks(identities: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
