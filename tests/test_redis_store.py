@@ -412,6 +412,31 @@ def test_what_one_instance_alone_is_asked_about_is_remembered_for_all(server: Re
     assert Instance(server).begin().claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
 
 
+def test_whoever_asks_for_it_begins_the_window_of_a_point_anew(server: RedisServer) -> None:
+    server.command("FLUSHALL")
+    Instance(server).deliver(X)
+    claims = Instance(server).begin()
+    claims.claim([Y])
+    claims.doubt([Y])
+    claims.close()
+    for _ in range(20):
+        let_pass(server, 60)
+        assert Instance(server).begin().claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
+
+
+def test_a_redis_that_forgot_what_is_uncertain_is_told_again(server: RedisServer) -> None:
+    one = Instance(server)
+    claims = one.begin()
+    claims.claim([X])
+    claims.doubt([X])
+    claims.close()
+    server.command("FLUSHALL")
+    claims = one.begin()
+    assert claims.claim([X]) == [Claim.UNCERTAIN]
+    claims.close()
+    assert Instance(server).begin().claim([X]) == [Claim.UNCERTAIN]
+
+
 def test_what_another_instance_delivered_is_not_made_uncertain(instance: Callable[[], Instance]) -> None:
     slow, fast = instance().begin(), instance()
     slow.claim([X])
