@@ -197,6 +197,24 @@ def test_a_long_retry_after_is_tested_by_each_redelivery_with_one_request() -> N
     assert outcomes(harness.handle(event)) == {"delivered": 20}
 
 
+@given(
+    asked=st.lists(st.tuples(st.sampled_from([429, 503, 500, 504]), st.integers(0, 10**9)), max_size=8),
+    attempts=st.integers(1, 4),
+    limit_ms=st.integers(2000, 60_000),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_was_asked_for_a_minute_later_a_healthy_receiver_gets_its_points(
+    asked: list[tuple[int, int]], attempts: int, limit_ms: int
+) -> None:
+    harness = make_harness(MAX_ATTEMPTS=str(attempts))
+    for status, seconds in asked:
+        harness.receiver.script.append(HttpReply(status, {"Retry-After": str(seconds)}, b""))
+        harness.handle(point(), limit_ms)
+        harness.receiver.script.clear()
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(point(), limit_ms)) == {"delivered": 1}
+
+
 def test_until_the_testing_request_is_answered_no_other_one_goes() -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
     event = [point(value, f"m{value}") for value in range(20)]

@@ -2,10 +2,10 @@
 
 Refusals without an acceptance between them are one episode. Each episode lowers the rate once; within it all lanes
 pause, twice as long each time. A first guess is raised quickly until it meets a refusal, then in small steps.
+``tests/test_pacing.py`` holds this against limiters of several kinds.
 
 What a destination asks for (``Retry-After``) is kept, however long it is, by the event that it was asked in. Later events
 do not take its word for longer than a minute: it may be healthy again, and nobody would know.
-``tests/test_pacing.py`` holds this against limiters of several kinds.
 """
 
 import threading

@@ -2,7 +2,8 @@
 
 One key for each identity, under one hash tag for each function, so that one script may touch many of them on a
 cluster too. The key holds a token while an instance sends the point (its lease), ``1`` once it was delivered, ``?`` if
-nobody knows and it must not be sent again; all of them expire by themselves. See docs/dedupe.md for the why, the memory it takes, and what happens when Redis fails.
+nobody knows and it must not be sent again; all of them expire by themselves. See docs/dedupe.md for the why, the memory
+it takes, and what happens when Redis fails.
 """
 
 import hashlib
