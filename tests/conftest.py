@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -71,3 +72,15 @@ def connect() -> Callable[..., Application]:
         return Application(environ(**{"RECEIVER_URL": emulator.url, **settings}))
 
     return make
+
+
+@pytest.fixture
+def starve() -> Iterator[Callable[[], None]]:
+    """Let no thread start from now on: none gets the memory that it would need."""
+    usual = threading.stack_size()
+
+    def take_it() -> None:
+        threading.stack_size(2**46)
+
+    yield take_it
+    threading.stack_size(usual)

@@ -2,7 +2,10 @@
 
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from fakes import FakeClock
 from harness import ROOT, Harness, environ, make_harness
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.bridge import OwnKey
+from metric_forwarder.clock import Deadline
 from metric_forwarder.core.protocol import PutRequest, Refusal, parse_request
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.core.transport import Failure, Fault
@@ -27,6 +31,7 @@ from metric_forwarder.secret import Secret
 from metric_forwarder.settings import Settings
 from old_clients import OldClient, encode_query
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
+from secrets_manager_server import ROLE, SecretsManagerServer
 from served import serving
 
 TOKEN = "sample-token-of-the-docs"
@@ -413,6 +418,9 @@ def signed_by(key: str, clock: FakeClock) -> PutRequest:
     return request
 
 
+PATIENCE = Deadline(FakeClock(), 10.0)
+
+
 def code_of(refusal: Refusal | None) -> int:
     return 0 if refusal is None else int(refusal.code)
 
@@ -420,21 +428,56 @@ def code_of(refusal: Refusal | None) -> int:
 def test_a_key_changed_in_secrets_manager_is_read_again_and_at_most_once_a_minute() -> None:
     clock, source = FakeClock(), ChangingKey()
     gate = OwnKey(source, clock.time)
-    assert code_of(gate.refusal(signed_by("first", clock))) == 0
+    assert code_of(gate.refusal(signed_by("first", clock), PATIENCE)) == 0
     for _ in range(20):
-        assert code_of(gate.refusal(signed_by("guess", clock))) == 1011
+        assert code_of(gate.refusal(signed_by("guess", clock), PATIENCE)) == 1011
     assert source.read == 2
     source.stored = Credentials("AKID", Secret("second"))
-    assert code_of(gate.refusal(signed_by("second", clock))) == 1011
+    assert code_of(gate.refusal(signed_by("second", clock), PATIENCE)) == 1011
     clock.sleep(60)
-    assert code_of(gate.refusal(signed_by("second", clock))) == 0
-    assert code_of(gate.refusal(signed_by("first", clock))) == 1011
+    assert code_of(gate.refusal(signed_by("second", clock), PATIENCE)) == 0
+    assert code_of(gate.refusal(signed_by("first", clock), PATIENCE)) == 1011
 
 
 def test_while_the_key_cannot_be_read_clients_are_asked_to_come_again() -> None:
     clock, source = FakeClock(), ChangingKey()
     source.stored = None
-    assert code_of(OwnKey(source, clock.time).refusal(signed_by("first", clock))) == 1002
+    assert code_of(OwnKey(source, clock.time).refusal(signed_by("first", clock), PATIENCE)) == 1002
+
+
+@pytest.mark.parametrize("bytes_of_an_answer", [False, True], ids=["no answer", "a byte at a time"])
+def test_a_secrets_manager_that_never_ends_its_answer_does_not_hold_the_client_past_the_deadline(
+    bytes_of_an_answer: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    finished = threading.Event()
+
+    def trickle(request: BaseHTTPRequestHandler) -> None:
+        if bytes_of_an_answer:
+            request.send_response(200)
+            request.send_header("Content-Length", "100000")
+            request.end_headers()
+        while not finished.wait(0.02):
+            if bytes_of_an_answer:
+                request.wfile.write(b" ")
+
+    with SecretsManagerServer("{}") as manager:
+        manager.script = [trickle]
+        application = Application(
+            {
+                **environ(SECRET_ID="", SECRET_KEY="", BRIDGE_ACCOUNTS="own"),
+                "MF_SECRET_NAME": "monitor",
+                "MF_SECRET_VERSION": "v1",
+                "MF_SECRET_ENDPOINT": manager.endpoint,
+                **ROLE,
+            }
+        )
+        members = CLIENT.members("pc", DATA, Timestamp=round(time.time()))
+        started = time.monotonic()
+        reply = application.handle(event_of(CLIENT, members), {"time_limit_in_ms": 1000})
+        took = time.monotonic() - started
+        finished.set()
+    assert json.loads(reply["body"])["code"] == 1002
+    assert took < 1
 
 
 def test_an_empty_key_lets_nobody_in() -> None:
@@ -443,7 +486,7 @@ def test_an_empty_key_lets_nobody_in() -> None:
     request = OldClient("", "").members("pc", DATA, Timestamp=round(clock.time()))
     parsed = parse_request("POST", "/v2/index.php", "", json.dumps(request).encode())
     assert isinstance(parsed, PutRequest)
-    assert code_of(OwnKey(source, clock.time).refusal(parsed)) == 1011
+    assert code_of(OwnKey(source, clock.time).refusal(parsed, PATIENCE)) == 1011
 
 
 # --- the document ---------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import math
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Any
@@ -16,10 +17,18 @@ from hypothesis import strategies as st
 from fakes import Answer
 from harness import Harness, ckafka, environ, make_harness, outcomes, point, report_of, values
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.clock import Deadline, SystemClock
+from metric_forwarder.core.batching import Limits as BatchLimits
+from metric_forwarder.core.delivery import Policy, Sender
+from metric_forwarder.core.pacing import Pacer
 from metric_forwarder.core.protocol import Limits, PutRequest
 from metric_forwarder.core.return_codes import ReturnCode
-from metric_forwarder.core.transport import Failure, Fault, HttpReply
-from metric_forwarder.core.verdicts import CODES, Action, status_rule
+from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.core.verdicts import CODES, Action, Verdict, status_rule
+from metric_forwarder.credentials import Credentials, FixedCredentials
+from metric_forwarder.destinations.receiver import Receiver
+from metric_forwarder.model import Message, Outcome, Point, Series
+from metric_forwarder.secret import Secret
 from receiver_emulator import Emulator, EmulatorOptions
 
 ALWAYS: dict[ReturnCode, tuple[str, int]] = {
@@ -153,6 +162,98 @@ def test_nobody_sleeps_past_the_deadline(harness: Harness) -> None:
     assert harness.clock.monotonic() < 1
 
 
+def keep_away(harness: Harness, seconds: int, times: int = 1) -> None:
+    """So many requests are asked to leave the receiver alone."""
+    harness.receiver.script.extend([HttpReply(503, {"Retry-After": str(seconds)}, b"")] * times)
+
+
+def test_with_a_single_attempt_retry_after_is_kept_by_the_next_event() -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    keep_away(harness, 7)
+    assert outcomes(harness.handle(point(1))) == {"undelivered": 1}
+    assert outcomes(harness.handle(point(2))) == {"delivered": 1}
+    assert 7 <= harness.clock.monotonic() < 8
+
+
+def test_a_long_retry_after_is_not_blamed_on_the_functions_timeout(harness: Harness) -> None:
+    keep_away(harness, 86_400)
+    harness.handle(ckafka(point()))
+    report = harness.handle(ckafka(point(), first_offset=1))
+    assert (outcomes(report), report["requests"]["sent"]) == ({"undelivered": 1}, 0)
+    (error,) = report["errors"]
+    assert error["rule"] == "left alone"
+    assert "asked to be left alone for another 86400 s" in error["message"]
+    assert "timeout" not in error["message"]
+
+
+def test_a_long_retry_after_is_tested_by_each_redelivery_with_one_request() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
+    event = [point(value, f"m{value}") for value in range(20)]
+    keep_away(harness, 86_400, times=10)
+    for redelivery in range(10):
+        assert outcomes(harness.handle(event)) == {"undelivered": 20}
+        assert len(harness.receiver.requests) == redelivery + 1
+        harness.clock.sleep(60)
+    assert outcomes(harness.handle(event)) == {"delivered": 20}
+
+
+@given(
+    asked=st.lists(st.tuples(st.sampled_from([429, 503, 500, 504]), st.integers(0, 10**9)), max_size=8),
+    attempts=st.integers(1, 4),
+    limit_ms=st.integers(2000, 60_000),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_was_asked_for_a_minute_later_a_healthy_receiver_gets_its_points(
+    asked: list[tuple[int, int]], attempts: int, limit_ms: int
+) -> None:
+    harness = make_harness(MAX_ATTEMPTS=str(attempts))
+    for status, seconds in asked:
+        harness.receiver.script.append(HttpReply(status, {"Retry-After": str(seconds)}, b""))
+        harness.handle(point(), limit_ms)
+        harness.receiver.script.clear()
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(point(), limit_ms)) == {"delivered": 1}
+
+
+def test_until_the_testing_request_is_answered_no_other_one_goes() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
+    event = [point(value, f"m{value}") for value in range(20)]
+    keep_away(harness, 86_400)
+    harness.handle(event)
+    harness.clock.sleep(60)
+    arrived: list[HttpRequest] = []
+    before_the_answer: list[int] = []
+    process = harness.receiver.send
+
+    def send(request: HttpRequest, timeout_s: float) -> Answer:
+        arrived.append(request)
+        if len(arrived) == 1:
+            # Many times as long as it takes until other lanes join.
+            time.sleep(0.2)
+            before_the_answer.append(len(arrived))
+        return process(request, timeout_s)
+
+    harness.receiver.send = send  # type: ignore[method-assign]  # the fake is ours to listen in on
+    assert outcomes(harness.handle(event)) == {"delivered": 20}
+    assert before_the_answer == [1]
+
+
+def test_any_answer_that_asks_for_no_more_ends_the_pause(harness: Harness) -> None:
+    keep_away(harness, 86_400)
+    harness.handle(point())
+    harness.clock.sleep(60)
+    harness.receiver.refuse_if = poison("bad")
+    points = [point(value, "bad" if value == 0 else "good") for value in range(20)]
+    assert outcomes(harness.handle(points)) == {"delivered": 19, "rejected": 1}
+
+
+def test_a_retry_after_that_is_not_over_is_kept_by_the_next_event(harness: Harness) -> None:
+    keep_away(harness, 30)
+    assert outcomes(harness.handle(point(1), time_limit_ms=10_000)) == {"undelivered": 1}
+    assert outcomes(harness.handle(point(2))) == {"delivered": 1}
+    assert 30 <= harness.clock.monotonic() < 31
+
+
 @given(
     limit_ms=st.integers(1000, 20_000),
     latency=st.floats(0, 3),
@@ -232,16 +333,72 @@ def test_an_illegal_namespace_costs_one_request_and_does_not_stop_the_others(har
 
 
 @pytest.mark.parametrize("limit", ["points", "bytes"])
-def test_a_size_that_is_refused_is_learned_for_the_life_of_the_instance(limit: str) -> None:
+def test_a_size_that_is_refused_is_learned_and_tried_again_once_a_minute(limit: str) -> None:
     harness = make_harness(BATCH_MAX_POINTS="64", CONCURRENCY="1")
     harness.receiver.limits = Limits(max_points=20) if limit == "points" else Limits(max_bytes=1500)
     points = [point(value) for value in range(640)]
-    assert outcomes(harness.handle(points)) == {"delivered": 640}
+
+    def refused() -> int:
+        before = len(harness.receiver.requests)
+        assert outcomes(harness.handle(points)) == {"delivered": 640}
+        sizes = [
+            len(json.loads(request.body or b"")["Data"]) for request in harness.receiver.requests[before:]
+        ]
+        return sum(size > 20 for size in sizes)
+
+    assert refused() > 0
+    assert refused() == 0
+    harness.clock.sleep(60)
+    assert refused() == 1
+    assert refused() == 0
+    assert values(harness.receiver.points) == [*range(640)] * 4
+
+
+def quota(
+    harness: Harness, points: int, period_s: float, already: int
+) -> Callable[[PutRequest], ReturnCode | None]:
+    """A receiver that takes so many points in each period, and answers 1018 to the rest."""
+    taken: Counter[int] = Counter({int(harness.clock.monotonic() / period_s): already})
+
+    def refuse(request: PutRequest) -> ReturnCode | None:
+        period = int(harness.clock.monotonic() / period_s)
+        if taken[period] + len(request.data) > points:
+            return ReturnCode.TOO_MANY_METRICS
+        taken[period] += len(request.data)
+        return None
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("left", "period_s"),
+    [(40, 1), (40, 3), (40, 10), (40, 59), (1, 10), (1, 59), (0, 10), (0, 59)],
+)
+def test_a_period_that_is_used_up_does_not_teach_a_small_size(left: int, period_s: float) -> None:
+    harness = make_harness(CONCURRENCY="1", MAX_ATTEMPTS="10")
+    harness.receiver.refuse_if = quota(harness, 40, period_s, already=40 - left)
+    points = [point(value) for value in range(60)]
+    assert outcomes(harness.handle(points, 300_000)) == {"delivered": 60}
+    harness.receiver.refuse_if = lambda _: None
     before = len(harness.receiver.requests)
-    assert outcomes(harness.handle(points)) == {"delivered": 640}
-    refused = [r for r in harness.receiver.requests[before:] if len(json.loads(r.body or b"")["Data"]) > 20]
-    assert refused == []
-    assert values(harness.receiver.points) == [*range(640), *range(640)]
+    harness.handle(points)
+    assert len(harness.receiver.requests) - before == 2
+
+
+def test_what_was_learned_from_a_period_that_ended_meanwhile_grows_again() -> None:
+    harness = make_harness(CONCURRENCY="1")
+    points = [point(value) for value in range(60)]
+    harness.receiver.script.extend([ReturnCode.TOO_MANY_METRICS] * 4)
+    assert outcomes(harness.handle(points)) == {"delivered": 60}
+    requests = []
+    for _ in range(6):
+        before = len(harness.receiver.requests)
+        harness.handle(points)
+        requests.append(len(harness.receiver.requests) - before)
+        harness.clock.sleep(60)
+    assert requests[0] > 20
+    assert requests == sorted(requests, reverse=True)
+    assert requests[-1] == 2
 
 
 def test_one_point_that_is_too_long_does_not_teach_a_small_size() -> None:
@@ -450,6 +607,134 @@ def test_a_proxy_named_by_the_environment_is_not_used(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert outcomes(report_of(connect(emulator), point())) == {"delivered": 1}
+
+
+# --- what happens at the very end, and without threads ---------------------------------------------------------
+
+
+class Gate:
+    """Where a lane is held until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.opened.wait(5)
+
+
+class HeldPacer(Pacer):
+    """Holds a lane after its request was accepted and before that is written down."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(SystemClock(), lambda _: 0.0)
+        self._gate = gate
+
+    def accept(self) -> None:
+        super().accept()
+        self._gate.pass_through()
+
+
+class HeldReceiver(Receiver):
+    """Holds a lane after its request was answered and before the answer is judged."""
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        super().__init__(
+            url="http://receiver.test/v2/index.php",
+            method="POST",
+            region="gz",
+            credentials=FixedCredentials(Credentials("id", Secret("key"))),
+            time=time.time,
+        )
+        self._gate = gate
+
+    def judge(self, reply: Answer) -> Verdict:
+        if self._gate:
+            self._gate.pass_through()
+        return super().judge(reply)
+
+
+class Agreeable:
+    """A ``Transport`` that is told yes."""
+
+    def send(self, request: HttpRequest, timeout_s: float) -> Answer:
+        del request, timeout_s
+        return HttpReply(200, {}, b'{"code":0}')
+
+
+def deliver_one(
+    gate: Gate, receiver: Receiver, pacer: Pacer, *, hold: bool
+) -> tuple[Outcome, dict[str, int], Callable[[], dict[str, int]]]:
+    """Deliver a point in 0.2 s: its outcome, the answers counted, and how they are counted later on."""
+    sender = Sender(
+        receiver,
+        Agreeable(),
+        policy=Policy(max_attempts=1, request_timeout_s=1, concurrency=1, hold_uncertain=hold),
+        limits=BatchLimits(10, 10_000),
+        pacer=pacer,
+        clock=SystemClock(),
+        jitter=lambda _: 0.0,
+    )
+    settled: list[Outcome] = []
+    lanes = set(threading.enumerate())
+    counts = sender.deliver(
+        [Point(0, Series("pc", "m", ()), 1, None, None, Message("s", None), "", None, 0)],
+        Deadline(SystemClock(), time.monotonic() + 0.2),
+        lambda points, outcome, _verdict: settled.extend([outcome] * len(points)),
+        {},
+    )
+    assert gate.reached.is_set()
+    told = dict(counts.answers)
+
+    def later() -> dict[str, int]:
+        stuck = set(threading.enumerate()) - lanes
+        gate.opened.set()
+        for lane in stuck:
+            lane.join(5)
+        return dict(counts.answers)
+
+    (outcome,) = settled
+    return outcome, told, later
+
+
+@pytest.mark.parametrize("hold", [False, True], ids=["resend", "hold"])
+def test_a_request_that_was_accepted_when_time_was_up_is_unanswered(*, hold: bool) -> None:
+    gate = Gate()
+    outcome, _, later = deliver_one(gate, HeldReceiver(), HeldPacer(gate), hold=hold)
+    assert outcome is (Outcome.UNCERTAIN if hold else Outcome.UNDELIVERED)
+    later()
+
+
+def test_what_is_answered_after_the_end_is_not_counted_any_more() -> None:
+    gate = Gate()
+    pacer = Pacer(SystemClock(), lambda _: 0.0)
+    outcome, told, later = deliver_one(gate, HeldReceiver(gate), pacer, hold=True)
+    assert (outcome, told) == (Outcome.UNCERTAIN, {})
+    assert later() == {}
+
+
+def test_without_a_single_thread_everything_is_undelivered_and_says_why(
+    harness: Harness, starve: Callable[[], None]
+) -> None:
+    starve()
+    report = harness.handle([point(1), point(2)])
+    assert outcomes(report) == {"undelivered": 2}
+    assert {error["rule"] for error in report["errors"]} == {"no thread"}
+    assert "more memory" in report["errors"][0]["message"]
+
+
+def test_a_lane_that_cannot_be_started_is_done_without(starve: Callable[[], None]) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
+
+    def take_the_memory(request: HttpRequest) -> HttpReply:
+        starve()
+        # Many times as long as it takes until other lanes are tried.
+        time.sleep(0.1)
+        return harness.receiver.process(request)
+
+    harness.receiver.script.append(take_the_memory)
+    report = harness.handle([point(value, f"m{value}") for value in range(20)])
+    assert outcomes(report) == {"delivered": 20}
 
 
 def test_concurrency_is_used_and_bounded(connect: Callable[..., Application]) -> None:

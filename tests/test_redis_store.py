@@ -21,7 +21,7 @@ from harness import CONTEXT, ROOT, Harness, ckafka, environ, outcomes, point, re
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clock import Deadline
 from metric_forwarder.core.return_codes import ReturnCode
-from metric_forwarder.core.transport import HttpReply, HttpRequest
+from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest
 from metric_forwarder.dedupe import Claim, MemoryStore
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.redis_address import BadRedisUrl, RedisAddress, parse_redis_url
@@ -276,6 +276,33 @@ def test_instances_of_one_function_share_and_those_of_another_do_not(server: Red
     ]
 
 
+CHANGES: dict[str, tuple[dict[str, str], str]] = {
+    "another region": ({"REGION": "sh"}, "delivered"),
+    "another host": ({"RECEIVER_URL": "http://other.test:8080/v2/index.php"}, "delivered"),
+    "another port": ({"RECEIVER_URL": "http://receiver.test:8081/v2/index.php"}, "delivered"),
+    "the region's full name": ({"REGION": "ap-guangzhou"}, "duplicate"),
+    "the other path": ({"RECEIVER_URL": "http://receiver.test:8080/report.cgi"}, "duplicate"),
+    "the other method": ({"RECEIVER_METHOD": "GET"}, "duplicate"),
+    "a changed key": ({"SECRET_ID": "AKIDnew", "SECRET_KEY": "new"}, "duplicate"),
+}
+
+
+@pytest.mark.parametrize(("changed", "outcome"), CHANGES.values(), ids=CHANGES)
+def test_only_what_goes_to_another_place_is_another_delivery(
+    server: RedisServer, changed: dict[str, str], outcome: str
+) -> None:
+    server.command("FLUSHALL")
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+
+    def handle(**settings_: str) -> dict[str, int]:
+        application = Application(environ(DEDUPE=server.url(), **settings_), clock, lambda _: receiver)
+        return outcomes(report_of(application, ckafka(point(1))))
+
+    assert handle() == {"delivered": 1}
+    assert handle(**changed) == {outcome: 1}
+
+
 Step = tuple[int, str, frozenset[int]]
 
 
@@ -284,43 +311,148 @@ Step = tuple[int, str, frozenset[int]]
     st.lists(
         st.tuples(
             st.integers(0, 2),
-            st.sampled_from(["claim", "confirm", "release"]),
+            st.sampled_from(["claim", "confirm", "doubt", "release"]),
             st.frozensets(st.integers(0, 4), min_size=1),
         ),
         max_size=20,
     )
 )
-def test_whatever_instances_do_a_point_is_free_or_held_by_one_or_delivered_for_good(
+def test_whatever_instances_do_a_point_is_free_or_held_by_one_or_its_fate_is_known_to_all(
     server: RedisServer, steps: list[Step]
 ) -> None:
     server.command("FLUSHALL")
     everyone = [Instance(server).begin() for _ in range(3)]
     holder: dict[bytes, int] = {}
-    delivered: set[bytes] = set()
+    known: dict[bytes, Claim] = {}
+
+    def expected(who: int, identity: bytes) -> Claim:
+        if identity in known:
+            return known[identity]
+        return Claim.OURS if holder.setdefault(identity, who) == who else Claim.HELD
+
     for who, verb, numbers in steps:
         identities = [bytes([number]) * 16 for number in sorted(numbers)]
         if verb == "claim":
-            expected = []
+            assert everyone[who].claim(identities) == [expected(who, identity) for identity in identities]
+            continue
+        if verb == "doubt":
+            # Whoever may send a point has not been told that it arrived.
+            identities = [identity for identity in identities if known.get(identity) is not Claim.DELIVERED]
+        {"confirm": everyone[who].confirm, "doubt": everyone[who].doubt, "release": everyone[who].release}[
+            verb
+        ](identities)
+        # Written by a thread of its own: asking for something else waits for it.
+        everyone[who].claim([b"-" * 16 + bytes([who])])
+        if verb == "release":
             for identity in identities:
-                owner = holder.setdefault(identity, who) if identity not in delivered else None
-                expected.append(
-                    Claim.DELIVERED if owner is None else Claim.OURS if owner == who else Claim.HELD
-                )
-            assert everyone[who].claim(identities) == expected
-        elif verb == "confirm":
-            everyone[who].confirm(identities)
-            delivered.update(identities)
-            # Written by a thread of its own: asking for something else waits for it.
-            everyone[who].claim([b"-" * 16 + bytes([who])])
-        else:
-            everyone[who].release(identities)
-            everyone[who].claim([b"-" * 16 + bytes([who])])
-            for identity in identities:
-                if holder.get(identity) == who and identity not in delivered:
+                if holder.get(identity) == who:
                     del holder[identity]
+        else:
+            claim = Claim.DELIVERED if verb == "confirm" else Claim.UNCERTAIN
+            known.update(dict.fromkeys(identities, claim))
     for claims in everyone:
         claims.close()
         assert claims.status == "redis"
+
+
+# --- redeliveries ------------------------------------------------------------------------------------------
+
+
+def let_pass(server: RedisServer, seconds: float) -> None:
+    """Move every expiry so much nearer: the server's clock cannot be handed in."""
+    with server.client() as client:
+        for key in client.scan_iter():
+            left_ms = client.pttl(key) - round(seconds * 1000)
+            client.pexpire(key, max(left_ms, 0))
+
+
+@pytest.mark.parametrize("instances", [1, 2], ids=["one instance", "two by turns"])
+@pytest.mark.parametrize("uncertain", ["resend", "hold"])
+def test_redeliveries_for_hours_send_no_point_twice(
+    server: RedisServer, instances: int, uncertain: str
+) -> None:
+    server.command("FLUSHALL")
+    event = ckafka(point(1, namespace="x"), point(2, namespace="y"))
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    receiver.refuse_if = lambda request: ReturnCode.INTERNAL_FAILURE if request.namespace == "y" else None
+    settings_ = environ(DEDUPE=server.url(), MAX_ATTEMPTS="1", CONCURRENCY="1", UNCERTAIN=uncertain)
+    applications = [Application(settings_, clock, lambda _: receiver) for _ in range(instances)]
+    if uncertain == "hold":
+
+        def lose_the_answer(request: HttpRequest) -> Failure:
+            receiver.process(request)
+            return Failure(Fault.UNANSWERED, "timeout")
+
+        receiver.script.append(lose_the_answer)
+    told = [outcomes(report_of(applications[0], event))]
+    for turn in range(1, 40):
+        clock.sleep(60)
+        let_pass(server, 60)
+        told.append(outcomes(report_of(applications[turn % instances], event)))
+    first, again = ("delivered", "duplicate") if uncertain == "resend" else ("uncertain", "uncertain")
+    assert told == [{first: 1, "undelivered": 1}] + [{again: 1, "undelivered": 1}] * 39
+    assert values(receiver.points) == [1]
+
+
+def test_what_one_instance_alone_is_asked_about_is_remembered_for_all(server: RedisServer) -> None:
+    """Its memory answers, without Redis: the window begins anew there too."""
+    server.command("FLUSHALL")
+    one = Instance(server)
+    one.deliver(X)
+    claims = one.begin()
+    claims.claim([Y])
+    claims.doubt([Y])
+    claims.close()
+    for _ in range(20):
+        let_pass(server, 60)
+        claims = one.begin()
+        assert claims.claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
+        claims.close()
+    assert Instance(server).begin().claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
+
+
+def test_whoever_asks_for_it_begins_the_window_of_a_point_anew(server: RedisServer) -> None:
+    server.command("FLUSHALL")
+    Instance(server).deliver(X)
+    claims = Instance(server).begin()
+    claims.claim([Y])
+    claims.doubt([Y])
+    claims.close()
+    for _ in range(20):
+        let_pass(server, 60)
+        assert Instance(server).begin().claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
+
+
+def test_a_redis_that_forgot_what_is_uncertain_is_told_again(server: RedisServer) -> None:
+    one = Instance(server)
+    claims = one.begin()
+    claims.claim([X])
+    claims.doubt([X])
+    claims.close()
+    server.command("FLUSHALL")
+    claims = one.begin()
+    assert claims.claim([X]) == [Claim.UNCERTAIN]
+    claims.close()
+    assert Instance(server).begin().claim([X]) == [Claim.UNCERTAIN]
+
+
+def test_what_another_instance_delivered_is_not_made_uncertain(instance: Callable[[], Instance]) -> None:
+    slow, fast = instance().begin(), instance()
+    slow.claim([X])
+    fast.deliver(X)
+    slow.doubt([X])
+    slow.close()
+    assert instance().begin().claim([X]) == [Claim.DELIVERED]
+
+
+def test_what_is_uncertain_is_no_ones_to_release(instance: Callable[[], Instance]) -> None:
+    claims = instance().begin()
+    claims.claim([X])
+    claims.doubt([X])
+    claims.release([X])
+    claims.close()
+    assert instance().begin().claim([X]) == [Claim.UNCERTAIN]
 
 
 # --- cost --------------------------------------------------------------------------------------------------
@@ -716,6 +848,14 @@ def test_a_confirmation_waits_for_nobody(redis_server: RedisServer) -> None:
     assert time.monotonic() - started < 0.4
     redis_server.thaw()
     claims.close()
+
+
+def test_without_a_thread_for_redis_memory_does(server: RedisServer, starve: Callable[[], None]) -> None:
+    one = Instance(server)
+    starve()
+    assert one.deliver(X) == "degraded"
+    assert "no thread" in one.warnings[0]
+    assert one.begin().claim([X, Y]) == [Claim.DELIVERED, Claim.OURS]
 
 
 def test_an_event_tells_of_a_failed_redis_in_its_report_and_once_in_the_log(

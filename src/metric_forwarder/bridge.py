@@ -10,6 +10,7 @@ from metric_forwarder.core.protocol import PutRequest, Refusal, authenticate, re
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.secret import Secret
+from metric_forwarder.triggers.port import Patience
 
 # Whoever knows the SecretId alone must not make the function read its secret over and over.
 _REREAD_AFTER_S = 60.0
@@ -28,11 +29,8 @@ class Accounts:
         self._accounts = accounts
         self._time = time
 
-    def refusal(self, request: PutRequest) -> Refusal | None:
-        secret_key = self._accounts.get(request.secret_id)
-        # An empty key would let in whoever signs with none.
-        accounts = {request.secret_id: secret_key.reveal()} if secret_key else {}
-        return authenticate(request, accounts, self._time())
+    def refusal(self, request: PutRequest, patience: Patience) -> Refusal | None:  # noqa: ARG002 - the keys are there
+        return _check(request, self._accounts, self._time())
 
 
 class OwnKey:
@@ -50,20 +48,31 @@ class OwnKey:
         self._time = time
         self._read_at = float("-inf")
 
-    def refusal(self, request: PutRequest) -> Refusal | None:
-        if self._credentials.obtain(_READ_TIMEOUT_S) is not None:
+    def refusal(self, request: PutRequest, patience: Patience) -> Refusal | None:
+        if self._credentials.obtain(_timeout_s(patience)) is not None:
             return refuse(ReturnCode.NOT_READY, "the key to check the signature with could not be read")
         refusal = self._check(request)
         if refusal is None or refusal.code is not ReturnCode.AUTHENTICATION_FAILED or not self._may_reread():
             return refusal
-        return self._check(request) if self._credentials.refresh(_READ_TIMEOUT_S) else refusal
+        return self._check(request) if self._credentials.refresh(_timeout_s(patience)) else refusal
 
     def _check(self, request: PutRequest) -> Refusal | None:
         secret_id, secret_key = self._credentials.current()
-        return Accounts({secret_id: secret_key}, self._time).refusal(request)
+        return _check(request, {secret_id: secret_key}, self._time())
 
     def _may_reread(self) -> bool:
         if self._time() - self._read_at < _REREAD_AFTER_S:
             return False
         self._read_at = self._time()
         return True
+
+
+def _timeout_s(patience: Patience) -> float:
+    return min(_READ_TIMEOUT_S, patience.remaining())
+
+
+def _check(request: PutRequest, accounts: Mapping[str, Secret], now: float) -> Refusal | None:
+    secret_key = accounts.get(request.secret_id)
+    # An empty key would let in whoever signs with none.
+    keys = {request.secret_id: secret_key.reveal()} if secret_key else {}
+    return authenticate(request, keys, now)

@@ -251,9 +251,16 @@ _HELD = Verdict(
     "if it lasts, raise the function's timeout",
 )
 
+_NOT_AGAIN = Verdict(
+    Action.RESEND,
+    "sent before",
+    "it was sent before and not answered, and is not sent again (MF_UNCERTAIN=hold): look at the destination whether "
+    "it arrived",
+)
+
 
 class _Settlement:
-    """Writes what became of points: into the ledger, and what was delivered into the store.
+    """Writes what became of points: into the ledger, and what was delivered, or may have been, into the store.
 
     What is undelivered waits until the end: the keeper decides whether it is safe.
     """
@@ -290,6 +297,7 @@ class _Settlement:
             claim = Claim.OURS if point.identity is None else answers[point.identity]
             by_claim[claim].append(point)
         self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)
+        self._settle_for_good(by_claim[Claim.UNCERTAIN], Outcome.UNCERTAIN, _NOT_AGAIN)
         return by_claim[Claim.OURS], by_claim[Claim.HELD]
 
     def settle_stale(self, points: Sequence[Point], stale: Mapping[int, Problem]) -> Sequence[Point]:
@@ -314,13 +322,19 @@ class _Settlement:
             self._claims.confirm(identities)
             self._keeper.delivered(points)
             return
-        self._failed += identities
+        if outcome is Outcome.UNCERTAIN:
+            self._claims.doubt(identities)
+        else:
+            self._failed += identities
         if outcome is Outcome.UNDELIVERED:
             self._undelivered += [(point, verdict) for point in points]
             return
-        self._ledger.settle_all(points, outcome, lambda point: _problem(point, outcome, verdict))
+        self._settle_for_good(points, outcome, verdict)
         if outcome is Outcome.REJECTED:
             self._refused += [_dead_letter(point, _problem(point, outcome, verdict)) for point in points]
+
+    def _settle_for_good(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
+        self._ledger.settle_all(points, outcome, lambda point: _problem(point, outcome, verdict))
 
     def close(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Keep what is left, and say what became of it."""

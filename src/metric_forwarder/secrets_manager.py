@@ -7,6 +7,7 @@ The secret's text is ``{"SecretId": "…", "SecretKey": "…"}``. Sources: Tence
 import json
 import logging
 import re
+import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -87,11 +88,42 @@ class SecretsManager:
         return True
 
     def _read(self, timeout_s: float) -> Credentials | Verdict:
+        """Read the secret in a thread of its own.
+
+        The SDK bounds neither an answer that comes a byte at a time nor a name server that never answers.
+        """
         role = [self._environ.get(name, "") for name in _ROLE]
         if not role[0] or not role[1]:
             return _cannot(Action.STOP, "the function has no role", f"give it one, and {_PERMISSION}")
-        answer = _get_secret_value(self._reference, role, timeout_s)
-        return answer if isinstance(answer, Verdict) else _parse(answer)
+        reading = _Reading(self._reference, role, timeout_s)
+        thread = threading.Thread(target=reading.run, name="secret", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return _cannot(Action.RETRY, "no thread could be started", "give the function more memory")
+        thread.join(timeout_s)
+        return reading.result()
+
+
+class _Reading:
+    """One reading of a secret, on its way from the thread that reads it to the one that waits."""
+
+    def __init__(self, reference: SecretReference, role: list[str], timeout_s: float) -> None:
+        self._asking = (reference, role, timeout_s)
+        self._found: Credentials | Verdict = _TOO_SLOW
+        self._crash: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            answer = _get_secret_value(*self._asking)
+            self._found = answer if isinstance(answer, Verdict) else _parse(answer)
+        except BaseException as error:  # noqa: BLE001 - a defect here is raised in the thread that waits
+            self._crash = error
+
+    def result(self) -> Credentials | Verdict:
+        if self._crash is not None:
+            raise self._crash
+        return self._found
 
 
 def _get_secret_value(
@@ -129,7 +161,7 @@ def _get_secret_value(
 
 def _judge_error(code: str) -> Verdict:
     if code == "ClientNetworkError":
-        return _cannot(Action.RETRY, "Secrets Manager could not be reached in time", _UNREACHABLE)
+        return _TOO_SLOW
     if code == "ServerNetworkError":
         return _cannot(
             Action.RETRY, "Secrets Manager answered with an HTTP error", "check MF_SECRET_ENDPOINT"
@@ -162,3 +194,6 @@ def _parse(response: Mapping[str, Any]) -> Credentials | Verdict:
 
 def _cannot(action: Action, what: str, remedy: str) -> Verdict:
     return Verdict(action, "secret", f"the key could not be read: {what}: {remedy}")
+
+
+_TOO_SLOW = _cannot(Action.RETRY, "Secrets Manager could not be reached in time", _UNREACHABLE)

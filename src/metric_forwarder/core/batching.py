@@ -9,9 +9,15 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from metric_forwarder.model import Batch, Point, Series
 
+# So long without a refusal, and twice as much may go again.
+_GROW_AFTER_S = 60.0
+
 
 class Limits:
-    """How large a request may be; learned downwards from refusals, for the life of the instance.
+    """How large a request may be: learned downwards from refusals, and doubled each minute that brings none.
+
+    What was refused may have been too much for the moment and not for a request: code 1018 speaks of a period. If it was
+    the request after all, trying costs one a minute.
 
     Attributes:
         max_points: points in a request.
@@ -19,14 +25,38 @@ class Limits:
     """
 
     def __init__(self, max_points: int, max_bytes: int) -> None:
-        self.max_points = max_points
-        self.max_bytes = max_bytes
+        self._most_points = self.max_points = max_points
+        self._most_bytes = self.max_bytes = max_bytes
+        self._taken = 0
+        self._changed_at = 0.0
 
-    def learn_points(self, worked: int) -> None:
+    def take(self, points: int) -> None:
+        """A request of so many points was taken."""
+        self._taken = max(self._taken, points)
+
+    def suit(self, points: int) -> bool:
+        """Whether so many points are no large request: as many were taken within the last minute, or it is one."""
+        return points <= max(1, self._taken)
+
+    def learn_points(self, worked: int, now: float) -> None:
+        """So many points were taken where more were refused; ``now``: monotonic seconds."""
         self.max_points = max(1, min(self.max_points, worked))
+        self._changed_at = now
 
-    def learn_bytes(self, worked: int) -> None:
+    def learn_bytes(self, worked: int, now: float) -> None:
+        """So many bytes were taken where more were refused."""
         self.max_bytes = max(1, min(self.max_bytes, worked))
+        self._changed_at = now
+
+    def grow(self, now: float) -> None:
+        """Allow more again, if the last refusal is long enough ago."""
+        minutes = int((now - self._changed_at) / _GROW_AFTER_S)
+        if minutes > 0:
+            self._changed_at = now
+            self._taken = 0
+            factor = 2 ** min(minutes, 30)
+            self.max_points = min(self._most_points, self.max_points * factor)
+            self.max_bytes = min(self._most_bytes, self.max_bytes * factor)
 
 
 def plan_lanes(

@@ -13,7 +13,7 @@ from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.core.batching import Limits, in_layers, pack, plan_lanes
 from metric_forwarder.core.pacing import Pacer
 from metric_forwarder.core.transport import Transport
-from metric_forwarder.core.verdicts import Action, Verdict
+from metric_forwarder.core.verdicts import NO_THREAD, OUT_OF_TIME, Action, Verdict, left_alone
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.model import Batch, Outcome, Point
 
@@ -24,13 +24,6 @@ _LANDING_S = 0.05
 # How long workers are watched, and the share of that time in which they may compute for others to help.
 _WATCH_S = 0.005
 _BUSY = 0.6
-
-OUT_OF_TIME = Verdict(
-    Action.RETRY,
-    "out of time",
-    "the function's time was up: raise its timeout, or let the trigger bring fewer messages at once",
-)
-
 
 # The keys of the series of which a point is undelivered, and why it is.
 Behind = dict[str, Verdict]
@@ -117,9 +110,12 @@ class _Delivery:
         self._workers = 0
         self._closed = False
         self._crash: BaseException | None = None
+        # Sent, and not known to be refused, until what became of it is written.
         self._in_flight: dict[int, Batch] = {}
         self._settled: list[Batch] = []
         self._counts = RequestCounts()
+        # What was refused as too much is no large request: then sizes say nothing.
+        self._is_period_full = False
         # Why nothing more is sent for this event, or to this group.
         self._halted: Verdict | None = None
         self._refused_groups: dict[Hashable, Verdict] = {}
@@ -133,6 +129,8 @@ class _Delivery:
 
     def run(self, points: Sequence[Point]) -> RequestCounts:
         concurrency = self._policy.concurrency
+        self._sender.pacer.begin()
+        self._sender.limits.grow(self._sender.clock.monotonic())
         self._lanes.extend(
             plan_lanes(points, self._destination.group, self._sender.limits.max_points, concurrency)
         )
@@ -146,12 +144,15 @@ class _Delivery:
 
         Workers that never wait for an answer only get in each other's way.
         """
-        self._start(1)
+        if not self._start(1):
+            self._halt(NO_THREAD)
+            return
         started = 1
         while started < most and not self._finished.is_set() and self._deadline.remaining() > 0:
-            if self._is_processor_idle():
+            if self._is_processor_idle() and not self._sender.pacer.is_testing:
                 more = min(started, most - started)
-                self._start(more)
+                if not self._start(more):
+                    break
                 started += more
         self._finished.wait(self._deadline.remaining())
 
@@ -162,11 +163,24 @@ class _Delivery:
         self._finished.wait(min(_WATCH_S, self._deadline.remaining()))
         return clock.process_time() - busy <= _BUSY * (clock.monotonic() - began)
 
-    def _start(self, workers: int) -> None:
-        with self._lock:
-            self._workers += workers
+    def _start(self, workers: int) -> bool:
+        """Start so many more; False if there is no thread to be had."""
         for _ in range(workers):
-            threading.Thread(target=self._work, name="lane", daemon=True).start()
+            with self._lock:
+                self._workers += 1
+            try:
+                threading.Thread(target=self._work, name="lane", daemon=True).start()
+            except RuntimeError:
+                self._leave()
+                return False
+        return True
+
+    def _leave(self) -> None:
+        """One worker less; the last one ends the event."""
+        with self._lock:
+            self._workers -= 1
+            if self._workers == 0 or self._crash is not None:
+                self._finished.set()
 
     def _close(self, points: Sequence[Point]) -> None:
         """Settle what is left: a thread that is still stuck somewhere has no say any more."""
@@ -199,10 +213,7 @@ class _Delivery:
         except BaseException as error:  # noqa: BLE001 - a defect here is raised in the thread that called
             self._crash = error
         finally:
-            with self._lock:
-                self._workers -= 1
-                if self._workers == 0 or self._crash is not None:
-                    self._finished.set()
+            self._leave()
 
     def _batches(self, lane: Sequence[Point]) -> Iterator[Batch]:
         ordered = self._destination.ordered
@@ -219,20 +230,24 @@ class _Delivery:
                     self._halt(verdict)
 
     def _try_to_prepare(self) -> Verdict | None:
-        tries = _Tries(self._sender.pacer.accepted, is_single=True)
+        tries = _Tries(self._sender.pacer.accepted, 0)
         while (timeout := self._time_for_one()) > 0:
             verdict = self._destination.prepare(timeout)
             if verdict is None:
                 return None
             delay = self._again(verdict, tries)
-            if delay is None or delay > self._deadline.remaining() - _LANDING_S:
+            if delay is None or delay > self._time_left():
                 return verdict
             self._sleep(delay)
         return OUT_OF_TIME
 
+    def _time_left(self) -> float:
+        """Seconds within which a request must have ended."""
+        return self._deadline.remaining() - _LANDING_S
+
     def _time_for_one(self) -> float:
         """Seconds that one more request may take."""
-        return min(self._policy.request_timeout_s, self._deadline.remaining() - _LANDING_S)
+        return min(self._policy.request_timeout_s, self._time_left())
 
     def _next_lane(self) -> list[Point] | None:
         with self._lock:
@@ -300,35 +315,40 @@ class _Delivery:
 
     def _learn(self, left: Batch, right: Batch, verdict: Verdict) -> None:
         """Both halves went through, so it was the size: remember what worked."""
-        limits = self._sender.limits
+        limits, now = self._sender.limits, self._sender.clock.monotonic()
         with self._lock:
             if verdict.action is Action.SHRINK:
                 measure = self._destination.measure
-                limits.learn_bytes(max(sum(map(measure, left)), sum(map(measure, right))))
-            elif verdict.action is Action.THIN_OUT:
-                limits.learn_points(len(right))
+                limits.learn_bytes(max(sum(map(measure, left)), sum(map(measure, right))), now)
+            elif verdict.action is Action.THIN_OUT and not self._is_period_full:
+                limits.learn_points(len(right), now)
 
     def _exchange(self, batch: Batch) -> Verdict:
         """Try a batch until its verdict is final: an answer that trying again cannot change, or no more tries."""
-        tries = _Tries(self._sender.pacer.accepted, is_single=len(batch) == 1)
-        verdict = OUT_OF_TIME
+        pacer = self._sender.pacer
+        tries = _Tries(pacer.accepted, len(batch))
+        verdict: Verdict | None = None
         while True:
             if self._halted is not None:
                 return self._halted
-            wait = self._sender.pacer.reserve(self._deadline.remaining() - _LANDING_S)
+            wait = pacer.reserve(self._time_left())
             if wait is None:
-                return verdict
+                return verdict or self._why_not()
             self._sleep(wait)
             answer = self._attempt(batch, tries)
             if answer is None:
-                return verdict
+                return verdict or OUT_OF_TIME
             verdict = answer
             delay = self._again(verdict, tries)
-            if delay is None:
-                return verdict
-            if delay > self._deadline.remaining() - _LANDING_S:
+            pacer.is_testing = False
+            if delay is None or delay > self._time_left():
                 return verdict
             self._sleep(delay)
+
+    def _why_not(self) -> Verdict:
+        """Why there is no time to send: it is short, or the destination wants to be left alone for longer."""
+        asked_s = self._sender.pacer.asked_s()
+        return left_alone(asked_s) if asked_s > self._time_left() else OUT_OF_TIME
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:
@@ -348,8 +368,11 @@ class _Delivery:
         request = self._destination.request(batch)
         verdict = self._destination.judge(self._sender.transport.send(request, timeout))
         with self._lock:
-            del self._in_flight[id(batch)]
-            self._counts.answers[verdict.label] += 1
+            # After the end everything is settled and counted.
+            if not self._closed:
+                self._counts.answers[verdict.label] += 1
+                if verdict.action not in _IN_DOUBT:
+                    del self._in_flight[id(batch)]
         return verdict
 
     def _again(self, verdict: Verdict, tries: "_Tries") -> float | None:
@@ -357,13 +380,12 @@ class _Delivery:
         match verdict.action:
             case Action.ACCEPT:
                 self._sender.pacer.accept()
+                self._sender.limits.take(tries.points)
                 return None
             case Action.SPLIT | Action.SHRINK | Action.REJECT_GROUP:
                 return None
             case Action.THIN_OUT | Action.SLOW_DOWN:
-                is_news = self._sender.pacer.refuse()
-                halve = verdict.action is Action.THIN_OUT and not tries.is_single
-                return None if halve else self._after_throttling(verdict, tries, is_news=is_news)
+                return self._after_throttling(verdict, tries)
             case Action.RETRY:
                 return self._backoff(verdict, tries)
             case Action.HOLD_OFF:
@@ -388,27 +410,29 @@ class _Delivery:
 
     def _backoff(self, verdict: Verdict, tries: "_Tries") -> float | None:
         """Exponential with full jitter, never shorter than what the destination asked for."""
+        asked = verdict.retry_after_s or 0.0
+        self._sender.pacer.pause(asked)
         tries.failed += 1
         if tries.failed >= self._policy.max_attempts:
             return None
         ceiling = min(_BACKOFF_CAP_S, _BACKOFF_BASE_S * 2 ** (tries.failed - 1))
-        asked = verdict.retry_after_s or 0.0
-        if asked:
-            self._sender.pacer.pause(asked)
         return max(self._sender.jitter(ceiling), asked)
 
-    def _after_throttling(self, verdict: Verdict, tries: "_Tries", *, is_news: bool) -> float | None:
+    def _after_throttling(self, verdict: Verdict, tries: "_Tries") -> float | None:
         """To be told to slow down is no failure as long as the destination takes other requests meanwhile."""
         pacer = self._sender.pacer
+        is_news = pacer.refuse()
+        pacer.pause(verdict.retry_after_s or 0.0)
+        if verdict.action is Action.THIN_OUT:
+            self._is_period_full |= self._sender.limits.suit(tries.points)
+            if tries.points > 1:
+                return None
         if pacer.accepted > tries.accepted_before:
             tries.accepted_before = pacer.accepted
             tries.failed = 0
         tries.failed += is_news
-        if tries.failed >= self._policy.max_attempts:
-            return None
         # How long to wait is the pacer's to say, for all lanes alike.
-        pacer.pause(verdict.retry_after_s or 0.0)
-        return 0.0
+        return None if tries.failed >= self._policy.max_attempts else 0.0
 
     def _after_silence(self, verdict: Verdict, tries: "_Tries") -> float | None:
         if self._policy.hold_uncertain:
@@ -444,6 +468,7 @@ class _Delivery:
     def _settle(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
         with self._lock:
             if not self._closed:
+                self._in_flight.pop(id(points), None)
                 self._settled.append(points)
                 self._settle_points(points, outcome, verdict)
 
@@ -451,9 +476,9 @@ class _Delivery:
 class _Tries:
     """What one batch has been through."""
 
-    def __init__(self, accepted_before: int, *, is_single: bool) -> None:
+    def __init__(self, accepted_before: int, points: int) -> None:
         self.accepted_before = accepted_before
-        self.is_single = is_single
+        self.points = points
         self.sent = 0
         self.failed = 0
         self.signing = 0
@@ -464,3 +489,5 @@ _BEHIND = "an earlier point of its series is undelivered, and this one must not 
 _HALVING = frozenset({Action.SPLIT, Action.SHRINK, Action.THIN_OUT})
 _REFUSING = frozenset({Action.SPLIT, Action.SHRINK, Action.REJECT_GROUP})
 _UNANSWERED = frozenset({Action.RESEND, Action.RECONNECT})
+# Whoever is interrupted after such an answer may have delivered.
+_IN_DOUBT = _UNANSWERED | {Action.ACCEPT}

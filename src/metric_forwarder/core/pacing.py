@@ -3,6 +3,9 @@
 Refusals without an acceptance between them are one episode. Each episode lowers the rate once; within it all lanes
 pause, twice as long each time. A first guess is raised quickly until it meets a refusal, then in small steps.
 ``tests/test_pacing.py`` holds this against limiters of several kinds.
+
+What a destination asks for (``Retry-After``) is kept, however long it is, by the event that it was asked in. Later events
+do not take its word for longer than a minute: it may be healthy again, and nobody would know.
 """
 
 import threading
@@ -25,6 +28,8 @@ _FIRST_PAUSE_S = 0.25
 _MAX_DOUBLINGS = 6
 _MIN_RATE = 1.0
 _WINDOW_S = 1.0
+# So old may what the destination asked for be: each redelivery tests it, a minute after the last.
+_TEST_AFTER_S = 50.0
 
 
 class Pacer:
@@ -36,6 +41,8 @@ class Pacer:
 
     Attributes:
         accepted: how many requests the destination has taken.
+        is_testing: the next request will tell whether the destination still wants to be left alone; until it is
+            answered no other may go.
     """
 
     def __init__(self, clock: Clock, jitter: Callable[[float], float], max_rate: float | None = None) -> None:
@@ -50,6 +57,9 @@ class Pacer:
         self._grown_at = 0.0
         self._pauses = 0
         self._paused_until = 0.0
+        self._asked_at = 0.0
+        self._asked_until = 0.0
+        self.is_testing = False
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
         self.accepted = 0
@@ -59,13 +69,21 @@ class Pacer:
         """Requests a second in force; None: as fast as they go."""
         return self._rate
 
+    def begin(self) -> None:
+        """Points are about to be sent: what was asked for long ago is tested instead of kept."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if self._asked_until > now and now - self._asked_at >= _TEST_AFTER_S:
+                self._asked_until = now
+                self.is_testing = True
+
     def reserve(self, within_s: float) -> float | None:
         """Take the next free moment: seconds to wait until then, or None if it is not within ``within_s``."""
         with self._lock:
             now = self._clock.monotonic()
             if self._last_refusal is not None and now - self._last_refusal > _FORGET_AFTER_S:
                 self._last_refusal, self._rate = None, self._max_rate
-            start = max(now, self._next)
+            start = max(now, self._next, self._asked_until)
             if start - now > within_s:
                 return None
             self._next = start + (1 / self._rate if self._rate else 0.0)
@@ -99,8 +117,15 @@ class Pacer:
 
     def pause(self, seconds: float) -> None:
         """Let nobody start for so long: the destination asked for it."""
+        if seconds <= 0:
+            return
         with self._lock:
-            self._next = max(self._next, self._clock.monotonic() + seconds)
+            self._asked_at = self._clock.monotonic()
+            self._asked_until = max(self._asked_until, self._asked_at + seconds)
+
+    def asked_s(self) -> float:
+        """How much longer the destination wants to be left alone, seconds."""
+        return max(0.0, self._asked_until - self._clock.monotonic())
 
     def _decrease(self, now: float) -> None:
         self._trim(now)

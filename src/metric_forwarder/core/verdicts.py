@@ -46,7 +46,9 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.NOT_READY: Rule(Action.HOLD_OFF, "wait; the points come again with the event"),
     ReturnCode.INTERNAL_FAILURE: Rule(Action.RETRY, "wait; if it lasts, ask Tencent Cloud's support"),
     ReturnCode.CONTENT_MISSING: Rule(Action.STOP, "look for a proxy that drops request bodies"),
-    ReturnCode.NOT_JSON: Rule(Action.SPLIT, "look at the named points, or for a proxy that changes bodies"),
+    ReturnCode.NOT_JSON: Rule(
+        Action.SPLIT, "look at the named points; if all are named, for a proxy that changes bodies"
+    ),
     ReturnCode.TOO_MANY_REQUESTS: Rule(
         Action.SLOW_DOWN, "raise MF_BATCH_MAX_POINTS, or lower MF_CONCURRENCY"
     ),
@@ -54,8 +56,12 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.CLIENT_BLOCKED: Rule(
         Action.BLOCKED, "send less, and ask Tencent Cloud's support to lift the block"
     ),
-    ReturnCode.PARAMETER_MISSING: Rule(Action.SPLIT, "correct the named points at their producer"),
-    ReturnCode.PARAMETER_TYPE: Rule(Action.SPLIT, "correct the named points at their producer"),
+    ReturnCode.PARAMETER_MISSING: Rule(
+        Action.SPLIT, "correct the named points; if all are named, look for a proxy that changes requests"
+    ),
+    ReturnCode.PARAMETER_TYPE: Rule(
+        Action.SPLIT, "correct the named points; if all are named, look for a proxy that changes requests"
+    ),
     ReturnCode.AUTHENTICATION_FAILED: Rule(
         Action.REAUTHENTICATE, "use the main account's SecretId and SecretKey: no sub-account, no role"
     ),
@@ -137,3 +143,27 @@ def for_status(status: int) -> Verdict:
     return Verdict(
         rule.action, f"http {status}", f"the destination answered HTTP {status}: {rule.remedy}", status
     )
+
+
+def left_alone(seconds: float) -> Verdict:
+    """The verdict on what is not sent at all, since the destination has asked for so long a pause."""
+    return Verdict(
+        Action.HOLD_OFF,
+        "left alone",
+        f"the destination asked to be left alone for another {seconds:.0f} s (Retry-After), longer than this event "
+        "could wait: look at its health and at its limits; the points come again with the event, and once a minute a "
+        "request tests whether it still wants that",
+    )
+
+
+OUT_OF_TIME = Verdict(
+    Action.RETRY,
+    "out of time",
+    "the function's time was up: raise its timeout, or let the trigger bring fewer messages at once",
+)
+NO_THREAD = Verdict(
+    Action.RETRY,
+    "no thread",
+    "the instance could not start a thread to send with: give the function more memory; the points come again with the "
+    "event",
+)

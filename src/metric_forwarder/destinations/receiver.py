@@ -66,7 +66,8 @@ class Receiver:
         self._clock_offset_s = 0.0
         parts = urlsplit(url)
         self._path = parts.path
-        self.scope = f"receiver {parts.netloc}"
+        # Neither key nor path: a key is changed and a path is spelt anew without anything going elsewhere.
+        self.scope = f"receiver {parts.netloc} {region}"
 
     def admit(self, series: Series) -> Violation | None:
         return None if series.namespace else _NO_NAMESPACE

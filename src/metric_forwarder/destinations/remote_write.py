@@ -163,7 +163,9 @@ _TAKEN = Violation(
 
 _CORRECT = "correct the named points at their producer"
 _REFUSED = Rule(
-    Action.SPLIT, f"the destination does not take them: {_CORRECT}, or raise the destination's limits"
+    Action.SPLIT,
+    f"the destination does not take them: {_CORRECT}, or raise the destination's limits; if all are named, check "
+    "MF_REMOTE_WRITE_URL",
 )
 _AUTHENTICATION = Rule(Action.STOP, "check MF_REMOTE_WRITE_USER and MF_REMOTE_WRITE_PASSWORD")
 _URL = Rule(

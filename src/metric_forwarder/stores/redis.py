@@ -1,8 +1,9 @@
 """The dedupe store that all instances share: leases and remembered identities in Redis.
 
 One key for each identity, under one hash tag for each function, so that one script may touch many of them on a
-cluster too. The key holds a token while an instance sends the point (its lease), ``1`` once it was delivered; both
-expire by themselves. See docs/dedupe.md for the why, the memory it takes, and what happens when Redis fails.
+cluster too. The key holds a token while an instance sends the point (its lease), ``1`` once it was delivered, ``?`` if
+nobody knows and it must not be sent again; all of them expire by themselves. See docs/dedupe.md for the why, the memory
+it takes, and what happens when Redis fails.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.dedupe import Claim, MemoryStore
+from metric_forwarder.dedupe import Claim, MemoryStore, told
 from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.stores.courier import Courier
 from metric_forwarder.stores.redis_connection import KEY_PREFIX, RedisConnection, RedisUnavailable, Script
@@ -40,9 +41,11 @@ LINGER_S = 0.01
 _GRACE_S = 0.1
 
 _TOKEN_BYTES = 8
-_CLAIMS = {b"o"[0]: Claim.OURS, b"d"[0]: Claim.DELIVERED, b"h"[0]: Claim.HELD}
+_DELIVERED, _UNCERTAIN = b"1", b"?"
+_CLAIMS = {b"o"[0]: Claim.OURS, b"1"[0]: Claim.DELIVERED, b"?"[0]: Claim.UNCERTAIN, b"h"[0]: Claim.HELD}
 
-# KEYS, token, milliseconds → one letter for each key.
+# KEYS, token, milliseconds of a lease, milliseconds of the window → one letter or mark for each key. What is remembered
+# is so for a whole window again; SET and not PEXPIRE, which users with narrow rights may lack.
 CLAIM = Script("""
 local claims = {}
 for i, key in ipairs(KEYS) do
@@ -50,8 +53,9 @@ for i, key in ipairs(KEYS) do
     claims[i] = 'o'
   else
     local held = redis.call('GET', key)
-    if held == '1' then
-      claims[i] = 'd'
+    if held == '1' or held == '?' then
+      redis.call('SET', key, held, 'PX', ARGV[3])
+      claims[i] = held
     elseif held == ARGV[1] then
       claims[i] = 'o'
     else
@@ -62,10 +66,12 @@ end
 return table.concat(claims)
 """)
 
-# KEYS, milliseconds. Whoever holds the lease by now: it was delivered.
-CONFIRM = Script("""
+# KEYS, milliseconds, mark. Whoever holds the lease by now: this is what became of it; and delivered stays delivered.
+REMEMBER = Script("""
 for _, key in ipairs(KEYS) do
-  redis.call('SET', key, '1', 'PX', ARGV[1])
+  if ARGV[2] == '1' or redis.call('GET', key) ~= '1' then
+    redis.call('SET', key, ARGV[2], 'PX', ARGV[1])
+  end
 end
 """)
 
@@ -160,7 +166,7 @@ class RedisClaims:
     """One event's dealings with the store.
 
     A courier talks to Redis, so that neither the pipeline nor a lane waits longer than they have: a claim is waited
-    for, a confirmation is not. Confirmations that come within a few milliseconds are written together.
+    for, a confirmation or a doubt is not. Those that come within a few milliseconds are written together.
     """
 
     def __init__(self, store: RedisStore, deadline: Deadline, token: bytes, *, degraded: bool) -> None:
@@ -173,7 +179,7 @@ class RedisClaims:
         self._connection: RedisConnection | None = None
         self._reconnected = False
         self._closing = False
-        self._unwritten: list[bytes] = []
+        self._unwritten: dict[bytes, list[bytes]] = {_DELIVERED: [], _UNCERTAIN: []}
         self._posted: list[Future[bytes | None]] = []
 
     @property
@@ -181,27 +187,42 @@ class RedisClaims:
         return "degraded" if self._degraded else "redis"
 
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
-        """Claim what is free; once Redis has failed, what this instance does not know is free."""
-        known = dict(zip(identities, self._store.memory.claim(identities), strict=True))
-        asked = [identity for identity, claim in known.items() if claim is Claim.OURS]
+        """Claim what is free; once Redis has failed, what this instance does not know is free.
+
+        What this instance is uncertain of another one may have delivered.
+        """
+        remembered = self._store.memory.claim(identities)
+        known = dict(zip(identities, remembered, strict=True))
+        self._ask([identity for identity, claim in known.items() if claim is not Claim.DELIVERED], known)
+        # What Redis was not asked about, or has forgotten: its window begins anew there too, for the other instances.
+        self._write_soon(_DELIVERED, told(identities, remembered, Claim.DELIVERED))
+        doubted = told(identities, remembered, Claim.UNCERTAIN)
+        doubted = [identity for identity in doubted if known[identity] is not Claim.DELIVERED]
+        self._write_soon(_UNCERTAIN, doubted)
+        known.update(dict.fromkeys(doubted, Claim.UNCERTAIN))
+        return [known[identity] for identity in identities]
+
+    def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
+        """Claim in Redis, and put what it says into ``known``."""
         patience = self._store.patience(self._deadline, len(asked))
         for chunk in _chunks(asked):
             if self._degraded:
-                break
+                return
             lease_ms = math.ceil((self._deadline.remaining() + LEASE_SLACK_S) * 1000)
-            told = self._wait(self._submit(partial(self._run, CLAIM, chunk, self._token, lease_ms)), patience)
-            if told is not None:
-                known.update(zip(chunk, map(_CLAIMS.__getitem__, told), strict=True))
-        return [known[identity] for identity in identities]
+            asking = partial(self._run, CLAIM, chunk, self._token, lease_ms, self._store.window_ms)
+            answers = self._wait(self._submit(asking), patience)
+            if answers is not None:
+                known.update(zip(chunk, map(_CLAIMS.__getitem__, answers), strict=True))
 
     def confirm(self, identities: Sequence[bytes]) -> None:
         """Remember, here at once and in Redis as soon as the courier comes to it."""
         self._store.memory.confirm(identities)
-        if self._degraded or not identities:
-            return
-        with self._lock:
-            self._unwritten += identities
-        self._posted.append(self._submit(self._write_confirmations))
+        self._write_soon(_DELIVERED, identities)
+
+    def doubt(self, identities: Sequence[bytes]) -> None:
+        """Remember that nobody knows, likewise."""
+        self._store.memory.doubt(identities)
+        self._write_soon(_UNCERTAIN, identities)
 
     def release(self, identities: Sequence[bytes]) -> None:
         """Give up one's own leases; what cannot be given up runs out by itself."""
@@ -222,9 +243,20 @@ class RedisClaims:
             self._wait(future, patience)
         self._store.touch()
 
+    def _write_soon(self, mark: bytes, identities: Sequence[bytes]) -> None:
+        if self._degraded or not identities:
+            return
+        with self._lock:
+            self._unwritten[mark] += identities
+        self._posted.append(self._submit(self._write))
+
     def _submit(self, job: Callable[[], bytes | None]) -> "Future[bytes | None]":
         if self._courier is None:
-            self._courier = Courier("redis")
+            try:
+                self._courier = Courier("redis")
+            except RuntimeError:
+                self._degrade("no thread could be started to talk to Redis: give the function more memory")
+                return _nothing()
         return self._courier.submit(partial(self._attempt, job))
 
     def _wait(self, future: "Future[bytes | None]", patience: Deadline) -> bytes | None:
@@ -253,14 +285,15 @@ class RedisClaims:
                 self._connection.close()
             return None
 
-    def _write_confirmations(self) -> None:
-        if self._unwritten and not self._closing:
+    def _write(self) -> None:
+        if any(self._unwritten.values()) and not self._closing:
             # More are on their way when answers come fast; a round trip costs as much as a hundred of them.
             time.sleep(LINGER_S)
-        with self._lock:
-            identities, self._unwritten = self._unwritten, []
-        for chunk in _chunks(identities):
-            self._run(CONFIRM, chunk, self._store.window_ms)
+        for mark in (_DELIVERED, _UNCERTAIN):
+            with self._lock:
+                identities, self._unwritten[mark] = self._unwritten[mark], []
+            for chunk in _chunks(identities):
+                self._run(REMEMBER, chunk, self._store.window_ms, mark)
 
     def _run(self, script: Script, identities: Sequence[bytes], *arguments: bytes | int) -> bytes | None:
         """Run a script; all of them may run twice, so a connection that broke is replaced, once in an event."""
@@ -277,6 +310,12 @@ class RedisClaims:
             self._connection.close()
             answer = self._connection.run(script, keys, *arguments)
         return answer
+
+
+def _nothing() -> "Future[bytes | None]":
+    future: Future[bytes | None] = Future()
+    future.set_result(None)
+    return future
 
 
 def _chunks(identities: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.redis_address import RedisAddress
-from metric_forwarder.stores.redis import CLAIM, CONFIRM, RELEASE, key_prefix
+from metric_forwarder.stores.redis import CLAIM, RELEASE, REMEMBER, key_prefix
 from metric_forwarder.stores.redis_connection import RedisConnection, RedisUnavailable
 
 _OLDEST = (4, 0)
@@ -49,9 +49,9 @@ def check_redis(address: RedisAddress, *, timeout_s: float = 2.0) -> list[Findin
 def _rehearse(connection: RedisConnection) -> None:
     key = key_prefix("check") + os.urandom(16)
     token = os.urandom(8)
-    connection.run(CLAIM, [key], token, _EXPIRES_MS)
+    connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
     connection.run(RELEASE, [key], token)
-    connection.run(CONFIRM, [key], _EXPIRES_MS)
+    connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
 
 
 def _judge(told: Mapping[str, Any]) -> Iterator[Finding]:

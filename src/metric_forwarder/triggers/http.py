@@ -45,7 +45,9 @@ def decode(event: dict[str, Any], access: Access) -> Decoded | Refused:
     headers = _lower_case(event["headers"])
     if access.http.gate is not None and put_monitor_data.is_meant(event):
         arrival_ms = round(access.http.time() * 1000)
-        return put_monitor_data.decode(event, lambda: _body(event, headers), access.http.gate, arrival_ms)
+        return put_monitor_data.decode(
+            event, lambda: _body(event, headers), access.http.gate, access.patience, arrival_ms
+        )
     refusal = _refusal(event, headers, access.http)
     if refusal is not None:
         return refusal

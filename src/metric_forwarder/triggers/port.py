@@ -123,8 +123,8 @@ class _NoPatience:
 class Gate(Protocol):
     """Lets in requests meant for the receiver, by their signature."""
 
-    def refusal(self, request: PutRequest) -> Refusal | None:
-        """Why this one is not let in; None if it is."""
+    def refusal(self, request: PutRequest, patience: Patience) -> Refusal | None:
+        """Why this one is not let in; None if it is. A key that has to be read first is waited for no longer than that."""
 
 
 Body = Callable[[], Any]

@@ -15,7 +15,16 @@ from urllib.parse import parse_qsl, urlencode
 from metric_forwarder.core.protocol import PATHS, PutRequest, Refusal, parse_request, refuse
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.port import Answer, Body, Decoded, Gate, Refused, TooLarge, Unreadable
+from metric_forwarder.triggers.port import (
+    Answer,
+    Body,
+    Decoded,
+    Gate,
+    Patience,
+    Refused,
+    TooLarge,
+    Unreadable,
+)
 
 TRIGGER = "put-monitor-data"
 
@@ -26,16 +35,19 @@ def is_meant(event: Mapping[str, Any]) -> bool:
     return isinstance(path, str) and path.isascii() and path.endswith(PATHS)
 
 
-def decode(event: Mapping[str, Any], read_body: Body, gate: Gate, time_ms: int) -> Decoded | Refused:
+def decode(
+    event: Mapping[str, Any], read_body: Body, gate: Gate, patience: Patience, time_ms: int
+) -> Decoded | Refused:
     """Read a request whose path is the receiver's.
 
     Args:
         event: of a Function URL or API Gateway.
         read_body: gives the body; asked only where there should be one.
         gate: who is let in.
+        patience: how long that may take to find out.
         time_ms: when the request arrived, Unix milliseconds: the receiver stamps points on arrival.
     """
-    request = _authenticated(event, _parse(event, read_body), gate)
+    request = _authenticated(event, _parse(event, read_body), gate, patience)
     if isinstance(request, Refusal):
         return Refused(200, request.message, code=request.code)
     payload = {"Namespace": request.namespace, "Data": [_point(point) for point in request.data]}
@@ -88,14 +100,14 @@ def _last(value: Any) -> str:
 
 
 def _authenticated(
-    event: Mapping[str, Any], request: PutRequest | Refusal, gate: Gate
+    event: Mapping[str, Any], request: PutRequest | Refusal, gate: Gate, patience: Patience
 ) -> PutRequest | Refusal:
     if isinstance(request, Refusal):
         return request
-    refusal = gate.refusal(request)
+    refusal = gate.refusal(request, patience)
     if refusal is not None and refusal.code is ReturnCode.AUTHENTICATION_FAILED:
         whole = event["path"]
-        if whole != request.path and gate.refusal(request._replace(path=whole)) is None:
+        if whole != request.path and gate.refusal(request._replace(path=whole), patience) is None:
             refusal = None
     return refusal or request
 
