@@ -678,7 +678,7 @@ def deliver_one(
     settled: list[Outcome] = []
     lanes = set(threading.enumerate())
     counts = sender.deliver(
-        [Point(0, Series("pc", "m", ()), 1, None, None, Message("s", None), "", None, 0)],
+        [Point(0, Series("pc", "m", ()), 1, None, None, Message("s", None), "", None, 0, b"")],
         Deadline(SystemClock(), time.monotonic() + 0.2),
         lambda points, outcome, _verdict: settled.extend([outcome] * len(points)),
         {},

@@ -586,7 +586,9 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
     for number in range(2):
         series = Series("pc", "m", ())
         assert destination.admit(series) is None
-        each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, NOW_MS + number)
+        time_ms = NOW_MS + number
+        wire = destination.encode(series, number, time_ms)
+        each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, time_ms, wire)
         until = Deadline(clock, clock.monotonic() + 0.2)
         sender.deliver([each], until, settle, behind)
     transport.released.set()

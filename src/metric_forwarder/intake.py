@@ -86,7 +86,7 @@ class Intake:
     Args:
         book: the series seen so far; those of this event are added.
         ledger: gets a row for every point received, and the outcome of those that go no further.
-        destination: says how many bytes a point adds to a request, and whether it arrives with a time.
+        destination: writes a point as a request holds it, and says whether it arrives with a time.
         max_explained: how many invalid points are told what is wrong with them: that costs much more than finding them.
         keeps_dead_letters: whether there is a place for them.
 
@@ -112,7 +112,7 @@ class Intake:
         self._accepts = contract.accepts
         self._identity = identifier.identity
         self._ledger = ledger
-        self._measure = destination.measure
+        self._encode = destination.encode
         self._carries_timestamps = destination.carries_timestamps
         self._terms = terms
         self._explanations_left = max_explained
@@ -179,8 +179,9 @@ class Intake:
     def _repeat(self, message: Message, pointer: str, value: float, series: Series) -> None:
         identity = self._identity(series, value, None, None, message, pointer)
         time_ms = self._time(series, message)
+        wire = self._encode(series, value, time_ms)
         self.points.append(
-            Point(self._ledger.open(), series, value, None, None, message, pointer, identity, time_ms)
+            Point(self._ledger.open(), series, value, None, None, message, pointer, identity, time_ms, wire)
         )
 
     def _receive(self, message: Message, pointer: str, raw: dict[str, Any]) -> None:
@@ -198,19 +199,17 @@ class Intake:
         value = raw["value"]
         identity = self._identity(series, value, timestamp_ms, key, message, pointer)
         time_ms = self._time(series, message) if timestamp_ms is None else timestamp_ms
-        point = Point(
-            self._ledger.received, series, value, timestamp_ms, key, message, pointer, identity, time_ms
-        )
-        size = self._measure(point)
-        if size > self._terms.max_bytes:
-            self._settle(message, raw, pointer, [_oversized(point, size)])
+        wire = self._encode(series, value, time_ms)
+        if len(wire) > self._terms.max_bytes:
+            self._settle(message, raw, pointer, [_oversized(message, pointer, len(wire))])
             return
-        self._ledger.open()
+        number = self._ledger.open()
+        point = Point(number, series, value, timestamp_ms, key, message, pointer, identity, time_ms, wire)
         self.points.append(point)
         oldest_ms = self._terms.oldest_ms
         if timestamp_ms is not None and oldest_ms is not None and timestamp_ms < oldest_ms:
-            self.stale[point.number] = _stale(point, (oldest_ms - timestamp_ms) / 1000)
-        if len(raw) == _REQUIRED_MEMBERS and self._is_sound(raw["dimensions"], size):
+            self.stale[number] = _stale(point, (oldest_ms - timestamp_ms) / 1000)
+        if len(raw) == _REQUIRED_MEMBERS and self._is_sound(raw["dimensions"], len(wire)):
             dimensions = raw["dimensions"]
             seen = (raw["metricName"], *dimensions, *dimensions.values())
             self._sound[seen] = series
@@ -272,6 +271,6 @@ def _stale(point: Point, late_s: float) -> Problem:
     return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
 
 
-def _oversized(point: Point, size: int) -> Problem:
+def _oversized(message: Message, pointer: str, size: int) -> Problem:
     text = f"takes {size} bytes, more than a request holds: shorten its texts, or raise MF_BATCH_MAX_BYTES"
-    return Problem(Outcome.INVALID, point.message.source, point.pointer, "maxBytes", None, text)
+    return Problem(Outcome.INVALID, message.source, pointer, "maxBytes", None, text)

@@ -78,19 +78,16 @@ class Series:
 
     Attributes:
         dimensions: (name, value) pairs in the order of the names.
-        wire: what a destination has written for it, in a form of its own, kept for the next point; None until it
-            has.
-        wire_size: its size in a request, bytes.
+        wire: what the destination that admitted it has written of it, for all its points.
     """
 
-    __slots__ = ("_key", "dimensions", "metric", "namespace", "wire", "wire_size")
+    __slots__ = ("_key", "dimensions", "metric", "namespace", "wire")
 
     def __init__(self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...]) -> None:
         self.namespace = namespace
         self.metric = metric
         self.dimensions = dimensions
-        self.wire: Any = None
-        self.wire_size = 0
+        self.wire = b""
         self._key: str | None = None
 
     @property
@@ -118,6 +115,7 @@ class Point(NamedTuple):
             equal reading.
         time_ms: when it was measured as far as that is known, Unix milliseconds: the producer's own time, else that
             of its message, else the moment it was received.
+        wire: its bytes in a request to the destination, which only joins those of its points.
     """
 
     number: int
@@ -129,6 +127,7 @@ class Point(NamedTuple):
     pointer: str
     identity: bytes | None
     time_ms: int
+    wire: bytes
 
 
 Batch = Sequence[Point]

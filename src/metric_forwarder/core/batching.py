@@ -108,9 +108,12 @@ def in_layers(points: Sequence[Point]) -> list[Point]:
     return [point for layer in layers for point in layer]
 
 
-def pack(
-    points: Sequence[Point], measure: Callable[[Point], int], limits: Limits, *, once: bool = False
-) -> Iterator[Batch]:
+def size_of(points: Sequence[Point]) -> int:
+    """Bytes of points in a request."""
+    return sum(len(point.wire) for point in points)
+
+
+def pack(points: Sequence[Point], limits: Limits, *, once: bool = False) -> Iterator[Batch]:
     """Cut a lane into batches within the limits in force at that moment; a point over them travels alone.
 
     With ``once`` no batch holds two points of one series.
@@ -119,7 +122,7 @@ def pack(
     size = 0
     present: set[Series] = set()
     for point in points:
-        added = measure(point)
+        added = len(point.wire)
         is_full = len(batch) >= limits.max_points or size + added > limits.max_bytes
         if batch and (is_full or point.series in present):
             yield batch

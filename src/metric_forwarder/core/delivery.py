@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.core.batching import Limits, in_layers, pack, plan_lanes
+from metric_forwarder.core.batching import Limits, in_layers, pack, plan_lanes, size_of
 from metric_forwarder.core.pacing import Pacer
 from metric_forwarder.core.transport import Transport
 from metric_forwarder.core.verdicts import NO_THREAD, OUT_OF_TIME, Action, Verdict, left_alone
@@ -218,7 +218,7 @@ class _Delivery:
     def _batches(self, lane: Sequence[Point]) -> Iterator[Batch]:
         ordered = self._destination.ordered
         points = in_layers(lane) if ordered else lane
-        return pack(points, self._destination.measure, self._sender.limits, once=ordered)
+        return pack(points, self._sender.limits, once=ordered)
 
     def _prepare(self) -> None:
         """Let the destination get what its requests need: the first lane sees to it, the others wait."""
@@ -318,8 +318,7 @@ class _Delivery:
         limits, now = self._sender.limits, self._sender.clock.monotonic()
         with self._lock:
             if verdict.action is Action.SHRINK:
-                measure = self._destination.measure
-                limits.learn_bytes(max(sum(map(measure, left)), sum(map(measure, right))), now)
+                limits.learn_bytes(max(size_of(left), size_of(right)), now)
             elif verdict.action is Action.THIN_OUT and not self._is_period_full:
                 limits.learn_points(len(right), now)
 

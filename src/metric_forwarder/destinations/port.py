@@ -5,7 +5,7 @@ from typing import Protocol
 
 from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest
 from metric_forwarder.core.verdicts import Verdict
-from metric_forwarder.model import Batch, Point, Series
+from metric_forwarder.model import Batch, Series
 from metric_forwarder.payload import Violation
 
 
@@ -34,13 +34,16 @@ class Destination(Protocol):
         """
 
     def admit(self, series: Series) -> Violation | None:
-        """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy."""
+        """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy.
+
+        Asked before any point of the series is encoded.
+        """
 
     def group(self, series: Series) -> Hashable:
         """Points of different groups never share a request."""
 
-    def measure(self, point: Point) -> int:
-        """How many bytes the point adds to a request."""
+    def encode(self, series: Series, value: float, time_ms: int) -> bytes:
+        """A point as a request holds it: what it adds to the request's size."""
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Get what requests need, such as a key that is kept elsewhere; a verdict if nothing can be sent, and why.
@@ -49,7 +52,7 @@ class Destination(Protocol):
         """
 
     def request(self, batch: Batch) -> HttpRequest:
-        """Encode, stamp and sign; asked again for every attempt."""
+        """Join the points, stamp and sign; asked again for every attempt."""
 
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         """What an answer, or none, means."""

@@ -14,12 +14,11 @@ from typing import NamedTuple
 from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest, retry_after_s, server_time
 from metric_forwarder.core.verdicts import Action, Rule, Verdict
 from metric_forwarder.destinations.remote_write_wire import (
-    SAMPLE_BYTES,
     compress,
     encode_labels,
     encode_series,
 )
-from metric_forwarder.model import Batch, Point, Series
+from metric_forwarder.model import Batch, Series
 from metric_forwarder.payload import Violation
 from metric_forwarder.secret import Secret
 from metric_forwarder.version import VERSION
@@ -64,24 +63,19 @@ class RemoteWrite:
         if violation is not None:
             return violation
         series.wire = encode_labels(labels(series))
-        # Around the labels: the tag and the length of the series.
-        series.wire_size = len(series.wire) + 6
         return self._collision(series)
 
     def group(self, series: Series) -> None:
         """All series may share a request."""
 
-    def measure(self, point: Point) -> int:
-        return point.series.wire_size + SAMPLE_BYTES
+    def encode(self, series: Series, value: float, time_ms: int) -> bytes:
+        return encode_series(series.wire, [(float(value), time_ms)])
 
     def prepare(self, timeout_s: float) -> Verdict | None:  # noqa: ARG002 - everything is there
         return None
 
     def request(self, batch: Batch) -> HttpRequest:
-        samples: dict[Series, list[tuple[float, int]]] = {}
-        for point in batch:
-            samples.setdefault(point.series, []).append((float(point.value), point.time_ms))
-        body = compress([encode_series(series.wire, values) for series, values in samples.items()])
+        body = compress([point.wire for point in batch])
         return HttpRequest("POST", self._url, self._headers, body)
 
     def judge(self, reply: HttpReply | Failure) -> Verdict:

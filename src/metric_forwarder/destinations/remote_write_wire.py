@@ -28,9 +28,6 @@ _DOUBLE = 0x09
 _TIMESTAMP = b"\x10"
 _INT64 = 2**64 - 1
 
-# A sample is never longer: two tags, two lengths, a double and the longest varint.
-SAMPLE_BYTES = 22
-
 
 def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
     """The labels of a series, in the order given."""
