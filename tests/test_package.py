@@ -4,10 +4,10 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
-from importlib.util import source_hash
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,16 +114,6 @@ def test_what_is_compiled_in_it_is_compiled_for_the_function(package: Package) -
     assert [name for name in compiled if not name.endswith(".cpython-310-x86_64-linux-gnu.so")] == []
 
 
-def test_its_bytecode_is_that_of_its_sources_and_notices_when_they_are_edited(package: Package) -> None:
-    compiled = sorted(package.folder.rglob("*.pyc"))
-    assert bool(compiled) == (python_310() is not None)
-    for bytecode in compiled:
-        name = f"{bytecode.name.partition('.')[0]}.py"
-        source = (bytecode.parents[1] / name).read_bytes()
-        header = bytecode.read_bytes()[4:16]
-        assert header == (0b11).to_bytes(4, "little") + source_hash(source), bytecode
-
-
 INVOKE = """
 import json, sys
 sys.path[:0] = [sys.argv[1]]
@@ -152,20 +142,45 @@ def test_unpacked_it_delivers_with_a_bare_python(
     assert [stored["value"] for stored in emulator.points()] == [1, 2]
 
 
-UNCOMPILED = """
-from pathlib import Path
-root = sys.argv[1]
-own = [module for module in sys.modules.values() if (getattr(module, "__file__", None) or "").startswith(root)]
-print(json.dumps([module.__name__ for module in own if not Path(module.__cached__).exists()]))
+# A module whose bytecode stands beside it and is that of its source is not compiled.
+COMPILED = """
+import sys
+compiled = []
+def spy(event, arguments):
+    if event == "compile" and arguments[1] is not None:
+        compiled.append(str(arguments[1]))
+sys.addaudithook(spy)
 """
+SHOWN = """
+print(json.dumps([name for name in compiled if str(name).startswith(sys.argv[1])]))
+"""
+
+
+def compiled_by_an_event(folder: Path, emulator: Emulator) -> list[str]:
+    """The modules of a package that Python compiles to handle an event of valid points."""
+    given = [ckafka(point(1)), CONTEXT, environ(RECEIVER_URL=emulator.url)]
+    names: list[str] = json.loads(run_bare(folder, COMPILED + INVOKE + SHOWN, given).splitlines()[-1])
+    return [Path(name).relative_to(folder).as_posix() for name in names]
 
 
 @with_python_310
 def test_what_an_event_of_valid_points_loads_is_compiled_already(
     package: Package, emulator: Emulator
 ) -> None:
-    given = [ckafka(point(1)), CONTEXT, environ(RECEIVER_URL=emulator.url)]
-    assert json.loads(run_bare(package.folder, INVOKE + UNCOMPILED, given).splitlines()[-1]) == []
+    assert compiled_by_an_event(package.folder, emulator) == []
+
+
+@with_python_310
+def test_a_file_that_is_edited_where_it_is_deployed_is_compiled_anew(
+    package: Package, tmp_path: Path, emulator: Emulator
+) -> None:
+    folder = tmp_path / "edited"
+    shutil.copytree(package.folder, folder)
+    edited = folder / "metric_forwarder" / "errors.py"
+    before = edited.stat()
+    edited.write_text(edited.read_text("utf-8") + "# changed\n", encoding="utf-8")
+    os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert compiled_by_an_event(folder, emulator) == ["metric_forwarder/errors.py"]
 
 
 @pytest.mark.parametrize(
