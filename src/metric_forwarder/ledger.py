@@ -51,8 +51,11 @@ class Ledger:
         self, points: Sequence[Point], outcome: Outcome, problem: Callable[[Point], Problem] | None = None
     ) -> None:
         """Write the same outcome for many points; ``problem`` is asked only while the report has room."""
+        rows = self._rows
         for point in points:
-            self._write(point.number, outcome)
+            if rows[point.number] is not None:
+                self._write(point.number, outcome)  # which raises
+            rows[point.number] = outcome
             if problem is not None:
                 self._note(lambda point=point: problem(point))  # type: ignore[misc]  # bound now, on purpose
 

@@ -87,6 +87,13 @@ def decode(body: Any) -> Any:
 
     What cannot be decoded comes back as a ``Violation``.
     """
+    if type(body) is str:
+        try:
+            decoded, end = _DECODER.raw_decode(body)
+            if end == len(body) and type(decoded) is not str:
+                return decoded
+        except (ValueError, RecursionError):
+            pass
     try:
         decoded = _decode(body) if isinstance(body, (str, bytes)) else body
         return _decode(decoded) if isinstance(decoded, str) else decoded
@@ -187,28 +194,14 @@ class _Undecodable(Exception):
 
 
 def _decode(text: str | bytes) -> Any:
-    if isinstance(text, bytes):
-        text = _text(text)
+    """Decode what may have white space or a byte order mark around it, and say what is wrong with it."""
     try:
-        decoded, end = _DECODER.raw_decode(text)
-    except (ValueError, RecursionError):
-        return _decode_carefully(text)
-    return decoded if end == len(text) else _decode_carefully(text)
-
-
-def _text(encoded: bytes) -> str:
-    try:
-        return encoded.decode()
+        decoded = text.decode() if isinstance(text, bytes) else text
+        return _DECODER.decode(decoded.removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         raise _Undecodable(
             "encoding", f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
         ) from None
-
-
-def _decode_carefully(text: str) -> Any:
-    """Decode what may have white space or a byte order mark around it, and say what is wrong with it."""
-    try:
-        return _DECODER.decode(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise _Undecodable("json", f"is not JSON: {error.msg} at {where}") from None
