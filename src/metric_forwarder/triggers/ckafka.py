@@ -10,6 +10,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.triggers.port import Access, checksum, nth
 
 _MAX_WHOLE = 2**64
+_MAX_SOURCE = 200
 
 
 def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Message]:
@@ -20,9 +21,11 @@ def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Messa
     body = content.get("msgBody")
     # An offset alone is no place: every partition counts its own.
     if isinstance(topic, str) and partition is not None and offset is not None:
-        place = f"{topic[:150]}/{partition}@{offset}"
+        place = f"{topic}/{partition}@{offset}"
         # Two clusters may have topics of one name, and a topic that is made anew counts from 0 again.
-        coordinates = f"ckafka/{topic}/{partition}@{offset}~{checksum(body)}"
+        coordinates = f"ckafka/{place}~{checksum(body)}"
+        if len(place) > _MAX_SOURCE:
+            place = f"{topic[:150]}/{partition}@{offset}"
     else:
         place, coordinates = nth(index), None
     if body is None:
@@ -32,7 +35,7 @@ def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Messa
 
 def _whole(value: Any) -> int | None:
     if type(value) is int:
-        return value if abs(value) < _MAX_WHOLE else None
+        return value if -_MAX_WHOLE < value < _MAX_WHOLE else None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - 64 bits
         return int(value)
     return None
