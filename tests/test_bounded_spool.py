@@ -264,3 +264,15 @@ def test_a_slow_store_is_believed_at_once_and_a_fast_one_bit_by_bit() -> None:
     for _ in range(50):
         spool.begin(soon(clock, 50)).write([RECORD], [])
     assert spool.reserve_s(1000) == pytest.approx(1.5, abs=0.01)
+
+
+def test_without_a_thread_the_spool_says_so_and_nothing_raises(starve: Callable[[], None]) -> None:
+    clock = SystemClock()
+    shelf = Shelf()
+    spool = BoundedSpool(lambda: shelf, clock)
+    visit = spool.begin(Deadline(clock, clock.monotonic() + 1))
+    starve()
+    with pytest.raises(SpoolError, match="more memory"):
+        visit.write([RECORD], [])
+    assert list(visit.close()) == []
+    assert shelf.written == []

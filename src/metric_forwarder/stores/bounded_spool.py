@@ -127,7 +127,12 @@ class BoundedVisit:
 
     def _submit(self, job: Callable[[], _T]) -> "Future[_T]":
         if self._courier is None:
-            self._courier = Courier("spool")
+            try:
+                self._courier = Courier("spool")
+            except RuntimeError:
+                raise SpoolError(
+                    "no thread could be started to work with the spool: give the function more memory"
+                ) from None
         return self._courier.submit(job)
 
     def _wait(self, future: "Future[_T]") -> _T:
