@@ -216,5 +216,7 @@ def test_a_lock_names_exact_versions_with_hashes_and_no_index(lock: Path) -> Non
     lines = [line for line in lock.read_text("utf-8").splitlines() if not line.startswith("#")]
     assert lines
     assert [
-        line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[0-9.]+ --hash=sha256:[0-9a-f]{64}", line)
+        line
+        for line in lines
+        if not re.fullmatch(r"[a-z0-9-]+==[0-9]+(\.[0-9]+)*(\.post[0-9]+)? --hash=sha256:[0-9a-f]{64}", line)
     ] == []
