@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from harness import CONTEXT, ROOT, ckafka, environ, make_harness, point
+from metric_forwarder.intake import SeriesBook
 from receiver_emulator import Emulator
 
 POINTS = 10_000
@@ -119,3 +120,35 @@ def test_a_warm_instance_keeps_no_more_of_a_point_than_its_identity() -> None:
     finally:
         tracemalloc.stop()
     assert kept / POINTS <= 220
+
+
+def test_a_warm_instance_keeps_no_more_series_than_it_may() -> None:
+    book = SeriesBook(lambda _: None, most=2)
+    first = book.find("pc", "m", {"host": "0"})
+    book.make_room()
+    assert book.find("pc", "m", {"host": "0"}) is first
+    for number in range(1, 4):
+        book.find("pc", "m", {"host": str(number)})
+    book.make_room()
+    assert len(book.series) == 0
+
+
+COLLECTING = """
+import gc, sys
+usual = gc.get_threshold()
+import index
+assert gc.get_threshold() == usual, "an import changes nothing"
+index.main_handler({"Type": "Timer", "Message": ""}, {})
+print(gc.get_threshold()[0], file=sys.stderr)
+"""
+
+
+def test_the_function_looks_for_cycles_less_often_once_it_is_invoked() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", COLLECTING],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src"), **environ()},
+    )
+    assert int(result.stderr) >= 10_000
