@@ -353,17 +353,53 @@ LOOKALIKES: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 )
 
 
+def fates(*bodies: Any) -> Counter[str]:
+    """What arrives of these messages, and how many points end in each outcome."""
+    harness = make_harness()
+    report = harness.handle(ckafka(*bodies))
+    return Counter(outcomes(report)) + Counter(map(str, harness.receiver.points))
+
+
 @given(st.lists(LOOKALIKES, min_size=1, max_size=6))
 def test_a_point_fares_the_same_whatever_points_came_before_it(points: list[dict[str, Any]]) -> None:
-    def fates(event: list[dict[str, Any]]) -> dict[str, int]:
-        return {
-            name: count for name, count in make_harness().handle(ckafka(*event))["outcomes"].items() if count
-        }
+    assert fates(*points) == sum(map(fates, points), Counter())
 
-    alone: Counter[str] = Counter()
-    for one in points:
-        alone.update(fates([one]))
-    assert fates(points) == alone
+
+# Each kind is drawn as often as the other, what is right first.
+DIMENSIONS = [
+    ['{"ip":"1"}', '{"value":"1"}'],
+    ['{"value":1}', '{"value":2}', '{"ip\\"value":"1"}', '{"ip":"\\"value\\":1"}'],
+]
+NUMBERS = [
+    ["1", "2.5", "-0", "1e3"],
+    ["1e999", "NaN", "01", "1.", '"1"', "true", "null", "9" * 400, "9" * 5000],
+]
+AROUND = [["{%}"], ["[{%}]", "[{%},{%}]", '{"points":[{%}]}'], ["{%} ", "{%", "{%}1"]]
+
+
+def either(choices: list[list[str]]) -> st.SearchStrategy[str]:
+    return st.one_of(*map(st.sampled_from, choices))
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> list[str]:
+    """Messages that are points, or nearly, and write their members alike: in one order, perhaps with one too many."""
+    surplus = draw(st.sampled_from([(), (), (), ('"value"', "1"), ('"typo"', "1")]))
+    members = [('"metricName"', '"m"'), ('"dimensions"', "$"), ('"value"', "#"), surplus]
+    comma, colon = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :"), (",", ":\n")]))
+    text = comma.join(colon.join(member) for member in draw(st.permutations(members)) if member)
+    return [
+        around.replace("%", text).replace("$", dimensions).replace("#", number)
+        for around, dimensions, number in draw(
+            st.lists(st.tuples(*map(either, (AROUND, DIMENSIONS, NUMBERS))), min_size=2, max_size=10)
+        )
+    ]
+
+
+@given(alike())
+@settings(max_examples=500)
+def test_a_text_says_the_same_whatever_texts_came_before_it(bodies: list[str]) -> None:
+    assert fates(*bodies) == sum(map(fates, bodies), Counter())
 
 
 @pytest.mark.parametrize("known", ["1", 1, 1.0], ids=["text", "integer", "whole float"])

@@ -7,7 +7,7 @@ from metric_forwarder.dedupe import Identifier
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
-from metric_forwarder.payload import Payload, Violation, decode, find_points
+from metric_forwarder.payload import Payload, Violation, read_payload, split_at_value
 from metric_forwarder.spool import DeadLetter
 from metric_forwarder.times import milliseconds
 from metric_forwarder.validation import Contract, is_finite
@@ -44,6 +44,7 @@ class SeriesBook:
         series: by namespace, metric and dimensions as they stood in a point.
         refused: those that were not admitted, and why.
         sound: those of which every finite value is valid, and fits into a request: by what a point says beside its value.
+        texts: the same, by the text around the value of a message that was such a point.
     """
 
     def __init__(self, admit: Callable[[Series], Violation | None], most: int = 4_000) -> None:
@@ -52,6 +53,7 @@ class SeriesBook:
         self.series: dict[tuple[Any, ...], Series] = {}
         self.refused: dict[Series, Violation] = {}
         self.sound: dict[tuple[Any, ...], Series] = {}
+        self.texts: dict[tuple[str, str], Series] = {}
 
     def make_room(self) -> None:
         """Forget all of them if they have become too many; not while an event is handled, whose points share them."""
@@ -59,6 +61,7 @@ class SeriesBook:
             self.series.clear()
             self.refused.clear()
             self.sound.clear()
+            self.texts.clear()
 
     def find(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
         # To a dict 1 and 1.0 are one key; they are one text as well.
@@ -119,6 +122,7 @@ class Intake:
         self._keeps_dead_letters = keeps_dead_letters
         self._book = book
         self._sound = book.sound
+        self._texts = book.texts
         # The times given to points that brought none, each with where to look for the next free one.
         self._stamps: dict[Series, dict[int, int]] = {}
         self.points: list[Point] = []
@@ -132,12 +136,14 @@ class Intake:
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
             self._settle(message, None, "", [problem])
             return
-        decoded = decode(message.body)
-        series = self._seen(decoded)
-        if series is not None:
-            self._repeat(message, "", decoded["value"], series)
-            return
-        payload = find_points(decoded)
+        split = split_at_value(message.body)
+        if split is not None:
+            around, value = split
+            series = self._texts.get(around)
+            if series is not None and is_finite(value):
+                self._repeat(message, "", value, series)
+                return
+        payload = read_payload(message.body)
         if payload.violations:
             self._refuse_whole(message, payload)
             return
@@ -209,16 +215,23 @@ class Intake:
         oldest_ms = self._terms.oldest_ms
         if timestamp_ms is not None and oldest_ms is not None and timestamp_ms < oldest_ms:
             self.stale[number] = _stale(point, (oldest_ms - timestamp_ms) / 1000)
-        if len(raw) == _REQUIRED_MEMBERS and self._is_sound(raw["dimensions"], len(wire)):
-            dimensions = raw["dimensions"]
+        self._remember(message, pointer, raw, series, len(wire))
+
+    def _remember(
+        self, message: Message, pointer: str, raw: dict[str, Any], series: Series, size: int
+    ) -> None:
+        """Know a point again that differs from this one in its value alone, if no finite value can be wrong in it."""
+        is_any_value_right = len(raw) == _REQUIRED_MEMBERS and self._contract.takes_any_number
+        if not is_any_value_right or size + _LONGEST_VALUE > self._terms.max_bytes:
+            return
+        dimensions = raw["dimensions"]
+        if all(type(value) is str for value in dimensions.values()):
             seen = (raw["metricName"], *dimensions, *dimensions.values())
             self._sound[seen] = series
-
-    def _is_sound(self, dimensions: dict[str, Any], size: int) -> bool:
-        """Whether a series without a namespace of its own is valid with whatever value, and is text throughout."""
-        if not self._contract.takes_any_number or size + _LONGEST_VALUE > self._terms.max_bytes:
-            return False
-        return all(type(value) is str for value in dimensions.values())
+            split = None if pointer else split_at_value(message.body)
+            # There is but one number in it, so this is its value.
+            if split is not None and is_finite(split[1]):
+                self._texts[split[0]] = series
 
     def _time(self, series: Series, message: Message) -> int:
         """The time of a point that brought none.

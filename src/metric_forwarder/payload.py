@@ -19,6 +19,10 @@ _MAX_VIOLATIONS = 100
 # Dimensions that an envelope gives its points: about three times as many as a destination takes.
 _MAX_INHERITED = 100
 
+# A point says little more than its series; what is kept of it is bounded.
+_LONGEST_SPLIT = 1000
+_VALUE = '"value":'
+
 
 class Violation(NamedTuple):
     """One thing that is wrong, and where: a JSON pointer into the payload, the rule, what would be right."""
@@ -99,6 +103,25 @@ def decode(body: Any) -> Any:
         return _decode(decoded) if isinstance(decoded, str) else decoded
     except _Undecodable as undecodable:
         return undecodable.violation
+
+
+def split_at_value(body: Any) -> tuple[tuple[str, str], Any] | None:
+    """Take a message apart into the text around the value of a point, and that value; None if it is none or a long text.
+
+    JSON says nothing about a text by the digits of a number in it, so texts that are the same around it differ in it
+    alone. Whether it was the point's value, and the text JSON at all, is for whoever has decoded one of them to know.
+    """
+    if type(body) is not str or len(body) > _LONGEST_SPLIT:
+        return None
+    name = body.find(_VALUE)
+    if name < 0:
+        return None
+    start = name + len(_VALUE)
+    try:
+        value, end = _DECODER.raw_decode(body, start + body.startswith(" ", start))
+    except (ValueError, RecursionError):
+        return None
+    return (body[:start], body[end:]), value
 
 
 def find_points(decoded: Any) -> Payload:
