@@ -230,9 +230,7 @@ def _check_references(schema: Mapping[str, Any]) -> None:
     """
     from graphlib import CycleError, TopologicalSorter  # noqa: PLC0415 - only a user's schema needs these
 
-    from jsonschema import Draft7Validator  # noqa: PLC0415
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
     from referencing.jsonschema import DRAFT7  # noqa: PLC0415
 
     root = DRAFT7.create_resource(schema)
@@ -244,23 +242,31 @@ def _check_references(schema: Mapping[str, Any]) -> None:
         found = resource.contents
         if not isinstance(found, dict) or id(found) in judged_alike:
             continue
-        if "$ref" not in found:
+        if "$ref" in found:
+            target = _follow(found["$ref"], resolver)
+            judged_alike[id(found)] = [id(target.contents)]
+            pending.append((DRAFT7.create_resource(target.contents), target.resolver))
+        else:
             judged_alike[id(found)] = [id(other) for other in _in_place(found)]
             pending += [(inner, resolver.in_subresource(inner)) for inner in resource.subresources()]
-            continue
-        try:
-            target = resolver.lookup(found["$ref"])
-        except (Unresolvable, ValueError):
-            raise _Unfollowable(_leads_nowhere(found["$ref"])) from None
-        Draft7Validator.check_schema(target.contents)
-        judged_alike[id(found)] = [id(target.contents)]
-        pending.append((DRAFT7.create_resource(target.contents), target.resolver))
     try:
         TopologicalSorter(judged_alike).prepare()
     except CycleError:
         raise _Unfollowable(
             "a $ref in its file leads back to itself for the same value: let it lead to a member's schema"
         ) from None
+
+
+def _follow(reference: Any, resolver: Any) -> Any:
+    from jsonschema import Draft7Validator  # noqa: PLC0415
+    from referencing.exceptions import Unresolvable  # noqa: PLC0415
+
+    try:
+        target = resolver.lookup(reference)
+    except (Unresolvable, ValueError):
+        raise _Unfollowable(_leads_nowhere(reference)) from None
+    Draft7Validator.check_schema(target.contents)
+    return target
 
 
 def _in_place(schema: Mapping[str, Any]) -> Iterator[Any]:
