@@ -2,8 +2,10 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +42,7 @@ def run(*arguments: str, given: str | bytes = "", **settings: str) -> Finished:
 def execute(*arguments: str, given: str = "", **settings: str) -> Finished:
     """Run ``python -m metric_forwarder`` as a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "metric_forwarder", *arguments],
+        command(*arguments),
         input=given,
         capture_output=True,
         encoding="utf-8",
@@ -49,6 +51,41 @@ def execute(*arguments: str, given: str = "", **settings: str) -> Finished:
         env=child_environ(**settings),
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def on_terminal(
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    folder: Path = ROOT,
+    *,
+    term: str = "dumb",
+    columns: int = 120,
+    both: bool = False,
+) -> Finished:
+    """Run a program whose standard output is a terminal; with ``both`` its errors go there too."""
+    ours, theirs = pty.openpty()
+    environ = {**environ, "TERM": term, "COLUMNS": str(columns)}
+    errors = theirs if both else subprocess.PIPE
+    with subprocess.Popen(
+        command, cwd=folder, env=environ, stdout=theirs, stderr=errors, encoding="utf-8"
+    ) as process:
+        os.close(theirs)
+        shown = b"".join(iter(lambda: _read(ours), b""))
+        complaint = process.communicate(timeout=60)[1]
+    os.close(ours)
+    return Finished(process.returncode, shown.decode(), complaint or "")
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # how Linux tells that the other end has closed
+        return b""
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line as a program."""
+    return [sys.executable, "-m", "metric_forwarder", *arguments]
 
 
 def child_environ(**settings: str) -> dict[str, str]:

@@ -1,9 +1,6 @@
 """``invoke`` and ``send``, against a receiver in this process."""
 
 import json
-import os
-import pty
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from command_line import child_environ, execute, point, run, settings_for
+from command_line import child_environ, command, execute, on_terminal, point, run, settings_for
 from metric_forwarder.cli.function import ENTRY, Invocation, invoke_handler, load_handler, make_context
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
 
@@ -112,54 +109,21 @@ def test_settings_that_cannot_be_used_end_with_status_2_and_all_problems(event_f
 def test_on_a_terminal_the_report_is_a_table_and_with_json_it_is_json(
     receiver: Emulator, event_file: Path
 ) -> None:
-    assert "delivered  the destination answered success" in _on_a_terminal("invoke", event_file, receiver)
-    assert json.loads(_on_a_terminal("invoke", event_file, receiver, "--json"))["status"] == "ok"
+    environ = child_environ(**settings_for(receiver))
+    as_table = on_terminal(command("invoke", str(event_file)), environ)
+    assert (as_table.status, "delivered  the destination answered success" in as_table.out) == (0, True)
+    as_json = on_terminal(command("invoke", str(event_file), "--json"), environ)
+    assert (as_json.status, as_json.printed["status"]) == (0, "ok")
 
 
 def test_on_a_terminal_the_report_is_shown_once(event_file: Path) -> None:
     with Emulator() as receiver:
         receiver.fault("code", 1008)
-        environ = {**settings_for(receiver), "DEDUPE": "redis://127.0.0.1:1"}
-        shown = _on_terminals("invoke", str(event_file), **environ)
+        environ = child_environ(**settings_for(receiver), DEDUPE="redis://127.0.0.1:1")
+        shown = on_terminal(command("invoke", str(event_file)), environ, both=True).out
     assert "undelivered" in shown
     assert '"event":"report"' not in shown
     assert '"event":"dedupe"' in shown, "the rest of the log is not in the table"
-
-
-def _on_terminals(*arguments: str, **settings: str) -> str:
-    """What a command shows when all of its output goes to one terminal."""
-    ours, theirs = pty.openpty()
-    environ = {**child_environ(**settings), "TERM": "dumb", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "metric_forwarder", *arguments]
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environ):
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:  # how Linux tells that the other end has closed
-            pass
-    os.close(ours)
-    return shown.decode()
-
-
-def _on_a_terminal(command: str, event_file: Path, receiver: Emulator, *options: str) -> str:
-    """What a command shows when its standard output is a (dumb) terminal."""
-    ours, theirs = pty.openpty()
-    environ = {**child_environ(**settings_for(receiver)), "TERM": "dumb", "COLUMNS": "120"}
-    arguments = [sys.executable, "-m", "metric_forwarder", command, str(event_file), *options]
-    with subprocess.Popen(arguments, stdout=theirs, stderr=subprocess.PIPE, env=environ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:  # how Linux tells that the other end has closed
-            pass
-        process.communicate(timeout=60)
-    os.close(ours)
-    assert process.returncode == 0
-    return shown.decode()
 
 
 # --- send ---------------------------------------------------------------------------------------------------

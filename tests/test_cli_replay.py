@@ -1,17 +1,13 @@
 """``replay``: the spool is redelivered now, until it is empty or nothing of it moves."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from command_line import child_environ, point, run, settings_for
+from command_line import child_environ, command, on_terminal, point, run, settings_for
 from metric_forwarder.cli.replay import merge, replay_all
 from metric_forwarder.spool import Record
 from metric_forwarder.stores.file_spool import FileSpool
@@ -154,27 +150,13 @@ def test_a_spool_that_cannot_be_reached_is_told(receiver: Emulator) -> None:
 def test_on_a_terminal_a_bar_and_a_table_are_shown(receiver: Emulator, tmp_path: Path) -> None:
     settings = spooling(receiver, tmp_path.as_uri())
     fill(receiver, settings, [point(1), point(2)])
-    ours, theirs = pty.openpty()
-    environ = {**child_environ(**settings), "TERM": "xterm", "COLUMNS": "110"}
-    command = [sys.executable, "-m", "metric_forwarder", "replay"]
-    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, env=environ) as process:
-        os.close(theirs)
-        shown = b"".join(iter(lambda: _read(ours), b"")).decode()
-        complaint = process.communicate(timeout=30)[1]
-    os.close(ours)
-    assert process.returncode == 0, complaint
+    done = on_terminal(command("replay"), child_environ(**settings), term="xterm", columns=110)
+    assert done.status == 0, done.err
+    shown = done.out
     assert "Redelivering" in shown
     assert "100%" in shown
     assert "2 points received by the trigger timer" in shown
     assert '"event"' not in shown
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 4096)
-    except OSError:
-        # Linux's way to say that the other end is closed.
-        return b""
 
 
 # --- rounds ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from command_line import ROOT, child_environ
+from command_line import ROOT, child_environ, on_terminal
 from metric_forwarder.cli import reference
 from metric_forwarder.cli.commands import forwarder
 from metric_forwarder.cli.prometheus_server import find_program
@@ -197,22 +196,10 @@ def test_the_first_event_sent_by_hand_arrives(shell: dict[str, str], tmp_path: P
 
 
 def _on_a_terminal(script: str, environ: dict[str, str], folder: Path) -> str:
-    """What a script shows on a terminal without colours, which is taken for 80 columns wide."""
-    ours, theirs = pty.openpty()
-    environ = {**environ, "TERM": "dumb"}
-    with subprocess.Popen(
-        ["/bin/sh", "-c", script], cwd=folder, env=environ, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                shown += chunk
-        except OSError:  # how Linux tells that the other end has closed
-            pass
-    os.close(ours)
-    assert process.returncode == 0, shown
-    return shown.decode()
+    """What a script shows on a terminal without colours."""
+    done = on_terminal(["/bin/sh", "-c", script], environ, folder, columns=80, both=True)
+    assert done.status == 0, done.out
+    return done.out
 
 
 def _expected(name: str) -> list[str]:
