@@ -2,13 +2,14 @@
 
 import json
 import random
+import re
 import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import Harness, ckafka, environ, make_harness, outcomes, point, values
+from harness import ROOT, Harness, ckafka, environ, make_harness, outcomes, point, values
 from killable import Nursery
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.redis_address import parse_redis_url
@@ -84,6 +85,40 @@ def test_a_redis_that_is_gone_leaves_points_undelivered_and_says_so_without_the_
     assert PASSWORD_IN_URL not in json.dumps(report)
     redis_server.start()
     assert outcomes(harness.handle(ckafka(point()))) == {"spooled": 1}
+
+
+def user(server: RedisServer, *rights: str) -> str:
+    """Make a user with these rights on the forwarder's keys; the URL it signs in with."""
+    server.command("ACL", "SETUSER", "forwarder", "on", ">s3cret", "~mf:*", "-@all", *rights)
+    return f"redis://forwarder:s3cret@127.0.0.1:{server.port}"
+
+
+def test_an_acl_user_needs_only_what_the_documentation_names(redis_server: RedisServer) -> None:
+    named = re.search(
+        r"An ACL user needs `~mf:\* -@all ([^`]+)`", (ROOT / "docs" / "spool.md").read_text("utf-8")
+    )
+    assert named is not None
+    url = user(redis_server, *named[1].split())
+    harness = spooling(redis_server, SPOOL=url, DEDUPE=url)
+    down(harness)
+    event = ckafka(point(1), point("no number"))
+    assert outcomes(harness.handle(event)) == {"spooled": 1, "invalid": 1}
+    up(harness)
+    assert outcomes(harness.handle(REPLAY_ALL)) == {"delivered": 1, "invalid": 1}
+    with redis_server.client() as client:
+        (points,) = client.scan_iter("*points")
+        client.xadd(points, {"r": b"no record"})
+    report = harness.handle(REPLAY)
+    assert (outcomes(report), report["dedupe"]) == ({"invalid": 1}, "redis")
+
+
+def test_an_acl_user_who_may_not_is_told_what_to_allow(redis_server: RedisServer) -> None:
+    url = user(redis_server, "+auth", "+select", "+ping", "+eval", "+evalsha", "+get", "+set", "+del")
+    harness = spooling(redis_server, SPOOL=url)
+    down(harness)
+    report = harness.handle(ckafka(point(1)))
+    assert outcomes(report) == {"undelivered": 1}
+    assert any("XADD" in error["message"] for error in report["errors"])
 
 
 def test_a_full_spool_takes_all_or_nothing(redis_server: RedisServer) -> None:

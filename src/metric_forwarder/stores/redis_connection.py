@@ -159,11 +159,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _code(error: Exception) -> str:
     """Redis's own code of an error, such as ``WRONGTYPE``; the error's class if it has none.
 
-    Before version 7 a script's error wraps the code in a text of its own, where the library does not see it.
+    Before version 7 a script's error wraps the code in a text of its own, where the library does not see it; since then
+    one that may not run a command has none.
     """
-    words = re.findall(r"[A-Z]{3,}", str(error)) if isinstance(error, ResponseError) else []
+    text = str(error) if isinstance(error, ResponseError) else ""
+    words = ["NOPERM"] if _MAY_NOT in text else re.findall(r"[A-Z]{3,}", text)
     return next((word for word in words if word in _KINDS), type(error).__name__)
 
+
+_MAY_NOT = "The user executing the script can't"
 
 # None: known, and nothing is to be said about it beyond its name.
 _KINDS: Mapping[str, type[Exception] | None] = {
