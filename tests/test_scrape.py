@@ -369,6 +369,7 @@ URL = "http://a/metrics"
         {"scrape": [URL], "keep": [1]},
         {"scrape": [URL], "keep": ["a"], "keeep": ["b"]},
         {"scrape": [URL], "keep": ["a"], "job": 1},
+        {"Scrape": [URL], "keep": ["a"]},
     ],
     ids=str,
 )

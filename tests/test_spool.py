@@ -245,6 +245,25 @@ def test_a_replay_without_a_spool_is_a_configuration_error(harness: Harness) -> 
         harness.handle(REPLAY)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"replay": True, "deadletters": True},
+        {"replay": True, "deadLetters": "true"},
+        {"Replay": True},
+        {"replay": "yes"},
+        {"replay": False},
+    ],
+    ids=str,
+)
+def test_a_replay_that_is_spelt_otherwise_is_invalid_and_says_how(
+    spooling: Harness, message: dict[str, Any]
+) -> None:
+    report = spooling.handle({**REPLAY, "Message": json.dumps(message)})
+    assert outcomes(report) == {"invalid": 1}
+    assert 'it must be {"replay": true}' in report["errors"][0]["message"]
+
+
 def test_acknowledged_records_never_come_back_even_if_the_replay_dies(folder: Path) -> None:
     spool = FileSpool(folder)
     spool.write([Record(point(value), "s", None, None, "undelivered", "") for value in range(5)], [])

@@ -41,6 +41,7 @@ _SCRAPE_FORM = (
     'is no scrape job: it must be {"scrape": ["http://host:9100/metrics"], "keep": ["node_load1", "node_cpu_*"]}, '
     'with a "job" and a "namespace" if you like'
 )
+_REPLAY_FORM = 'is no replay job: it must be {"replay": true}, with "deadLetters": true if you like'
 
 
 def read_job(body: Any) -> Job | None:
@@ -49,15 +50,22 @@ def read_job(body: Any) -> Job | None:
     asked = points[0] if len(points) == 1 else None
     if not isinstance(asked, dict):
         return None
-    if "scrape" in asked:
+    names = {name.lower() for name in asked}
+    if "scrape" in names:
         return _read_scrape(asked)
-    if asked.get("replay") is True and asked.keys() <= {"replay", "deadLetters"}:
-        return Replay(asked.get("deadLetters") is True)
-    return None
+    return _read_replay(asked) if "replay" in names else None
+
+
+def _read_replay(asked: dict[str, Any]) -> Replay | BadJob:
+    dead_letters = asked.get("deadLetters", False)
+    known = asked.keys() <= {"replay", "deadLetters"}
+    if not (known and asked.get("replay") is True and isinstance(dead_letters, bool)):
+        return BadJob(_REPLAY_FORM)
+    return Replay(dead_letters)
 
 
 def _read_scrape(asked: dict[str, Any]) -> Scrape | BadJob:
-    targets, keep = _texts(asked["scrape"]), _texts(asked.get("keep"))
+    targets, keep = _texts(asked.get("scrape")), _texts(asked.get("keep"))
     job, namespace = asked.get("job", DEFAULT_JOB), asked.get("namespace", "")
     known = asked.keys() <= {"scrape", "keep", "job", "namespace"}
     if not (known and targets and keep and isinstance(job, str) and isinstance(namespace, str)):
