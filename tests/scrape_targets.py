@@ -103,6 +103,10 @@ def _announced(handler: _Handler) -> None:
     handler.answer(b"", Content_Length=str(100 * 2**20))
 
 
+def _numeral(handler: _Handler) -> None:
+    handler.answer(NODE.encode(), Content_Length="²")
+
+
 def _cut(handler: _Handler) -> None:
     handler.answer(NODE.encode(), Content_Length=str(len(NODE) + 100))
 
@@ -151,6 +155,7 @@ _PATHS: dict[str, Callable[[_Handler], None]] = {
     "/dribble": _dribble,
     "/endless": _endless,
     "/announced": _announced,
+    "/numeral": _numeral,
     "/cut": _cut,
     "/garbage": _garbage,
     "/page": _page,

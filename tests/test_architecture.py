@@ -20,6 +20,7 @@ LAYERS = (
         "model",
         "clock",
         "times",
+        "numerals",
         "version",
         "logs",
         "core.regions",

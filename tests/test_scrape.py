@@ -192,6 +192,13 @@ def test_a_target_that_fails_is_told_and_the_others_are_scraped(
     assert sorted(targets.asked) == sorted([path, "/metrics"])
 
 
+def test_a_length_that_is_no_number_keeps_no_target_from_being_read(
+    receiver: Emulator, targets: Targets
+) -> None:
+    report = report_of(application(receiver), firing(targets.url("/numeral"), targets.url("/missing")))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+
+
 def test_a_target_that_refuses_connections_is_told(receiver: Emulator, targets: Targets) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

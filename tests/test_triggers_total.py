@@ -85,7 +85,20 @@ TEXTS = st.one_of(
     st.sampled_from(
         ["Timer", "POST", "gzip", "cos:ObjectCreated:Put", "None", "H4sIAAAA", "\x1f\x8b", "ap-guangzhou"]
     ),
-    st.sampled_from(["9" * 5000, "\ud800", "1" * 17, "-1", "+1", "٣", "1e9", "[" * 20_000, '{"a":' * 20_000]),
+    st.sampled_from(
+        [
+            "9" * 5000,
+            "0" * 20 + "9" * 5000,
+            "\ud800",
+            "1" * 17,
+            "-1",
+            "+1",
+            "٣",
+            "1e9",
+            "[" * 20_000,
+            '{"a":' * 20_000,
+        ]
+    ),
 )
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.just(10**4000), st.just(-(10**400)), TEXTS
@@ -130,6 +143,8 @@ def read(event: Any, access: Access) -> None:
         assert len(message.source) <= 200
         assert (message.broken is None) or (message.body is None and message.broken)
         assert message.time_ms is None or type(message.time_ms) is int
+        # Between the years 1 and 9999.
+        assert message.time_ms is None or abs(message.time_ms) < 3e14
         if message.broken is None:
             assert read_payload(message.body) is not None
     # "==" on NaN is never true; the text of both is.

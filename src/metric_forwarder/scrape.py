@@ -183,8 +183,7 @@ def _check_head(answer: Streamed) -> None:
         raise Failed("answered with a compressed text, which was not asked for")
     if answer.headers.get("Content-Type", "").lower().startswith(_OPEN_METRICS):
         raise Failed("answered in OpenMetrics, which was not asked for: let it expose the text format 0.0.4")
-    length = answer.headers.get("Content-Length", "")
-    if length.isdigit() and int(length[:19]) > MAX_TARGET_BYTES:
+    if answer.announced_bytes > MAX_TARGET_BYTES:
         raise Failed(_TOO_LARGE)
 
 

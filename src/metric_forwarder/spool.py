@@ -12,10 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from metric_forwarder.clock import Deadline
 from metric_forwarder.model import Batch, Message, Outcome, Point, Problem
 from metric_forwarder.payload import NotJson
-from metric_forwarder.times import MILLISECONDS_FROM, rfc3339
-
-# What the schemas allow a number to be.
-_NUMBERS_BELOW = 1e14
+from metric_forwarder.times import MILLISECONDS_FROM, NUMBERS_BELOW, rfc3339
 
 
 class SpoolError(Exception):
@@ -307,7 +304,7 @@ def point_payload(point: Point) -> dict[str, Any]:
 
 def _timestamp(milliseconds: int) -> float | str:
     """A time as a payload may hold it: as a number wherever it would be read as the same time."""
-    if not 0 <= milliseconds < _NUMBERS_BELOW:
+    if not 0 <= milliseconds < NUMBERS_BELOW:
         return rfc3339(milliseconds)
     return milliseconds if milliseconds >= MILLISECONDS_FROM else milliseconds / 1000
 

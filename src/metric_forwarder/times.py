@@ -3,9 +3,14 @@
 import contextlib
 import re
 from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from metric_forwarder.numerals import whole
 
 # Below: seconds (until the year 5138); from here on: milliseconds (since 1973).
 MILLISECONDS_FROM = 1e11
+# By the schemas; as milliseconds the year 5138 again.
+NUMBERS_BELOW = 1e14
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
@@ -19,6 +24,17 @@ def milliseconds(timestamp: float | str) -> int | None:
     if isinstance(timestamp, str):
         return _from_rfc3339(timestamp)
     return round(timestamp if timestamp >= MILLISECONDS_FROM else timestamp * 1000)
+
+
+def told_milliseconds(told: Any) -> int | None:
+    """The same of what a platform tells, which may be anything, and a number also as text; None if it is no time."""
+    if isinstance(told, str):
+        number = whole(told)
+        if number is None:
+            return milliseconds(told)
+        told = number
+    is_time = type(told) in (int, float) and 0 <= told < NUMBERS_BELOW
+    return milliseconds(told) if is_time else None
 
 
 def rfc3339(milliseconds: int) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.payload import NotJson, Violation
 from metric_forwarder.secret import held
-from metric_forwarder.times import milliseconds
+from metric_forwarder.times import NUMBERS_BELOW, milliseconds
 
 if TYPE_CHECKING:
     import jsonschema.protocols
@@ -39,7 +39,6 @@ _SHOWN_CHARACTERS = 32
 # By structure.json, and by every schema the package ships.
 _REQUIRED = frozenset({"metricName", "dimensions", "value"})
 _MAX_FLOAT = 1.7976931348623157e308
-_MAX_TIMESTAMP = 1e14
 
 
 class Contract:
@@ -188,7 +187,7 @@ def is_finite(value: Any) -> bool:
 def _is_timestamp(value: Any) -> bool:
     if type(value) is str:
         return milliseconds(value) is not None
-    return (type(value) is float or type(value) is int) and 0 <= value < _MAX_TIMESTAMP
+    return (type(value) is float or type(value) is int) and 0 <= value < NUMBERS_BELOW
 
 
 def _read(path: Path) -> Mapping[str, Any]:

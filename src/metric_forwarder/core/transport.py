@@ -33,6 +33,8 @@ from urllib3.exceptions import (
 )
 from urllib3.util.ssl_ import create_urllib3_context
 
+from metric_forwarder.numerals import whole
+
 # A reply of the receiver has some 30 bytes; more than this is from something else.
 MAX_REPLY_BYTES = 65_536
 # Networks forget idle connections without telling anyone, and an instance may be frozen for hours.
@@ -109,6 +111,11 @@ class Streamed(NamedTuple):
     headers: Mapping[str, str]
     chunks: Iterator[bytes | Failure]
     close: Callable[[], None]
+
+    @property
+    def announced_bytes(self) -> int:
+        """How long the body is said to be; 0 if nothing usable is said."""
+        return whole(self.headers.get("Content-Length")) or 0
 
 
 class Streaming(Protocol):

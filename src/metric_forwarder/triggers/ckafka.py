@@ -7,6 +7,7 @@ no timestamp. Sources: Tencent Cloud, SCF CKafka trigger; public logs of its eve
 from typing import Any
 
 from metric_forwarder.model import Message
+from metric_forwarder.numerals import whole
 from metric_forwarder.triggers.port import Access, checksum, nth
 
 _MAX_WHOLE = 2**64
@@ -36,6 +37,4 @@ def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Messa
 def _whole(value: Any) -> int | None:
     if type(value) is int:
         return value if -_MAX_WHOLE < value < _MAX_WHOLE else None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - 64 bits
-        return int(value)
-    return None
+    return whole(value)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.model import Message
+from metric_forwarder.numerals import whole
+from metric_forwarder.times import NUMBERS_BELOW
 from metric_forwarder.triggers.inflate import inflate
 from metric_forwarder.triggers.port import Access, Answer, Decoded, Unreadable
 
@@ -70,6 +72,5 @@ def _message(record: Any, place: str, coordinates: str) -> Message:
 
 
 def _time_ms(microseconds: Any) -> int | None:
-    if isinstance(microseconds, str) and microseconds.isascii() and microseconds.isdigit():
-        microseconds = int(microseconds[:20])
-    return microseconds // 1000 if type(microseconds) is int else None
+    number = microseconds if type(microseconds) is int else whole(microseconds)
+    return number // 1000 if number is not None and 0 <= number < 1000 * NUMBERS_BELOW else None

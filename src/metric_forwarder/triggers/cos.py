@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.core.regions import REGION_NAMES
 from metric_forwarder.model import Message
-from metric_forwarder.times import milliseconds
+from metric_forwarder.numerals import whole
+from metric_forwarder.times import told_milliseconds
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
 from metric_forwarder.triggers.port import Access, ObjectName, TooLarge, Unreadable, nth
 
@@ -47,7 +48,7 @@ def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Mes
         size = _whole(record["cos"]["cosObject"].get("size"))
         if size is not None and size > MAX_OBJECT_BYTES:
             raise TooLarge(MAX_OBJECT_BYTES)
-        yield from _stored_messages(name, place, _time_ms(event.get("eventTime")), access)
+        yield from _stored_messages(name, place, told_milliseconds(event.get("eventTime")), access)
     except Unreadable as unreadable:
         yield Message(place, None, broken=unreadable.reason, retriable=unreadable.retriable)
 
@@ -162,13 +163,4 @@ def _is_object(text: bytes) -> bool:
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:  # noqa: PLR2004 - 64 bits
-        return int(value)
-    return value if type(value) is int and 0 <= value < 2**64 else None
-
-
-def _time_ms(value: Any) -> int | None:
-    whole = _whole(value)
-    if whole is not None:
-        return milliseconds(whole)
-    return milliseconds(value) if isinstance(value, str) else None
+    return value if type(value) is int and 0 <= value < 2**64 else whole(value)

@@ -81,8 +81,7 @@ class CosObjects:
         if answer.status != 200:  # noqa: PLR2004 - the one status that carries an object
             answer.close()
             raise _refused(answer.status)
-        length = answer.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > MAX_OBJECT_BYTES:
+        if answer.announced_bytes > MAX_OBJECT_BYTES:
             answer.close()
             raise TooLarge(MAX_OBJECT_BYTES)
         return StoredObject(_version(answer.headers), _chunks(answer), answer.close)

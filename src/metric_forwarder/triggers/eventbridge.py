@@ -12,12 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.times import milliseconds
+from metric_forwarder.times import told_milliseconds
 from metric_forwarder.triggers import direct
 from metric_forwarder.triggers.port import Access, Answer, Decoded
-
-# Milliseconds: beyond is no time.
-_NO_TIME = 10**16
 
 
 def matches(event: Any) -> bool:
@@ -53,7 +50,7 @@ def _message(event: Any, place: str) -> Message:
         body = _body(event)
     except ValueError as error:
         return Message(place, None, coordinates, broken=str(error))
-    return Message(place, body, coordinates, _time_ms(event.get("time")))
+    return Message(place, body, coordinates, told_milliseconds(event.get("time")))
 
 
 def _body(event: dict[str, Any]) -> Any:
@@ -75,13 +72,3 @@ def _body(event: dict[str, Any]) -> Any:
     if direct.matches(data):
         return data
     raise ValueError('has no "data.msgBody", and its "data" is no payload')
-
-
-def _time_ms(value: Any) -> int | None:
-    if isinstance(value, str):
-        if value.isascii() and value.isdigit() and int(value[:20]) < _NO_TIME:
-            return milliseconds(int(value))
-        return milliseconds(value)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _NO_TIME:
-        return milliseconds(value)
-    return None
