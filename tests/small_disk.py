@@ -75,7 +75,22 @@ def acknowledge(folder: Path, most_bytes: int) -> dict[str, Any]:
     return {"written": written, "left": rows_left(folder), "waiting": spool.waiting(dead_letters=False)}
 
 
-SCENES: dict[str, Callable[[Path, int], dict[str, Any]]] = {"write": write, "acknowledge": acknowledge}
+def finish(folder: Path, most_bytes: int) -> dict[str, Any]:
+    """Acknowledge all rows, some of which are cut off, and close."""
+    spool = FileSpool(folder)
+    spool.write([record(row) for row in range(ROWS)], [])
+    for chunk in spool.replay(dead_letters=False):
+        with only(most_bytes), contextlib.suppress(SpoolError):
+            chunk.acknowledge(range(ROWS))
+        chunk.close()
+    return {"left": rows_left(folder), "files": [path.name for path in folder.glob("points-*")]}
+
+
+SCENES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+    "write": write,
+    "acknowledge": acknowledge,
+    "finish": finish,
+}
 
 
 def main() -> None:

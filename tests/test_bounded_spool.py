@@ -266,6 +266,15 @@ def test_a_slow_store_is_believed_at_once_and_a_fast_one_bit_by_bit() -> None:
     assert spool.reserve_s(1000) == pytest.approx(1.5, abs=0.01)
 
 
+def test_a_write_that_was_not_waited_for_is_taken_to_be_slower_still(hanging: Hanging) -> None:
+    clock = SystemClock()
+    spool = spool_of(Shelf(hanging), Shelf(), clock=clock)
+    hanging.hangs = True
+    with pytest.raises(SpoolError, match=LATE):
+        spool.begin(soon(clock, 0.6)).write([RECORD], [])
+    assert spool.reserve_s(1) > 1.1
+
+
 def test_without_a_thread_the_spool_says_so_and_nothing_raises(starve: Callable[[], None]) -> None:
     clock = SystemClock()
     shelf = Shelf()

@@ -191,7 +191,9 @@ class Pipeline:
         """
         counts = RequestCounts()
         held = settlement.settle_repeated(intake.points)
-        reserve_s = self._spool.reserve_s(len(held)) if self._spool else 0.0
+        # One write keeps both, or neither.
+        kept = len(held) + len(intake.dead_letters)
+        reserve_s = self._spool.reserve_s(kept) if self._spool else 0.0
         sending = deadline.earlier(min(reserve_s, deadline.remaining() / 2))
         pause = _FIRST_PAUSE_S
         while held:

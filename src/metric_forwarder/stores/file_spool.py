@@ -172,6 +172,7 @@ class FileChunk:
     def __init__(self, path: Path, messages: Sequence[Message], *, dead: bool, whole: int = 0) -> None:
         self._path = path
         self._open_rows = {message.receipt for message in messages}
+        self._unwritten: list[int] = []
         self._whole = whole
         self.messages = messages
         self.dead = dead
@@ -196,10 +197,11 @@ class FileChunk:
         return cls(path, messages, dead=dead, whole=len(lines))
 
     def acknowledge(self, receipts: Sequence[int]) -> None:
-        new = [receipt for receipt in receipts if receipt in self._open_rows]
-        if not new:
+        self._unwritten += [receipt for receipt in receipts if receipt in self._open_rows]
+        self._open_rows.difference_update(receipts)
+        if not self._unwritten:
             return
-        lines = b"".join(b"%d\n" % row for row in new)
+        lines = b"".join(b"%d\n" % row for row in self._unwritten)
         try:
             with self._path.with_suffix(".ack").open("ab") as file:
                 # A number that an earlier write left without its line break would become part of the next one.
@@ -212,11 +214,12 @@ class FileChunk:
                 f"the spool cannot be written: {error.strerror}; points may be sent twice"
             ) from None
         self._whole += len(lines)
-        self._open_rows.difference_update(new)
+        self._unwritten.clear()
 
     def close(self) -> None:
         if self._open_rows:
             return
+        # A disk that is too full to write the last of them down has room again afterwards.
         try:
             # The acknowledgements go last: without them the file would be replayed.
             self._path.unlink(missing_ok=True)
@@ -238,7 +241,10 @@ def _encode(records: Sequence[Record]) -> bytes:
 def _decode(content: bytes) -> list[Record]:
     """Read a file of the spool; raises ``ValueError`` if it is none, or not whole."""
     first, _, rest = content.partition(b"\n")
-    header: Any = json.loads(first)
+    try:
+        header: Any = json.loads(first)
+    except RecursionError:
+        raise ValueError("foreign") from None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise ValueError("foreign")
     if header.get("sha256") != hashlib.sha256(rest).hexdigest():
