@@ -206,7 +206,10 @@ _REASONS = (
     _Reason(
         (ReadOnlyError, MasterDownError), "Redis is a read-only replica: use the address of the master", True
     ),
-    _Reason((OutOfMemoryError,), "Redis is full: give it more memory, or lower MF_DEDUPE_WINDOW_S"),
+    _Reason(
+        (OutOfMemoryError,),
+        "Redis is full: give it more memory, lower MF_DEDUPE_WINDOW_S, and replay what a spool keeps there",
+    ),
     _Reason(
         (AskError, ClusterDownError, ClusterCrossSlotError),
         "Redis is one node of a cluster: use the address of a proxy (Tencent Cloud's cluster edition has one)",

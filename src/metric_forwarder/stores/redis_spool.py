@@ -22,8 +22,8 @@ _TIMEOUT_S = 1.0
 # A write is asked for again at once, or never: after a broken connection.
 _REMEMBERED_MS = 60_000
 
-# KEYS: points, dead letters, the one to write, this write; most bytes, milliseconds, records → the ids, or how many bytes
-# are used. A write whose answer was lost is asked for again: its key tells that it was done, and what was answered.
+# KEYS: points, dead letters, the one to write, this write, the reserve; most bytes, milliseconds, records → the ids, or how
+# many bytes are used. A write whose answer was lost is asked for again: its key tells that it was done, and what was answered.
 _WRITE = Script("""
 local done = redis.call('GET', KEYS[4])
 if done then
@@ -44,6 +44,7 @@ for i = 3, #ARGV do
   ids[#ids + 1] = redis.call('XADD', KEYS[3], '*', 'r', ARGV[i])
 end
 redis.call('SET', KEYS[4], cjson.encode(ids), 'PX', ARGV[2])
+redis.call('SET', KEYS[5], string.rep('.', 1048576), 'NX')
 return ids
 """)
 _READ = Script("return redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])")
@@ -55,6 +56,8 @@ if redis.call('XDEL', KEYS[1], ARGV[1]) == 1 then
   redis.call('XADD', KEYS[2], '*', 'r', ARGV[2])
 end
 """)
+# A Redis that the spool has filled takes no lease; it does once the reserve is given up.
+_GIVE_UP_RESERVE = Script("return redis.call('DEL', KEYS[1])")
 _LOCK = Script("""
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then
@@ -85,6 +88,7 @@ class RedisSpool:
         self._prefix = prefix
         self._points, self._dead = prefix + b"points", prefix + b"dead"
         self._aside, self._lock = prefix + b"aside", prefix + b"replay"
+        self._reserve = prefix + b"reserve"
         self._max_bytes = max_bytes
 
     def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
@@ -114,6 +118,7 @@ class RedisSpool:
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["RedisChunk", None, None]:
         lease = _Lease(os.urandom(8), math.ceil(lease_s * 1000))
         try:
+            self._run(_GIVE_UP_RESERVE, [self._reserve])
             self._hold(lease)
             try:
                 yield from self._chunks(self._points, lease, dead=False)
@@ -163,7 +168,8 @@ class RedisSpool:
 
     def _add(self, key: bytes, records: Sequence[Record]) -> list[bytes]:
         lines = [encode_record(record).encode("ascii") for record in records]
-        keys = [self._points, self._dead, key, self._prefix + b"written:" + os.urandom(8)]
+        this_write = self._prefix + b"written:" + os.urandom(8)
+        keys = [self._points, self._dead, key, this_write, self._reserve]
         told = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)
         if isinstance(told, int):
             raise SpoolError(
