@@ -179,6 +179,30 @@ def test_a_point_that_goes_bad_in_the_spool_becomes_a_dead_letter(spooling: Harn
     assert len(file.read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize(
+    ("properties", "members"),
+    [
+        ({}, {}),
+        ({"dimensions": {"additionalProperties": {"type": "integer"}}}, {"dimensions": {"port": 8080}}),
+        ({"timestamp": {"type": "string"}}, {"timestamp": "2026-01-01T00:00:00Z"}),
+        ({"id": {"type": "integer"}}, {"id": 7}),
+    ],
+    ids=["no namespace", "integers as dimensions", "times as text", "integers as ids"],
+)
+def test_a_point_that_a_schema_of_the_users_own_took_is_not_judged_again_by_it(
+    tmp_path: Path, properties: dict[str, Any], members: dict[str, Any]
+) -> None:
+    written = point(1, **members)
+    schema = tmp_path / "own.json"
+    known = {name: {} for name in written} | properties
+    schema.write_text(json.dumps({"properties": known, "additionalProperties": False}))
+    harness = make_harness(SCHEMA=str(schema), SPOOL=(tmp_path / "spool").as_uri(), MAX_ATTEMPTS="1")
+    down(harness)
+    assert outcomes(harness.handle(ckafka(written))) == {"spooled": 1}
+    up(harness)
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 1}
+
+
 def test_a_spool_that_cannot_be_written_leaves_points_undelivered_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     harness = make_harness(SPOOL=(tmp_path / "file" / "spool").as_uri(), MAX_ATTEMPTS="1")
@@ -319,7 +343,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, records: list[Record]) 
     spool.write(records, [])
     for chunk in spool.replay(dead_letters=False):
         expected = [
-            Message(r.source, r.payload, r.coordinates, r.time_ms, receipt=row)
+            Message(r.source, r.payload, r.coordinates, r.time_ms, receipt=row, judged=True)
             for row, r in enumerate(records)
         ]
         assert chunk.messages == expected

@@ -112,7 +112,6 @@ class Intake:
         keeps_dead_letters: bool = False,
     ) -> None:
         self._contract = contract
-        self._accepts = contract.accepts
         self._identity = identifier.identity
         self._ledger = ledger
         self._encode = destination.encode
@@ -144,6 +143,7 @@ class Intake:
                 self._repeat(message, "", value, series)
                 return
         payload = read_payload(message.body)
+        accepts = self._contract.accepts_again if message.judged else self._contract.accepts
         if payload.violations:
             self._refuse_whole(message, payload)
             return
@@ -151,7 +151,7 @@ class Intake:
             series = self._seen(raw)
             if series is not None:
                 self._repeat(message, payload.pointer(index), raw["value"], series)
-            elif self._accepts(raw):
+            elif accepts(raw):
                 self._receive(message, payload.pointer(index), raw)
             else:
                 self._refuse(message, raw, payload.pointer(index), self._explain(payload, index, raw))

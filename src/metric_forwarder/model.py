@@ -53,6 +53,7 @@ class Message(NamedTuple):
         broken: why there is no payload to read; then the message counts as one invalid point.
         retriable: what is broken may be whole the next time: the point is undelivered instead, so that the platform
             redelivers it.
+        judged: its point was valid as the producer wrote it; the spool has written it anew.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Message(NamedTuple):
     broken: str | None = None
     retriable: bool = False
     receipt: int | None = None
+    judged: bool = False
 
     def place(self, pointer: str) -> str | None:
         """The coordinates of a point in it; a replayed point has the same as a redelivered one."""

@@ -90,6 +90,14 @@ def decode_record(line: bytes) -> Record:
         raise ValueError("no record") from None
 
 
+def message_of(record: Record, receipt: int | None = None) -> Message:
+    """What a replay hands in: see ``Message``."""
+    judged = record.outcome == Outcome.UNDELIVERED.value
+    return Message(
+        record.source, record.payload, record.coordinates, record.time_ms, receipt=receipt, judged=judged
+    )
+
+
 class Chunk(Protocol):
     """A part of the spool, small enough for memory, being replayed."""
 
@@ -312,7 +320,9 @@ def _timestamp(milliseconds: int) -> float | str:
 def _point_record(point: Point) -> Record:
     message = point.message
     coordinates = message.place(point.pointer)
-    return Record(point_payload(point), message.source, coordinates, point.time_ms, "undelivered", "")
+    return Record(
+        point_payload(point), message.source, coordinates, point.time_ms, Outcome.UNDELIVERED.value, ""
+    )
 
 
 def _dead_records(letters: Sequence[DeadLetter], now_ms: int) -> list[Record]:

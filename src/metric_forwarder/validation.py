@@ -52,6 +52,8 @@ class Contract:
     Attributes:
         schema: as JSON.
         accepts: whether a point is valid.
+        accepts_again: whether one that was valid, and that the spool has written anew, can be sent: the user's schema judges
+            what producers write.
         takes_any_number: whether a valid point stays valid with any other finite value.
 
     Raises:
@@ -61,16 +63,18 @@ class Contract:
     def __init__(self, destination: str, user_schema: str = "") -> None:
         self.schema: Mapping[str, Any]
         self.accepts: Callable[[Any], bool]
+        self.accepts_again: Callable[[Any], bool]
         self.takes_any_number = not user_schema
         self._schemas: tuple[Mapping[str, Any], ...]
         if user_schema:
             self.schema = _read_user_schema(user_schema)
             self._schemas = (self.schema, _read(SCHEMAS / "structure.json"))
             self.accepts = self._is_valid
+            self.accepts_again = self._has_structure
         else:
             self.schema = _read(SCHEMAS / f"{destination}.json")
             self._schemas = (self.schema,)
-            self.accepts = predicate(self.schema)
+            self.accepts = self.accepts_again = predicate(self.schema)
 
     def violations(self, point: Any) -> list[tuple[tuple[Any, ...], Violation]]:
         """Everything wrong with a point: its path inside the point, and the violation with an empty pointer."""
@@ -87,6 +91,10 @@ class Contract:
 
     def _is_valid(self, point: Any) -> bool:
         return not self.violations(point)
+
+    def _has_structure(self, point: Any) -> bool:
+        structure = self._validators[-1]
+        return not _walk(point) and structure.is_valid(point)
 
     @cached_property
     def _validators(self) -> "list[jsonschema.protocols.Validator]":

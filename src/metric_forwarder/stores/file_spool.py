@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from metric_forwarder.model import Message
-from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record
+from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record, message_of
 
 DEFAULT_MAX_BYTES = 256 * 2**20
 _FORMAT = "metric-forwarder spool 1"
@@ -189,11 +189,7 @@ class FileChunk:
             return cls(path, [Message(f"spool/{aside.name}", None, broken=reason)], dead=True)
         lines = _whole_lines(path.with_suffix(".ack"))
         done = _rows(lines)
-        messages = [
-            Message(record.source, record.payload, record.coordinates, record.time_ms, receipt=row)
-            for row, record in enumerate(records)
-            if row not in done
-        ]
+        messages = [message_of(record, row) for row, record in enumerate(records) if row not in done]
         return cls(path, messages, dead=dead, whole=len(lines))
 
     def acknowledge(self, receipts: Sequence[int]) -> None:

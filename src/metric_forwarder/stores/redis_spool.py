@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
 from metric_forwarder.redis_address import RedisAddress
-from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record
+from metric_forwarder.spool import Record, SpoolError, decode_record, encode_record, message_of
 from metric_forwarder.stores.redis_connection import RedisConnection, RedisUnavailable, Script
 
 DEFAULT_MAX_BYTES = 256 * 2**20
@@ -164,7 +164,7 @@ class RedisSpool:
             source = f"spool/{entry_id.decode('ascii')}"
             reason = f"is no record of this spool: it was set aside in {self._aside.decode('ascii')}"
             return entry_id, Message(source, None, broken=reason)
-        return entry_id, Message(record.source, record.payload, record.coordinates, record.time_ms)
+        return entry_id, message_of(record)
 
     def _add(self, key: bytes, records: Sequence[Record]) -> list[bytes]:
         lines = [encode_record(record).encode("ascii") for record in records]
