@@ -5,7 +5,7 @@ import gzip
 import json
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +322,17 @@ def test_a_request_repeated_with_its_idempotency_key_sends_only_what_is_missing(
     assert call(app, request(BODY, idempotency_KEY="k-2"))[2]["outcomes"]["delivered"] == 1
     assert call(app, request(BODY))[2]["outcomes"]["delivered"] == 1
     assert call(app, request(BODY))[2]["outcomes"]["delivered"] == 1
+
+
+@pytest.mark.parametrize("write", [json.dumps, lambda body: body], ids=["text", "decoded"])
+def test_a_key_that_is_taken_again_for_something_else_hides_nothing(
+    receiver: Emulator, write: Callable[[Any], Any]
+) -> None:
+    app = application(receiver)
+    for value in (1, 2):
+        event = request(write({**GOOD, "value": value}), Idempotency_Key="k-1")
+        assert call(app, event)[2]["outcomes"]["delivered"] == 1
+    assert call(app, event)[2]["outcomes"]["duplicate"] == 1
 
 
 # --- the reply itself ---------------------------------------------------------------------------------------

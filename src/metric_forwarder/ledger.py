@@ -37,6 +37,10 @@ class Ledger:
         """Report something that went wrong besides."""
         self._note(lambda: problem)
 
+    def outcome(self, number: int) -> Outcome | None:
+        """The outcome of a row, if it has one yet."""
+        return self._rows[number]
+
     def settle(self, number: int, outcome: Outcome, problems: Iterable[Problem] = ()) -> None:
         """Write the outcome of a row.
 

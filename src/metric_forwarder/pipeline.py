@@ -13,7 +13,7 @@ from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
 from metric_forwarder.model import Batch, Message, Outcome, Point, Problem, Series
-from metric_forwarder.report import Report, loss_level, make_report
+from metric_forwarder.report import ARRIVED, Report, loss_level, make_report
 from metric_forwarder.scrape import Scraper
 from metric_forwarder.spool import (
     DeadLetter,
@@ -190,7 +190,7 @@ class Pipeline:
         wait for one another both go on, and as each sends a point once for an event, they cannot pass it to and fro.
         """
         counts = RequestCounts()
-        held = settlement.settle_repeated(intake.points)
+        held = settlement.set_repeated_aside(intake.points)
         # One write keeps both, or neither.
         kept = len(held) + len(intake.dead_letters)
         reserve_s = self._spool.reserve_s(kept) if self._spool else 0.0
@@ -274,17 +274,19 @@ class _Settlement:
         self._undelivered: list[tuple[Point, Verdict]] = []
         self._failed: list[bytes] = []
         self._refused: list[DeadLetter] = []
+        self._repeated: list[tuple[Point, Point]] = []
 
-    def settle_repeated(self, points: Sequence[Point]) -> list[Point]:
-        """Leave out all but the last of what is repeated within the event."""
+    def set_repeated_aside(self, points: Sequence[Point]) -> list[Point]:
+        """Leave out all but the last of what is repeated within the event: what becomes of that becomes of them."""
         last = {point.identity: point for point in points}
         if len(last) == len(points):
             return list(points)
-        rest = [point for point in points if point.identity is None or last[point.identity] is point]
-        if len(rest) < len(points):
-            kept = {point.number for point in rest}
-            repeated = [point for point in points if point.number not in kept]
-            self._ledger.settle_all(repeated, Outcome.DUPLICATE)
+        rest = []
+        for point in points:
+            if point.identity is None or last[point.identity] is point:
+                rest.append(point)
+            else:
+                self._repeated.append((point, last[point.identity]))
         return rest
 
     def sort(self, points: Sequence[Point]) -> tuple[Sequence[Point], list[Point]]:
@@ -344,6 +346,19 @@ class _Settlement:
         outcome = self._keeper.keep(left, [*dead_letters, *self._refused])
         for point, verdict in self._undelivered:
             self._ledger.settle_all([point], outcome, lambda point: _problem(point, outcome, verdict))  # noqa: B023 - called at once
+        for point, last in self._repeated:
+            self._settle_like(point, last)
+
+    def _settle_like(self, point: Point, last: Point) -> None:
+        outcome = self._ledger.outcome(last.number) or Outcome.UNDELIVERED
+        if outcome in ARRIVED:
+            self._ledger.settle(point.number, Outcome.DUPLICATE)
+            return
+        reason = (
+            f"comes again in this event as {last.message.source}{last.pointer}, which counts in its place"
+        )
+        problem = Problem(outcome, point.message.source, point.pointer, "repeated", None, reason)
+        self._ledger.settle(point.number, outcome, [problem])
 
 
 def _problem(point: Point, outcome: Outcome, verdict: Verdict) -> Problem:

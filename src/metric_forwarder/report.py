@@ -8,7 +8,7 @@ from metric_forwarder.model import Outcome, Problem
 
 Report = dict[str, Any]
 
-_ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
+ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
 # Gone for good unless someone keeps them.
 _LOST = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
 # The one trigger whose events come again until they are handled. Every other is given up after two more attempts, or
@@ -27,7 +27,7 @@ def make_report(
 ) -> Report:
     """Put the figures together; every one of them is derived from the ledger or counted by the sender."""
     outcomes = ledger.outcomes()
-    arrived = sum(outcomes[outcome] for outcome in _ARRIVED)
+    arrived = sum(outcomes[outcome] for outcome in ARRIVED)
     return {
         "status": status(ledger.received, arrived, is_whole=not ledger.problems),
         "trigger": trigger,

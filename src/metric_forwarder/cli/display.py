@@ -25,7 +25,7 @@ _ERROR_MEMBERS = ("source", "pointer", "rule", "message")
 
 _OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
     Outcome.DELIVERED: ("green", "the destination answered success"),
-    Outcome.DUPLICATE: ("cyan", "delivered before, or repeated in this event"),
+    Outcome.DUPLICATE: ("cyan", "delivered before, or once more in this event"),
     Outcome.INVALID: ("red", "breaks the schema, or its message is no JSON"),
     Outcome.STALE: ("red", "too old for a destination that stamps points on arrival"),
     Outcome.REJECTED: ("red", "the destination refused this very point for good"),

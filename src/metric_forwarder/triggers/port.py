@@ -1,5 +1,6 @@
 """What reading a trigger event gives, and what it may use besides the event."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -47,10 +48,14 @@ def nth(index: int) -> str:
 
 
 def checksum(body: Any) -> int:
-    """What tells two bodies apart that came with the same coordinates; 0 for one that is neither text nor bytes."""
-    if type(body) is str:
-        return crc32(body.encode("utf-8", "surrogatepass"))
-    return crc32(body) if type(body) is bytes else 0
+    """What tells two bodies apart that came with the same coordinates."""
+    if type(body) is not str and type(body) is not bytes:
+        try:
+            body = json.dumps(body, sort_keys=True)
+        except (TypeError, ValueError, RecursionError):
+            # It is refused for what it is: no point comes of it.
+            return 0
+    return crc32(body if type(body) is bytes else body.encode("utf-8", "surrogatepass"))
 
 
 class Unreadable(Exception):
