@@ -248,6 +248,17 @@ def test_readings_of_one_series_without_timestamps_all_arrive_a_millisecond_apar
     assert stored(harness) == [(NOW_MS + value, float(value)) for value in range(100)]
 
 
+def test_what_comes_after_a_burst_without_timestamps_is_not_out_of_order() -> None:
+    harness = make_remote_write_harness()
+    burst = ckafka(*[point(value) for value in range(100)])
+    harness.prometheus.script.extend([None] * 99 + [HttpReply(401, {}, b"")])
+    assert outcomes(harness.handle(burst)) == {"delivered": 99, "undelivered": 1}
+    assert outcomes(harness.handle(burst)) == {"delivered": 1, "duplicate": 99}
+    more = ckafka(*[point(value) for value in range(100, 200)], first_offset=100)
+    assert outcomes(harness.handle(more)) == {"delivered": 100}
+    assert [value for _, value in stored(harness)] == list(range(200))
+
+
 def test_a_retry_sends_the_same_time_however_late_it_is() -> None:
     harness = make_remote_write_harness()
     harness.prometheus.script.extend(

@@ -45,6 +45,7 @@ class SeriesBook:
         refused: those that were not admitted, and why.
         sound: those of which every finite value is valid, and fits into a request: by what a point says beside its value.
         texts: the same, by the text around the value of a message that was such a point.
+        free_from: the first millisecond after the points that were stamped on arrival, Unix milliseconds.
     """
 
     def __init__(self, admit: Callable[[Series], Violation | None], most: int = 4_000) -> None:
@@ -54,6 +55,7 @@ class SeriesBook:
         self.refused: dict[Series, Violation] = {}
         self.sound: dict[tuple[Any, ...], Series] = {}
         self.texts: dict[tuple[str, str], Series] = {}
+        self.free_from: dict[Series, int] = {}
 
     def make_room(self) -> None:
         """Forget all of them if they have become too many; not while an event is handled, whose points share them."""
@@ -62,6 +64,7 @@ class SeriesBook:
             self.refused.clear()
             self.sound.clear()
             self.texts.clear()
+            self.free_from.clear()
 
     def find(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
         # To a dict 1 and 1.0 are one key; they are one text as well.
@@ -122,6 +125,7 @@ class Intake:
         self._book = book
         self._sound = book.sound
         self._texts = book.texts
+        self._free_from = book.free_from
         # The times given to points that brought none, each with where to look for the next free one.
         self._stamps: dict[Series, dict[int, int]] = {}
         self.points: list[Point] = []
@@ -236,15 +240,20 @@ class Intake:
     def _time(self, series: Series, message: Message) -> int:
         """The time of a point that brought none.
 
-        Where points arrive with their time, a series has no two of them at one moment, so that both are kept.
+        Where points arrive with their time, a series has no two of them at one moment, so that both are kept; and none
+        that is stamped now is older than the last that was: a burst of them lies ahead of the clock.
         """
         wanted = self._terms.now_ms if message.time_ms is None else message.time_ms
         if not self._carries_timestamps:
             return wanted
+        if message.time_ms is None:
+            wanted = max(wanted, self._free_from.get(series, wanted))
         stamps, time_ms = self._stamps.setdefault(series, {}), wanted
         while time_ms in stamps:
             time_ms = stamps[time_ms]
         stamps[wanted] = stamps[time_ms] = time_ms + 1
+        if message.time_ms is None:
+            self._free_from[series] = time_ms + 1
         return time_ms
 
     def _refuse(self, message: Message, raw: Any, pointer: str, violations: Sequence[Violation]) -> None:
