@@ -250,6 +250,61 @@ def test_an_answer_that_comes_slowly_but_in_time_is_an_answer() -> None:
     assert answer.body == b'{"code":0}'
 
 
+def test_an_interim_answer_is_not_taken_for_the_answer() -> None:
+    def serve(connection: socket.socket) -> None:
+        for number in range(2):
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+            time.sleep(0.05)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number)
+
+    with listening(serve) as place:
+        transport = RequestsTransport(1)
+        answers = [post(transport, f"http://{place}/") for _ in range(2)]
+    assert [(answer.status, answer.body) for answer in answers if isinstance(answer, HttpReply)] == [
+        (200, b"0"),
+        (200, b"1"),
+    ]
+
+
+def test_a_connection_that_was_switched_to_another_protocol_is_not_used_again() -> None:
+    connections: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        connections.append(connection)
+        receive_request(connection)
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+        receive_request(connection)
+
+    with listening(serve) as place:
+        transport = RequestsTransport(1)
+        answers = [post(transport, f"http://{place}/") for _ in range(2)]
+    assert [answer.status for answer in answers if isinstance(answer, HttpReply)] == [101, 101]
+    assert len(connections) == 2
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"-7fffffffffffffff"])
+def test_a_chunk_of_a_negative_size_is_not_everything_that_comes(size: bytes) -> None:
+    given = 0
+
+    def serve(connection: socket.socket) -> None:
+        nonlocal given
+        receive_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n" % size)
+        for _ in range(1000):
+            given += connection.send(b" " * 65_536)
+
+    request = HttpRequest("POST", "", HEADERS, b"{}")
+    with listening(serve) as place:
+        url = f"http://{place}/"
+        assert fault(post(RequestsTransport(1), url)) is Fault.UNANSWERED
+        streamed = RequestsTransport(1).stream(request._replace(url=url), lambda: 5.0)
+        assert isinstance(streamed, Streamed)
+        *_, last = streamed.chunks
+        assert isinstance(last, Failure)
+    assert given < 30_000_000
+
+
 # A certificate of 127.0.0.1 that signs itself, with its key; good for a hundred years.
 CERTIFICATE = str(ROOT / "tests" / "tls_server.pem")
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import Any, NamedTuple, Protocol
 
 import requests
@@ -271,8 +271,11 @@ class _Punctual(socket.SocketIO):
         return super().readinto(buffer)
 
 
+_SWITCHING, _OK = 101, 200
+
+
 class _PunctualResponse(HTTPResponse):
-    """Reads head and body within the time-out that its socket has when it begins."""
+    """Reads head and body within the time-out that its socket has when it begins, and believes no more than is safe."""
 
     def __init__(self, connected: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(connected, *arguments, **options)
@@ -282,6 +285,25 @@ class _PunctualResponse(HTTPResponse):
         raw.connected = connected
         raw.until = time.monotonic() + (connected.gettimeout() or 0.0)
         raw.is_first = True
+
+    def begin(self) -> None:
+        """Read the head, past interim answers: left to itself this class takes all of them but 100 for the answer.
+
+        The answer would be taken for that of the next request on this connection.
+        """
+        super().begin()
+        while self.status < _OK and self.status != _SWITCHING:
+            self.headers = self.msg = None  # type: ignore[assignment]  # what makes it begin
+            super().begin()
+        if self.status == _SWITCHING:
+            self.will_close = True
+
+    def _safe_read(self, amt: int) -> bytes:
+        """Read a chunk; one of a negative size would be everything that comes."""
+        if amt < 0:
+            raise HTTPException("negative chunk size")
+        read: bytes = super()._safe_read(amt)  # type: ignore[misc]  # of all versions of Python, and in no stub
+        return read
 
 
 class _Connection(HTTPConnection):
