@@ -305,6 +305,16 @@ def test_a_chunk_of_a_negative_size_is_not_everything_that_comes(size: bytes) ->
     assert given < 30_000_000
 
 
+def test_without_a_thread_a_stream_is_a_failure_that_says_so(
+    emulator: Emulator, starve: Callable[[], None]
+) -> None:
+    starve()
+    request = HttpRequest("POST", emulator.url, HEADERS, b"{}")
+    failure = RequestsTransport(1).stream(request, lambda: 5.0)
+    assert fault(failure) is Fault.UNREACHABLE  # type: ignore[arg-type]  # which fails for a stream
+    assert "no thread" in str(failure)
+
+
 # A certificate of 127.0.0.1 that signs itself, with its key; good for a hundred years.
 CERTIFICATE = str(ROOT / "tests" / "tls_server.pem")
 

@@ -47,7 +47,7 @@ def read_samples(text: str, keep: Keep) -> Iterator[Sample]:
     # Slow to import, and needed only where a timer scrapes.
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
 
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_lines(text), 1):
         name = _name(line, number)
         if name is None or not keep(name):
             continue
@@ -58,6 +58,15 @@ def read_samples(text: str, keep: Keep) -> Iterator[Sample]:
         for family in families:
             for sample in family.samples:
                 yield Sample(sample.name, sample.labels, sample.value, _seconds(sample.timestamp))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One after the other: a list of the shortest takes twenty times the text."""
+    begin = 0
+    while (end := text.find("\n", begin)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]
 
 
 def _name(line: str, number: int) -> str | None:

@@ -28,6 +28,8 @@ MAX_SAMPLES = 20_000
 # As Prometheus waits by default.
 TARGET_TIMEOUT_S = 10.0
 SIDE_BY_SIDE = 8
+# To understand one text, which takes 0.1 s as a rule.
+_READING_S = 2.0
 
 _HEADERS = {
     "Accept": "text/plain;version=0.0.4",
@@ -51,6 +53,9 @@ class Target(NamedTuple):
     url: str
     instance: str
     source: str
+
+
+Fetched = tuple[Target, str]
 
 
 class Failed(Exception):
@@ -82,46 +87,53 @@ class Scraper:
         Raises:
             ConfigError: the settings allow no host, or the parser's package is not installed.
         """
-        # Needed only where a timer scrapes.
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
         if not self._hosts:
             raise ConfigError([CLOSED])
         keep, used = _keeper(job.keep)
         left, answered = MAX_SAMPLES, False
-        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scrape") as pool:
-            fetched = pool.map(lambda url: self._fetch(url, keep, patience), job.targets)
-            for url, result in zip(job.targets, fetched, strict=True):
-                if isinstance(result, Failed):
-                    yield _failed(firing, _shown(url), str(result))
-                    continue
-                target, samples = result
-                answered = True
-                if len(samples) > left:
-                    yield _failed(
-                        firing, target.source, f"would make more than {MAX_SAMPLES} samples: keep fewer"
-                    )
-                    continue
-                left -= len(samples)
-                yield from (_message(sample, target, job, firing) for sample in samples)
+        for url, fetched in self._fetch_all(job.targets, patience):
+            try:
+                target, text = fetched()
+                samples = _samples(text, keep, left, self._soon(patience, _READING_S))
+            except Failed as failed:
+                yield _failed(firing, _shown(url), str(failed))
+                continue
+            answered = True
+            left -= len(samples)
+            yield from (_message(sample, target, job, firing) for sample in samples)
         if answered:
             yield from _unused(job.keep, used, firing)
 
-    def _fetch(self, url: str, keep: Keep, patience: Deadline) -> tuple[Target, list[Sample]] | Failed:
-        until = self._clock.monotonic() + min(TARGET_TIMEOUT_S, patience.remaining())
-        try:
-            target = self._target(url)
-            reading = Deadline(self._clock, until)
-            text = _read(self._connect(), target, reading)
-            return target, list(islice(_in_time(read_samples(text, keep), reading), MAX_SAMPLES + 1))
-        except Failed as failed:
-            return failed
-        except NotExposition as bad:
-            return Failed(str(bad))
-        except ModuleNotFoundError as error:
-            if error.name is None or not error.name.startswith("prometheus_client"):
-                raise
-            raise ConfigError([MISSING_CLIENT]) from None
+    def _fetch_all(
+        self, urls: Sequence[str], patience: Deadline
+    ) -> Iterator[tuple[str, Callable[[], Fetched]]]:
+        """Each URL with what gives its text, or raises ``Failed``, in the order in which they answer.
+
+        No more texts are held than are fetched at once.
+        """
+        # Needed only where a timer scrapes.
+        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait  # noqa: PLC0415
+
+        waiting = list(reversed(urls))
+        under_way: dict[Future[Fetched], str] = {}
+        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scrape") as pool:
+            while waiting or under_way:
+                while waiting and len(under_way) < SIDE_BY_SIDE:
+                    url = waiting.pop()
+                    try:
+                        under_way[pool.submit(self._fetch, url, patience)] = url
+                    except RuntimeError:
+                        yield url, _no_thread
+                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield under_way.pop(future), future.result
+
+    def _fetch(self, url: str, patience: Deadline) -> Fetched:
+        target = self._target(url)
+        return target, _read(self._connect(), target, self._soon(patience, TARGET_TIMEOUT_S))
+
+    def _soon(self, patience: Deadline, seconds: float) -> Deadline:
+        return Deadline(self._clock, self._clock.monotonic() + min(seconds, patience.remaining()))
 
     def _target(self, url: str) -> Target:
         """Take a URL apart, and put only what is known to be harmless together again."""
@@ -154,8 +166,9 @@ def _split(url: str) -> SplitResult:
 
 
 def _shown(url: str) -> str:
-    """A URL as a report may name it: without what may be secret in it."""
-    return url.partition("?")[0].rpartition("@")[2][:150]
+    """A URL as a report may name it: without what may be secret in it, wherever its writer thought that it ends."""
+    shown = re.split("[?#]", url, maxsplit=1)[0]
+    return shown[:150] if "@" not in url else "a URL that is not shown, since it holds an @"
 
 
 def _read(streaming: Streaming, target: Target, patience: Deadline) -> str:
@@ -204,6 +217,24 @@ def _text(answer: Streamed) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise Failed("answered with what is no Prometheus text exposition: it is not UTF-8") from None
+
+
+def _no_thread() -> Fetched:
+    raise Failed("was not scraped: no thread could be started; give the function more memory")
+
+
+def _samples(text: str, keep: Keep, most: int, patience: Deadline) -> list[Sample]:
+    try:
+        found = list(islice(_in_time(read_samples(text, keep), patience), most + 1))
+    except NotExposition as bad:
+        raise Failed(str(bad)) from None
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("prometheus_client"):
+            raise
+        raise ConfigError([MISSING_CLIENT]) from None
+    if len(found) > most:
+        raise Failed(f"would make more than {MAX_SAMPLES} samples: keep fewer")
+    return found
 
 
 def _in_time(samples: Iterable[Sample], patience: Deadline) -> Iterator[Sample]:

@@ -172,7 +172,10 @@ class RequestsTransport:
         holds it longer than ``remaining()``.
         """
         reading = _Reading(lambda: self._open(request, remaining()), self._failure)
-        threading.Thread(target=reading.run, name="download", daemon=True).start()
+        try:
+            threading.Thread(target=reading.run, name="download", daemon=True).start()
+        except RuntimeError:
+            return Failure(Fault.UNREACHABLE, "no thread could be started: give the function more memory")
         head = reading.next(remaining())
         if isinstance(head, HttpReply):
             return Streamed(head.status, head.headers, reading.chunks(remaining), reading.stop)
