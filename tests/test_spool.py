@@ -442,6 +442,18 @@ def test_a_replay_makes_no_folder_and_one_that_is_not_there_yet_is_an_empty_spoo
         FileSpool(folder).waiting(dead_letters=False)
 
 
+def test_a_file_that_is_removed_during_a_replay_ends_it_for_no_other(folder: Path) -> None:
+    spool = FileSpool(folder)
+    for row in range(3):
+        spool.write([small_disk.record(row)], [])
+    second = sorted(folder.glob("points-*"))[1]
+    replayed = []
+    for chunk in spool.replay(dead_letters=False):
+        replayed += [message.body["row"] for message in chunk.messages]
+        second.unlink(missing_ok=True)
+    assert len(replayed) == 2
+
+
 @pytest.mark.parametrize("below", ["", "/spool"])
 def test_a_replay_of_what_cannot_be_read_has_failed_and_says_so(
     tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]

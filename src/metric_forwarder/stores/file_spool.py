@@ -182,6 +182,9 @@ class FileChunk:
         """Read a file; one that is torn or foreign is set aside and becomes one broken message."""
         try:
             records = _decode(path.read_bytes())
+        except FileNotFoundError:
+            # Somebody has removed it meanwhile; those after it are still there.
+            return cls(path, [], dead=dead)
         except ValueError:
             aside = path.with_suffix(".set-aside")
             path.rename(aside)
