@@ -94,6 +94,13 @@ def test_a_report_is_an_error_exactly_if_a_point_of_it_is_lost_or_may_be(
     assert (level == "ERROR") == may_be_lost
 
 
+def test_a_report_can_be_written_in_utf_8_whatever_was_sent() -> None:
+    half = "\ud800"
+    report = make_harness().handle(ckafka({"metricName": half, half: 1}, topic=half))
+    assert json.dumps(report["errors"], ensure_ascii=False).encode()
+    assert {error["pointer"] for error in report["errors"]} >= {"/metricName", "/\\ud800"}
+
+
 def test_duplicates_that_may_pass_are_worth_a_warning() -> None:
     assert loss_level(report("timer", {"delivered": 1}), is_spooling=False) == "INFO"
     assert loss_level(report("timer", {"delivered": 1}, "degraded"), is_spooling=False) == "WARN"

@@ -72,7 +72,9 @@ def test_bounds_are_written_out() -> None:
 
 # --- hosts --------------------------------------------------------------------------------------------------
 
-NO_HOSTS = pytest.mark.parametrize("host", ["a..b", ".a", "x" * 64, f"{'x' * 64}.internal"])
+NO_HOSTS = pytest.mark.parametrize(
+    "host", ["a..b", ".a", "x" * 64, f"{'x' * 64}.internal", "*.a", "☃.net", "[zz]"]
+)
 
 
 @NO_HOSTS

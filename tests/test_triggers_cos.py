@@ -410,6 +410,12 @@ def test_gzip_of_several_members_is_read_to_its_end() -> None:
     assert [message.body for message in read(Recorder(content), event())] == [LINE, LINE]
 
 
+@pytest.mark.parametrize("padding", [1, 511, 10_000])
+def test_gzip_may_be_padded_with_zeros(padding: int) -> None:
+    content = gzip.compress(LINE + b"\n") + bytes(padding) + gzip.compress(LINE) + bytes(padding)
+    assert [message.body for message in read(Recorder(content), event())] == [LINE, LINE]
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -331,6 +331,15 @@ def test_a_schema_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, c
         make_harness(SCHEMA=str(path)).handle(point())
 
 
+def test_of_a_file_that_is_no_schema_nothing_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "credentials.json"
+    path.write_text('{"type": "sEcret", "required": "sEcret"}')
+    with pytest.raises(ConfigError) as raised:
+        make_harness(SCHEMA=str(path)).handle(point())
+    assert "sEcret" not in str(raised.value)
+    assert "is no draft-07 schema at" in str(raised.value)
+
+
 UNFOLLOWABLE = {
     "nowhere": ({"$ref": "#/definitions/nope"}, '"#/definitions/nope" in its file leads nowhere'),
     "nowhere, for some points": ({"properties": {"a": {"$ref": "#b"}}}, '"#b" in its file leads nowhere'),

@@ -1,7 +1,8 @@
 """``redis://`` and ``rediss://`` URLs as settings hold them: read here, without the ``redis`` package."""
 
+import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from metric_forwarder.secret import Secret
 
@@ -16,10 +17,14 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 _NO_PASSWORD = Secret("")
+_HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 
 
-def is_host(name: str) -> bool:
-    """Whether a connection to a name or address can be tried: no empty label, and none longer than 63 characters."""
+def names_host(parts: SplitResult) -> bool:
+    """Whether a URL names a host to which a connection can be tried: no label empty, or longer than 63 characters."""
+    name = parts.hostname or ""
+    if not _HOST.fullmatch(name) or (":" in name) != ("[" in parts.netloc):
+        return False
     try:
         # What looking a name up does with it; raises for the same names.
         return bool(name.encode("idna"))
@@ -77,8 +82,10 @@ def parse_redis_url(url: str) -> RedisAddress:
         raise BadRedisUrl("its scheme is neither redis nor rediss")
     if not parts.hostname or port == 0:
         raise BadRedisUrl("it names no host, or the port 0")
-    if not is_host(parts.hostname):
-        raise BadRedisUrl("its host has an empty part, or one of more than 63 characters")
+    if not names_host(parts):
+        raise BadRedisUrl(
+            "its host is no name or address, or has a part that is empty or longer than 63 characters"
+        )
     if parts.fragment or "#" in url:
         raise BadRedisUrl("it holds a #")
     tls = parts.scheme == "rediss"

@@ -76,9 +76,14 @@ def loss_level(report: Report, *, is_spooling: bool) -> str:
 def _error(problem: Problem) -> dict[str, Any]:
     return {
         "outcome": problem.outcome.value,
-        "source": problem.source,
-        "pointer": problem.pointer,
+        "source": _encodable(problem.source),
+        "pointer": _encodable(problem.pointer),
         "rule": problem.rule,
         "code": problem.code,
-        "message": problem.message,
+        "message": _encodable(problem.message),
     }
+
+
+def _encodable(text: str) -> str:
+    """Whoever writes the report in UTF-8 would fail at half a surrogate pair, and a producer may have sent one."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -17,7 +17,7 @@ from metric_forwarder.redis_address import (
     WOULD_BE_RIGHT,
     BadRedisUrl,
     RedisAddress,
-    is_host,
+    names_host,
     parse_redis_url,
 )
 from metric_forwarder.secret import Secret, held, is_plain
@@ -472,7 +472,7 @@ def _split(url: str) -> SplitResult | None:
         return None
     try:
         parts = urlsplit(url)
-        is_usable = is_host(parts.hostname or "") and parts.port != 0
+        is_usable = names_host(parts) and parts.port != 0
     except ValueError:
         return None
     return parts if is_usable else None

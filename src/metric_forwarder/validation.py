@@ -214,7 +214,9 @@ def _read_user_schema(path: str) -> Mapping[str, Any]:
         problem = f"name a file that can be read ({error.strerror})"
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "its top"
-        problem = f"its file is no draft-07 schema at {where}: {error.message[:200]}"
+        # Not the error's own message, which quotes the file: it may be another one than was meant.
+        rule = f"{error.validator} {json.dumps(error.validator_value)[:200]}"
+        problem = f"its file is no draft-07 schema at {where}: that must be {rule}"
     except _Unfollowable as error:
         problem = str(error)
     except (ValueError, RecursionError):

@@ -401,7 +401,8 @@ class _Reading:
         response = self._response
         if response is not None:
             # What comes a byte at a time would hold the thread, and its connection, for hours.
-            with contextlib.suppress(OSError, ValueError, RuntimeError):
+            # Before urllib3 2.3 there is no such method: then the thread ends when its time is up.
+            with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
                 response.shutdown()
         # Once there is room, it puts one more piece at most before it looks.
         while not self._pieces.empty():

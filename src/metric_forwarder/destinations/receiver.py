@@ -23,11 +23,14 @@ from metric_forwarder.core.transport import (
 from metric_forwarder.core.verdicts import Action, Verdict, for_code, for_status
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.model import Batch, Series
+from metric_forwarder.numerals import whole
 from metric_forwarder.payload import Violation
 
 # Nonce is documented as a random positive integer; no upper bound is published, 31 bits fit every server.
 _MAX_NONCE = 2**31 - 1
 _HTTP_OK = 200
+# So far beyond the documented ones that something else has answered.
+_NO_CODE = 10**6
 
 
 class Receiver:
@@ -149,9 +152,9 @@ def _judge_body(body: bytes) -> Verdict:
     except (ValueError, RecursionError):
         decoded = None
     code = decoded.get("code") if isinstance(decoded, dict) else None
-    if isinstance(code, str) and code.isascii() and code.isdigit():
-        code = int(code[:10])
-    if type(code) is int:
+    if isinstance(code, str):
+        code = whole(code)
+    if type(code) is int and abs(code) < _NO_CODE:
         if code in ReturnCode.__members__.values():
             return for_code(ReturnCode(code))
         reason = f"the receiver answered with the undocumented code {code}: ask Tencent Cloud's support"

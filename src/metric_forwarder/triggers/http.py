@@ -30,6 +30,7 @@ from metric_forwarder.triggers.port import (
 MAX_BODY_BYTES = 6 * 2**20
 _METHODS = ("POST", "PUT")
 _ENCODED_MAGIC = base64.b64encode(MAGIC + b"\x08").decode()  # every gzip file goes on with 8, for "deflate"
+_BEARER = {"WWW-Authenticate": "Bearer"}
 
 _CLOSED = (
     "HTTP is closed: set MF_HTTP_TOKEN to a token for the clients, or MF_HTTP_AUTH=cam if the platform "
@@ -67,10 +68,10 @@ def _refusal(event: Mapping[str, Any], headers: Mapping[str, str], access: HttpA
     """Why a request is not let in, told without looking at its body."""
     if not access.platform_authenticates:
         if not access.token:
-            return Refused(401, _CLOSED)
+            return Refused(401, _CLOSED, _BEARER)
         if not _knows(access.token.reveal(), headers.get("authorization", "")):
             reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN'
-            return Refused(401, reason, {"WWW-Authenticate": "Bearer"})
+            return Refused(401, reason, _BEARER)
     method = event["httpMethod"]
     if not isinstance(method, str) or method.upper() not in _METHODS:
         return Refused(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
@@ -136,7 +137,7 @@ def _from_gzip(data: str | bytes) -> str | bytes:
     every byte.
     """
     if isinstance(data, str):
-        if data.startswith(_ENCODED_MAGIC[:3]):
+        if data.startswith(_ENCODED_MAGIC):
             data = _from_base64(data)
         elif data.startswith(MAGIC.decode("latin-1")):
             try:

@@ -23,6 +23,10 @@ def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for data in _sliced(chunks):
         while data:
             if member.eof:
+                # Padding, as gzip's own tools let pass.
+                data = data.lstrip(b"\0")  # noqa: PLW2901 - what is left of it
+                if not data:
+                    break
                 member = zlib.decompressobj(_GZIP_ONLY)
             try:
                 piece = member.decompress(data, _PIECE_BYTES)
