@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import ROOT, Harness, ckafka, make_harness, point
-from metric_forwarder import ledger, replies, scrape
+from metric_forwarder import intake, ledger, payload, replies, scrape
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.stores import file_spool
 from metric_forwarder.triggers import cls, cos, http
@@ -63,6 +63,10 @@ def test_an_error_of_a_report_shown_is_one_that_the_function_makes(
         ("body over HTTP, inflated", f"{http.MAX_BODY_BYTES // 2**20} MB"),
         ("object in COS, inflated", f"{cos.MAX_OBJECT_BYTES // 2**20} MB"),
         ("CLS event, inflated", f"{cls.MAX_INFLATED_BYTES // 2**20} MB"),
+        ("points in one message", f"{payload.MAX_POINTS:,}"),
+        ("values in one message, numbers and texts and brackets", f"{payload.MAX_VALUES:,}"),
+        ("lines of an object in COS, logs in a CLS event", f"{cos.MAX_LINES:,}"),
+        ("dead letters of one event", f"{intake.MAX_DEAD_LETTERS:,}"),
         ("scrape target", f"{scrape.MAX_TARGET_BYTES // 2**20} MB"),
         ("samples of one scrape", f"{scrape.MAX_SAMPLES:,}"),
         ("spool", f"{file_spool.DEFAULT_MAX_BYTES // 2**20} MB; files: `?max_mb=…`"),

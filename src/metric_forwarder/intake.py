@@ -12,6 +12,8 @@ from metric_forwarder.spool import DeadLetter
 from metric_forwarder.times import milliseconds
 from metric_forwarder.validation import Contract, is_finite
 
+# Of an event; each takes half a kilobyte until they are written.
+MAX_DEAD_LETTERS = 20_000
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 # A value, and a time, take no more bytes than this in a request: 309 digits and some more.
 _LONGEST_VALUE = 400
@@ -100,6 +102,7 @@ class Intake:
         points: the points to deliver, in the order in which they came.
         stale: why some of them, by their numbers, are too old to be delivered, unless they have been already.
         dead_letters: everything else, with the reason, if it is kept.
+        unkept: how many points are neither there nor here.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Intake:
         self.points: list[Point] = []
         self.stale: dict[int, Problem] = {}
         self.dead_letters: list[DeadLetter] = []
+        self.unkept = 0
 
     def take(self, message: Message) -> None:
         """Receive a message: every point in it is counted, none is lost, nothing raises."""
@@ -157,8 +161,16 @@ class Intake:
                 self._repeat(message, payload.pointer(index), raw["value"], series)
             elif accepts(raw):
                 self._receive(message, payload.pointer(index), raw)
-            else:
+            elif self._explanations_left or self._has_room:
                 self._refuse(message, raw, payload.pointer(index), self._explain(payload, index, raw))
+            else:
+                # An event may hold a million of them, and what takes too long is redelivered for ever.
+                self._ledger.settle_untold(Outcome.INVALID)
+                self.unkept += 1
+
+    @property
+    def _has_room(self) -> bool:
+        return self._keeps_dead_letters and len(self.dead_letters) < MAX_DEAD_LETTERS
 
     def _seen(self, raw: Any) -> Series | None:
         """The series of a point that differs from a valid one in its value alone, as most points of a stream do."""
@@ -264,7 +276,10 @@ class Intake:
         self._ledger.settle(self._ledger.open(), outcome, problems)
         # What could not be read this time comes again with the event: there is nothing to keep.
         if self._keeps_dead_letters and outcome is not Outcome.UNDELIVERED:
-            self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
+            if len(self.dead_letters) < MAX_DEAD_LETTERS:
+                self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
+            else:
+                self.unkept += 1
 
 
 _UNEXPLAINED = Violation(

@@ -51,6 +51,11 @@ class Ledger:
         for problem in problems:
             self.note(problem)
 
+    def settle_untold(self, outcome: Outcome) -> None:
+        """Receive a point that ends so, with a problem that the report only counts."""
+        self._rows.append(outcome)
+        self.problems_omitted += 1
+
     def settle_all(
         self, points: Sequence[Point], outcome: Outcome, problem: Callable[[Point], Problem] | None = None
     ) -> None:

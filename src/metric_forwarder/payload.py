@@ -19,6 +19,14 @@ _MAX_VIOLATIONS = 100
 # Dimensions that an envelope gives its points: about three times as many as a destination takes.
 _MAX_INHERITED = 100
 
+# Of a message: about 11 MB of points as they usually are. All points of an event are held until its report is written.
+MAX_POINTS = 100_000
+# Commas and opening brackets of a message, that is, the values in it; each takes up to 120 bytes once it is decoded. 8 MB
+# of points have 440,000, and 8 KB of gzip may hold millions.
+MAX_VALUES = 500_000
+# Too short a text to hold enough of them to matter.
+_UNCOUNTED = 250_000
+
 # A point says little more than its series; what is kept of it is bounded.
 _LONGEST_SPLIT = 1000
 _VALUE = '"value":'
@@ -86,12 +94,20 @@ def read_payload(body: Any) -> Payload:
     return find_points(decode(body))
 
 
+def holds_too_much(text: str | bytes) -> bool:
+    """Whether decoding JSON text would take more memory than a small function has, whatever it says."""
+    if len(text) <= _UNCOUNTED:
+        return False
+    marks = (",", "{", "[") if isinstance(text, str) else (b",", b"{", b"[")
+    return sum(map(text.count, marks)) > MAX_VALUES  # type: ignore[arg-type]  # of the same type as the text
+
+
 def decode(body: Any) -> Any:
     """Decode a message's body: JSON text, that text JSON-encoded once more, UTF-8 bytes, or decoded JSON.
 
-    What cannot be decoded comes back as a ``Violation``.
+    What cannot be decoded, or holds more than ``MAX_VALUES``, comes back as a ``Violation``.
     """
-    if type(body) is str:
+    if type(body) is str and len(body) <= _UNCOUNTED:
         try:
             decoded, end = _DECODER.raw_decode(body)
             if end == len(body) and type(decoded) is not str:
@@ -132,12 +148,17 @@ def find_points(decoded: Any) -> Payload:
         if "Data" in decoded:
             return _envelope(decoded, "Data", "Namespace", _REQUEST_BODY)
     elif isinstance(decoded, list):
-        return Payload(decoded, prefix="")
+        return _refused("", _TOO_MANY) if len(decoded) > MAX_POINTS else Payload(decoded, prefix="")
     elif isinstance(decoded, Violation):
         return Payload((None,), violations=(decoded,))
     elif isinstance(decoded, NotJson):
-        return Payload((None,), violations=(Violation("", decoded.rule, decoded.message),))
+        return _refused("", (decoded.rule, decoded.message))
     return Payload((decoded,))
+
+
+def _refused(pointer: str, wrong: tuple[str, str]) -> Payload:
+    """A payload of which no point is looked at; it counts as one."""
+    return Payload((None,), violations=(Violation(pointer, *wrong),))
 
 
 def _envelope(
@@ -145,7 +166,9 @@ def _envelope(
 ) -> Payload:
     raw = envelope[list_key]
     if not isinstance(raw, list):
-        return Payload((None,), violations=(Violation(f"/{list_key}", "type", "is not a list of points"),))
+        return _refused(f"/{list_key}", ("type", "is not a list of points"))
+    if len(raw) > MAX_POINTS:
+        return _refused(f"/{list_key}", _TOO_MANY)
     violations = tuple(
         Violation(
             json_pointer([key]),
@@ -176,6 +199,9 @@ def _envelope(
         return None
 
     return Payload(_Merged(raw, defaults, dimensions), f"/{list_key}", inherited)
+
+
+_TOO_MANY = ("size", f"holds more than {MAX_POINTS} points: split it")
 
 
 class _Merged(Sequence[Any]):
@@ -218,6 +244,8 @@ class _Undecodable(Exception):
 
 def _decode(text: str | bytes) -> Any:
     """Decode what may have white space or a byte order mark around it, and say what is wrong with it."""
+    if holds_too_much(text):
+        raise _Undecodable("size", f"holds more than {MAX_VALUES} values: split it")
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         return _DECODER.decode(decoded.removeprefix("\ufeff"))

@@ -8,7 +8,7 @@ from metric_forwarder.core.delivery import Behind, RequestCounts, Sender
 from metric_forwarder.core.verdicts import Action, Verdict
 from metric_forwarder.dedupe import Claim, Claims, DedupeStore, Identifier
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake import Intake, SeriesBook, Terms
+from metric_forwarder.intake import MAX_DEAD_LETTERS, Intake, SeriesBook, Terms
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
@@ -97,6 +97,10 @@ class Pipeline:
         try:
             for messages, keeper in self._chunks(decoded, deadline, spool, complain):
                 intake = self._take_in(messages, ledger)
+                if spool and intake.unkept:
+                    complain(
+                        f"{intake.unkept} invalid points are kept nowhere: of an event, {MAX_DEAD_LETTERS} are"
+                    )
                 settlement = _Settlement(ledger, claims, keeper)
                 counts.add(self._deliver(intake, claims, deadline, settlement, behind))
                 settlement.close(intake.dead_letters)

@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl
 from metric_forwarder.core.regions import REGION_NAMES
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.core.signing import ACTION, sign, string_to_sign
+from metric_forwarder.payload import MAX_VALUES, holds_too_much
 
 METHODS = ("GET", "POST")
 PATHS = ("/v2/index.php", "/report.cgi")
@@ -136,7 +137,7 @@ def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest
         body: a POST's body, JSON whatever its content type; a GET's is ignored.
 
     Returns:
-        The request, or the refusal with code 1000, 1001, 1004, 1005, 1009, 1010, 1012 or 1013.
+        The request, or the refusal with code 1000, 1001, 1004, 1005, 1009, 1010, 1012, 1013 or 1015.
     """
     if method not in METHODS:
         return refuse(ReturnCode.METHOD_NOT_SUPPORTED, "use POST or GET")
@@ -152,6 +153,8 @@ def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest
 
 
 def _post_fields(body: bytes) -> dict[str, Any] | Refusal:
+    if holds_too_much(body):
+        return refuse(ReturnCode.DATA_TOO_LONG, f"the body holds more than {MAX_VALUES} values")
     try:
         fields = _load_json(body.decode("utf-8"))
     except (ValueError, RecursionError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
+from metric_forwarder.payload import MAX_POINTS, MAX_VALUES, holds_too_much
 from metric_forwarder.times import NUMBERS_BELOW
 from metric_forwarder.triggers.inflate import inflate
 from metric_forwarder.triggers.port import Access, Answer, Decoded, Unreadable
@@ -56,12 +57,16 @@ def _inflated(logs: Any) -> bytes:
 
 
 def _batch(text: bytes) -> dict[str, Any]:
+    if holds_too_much(text):
+        raise Unreadable(f"holds more than {MAX_VALUES} values: let CLS deliver fewer logs at once")
     try:
         batch = json.loads(text)
     except (ValueError, RecursionError):
         raise Unreadable('holds a "data" that is not JSON once inflated') from None
     if not isinstance(batch, dict) or not isinstance(batch.get("records"), list):
         raise Unreadable('holds a "data" without a list of "records"')
+    if len(batch["records"]) > MAX_POINTS:
+        raise Unreadable(f"holds more than {MAX_POINTS} logs: let CLS deliver fewer at once")
     return batch
 
 
