@@ -90,6 +90,31 @@ def test_something_else_behind_the_address_is_told(receiver: Emulator) -> None:
     assert "HTTP 404, and no return code" in _lines(done.out)["answer"][1]
 
 
+def test_a_path_that_is_not_the_receivers_is_told_with_the_right_ones(receiver: Emulator) -> None:
+    done = run("doctor", **(settings_for(receiver) | {"RECEIVER_URL": f"{receiver.base_url}/foo"}))
+    is_ok, said = _lines(done.out)["answer"]
+    assert (done.status, is_ok) == (1, False)
+    assert said.startswith("1001 to an empty question: ")
+    assert "/v2/index.php or /report.cgi" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "ok", "told"),
+    [
+        pytest.param(1009, True, "the receiver answers", id="another word for nothing"),
+        pytest.param(1008, False, "lift the block", id="a refusal"),
+        pytest.param(0, False, "something else answers", id="a success"),
+    ],
+)
+def test_only_a_return_code_for_an_empty_question_is_ok(
+    receiver: Emulator, code: int, told: str, *, ok: bool
+) -> None:
+    receiver.fault("code", code, times=None)
+    is_ok, said = _lines(run("doctor", **settings_for(receiver)).out)["answer"]
+    assert is_ok is ok
+    assert told in said
+
+
 def test_what_takes_a_connection_and_gives_no_answer_is_told(receiver: Emulator) -> None:
     receiver.fault("reset", times=None)
     done = run("doctor", **settings_for(receiver))

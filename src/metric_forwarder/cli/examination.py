@@ -1,7 +1,6 @@
 """Whether the function could deliver from here, with these settings: one small check for each reason why not."""
 
 import importlib.util
-import json
 import os
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
@@ -13,6 +12,7 @@ from metric_forwarder.bootstrap import make_destination
 from metric_forwarder.cli.reachability import addresses, connection_failure, unreachable
 from metric_forwarder.clock import Clock
 from metric_forwarder.core.regions import REGION_NAMES
+from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest, Transport
 from metric_forwarder.core.verdicts import Action
 from metric_forwarder.credentials import CredentialSource
@@ -28,6 +28,9 @@ _PATIENCE_S = 10.0
 # The receiver's tolerance is not published, nor how far ahead a remote-write endpoint takes a point; a clock kept by NTP is within far less.
 _MAX_SKEW_S = 60.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HTTP_OK = 200
+# What a request without any content earns at the receiver's own path.
+_NOTHING_SENT = frozenset({ReturnCode.CONTENT_MISSING, ReturnCode.PARAMETER_MISSING})
 
 
 class Patient(NamedTuple):
@@ -170,18 +173,16 @@ def _receiver_answer(patient: Patient) -> Finding:
     reply = patient.ask()
     if isinstance(reply, Failure):
         return Finding(False, f"no HTTP answer ({reply.detail}): check MF_RECEIVER_URL, its port above all")
-    try:
-        decoded = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        decoded = None
-    if not isinstance(decoded, dict) or "code" not in decoded:
+    verdict = patient.destination().judge(reply)
+    if reply.status != _HTTP_OK or not verdict.code:
         return Finding(
             False,
-            f"HTTP {reply.status}, and no return code of the receiver: something else answers at MF_RECEIVER_URL",
+            f"HTTP {reply.status}, and no return code that fits an empty question: something else answers at "
+            "MF_RECEIVER_URL",
         )
-    return Finding(
-        True, f"the receiver answers (with {str(decoded['code'])[:10]}, since it was sent nothing)"
-    )
+    if verdict.code not in _NOTHING_SENT:
+        return Finding(False, f"{verdict.code} to an empty question: {verdict.reason}")
+    return Finding(True, f"the receiver answers (with {verdict.code}, since it was sent nothing)")
 
 
 def clock_skew(patient: Patient) -> Finding:
