@@ -1,5 +1,6 @@
 """``doctor``: each line is ok, or says what to do; no point is ever sent."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import child_environ, execute, run, settings_for
+from command_line import child_environ, execute, point, run, settings_for
 from metric_forwarder.cli.examination import CHECKS
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
 from redis_server import PASSWORD, RedisServer
@@ -154,6 +155,46 @@ def test_a_redis_that_is_there_is_ok(receiver: Emulator, redis_server: RedisServ
     lines = _lines(run("doctor", **(settings_for(receiver) | {"DEDUPE": redis_server.url()})).out)
     assert lines["dedupe"][0]
     assert PASSWORD not in lines["dedupe"][1]
+
+
+def spool_user(server: RedisServer, *commands: str) -> str:
+    """The URL of a user who may do what deduplication needs, and these."""
+    allowed = ["auth", "select", "ping", "eval", "evalsha", "get", "set", "del", *commands]
+    server.command(
+        "ACL", "SETUSER", "forwarder", "on", ">s3cret", "~mf:*", "-@all", *(f"+{name}" for name in allowed)
+    )
+    return f"redis://forwarder:s3cret@127.0.0.1:{server.port}/0"
+
+
+def test_a_redis_user_who_may_remember_but_not_spool_is_told(
+    receiver: Emulator, redis_server: RedisServer
+) -> None:
+    url = spool_user(redis_server)
+    lines = _lines(run("doctor", **settings_for(receiver), DEDUPE=url, SPOOL=url).out)
+    assert lines["dedupe"][0]
+    assert not lines["spool"][0]
+    assert "the spool in Redis failed" in lines["spool"][1]
+
+
+def test_a_redis_that_takes_the_spool_is_ok_with_what_waits_and_nothing_is_left_behind(
+    receiver: Emulator, redis_server: RedisServer
+) -> None:
+    url = spool_user(redis_server, "xadd", "xdel", "xlen", "xrange", "xrevrange", "memory|usage")
+    settings = settings_for(receiver) | {"SPOOL": url, "MAX_ATTEMPTS": "1"}
+    receiver.fault("code", 1002, times=None)
+    run("invoke", "-", given=json.dumps([point(1), point(2), point("3")]), **settings)
+    receiver.clear_faults()
+    before = streams(redis_server)
+    is_ok, said = _lines(run("doctor", **settings).out)["spool"]
+    assert is_ok
+    assert said.endswith("of default/metric-forwarder 2 points wait, 1 dead letters")
+    assert streams(redis_server) == before
+
+
+def streams(server: RedisServer) -> dict[bytes, int]:
+    """Each stream and how many entries it has."""
+    with server.client() as client:
+        return {key: client.xlen(key) for key in client.scan_iter(_type="stream")}
 
 
 def test_a_spool_that_cannot_be_written_is_told(receiver: Emulator, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from metric_forwarder.bootstrap import make_destination
+from metric_forwarder.bootstrap import make_destination, make_spool
+from metric_forwarder.cli.function import FUNCTION
 from metric_forwarder.cli.reachability import addresses, connection_failure, unreachable
 from metric_forwarder.clock import Clock
 from metric_forwarder.core.regions import REGION_NAMES
@@ -21,6 +22,7 @@ from metric_forwarder.errors import ConfigError
 from metric_forwarder.redis_address import RedisAddress
 from metric_forwarder.scrape import MISSING_CLIENT
 from metric_forwarder.settings import Settings
+from metric_forwarder.spool import SpoolError
 
 _TIMEOUT_S = 3.0
 # For all hosts that may be scraped.
@@ -211,7 +213,7 @@ def dedupe(patient: Patient) -> Finding:
 def spool(patient: Patient) -> Finding:
     settings = patient.settings
     if settings.spool_redis is not None:
-        return _redis(settings.spool_redis)
+        return _redis_spool(settings, settings.spool_redis)
     if not settings.spool:
         return Finding(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
     folder = Path(unquote(urlsplit(settings.spool).path))
@@ -258,14 +260,27 @@ def scrape(patient: Patient) -> Finding:
     return Finding(True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open")
 
 
-def _redis(address: RedisAddress) -> Finding:
+def _redis_spool(settings: Settings, address: RedisAddress) -> Finding:
+    finding = _redis(address, for_spool=True)
+    if not finding.is_ok:
+        return finding
+    store = make_spool(settings, FUNCTION)
+    try:
+        waiting, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
+    except SpoolError as error:
+        return Finding(False, str(error))
+    counted = f"of {FUNCTION} {waiting} points wait, {both - waiting} dead letters"
+    return Finding(True, f"{finding.detail}; {counted}")
+
+
+def _redis(address: RedisAddress, *, for_spool: bool = False) -> Finding:
     try:
         from metric_forwarder.stores.redis_check import check_redis
     except ModuleNotFoundError:
         return Finding(
             False, "the package redis is not installed: in a clone, .venv/bin/pip install -e '.[redis]'"
         )
-    found = check_redis(address)
+    found = check_redis(address, for_spool=for_spool)
     bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
     return Finding(not bad, "; ".join(bad or (one.seen for one in found)))
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TextIO
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.settings import PREFIX
 
+# Namespace and name of the function where nobody gives another.
+FUNCTION = "default/metric-forwarder"
 ENTRY = Path(__file__).parents[2] / "index.py"
 _COMPLETE = frozenset({"ok", "empty"})
 
@@ -55,12 +57,13 @@ def make_context(environ: Mapping[str, str], time_limit_s: float) -> dict[str, A
         environ: all environment variables; the function's own are those that the settings name.
         time_limit_s: seconds, as ``timeout`` in serverless.yml.
     """
+    namespace, _, function_name = FUNCTION.partition("/")
     own = {name: value for name, value in sorted(environ.items()) if name.startswith(PREFIX)}
     return {
         "request_id": str(uuid.uuid4()),
-        "function_name": "metric-forwarder",
+        "function_name": function_name,
         "function_version": "$LATEST",
-        "namespace": "default",
+        "namespace": namespace,
         "memory_limit_in_mb": 128,
         "time_limit_in_ms": round(time_limit_s * 1000),
         "environ": ";".join(f"{name}={value}" for name, value in own.items()),

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 import click
 
-from metric_forwarder.cli.function import Handler, Invocation, invoke_handler, load_handler, make_context
+from metric_forwarder.cli.function import (
+    FUNCTION,
+    Handler,
+    Invocation,
+    invoke_handler,
+    load_handler,
+    make_context,
+)
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import example, json_option
@@ -37,7 +44,7 @@ class Replayed(NamedTuple):
 @click.option("--dead-letters", is_flag=True, help="Try the dead letters, too.")
 @click.option(
     "--function",
-    default="default/metric-forwarder",
+    default=FUNCTION,
     show_default=True,
     metavar="NAMESPACE/NAME",
     help="The deployed function whose records these are: a spool keeps each function's apart.",

@@ -2,14 +2,15 @@
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.redis_address import RedisAddress
+from metric_forwarder.spool import Record, SpoolError
 from metric_forwarder.stores.redis import CLAIM, RELEASE, REMEMBER, key_prefix
-from metric_forwarder.stores.redis_connection import RedisConnection, RedisUnavailable
+from metric_forwarder.stores.redis_connection import RedisConnection, RedisUnavailable, Script
+from metric_forwarder.stores.redis_spool import RedisSpool
 
-_OLDEST = (4, 0)
 _SLOW_MS = 20.0
 _EXPIRES_MS = 1000
 
@@ -22,31 +23,42 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def check_redis(address: RedisAddress, *, timeout_s: float = 2.0) -> list[Finding]:
-    """Connect, claim, confirm and release an identity nobody has, and read what the server says of itself.
+class _Use(NamedTuple):
+    """What a Redis is for: what is rehearsed, in words and in deed, the oldest version, and what an eviction costs."""
 
-    Never raises, shows no secret, and leaves nothing behind for longer than a second.
+    what: str
+    rehearse: Callable[[RedisAddress, RedisConnection], None]
+    oldest: tuple[int, int]
+    evicting: str
+
+
+def check_redis(address: RedisAddress, *, for_spool: bool = False, timeout_s: float = 2.0) -> list[Finding]:
+    """Connect, do once what deduplication or a spool does there, and read what the server says of itself.
+
+    Never raises, shows no secret, and leaves nothing behind for longer than a minute, and that under keys nobody has.
     """
+    use = _SPOOL if for_spool else _DEDUPE
     connection = RedisConnection(address, timeout_s)
     try:
         connection.ping()
         started = time.perf_counter()
-        _rehearse(connection)
-        took_ms = (time.perf_counter() - started) * 1000 / 3
-        findings = [Finding(True, f"{address} lets the forwarder claim, confirm and release")]
+        connection.ping()
+        took_ms = (time.perf_counter() - started) * 1000
+        use.rehearse(address, connection)
+        findings = [Finding(True, f"{address} lets the forwarder {use.what}")]
         if took_ms > _SLOW_MS:
             remedy = "place Redis in the function's region and VPC"
             findings.append(Finding(False, f"a round trip takes {took_ms:.0f} ms", remedy))
         told = {**connection.info("server"), **connection.info("replication"), **connection.info("memory")}
-        return findings + list(_judge(told))
-    except RedisUnavailable as unavailable:
-        seen, _, remedy = unavailable.reason.partition(": ")
+        return findings + list(_judge(told, use))
+    except (RedisUnavailable, SpoolError) as failure:
+        seen, _, remedy = str(failure).partition(": ")
         return [Finding(False, f"{address}: {seen}", remedy)]
     finally:
         connection.close()
 
 
-def _rehearse(connection: RedisConnection) -> None:
+def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection) -> None:
     key = key_prefix("check") + os.urandom(16)
     token = os.urandom(8)
     connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
@@ -54,19 +66,40 @@ def _rehearse(connection: RedisConnection) -> None:
     connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
 
 
-def _judge(told: Mapping[str, Any]) -> Iterator[Finding]:
+def _rehearse_spool(address: RedisAddress, connection: RedisConnection) -> None:
+    prefix = key_prefix(f"check {os.urandom(8).hex()}")
+    spool = RedisSpool(address, prefix)
+    try:
+        spool.write([Record(None, "", None, None, "undelivered", "")], ())
+        spool.waiting(dead_letters=True)
+        for chunk in spool.replay(dead_letters=True, lease_s=_EXPIRES_MS / 1000):
+            chunk.acknowledge([0])
+    finally:
+        # An empty stream stays.
+        connection.run(_REMOVE, [prefix + b"points"])
+
+
+_REMOVE = Script("return redis.call('DEL', KEYS[1])")
+_DEDUPE = _Use(
+    "claim, confirm and release", _rehearse_dedupe, (4, 0), "which forgets leases and delivered points early"
+)
+_SPOOL = _Use("write, read and delete spooled points", _rehearse_spool, (5, 0), "which may be spooled points")
+
+
+def _judge(told: Mapping[str, Any], use: _Use) -> Iterator[Finding]:
     """A managed server may keep any of this to itself."""
     version = str(told.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers:
-        is_new = numbers >= _OLDEST
-        yield Finding(is_new, f"Redis {version}", "" if is_new else "use Redis 4.0 or newer")
+        is_new = numbers >= use.oldest
+        remedy = f"use Redis {use.oldest[0]}.{use.oldest[1]} or newer"
+        yield Finding(is_new, f"Redis {version}", "" if is_new else remedy)
     if told.get("role") == "slave":
         yield Finding(False, "it is a replica", "use the address of the master")
     policy = told.get("maxmemory_policy")
     if policy is not None and told.get("maxmemory") and policy not in ("noeviction", "volatile-ttl"):
         yield Finding(
             False,
-            f"when full it evicts by {policy}, which forgets leases and delivered points early",
+            f"when full it evicts by {policy}, {use.evicting}",
             "set maxmemory-policy to noeviction, and give it memory as docs/dedupe.md says",
         )
