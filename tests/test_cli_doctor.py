@@ -197,13 +197,28 @@ def streams(server: RedisServer) -> dict[bytes, int]:
         return {key: client.xlen(key) for key in client.scan_iter(_type="stream")}
 
 
-def test_a_spool_that_cannot_be_written_is_told(receiver: Emulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "ok", "told"),
+    [
+        pytest.param("there", True, "there can be written; 1 files of points wait, 0 of dead", id="a folder"),
+        pytest.param("new/spool", True, "new/spool does not exist yet: it will be made below {}", id="a new one"),
+        pytest.param("file/spool", False, "{}/file cannot be written: mount it, or", id="a file on the way"),
+        pytest.param("file", False, "file cannot be read (Not a directory): mount it, or", id="a file"),
+        pytest.param("x" * 300, False, "cannot be read (File name too long): mount it, or", id="nobody may look"),
+        pytest.param("/no-such-mount/x", False, "/no-such-mount/x does not exist", id="nothing is mounted"),
+    ],
+)  # fmt: skip
+def test_a_spools_folder_is_told_with_whether_it_is_there(
+    receiver: Emulator, tmp_path: Path, path: str, told: str, *, ok: bool
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "points-1.jsonl").touch()
     (tmp_path / "file").write_text("in the way")
-    good = run("doctor", **(settings_for(receiver) | {"SPOOL": (tmp_path / "spool").as_uri()}))
-    bad = run("doctor", **(settings_for(receiver) | {"SPOOL": (tmp_path / "file" / "spool").as_uri()}))
-    assert _lines(good.out)["spool"][0]
-    assert not _lines(bad.out)["spool"][0]
-    assert not (tmp_path / "spool").exists()
+    done = run("doctor", **settings_for(receiver), SPOOL=(tmp_path / path).as_uri())
+    is_ok, said = _lines(done.out)["spool"]
+    assert is_ok is ok
+    assert told.format(tmp_path) in said
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_key_that_is_none_is_told(receiver: Emulator) -> None:

@@ -1,5 +1,6 @@
 """Whether the function could deliver from here, with these settings: one small check for each reason why not."""
 
+import fnmatch
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -216,12 +217,7 @@ def spool(patient: Patient) -> Finding:
         return _redis_spool(settings, settings.spool_redis)
     if not settings.spool:
         return Finding(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
-    folder = Path(unquote(urlsplit(settings.spool).path))
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(False, f"{existing} cannot be written: mount it, or correct MF_SPOOL")
-    waiting, dead = (len(list(folder.glob(f"{kind}-*.jsonl"))) for kind in ("points", "dead"))
-    return Finding(True, f"{folder} can be written; {waiting} files of points wait, {dead} of dead letters")
+    return _spool_folder(Path(unquote(urlsplit(settings.spool).path)))
 
 
 def bridge(patient: Patient) -> Finding:
@@ -258,6 +254,33 @@ def scrape(patient: Patient) -> Finding:
     if bad:
         return Finding(False, "; ".join(bad))
     return Finding(True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open")
+
+
+def _spool_folder(folder: Path) -> Finding:
+    try:
+        existing = _nearest(folder)
+        names = [path.name for path in folder.iterdir()] if existing == folder else []
+    except OSError as error:
+        return Finding(False, f"{folder} cannot be read ({error.strerror}): mount it, or correct MF_SPOOL")
+    if existing != folder and existing == existing.parent:
+        return Finding(False, f"{folder} does not exist, nor does its mount: mount it, or correct MF_SPOOL")
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(False, f"{existing} cannot be written: mount it, or correct MF_SPOOL")
+    if existing == folder:
+        waiting, dead = (len(fnmatch.filter(names, f"{kind}-*.jsonl")) for kind in ("points", "dead"))
+        return Finding(
+            True, f"{folder} can be written; {waiting} files of points wait, {dead} of dead letters"
+        )
+    return Finding(True, f"{folder} does not exist yet: it will be made below {existing}")
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or what exists of the way to it; raises ``OSError`` where nobody may look."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _nearest(folder.parent)
+    return folder
 
 
 def _redis_spool(settings: Settings, address: RedisAddress) -> Finding:
