@@ -39,10 +39,10 @@ def run(*arguments: str, given: str | bytes = "", **settings: str) -> Finished:
     return Finished(result.exit_code, result.stdout, result.stderr)
 
 
-def execute(*arguments: str, given: str = "", **settings: str) -> Finished:
-    """Run ``python -m metric_forwarder`` as a process of its own."""
+def execute(*arguments: str, given: str = "", streams: str = "", **settings: str) -> Finished:
+    """Run ``python -m metric_forwarder`` as a process of its own; ``streams`` are redirections as a shell writes them."""
     done = subprocess.run(
-        command(*arguments),
+        ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", *command(*arguments)],
         input=given,
         capture_output=True,
         encoding="utf-8",
@@ -73,7 +73,7 @@ def on_terminal(
         shown = b"".join(iter(lambda: _read(ours), b""))
         complaint = process.communicate(timeout=60)[1]
     os.close(ours)
-    return Finished(process.returncode, shown.decode(), complaint or "")
+    return Finished(process.returncode, shown.decode(errors="backslashreplace"), complaint or "")
 
 
 def _read(terminal: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from command_line import ROOT, child_environ, execute, point, run
+from command_line import ROOT, child_environ, command, execute, on_terminal, point, run
 from metric_forwarder.cli import display
 from metric_forwarder.cli.commands import forwarder
 from metric_forwarder.cli.function import Invocation
@@ -163,6 +163,43 @@ def test_without_its_extra_the_command_line_says_which_one_it_needs() -> None:
     assert done.returncode == 2
     assert "the package click" in done.stderr
     assert "pip install -e '.[cli]'" in done.stderr
+
+
+def test_what_was_delivered_is_told_by_the_status_where_standard_output_is_closed() -> None:
+    with _running() as (_, settings):
+        done = execute("send", "--namespace=pc", "--metric=m", "--value=1", streams=">&-", **settings)
+    assert done.status == 0
+    assert "Traceback" not in done.err
+
+
+def test_standard_input_that_is_closed_is_empty() -> None:
+    done = execute("check", "-", streams="<&-")
+    assert done.status == 2
+    assert done.err == "Error: standard input is empty: it must hold JSON\n"
+
+
+# The second does not fit into a buffer.
+@pytest.mark.parametrize("words", [("schema",), ("events", "ckafka", "--messages", "900")], ids=" ".join)
+def test_standard_output_that_cannot_be_written_ends_with_status_2_and_one_line(words: tuple[str]) -> None:
+    done = execute(*words, streams=">/dev/full")
+    assert done.status == 2
+    assert done.err == (
+        "Error: standard output cannot be written (No space left on device): send it elsewhere\n"
+    )
+
+
+def test_output_whose_reader_has_gone_ends_in_silence() -> None:
+    assert execute("schema", streams="| head -n 1") == (0, "{\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_lacks_is_escaped_and_json_stays_json(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "points.json").write_text('{"city": "京😀é"}', encoding="utf-8")
+    # Without a PATH the demonstration finds no Prometheus, which takes its time.
+    environ = child_environ() | {"PYTHONIOENCODING": encoding, "PATH": ""}
+    events = on_terminal(command("events", "direct", "--points", str(tmp_path / "points.json")), environ)
+    assert events.printed == {"city": "京😀é"}
+    assert [on_terminal(command(word), environ).status for word in ("--help", "demo")] == [0, 0]
 
 
 def test_nothing_outside_the_command_line_imports_it() -> None:

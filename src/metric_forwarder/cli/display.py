@@ -59,9 +59,9 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 def print_json(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2)
     try:
-        text.encode()
+        text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
-        # Half a surrogate pair in something a producer named: only escaped can it be printed.
+        # What the terminal's encoding lacks, or half a surrogate pair in something a producer named.
         text = json.dumps(value, indent=2)
     click.echo(text)
 
