@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ _STAYS = frozenset({Outcome.SPOOLED, Outcome.UNDELIVERED})
 _STAYS_DEAD = frozenset({Outcome.INVALID, Outcome.STALE, Outcome.REJECTED})
 
 Report = dict[str, Any]
+Rounds = Generator[Report, None, None]
 
 
 class Replayed(NamedTuple):
@@ -62,6 +63,7 @@ def replay(
     """
     from metric_forwarder.cli import display
 
+    is_table = display.is_terminal() and not as_json
     spool = _spool(function)
     handler = load_handler()
     message = json.dumps({"replay": True, "deadLetters": dead_letters})
@@ -74,16 +76,18 @@ def replay(
     try:
         waiting = spool.waiting(dead_letters=dead_letters)
         watched = _watched(spool, redeliver, waiting, dead_letters=dead_letters)
-        rounds = watched if display.is_terminal() and not as_json else _plain(redeliver)
-        replayed = replay_all(spool, rounds, waiting, dead_letters=dead_letters)
+        rounds = watched if is_table else _plain(redeliver)
+        # The bar ends with its rounds: the report comes below it.
+        with contextlib.closing(rounds):
+            replayed = replay_all(spool, rounds, waiting, dead_letters=dead_letters)
         others = [] if waiting else spool.others()
     except SpoolError as error:
         raise Unusable(str(error)) from None
     invocation = Invocation(replayed.report)
-    if as_json or not display.is_terminal():
-        display.print_json(replayed.report)
-    else:
+    if is_table:
         display.print_invocation(display.terminal(), invocation)
+    else:
+        display.print_json(replayed.report)
     if replayed.left:
         records = "1 record is" if replayed.left == 1 else f"{replayed.left} records are"
         click.echo(f"{records} still in the spool.", err=True)
@@ -150,14 +154,14 @@ def _invoke(handler: Handler, message: str, context: dict[str, Any]) -> Invocati
     return invoke_handler(handler, {"Type": "Timer", "Message": message}, context)
 
 
-def _plain(redeliver: Callable[[], Report]) -> Iterator[Report]:
+def _plain(redeliver: Callable[[], Report]) -> Rounds:
     while True:
         yield redeliver()
 
 
 def _watched(
     spool: SpoolStore, redeliver: Callable[[], Report], waiting: int, *, dead_letters: bool
-) -> Iterator[Report]:
+) -> Rounds:
     """Rounds, and a bar that follows the spool while they run."""
     from metric_forwarder.cli import display
 
