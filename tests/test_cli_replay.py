@@ -132,7 +132,7 @@ def test_a_folder_of_another_function_is_told(receiver: Emulator, tmp_path: Path
     settings = spooling(receiver, tmp_path.as_uri())
     fill(receiver, settings, [point(1)])
     done = run("replay", "--function", "default/another", **settings)
-    assert counted(done.printed) == {}
+    assert (done.status, counted(done.printed)) == (1, {})
     assert f"{FUNCTION}, not of default/another" in done.err
     assert counted(run("replay", **settings).printed) == {"delivered": 1}
 
@@ -140,8 +140,18 @@ def test_a_folder_of_another_function_is_told(receiver: Emulator, tmp_path: Path
 def test_a_spool_in_redis_is_that_of_one_function(receiver: Emulator, redis_server: RedisServer) -> None:
     settings = spooling(receiver, redis_server.url())
     fill(receiver, settings, [point(1), point(2)])
-    assert counted(run("replay", "--function", "default/another", **settings).printed) == {}
+    done = run("replay", "--function", "default/another", **settings)
+    assert (done.status, counted(done.printed)) == (0, {})
+    assert "None is of default/another" in done.err
+    assert "check --function" in done.err
     assert counted(run("replay", **settings).printed) == {"delivered": 2}
+
+
+@pytest.mark.parametrize("name", ["metric-forwarder", "/metric-forwarder", "default/", "a/b/c", ""])
+def test_what_names_no_function_ends_with_status_2(receiver: Emulator, tmp_path: Path, name: str) -> None:
+    done = run("replay", "--function", name, **spooling(receiver, tmp_path.as_uri()))
+    assert (done.status, done.out) == (2, "")
+    assert f"{name!r} is not of the form NAMESPACE/NAME" in done.err
 
 
 def test_a_spool_that_cannot_be_reached_is_told(receiver: Emulator) -> None:

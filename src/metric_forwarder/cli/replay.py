@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
@@ -41,11 +42,18 @@ class Replayed(NamedTuple):
     left: int
 
 
+def _parse_function(_ctx: click.Context, _parameter: click.Parameter, text: str) -> str:
+    if not re.fullmatch("[^/]+/[^/]+", text):
+        raise click.BadParameter(f"{text!r} is not of the form NAMESPACE/NAME, such as {FUNCTION}.")
+    return text
+
+
 @click.command(epilog=example("metric-forwarder replay --dead-letters"))
 @click.option("--dead-letters", is_flag=True, help="Try the dead letters, too.")
 @click.option(
     "--function",
     default=FUNCTION,
+    callback=_parse_function,
     show_default=True,
     metavar="NAMESPACE/NAME",
     help="The deployed function whose records these are: a spool keeps each function's apart.",
@@ -59,12 +67,14 @@ def replay(
     """Redeliver what the spool holds.
 
     It goes on until the spool is empty or nothing of it can be delivered, in rounds of the function's time limit. The
-    report is that of all rounds. The status is 0 if all of it was delivered, else 1.
+    report is that of all rounds. The status is 0 if all of it was delivered; it is 1 if not, and where only other
+    functions' records are found.
     """
     from metric_forwarder.cli import display
 
     is_table = display.is_terminal() and not as_json
-    spool = _spool(function)
+    settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
+    spool = _spool(settings, function)
     handler = load_handler()
     message = json.dumps({"replay": True, "deadLetters": dead_letters})
 
@@ -94,7 +104,9 @@ def replay(
     if others:
         named = ", ".join(others)
         click.echo(f"The records here are of {named}, not of {function}: name it with --function.", err=True)
-    ctx.exit(0 if invocation.is_complete and not replayed.left else 1)
+    elif not waiting and settings.spool_redis is not None:
+        click.echo(f"None is of {function}; Redis does not tell of others: check --function.", err=True)
+    ctx.exit(0 if invocation.is_complete and not replayed.left and not others else 1)
 
 
 def replay_all(spool: SpoolStore, rounds: Iterator[Report], waiting: int, *, dead_letters: bool) -> Replayed:
@@ -138,10 +150,9 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     }
 
 
-def _spool(function: str) -> SpoolStore:
+def _spool(settings: Settings, function: str) -> SpoolStore:
     from metric_forwarder.bootstrap import make_spool
 
-    settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
     if not settings.spool and settings.spool_redis is None:
         raise Unusable(
             "MF_SPOOL is empty: set it to where the function's spool is seen from here, such as file:///mnt/spool or "
