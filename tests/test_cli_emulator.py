@@ -92,6 +92,22 @@ def test_a_taken_port_ends_with_status_2_and_the_way_out() -> None:
     assert "Traceback" not in done.err
 
 
+def test_make_emulator_takes_another_port() -> None:
+    command = ["/usr/bin/env", "make", "--dry-run", "emulator", "PORT=8081"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "metric-forwarder emulator --port 8081 " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["emulator", "serve"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_this_machines_is_told_with_the_right_option(command: str, host: str) -> None:
+    done = run(command, "--host", host, "--port", "0", SECRET_ID="a", SECRET_KEY="b", REGION="gz")
+    assert (done.status, done.out) == (2, "")
+    assert f"{host} port 0 cannot be listened on (" in done.err
+    assert "give --host an address of this machine" in done.err
+    assert "--port 0" not in done.err
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

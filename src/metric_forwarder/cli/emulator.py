@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metric_forwarder.cli.inputs import Unusable, read_json
+from metric_forwarder.cli.inputs import Unusable, read_json, unlistenable
 from metric_forwarder.cli.options import Number, WholeNumber, example, host_option, port_option
 
 if TYPE_CHECKING:
@@ -109,10 +109,7 @@ def emulator(accounts: dict[str, str], **options: Any) -> None:
     try:
         serve(chosen, lambda url: click.echo(_welcome(url, chosen, is_example=not accounts)))
     except OSError as error:
-        raise Unusable(
-            f"{chosen.host} port {chosen.port} cannot be listened on ({error.strerror}): "
-            "choose another with --port, or --port 0 for a free one"
-        ) from None
+        raise unlistenable(chosen.host, chosen.port, error) from None
 
 
 def _welcome(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:

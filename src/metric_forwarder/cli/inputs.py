@@ -1,5 +1,6 @@
-"""Files and standard input, read as text and as JSON; whatever cannot be read ends the command with status 2."""
+"""Files and standard input, read as text and as JSON; whatever cannot be used ends the command with status 2."""
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,16 @@ class Unusable(click.ClickException):
     """Usage or configuration: nothing was done."""
 
     exit_code = 2
+
+
+def unlistenable(host: str, port: int, error: OSError) -> Unusable:
+    """Why nothing can listen there, with what to give instead: another port, or else another address."""
+    remedy = (
+        "choose another with --port, or --port 0 for a free one"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES)
+        else "give --host an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
+    )
+    return Unusable(f"{host} port {port} cannot be listened on ({error.strerror}): {remedy}")
 
 
 def read_text(path: str) -> str:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from metric_forwarder.cli.function import load_handler, make_context
-from metric_forwarder.cli.inputs import Unusable
+from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
 from metric_forwarder.settings import Settings
@@ -38,10 +38,7 @@ def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
     try:
         listener = listen(host, port)
     except OSError as error:
-        raise Unusable(
-            f"{host} port {port} cannot be listened on ({error.strerror}): "
-            "choose another with --port, or --port 0 for a free one"
-        ) from None
+        raise unlistenable(host, port, error) from None
     with listener:
         shown = f"[{host}]" if ":" in host else host
         click.echo(_welcome(f"http://{shown}:{listener.getsockname()[1]}", settings))
