@@ -64,7 +64,8 @@ def test_an_event_of_no_known_kind_is_told_and_ends_with_status_1(folder: Path) 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        pytest.param("none", None, "is no folder", id="no folder"),
+        pytest.param("none", None, "is no folder that can be read (No such file", id="no folder"),
+        pytest.param("x" * 300, None, "is no folder that can be read (File name too", id="nobody may look"),
         pytest.param("", None, "holds no *.json", id="an empty folder"),
         pytest.param("", "{", "event.json is not JSON", id="a file that is no JSON"),
     ],
@@ -77,6 +78,21 @@ def test_a_folder_that_cannot_be_used_ends_with_status_2(
     done = run("demo", str(tmp_path / name))
     assert (done.status, done.out) == (2, "")
     assert told in done.err
+
+
+def test_make_run_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = subprocess.run(
+        ["/usr/bin/env", "make", f"VENV={tmp_path}/file/.venv", "run"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        env=child_environ(),
+    )
+    assert done.returncode == 2
+    assert "work in a clone that you may write to" in done.stderr
+    assert "python3-venv" not in done.stderr
 
 
 def test_ones_own_settings_are_neither_used_nor_lost() -> None:
@@ -158,4 +174,6 @@ def test_without_a_prometheus_it_says_so(folder: Path) -> None:
         check=True,
         env=child_environ() | {"PATH": ""},
     )
-    assert "Not shown: the second destination" in done.stdout
+    told = done.stdout.partition("Not shown: the second destination")[2]
+    assert "It needs the program prometheus" in told
+    assert "remote-write" not in told, "what is there is not asked for"

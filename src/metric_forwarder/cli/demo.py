@@ -74,11 +74,12 @@ def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]
 
     console.print()
     program = find_program()
-    if program is None or importlib.util.find_spec("cramjam") is None:
-        console.print(
-            "Not shown: the second destination, Prometheus remote write. It needs the program prometheus (Debian: "
-            "apt-get install prometheus) and the extra remote-write."
-        )
+    missing = [] if program else ["the program prometheus (Debian: apt-get install prometheus)"]
+    if importlib.util.find_spec("cramjam") is None:
+        missing.append("the extra remote-write (in a clone: .venv/bin/pip install -e '.[remote-write]')")
+    if program is None or missing:
+        needed = " and ".join(missing)
+        console.print(f"Not shown: the second destination, Prometheus remote write. It needs {needed}.")
         return []
     # Sample events bring times of any order and age; a Prometheus with such a window takes them all.
     with (
@@ -123,9 +124,13 @@ def _invoke(handler: Handler, event: Any) -> Invocation:
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise Unusable(f"{folder} is no folder: name one with trigger events in it, or none for samples")
-    files = sorted(folder.glob("*.json"))
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix == ".json")
+    except OSError as error:
+        raise Unusable(
+            f"{folder} is no folder that can be read ({error.strerror}): name one with trigger events in it, or none "
+            "for samples"
+        ) from None
     if not files:
         raise Unusable(
             f"{folder} holds no *.json: put trigger events there, such as metric-forwarder events prints"
