@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_line import execute, point, run
+from command_line import child_environ, command, execute, on_terminal, point, run, settings_for
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.inspection import inspect_event
 from metric_forwarder.core.transport import HttpReply, HttpRequest
 from metric_forwarder.settings import Settings
+from receiver_emulator import Emulator
 
 
 def _write(path: Path, content: Any) -> str:
@@ -29,6 +30,32 @@ def test_valid_files_end_with_status_0_and_need_no_setting(tmp_path: Path) -> No
         ("direct", 2, 2, []),
         ("timer", 1, 1, []),
     ]
+
+
+JOBS = {
+    "replay": {"replay": True, "deadLetters": True},
+    "scrape": {"scrape": ["http://10.0.0.5:9100/metrics"], "keep": ["node_load1"]},
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_timers_job_is_told_as_what_it_is_and_is_valid(tmp_path: Path, job: str) -> None:
+    event = _write(tmp_path / "event.json", {"Type": "Timer", "Message": json.dumps(JOBS[job])})
+    done = run("check", event)
+    assert done.status == 0
+    assert done.printed == [
+        {"file": event, "trigger": "timer", "job": job, "received": 0, "valid": 0, "errors": []}
+    ]
+    shown = on_terminal(command("check", event), child_environ())
+    assert f"ok the job {job}, without points to check" in " ".join(shown.out.split())
+
+
+def test_a_job_that_asks_for_nothing_is_told_as_the_function_tells_it(emulator: Emulator) -> None:
+    event = json.dumps({"Type": "Timer", "Message": '{"scrape": []}'})
+    done, invoked = run("check", "-", given=event), run("invoke", "-", given=event, **settings_for(emulator))
+    assert (done.status, done.printed[0]["received"]) == (1, 1)
+    assert done.printed[0]["errors"] == invoked.printed["errors"]
+    assert "is no scrape job" in done.printed[0]["errors"][0]["message"]
 
 
 def test_every_error_is_printed_with_its_coordinates_and_there_is_no_cap() -> None:
@@ -128,7 +155,7 @@ def test_a_schema_of_ones_own_is_the_one_in_force(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["{", '{"type": "nothing"}'], ids=["no JSON", "no schema"])
 def test_a_schema_that_cannot_be_used_ends_with_status_2(tmp_path: Path, content: str) -> None:
     path = _write(tmp_path / "own.json", content)
-    for command in (("schema",), ("check", _write(tmp_path / "p.json", point()))):
-        done = run(*command, SCHEMA=path)
+    for words in (("schema",), ("check", _write(tmp_path / "p.json", point()))):
+        done = run(*words, SCHEMA=path)
         assert done.status == 2
         assert "MF_SCHEMA" in done.err

@@ -60,6 +60,7 @@ def _check(file: str, settings: Settings) -> dict[str, Any]:
     return {
         "file": file,
         "trigger": inspection.trigger,
+        "job": inspection.job,
         "received": inspection.received,
         "valid": len(inspection.points),
         "errors": errors,

@@ -210,9 +210,10 @@ def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
     errors = finding["errors"]
     heading = safe(finding["file"]).append("  ")
     heading.append("not valid" if errors else "ok", style="bold red" if errors else "bold green")
-    heading.append(
-        f"  {finding['valid']} of {finding['received']} points valid, read as {finding['trigger']}"
-    )
+    held = f"{finding['valid']} of {finding['received']} points valid"
+    if finding["job"]:
+        held = f"the job {finding['job']}, without points to check"
+    heading.append(f"  {held}, read as {finding['trigger']}")
     console.print(heading)
     if errors:
         print_errors(console, errors)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.bootstrap import make_intake
 from metric_forwarder.clock import SystemClock
+from metric_forwarder.jobs import BadJob, read_job
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.settings import Settings
@@ -13,12 +14,16 @@ from metric_forwarder.triggers.port import OFFLINE
 
 
 class Inspection(NamedTuple):
-    """The points of an event that could be sent, and everything that is wrong with the others."""
+    """The points of an event that could be sent, and everything that is wrong with the others.
+
+    ``job`` is what a timer asks for instead of bringing points: ``scrape`` or ``replay``.
+    """
 
     trigger: str
     received: int
     points: list[Point]
     problems: list[Problem]
+    job: str | None = None
 
 
 def read_event(event: Any) -> Decoded:
@@ -44,6 +49,13 @@ def inspect_event(event: Any, settings: Settings) -> Inspection:
     decoded = read_event(event)
     ledger = Ledger(max_problems=sys.maxsize)
     intake = make_intake(settings, SystemClock(), ledger)
+    asked = None
     for message in decoded.messages:
-        intake.take(message)
-    return Inspection(decoded.trigger, ledger.received, intake.points, ledger.problems)
+        job = read_job(message.body) if decoded.trigger == "timer" else None
+        if isinstance(job, BadJob):
+            intake.take(message._replace(broken=job.reason))
+        elif job is not None:
+            asked = type(job).__name__.lower()
+        else:
+            intake.take(message)
+    return Inspection(decoded.trigger, ledger.received, intake.points, ledger.problems, asked)
