@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_line import point, run
+from command_line import point, run, settings_for
 from metric_forwarder.cli.events import SAMPLE
 from metric_forwarder.cli.inspection import read_event
 from metric_forwarder.cli.wrapping import KINDS, split
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.payload import read_payload
+from receiver_emulator import Emulator
 
 AT = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
 _TEXTS = st.text('aé"\\/{\n😀', max_size=4)
@@ -132,6 +133,13 @@ def test_what_cannot_be_wrapped_ends_with_status_2(
     done = run("events", *words, given=given_text)
     assert (done.status, done.out) == (2, "")
     assert told in done.err.replace("standard input", "-")
+
+
+@pytest.mark.parametrize("kind", ["http", "apigw"])
+def test_an_http_event_is_let_in_the_way_the_help_says(emulator: Emulator, kind: str) -> None:
+    assert "invoke it with MF_HTTP_AUTH=cam" in " ".join(run("events", "--help").out.split())
+    event = run("events", kind).out
+    assert run("invoke", "-", given=event, **settings_for(emulator), HTTP_AUTH="cam").status == 0
 
 
 def test_the_sample_points_are_valid() -> None:

@@ -53,7 +53,8 @@ def events(kind: str, file: str | None, messages: int) -> None:
     """Print a trigger event of a kind around some points.
 
     KIND is timer, ckafka, cmq, cls, eventbridge (TDMQ), http (a Function URL), apigw, dead-letter or direct. A payload
-    in one message is wrapped as it stands, right or wrong.
+    in one message is wrapped as it stands, right or wrong. An HTTP event brings no token: invoke it with
+    MF_HTTP_AUTH=cam, and without MF_HTTP_TOKEN.
     """
     from metric_forwarder.cli import display
 
