@@ -75,11 +75,11 @@ def _rehearse_spool(address: RedisAddress, connection: RedisConnection) -> None:
         for chunk in spool.replay(dead_letters=True, lease_s=_EXPIRES_MS / 1000):
             chunk.acknowledge([0])
     finally:
-        # An empty stream stays.
-        connection.run(_REMOVE, [prefix + b"points"])
+        # An empty stream stays, and so does what a rehearsal that fails has written.
+        connection.run(_REMOVE, [prefix + b"points", prefix + b"reserve"])
 
 
-_REMOVE = Script("return redis.call('DEL', KEYS[1])")
+_REMOVE = Script("return redis.call('DEL', KEYS[1], KEYS[2])")
 _DEDUPE = _Use(
     "claim, confirm and release", _rehearse_dedupe, (4, 0), "which forgets leases and delivered points early"
 )
