@@ -55,8 +55,9 @@ def test_settings_that_cannot_be_used_end_with_status_2_and_all_problems() -> No
 
 
 def test_a_schema_that_cannot_be_used_ends_with_status_2(receiver: Emulator) -> None:
-    done = run("doctor", **settings_for(receiver), SCHEMA="/nonexistent.json")
+    done = run("doctor", **settings_for(receiver), SCHEMA="/nonexistent.json", CONCURRENCY="x")
     assert done.status == 2
+    assert "2 settings to correct" in done.err
     assert "MF_SCHEMA" in done.err
 
 

@@ -150,13 +150,20 @@ def test_an_event_of_no_known_kind_is_refused_naming_its_keys_and_no_values(
 
 def test_wrong_settings_are_one_error_that_names_them_all_and_no_secret() -> None:
     application = Application(
-        {"MF_CONCURRENCY": "many", "MF_REGION": "mars", "MF_SECRET_KEY": "s3cret", "MF_NAMESPCE": "pc"}
+        {
+            "MF_CONCURRENCY": "many",
+            "MF_RECEIVER_URL": "http://[::1",
+            "MF_REGION": "mars",
+            "MF_SCHEMA": "/no/such.json",
+            "MF_SECRET_KEY": "s3cret",
+            "MF_NAMESPCE": "pc",
+        }
     )
     with pytest.raises(ConfigError) as raised:
         application.handle(point(), CONTEXT)
     text = str(raised.value)
-    assert len(raised.value.problems) == 4
-    for name in ("MF_CONCURRENCY", "MF_REGION", "MF_SECRET_ID", "MF_NAMESPCE is no setting of the forwarder: did you mean MF_NAMESPACE?"):  # fmt: skip
+    assert len(raised.value.problems) == 6
+    for name in ("MF_CONCURRENCY", "MF_RECEIVER_URL", "MF_REGION", "MF_SCHEMA cannot be used", "MF_SECRET_ID", "MF_NAMESPCE is no setting of the forwarder: did you mean MF_NAMESPACE?"):  # fmt: skip
         assert name in text
     assert "s3cret" not in text
 

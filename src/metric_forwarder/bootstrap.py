@@ -1,5 +1,6 @@
 """The composition root: the one place that reads the environment and decides who works with whom."""
 
+import contextlib
 import os
 import random
 import sys
@@ -93,17 +94,9 @@ class Application:
 
     def _handle(self, event: Any, context: Mapping[str, Any], request_id: str) -> Any:
         started = self._clock.monotonic()
-        settings = self.read_settings(context)
-        if self._pipeline is None or settings != self._settings:
-            credentials = make_credentials(settings, self._environment)
-            self._pipeline = build(
-                settings,
-                self._clock,
-                self._transport(settings.concurrency),
-                credentials,
-                function_name(context),
-            )
-            self._gate = make_gate(settings, credentials, self._clock)
+        settings, problems = self._collect_settings(context)
+        if problems or self._pipeline is None or settings != self._settings:
+            self._pipeline = self._renewed(settings, problems, function_name(context))
             self._settings = settings
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
@@ -121,6 +114,28 @@ class Application:
             return refuse(decoded)
         report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
         return reply(decoded.answer, report)
+
+    def _renewed(self, settings: Settings, problems: list[str], function: str) -> Pipeline:
+        """Everything by new settings.
+
+        Raises:
+            ConfigError: with everything that is wrong.
+        """
+        credentials = make_credentials(settings, self._environment)
+        if not problems:
+            with contextlib.suppress(ConfigError):
+                self._gate = make_gate(settings, credentials, self._clock)
+                transport = self._transport(settings.concurrency)
+                return build(settings, self._clock, transport, credentials, function)
+        raise ConfigError(
+            problems
+            + problems_of(
+                lambda: make_destination(settings, self._clock, credentials),
+                lambda: Contract(settings.destination, settings.schema),
+                lambda: make_store(settings, self._clock, function, JsonLog()),
+                lambda: _bounded_spool(settings, function, self._clock),
+            )
+        )
 
     def _access(self, settings: Settings, deadline: Deadline) -> Access:
         """What decoding may use during this invocation."""
@@ -142,15 +157,11 @@ class Application:
     def _environment(self) -> Mapping[str, str]:
         return os.environ if self._environ is None else self._environ
 
-    def read_settings(self, context: Mapping[str, Any]) -> Settings:
-        """Read the settings in force for an invocation.
-
-        Raises:
-            ConfigError: with everything that is wrong.
-        """
+    def _collect_settings(self, context: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+        """The settings in force for an invocation, and what is wrong with them."""
         environ = self._environment
         region = environ.get("TENCENTCLOUD_REGION") or context.get("tencentcloud_region") or ""
-        return Settings.read(environ, platform_region=str(region))
+        return Settings.collect(environ, platform_region=str(region))
 
 
 def time_limit_s(context: Mapping[str, Any]) -> float:
@@ -171,6 +182,17 @@ def time_limit_s(context: Mapping[str, Any]) -> float:
 def function_name(context: Mapping[str, Any]) -> str:
     """Namespace and name: what all instances and versions of the function have in common."""
     return f"{context.get('namespace', '')}/{context.get('function_name', '')}"
+
+
+def problems_of(*makers: Callable[[], object]) -> list[str]:
+    """What each of them raises as a ``ConfigError``."""
+    problems: list[str] = []
+    for make in makers:
+        try:
+            make()
+        except ConfigError as error:  # noqa: PERF203 - each of them may have something to say
+            problems += error.problems
+    return problems
 
 
 def build(

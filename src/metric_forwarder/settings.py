@@ -199,6 +199,16 @@ class Settings(NamedTuple):
         Raises:
             ConfigError: with every problem, not just the first.
         """
+        settings, problems = cls.collect(environ, platform_region=platform_region, to_send=to_send)
+        if problems:
+            raise ConfigError(problems)
+        return settings
+
+    @classmethod
+    def collect(
+        cls, environ: Mapping[str, str], *, platform_region: str = "", to_send: bool = True
+    ) -> "tuple[Settings, list[str]]":
+        """Read as ``read`` does, but return what is wrong beside settings with something usable in each such place."""
         reader = _Reader(environ, to_send=to_send)
         bridge, bridge_accounts = reader.accounts("MF_BRIDGE_ACCOUNTS")
         spool, spool_redis = reader.spool("MF_SPOOL")
@@ -250,9 +260,7 @@ class Settings(NamedTuple):
                 "MF_HTTP_TOKEN is set while MF_HTTP_AUTH is cam, which lets in whom the platform lets in: keep one"
             )
         reader.refuse_unknown()
-        if reader.problems:
-            raise ConfigError(reader.problems)
-        return settings
+        return settings, reader.problems
 
 
 class _Reader:
@@ -311,7 +319,7 @@ class _Reader:
         is_bare = "?" not in value and "#" not in value
         if parts is None or parts.scheme not in schemes or not parts.path or not is_bare:
             right = f"{' or '.join(schemes)}://host:port/path, without user, password, query or fragment"
-            return self._wrong(name, right, value)
+            return self._wrong(name, right, self._defaults[name])
         return value
 
     def endpoint(self, name: str) -> str:
@@ -344,7 +352,7 @@ class _Reader:
             if parts.scheme == "https" or is_here:
                 return value
         right = "https://host, without path, user or password; http://127.0.0.1:port for a test"
-        return self._wrong(name, right, value)
+        return self._wrong(name, right, self._defaults[name])
 
     def require_one_key(self) -> None:
         """The main account's key comes from the settings or from Secrets Manager: one of the two."""
