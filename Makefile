@@ -41,7 +41,7 @@ lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
 	@$(BIN)/python tools/package.py lock
 
 deploy: $(BIN)/python ## Package, then deploy with the Serverless CLI: docs/deploy.md
-	@$(BIN)/python tools/deploy.py check
+	@$(BIN)/python tools/deploy.py check "$(EXTRAS)"
 	@$(MAKE) --no-print-directory package
 	@$(BIN)/python tools/deploy.py
 

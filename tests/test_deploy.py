@@ -101,12 +101,12 @@ def test_what_the_cli_does_not_read_is_not_set(checkout: Checkout) -> None:
 
 
 def test_everything_in_the_way_is_told_at_once_and_a_check_alone_deploys_nothing(checkout: Checkout) -> None:
-    result = checkout.deploy("check")
+    result = checkout.deploy("check", "")
     assert result.returncode == 2
     assert "npm install --global" in result.stderr
     assert "DEPLOY_REGION" in result.stderr
     checkout.install("scf")
-    result = checkout.deploy("check", **EVERYTHING)
+    result = checkout.deploy("check", "", **EVERYTHING)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
@@ -114,7 +114,36 @@ def test_make_deploy_looks_for_what_is_in_the_way_before_it_spends_time_on_a_pac
     command = ["/usr/bin/env", "make", "--dry-run", "deploy", "EXTRAS=redis"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     steps = [line.split("tools/")[1] for line in done.stdout.splitlines() if "tools/" in line]
-    assert steps == ["deploy.py check", 'package.py build --extras "redis"', "deploy.py"]
+    assert steps == ['deploy.py check "redis"', 'package.py build --extras "redis"', "deploy.py"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "extra"),
+    [
+        ("MF_DESTINATION: remote-write", "remote-write"),
+        ("MF_DEDUPE: ${env:A_REDIS}", "redis"),
+        ("MF_SPOOL: 'rediss://h' # the same", "redis"),
+        ("MF_SCRAPE_HOSTS: 10.0.0.5:9100", "scrape"),
+        ("MF_SPOOL: file:///mnt/spool", None),
+        ("MF_SCRAPE_HOSTS: ''", None),
+        ("# MF_DEDUPE: redis://h", None),
+    ],
+)
+def test_a_package_without_what_the_settings_need_is_not_built(
+    checkout: Checkout, setting: str, extra: str | None
+) -> None:
+    checkout.install("scf")
+    file = checkout.folder / "serverless.yml"
+    anchor = "      MF_NAMESPACE:"
+    file.write_text(file.read_text("utf-8").replace(anchor, f"      {setting}\n{anchor}"), "utf-8")
+    known = {**EVERYTHING, "A_REDIS": "redis://:sEcret@10.0.0.5"}
+    without = checkout.deploy("check", "scrape" if extra == "redis" else "", **known)
+    wanted = "redis,scrape" if extra == "redis" else extra
+    assert (without.returncode, f"make deploy EXTRAS={wanted}\n" in without.stderr) == (
+        (2, True) if extra else (0, False)
+    )
+    assert "sEcret" not in without.stderr
+    assert checkout.deploy("check", wanted or "", **known).returncode == 0
 
 
 def test_a_commented_line_asks_for_nothing(checkout: Checkout) -> None:

@@ -1,7 +1,8 @@
 """Deploy ``serverless.yml`` with the Serverless CLI, once everything it refers to is set.
 
 The CLI leaves out a ``${env:NAME}`` that is not set, in silence: a function without its VPC would be the result. With
-the argument ``check`` it is only looked whether there is anything in the way, before a package is built.
+the arguments ``check`` and the extras of the package it is only looked whether there is anything in the way, before that is
+built.
 """
 
 import os
@@ -9,13 +10,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # Serverless Cloud Framework's own name for itself, and those of the Serverless Framework before it.
 CLIENTS = ("scf", "serverless", "sls")
 
+# A setting of the function, and what it says.
+_SETTING = re.compile(r"\s+(MF_\w+):\s*(.+?)\s*(?:\s#.*)?")
 _NAME = re.compile(r"\$\{env:(\w+)\}")
 # As in the CLI's own reader, dotenv 8: a line that begins with ``export`` is none, and a comment has a line of its own.
 _ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
@@ -35,34 +38,62 @@ MISSING = (
     "serverless.yml refers to what is set neither in the environment nor in .env: {}\n"
     "Set it, or delete the lines that you do not want. (A line of .env is NAME=value, without export.)"
 )
+LACKING = "serverless.yml asks for what comes with an extra only. Run: make deploy EXTRAS={}"
 
 
-def main(*, only_check: bool) -> int:
+def main(extras: str | None) -> int:
+    """Check with the extras of a package that is to be built, or deploy."""
     client = next(filter(None, map(shutil.which, CLIENTS)), None)
-    problems = list(obstacles(client, dotenv(ROOT / ".env"), os.environ))
+    problems = list(obstacles(client, extras, dotenv(ROOT / ".env"), os.environ))
     if client is None or problems:
         print("\n".join(problems), file=sys.stderr)
         return 2
-    return 0 if only_check else subprocess.run([client, "deploy"], cwd=ROOT, check=False).returncode
+    return 0 if extras is not None else subprocess.run([client, "deploy"], cwd=ROOT, check=False).returncode
 
 
-def obstacles(client: str | None, written: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[str]:
+def obstacles(
+    client: str | None, extras: str | None, written: Mapping[str, str], environ: Mapping[str, str]
+) -> Iterator[str]:
     """What has to be seen to before anything can be deployed."""
     if client is None:
         yield NO_CLIENT
     for name, value in written.items():
         if " #" in value and not _QUOTED.fullmatch(value):
             yield COMMENTED.format(name)
-    missing = unset(ROOT, {**{name: _unquoted(value) for name, value in written.items()}, **environ})
+    known = {**{name: _unquoted(value) for name, value in written.items()}, **environ}
+    lines = (ROOT / "serverless.yml").read_text("utf-8").splitlines()
+    lines = [line for line in lines if not line.lstrip().startswith("#")]
+    missing = unset(lines, known)
     if missing:
         yield MISSING.format(", ".join(missing))
+    if extras is not None:
+        asked = {extra.strip() for extra in extras.split(",") if extra.strip()}
+        needed = needed_extras(lines, known)
+        if not needed <= asked:
+            yield LACKING.format(",".join(sorted(needed | asked)))
 
 
-def unset(root: Path, known: Mapping[str, str]) -> list[str]:
+def unset(lines: Iterable[str], known: Mapping[str, str]) -> list[str]:
     """The variables that ``serverless.yml`` refers to and nobody has set, in its order."""
-    lines = (root / "serverless.yml").read_text("utf-8").splitlines()
-    names = [name for line in lines if not line.lstrip().startswith("#") for name in _NAME.findall(line)]
+    names = [name for line in lines for name in _NAME.findall(line)]
     return [name for name in dict.fromkeys(names) if not known.get(name)]
+
+
+def needed_extras(lines: Iterable[str], known: Mapping[str, str]) -> set[str]:
+    """What the function's settings need besides the base dependencies: without it every event is a ConfigError."""
+    settings = {match[1]: match[2] for match in map(_SETTING.fullmatch, lines) if match}
+    says = {
+        name: _NAME.sub(lambda match: known.get(match[1], ""), _unquoted(text)).lower()
+        for name, text in settings.items()
+    }
+    needed = {
+        "remote-write": says.get("MF_DESTINATION") == "remote-write",
+        "redis": any(
+            says.get(name, "").startswith(("redis:", "rediss:")) for name in ("MF_DEDUPE", "MF_SPOOL")
+        ),
+        "scrape": bool(says.get("MF_SCRAPE_HOSTS")),
+    }
+    return {extra for extra, is_needed in needed.items() if is_needed}
 
 
 def dotenv(path: Path) -> dict[str, str]:
@@ -79,4 +110,4 @@ def _unquoted(value: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(only_check=sys.argv[1:] == ["check"]))
+    sys.exit(main(sys.argv[2] if sys.argv[1:2] == ["check"] else None))
