@@ -182,7 +182,7 @@ def report(status: str, **outcomes: int) -> dict[str, Any]:
         {"outcome": name} for name, count in counts.items() for _ in range(count) if name not in names[:2]
     ]
     requests = {"sent": 2, "retried": 1, "returnCodes": {"0": 1, "1002": 1}}
-    return {"status": status, "received": sum(counts.values()), "outcomes": counts, "requests": requests, "durationMs": 5, "errors": errors}  # fmt: skip
+    return {"status": status, "received": sum(counts.values()), "outcomes": counts, "requests": requests, "dedupe": "redis", "durationMs": 5, "errors": errors, "errorsOmitted": 0}  # fmt: skip
 
 
 def test_of_two_rounds_each_record_is_counted_where_it_ended() -> None:
@@ -194,6 +194,9 @@ def test_of_two_rounds_each_record_is_counted_where_it_ended() -> None:
     assert both["durationMs"] == 10
     dead = merge(report("partial", delivered=1, invalid=2), report("failed", invalid=2), dead_letters=True)
     assert counted(dead) == {"delivered": 1, "invalid": 2}
+    many = {**report("failed", rejected=15), "errorsOmitted": 9, "dedupe": "degraded"}
+    told = merge(many, report("failed", rejected=15), dead_letters=False)
+    assert (len(told["errors"]), told["errorsOmitted"], told["dedupe"]) == (20, 19, "degraded")
     unread = {**report("failed"), "errors": [{"outcome": "undelivered"}]}
     assert merge(report("failed", spooled=1), unread, dead_letters=False)["status"] == "failed"
 

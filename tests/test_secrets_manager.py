@@ -218,6 +218,7 @@ def test_without_a_role_the_points_wait_for_one(manager: SecretsManagerServer) -
     report = warm.handle(point())
     assert outcomes(report) == {"undelivered": 1}
     assert "the function has no role" in report["errors"][0]["message"]
+    assert "export TENCENTCLOUD_SECRETID" in report["errors"][0]["message"]
     warm.environ.update(role)
     assert outcomes(warm.handle(point())) == {"delivered": 1}
 

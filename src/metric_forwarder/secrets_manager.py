@@ -23,6 +23,10 @@ _SDK_LOGGER = "tencentcloud_sdk_common"
 
 _FORM = 'its text must be {"SecretId": "…", "SecretKey": "…"}'
 _PERMISSION = "let the function's role do ssm:GetSecretValue on the secret: docs/deploy.md has the policy"
+_NO_ROLE = (
+    f"give it one, and {_PERMISSION}; outside of SCF, which sets them, export TENCENTCLOUD_SECRETID and "
+    "TENCENTCLOUD_SECRETKEY of a sub-account that may do the same"
+)
 _UNREACHABLE = "a function in a VPC reaches it through public access, a NAT gateway or an MF_SECRET_ENDPOINT inside the VPC"
 
 # By the beginning of the error's code. Codes: Tencent Cloud, Secrets Manager, error codes.
@@ -94,7 +98,7 @@ class SecretsManager:
         """
         role = [self._environ.get(name, "") for name in _ROLE]
         if not role[0] or not role[1]:
-            return _cannot(Action.STOP, "the function has no role", f"give it one, and {_PERMISSION}")
+            return _cannot(Action.STOP, "the function has no role", _NO_ROLE)
         reading = _Reading(self._reference, role, timeout_s)
         thread = threading.Thread(target=reading.run, name="secret", daemon=True)
         try:

@@ -22,6 +22,7 @@ from metric_forwarder.cli.function import (
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import example, json_option
+from metric_forwarder.ledger import MAX_PROBLEMS
 from metric_forwarder.model import Outcome
 from metric_forwarder.settings import Settings
 from metric_forwarder.spool import SpoolError, SpoolStore
@@ -130,6 +131,7 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     received = sum(outcomes.values())
     arrived = outcomes[Outcome.DELIVERED.value] + outcomes[Outcome.DUPLICATE.value]
     errors = [error for error in earlier["errors"] if error["outcome"] not in stays] + later["errors"]
+    omitted = earlier["errorsOmitted"] + later["errorsOmitted"] + max(0, len(errors) - MAX_PROBLEMS)
     codes = earlier["requests"]["returnCodes"]
     all_codes = {
         **codes,
@@ -145,8 +147,10 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
             "retried": earlier["requests"]["retried"] + later["requests"]["retried"],
             "returnCodes": dict(sorted(all_codes.items())),
         },
+        "dedupe": earlier["dedupe"] if earlier["dedupe"] == "degraded" else later["dedupe"],
         "durationMs": earlier["durationMs"] + later["durationMs"],
-        "errors": errors,
+        "errors": errors[:MAX_PROBLEMS],
+        "errorsOmitted": omitted,
     }
 
 
