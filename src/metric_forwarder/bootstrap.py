@@ -37,8 +37,9 @@ from metric_forwarder.triggers.cos_objects import CosObjects, RoleCredentials
 from metric_forwarder.triggers.port import Gate, HttpAccess, ObjectSource
 from metric_forwarder.validation import Contract
 
-# The platform's longest and shortest time limits: 900 s and 1 s.
+# The platform's longest time limit.
 _LONGEST_S = 900
+# What is assumed where the platform does not say.
 _UNKNOWN_TIME_LIMIT_MS = 60_000
 MISSING_CRAMJAM = (
     "MF_DESTINATION is remote-write, and the package cramjam is not installed: deploy the function with it "

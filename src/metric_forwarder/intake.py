@@ -45,7 +45,7 @@ class SeriesBook:
     Attributes:
         series: by namespace, metric and dimensions as they stood in a point.
         refused: those that were not admitted, and why.
-        sound: those of which every finite value is valid, and fits into a request: by what a point says beside its value.
+        sound: those whose points are valid with every finite value, by metric name and dimensions as a point has them.
         texts: the same, by the text around the value of a message that was such a point.
         free_from: the first millisecond after the points that were stamped on arrival, Unix milliseconds.
     """

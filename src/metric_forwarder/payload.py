@@ -27,7 +27,7 @@ MAX_VALUES = 500_000
 # Too short a text to hold enough of them to matter.
 _UNCOUNTED = 250_000
 
-# A point says little more than its series; what is kept of it is bounded.
+# Longer texts are not split: what is around a value is kept for each series.
 _LONGEST_SPLIT = 1000
 _VALUE = '"value":'
 

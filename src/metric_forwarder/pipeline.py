@@ -201,7 +201,7 @@ class Pipeline:
         sending = deadline.earlier(min(reserve_s, deadline.remaining() / 2))
         pause = _FIRST_PAUSE_S
         while held:
-            free, still_held = settlement.sort(held)
+            free, still_held = settlement.claim(held)
             free = settlement.settle_stale(free, intake.stale)
             if still_held and self._sender.destination.ordered:
                 free, waiting = _in_order(free, still_held)
@@ -293,7 +293,7 @@ class _Settlement:
                 self._repeated.append((point, last[point.identity]))
         return rest
 
-    def sort(self, points: Sequence[Point]) -> tuple[Sequence[Point], list[Point]]:
+    def claim(self, points: Sequence[Point]) -> tuple[Sequence[Point], list[Point]]:
         """Claim points: return those to send and those that another instance holds; the rest is settled."""
         identities = [point.identity for point in points if point.identity is not None]
         claimed = self._claims.claim(identities)
@@ -309,7 +309,7 @@ class _Settlement:
         return by_claim[Claim.OURS], by_claim[Claim.HELD]
 
     def settle_stale(self, points: Sequence[Point], stale: Mapping[int, Problem]) -> Sequence[Point]:
-        """Leave out what is too old; what is that by now may have been delivered in time, so others look at it first."""
+        """Leave out what is too old; only after claiming, since it may have been delivered while it was young."""
         late = [point for point in points if point.number in stale] if stale else ()
         if not late:
             return points

@@ -29,7 +29,7 @@ def make_report(
     outcomes = ledger.outcomes()
     arrived = sum(outcomes[outcome] for outcome in ARRIVED)
     return {
-        "status": status(ledger.received, arrived, is_whole=not ledger.problems),
+        "status": status(ledger.received, arrived, has_problems=bool(ledger.problems)),
         "trigger": trigger,
         "requestId": request_id,
         "received": ledger.received,
@@ -46,10 +46,10 @@ def make_report(
     }
 
 
-def status(received: int, arrived: int, *, is_whole: bool) -> str:
+def status(received: int, arrived: int, *, has_problems: bool) -> str:
     """``empty``, ``ok``, ``failed`` or ``partial``; nothing received is ``empty`` only if it is all there was."""
     if received == 0:
-        return "empty" if is_whole else "failed"
+        return "failed" if has_problems else "empty"
     if arrived == received:
         return "ok"
     return "partial" if arrived else "failed"

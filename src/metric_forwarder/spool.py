@@ -132,10 +132,10 @@ class SpoolStore(Protocol):
     per_record_s: float
 
     def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
-        """Keep all of them or none.
+        """Keep all of them, or say that they are not kept.
 
         Raises:
-            SpoolError: none is kept.
+            SpoolError: none is kept, or the store failed before it could take back what it had written.
         """
 
     def waiting(self, *, dead_letters: bool) -> int:

@@ -4,7 +4,6 @@ import fnmatch
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -15,7 +14,7 @@ from metric_forwarder.cli.reachability import addresses, connection_failure, unr
 from metric_forwarder.clock import Clock
 from metric_forwarder.core.regions import REGION_NAMES
 from metric_forwarder.core.return_codes import ReturnCode
-from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest, Transport
+from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest, Transport, server_time
 from metric_forwarder.core.verdicts import Action
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.destinations.port import Destination
@@ -190,9 +189,10 @@ def _receiver_answer(patient: Patient) -> Finding:
 
 def clock_skew(patient: Patient) -> Finding:
     reply = patient.ask()
-    skew_s = None if isinstance(reply, Failure) else _skew_s(reply, patient.clock.time())
-    if skew_s is None:
+    told = None if isinstance(reply, Failure) else server_time(reply)
+    if told is None:
         return Finding(False, "the answer has no Date to compare with: compare this machine's clock by hand")
+    skew_s = told - patient.clock.time()
     if abs(skew_s) > _MAX_SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         return Finding(
@@ -306,13 +306,6 @@ def _redis(address: RedisAddress, *, for_spool: bool = False) -> Finding:
     found = check_redis(address, for_spool=for_spool)
     bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
     return Finding(not bad, "; ".join(bad or (one.seen for one in found)))
-
-
-def _skew_s(reply: HttpReply, now: float) -> float | None:
-    try:
-        return parsedate_to_datetime(reply.headers.get("Date", "")).timestamp() - now
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 # In the order of the way there. To examine something more, write its function and add its line.

@@ -37,7 +37,7 @@ class Front:
 
     def application(self) -> web.Application:
         """Make what ``aiohttp`` serves."""
-        # What the platform's gateway would let through, and a little for base64.
+        # What the platform's gateway would let through.
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_route("*", "/{rest:.*}", self._answer)
         app.on_startup.append(self._start)

@@ -139,7 +139,7 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     }
     return {
         **later,
-        "status": status(received, arrived, is_whole=not errors),
+        "status": status(received, arrived, has_problems=bool(errors)),
         "received": received,
         "outcomes": outcomes,
         "requests": {

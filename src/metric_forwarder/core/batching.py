@@ -34,8 +34,8 @@ class Limits:
         """A request of so many points was taken."""
         self._taken = max(self._taken, points)
 
-    def suit(self, points: int) -> bool:
-        """Whether so many points are no large request: as many were taken within the last minute, or it is one."""
+    def are_usual(self, points: int) -> bool:
+        """Whether a request of so many points is known to fit: as many were taken since the limits last grew, or it is one."""
         return points <= max(1, self._taken)
 
     def learn_points(self, worked: int, now: float) -> None:

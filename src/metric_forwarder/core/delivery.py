@@ -1,6 +1,7 @@
 """The sender: delivers the points of one event, in lanes, until each has a true outcome or time is up.
 
-One loop retries (``_exchange``), one function halves (``_halve``), one deadline bounds both. Worker threads send; the
+One loop sends a batch until its answer is final (``_exchange``), one function halves (``_halve``), one deadline bounds both.
+Worker threads send; the
 thread that called only waits, so that not even a name server that never answers holds it past the deadline.
 """
 
@@ -21,7 +22,7 @@ _BACKOFF_BASE_S = 0.2
 _BACKOFF_CAP_S = 10.0
 # Requests end this long before the deadline, so that their outcome is still theirs to write.
 _LANDING_S = 0.05
-# How long workers are watched, and the share of that time in which they may compute for others to help.
+# Workers are watched for so long; others join them only if they computed for less than this share of it.
 _WATCH_S = 0.005
 _BUSY = 0.6
 
@@ -95,7 +96,11 @@ class Sender:
 
 
 class _Delivery:
-    """One event's delivery: what its lanes share. ``_lock`` guards all of it."""
+    """One event's delivery: what its lanes share.
+
+    ``_lock`` guards what is counted, settled and under way, and whether the event is over; ``_key_lock`` what concerns key and
+    clock. A refused group, a series held back and a crash are single writes that a lane may see a little late.
+    """
 
     def __init__(self, sender: Sender, deadline: Deadline, settle: Settle, behind: Behind) -> None:
         self._sender = sender
@@ -423,7 +428,7 @@ class _Delivery:
         is_news = pacer.refuse()
         pacer.pause(verdict.retry_after_s or 0.0)
         if verdict.action is Action.THIN_OUT:
-            self._is_period_full |= self._sender.limits.suit(tries.points)
+            self._is_period_full |= self._sender.limits.are_usual(tries.points)
             if tries.points > 1:
                 return None
         if pacer.accepted > tries.accepted_before:

@@ -28,7 +28,7 @@ _FIRST_PAUSE_S = 0.25
 _MAX_DOUBLINGS = 6
 _MIN_RATE = 1.0
 _WINDOW_S = 1.0
-# So old may what the destination asked for be: each redelivery tests it, a minute after the last.
+# A Retry-After that is older is tested with one request and not obeyed: redeliveries come a minute apart, so each tests it.
 _TEST_AFTER_S = 50.0
 
 

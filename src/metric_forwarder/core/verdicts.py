@@ -1,4 +1,6 @@
-"""What the forwarder does about every answer a destination can give, in one table each for codes and statuses.
+"""Verdicts on answers, and what the forwarder does about each code and status of the receiver, in one table each.
+
+Remote write has a table of its own, ``destinations.remote_write``.
 
 A verdict is closed: the sender in ``delivery`` matches every ``Action``, and only ``ACCEPT`` makes a point delivered.
 Meanings come from the receiver's document; the actions are ours, and docs/troubleshooting.md is tested against them.
@@ -116,8 +118,8 @@ class Verdict(NamedTuple):
     """A judged answer.
 
     Attributes:
-        label: how the report counts it: a return code, ``http 503``, ``timeout``, …
-        code: the destination's own code, when it gave one.
+        label: how the report counts it: a return code, ``http 503``, ``no answer``, …
+        code: the destination's own code, or its HTTP status, when it gave one.
         reason: what the answer says and what the user should do; holds nothing the answer's body said.
         retry_after_s: how long the destination asked to be left alone.
         server_time: its clock, Unix seconds, when it told.

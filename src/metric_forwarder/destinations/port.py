@@ -13,10 +13,6 @@ class Destination(Protocol):
     """Encodes batches and judges answers; sends nothing itself."""
 
     @property
-    def name(self) -> str:
-        """As in ``MF_DESTINATION`` and the name of its schema."""
-
-    @property
     def scope(self) -> str:
         """What tells this place from another when a point is recognised as delivered."""
 
@@ -36,7 +32,7 @@ class Destination(Protocol):
     def admit(self, series: Series) -> Violation | None:
         """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy.
 
-        Asked before any point of the series is encoded.
+        Asked before any point of the series is encoded; writes into ``series.wire`` what its points have in common.
         """
 
     def group(self, series: Series) -> Hashable:

@@ -45,7 +45,6 @@ class Receiver:
         nonce: makes a positive integer that does not repeat.
     """
 
-    name = "receiver"
     carries_timestamps = False
     ordered = False
 

@@ -46,7 +46,6 @@ class RemoteWrite:
         time: the wall clock, Unix seconds.
     """
 
-    name = "remote-write"
     carries_timestamps = True
     ordered = True
 

@@ -21,8 +21,8 @@ _T = TypeVar("_T")
 
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.2
-# Another chunk is begun only if there is so much time, or so much of the event's: enough to take it in, and to send
-# some of it.
+# Another chunk is begun only if so much time is left, or such a share of the event's, and so many times what reading one
+# took: enough to take it in, and to send some of it.
 _LEAST_FOR_A_CHUNK_S = 1.0
 _LEAST_SHARE = 0.25
 _READINGS_FOR_A_CHUNK = 4

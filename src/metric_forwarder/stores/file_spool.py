@@ -32,7 +32,7 @@ DEFAULT_MAX_BYTES = 256 * 2**20
 _FORMAT = "metric-forwarder spool 1"
 # A file of more records would not fit into a small function's memory when it is replayed.
 _MAX_RECORDS = 5_000
-# What is left of 255 bytes.
+# A file's name has 255 bytes: what kind, time and suffix leave for the function.
 _MAX_NAME = 160
 # No instance lives longer than 900 s.
 _LONGEST_WRITE_S = 1800

@@ -35,7 +35,7 @@ IDLE_S = 30.0
 TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
 # Ten times what a chunk takes as a rule.
 _CHUNK_S = 0.05
-# How long confirmations wait for others to be written with: so much longer a kill may make duplicates.
+# Confirmations wait so long, that one round trip may carry many; a kill meanwhile lets that many be sent twice.
 LINGER_S = 0.01
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.1
@@ -189,7 +189,7 @@ class RedisClaims:
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
         """Claim what is free; once Redis has failed, what this instance does not know is free.
 
-        What this instance is uncertain of another one may have delivered.
+        Redis is asked about what this instance is uncertain of, too: another one may have delivered it.
         """
         remembered = self._store.memory.claim(identities)
         known = dict(zip(identities, remembered, strict=True))

@@ -19,7 +19,7 @@ DEFAULT_MAX_BYTES = 256 * 2**20
 # Some milliseconds of the server's time, which serves nobody else meanwhile.
 _CHUNK = 500
 _TIMEOUT_S = 1.0
-# A write is asked for again at once, or never: after a broken connection.
+# After a broken connection a write is asked for again at once, or never: its key need not live longer.
 _REMEMBERED_MS = 60_000
 
 # KEYS: points, dead letters, the one to write, this write, the reserve; most bytes, milliseconds, records → the ids, or how
