@@ -40,7 +40,7 @@ class SeriesBook:
 
     Args:
         admit: says what is wrong with a series, whatever the value of its point.
-        most: so many are kept from one event to the next; one takes about 1.5 KB.
+        most: so many are kept from one event to the next, each way of writing one counted; one takes about 1.5 KB.
 
     Attributes:
         series: by namespace, metric and dimensions as they stood in a point.

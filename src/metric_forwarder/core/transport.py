@@ -256,7 +256,7 @@ class _NotConnected(HTTPError):
 
 
 class _Punctual(socket.SocketIO):
-    """What comes from a socket until its time-out is over; the socket by itself begins anew with each piece."""
+    """Reads under one deadline for the whole answer; a socket by itself starts its time-out anew with every piece."""
 
     connected: socket.socket
     until: float
