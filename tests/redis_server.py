@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PASSWORD = "a:p@ss/word#1"
 PASSWORD_IN_URL = "a%3Ap%40ss%2Fword%231"
@@ -61,7 +63,11 @@ class RedisServer:
         return f"redis://:{PASSWORD_IN_URL}@127.0.0.1:{self.port}/{database}"
 
     def client(self, database: int = 0) -> "redis.Redis":
-        return redis.Redis(port=self.port, password=PASSWORD, db=database, socket_timeout=5, protocol=2)
+        # By itself it tries again, after pauses from the generator that Hypothesis watches while it draws.
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(
+            port=self.port, password=PASSWORD, db=database, socket_timeout=5, protocol=2, retry=once
+        )
 
     def start(self, *more_options: str) -> None:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", ""]
@@ -98,6 +104,13 @@ class RedisServer:
         """Ask the server itself, as its operator would."""
         with self.client() as client:
             return client.execute_command(*words)
+
+    def tell(self, *words: Any) -> None:
+        """Send a command whose answer nobody waits for."""
+        with self.client() as client:
+            connection = client.connection_pool.get_connection()
+            connection.send_command(*words)
+            client.connection_pool.release(connection)
 
     def version(self) -> tuple[int, ...]:
         told = subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout

@@ -1,17 +1,15 @@
 """One truth across instances while processes are killed and Redis fails: real processes, a real Redis."""
 
 import random
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import redis
 
 from harness import ckafka, environ, outcomes, point, report_of
 from instances import Instance, Receiver, receiver_process
@@ -199,12 +197,7 @@ def _freeze_briefly(server: RedisServer) -> None:
 
 
 def _debug_sleep(server: RedisServer) -> None:
-    def ask() -> None:
-        # Nobody waits for the answer.
-        with suppress(redis.RedisError):
-            server.command("DEBUG", "SLEEP", "3")
-
-    threading.Thread(target=ask).start()
+    server.tell("DEBUG", "SLEEP", "3")
 
 
 def _pause_clients(server: RedisServer) -> None:
