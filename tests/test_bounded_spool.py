@@ -101,6 +101,15 @@ def spool_of(*shelves: Shelf, clock: Clock | None = None) -> BoundedSpool:
     return BoundedSpool(lambda: next(remaining), clock or SystemClock())
 
 
+def write(spool: BoundedSpool, seconds: float = 0.3, points: int = 1, dead_letters: int = 0) -> None:
+    """Write so many records in an event of their own."""
+    visit = spool.begin(soon(spool.clock, seconds))
+    try:
+        visit.write([RECORD] * points, [RECORD] * dead_letters)
+    finally:
+        visit.close()
+
+
 def test_a_write_that_hangs_is_waited_for_until_the_deadline_and_the_next_event_has_a_store_of_its_own(
     hanging: Hanging,
 ) -> None:
@@ -115,7 +124,7 @@ def test_a_write_that_hangs_is_waited_for_until_the_deadline_and_the_next_event_
         visit.write([RECORD], [])
     assert LATE in visit.close()[0]
     assert time.monotonic() - began < 2
-    spool.begin(soon(spool.clock)).write([RECORD], [RECORD])
+    write(spool, dead_letters=1)
     assert (stuck.written, len(fresh.written)) == ([], 2)
 
 
@@ -126,9 +135,9 @@ def test_a_store_that_fails_says_so_and_is_kept(hanging: Hanging) -> None:
     shelf = Shelf(fail)
     spool = spool_of(shelf)
     with pytest.raises(SpoolError, match="on fire"):
-        spool.begin(soon(spool.clock)).write([RECORD], [])
+        write(spool)
     shelf.work = hanging
-    spool.begin(soon(spool.clock)).write([RECORD], [])
+    write(spool)
     assert len(shelf.written) == 1
 
 
@@ -248,7 +257,7 @@ def test_the_time_of_a_small_write_is_not_taken_for_that_of_each_record() -> Non
     shelf = Shelf(lambda: clock.sleep(0.6))
     spool = spool_of(shelf, clock=clock)
     assert spool.reserve_s(1000) == pytest.approx(1.5)
-    spool.begin(soon(clock, 5)).write([RECORD], [])
+    write(spool, 5)
     assert 1.5 < spool.reserve_s(1000) < 2
 
 
@@ -256,13 +265,13 @@ def test_a_slow_store_is_believed_at_once_and_a_fast_one_bit_by_bit() -> None:
     clock = FakeClock()
     shelf = Shelf(lambda: clock.sleep(3))
     spool = spool_of(shelf, clock=clock)
-    spool.begin(soon(clock, 50)).write([RECORD] * 1000, [])
+    write(spool, 50, points=1000)
     assert spool.reserve_s(1000) == pytest.approx(3)
     shelf.work = lambda: None
-    spool.begin(soon(clock, 50)).write([RECORD] * 1000, [])
+    write(spool, 50, points=1000)
     assert 2.5 < spool.reserve_s(1000) < 3
     for _ in range(50):
-        spool.begin(soon(clock, 50)).write([RECORD], [])
+        write(spool, 50)
     assert spool.reserve_s(1000) == pytest.approx(1.5, abs=0.01)
 
 
@@ -271,7 +280,7 @@ def test_a_write_that_was_not_waited_for_is_taken_to_be_slower_still(hanging: Ha
     spool = spool_of(Shelf(hanging), Shelf(), clock=clock)
     hanging.hangs = True
     with pytest.raises(SpoolError, match=LATE):
-        spool.begin(soon(clock, 0.6)).write([RECORD], [])
+        write(spool, 0.6)
     assert spool.reserve_s(1) > 1.1
 
 

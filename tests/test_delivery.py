@@ -514,6 +514,7 @@ def dripping() -> Iterator[str]:
     """A server that answers a byte at a time, for ever."""
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
+    drips: list[threading.Thread] = []
 
     def serve() -> None:
         while not stop.is_set():
@@ -521,7 +522,8 @@ def dripping() -> Iterator[str]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+            drips.append(threading.Thread(target=drip, args=(connection,), daemon=True))
+            drips[-1].start()
 
     def drip(connection: socket.socket) -> None:
         with connection:
@@ -531,9 +533,13 @@ def dripping() -> Iterator[str]:
                 except OSError:
                     return
 
-    threading.Thread(target=serve, daemon=True).start()
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/v2/index.php"
     stop.set()
+    listener.shutdown(socket.SHUT_RDWR)
+    for thread in (serving, *drips):
+        thread.join()
     listener.close()
 
 

@@ -33,6 +33,7 @@ from metric_forwarder.stores.redis import (
     LEASE_SLACK_S,
     REST_S,
     TIMEOUTS_S,
+    RedisClaims,
     RedisStore,
     key_prefix,
 )
@@ -63,7 +64,9 @@ class Instance:
         )
 
     def begin(self, within_s: float = 60.0) -> Any:
-        return self.store.begin(Deadline(self.clock, self.clock.monotonic() + within_s))
+        claims = self.store.begin(Deadline(self.clock, self.clock.monotonic() + within_s))
+        BEGUN.append(claims)
+        return claims
 
     def deliver(self, *identities: bytes) -> str:
         """Claim, confirm and close, as an event does that meets no trouble: the status."""
@@ -73,6 +76,17 @@ class Instance:
         claims.close()
         status: str = claims.status
         return status
+
+
+BEGUN: list[RedisClaims] = []
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    """End the events that a test left open, and with each the thread that talks to Redis."""
+    yield
+    while BEGUN:
+        BEGUN.pop().close()
 
 
 @pytest.fixture(scope="module")
