@@ -179,6 +179,32 @@ def test_a_point_that_goes_bad_in_the_spool_becomes_a_dead_letter(spooling: Harn
     assert len(file.read_text().splitlines()) == 3
 
 
+def test_a_point_that_goes_bad_where_there_is_no_room_for_a_dead_letter_stays_in_the_spool(
+    folder: Path,
+) -> None:
+    harness = make_harness(SPOOL=folder.as_uri() + "?max_mb=1", MAX_ATTEMPTS="1")
+    down(harness)
+    big = [point(value, dimensions={"text": "x" * 40_000}) for value in range(15)]
+    assert outcomes(harness.handle(big)) == {"spooled": 15}
+    harness.receiver.refuse_if = lambda _: ReturnCode.NAMESPACE_ILLEGAL
+    report = harness.handle(REPLAY)
+    assert outcomes(report) == {"rejected": 15}
+    assert any("the spool is full" in error["message"] for error in report["errors"])
+    up(harness)
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 15}
+
+
+def test_a_record_that_holds_several_points_stays_until_all_of_them_are_settled(
+    spooling: Harness, folder: Path
+) -> None:
+    several = [point(value, namespace=f"n{value}") for value in range(3)]
+    FileSpool(folder).write([], [Record(several, "s", "place", None, "invalid", "")])
+    spooling.receiver.script.extend([None, ReturnCode.NOT_READY])
+    assert outcomes(spooling.handle(REPLAY_ALL)) == {"delivered": 1, "spooled": 2}
+    assert outcomes(spooling.handle(REPLAY_ALL)) == {"duplicate": 1, "delivered": 2}
+    assert spooling.handle(REPLAY_ALL)["status"] == "empty"
+
+
 @pytest.mark.parametrize(
     ("properties", "members"),
     [
