@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -343,6 +344,39 @@ def test_acknowledged_records_never_come_back_even_if_the_replay_dies(folder: Pa
     del chunk
     again = next(FileSpool(folder).replay(dead_letters=False))
     assert [message.receipt for message in again.messages] == [1, 2, 4]
+
+
+KILLED_WHILE_REMOVING = """
+import os, signal, sys
+from pathlib import Path
+from metric_forwarder.stores.file_spool import FileSpool
+
+left = int(sys.argv[2])
+
+def kill(event, _arguments):
+    global left
+    if event == "os.remove":
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+for chunk in FileSpool(Path(sys.argv[1])).replay(dead_letters=False):
+    chunk.acknowledge(range(3))
+    sys.addaudithook(kill)
+    chunk.close()
+"""
+
+
+@pytest.mark.parametrize("removal", [1, 2])
+def test_a_replay_that_is_killed_while_it_removes_what_it_replayed_brings_nothing_back(
+    folder: Path, removal: int
+) -> None:
+    spool = FileSpool(folder)
+    spool.write([Record(point(value), "s", None, None, "undelivered", "") for value in range(3)], [])
+    program = [sys.executable, "-c", KILLED_WHILE_REMOVING, str(folder), str(removal)]
+    assert subprocess.run(program, check=False).returncode == -signal.SIGKILL
+    assert spool.waiting(dead_letters=False) == 0
+    assert [chunk.messages for chunk in spool.replay(dead_letters=False) if chunk.messages] == []
 
 
 @given(
