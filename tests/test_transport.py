@@ -221,6 +221,24 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
     assert 0.25 < took < 1.5
 
 
+def test_what_comes_late_gets_no_time_of_its_own() -> None:
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        time.sleep(0.9)
+        connection.sendall(b"H")
+        over.wait(10)
+
+    with listening(serve) as place:
+        started = time.monotonic()
+        answer = post(RequestsTransport(1), f"http://{place}/", 1)
+        took = time.monotonic() - started
+        over.set()
+    assert fault(answer) is Fault.UNANSWERED
+    assert 0.95 < took < 1.6
+
+
 def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_thread() -> None:
     with listening(dripping(*DRIPS["the body"])) as place:
         until = time.monotonic() + 0.3
