@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from harness import CONTEXT, ROOT, ckafka, environ, make_harness, point
-from metric_forwarder.intake import SeriesBook
+from metric_forwarder.dedupe import Identifier
+from metric_forwarder.destinations.remote_write import RemoteWrite
+from metric_forwarder.intake import Intake, SeriesBook, Terms
+from metric_forwarder.ledger import Ledger
+from metric_forwarder.model import Message
+from metric_forwarder.secret import Secret
+from metric_forwarder.validation import Contract
 from receiver_emulator import Emulator
 
 POINTS = 10_000
@@ -131,6 +137,28 @@ def test_a_warm_instance_keeps_no_more_series_than_it_may() -> None:
         book.find("pc", "m", {"host": str(number)})
     book.make_room()
     assert len(book.series) == 0
+
+
+def test_a_warm_instance_that_forgets_its_series_keeps_nothing_about_them() -> None:
+    destination = RemoteWrite(url="http://a/b", user="", password=Secret(""), time=lambda: 0.0)
+    book = SeriesBook(destination.admit, most=2)
+    intake = Intake(
+        Contract("remote-write"),
+        Identifier(destination.scope, "content"),
+        Ledger(),
+        destination=destination,
+        book=book,
+        terms=Terms(0, 10_000, "pc"),
+    )
+    for metric in ("a", "b", "c" * 1024):
+        intake.take(Message("s", json.dumps(point(metric=metric))))
+
+    def kept() -> dict[str, int]:
+        return {name: len(value) for name, value in vars(book).items() if isinstance(value, dict)}
+
+    assert 0 not in kept().values()
+    book.make_room()
+    assert kept() == dict.fromkeys(kept(), 0)
 
 
 COLLECTING = """
