@@ -22,6 +22,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes import FakeClock, InProcessReceiver
+from harness import environ, outcomes, report_of
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.core.transport import RequestsTransport
@@ -31,7 +33,7 @@ from metric_forwarder.secret import Secret
 from metric_forwarder.triggers import Decoded, decode
 from metric_forwarder.triggers.cos import MAX_OBJECT_BYTES
 from metric_forwarder.triggers.cos_objects import ENDPOINT, CosObjects, RoleCredentials, authorization
-from metric_forwarder.triggers.port import OFFLINE, ObjectName, Patience, StoredObject
+from metric_forwarder.triggers.port import OFFLINE, ObjectName, Patience, StoredObject, Unreadable
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 
 ROLE = {
@@ -608,6 +610,35 @@ def test_what_cannot_be_fetched_makes_the_platform_redeliver_and_what_could_be_i
     again = app.handle(EVENT, {})["outcomes"]
     assert (again["duplicate"], again["delivered"]) == (1, 1)
     assert len(receiver.points()) == 2
+
+
+class Endless(Recorder):
+    """Objects of one line, but for one of which there is always more to come."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
+        stored = super().open(name, patience)
+        return stored._replace(chunks=self._chunks(patience)) if name.key == "endless.json" else stored
+
+    def _chunks(self, patience: Patience) -> Iterator[bytes]:
+        while patience.remaining() > 0:
+            self._clock.sleep(0.1)
+            yield b" "
+        raise Unreadable("could not be fetched this time", retriable=True)
+
+
+def test_an_object_that_never_ends_leaves_time_to_deliver_the_others() -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    app = Application(environ(), clock, lambda _: receiver, Endless(clock))
+    both = {"Records": event("a.json")["Records"] + event("endless.json")["Records"]}
+    report = report_of(app, both, 11_000)
+    assert outcomes(report) == {"delivered": 1, "undelivered": 1}
+    # Of the ten seconds there are.
+    assert clock.monotonic() == pytest.approx(5, abs=0.2)
 
 
 def test_what_cannot_be_fetched_is_no_dead_letter_and_a_spool_does_not_hide_it(
