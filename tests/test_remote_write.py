@@ -669,3 +669,49 @@ def test_a_point_does_not_pass_one_of_its_series_that_another_instance_is_sendin
     prometheus.script.append(meanwhile)
     assert outcomes(report_of(one, ckafka(point(1, timestamp=now - 2)), 60_000)) == {"delivered": 1}
     assert outcomes(report_of(other, event)) == {"delivered": 1, "duplicate": 1}
+
+
+def test_a_spooled_point_does_not_pass_one_of_its_series_that_another_instance_is_sending(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    prometheus, its_other_door = InProcessPrometheus(clock), InProcessPrometheus(clock)
+    its_other_door.samples = prometheus.samples
+    now = clock.time()
+    older, newer = ckafka(point(1, timestamp=now - 2)), ckafka(point(2, timestamp=now - 1))
+    told = remote_write_environ(DEDUPE=redis_server.url(), MAX_ATTEMPTS="1")
+    one = Application(told, clock, lambda _: prometheus)
+    spooling = Application({**told, "MF_SPOOL": tmp_path.as_uri()}, clock, lambda _: its_other_door)
+    replay = {"Type": "Timer", "TriggerName": "r", "Time": "now", "Message": '{"replay": true}'}
+    for event in (older, newer):
+        its_other_door.script.append(HttpReply(500, {}, b""))
+        assert outcomes(report_of(spooling, event)) == {"spooled": 1}
+
+    def meanwhile(request: HttpRequest) -> Answer:
+        """While the older point, redelivered, is being sent, both are replayed from a file each."""
+        report = report_of(spooling, replay, 2_000)
+        assert (outcomes(report), report["requests"]["sent"]) == ({"spooled": 2}, 0)
+        return prometheus.process(request)
+
+    prometheus.script.append(meanwhile)
+    assert outcomes(report_of(one, older)) == {"delivered": 1}
+    assert outcomes(report_of(spooling, replay)) == {"duplicate": 1, "delivered": 1}
+
+
+def test_of_one_moment_no_point_waits_for_another(redis_server: RedisServer) -> None:
+    clock = FakeClock()
+    prometheus, its_other_door = InProcessPrometheus(clock), InProcessPrometheus(clock)
+    its_other_door.samples = prometheus.samples
+    now = clock.time()
+    held = point(1, timestamp=now, id="held")
+    told = remote_write_environ(DEDUPE=redis_server.url())
+    one = Application(told, clock, lambda _: prometheus)
+    other = Application(told, clock, lambda _: its_other_door)
+
+    def meanwhile(request: HttpRequest) -> Answer:
+        event = ckafka(held, point(1, timestamp=now, id="free"), point(2, timestamp=now + 1))
+        assert outcomes(report_of(other, event, 5_000)) == {"undelivered": 2, "delivered": 1}
+        return prometheus.process(request)
+
+    prometheus.script.append(meanwhile)
+    assert outcomes(report_of(one, ckafka(held))) == {"delivered": 1}
