@@ -64,6 +64,20 @@ def emulator() -> Iterator[Emulator]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Emulator]:
+    with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def receiver(shared: Emulator) -> Emulator:
+    """One for all tests of a module; each gets it empty and without faults."""
+    shared.clear()
+    shared.clear_faults()
+    return shared
+
+
 @pytest.fixture
 def connect() -> Callable[..., Application]:
     """Make an application that sends over real sockets."""

@@ -20,19 +20,6 @@ FUNCTION = "default/metric-forwarder"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def receiver(shared: Emulator) -> Emulator:
-    shared.clear()
-    shared.clear_faults()
-    return shared
-
-
 def spooling(receiver: Emulator, spool: str) -> dict[str, str]:
     return {**settings_for(receiver), "SPOOL": spool, "MAX_ATTEMPTS": "1"}
 

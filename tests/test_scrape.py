@@ -31,19 +31,6 @@ from receiver_emulator import Emulator
 from scrape_targets import NODE, Targets, serving_targets
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def receiver(shared: Emulator) -> Emulator:
-    shared.clear()
-    shared.clear_faults()
-    return shared
-
-
 @pytest.fixture
 def targets() -> Iterator[Targets]:
     with serving_targets() as running:

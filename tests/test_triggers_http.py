@@ -5,7 +5,7 @@ import gzip
 import json
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,6 @@ TOKEN = "sample-token-of-the-docs"
 ROOT = Path(__file__).parents[1]
 GOOD = {"namespace": "web", "metricName": "views", "dimensions": {"page": "a"}, "value": 1}
 BAD = {**GOOD, "value": "1"}
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def receiver(shared: Emulator) -> Emulator:
-    shared.clear()
-    shared.clear_faults()
-    return shared
 
 
 def application(receiver: Emulator, **environ: str) -> Application:
