@@ -20,7 +20,7 @@ from secrets_manager_server import ROLE, SecretsManagerServer
 
 MAX_BYTES = 1_500_000
 FORBIDDEN = re.compile(
-    r"(^|/)(tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.pyi$|/__main__\.py$"
+    r"(^|/)(tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.pyi$|/__main__\.py$|/redis_check\.py$"
 )
 
 
@@ -184,14 +184,21 @@ def test_a_file_that_is_edited_where_it_is_deployed_is_compiled_anew(
 
 
 @pytest.mark.parametrize(
-    ("extra", "file"), [("redis", "redis/client.py"), ("remote-write", "cramjam/__init__.py")]
+    ("extra", "file", "module"),
+    [
+        ("redis", "redis/client.py", "stores/__pycache__/redis.cpython-310.pyc"),
+        ("remote-write", "cramjam/__init__.py", "destinations/__pycache__/remote_write.cpython-310.pyc"),
+    ],
 )
 def test_an_extra_brings_what_its_option_needs(
-    package: Package, tmp_path: Path, extra: str, file: str
+    package: Package, tmp_path: Path, extra: str, file: str, module: str
 ) -> None:
     with_extra = set(names(build(tmp_path, f"--extras={extra}").archive))
-    assert with_extra > set(names(package.archive))
+    without = set(names(package.archive))
+    assert with_extra > without
     assert file in with_extra
+    # Bytecode is made where a Python 3.10 is.
+    assert (f"metric_forwarder/{module}" in with_extra - without) == (PYTHON is not None)
 
 
 def test_an_extra_that_is_not_locked_is_refused_by_name(tmp_path: Path) -> None:

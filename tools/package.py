@@ -54,8 +54,9 @@ LEFT_OUT = (
 )
 # Likewise, by place.
 LEFT_OUT_PATHS = (
-    # Command lines.
+    # Command lines, and what only they ask for.
     "metric_forwarder/cli",
+    "metric_forwarder/stores/redis_check.py",
     "charset_normalizer/cli",
     "idna/cli.py",
     "jsonschema/cli.py",
@@ -71,8 +72,21 @@ LEFT_OUT_PATHS = (
     "tencentcloud/common/*_async.py",
     "tencentcloud/common/http/*_async.py",
 )
+# Bytecode of these is for packages with the extra that they need.
+COMPILED_WITH = {
+    "redis": "metric_forwarder/stores/redis*.py",
+    "remote-write": "metric_forwarder/destinations/remote_write*.py",
+}
 # What only a point that is not valid, or a key in Secrets Manager, needs: its bytecode would not fit into the budget.
-NOT_COMPILED = ("attr", "attrs", "jsonschema", "referencing", "rpds", "tencentcloud", "typing_extensions.py")
+NOT_COMPILED = (
+    "attr/*",
+    "attrs/*",
+    "jsonschema/*",
+    "referencing/*",
+    "rpds/*",
+    "tencentcloud/*",
+    "typing_extensions.py",
+)
 LICENCES = "THIRD_PARTY_LICENSES.txt"
 LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "NOTICE*")
 
@@ -139,7 +153,7 @@ def build(extras: Sequence[str], folder: Path, archive: Path) -> None:
         (folder / LICENCES).write_text(licences(Path(installed)), encoding="utf-8")
     sources = ROOT / "src"
     copy(sources, folder, [path for path in relevant(sources) if path.parts[0] in SOURCES])
-    compile_ahead(folder)
+    compile_ahead(folder, extras)
     write_zip(folder, archive)
     print(f"{archive}: {archive.stat().st_size:,} bytes; unpacked in {folder}")
 
@@ -178,7 +192,7 @@ def licences(installed: Path) -> str:
     return "\n".join(texts)
 
 
-def compile_ahead(folder: Path) -> None:
+def compile_ahead(folder: Path, extras: Sequence[str] = ()) -> None:
     """Put bytecode beside what every event needs."""
     python = python_310()
     if python is None:
@@ -188,8 +202,11 @@ def compile_ahead(folder: Path) -> None:
             file=sys.stderr,
         )
         return
-    sources = [path.relative_to(folder) for path in sorted(folder.rglob("*.py"))]
-    lines = "".join(f"{path.as_posix()}\n" for path in sources if path.parts[0] not in NOT_COMPILED)
+    left = [*NOT_COMPILED, *(pattern for extra, pattern in COMPILED_WITH.items() if extra not in extras)]
+    sources = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.py"))]
+    lines = "".join(
+        f"{path}\n" for path in sources if not any(fnmatch.fnmatchcase(path, each) for each in left)
+    )
     command = [python, "-S", "-s", "-B", str(TOOLS / "bytecode.py"), str(folder)]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     # The order of a set that is a constant depends on the hashes of its texts.
