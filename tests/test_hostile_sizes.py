@@ -130,6 +130,21 @@ def test_a_message_of_as_many_points_as_are_held_is_delivered() -> None:
     assert outcomes(harness.handle([point(1)] * MAX_POINTS)) == {"delivered": MAX_POINTS}
 
 
+def test_commas_and_brackets_inside_of_texts_are_no_values() -> None:
+    cpus = ",".join(map(str, range(100))) + "{[" * 20
+    points = [point(value, dimensions={"cpus": cpus}) for value in range(4000)]
+    assert outcomes(harness_of().handle(ckafka(points))) == {"delivered": 4000}
+    lines = "\n".join(json.dumps(one) for one in points).encode()
+    assert outcomes(harness_of().handle(cos(lines))) == {"delivered": 4000}
+
+
+def test_a_broken_first_line_takes_no_other_along_however_many_values_they_hold() -> None:
+    line = b'{"metricName":"m","dimensions":{"a":"1","b":"2","c":"3","d":"4"},"value":1}\n'
+    report = harness_of(NAMESPACE="pc").handle(cos(b'{"metricName":\n' + line * 90_000))
+    assert outcomes(report) == {"delivered": 90_000, "invalid": 1}
+    assert report["errors"][0]["source"].endswith(":1")
+
+
 def test_the_lines_before_too_many_are_taken_and_the_rest_is_told() -> None:
     line = json.dumps({"metricName": "m", "dimensions": {}, "value": 1}).encode() + b"\n"
     report = harness_of(NAMESPACE="pc").handle(cos(line * (MAX_LINES + 1)))

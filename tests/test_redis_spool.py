@@ -137,13 +137,18 @@ def test_a_full_spool_takes_all_or_nothing(redis_server: RedisServer) -> None:
 
 
 def test_a_redis_that_the_spool_has_filled_can_be_emptied_by_a_replay(tmp_path: Path) -> None:
-    with RedisServer(tmp_path, "--maxmemory", "8mb", "--maxmemory-policy", "noeviction") as server:
+    with RedisServer(tmp_path, "--maxmemory", "5mb", "--maxmemory-policy", "noeviction") as server:
         harness = spooling(server, BATCH_MAX_POINTS="10000")
         down(harness)
         spooled, report = 0, harness.handle(ckafka())
         while "Redis is full" not in json.dumps(report["errors"]):
             report = harness.handle(ckafka(*map(point, range(500)), first_offset=spooled))
             spooled += report["outcomes"]["spooled"]
+        for _ in range(10):
+            harness.handle(REPLAY)
+            spooled += harness.handle(ckafka(*map(point, range(40)), first_offset=spooled))["outcomes"][
+                "spooled"
+            ]
         up(harness)
         assert outcomes(harness.handle(REPLAY)) == {"delivered": spooled}
     assert len(harness.receiver.points) == spooled

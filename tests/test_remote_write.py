@@ -521,6 +521,13 @@ def test_a_wrong_setting_is_named_without_a_secret(given_settings: dict[str, str
     assert "hidden" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["USER", "PASSWORD"])
+def test_what_no_header_can_hold_is_a_configuration_error(name: str) -> None:
+    environ = remote_write_environ(**{"REMOTE_WRITE_PASSWORD": "s", f"REMOTE_WRITE_{name}": "s3cr\udce9t"})
+    with pytest.raises(ConfigError, match=f"MF_REMOTE_WRITE_{name} cannot stand in"):
+        Application(environ).handle(point(), {})
+
+
 def test_a_password_is_not_printed_and_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     environ = remote_write_environ(REMOTE_WRITE_PASSWORD="hidden-token", LOG_LEVEL="DEBUG")
     assert "hidden-token" not in repr(Settings.read(environ))

@@ -22,7 +22,7 @@ from metric_forwarder.bootstrap import Application
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.core.transport import RequestsTransport
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.exposition import NotExposition, read_samples
+from metric_forwarder.exposition import NotExposition, lines_of, read_samples
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message
 from metric_forwarder.scrape import MAX_SAMPLES, MAX_TARGET_BYTES, SIDE_BY_SIDE, Scraper
@@ -224,6 +224,18 @@ def test_samples_of_thousands_of_labels_do_not_take_the_functions_time(
     assert "takes too long to be read" in report["errors"][0]["message"]
     # One line is read to its end; all of them would take minutes.
     assert time.perf_counter() - started < 8
+
+
+@pytest.mark.parametrize("line", ["\n", "a 1\n", "# a\n"])
+def test_texts_of_which_nothing_is_kept_do_not_take_the_functions_time_either(
+    receiver: Emulator, targets: Targets, line: str
+) -> None:
+    targets.text = line * (4_000_000 // len(line))
+    urls = [targets.url(f"/metrics?{number}") for number in range(12)]
+    started = time.perf_counter()
+    report = report_of(application(receiver), firing(*urls), time_limit_ms=2000)
+    assert time.perf_counter() - started < 2
+    assert {error["outcome"] for error in report["errors"]} == {"invalid"}
 
 
 @pytest.mark.parametrize("path", ["/endless", "/quoted"])
@@ -452,12 +464,12 @@ def test_whatever_is_exposed_is_read_as_it_was(
     samples: list[tuple[str, dict[str, str], float, int | None]],
 ) -> None:
     text = "# a comment\n\n" + "".join(exposed(*sample) + "\n" for sample in samples)
-    found = list(read_samples(text, lambda _: True))
+    found = list(read_samples(lines_of(text), lambda _: True))
     assert [(s.name, dict(s.labels)) for s in found] == [(name, labels) for name, labels, _, _ in samples]
     for sample, (_, _, value, time_ms) in zip(found, samples, strict=True):
         assert sample.value == value or (math.isnan(sample.value) and math.isnan(value))
         assert sample.timestamp_s == (None if time_ms is None else time_ms / 1000)
-    assert list(read_samples(text, lambda _: False)) == []
+    assert list(read_samples(lines_of(text), lambda _: False)) == []
 
 
 @pytest.mark.parametrize(
@@ -465,14 +477,14 @@ def test_whatever_is_exposed_is_read_as_it_was(
 )
 def test_a_line_that_says_no_number_is_refused(line: str) -> None:
     with pytest.raises(NotExposition) as raised:
-        list(read_samples(f"fine 1\n{line}\n", lambda _: True))
+        list(read_samples(lines_of(f"fine 1\n{line}\n"), lambda _: True))
     assert raised.value.line == 2
 
 
 @given(st.text() | st.text('ab{}=",\\ #1e.\n\t+-_:', max_size=40))
 def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
     try:
-        for sample in read_samples(text, lambda _: True):
+        for sample in read_samples(lines_of(text), lambda _: True):
             assert isinstance(sample.value, (int, float))
     except NotExposition:
         assert any(line.strip() for line in text.split("\n"))

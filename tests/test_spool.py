@@ -228,6 +228,10 @@ def test_a_point_that_a_schema_of_the_users_own_took_is_not_judged_again_by_it(
     assert outcomes(harness.handle(ckafka(written))) == {"spooled": 1}
     up(harness)
     assert outcomes(harness.handle(REPLAY)) == {"delivered": 1}
+    harness.receiver.script.append(ReturnCode.PARAMETER_INVALID)
+    another = {**written, "value": 2, **({"id": 8} if "id" in written else {})}
+    assert outcomes(harness.handle(ckafka(another, first_offset=1))) == {"rejected": 1}
+    assert outcomes(harness.handle(REPLAY_ALL)) == {"delivered": 1}
 
 
 def test_a_spool_that_cannot_be_written_leaves_points_undelivered_and_says_so(tmp_path: Path) -> None:

@@ -125,9 +125,10 @@ class Application:
         credentials = make_credentials(settings, self._environment)
         if not problems:
             with contextlib.suppress(ConfigError):
-                self._gate = make_gate(settings, credentials, self._clock)
                 transport = self._transport(settings.concurrency)
-                return build(settings, self._clock, transport, credentials, function)
+                pipeline = build(settings, self._clock, transport, credentials, function)
+                self._gate = make_gate(settings, credentials, self._clock)
+                return pipeline
         raise ConfigError(
             problems
             + problems_of(

@@ -4,7 +4,7 @@ Source: Prometheus, exposition formats, text-based format 0.0.4.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 # The name of a line's metric: before its labels, or quoted among them where it is no classic name.
@@ -36,7 +36,7 @@ class NotExposition(Exception):
         self.line = line
 
 
-def read_samples(text: str, keep: Keep) -> Iterator[Sample]:
+def read_samples(lines: Iterable[str], keep: Keep) -> Iterator[Sample]:
     """Read the samples whose name is kept; what is not kept is only looked at as far as its name.
 
     Raises:
@@ -47,7 +47,7 @@ def read_samples(text: str, keep: Keep) -> Iterator[Sample]:
     # Slow to import, and needed only where a timer scrapes.
     from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
 
-    for number, line in enumerate(_lines(text), 1):
+    for number, line in enumerate(lines, 1):
         name = _name(line, number)
         if name is None or not keep(name):
             continue
@@ -60,7 +60,7 @@ def read_samples(text: str, keep: Keep) -> Iterator[Sample]:
                 yield Sample(sample.name, sample.labels, sample.value, _seconds(sample.timestamp))
 
 
-def _lines(text: str) -> Iterator[str]:
+def lines_of(text: str) -> Iterator[str]:
     """One after the other: a list of the shortest takes twenty times the text."""
     begin = 0
     while (end := text.find("\n", begin)) >= 0:

@@ -23,7 +23,7 @@ _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 def names_host(parts: SplitResult) -> bool:
     """Whether a URL names a host to which a connection can be tried: no label empty, or longer than 63 characters."""
     name = parts.hostname or ""
-    if not _HOST.fullmatch(name) or (":" in name) != ("[" in parts.netloc):
+    if not _HOST.fullmatch(name) or (":" in name) != ("[" in parts.netloc.rpartition("@")[2]):
         return False
     try:
         # What looking a name up does with it; raises for the same names.

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.core.transport import Failure, Fault, HttpRequest, Streamed, Streaming
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.exposition import Keep, NotExposition, Sample, read_samples
+from metric_forwarder.exposition import Keep, NotExposition, Sample, lines_of, read_samples
 from metric_forwarder.jobs import Scrape
 from metric_forwarder.model import Message
 from metric_forwarder.payload import NotJson
@@ -30,6 +30,8 @@ TARGET_TIMEOUT_S = 10.0
 SIDE_BY_SIDE = 8
 # To understand one text, which takes 0.1 s as a rule.
 _READING_S = 2.0
+# Characters of a text after which it is looked whether there is still time.
+_LOOK_EVERY = 4096
 
 _HEADERS = {
     "Accept": "text/plain;version=0.0.4",
@@ -114,16 +116,21 @@ class Scraper:
         # Needed only where a timer scrapes.
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait  # noqa: PLC0415
 
-        waiting = list(reversed(urls))
+        waiting, most = list(reversed(urls)), SIDE_BY_SIDE
         under_way: dict[Future[Fetched], str] = {}
         with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scrape") as pool:
             while waiting or under_way:
-                while waiting and len(under_way) < SIDE_BY_SIDE:
+                while waiting and len(under_way) < most:
                     url = waiting.pop()
                     try:
                         under_way[pool.submit(self._fetch, url, patience)] = url
                     except RuntimeError:
-                        yield url, _no_thread
+                        if not under_way:
+                            yield url, _no_thread
+                            continue
+                        # As many threads as there are will do; what the pool has queued is fetched once more.
+                        waiting.append(url)
+                        most = len(under_way)
                 done, _ = wait(under_way, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield under_way.pop(future), future.result
@@ -225,7 +232,7 @@ def _no_thread() -> Fetched:
 
 def _samples(text: str, keep: Keep, most: int, patience: Deadline) -> list[Sample]:
     try:
-        found = list(islice(_in_time(read_samples(text, keep), patience), most + 1))
+        found = list(islice(read_samples(_in_time(lines_of(text), patience), keep), most + 1))
     except NotExposition as bad:
         raise Failed(str(bad)) from None
     except ModuleNotFoundError as error:
@@ -237,12 +244,16 @@ def _samples(text: str, keep: Keep, most: int, patience: Deadline) -> list[Sampl
     return found
 
 
-def _in_time(samples: Iterable[Sample], patience: Deadline) -> Iterator[Sample]:
+def _in_time(lines: Iterable[str], patience: Deadline) -> Iterator[str]:
     """Give up a text that takes too long to be understood, such as one of samples with thousands of labels."""
-    for sample in samples:
-        if patience.remaining() <= 0:
-            raise Failed("takes too long to be read: let it expose less, or split it")
-        yield sample
+    unlooked = _LOOK_EVERY
+    for line in lines:
+        unlooked += 1 + len(line)
+        if unlooked > _LOOK_EVERY:
+            unlooked = 0
+            if patience.remaining() <= 0:
+                raise Failed("takes too long to be read: let it expose less, or split it")
+        yield line
 
 
 def _keeper(patterns: Sequence[str]) -> tuple[Keep, set[str]]:

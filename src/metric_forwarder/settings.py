@@ -225,7 +225,7 @@ class Settings(NamedTuple):
             secret_endpoint=reader.origin("MF_SECRET_ENDPOINT"),
             region=reader.region("MF_REGION", platform_region),
             remote_write_url=reader.endpoint("MF_REMOTE_WRITE_URL"),
-            remote_write_user=reader.text("MF_REMOTE_WRITE_USER"),
+            remote_write_user=reader.user("MF_REMOTE_WRITE_USER"),
             remote_write_password=reader.token("MF_REMOTE_WRITE_PASSWORD"),
             namespace=reader.namespace("MF_NAMESPACE"),
             batch_max_points=reader.whole("MF_BATCH_MAX_POINTS", 1, 10_000),
@@ -326,15 +326,20 @@ class _Reader:
         """A URL, or nothing."""
         return self.url(name, ("http", "https")) if self.text(name) else ""
 
+    def user(self, name: str) -> str:
+        """What can stand in basic authentication; else nothing."""
+        value = self.text(name)
+        return value if ":" not in value and value.isprintable() else ""
+
     def check_remote_write(self) -> None:
         """What points cannot be sent by remote write without."""
-        user, password = self.text("MF_REMOTE_WRITE_USER"), self.text("MF_REMOTE_WRITE_PASSWORD")
+        user, password = self.user("MF_REMOTE_WRITE_USER"), self.text("MF_REMOTE_WRITE_PASSWORD")
         if not self.text("MF_REMOTE_WRITE_URL"):
             self.problems.append(
                 "MF_REMOTE_WRITE_URL is empty: set it to the endpoint that takes Prometheus remote write, such as "
                 "http://10.0.0.5:9090/api/v1/prom/write"
             )
-        if ":" in user or not user.isprintable():
+        if self.text("MF_REMOTE_WRITE_USER") != user:
             self.problems.append(
                 "MF_REMOTE_WRITE_USER cannot stand in basic authentication: set it without a colon"
             )
@@ -387,7 +392,8 @@ class _Reader:
             self.problems.append(
                 f"{name} cannot stand in a header: set it to letters, digits and punctuation"
             )
-        elif 0 < len(value) < shortest:
+            return Secret("")
+        if 0 < len(value) < shortest:
             self.problems.append(
                 f"{name} is short enough to be guessed: set it to {shortest} random characters or more, such as "
                 "those that openssl rand -hex 16 prints"

@@ -27,7 +27,8 @@ class Record(NamedTuple):
         source: the message it came from, as a report names it.
         coordinates: the identity of its place: the same when it is replayed as when it is redelivered.
         time_ms: when it was measured as far as that is known: a replay must not make it younger.
-        outcome: why it is here: ``undelivered``, or the outcome that made it a dead letter.
+        outcome: why it is here: ``undelivered``, or the outcome that made it a dead letter. Unless that is ``invalid``, the
+            payload is a valid point, written anew.
         reason: what was said about it.
     """
 
@@ -92,7 +93,8 @@ def decode_record(line: bytes) -> Record:
 
 def message_of(record: Record, receipt: int | None = None) -> Message:
     """What a replay hands in: see ``Message``."""
-    judged = record.outcome == Outcome.UNDELIVERED.value
+    # What was invalid is kept as its producer wrote it, and nothing else is.
+    judged = record.outcome != Outcome.INVALID.value
     return Message(
         record.source, record.payload, record.coordinates, record.time_ms, receipt=receipt, judged=judged
     )

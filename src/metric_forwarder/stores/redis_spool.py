@@ -22,8 +22,8 @@ _TIMEOUT_S = 1.0
 # After a broken connection a write is asked for again at once, or never: its key need not live longer.
 _REMEMBERED_MS = 60_000
 
-# KEYS: points, dead letters, the one to write, this write, the reserve; most bytes, milliseconds, records → the ids, or how
-# many bytes are used. A write whose answer was lost is asked for again: its key tells that it was done, and what was answered.
+# KEYS: points, dead letters, the one to write, this write; most bytes, milliseconds, records → the ids, or how many bytes
+# are used. A write whose answer was lost is asked for again: its key tells that it was done, and what was answered.
 _WRITE = Script("""
 local done = redis.call('GET', KEYS[4])
 if done then
@@ -44,7 +44,6 @@ for i = 3, #ARGV do
   ids[#ids + 1] = redis.call('XADD', KEYS[3], '*', 'r', ARGV[i])
 end
 redis.call('SET', KEYS[4], cjson.encode(ids), 'PX', ARGV[2])
-redis.call('SET', KEYS[5], string.rep('.', 1048576), 'NX')
 return ids
 """)
 _READ = Script("return redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])")
@@ -56,7 +55,9 @@ if redis.call('XDEL', KEYS[1], ARGV[1]) == 1 then
   redis.call('XADD', KEYS[2], '*', 'r', ARGV[2])
 end
 """)
-# A Redis that the spool has filled takes no lease; it does once the reserve is given up.
+# A Redis that the spool has filled takes no lease; it does once the reserve is given up. It is kept before anything else is
+# written, so that it is always part of what fills the Redis.
+_RESERVE = Script("redis.call('SET', KEYS[1], string.rep('.', 1048576), 'NX')")
 _GIVE_UP_RESERVE = Script("return redis.call('DEL', KEYS[1])")
 _LOCK = Script("""
 local held = redis.call('GET', KEYS[1])
@@ -94,6 +95,7 @@ class RedisSpool:
     def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
         written: list[tuple[bytes, list[bytes]]] = []
         try:
+            self._run(_RESERVE, [self._reserve])
             for key, records in ((self._points, points), (self._dead, dead_letters)):
                 # Noted chunk by chunk: what was written before a failure is taken back.
                 written.extend(
@@ -118,8 +120,11 @@ class RedisSpool:
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["RedisChunk", None, None]:
         lease = _Lease(os.urandom(8), math.ceil(lease_s * 1000))
         try:
-            self._run(_GIVE_UP_RESERVE, [self._reserve])
-            self._hold(lease)
+            try:
+                self._hold(lease)
+            except RedisUnavailable:
+                self._run(_GIVE_UP_RESERVE, [self._reserve])
+                self._hold(lease)
             try:
                 yield from self._chunks(self._points, lease, dead=False)
                 if dead_letters:
@@ -168,8 +173,7 @@ class RedisSpool:
 
     def _add(self, key: bytes, records: Sequence[Record]) -> list[bytes]:
         lines = [encode_record(record).encode("ascii") for record in records]
-        this_write = self._prefix + b"written:" + os.urandom(8)
-        keys = [self._points, self._dead, key, this_write, self._reserve]
+        keys = [self._points, self._dead, key, self._prefix + b"written:" + os.urandom(8)]
         told = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)
         if isinstance(told, int):
             raise SpoolError(

@@ -134,7 +134,8 @@ def _split(text: bytes) -> Iterator[_Line]:
     if first is None:
         return
     # Else it is either JSON over several lines, or JSON Lines that begin with a broken one.
-    if _is_json(first.text) or (not _is_json(text) and any(_is_object(line.text) for line in _lines(text))):
+    is_whole = not holds_too_much(text) and _is_json(text)
+    if _is_json(first.text) or (not is_whole and any(_is_object(line.text) for line in _lines(text))):
         yield from _lines(text)
     else:
         yield _Line(0, text.strip())
