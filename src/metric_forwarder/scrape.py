@@ -84,7 +84,7 @@ class Scraper:
         Args:
             job: what to fetch and what to keep of it.
             firing: the timer's message; its time is that of the samples, its coordinates are part of theirs.
-            patience: until when fetching may go on.
+            patience: until when fetching and reading may go on.
 
         Raises:
             ConfigError: the settings allow no host, or the parser's package is not installed.

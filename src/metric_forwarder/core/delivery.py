@@ -1,8 +1,8 @@
 """The sender: delivers the points of one event, in lanes, until each has a true outcome or time is up.
 
-One loop sends a batch until its answer is final (``_exchange``), one function halves (``_halve``), one deadline bounds both.
-Worker threads send; the
-thread that called only waits, so that not even a name server that never answers holds it past the deadline.
+One loop sends a batch until its answer is final (``_exchange``), one function halves (``_halve``), one deadline bounds
+both. Worker threads send; the thread that called only waits, so that not even a name server that never answers holds it past
+the deadline.
 """
 
 import threading
