@@ -697,7 +697,18 @@ def test_a_time_is_written_as_it_is_read(time_ms: int) -> None:
 # --- killed -----------------------------------------------------------------------------------------------------
 
 EVENT_POINTS = 80
-ROUNDS = 30
+ROUNDS = 15
+
+
+def _run_to_its_end(
+    nursery: Nursery, settings: dict[str, str], event: dict[str, Any], chosen: random.Random
+) -> int:
+    """How often it was killed before; each time it is given longer, as fast or slow as the machine is."""
+    killed, longest_s = 0, 0.05
+    while not nursery.run(settings, event, chosen.uniform(0, longest_s)):
+        killed += 1
+        longest_s *= 1.5
+    return killed
 
 
 def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(folder: Path) -> None:
@@ -718,12 +729,10 @@ def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(folder: Path
             emulator.fault(
                 "code", chosen.choice([1002, 1003]), times=None, rate=chosen.choice([0.0, 0.1, 0.5])
             )
-            while not nursery.run(settings, event, chosen.uniform(0, 0.2)):
-                killed += 1
+            killed += _run_to_its_end(nursery, settings, event, chosen)
             emulator.clear_faults()
-            while not nursery.run(settings, REPLAY, chosen.uniform(0, 0.2)):
-                killed += 1
-        assert killed > ROUNDS / 2
+            killed += _run_to_its_end(nursery, settings, REPLAY, chosen)
+        assert killed > ROUNDS
         arrived = {(stored["metricName"], stored["value"]) for stored in emulator.points()}
     assert arrived == {(f"round{round_}", value) for round_ in range(ROUNDS) for value in range(EVENT_POINTS)}
     assert list(folder.glob("points-*.jsonl")) == []
