@@ -1,10 +1,9 @@
 """The composition root: the one place that reads the environment and decides who works with whom."""
 
-import contextlib
 import os
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -20,7 +19,7 @@ from metric_forwarder.credentials import Credentials, CredentialSource, FixedCre
 from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
 from metric_forwarder.destinations.port import Destination
 from metric_forwarder.destinations.receiver import Receiver
-from metric_forwarder.errors import ConfigError, UnknownTrigger
+from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
 from metric_forwarder.intake import Intake, SeriesBook, Terms
 from metric_forwarder.ledger import Ledger
 from metric_forwarder.logs import JsonLog
@@ -123,21 +122,10 @@ class Application:
             ConfigError: with everything that is wrong.
         """
         credentials = make_credentials(settings, self._environment)
-        if not problems:
-            with contextlib.suppress(ConfigError):
-                transport = self._transport(settings.concurrency)
-                pipeline = build(settings, self._clock, transport, credentials, function)
-                self._gate = make_gate(settings, credentials, self._clock)
-                return pipeline
-        raise ConfigError(
-            problems
-            + problems_of(
-                lambda: make_destination(settings, self._clock, credentials),
-                lambda: Contract(settings.destination, settings.schema),
-                lambda: make_store(settings, self._clock, function, JsonLog()),
-                lambda: _bounded_spool(settings, function, self._clock),
-            )
-        )
+        transport = self._transport(settings.concurrency)
+        pipeline = build(settings, self._clock, transport, credentials, function, problems)
+        self._gate = make_gate(settings, credentials, self._clock)
+        return pipeline
 
     def _access(self, settings: Settings, deadline: Deadline) -> Access:
         """What decoding may use during this invocation."""
@@ -186,28 +174,26 @@ def function_name(context: Mapping[str, Any]) -> str:
     return f"{context.get('namespace', '')}/{context.get('function_name', '')}"
 
 
-def problems_of(*makers: Callable[[], object]) -> list[str]:
-    """What each of them raises as a ``ConfigError``."""
-    problems: list[str] = []
-    for make in makers:
-        try:
-            make()
-        except ConfigError as error:  # noqa: PERF203 - each of them may have something to say
-            problems += error.problems
-    return problems
-
-
 def build(
     settings: Settings,
     clock: Clock,
     transport: Transport,
     credentials: CredentialSource,
-    function: str = "/",
+    function: str,
+    problems: Sequence[str],
 ) -> Pipeline:
-    """Make a pipeline and everything it works with."""
-    destination = make_destination(settings, clock, credentials)
+    """Make a pipeline and everything it works with.
 
+    Raises:
+        ConfigError: with everything that is wrong, the known problems first.
+    """
     log = JsonLog(settings.log_level)
+    attempts = Attempts(problems)
+    destination = attempts.make(lambda: make_destination(settings, clock, credentials))
+    contract = attempts.make(lambda: Contract(settings.destination, settings.schema))
+    store = attempts.make(lambda: make_store(settings, clock, function, log))
+    spool = attempts.make(lambda: _bounded_spool(settings, function, clock))
+    attempts.check()
 
     # A generator of its own, seeded by the system: nobody else's draws disturb it, nor does it disturb theirs.
     draw = random.Random().uniform
@@ -216,10 +202,10 @@ def build(
         return draw(0, ceiling)
 
     return Pipeline(
-        contract=Contract(settings.destination, settings.schema),
+        contract=contract,
         identifier=Identifier(destination.scope, settings.dedupe_by),
         rules=Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes),
-        store=make_store(settings, clock, function, log),
+        store=store,
         sender=Sender(
             destination,
             transport,
@@ -234,7 +220,7 @@ def build(
             clock=clock,
             jitter=jitter,
         ),
-        spool=_bounded_spool(settings, function, clock),
+        spool=spool,
         scraper=Scraper(settings.scrape_hosts, lambda: RequestsTransport(1), clock),
         clock=clock,
         log=log,

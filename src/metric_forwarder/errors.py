@@ -11,8 +11,10 @@ An expected failure of a point is not an exception but an outcome: see ``model.O
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar, cast
+
+_T = TypeVar("_T")
 
 
 class ForwarderError(Exception):
@@ -31,6 +33,30 @@ class ConfigError(ForwarderError):
         count = len(self.problems)
         heading = f"{count} setting{'s' if count != 1 else ''} to correct"
         super().__init__("\n  - ".join([f"{heading}:", *self.problems]))
+
+
+class Attempts:
+    """Makes several things, and tells at the end all that is wrong with the settings they were made from.
+
+    Args:
+        problems: what is known to be wrong already.
+    """
+
+    def __init__(self, problems: Iterable[str] = ()) -> None:
+        self._problems = list(problems)
+
+    def make(self, maker: Callable[[], _T]) -> _T:
+        """What the maker makes; nothing to be used before ``check`` was passed."""
+        try:
+            return maker()
+        except ConfigError as error:
+            self._problems += error.problems
+            return cast("_T", None)
+
+    def check(self) -> None:
+        """Raise all problems as one ``ConfigError``, if there are any."""
+        if self._problems:
+            raise ConfigError(self._problems)
 
 
 class UnknownTrigger(ForwarderError):

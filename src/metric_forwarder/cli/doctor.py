@@ -5,7 +5,7 @@ import os
 import click
 
 from metric_forwarder.cli.options import example
-from metric_forwarder.errors import ConfigError
+from metric_forwarder.errors import Attempts
 from metric_forwarder.settings import Settings
 
 
@@ -18,7 +18,7 @@ def doctor(ctx: click.Context) -> None:
     may be scraped are examined; the destination is asked an empty question, and no point is sent. Every line is ok, or
     says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
     """
-    from metric_forwarder.bootstrap import make_credentials, problems_of
+    from metric_forwarder.bootstrap import make_credentials
     from metric_forwarder.cli.examination import Patient, examine
     from metric_forwarder.clock import SystemClock
     from metric_forwarder.core.transport import RequestsTransport
@@ -26,9 +26,9 @@ def doctor(ctx: click.Context) -> None:
 
     region = os.environ.get("TENCENTCLOUD_REGION", "")
     settings, problems = Settings.collect(os.environ, platform_region=region)
-    problems += problems_of(lambda: Contract(settings.destination, settings.schema))
-    if problems:
-        raise ConfigError(problems)
+    attempts = Attempts(problems)
+    attempts.make(lambda: Contract(settings.destination, settings.schema))
+    attempts.check()
     _print_line("settings", "every MF_ variable can be used", is_ok=True)
     patient = Patient(settings, make_credentials(settings, os.environ), RequestsTransport(1), SystemClock())
     all_ok = True
