@@ -133,12 +133,13 @@ def _split(text: bytes) -> Iterator[_Line]:
     first = next(_lines(text), None)
     if first is None:
         return
-    # Else it is either JSON over several lines, or JSON Lines that begin with a broken one.
-    is_whole = not holds_too_much(text) and _is_json(text)
-    if _is_json(first.text) or (not is_whole and any(_is_object(line.text) for line in _lines(text))):
-        yield from _lines(text)
-    else:
-        yield _Line(0, text.strip())
+    if not _is_json(first.text):
+        # It is either JSON over several lines, or JSON Lines that begin with a broken one.
+        is_whole = not holds_too_much(text) and _is_json(text)
+        if is_whole or not any(_is_object(line.text) for line in _lines(text)):
+            yield _Line(0, text.strip())
+            return
+    yield from _lines(text)
 
 
 def _lines(text: bytes) -> Iterator[_Line]:
