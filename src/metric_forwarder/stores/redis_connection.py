@@ -44,11 +44,13 @@ class RedisUnavailable(Exception):
     Attributes:
         reason: what happened and what to do about it, for people.
         reconnect: whether a new connection may do at once: this one broke, or led to a replica.
+        is_full: whether it has no memory for what was asked, but would still delete.
     """
 
-    def __init__(self, reason: str, *, reconnect: bool = False) -> None:
+    def __init__(self, reason: str, *, reconnect: bool = False, is_full: bool = False) -> None:
         self.reason = reason
         self.reconnect = reconnect
+        self.is_full = is_full
         super().__init__(reason)
 
 
@@ -145,7 +147,7 @@ def explain(error: Exception) -> RedisUnavailable:
     code = _code(error)
     for kinds, reason, reconnect in _REASONS:
         if _KINDS.get(code) in kinds or any(isinstance(cause, kinds) for cause in _causes(error)):
-            return RedisUnavailable(reason, reconnect=reconnect)
+            return RedisUnavailable(reason, reconnect=reconnect, is_full=OutOfMemoryError in kinds)
     return RedisUnavailable(f"Redis answered with an error ({code}): look it up in Redis's documentation")
 
 

@@ -122,7 +122,9 @@ class RedisSpool:
         try:
             try:
                 self._hold(lease)
-            except RedisUnavailable:
+            except RedisUnavailable as unavailable:
+                if not unavailable.is_full:
+                    raise
                 self._run(_GIVE_UP_RESERVE, [self._reserve])
                 self._hold(lease)
             try:
