@@ -192,7 +192,7 @@ def licences(installed: Path) -> str:
     return "\n".join(texts)
 
 
-def compile_ahead(folder: Path, extras: Sequence[str] = ()) -> None:
+def compile_ahead(folder: Path, extras: Sequence[str]) -> None:
     """Put bytecode beside what every event needs."""
     python = python_310()
     if python is None:

@@ -102,7 +102,7 @@ class Intake:
         points: the points to deliver, in the order in which they came.
         stale: why some of them, by their numbers, are too old to be delivered, unless they have been already.
         dead_letters: everything else, with the reason, if it is kept.
-        unkept: how many points are neither there nor here.
+        unkept: how many invalid points are in none of these.
     """
 
     def __init__(
@@ -274,12 +274,13 @@ class Intake:
     def _settle(self, message: Message, raw: Any, pointer: str, problems: Sequence[Problem]) -> None:
         outcome = problems[0].outcome
         self._ledger.settle(self._ledger.open(), outcome, problems)
-        # What could not be read this time comes again with the event: there is nothing to keep.
-        if self._keeps_dead_letters and outcome is not Outcome.UNDELIVERED:
-            if len(self.dead_letters) < MAX_DEAD_LETTERS:
-                self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
-            else:
-                self.unkept += 1
+        if outcome is Outcome.UNDELIVERED:
+            # What could not be read this time comes again with the event: there is nothing to keep.
+            return
+        if self._has_room:
+            self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
+        else:
+            self.unkept += 1
 
 
 _UNEXPLAINED = Violation(

@@ -327,23 +327,20 @@ class _Reader:
         return self.url(name, ("http", "https")) if self.text(name) else ""
 
     def user(self, name: str) -> str:
-        """What can stand in basic authentication; else nothing."""
         value = self.text(name)
-        return value if ":" not in value and value.isprintable() else ""
+        if ":" not in value and value.isprintable():
+            return value
+        self.problems.append(f"{name} cannot stand in basic authentication: set it without a colon")
+        return ""
 
     def check_remote_write(self) -> None:
         """What points cannot be sent by remote write without."""
-        user, password = self.user("MF_REMOTE_WRITE_USER"), self.text("MF_REMOTE_WRITE_PASSWORD")
         if not self.text("MF_REMOTE_WRITE_URL"):
             self.problems.append(
                 "MF_REMOTE_WRITE_URL is empty: set it to the endpoint that takes Prometheus remote write, such as "
                 "http://10.0.0.5:9090/api/v1/prom/write"
             )
-        if self.text("MF_REMOTE_WRITE_USER") != user:
-            self.problems.append(
-                "MF_REMOTE_WRITE_USER cannot stand in basic authentication: set it without a colon"
-            )
-        if user and not password:
+        if self.text("MF_REMOTE_WRITE_USER") and not self.text("MF_REMOTE_WRITE_PASSWORD"):
             self.problems.append(
                 "MF_REMOTE_WRITE_PASSWORD is empty: set it to that of MF_REMOTE_WRITE_USER, or remove the user"
             )

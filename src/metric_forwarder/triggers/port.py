@@ -53,7 +53,7 @@ def checksum(body: Any) -> int:
         try:
             body = json.dumps(body, sort_keys=True)
         except (TypeError, ValueError, RecursionError):
-            # It is refused for what it is: no point comes of it.
+            # No platform hands that over: JSON has no such value.
             return 0
     return crc32(body if type(body) is bytes else body.encode("utf-8", "surrogatepass"))
 
