@@ -136,6 +136,21 @@ def test_unless_a_setting_opens_it_the_bridge_is_closed(harness: Harness) -> Non
     assert harness.receiver.requests == []
 
 
+def test_settings_that_cannot_be_used_do_not_open_the_bridge_for_good() -> None:
+    harness = make_harness()
+    variables = environ()
+    app = Application(variables, harness.clock, lambda _: harness.receiver)
+    members = CLIENT.members("pc", DATA, Timestamp=round(harness.clock.time()))
+    assert app.handle(event_of(CLIENT, members), {})["statusCode"] == 401
+    wrong = {"MF_BRIDGE_ACCOUNTS": "own", "MF_SCHEMA": "/no/such.json"}
+    variables.update(wrong)
+    with pytest.raises(ConfigError, match="MF_SCHEMA"):
+        app.handle(event_of(CLIENT, members), {})
+    for name in wrong:
+        del variables[name]
+    assert app.handle(event_of(CLIENT, members), {})["statusCode"] == 401
+
+
 def test_the_http_token_neither_opens_the_bridge_nor_is_asked_for_there() -> None:
     harness = bridge(HTTP_TOKEN=TOKEN)
     event = event_of(CLIENT, {"Namespace": "pc", "Data": DATA})

@@ -98,7 +98,7 @@ def user(server: RedisServer, *rights: str) -> str:
 
 def test_an_acl_user_needs_only_what_the_documentation_names(redis_server: RedisServer) -> None:
     named = re.search(
-        r"An ACL user needs `~mf:\* -@all ([^`]+)`", (ROOT / "docs" / "spool.md").read_text("utf-8")
+        r"An ACL\s+user needs `~mf:\* -@all ([^`]+)`", (ROOT / "docs" / "spool.md").read_text("utf-8")
     )
     assert named is not None
     url = user(redis_server, *named[1].split())

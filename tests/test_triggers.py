@@ -10,6 +10,7 @@ import pytest
 
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Message
+from metric_forwarder.payload import MAX_POINTS
 from metric_forwarder.triggers import (
     KINDS,
     Access,
@@ -263,6 +264,11 @@ def test_logs_cut_off_are_one_broken_message() -> None:
 def test_a_bomb_of_logs_is_not_inflated_beyond_its_bound() -> None:
     bomb = cls_event(None, raw=bytes(cls.MAX_INFLATED_BYTES + 1))
     assert only(bomb).broken == "holds more than 8 MB: split it"
+
+
+def test_more_logs_than_are_held_are_one_broken_message_that_says_so() -> None:
+    many = cls_event({"records": [{}] * (MAX_POINTS + 1)})
+    assert only(many).broken == f"holds more than {MAX_POINTS} logs: let CLS deliver fewer at once"
 
 
 @pytest.mark.parametrize(
