@@ -202,10 +202,10 @@ def lasting_keys(server: RedisServer) -> set[bytes]:
 @pytest.mark.parametrize(
     ("path", "ok", "told"),
     [
-        pytest.param("there", True, "there can be written; 1 files of points wait, 0 of dead", id="a folder"),
+        pytest.param("there", True, "there can be written; of default/metric-forwarder 1 points wait, 0 dead letters; there are some of a/b, too", id="a folder"),
         pytest.param("new/spool", True, "new/spool does not exist yet: it will be made below {}", id="a new one"),
         pytest.param("file/spool", False, "{}/file cannot be written: mount it, or", id="a file on the way"),
-        pytest.param("file", False, "file cannot be read (Not a directory): mount it, or", id="a file"),
+        pytest.param("file", False, "file cannot be written: mount it, or", id="a file"),
         pytest.param("x" * 300, False, "cannot be read (File name too long): mount it, or", id="nobody may look"),
         pytest.param("/no-such-mount/x", False, "/no-such-mount/x does not exist", id="nothing is mounted"),
     ],
@@ -215,6 +215,7 @@ def test_a_spools_folder_is_told_with_whether_it_is_there(
 ) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "points-1.jsonl").touch()
+    (tmp_path / "there" / "points-1.a%2Fb.jsonl").touch()
     (tmp_path / "file").write_text("in the way")
     done = run("doctor", **settings_for(receiver), SPOOL=(tmp_path / path).as_uri())
     is_ok, said = _lines(done.out)["spool"]

@@ -1,6 +1,5 @@
 """Whether the function could deliver from here, with these settings: one small check for each reason why not."""
 
-import fnmatch
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -217,7 +216,7 @@ def spool(patient: Patient) -> Finding:
         return _redis_spool(settings, settings.spool_redis)
     if not settings.spool:
         return Finding(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
-    return _spool_folder(Path(unquote(urlsplit(settings.spool).path)))
+    return _spool_folder(settings)
 
 
 def bridge(patient: Patient) -> Finding:
@@ -256,10 +255,10 @@ def scrape(patient: Patient) -> Finding:
     return Finding(True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open")
 
 
-def _spool_folder(folder: Path) -> Finding:
+def _spool_folder(settings: Settings) -> Finding:
+    folder = Path(unquote(urlsplit(settings.spool).path))
     try:
         existing = _nearest(folder)
-        names = [path.name for path in folder.iterdir()] if existing == folder else []
     except OSError as error:
         return Finding(False, f"{folder} cannot be read ({error.strerror}): mount it, or correct MF_SPOOL")
     if existing != folder and existing == existing.parent:
@@ -267,10 +266,7 @@ def _spool_folder(folder: Path) -> Finding:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return Finding(False, f"{existing} cannot be written: mount it, or correct MF_SPOOL")
     if existing == folder:
-        waiting, dead = (len(fnmatch.filter(names, f"{kind}-*.jsonl")) for kind in ("points", "dead"))
-        return Finding(
-            True, f"{folder} can be written; {waiting} files of points wait, {dead} of dead letters"
-        )
+        return _waiting(settings, f"{folder} can be written")
     return Finding(True, f"{folder} does not exist yet: it will be made below {existing}")
 
 
@@ -285,15 +281,21 @@ def _nearest(folder: Path) -> Path:
 
 def _redis_spool(settings: Settings, address: RedisAddress) -> Finding:
     finding = _redis(address, for_spool=True)
-    if not finding.is_ok:
-        return finding
+    return _waiting(settings, finding.detail) if finding.is_ok else finding
+
+
+def _waiting(settings: Settings, detail: str) -> Finding:
+    """What is well with the spool, and what waits there."""
     store = make_spool(settings, FUNCTION)
     try:
-        waiting, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
+        points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
+        others = store.others()
     except SpoolError as error:
         return Finding(False, str(error))
-    counted = f"of {FUNCTION} {waiting} points wait, {both - waiting} dead letters"
-    return Finding(True, f"{finding.detail}; {counted}")
+    counted = f"of {FUNCTION} {points} points wait, {both - points} dead letters"
+    return Finding(
+        True, "; ".join([detail, counted, *(f"there are some of {other}, too" for other in others)])
+    )
 
 
 def _redis(address: RedisAddress, *, for_spool: bool = False) -> Finding:
