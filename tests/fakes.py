@@ -19,6 +19,7 @@ from metric_forwarder.core.protocol import (
 )
 from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest
+from metric_forwarder.triggers.port import ObjectName, Patience, StoredObject
 from receiver_emulator import EXAMPLE_ACCOUNTS
 from remote_write_decoder import DecodedSeries, decode
 
@@ -49,6 +50,20 @@ class FakeClock:
         with self._lock:
             self._now += seconds
             self.slept.append(seconds)
+
+
+class AnyObject:
+    """An ``ObjectSource``: whatever is asked for, it holds this, which comes in pieces of so many bytes."""
+
+    def __init__(self, content: bytes = b"", step: int = 65_536) -> None:
+        self.content, self._step = content, step
+
+    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
+        assert name.bucket.isascii()
+        assert patience.remaining() >= 0
+        starts = range(0, len(self.content), self._step)
+        pieces = (self.content[start : start + self._step] for start in starts)
+        return StoredObject("v", pieces, lambda: None)
 
 
 class InProcessReceiver:

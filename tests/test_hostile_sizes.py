@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from fakes import FakeClock, InProcessReceiver
+from fakes import AnyObject, FakeClock, InProcessReceiver
 from harness import ROOT, Harness, ckafka, environ, make_harness, outcomes, point
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.intake import MAX_DEAD_LETTERS
 from metric_forwarder.payload import MAX_POINTS
 from metric_forwarder.triggers.cos import MAX_LINES
-from metric_forwarder.triggers.port import ObjectName, Patience, StoredObject
 
 TOKEN = "t" * 24
 MB = 2**20
@@ -25,25 +24,8 @@ MB = 2**20
 MOST_MEMORY = 64 * MB
 
 
-class Bucket:
-    """Whatever is asked for, it holds this."""
-
-    def __init__(self, content: bytes = b"") -> None:
-        self.content = content
-
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
-        del name, patience
-        pieces = (self.content[start : start + 65_536] for start in range(0, len(self.content), 65_536))
-        return StoredObject("v", pieces, lambda: None)
-
-
-BUCKET = Bucket()
-
-
-def cos(content: bytes) -> Any:
-    BUCKET.content = content
-    sample = json.loads((ROOT / "tests" / "events" / "cos.json").read_text("utf-8"))
-    return {"Records": sample["Records"][:1]}
+# An object was created.
+CREATED = {"Records": json.loads((ROOT / "tests" / "events" / "cos.json").read_text("utf-8"))["Records"][:1]}
 
 
 def listed(unit: str, size: int, around: tuple[str, str] = ("[", "]")) -> str:
@@ -66,6 +48,7 @@ def unsigned(text: str) -> Any:
     return http(packed(whole), "/v2/index.php", isBase64Encoded=True)
 
 
+# Bytes are those of an object.
 EVENTS: dict[str, Callable[[], Any]] = {
     "a message of numbers": lambda: ckafka(listed("1", 6 * MB)),
     "a message of empty objects": lambda: ckafka(listed("{}", 6 * MB)),
@@ -77,27 +60,28 @@ EVENTS: dict[str, Callable[[], Any]] = {
     "logs that are none": lambda: {
         "clslogs": {"data": packed(listed("{}", 8 * MB - 100, ('{"records":[', "]}")))}
     },
-    "an object of numbers": lambda: cos(b"1\n" * (4 * MB)),
-    "an object of empty objects": lambda: cos(listed("{}", 8 * MB).encode()),
-    "a gzip object that begins as no JSON": lambda: cos(gzip.compress(b"x\n" + b"1\n" * (4 * MB - 2))),
+    "an object of numbers": lambda: b"1\n" * (4 * MB),
+    "an object of empty objects": lambda: listed("{}", 8 * MB).encode(),
+    "a gzip object that begins as no JSON": lambda: gzip.compress(b"x\n" + b"1\n" * (4 * MB - 2)),
 }
 
 
-def harness_of(**settings: str) -> Harness:
+def harness_of(stored: bytes = b"", **settings: str) -> Harness:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     receiver.keep_nothing()
     named = environ(HTTP_TOKEN=TOKEN, BRIDGE_ACCOUNTS="own", **settings)
-    return Harness(Application(named, clock, lambda _: receiver, BUCKET), receiver, clock)
+    return Harness(Application(named, clock, lambda _: receiver, AnyObject(stored)), receiver, clock)
 
 
 @pytest.mark.parametrize("spools", [False, True], ids=["without a spool", "with a spool"])
 @pytest.mark.parametrize("name", EVENTS)
 def test_next_to_nothing_takes_neither_memory_nor_time(name: str, tmp_path: Path, *, spools: bool) -> None:
-    harness = harness_of(**({"SPOOL": tmp_path.as_uri()} if spools else {}))
+    made = EVENTS[name]()
+    stored, event = (made, CREATED) if isinstance(made, bytes) else (b"", made)
+    harness = harness_of(stored, **({"SPOOL": tmp_path.as_uri()} if spools else {}))
     harness.handle(ckafka(point("1"), "x"))  # what is needed to explain is loaded
     usual = ckafka(*[point(value) for value in range(10_000)])
-    event = EVENTS[name]()
     assert _seconds(harness, event) < 40 * _seconds(harness, usual)
     tracemalloc.start()
     try:
@@ -135,19 +119,19 @@ def test_commas_and_brackets_inside_of_texts_are_no_values() -> None:
     points = [point(value, dimensions={"cpus": cpus}) for value in range(4000)]
     assert outcomes(harness_of().handle(ckafka(points))) == {"delivered": 4000}
     lines = "\n".join(json.dumps(one) for one in points).encode()
-    assert outcomes(harness_of().handle(cos(lines))) == {"delivered": 4000}
+    assert outcomes(harness_of(lines).handle(CREATED)) == {"delivered": 4000}
 
 
 def test_a_broken_first_line_takes_no_other_along_however_many_values_they_hold() -> None:
     line = b'{"metricName":"m","dimensions":{"a":"1","b":"2","c":"3","d":"4"},"value":1}\n'
-    report = harness_of(NAMESPACE="pc").handle(cos(b'{"metricName":\n' + line * 90_000))
+    report = harness_of(b'{"metricName":\n' + line * 90_000, NAMESPACE="pc").handle(CREATED)
     assert outcomes(report) == {"delivered": 90_000, "invalid": 1}
     assert report["errors"][0]["source"].endswith(":1")
 
 
 def test_the_lines_before_too_many_are_taken_and_the_rest_is_told() -> None:
     line = json.dumps({"metricName": "m", "dimensions": {}, "value": 1}).encode() + b"\n"
-    report = harness_of(NAMESPACE="pc").handle(cos(line * (MAX_LINES + 1)))
+    report = harness_of(line * (MAX_LINES + 1), NAMESPACE="pc").handle(CREATED)
     assert outcomes(report) == {"delivered": MAX_LINES, "invalid": 1}
     assert f"more than {MAX_LINES} lines: split it" in report["errors"][0]["message"]
 

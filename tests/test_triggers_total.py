@@ -8,11 +8,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fakes import AnyObject
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Message
 from metric_forwarder.payload import read_payload
 from metric_forwarder.triggers import Access, Refused, decode
-from metric_forwarder.triggers.port import OFFLINE, ObjectName, Patience, StoredObject
+from metric_forwarder.triggers.port import OFFLINE
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = {
@@ -113,19 +114,6 @@ JSON_LIKE = st.recursive(
 BODIES = st.sampled_from(
     [b"", b"\n\n", b"{}", b"{}\n{", b"[\n1]", b"\x1f\x8b", b"\x1f", b"\xff\xfe", b"{\n" * 30_000]
 )
-
-
-class AnyObject:
-    """Whatever is asked for, it holds these bytes, which come one or a few at a time."""
-
-    def __init__(self, content: bytes, step: int) -> None:
-        self._content, self._step = content, step
-
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
-        assert name.bucket.isascii()
-        assert patience.remaining() >= 0
-        pieces = [self._content[i : i + self._step] for i in range(0, len(self._content), self._step)]
-        return StoredObject("v", iter(pieces), lambda: None)
 
 
 def read(event: Any, access: Access) -> None:
