@@ -38,7 +38,10 @@ def receive_request(connection: socket.socket) -> None:
     """All of what ``post`` sends, which comes in pieces."""
     received = b""
     while not received.endswith(b"\r\n\r\n{}"):
-        received += connection.recv(65_536)
+        piece = connection.recv(65_536)
+        if not piece:
+            raise ConnectionError("the client has gone")
+        received += piece
 
 
 def fault(answer: HttpReply | Failure) -> Fault:
