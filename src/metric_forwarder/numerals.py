@@ -1,13 +1,14 @@
-"""Digits → a whole number, where whoever wrote them may have written anything."""
+"""A number, or its digits → a whole number, where whoever wrote it may have written anything."""
 
 from typing import Any
 
-# As many as 64 bits hold. ``int`` takes long for thousands of them, and raises for more.
+# As many as 64 bits take. ``int`` takes long for thousands of them, and raises for more.
 _MOST_DIGITS = 20
+_BEYOND = 2**64
 
 
-def whole(text: Any) -> int | None:
-    """The number that a text of ASCII digits writes; None for anything else, and for more than 64 bits hold."""
-    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
-        return int(text)
-    return None
+def whole(value: Any) -> int | None:
+    """A whole number that is not negative, also as ASCII digits; None for anything else, and for more than 64 bits hold."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
+        value = int(value)
+    return value if type(value) is int and 0 <= value < _BEYOND else None

@@ -10,15 +10,14 @@ from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
 from metric_forwarder.triggers.port import Access, checksum, nth
 
-_MAX_WHOLE = 2**64
 _MAX_SOURCE = 200
 
 
 def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Message]:
     """Read one record; ``index`` names it in a report if its coordinates cannot."""
     content = record["Ckafka"]
-    topic, offset = content.get("topic"), _whole(content.get("offset"))
-    partition = _whole(content["partition"] if "partition" in content else content.get("Partition"))
+    topic, offset = content.get("topic"), whole(content.get("offset"))
+    partition = whole(content["partition"] if "partition" in content else content.get("Partition"))
     body = content.get("msgBody")
     # An offset alone is no place: every partition counts its own.
     if isinstance(topic, str) and partition is not None and offset is not None:
@@ -32,9 +31,3 @@ def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Messa
     if body is None:
         return (Message(place, None, coordinates, broken='has no "msgBody"'),)
     return (Message(place, body, coordinates),)
-
-
-def _whole(value: Any) -> int | None:
-    if type(value) is int:
-        return value if -_MAX_WHOLE < value < _MAX_WHOLE else None
-    return whole(value)

@@ -77,5 +77,5 @@ def _message(record: Any, place: str, coordinates: str) -> Message:
 
 
 def _time_ms(microseconds: Any) -> int | None:
-    number = microseconds if type(microseconds) is int else whole(microseconds)
-    return number // 1000 if number is not None and 0 <= number < 1000 * NUMBERS_BELOW else None
+    number = whole(microseconds)
+    return number // 1000 if number is not None and number < 1000 * NUMBERS_BELOW else None

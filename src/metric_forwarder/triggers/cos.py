@@ -47,7 +47,7 @@ def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Mes
     try:
         name = _object_name(record["cos"])
         place = f"{name.bucket}/{name.key[-_SHOWN_CHARACTERS:]}"
-        size = _whole(record["cos"]["cosObject"].get("size"))
+        size = whole(record["cos"]["cosObject"].get("size"))
         if size is not None and size > MAX_OBJECT_BYTES:
             raise TooLarge(MAX_OBJECT_BYTES)
         yield from _stored_messages(name, place, told_milliseconds(event.get("eventTime")), access)
@@ -80,7 +80,7 @@ def _object_name(cos: dict[str, Any]) -> ObjectName:
     if not isinstance(stored, dict) or not isinstance(bucket, dict):
         raise Unreadable('has no "cos.cosObject" and "cos.cosBucket"')
     name, app_id, key = bucket.get("name"), bucket.get("appid"), stored.get("key")
-    app_id = str(_whole(app_id)) if _whole(app_id) is not None else ""
+    app_id = str(whole(app_id)) if whole(app_id) is not None else ""
     if not isinstance(name, str) or not _BUCKET.fullmatch(name) or not app_id:
         raise Unreadable('has no usable "name" and "appid" in "cos.cosBucket"')
     if not isinstance(key, str) or not key.strip("/") or not _is_utf8(key):
@@ -178,7 +178,3 @@ def _is_json(text: bytes) -> bool:
 
 def _is_object(text: bytes) -> bool:
     return text.lstrip().startswith(b"{") and _is_json(text)
-
-
-def _whole(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < 2**64 else whole(value)
