@@ -34,10 +34,10 @@ def post(transport: RequestsTransport, url: str, timeout_s: float = 5) -> HttpRe
     return transport.send(HttpRequest("POST", url, HEADERS, b"{}"), timeout_s)
 
 
-def receive_request(connection: socket.socket) -> None:
-    """All of what ``post`` sends, which comes in pieces."""
+def receive_request(connection: socket.socket, end: bytes = b"\r\n\r\n{}") -> None:
+    """All of a request, which comes in pieces; that of ``post`` unless told otherwise."""
     received = b""
-    while not received.endswith(b"\r\n\r\n{}"):
+    while not received.endswith(end):
         piece = connection.recv(65_536)
         if not piece:
             raise ConnectionError("the client has gone")
@@ -480,9 +480,7 @@ def test_no_logger_prints_what_a_get_carries_not_even_of_a_malformed_answer(
     logged: _Everything, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def serve(connection: socket.socket) -> None:
-        received = b""
-        while not received.endswith(b"\r\n\r\n"):
-            received += connection.recv(65_536)
+        receive_request(connection, b"\r\n\r\n")
         connection.sendall(ANSWER.replace(b"\r\n", b"\r\nX-Fine: 1\r\n: malformed\r\n", 1))
         connection.close()
 
