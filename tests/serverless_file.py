@@ -69,7 +69,7 @@ def made_by_toolkit(inputs: Mapping[str, Any]) -> dict[str, Any] | None:
     if not package.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         options = ["--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-        subprocess.run([npm, "install", *options, f"{TOOLKIT}@{TOOLKIT_VERSION}"], check=True)
+        subprocess.run([npm, "install", *options, f"{TOOLKIT}@{TOOLKIT_VERSION}"], check=True, timeout=180)
     script = str(ROOT / "tests" / "format_with_toolkit.js")
     result = subprocess.run(
         [node, script, str(package)], input=json.dumps(inputs), capture_output=True, text=True, check=True
