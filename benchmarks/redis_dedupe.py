@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.rows import Row
 from metric_forwarder.bootstrap import Application
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, EmulatorOptions, serve
-from redis_server import RedisServer
+from support.redis_server import RedisServer
 
 RUNS = 15
 SERIES = 200

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from harness import Harness, environ, make_harness
 from metric_forwarder.bootstrap import Application
 from receiver_emulator import Emulator
-from redis_server import RedisServer
+from support.harness import Harness, environ, make_harness
+from support.redis_server import RedisServer
 
 # How long an example takes says how busy the machine is, and nothing about a law.
 settings.register_profile("patient", deadline=None)
@@ -25,8 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # Tests against real servers. CI must have them; elsewhere a machine without one is told what was left out.
 _WITH_PROGRAMS = {
-    "prometheus": ["test_chaos_prometheus.py", "test_migration.py", "test_remote_write_prometheus.py"],
-    "victoria-metrics": ["test_remote_write_victoria_metrics.py"],
+    "prometheus": [
+        "delivery/test_chaos_prometheus.py",
+        "bridge/test_migration.py",
+        "destinations/test_remote_write_prometheus.py",
+    ],
+    "victoria-metrics": ["destinations/test_remote_write_victoria_metrics.py"],
 }
 _LEFT_OUT = {
     program: files

@@ -11,9 +11,9 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["metric_forwarder"]):
-    from harness import CONTEXT, make_harness
     from metric_forwarder.errors import ConfigError, DeliveryIncomplete, UnknownTrigger
     from receiver_emulator import EXAMPLE_SECRET_KEY
+    from support.harness import CONTEXT, make_harness
 
 SEEDS = (
     '{"Type":"Timer","TriggerName":"t","Time":"2026-01-31T08:00:00Z","Message":"[]"}',

@@ -7,56 +7,39 @@ import sys
 
 import pytest
 
-from harness import ROOT
+from support.harness import ROOT
 
 PACKAGE = ROOT / "src" / "metric_forwarder"
 
 # From the ground up; a module imports only from its own line or those above it.
 LAYERS = (
-    {
-        "errors",
-        "secret",
-        "redis_address",
-        "model",
-        "clock",
-        "times",
-        "numerals",
-        "version",
-        "logs",
-        "core.regions",
-        "core.return_codes",
-        "core.signing",
-    },
-    {"settings", "payload", "ledger", "core.verdicts", "core.transport", "core.protocol"},
-    {"credentials", "secrets_manager"},
-    {
-        "triggers",
-        "bridge",
-        "exposition",
-        "jobs",
-        "validation",
-        "dedupe",
-        "spool",
-        "core.batching",
-        "core.pacing",
-    },
-    {"intake", "destinations", "stores", "scrape"},
-    {"core.delivery"},
-    {"report"},
-    {"replies", "pipeline"},
+    {"errors", "secret", "model", "clock", "times", "numerals", "version", "reporting.log"},
+    {"put_monitor_data.regions", "put_monitor_data.return_codes", "put_monitor_data.signing"},
+    {"settings", "formats", "reporting.ledger", "clients.http", "clients.background"},
+    {"put_monitor_data.server", "delivery.verdicts"},
+    {"credentials", "clients.redis", "clients.secrets_manager"},
+    {"triggers.decoding"},
+    {"bridge"},
+    {"triggers", "clients.cos", "jobs", "dedupe.identity", "dedupe.store", "spool.store"},
+    {"delivery.batching", "delivery.pacing"},
+    {"delivery.destination"},
+    {"intake", "destinations", "dedupe", "spool", "scrape"},
+    {"delivery"},
+    {"reporting"},
+    {"settlement", "pipeline"},
     {"bootstrap"},
     {"cli", "__main__"},
 )
 
 HOMES = {
-    "requests": {"core.transport"},
-    "urllib3": {"core.transport"},
-    "jsonschema": {"validation"},
-    "jsonschema_specifications": {"validation"},
-    "referencing": {"validation"},
-    "tencentcloud": {"secrets_manager"},
-    "redis": {"stores.redis_connection"},
-    "prometheus_client": {"exposition"},
+    "requests": {"clients.http"},
+    "urllib3": {"clients.http"},
+    "jsonschema": {"intake.schema"},
+    "jsonschema_specifications": {"intake.schema"},
+    "referencing": {"intake.schema"},
+    "tencentcloud": {"clients.secrets_manager"},
+    "redis": {"clients.redis"},
+    "prometheus_client": {"scrape.exposition"},
     "cramjam": {"destinations.remote_write_wire"},
     "click": {"cli"},
     "rich": {"cli"},
@@ -89,14 +72,21 @@ def _layer(module: str) -> int | None:
     return next((level for level, layer in enumerate(LAYERS) if names & layer), None)
 
 
+def _is_command_line(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] == "cli"
+
+
 MODULES = _modules()
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "core"])
+@pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_from_what_stands_before_it(module: str) -> None:
+    imported_names = _imports(MODULES[module])
     own = _layer(module)
+    if own is None and not imported_names:
+        return  # the docstring of a folder whose modules stand in several layers
     assert own is not None, f"{module} has no layer yet"
-    for imported in _imports(MODULES[module]):
+    for imported in imported_names:
         if imported.startswith("metric_forwarder."):
             level = _layer(imported.removeprefix("metric_forwarder."))
             assert level is None or level <= own, f"{module} imports {imported}"
@@ -105,7 +95,7 @@ def test_a_module_imports_only_from_what_stands_before_it(module: str) -> None:
 @pytest.mark.parametrize("library", HOMES)
 def test_a_third_party_library_has_one_home(library: str) -> None:
     users = {
-        name.split(".")[0] if name.startswith("cli") else name
+        "cli" if _is_command_line(name) else name
         for name, tree in MODULES.items()
         if any(imported.split(".")[0] == library for imported in _imports(tree))
     }
@@ -116,7 +106,7 @@ def test_only_the_composition_root_reads_the_environment() -> None:
     readers = {
         name
         for name, tree in MODULES.items()
-        if not name.startswith("cli")
+        if not _is_command_line(name)
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and isinstance(node.value, ast.Name) and node.value.id == "os"
     }  # fmt: skip

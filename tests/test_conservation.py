@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import START, Answer
-from harness import Harness, RemoteWriteHarness, ckafka, make_harness, make_remote_write_harness, point
-from metric_forwarder.core.return_codes import ReturnCode
-from metric_forwarder.core.transport import Failure, Fault, HttpReply
+from metric_forwarder.clients.http import Failure, Fault, HttpReply
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from support.fakes import START, Answer
+from support.harness import (
+    Harness,
+    RemoteWriteHarness,
+    ckafka,
+    make_harness,
+    make_remote_write_harness,
+    point,
+)
 
 NOW_MS = round(START * 1000)
 UNANSWERED = Failure(Fault.UNANSWERED, "timeout")

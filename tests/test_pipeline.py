@@ -13,13 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import FakeClock, InProcessReceiver
-from harness import CONTEXT, Harness, ckafka, environ, make_harness, outcomes, point, report_of, values
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.core.protocol import PutRequest
-from metric_forwarder.core.return_codes import ReturnCode
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete, UnknownTrigger
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import PutRequest
 from receiver_emulator import Emulator
+from support.fakes import FakeClock, InProcessReceiver
+from support.harness import (
+    CONTEXT,
+    Harness,
+    ckafka,
+    environ,
+    make_harness,
+    outcomes,
+    point,
+    report_of,
+    values,
+)
 
 TIMER = {"Type": "Timer", "TriggerName": "every-minute", "Time": "2026-01-31T08:00:00Z"}
 

@@ -56,7 +56,6 @@ LEFT_OUT = (
 LEFT_OUT_PATHS = (
     # Command lines, and what only they ask for.
     "metric_forwarder/cli",
-    "metric_forwarder/stores/redis_check.py",
     "charset_normalizer/cli",
     "idna/cli.py",
     "jsonschema/cli.py",
@@ -74,7 +73,7 @@ LEFT_OUT_PATHS = (
 )
 # Bytecode of these is for packages with the extra that they need.
 COMPILED_WITH = {
-    "redis": "metric_forwarder/stores/redis*.py",
+    "redis": "metric_forwarder/*/redis.py",
     "remote-write": "metric_forwarder/destinations/remote_write*.py",
 }
 # What only a point that is not valid, or a key in Secrets Manager, needs: its bytecode would not fit into the budget.

@@ -1,21 +1,30 @@
-"""Metric forwarder: from a trigger event of Tencent Cloud SCF to a destination, and never a point lost in silence.
+"""Metric forwarder: from a trigger event of Tencent Cloud SCF to a destination, without losing a point silently.
 
-How an event flows, and where to look::
+An event comes in by a trigger, its messages are read by a format, its samples become points that a destination takes,
+and every point ends in exactly one outcome. The rooms, in the order of the flow::
 
-    index.main_handler          the platform calls this
-      bootstrap.Application     reads the settings, builds what follows, once per warm instance
-        triggers.decode         event    → messages   one module per source, one table; what HTTP may not enter
-        pipeline.Pipeline       the line:
-          scrape.Scraper          a timer's job → messages: what Prometheus targets expose
-          intake.Intake           messages → points     payload (decode), validation (the schema),
-                                                        dedupe.Identifier; bad ones are settled here
-          dedupe.DedupeStore      points   → those not delivered before
-          core.delivery.Sender    points   → outcomes   batching → destinations (encode, sign, judge)
-                                                        → transport; retry, halving, pace, deadline
-          ledger.Ledger           one row per point, one outcome per row
-          report.make_report      ledger   → report
-        replies.reply           report   → return or raise: to the platform, the caller or an HTTP client
+    index.main_handler            the platform calls this
+      bootstrap                   reads the environment and wires everything below, once per warm instance
+        settings/                 the environment variables: one declaration each
+        triggers/                 event    → messages    one module per source, one table
+        formats/                  message  → samples     one module per payload format
+        pipeline                  the line that an event goes down; settlement writes what became of each point
+          jobs                    what a timer can ask for instead of sending points: a replay, a scrape
+          intake/                 samples  → points      validation against the schema, series, times
+          dedupe/                 points   → new points  identities; the stores, in memory and in Redis
+          delivery/               points   → outcomes    batching, retry, pacing, deadline; the destination's port
+          destinations/           encode a batch, sign it, judge the reply
+          spool/                  what is left           kept in files or in Redis until it is replayed
+        reporting/                outcomes → report → reply or log line
 
-The command line is in ``cli``; the emulated receiver is the package ``receiver_emulator`` beside this one. Neither is
+Opened only where a setting asks for it::
+
+    bridge/                       serves unchanged clients of the receiver
+    scrape/                       a timer that fetches metrics from Prometheus targets
+
+The ground that the rooms stand on: ``model``, ``times``, ``errors``, ``clock``, ``secret``, ``credentials``;
+``put_monitor_data/`` is the receiver's protocol, pure; ``clients/`` has one module for each outside library or service.
+
+The command line is in ``cli/``; the emulated receiver is the package ``receiver_emulator`` beside this one. Neither is
 deployed.
 """

@@ -8,33 +8,34 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from metric_forwarder.bridge import Accounts, OwnKey
+from metric_forwarder.bridge.accounts import Accounts, OwnKey
+from metric_forwarder.clients.cos import CosObjects, RoleCredentials
+from metric_forwarder.clients.http import RequestsTransport, Transport
+from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.clock import Clock, Deadline, SystemClock
-from metric_forwarder.core.batching import Limits
-from metric_forwarder.core.delivery import Policy, Sender
-from metric_forwarder.core.pacing import Pacer
-from metric_forwarder.core.regions import REGION_NAMES
-from metric_forwarder.core.transport import RequestsTransport, Transport
 from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
-from metric_forwarder.dedupe import DedupeStore, Identifier, MemoryStore, NoStore
-from metric_forwarder.destinations.port import Destination
+from metric_forwarder.dedupe.identity import Identifier
+from metric_forwarder.dedupe.store import DedupeStore, MemoryStore, NoStore
+from metric_forwarder.delivery.batching import Limits
+from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.sender import Policy, Sender
 from metric_forwarder.destinations.receiver import Receiver
 from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
-from metric_forwarder.intake import Intake, SeriesBook, Terms
-from metric_forwarder.ledger import Ledger
-from metric_forwarder.logs import JsonLog
+from metric_forwarder.intake.intake import Intake, SeriesBook, Terms
+from metric_forwarder.intake.schema import Contract
 from metric_forwarder.pipeline import Pipeline, Rules
-from metric_forwarder.redis_address import RedisAddress
-from metric_forwarder.replies import refuse, reply
-from metric_forwarder.scrape import Scraper
+from metric_forwarder.put_monitor_data.regions import REGION_NAMES
+from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.reporting.log import JsonLog
+from metric_forwarder.reporting.replies import refuse, reply
+from metric_forwarder.scrape.scraper import Scraper
 from metric_forwarder.secret import Secret
-from metric_forwarder.secrets_manager import SecretReference, SecretsManager
-from metric_forwarder.settings import Settings
-from metric_forwarder.spool import Spool, SpoolStore
+from metric_forwarder.settings.redis_address import RedisAddress
+from metric_forwarder.settings.settings import Settings
+from metric_forwarder.spool.store import Spool, SpoolStore
 from metric_forwarder.triggers import Access, Refused, decode
-from metric_forwarder.triggers.cos_objects import CosObjects, RoleCredentials
-from metric_forwarder.triggers.port import Gate, HttpAccess, ObjectSource
-from metric_forwarder.validation import Contract
+from metric_forwarder.triggers.decoding import Gate, HttpAccess, ObjectSource
 
 # The platform's longest time limit.
 _LONGEST_S = 900
@@ -308,7 +309,7 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
     if settings.dedupe_redis is None:
         return memory
     try:
-        from metric_forwarder.stores.redis import RedisStore  # noqa: PLC0415 - only where a setting asks for it
+        from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415 - only where a setting asks for it
     except ModuleNotFoundError as error:
         if error.name != "redis":
             raise
@@ -327,7 +328,7 @@ def _bounded_spool(settings: Settings, function: str, clock: Clock) -> Spool | N
     if not settings.spool and settings.spool_redis is None:
         return None
     # Not needed by an instance without a spool.
-    from metric_forwarder.stores.bounded_spool import BoundedSpool  # noqa: PLC0415
+    from metric_forwarder.spool.bounded import BoundedSpool  # noqa: PLC0415
 
     return BoundedSpool(lambda: make_spool(settings, function), clock)
 
@@ -341,7 +342,7 @@ def make_spool(settings: Settings, function: str) -> SpoolStore:
     if settings.spool_redis is not None:
         return _redis_spool(settings.spool_redis, function)
     # Not needed by an instance without a spool.
-    from metric_forwarder.stores.file_spool import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
+    from metric_forwarder.spool.files import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
 
     parts = urlsplit(settings.spool)
     megabytes = parse_qs(parts.query).get("max_mb")
@@ -351,8 +352,8 @@ def make_spool(settings: Settings, function: str) -> SpoolStore:
 
 def _redis_spool(address: RedisAddress, function: str) -> SpoolStore:
     try:
-        from metric_forwarder.stores.redis import key_prefix  # noqa: PLC0415 - only where a setting asks for it
-        from metric_forwarder.stores.redis_spool import RedisSpool  # noqa: PLC0415
+        from metric_forwarder.dedupe.redis import key_prefix  # noqa: PLC0415 - only where a setting asks for it
+        from metric_forwarder.spool.redis import RedisSpool  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "redis":
             raise

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from metric_forwarder.core.verdicts import Verdict
+from metric_forwarder.delivery.verdicts import Verdict
 from metric_forwarder.secret import Secret
 
 

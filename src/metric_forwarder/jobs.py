@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from metric_forwarder.payload import read_payload
+from metric_forwarder.formats.payload import read_payload
 
 DEFAULT_JOB = "scrape"
 

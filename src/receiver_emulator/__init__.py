@@ -2,7 +2,7 @@
 
 It refuses what the real receiver's document says is refused, with the documented return codes, keeps what it
 accepts, and fails on demand. ``options`` says what can be set, ``faults`` what can go wrong, ``server`` what it
-answers, ``emulator`` how to run it. The protocol itself is ``metric_forwarder.core.protocol``.
+answers, ``emulator`` how to run it. The protocol itself is ``metric_forwarder.put_monitor_data.server``.
 """
 
 from receiver_emulator.emulator import Emulator, serve

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any
 
-from metric_forwarder.core.protocol import PATHS
+from metric_forwarder.put_monitor_data.server import PATHS
 from receiver_emulator.faults import FaultPlan, Kind, When, parse_fault
 from receiver_emulator.options import EmulatorOptions
 from receiver_emulator.server import Receiver, build_plan, build_receiver, listen

@@ -34,8 +34,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard
 
-from metric_forwarder.core.protocol import PutRequest, Refusal
-from metric_forwarder.core.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal
 
 Kind = Literal["code", "status", "delay", "reset", "hang", "garbage", "truncate"]
 When = Literal["before", "after"]

@@ -2,8 +2,8 @@
 
 from collections import defaultdict, deque
 
-from metric_forwarder.core.protocol import PutRequest, Refusal, refuse
-from metric_forwarder.core.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, refuse
 from receiver_emulator.options import EmulatorOptions
 
 

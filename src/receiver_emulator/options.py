@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from metric_forwarder.core.protocol import DEFAULT_CLOCK_TOLERANCE_S, Catalogue, Limits
+from metric_forwarder.put_monitor_data.server import DEFAULT_CLOCK_TOLERANCE_S, Catalogue, Limits
 
 EXAMPLE_SECRET_ID = "AKIDexampleexampleexample0000000000"  # noqa: S105 -- an identifier, and a fake
 EXAMPLE_SECRET_KEY = "exampleexampleexampleexample0000"  # noqa: S105 -- a documented fake, no account has it

@@ -30,7 +30,8 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
-from metric_forwarder.core.protocol import (
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import (
     PATHS,
     PutRequest,
     Refusal,
@@ -40,7 +41,6 @@ from metric_forwarder.core.protocol import (
     parse_request,
     refuse,
 )
-from metric_forwarder.core.return_codes import ReturnCode
 from receiver_emulator.faults import Fault, FaultError, FaultPlan, Kind, parse_faults
 from receiver_emulator.limits import Usage
 from receiver_emulator.options import EmulatorOptions

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from metric_forwarder.core.protocol import PutRequest, Refusal, WirePoint
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, WirePoint
 
 
 class StoredPoint(TypedDict):

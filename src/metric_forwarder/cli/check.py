@@ -8,7 +8,7 @@ import click
 from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
 from metric_forwarder.cli.options import example, json_option
 from metric_forwarder.errors import UnknownTrigger
-from metric_forwarder.settings import Settings
+from metric_forwarder.settings.settings import Settings
 
 
 @click.command(
@@ -85,7 +85,7 @@ def schema() -> None:
     It is the JSON Schema (draft-07) of the destination, or the file MF_SCHEMA names; no other setting is needed.
     """
     from metric_forwarder.cli import display
-    from metric_forwarder.validation import Contract
+    from metric_forwarder.intake.schema import Contract
 
     settings = Settings.read(os.environ, to_send=False)
     display.print_json(Contract(settings.destination, settings.schema).schema)

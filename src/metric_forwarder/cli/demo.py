@@ -21,7 +21,7 @@ from metric_forwarder.cli.inputs import Unusable, read_json
 from metric_forwarder.cli.options import example
 from metric_forwarder.cli.wrapping import KINDS
 from metric_forwarder.errors import ForwarderError, UnknownTrigger
-from metric_forwarder.settings import PREFIX, VARIABLES, Settings
+from metric_forwarder.settings.settings import PREFIX, VARIABLES, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console

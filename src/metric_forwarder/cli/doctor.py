@@ -6,7 +6,7 @@ import click
 
 from metric_forwarder.cli.options import example
 from metric_forwarder.errors import Attempts
-from metric_forwarder.settings import Settings
+from metric_forwarder.settings.settings import Settings
 
 
 @click.command(epilog=example("metric-forwarder doctor"))
@@ -20,9 +20,9 @@ def doctor(ctx: click.Context) -> None:
     """
     from metric_forwarder.bootstrap import make_credentials
     from metric_forwarder.cli.examination import Patient, examine
+    from metric_forwarder.clients.http import RequestsTransport
     from metric_forwarder.clock import SystemClock
-    from metric_forwarder.core.transport import RequestsTransport
-    from metric_forwarder.validation import Contract
+    from metric_forwarder.intake.schema import Contract
 
     region = os.environ.get("TENCENTCLOUD_REGION", "")
     settings, problems = Settings.collect(os.environ, platform_region=region)

@@ -125,7 +125,7 @@ def _welcome(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:
 
 
 def _exports(url: str, options: "EmulatorOptions", *, is_example: bool) -> Mapping[str, str]:
-    from metric_forwarder.core.protocol import PATHS
+    from metric_forwarder.put_monitor_data.server import PATHS
 
     secret_id, secret_key = next(iter(options.accounts.items()))
     return {

@@ -9,7 +9,7 @@ import click
 from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
 from metric_forwarder.cli.options import WholeNumber, example
 from metric_forwarder.cli.wrapping import KINDS, split
-from metric_forwarder.payload import NotJson, read_payload
+from metric_forwarder.formats.payload import NotJson, read_payload
 
 SAMPLE: list[dict[str, Any]] = [
     {

@@ -10,18 +10,18 @@ from urllib.parse import unquote, urlsplit
 from metric_forwarder.bootstrap import make_destination, make_spool
 from metric_forwarder.cli.function import FUNCTION
 from metric_forwarder.cli.reachability import addresses, connection_failure, unreachable
+from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
 from metric_forwarder.clock import Clock
-from metric_forwarder.core.regions import REGION_NAMES
-from metric_forwarder.core.return_codes import ReturnCode
-from metric_forwarder.core.transport import Failure, HttpReply, HttpRequest, Transport, server_time
-from metric_forwarder.core.verdicts import Action
 from metric_forwarder.credentials import CredentialSource
-from metric_forwarder.destinations.port import Destination
+from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.redis_address import RedisAddress
-from metric_forwarder.scrape import MISSING_CLIENT
-from metric_forwarder.settings import Settings
-from metric_forwarder.spool import SpoolError
+from metric_forwarder.put_monitor_data.regions import REGION_NAMES
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.scrape.scraper import MISSING_CLIENT
+from metric_forwarder.settings.redis_address import RedisAddress
+from metric_forwarder.settings.settings import Settings
+from metric_forwarder.spool.store import SpoolError
 
 _TIMEOUT_S = 3.0
 # For all hosts that may be scraped.
@@ -300,7 +300,7 @@ def _waiting(settings: Settings, detail: str) -> Finding:
 
 def _redis(address: RedisAddress, *, for_spool: bool = False) -> Finding:
     try:
-        from metric_forwarder.stores.redis_check import check_redis
+        from metric_forwarder.cli.redis_check import check_redis
     except ModuleNotFoundError:
         return Finding(
             False, "the package redis is not installed: in a clone, .venv/bin/pip install -e '.[redis]'"

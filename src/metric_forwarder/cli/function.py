@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from metric_forwarder.errors import DeliveryIncomplete
-from metric_forwarder.settings import PREFIX
+from metric_forwarder.settings.settings import PREFIX
 
 # Namespace and name of the function where nobody gives another.
 FUNCTION = "default/metric-forwarder"

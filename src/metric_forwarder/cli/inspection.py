@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from metric_forwarder.bootstrap import make_intake
 from metric_forwarder.clock import SystemClock
 from metric_forwarder.jobs import BadJob, read_job
-from metric_forwarder.ledger import Ledger
 from metric_forwarder.model import Message, Point, Problem
-from metric_forwarder.settings import Settings
+from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.settings.settings import Settings
 from metric_forwarder.triggers import Answer, Decoded, Refused, decode
-from metric_forwarder.triggers.port import OFFLINE
+from metric_forwarder.triggers.decoding import OFFLINE
 
 
 class Inspection(NamedTuple):

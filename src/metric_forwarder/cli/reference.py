@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from metric_forwarder.cli.commands import forwarder
-from metric_forwarder.settings import VARIABLES
+from metric_forwarder.settings.settings import VARIABLES
 
 _UNWRAPPED = "\b"
 

@@ -22,10 +22,10 @@ from metric_forwarder.cli.function import (
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import example, json_option
-from metric_forwarder.ledger import MAX_PROBLEMS
 from metric_forwarder.model import Outcome
-from metric_forwarder.settings import Settings
-from metric_forwarder.spool import SpoolError, SpoolStore
+from metric_forwarder.reporting.ledger import MAX_PROBLEMS
+from metric_forwarder.settings.settings import Settings
+from metric_forwarder.spool.store import SpoolError, SpoolStore
 
 _LOOK_EVERY_S = 0.2
 # What stays in the spool, and is met again in the next round.
@@ -123,7 +123,7 @@ def replay_all(spool: SpoolStore, rounds: Iterator[Report], waiting: int, *, dea
 
 def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     """One report of two rounds: what stayed in the spool after the earlier one is counted in the later alone."""
-    from metric_forwarder.report import status
+    from metric_forwarder.reporting.report import status
 
     stays = {outcome.value for outcome in (_STAYS | _STAYS_DEAD if dead_letters else _STAYS)}
     before, after = earlier["outcomes"], later["outcomes"]

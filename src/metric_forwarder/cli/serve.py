@@ -10,7 +10,7 @@ from metric_forwarder.cli.function import load_handler, make_context
 from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
-from metric_forwarder.settings import Settings
+from metric_forwarder.settings.settings import Settings
 
 
 @click.command(epilog=example("metric-forwarder serve --port 9000"))

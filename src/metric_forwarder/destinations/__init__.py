@@ -1,1 +1,1 @@
-"""Where points go: one module per destination, all behind the port in ``port``."""
+"""Where points go: one module for each destination, all behind the port in ``delivery.destination``."""

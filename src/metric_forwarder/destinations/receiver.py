@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
-from metric_forwarder.core.return_codes import ReturnCode
-from metric_forwarder.core.signing import ACTION, sign, string_to_sign
-from metric_forwarder.core.transport import (
+from metric_forwarder.clients.http import (
     Failure,
     Fault,
     HttpReply,
@@ -20,11 +18,13 @@ from metric_forwarder.core.transport import (
     retry_after_s,
     server_time,
 )
-from metric_forwarder.core.verdicts import Action, Verdict, for_code, for_status
 from metric_forwarder.credentials import CredentialSource
+from metric_forwarder.delivery.verdicts import Action, Verdict, for_code, for_status
+from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.numerals import whole
-from metric_forwarder.payload import Violation
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.signing import ACTION, sign, string_to_sign
 
 # Nonce is documented as a random positive integer; no upper bound is published, 31 bits fit every server.
 _MAX_NONCE = 2**31 - 1

@@ -11,15 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from metric_forwarder.core.transport import Failure, Fault, HttpReply, HttpRequest, retry_after_s, server_time
-from metric_forwarder.core.verdicts import Action, Rule, Verdict
+from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest, retry_after_s, server_time
+from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
     encode_labels,
     encode_series,
 )
+from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
-from metric_forwarder.payload import Violation
 from metric_forwarder.secret import Secret
 from metric_forwarder.version import VERSION
 

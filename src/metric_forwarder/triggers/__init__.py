@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.triggers import cls, dead_letter, direct, eventbridge, http, records, timer
-from metric_forwarder.triggers.port import CLOSED, Access, Answer, Decoded, Refused
+from metric_forwarder.triggers.decoding import CLOSED, Access, Answer, Decoded, Refused
 
 __all__ = ["CLOSED", "KINDS", "Access", "Answer", "Decoded", "Kind", "Refused", "decode"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
-from metric_forwarder.triggers.port import Access, checksum, nth
+from metric_forwarder.triggers.decoding import Access, checksum, nth
 
 _MAX_SOURCE = 200
 

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from metric_forwarder.formats.payload import MAX_POINTS, MAX_VALUES, holds_too_much
 from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
-from metric_forwarder.payload import MAX_POINTS, MAX_VALUES, holds_too_much
 from metric_forwarder.times import NUMBERS_BELOW
+from metric_forwarder.triggers.decoding import Access, Answer, Decoded, Unreadable
 from metric_forwarder.triggers.inflate import inflate
-from metric_forwarder.triggers.port import Access, Answer, Decoded, Unreadable
 
 # An asynchronous event has at most 128 KB, which gzip can make a hundred MB of; see ``cos.MAX_OBJECT_BYTES``.
 MAX_INFLATED_BYTES = 8 * 2**20

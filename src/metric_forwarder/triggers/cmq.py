@@ -10,7 +10,7 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import dead_letter
-from metric_forwarder.triggers.port import Access, nth
+from metric_forwarder.triggers.decoding import Access, nth
 
 
 def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Message]:

@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
-from metric_forwarder.core.regions import REGION_NAMES
+from metric_forwarder.formats.payload import MAX_POINTS, holds_too_much
 from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
-from metric_forwarder.payload import MAX_POINTS, holds_too_much
+from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.times import told_milliseconds
+from metric_forwarder.triggers.decoding import Access, ObjectName, TooLarge, Unreadable, nth
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
-from metric_forwarder.triggers.port import Access, ObjectName, TooLarge, Unreadable, nth
 
 # As stored and inflated alike. All points of an event are held until its report is written: those of 8 MB take a function
 # to 116 MB, those of 32 MB to 315 MB (measured), and one that runs out of memory loses them.

@@ -11,7 +11,7 @@ from typing import Any
 
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.port import Access, Answer, Decoded, Refused
+from metric_forwarder.triggers.decoding import Access, Answer, Decoded, Refused
 
 # A dead letter that fails becomes the content of another; quoting makes each about twice as long.
 MAX_DEPTH = 5

@@ -3,7 +3,7 @@
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.port import Access, Answer, Decoded
+from metric_forwarder.triggers.decoding import Access, Answer, Decoded
 
 # Any one of these tells a payload, so that a misspelt point is reported as invalid and not as an unknown event.
 _MEMBERS = frozenset({"metricName", "dimensions", "value", "namespace", "points", "Namespace", "Data"})

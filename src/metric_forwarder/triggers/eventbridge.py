@@ -14,7 +14,7 @@ from typing import Any
 from metric_forwarder.model import Message
 from metric_forwarder.times import told_milliseconds
 from metric_forwarder.triggers import direct
-from metric_forwarder.triggers.port import Access, Answer, Decoded
+from metric_forwarder.triggers.decoding import Access, Answer, Decoded
 
 
 def matches(event: Any) -> bool:

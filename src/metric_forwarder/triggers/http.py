@@ -12,10 +12,9 @@ import hmac
 from collections.abc import Mapping
 from typing import Any
 
+from metric_forwarder.bridge import requests as put_monitor_data
 from metric_forwarder.model import Message
-from metric_forwarder.triggers import put_monitor_data
-from metric_forwarder.triggers.inflate import MAGIC, inflate
-from metric_forwarder.triggers.port import (
+from metric_forwarder.triggers.decoding import (
     Access,
     Answer,
     Decoded,
@@ -25,6 +24,7 @@ from metric_forwarder.triggers.port import (
     Unreadable,
     checksum,
 )
+from metric_forwarder.triggers.inflate import MAGIC, inflate
 
 # The platform's own limit for a synchronous event; a compressed body is held to it once inflated.
 MAX_BODY_BYTES = 6 * 2**20

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Iterable, Iterator
 
-from metric_forwarder.triggers.port import TooLarge, Unreadable
+from metric_forwarder.triggers.decoding import TooLarge, Unreadable
 
 MAGIC = b"\x1f\x8b"
 _GZIP_ONLY = 31  # zlib's window size 15, and 16 for "a gzip header is there"

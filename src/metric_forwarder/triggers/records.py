@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import ckafka, cmq, cos
-from metric_forwarder.triggers.port import Access, Answer, Decoded, nth
+from metric_forwarder.triggers.decoding import Access, Answer, Decoded, nth
 
 
 class Record(NamedTuple):

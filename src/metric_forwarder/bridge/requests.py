@@ -1,0 +1,132 @@
+"""A request meant for the receiver, sent to the function instead: ``/v2/index.php`` or ``/report.cgi`` of any host.
+
+It is read and authenticated as the receiver does (``core.protocol``) and answered in the receiver's terms. What a
+gateway puts in front of the path, such as ``/release``, is taken off; both paths may be the signed one. Sources: the
+receiver's own document; Tencent Cloud, SCF Function URL and API Gateway trigger.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from metric_forwarder.model import Message
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import PATHS, PutRequest, Refusal, parse_request, refuse
+from metric_forwarder.triggers.decoding import (
+    Answer,
+    Body,
+    Decoded,
+    Gate,
+    Patience,
+    Refused,
+    TooLarge,
+    Unreadable,
+)
+
+TRIGGER = "put-monitor-data"
+
+
+def is_meant(event: Mapping[str, Any]) -> bool:
+    """Whether a request's path is one of the receiver's."""
+    path = event.get("path")
+    return isinstance(path, str) and path.isascii() and path.endswith(PATHS)
+
+
+def decode(
+    event: Mapping[str, Any], read_body: Body, gate: Gate, patience: Patience, time_ms: int
+) -> Decoded | Refused:
+    """Read a request whose path is the receiver's.
+
+    Args:
+        event: of a Function URL or API Gateway.
+        read_body: gives the body; asked only where there should be one.
+        gate: who is let in.
+        patience: how long that may take to find out.
+        time_ms: when the request arrived, Unix milliseconds: the receiver stamps points on arrival.
+    """
+    request = _authenticated(event, _parse(event, read_body), gate, patience)
+    if isinstance(request, Refusal):
+        return Refused(200, request.message, code=request.code)
+    payload = {"Namespace": request.namespace, "Data": [_point(point) for point in request.data]}
+    message = Message("body", payload, _coordinates(request, payload), time_ms)
+    return Decoded(TRIGGER, (message,), Answer.PUT_MONITOR_DATA)
+
+
+def _parse(event: Mapping[str, Any], read_body: Body) -> PutRequest | Refusal:
+    method = event["httpMethod"]
+    method = method.upper() if isinstance(method, str) else ""
+    path = next(path for path in PATHS if event["path"].endswith(path))
+    if method != "POST":
+        return parse_request(method, path, _query(event), b"")
+    try:
+        body = _as_bytes(read_body())
+    except TooLarge as too_large:
+        return refuse(ReturnCode.DATA_TOO_LONG, f"the body {too_large.reason}")
+    except Unreadable as unreadable:
+        return refuse(ReturnCode.NOT_JSON, f"the body {unreadable.reason}")
+    return parse_request(method, path, "", body)
+
+
+def _as_bytes(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    try:
+        text = body if isinstance(body, str) else json.dumps(body)
+    except (TypeError, ValueError, RecursionError):
+        raise Unreadable("was decoded on the way into something that is not JSON") from None
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _query(event: Mapping[str, Any]) -> str:
+    """The query string, made anew from its decoded members; of a name given twice the last counts."""
+    members = event.get("queryString")
+    if not isinstance(members, dict):
+        members = event.get("queryStringParameters")
+    pairs = {str(name): _last(value) for name, value in members.items()} if isinstance(members, dict) else {}
+    if pairs.get("Data", "").startswith("%"):
+        # JSON never begins so: this gateway hands over the values as they were sent.
+        text = "&".join(f"{name}={value}" for name, value in pairs.items())
+        return urlencode(parse_qsl(text, keep_blank_values=True), errors="surrogatepass")
+    return urlencode(pairs, errors="surrogatepass")
+
+
+def _last(value: Any) -> str:
+    if isinstance(value, list):
+        value = value[-1] if value else ""
+    return value if isinstance(value, str) else "" if value is True else str(value)
+
+
+def _authenticated(
+    event: Mapping[str, Any], request: PutRequest | Refusal, gate: Gate, patience: Patience
+) -> PutRequest | Refusal:
+    if isinstance(request, Refusal):
+        return request
+    refusal = gate.refusal(request, patience)
+    if refusal is not None and refusal.code is ReturnCode.AUTHENTICATION_FAILED:
+        whole = event["path"]
+        if whole != request.path and gate.refusal(request._replace(path=whole), patience) is None:
+            refusal = None
+    return refusal or request
+
+
+def _point(point: Mapping[str, Any]) -> dict[str, Any]:
+    """The point as a payload has it: the receiver takes any number for a dimension, a payload none with a fraction."""
+    dimensions = {
+        name: repr(value) if isinstance(value, float) and math.isfinite(value) else value
+        for name, value in point["dimensions"].items()
+    }
+    return {**point, "dimensions": dimensions}
+
+
+def _coordinates(request: PutRequest, payload: Mapping[str, Any]) -> str:
+    """The same for a request that is sent twice as it is, and for no other.
+
+    The document's clients draw nonces from 90,000 numbers, and a signature does not cover the data: without the data
+    two hosts that sign in the same second could be taken for one.
+    """
+    content = [request.secret_id, request.timestamp, request.nonce, payload]
+    digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+    return f"{TRIGGER}/{digest}"

@@ -1,0 +1,105 @@
+"""What a person is told who asks whether the Redis of the settings will do; nothing of it is needed to deliver."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
+from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
+from metric_forwarder.settings.redis_address import RedisAddress
+from metric_forwarder.spool.redis import RedisSpool
+from metric_forwarder.spool.store import Record, SpoolError
+
+_SLOW_MS = 20.0
+_EXPIRES_MS = 1000
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: whether it will do, what was seen, and what to do if it will not."""
+
+    ok: bool
+    seen: str
+    remedy: str = ""
+
+
+class _Use(NamedTuple):
+    """What a Redis is for: what is rehearsed, in words and in deed, the oldest version, and what an eviction costs."""
+
+    what: str
+    rehearse: Callable[[RedisAddress, RedisConnection], None]
+    oldest: tuple[int, int]
+    evicting: str
+
+
+def check_redis(address: RedisAddress, *, for_spool: bool = False, timeout_s: float = 2.0) -> list[Finding]:
+    """Connect, do once what deduplication or a spool does there, and read what the server says of itself.
+
+    Never raises, shows no secret, and leaves nothing behind for longer than a minute, and that under keys nobody has.
+    """
+    use = _SPOOL if for_spool else _DEDUPE
+    connection = RedisConnection(address, timeout_s)
+    try:
+        connection.ping()
+        started = time.perf_counter()
+        connection.ping()
+        took_ms = (time.perf_counter() - started) * 1000
+        use.rehearse(address, connection)
+        findings = [Finding(True, f"{address} lets the forwarder {use.what}")]
+        if took_ms > _SLOW_MS:
+            remedy = "place Redis in the function's region and VPC"
+            findings.append(Finding(False, f"a round trip takes {took_ms:.0f} ms", remedy))
+        told = {**connection.info("server"), **connection.info("replication"), **connection.info("memory")}
+        return findings + list(_judge(told, use))
+    except (RedisUnavailable, SpoolError) as failure:
+        seen, _, remedy = str(failure).partition(": ")
+        return [Finding(False, f"{address}: {seen}", remedy)]
+    finally:
+        connection.close()
+
+
+def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection) -> None:
+    key = key_prefix("check") + os.urandom(16)
+    token = os.urandom(8)
+    connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
+    connection.run(RELEASE, [key], token)
+    connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
+
+
+def _rehearse_spool(address: RedisAddress, connection: RedisConnection) -> None:
+    prefix = key_prefix(f"check {os.urandom(8).hex()}")
+    spool = RedisSpool(address, prefix)
+    try:
+        spool.write([Record(None, "", None, None, "undelivered", "")], ())
+        spool.waiting(dead_letters=True)
+        for chunk in spool.replay(dead_letters=True, lease_s=_EXPIRES_MS / 1000):
+            chunk.acknowledge([0])
+    finally:
+        # An empty stream stays, and so does what a rehearsal that fails has written.
+        connection.run(_REMOVE, [prefix + b"points", prefix + b"reserve"])
+
+
+_REMOVE = Script("return redis.call('DEL', KEYS[1], KEYS[2])")
+_DEDUPE = _Use(
+    "claim, confirm and release", _rehearse_dedupe, (4, 0), "which forgets leases and delivered points early"
+)
+_SPOOL = _Use("write, read and delete spooled points", _rehearse_spool, (5, 0), "which may be spooled points")
+
+
+def _judge(told: Mapping[str, Any], use: _Use) -> Iterator[Finding]:
+    """A managed server may keep any of this to itself."""
+    version = str(told.get("redis_version", ""))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers:
+        is_new = numbers >= use.oldest
+        remedy = f"use Redis {use.oldest[0]}.{use.oldest[1]} or newer"
+        yield Finding(is_new, f"Redis {version}", "" if is_new else remedy)
+    if told.get("role") == "slave":
+        yield Finding(False, "it is a replica", "use the address of the master")
+    policy = told.get("maxmemory_policy")
+    if policy is not None and told.get("maxmemory") and policy not in ("noeviction", "volatile-ttl"):
+        yield Finding(
+            False,
+            f"when full it evicts by {policy}, {use.evicting}",
+            "set maxmemory-policy to noeviction, and give it memory as docs/dedupe.md says",
+        )

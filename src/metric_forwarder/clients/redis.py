@@ -1,0 +1,228 @@
+"""One connection to Redis: the only home of the ``redis`` package, shared by every store that keeps things there.
+
+Nothing is retried here and nothing waits longer than the timeout it was given; whatever goes wrong comes out as
+``RedisUnavailable``, in words that hold no secret and nothing that was stored.
+"""
+
+import hashlib
+import re
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from metric_forwarder.settings.redis_address import RedisAddress
+
+KEY_PREFIX = "mf:"
+_COMMANDS = (
+    "AUTH, SELECT, PING, EVAL, EVALSHA, GET, SET and DEL, and for a spool XADD, XDEL, XLEN, XRANGE, XREVRANGE and "
+    "MEMORY USAGE,"
+)
+
+
+class RedisUnavailable(Exception):
+    """Redis did not do what it was asked; never leaves ``stores``.
+
+    Attributes:
+        reason: what happened and what to do about it, for people.
+        reconnect: whether a new connection may do at once: this one broke, or led to a replica.
+        is_full: whether it has no memory for what was asked, but would still delete.
+    """
+
+    def __init__(self, reason: str, *, reconnect: bool = False, is_full: bool = False) -> None:
+        self.reason = reason
+        self.reconnect = reconnect
+        self.is_full = is_full
+        super().__init__(reason)
+
+
+class Script:
+    """A Lua script; all its keys must be in one slot, else a cluster refuses it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisConnection:
+    """A kept-alive connection, made on first use; used by one thread at a time.
+
+    Args:
+        timeout_s: for the connection and for each answer, seconds.
+    """
+
+    def __init__(self, address: RedisAddress, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        encrypted: dict[str, Any] = {}
+        if address.tls:
+            encrypted = {
+                "ssl_ca_certs": address.ca_file or None,
+                "ssl_check_hostname": address.check_hostname,
+            }
+        self._client = redis.Redis(
+            host=address.host,
+            port=address.port,
+            db=address.database,
+            username=address.username or None,
+            password=address.password.reveal() or None,
+            ssl=address.tls,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+            max_connections=1,
+            # RESP2 and no introduction: a proxy, or Redis 4, knows neither HELLO nor CLIENT SETINFO.
+            protocol=2,
+            driver_info=None,
+            **encrypted,
+        )
+
+    def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
+        """Run a script; it is sent in full only to a server that does not know it.
+
+        Raises:
+            RedisUnavailable: whether the script ran is unknown.
+        """
+        try:
+            return self._command("EVALSHA", script.digest, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return self._command("EVAL", script.source, len(keys), *keys, *arguments)
+
+    def ping(self) -> None:
+        """Ask for a sign of life.
+
+        Raises:
+            RedisUnavailable: there is none.
+        """
+        self._command("PING")
+
+    def info(self, section: str) -> dict[str, Any]:
+        """What the server says of itself; empty if it may not or does not say.
+
+        Raises:
+            RedisUnavailable: the connection broke.
+        """
+        try:
+            told = self._client.info(section)
+        except ResponseError:
+            return {}
+        except (RedisError, OSError) as error:
+            raise explain(error) from None
+        return told if isinstance(told, dict) else {}
+
+    def close(self) -> None:
+        """Drop the connection; the next use makes another."""
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+    def _command(self, *words: bytes | str | int) -> Any:
+        try:
+            return self._client.execute_command(*words)  # type: ignore[no-untyped-call]  # not annotated there
+        except NoScriptError:
+            raise
+        except (RedisError, OSError) as error:
+            raise explain(error) from None
+
+
+def explain(error: Exception) -> RedisUnavailable:
+    """Say what an error of the ``redis`` package means; its own text is left out, since it may quote anything."""
+    code = _code(error)
+    for kinds, reason, reconnect in _REASONS:
+        if _KINDS.get(code) in kinds or any(isinstance(cause, kinds) for cause in _causes(error)):
+            return RedisUnavailable(reason, reconnect=reconnect, is_full=OutOfMemoryError in kinds)
+    return RedisUnavailable(f"Redis answered with an error ({code}): look it up in Redis's documentation")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those it was raised for, the outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _code(error: Exception) -> str:
+    """Redis's own code of an error, such as ``WRONGTYPE``; the error's class if it has none.
+
+    Before version 7 a script's error wraps the code in a text of its own, where the library does not see it; since then
+    one that may not run a command has none.
+    """
+    text = str(error) if isinstance(error, ResponseError) else ""
+    words = ["NOPERM"] if _MAY_NOT in text else re.findall(r"[A-Z]{3,}", text)
+    return next((word for word in words if word in _KINDS), type(error).__name__)
+
+
+_MAY_NOT = "The user executing the script can't"
+
+# None: known, and nothing is to be said about it beyond its name.
+_KINDS: Mapping[str, type[Exception] | None] = {
+    "OOM": OutOfMemoryError,
+    "READONLY": ReadOnlyError,
+    "NOPERM": NoPermissionError,
+    "LOADING": BusyLoadingError,
+    "MASTERDOWN": MasterDownError,
+    "WRONGTYPE": None,
+    "MISCONF": None,
+    "NOREPLICAS": None,
+    "BUSY": None,
+}
+
+
+class _Reason(NamedTuple):
+    kinds: tuple[type[Exception], ...]
+    reason: str
+    reconnect: bool = False
+
+
+# Asked from top to bottom: the library's classes inherit from one another.
+_REASONS = (
+    _Reason(
+        (AuthenticationError, AuthorizationError),
+        "Redis refused user and password: correct them in the URL (a Tencent Cloud account other than the default "
+        "is written :account%40password)",
+    ),
+    _Reason(
+        (NoPermissionError,),
+        f"the Redis user may not do this: allow it {_COMMANDS} on the keys {KEY_PREFIX}*",
+    ),
+    _Reason((ssl.SSLError,), "no TLS with Redis: check rediss://, ssl_ca_certs and ssl_check_hostname"),
+    _Reason((FileNotFoundError,), "the file that ssl_ca_certs names is not there: correct its path"),
+    _Reason((BusyLoadingError,), "Redis is loading its data: wait"),
+    _Reason(
+        (ReadOnlyError, MasterDownError), "Redis is a read-only replica: use the address of the master", True
+    ),
+    _Reason(
+        (OutOfMemoryError,),
+        "Redis is full: give it more memory, lower MF_DEDUPE_WINDOW_S, and replay what a spool keeps there",
+    ),
+    _Reason(
+        (AskError, ClusterDownError, ClusterCrossSlotError),
+        "Redis is one node of a cluster: use the address of a proxy (Tencent Cloud's cluster edition has one)",
+    ),
+    _Reason(
+        (redis.TimeoutError, TimeoutError),
+        "Redis did not answer in time: look at its load, and at the network",
+    ),
+    _Reason(
+        (redis.ConnectionError, OSError),
+        "no connection to Redis, or it broke: check scheme (rediss:// if TLS is on), host and port, the function's VPC and the security group",
+        True,
+    ),
+)

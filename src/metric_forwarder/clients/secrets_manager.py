@@ -1,0 +1,203 @@
+"""A key kept in Secrets Manager (SSM), read with the function's role: the only home of Tencent Cloud's SDK.
+
+The secret's text is ``{"SecretId": "…", "SecretKey": "…"}``. Sources: Tencent Cloud, Secrets Manager,
+``GetSecretValue`` (2019-09-23); SCF, environment variables of a function with a role; the SDK's own code.
+"""
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from metric_forwarder.credentials import Credentials
+from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.secret import Secret, is_plain
+
+_SERVICE, _VERSION, _ACTION = "ssm", "2019-09-23", "GetSecretValue"
+_ROLE = ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY", "TENCENTCLOUD_SESSIONTOKEN")
+# At DEBUG it prints headers and whole bodies: the role's token, and the secret.
+_SDK_LOGGER = "tencentcloud_sdk_common"
+
+_FORM = 'its text must be {"SecretId": "…", "SecretKey": "…"}'
+_PERMISSION = "let the function's role do ssm:GetSecretValue on the secret: docs/deploy.md has the policy"
+_NO_ROLE = (
+    f"give it one, and {_PERMISSION}; outside of SCF, which sets them, export TENCENTCLOUD_SECRETID and "
+    "TENCENTCLOUD_SECRETKEY of a sub-account that may do the same"
+)
+_UNREACHABLE = "a function in a VPC reaches it through public access, a NAT gateway or an MF_SECRET_ENDPOINT inside the VPC"
+
+# By the beginning of the error's code. Codes: Tencent Cloud, Secrets Manager, error codes.
+_ERRORS: Mapping[str, tuple[Action, str]] = {
+    "ResourceNotFound": (
+        Action.STOP,
+        "check MF_SECRET_NAME and MF_SECRET_VERSION, and that the secret is in the region of MF_REGION",
+    ),
+    "ResourceUnavailable": (Action.STOP, "enable the secret in the console of Secrets Manager"),
+    "UnauthorizedOperation": (Action.STOP, _PERMISSION),
+    "AuthFailure": (Action.STOP, _PERMISSION),
+    "RequestLimitExceeded": (Action.RETRY, "wait; the points come again with the event"),
+    "InternalError": (Action.RETRY, "wait; the points come again with the event"),
+    "FailedOperation": (Action.RETRY, "wait; if it lasts, check the secret's key in Key Management Service"),
+}
+_OTHER_ERROR = (Action.STOP, "look the code up among those of GetSecretValue")
+
+
+class SecretReference(NamedTuple):
+    """Which secret, and where.
+
+    Attributes:
+        region: the full name, such as ``ap-guangzhou``.
+        endpoint: ``https://host``, or ``http://`` for one on this machine.
+    """
+
+    name: str
+    version: str
+    region: str
+    endpoint: str
+
+
+class SecretsManager:
+    """A ``CredentialSource`` that reads a secret once while the instance is warm, and again when its key is refused.
+
+    Args:
+        environ: where the platform puts the role's temporary key, anew for each invocation.
+    """
+
+    def __init__(self, reference: SecretReference, environ: Mapping[str, str]) -> None:
+        self._reference = reference
+        self._environ = environ
+        self._credentials: Credentials | None = None
+
+    def obtain(self, timeout_s: float) -> Verdict | None:
+        if self._credentials is None:
+            found = self._read(timeout_s)
+            if isinstance(found, Verdict):
+                return found
+            self._credentials = found
+        return None
+
+    def current(self) -> Credentials:
+        if self._credentials is None:
+            raise RuntimeError("the secret was not obtained")
+        return self._credentials
+
+    def refresh(self, timeout_s: float) -> bool:
+        found = self._read(timeout_s)
+        if isinstance(found, Verdict) or found == self._credentials:
+            return False
+        self._credentials = found
+        return True
+
+    def _read(self, timeout_s: float) -> Credentials | Verdict:
+        """Read the secret in a thread of its own.
+
+        The SDK bounds neither an answer that comes a byte at a time nor a name server that never answers.
+        """
+        role = [self._environ.get(name, "") for name in _ROLE]
+        if not role[0] or not role[1]:
+            return _cannot(Action.STOP, "the function has no role", _NO_ROLE)
+        reading = _Reading(self._reference, role, timeout_s)
+        thread = threading.Thread(target=reading.run, name="secret", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return _cannot(Action.RETRY, "no thread could be started", "give the function more memory")
+        thread.join(timeout_s)
+        return reading.result()
+
+
+class _Reading:
+    """One reading of a secret, on its way from the thread that reads it to the one that waits."""
+
+    def __init__(self, reference: SecretReference, role: list[str], timeout_s: float) -> None:
+        self._asking = (reference, role, timeout_s)
+        self._found: Credentials | Verdict = _TOO_SLOW
+        self._crash: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            answer = _get_secret_value(*self._asking)
+            self._found = answer if isinstance(answer, Verdict) else _parse(answer)
+        except BaseException as error:  # noqa: BLE001 - a defect here is raised in the thread that waits
+            self._crash = error
+
+    def result(self) -> Credentials | Verdict:
+        if self._crash is not None:
+            raise self._crash
+        return self._found
+
+
+def _get_secret_value(
+    reference: SecretReference, role: list[str], timeout_s: float
+) -> Verdict | dict[str, Any]:
+    # Slow to import, and needed only where a secret is.
+    from tencentcloud.common.common_client import CommonClient  # noqa: PLC0415
+    from tencentcloud.common.credential import Credential  # noqa: PLC0415
+    from tencentcloud.common.exception import TencentCloudSDKException  # noqa: PLC0415
+    from tencentcloud.common.profile.client_profile import ClientProfile  # noqa: PLC0415
+    from tencentcloud.common.profile.http_profile import HttpProfile  # noqa: PLC0415
+
+    logging.getLogger(_SDK_LOGGER).disabled = True
+    endpoint = urlsplit(reference.endpoint)
+    # It waits so long for a connection, and as long again for an answer.
+    http = HttpProfile(protocol=endpoint.scheme, endpoint=endpoint.netloc, reqTimeout=timeout_s / 2)
+    request = {"SecretName": reference.name, "VersionId": reference.version}
+    try:
+        credential = Credential(role[0], role[1], role[2] or None)
+        # Without a retryer: the SDK's own raises the first error even after a later success.
+        client = CommonClient(
+            _SERVICE, _VERSION, credential, reference.region, ClientProfile(httpProfile=http)
+        )
+        response = client.call_json(_ACTION, request)["Response"]
+        # The SDK looks for an error only in answers of two content types.
+        return _judge_error(str(response["Error"]["Code"])) if "Error" in response else dict(response)
+    except TencentCloudSDKException as error:
+        return _judge_error(str(error.code))
+    except OSError:
+        # What requests raises while the SDK reads the body.
+        return _cannot(Action.RETRY, "Secrets Manager's answer broke off", _UNREACHABLE)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return _cannot(Action.RETRY, "what answered is not Secrets Manager", "check MF_SECRET_ENDPOINT")
+
+
+def _judge_error(code: str) -> Verdict:
+    if code == "ClientNetworkError":
+        return _TOO_SLOW
+    if code == "ServerNetworkError":
+        return _cannot(
+            Action.RETRY, "Secrets Manager answered with an HTTP error", "check MF_SECRET_ENDPOINT"
+        )
+    action, remedy = next((rule for prefix, rule in _ERRORS.items() if code.startswith(prefix)), _OTHER_ERROR)
+    shown = re.sub(r"[^A-Za-z0-9.]", "", code)[:80]
+    return _cannot(action, f"Secrets Manager answered {shown}", remedy)
+
+
+def _parse(response: Mapping[str, Any]) -> Credentials | Verdict:
+    text = response.get("SecretString")
+    if not isinstance(text, str) or not text:
+        return _cannot(Action.STOP, "the secret of MF_SECRET_NAME is not a text", _FORM)
+    try:
+        members = json.loads(text)
+    except (ValueError, RecursionError):
+        members = None
+    if not isinstance(members, dict):
+        return _cannot(Action.STOP, "the secret of MF_SECRET_NAME is not a JSON object", _FORM)
+    key = {name: members.get(name) for name in ("SecretId", "SecretKey")}
+    lacking = [name for name, value in key.items() if not isinstance(value, str) or not value.strip()]
+    if lacking:
+        return _cannot(Action.STOP, f"the secret of MF_SECRET_NAME has no {' and no '.join(lacking)}", _FORM)
+    secret_id, secret_key = (str(value).strip() for value in key.values())
+    if not is_plain(secret_id + secret_key):
+        what = "the secret of MF_SECRET_NAME holds characters that no key has"
+        return _cannot(Action.STOP, what, f"{_FORM}, letters and digits alone")
+    return Credentials(secret_id, Secret(secret_key))
+
+
+def _cannot(action: Action, what: str, remedy: str) -> Verdict:
+    return Verdict(action, "secret", f"the key could not be read: {what}: {remedy}")
+
+
+_TOO_SLOW = _cannot(Action.RETRY, "Secrets Manager could not be reached in time", _UNREACHABLE)

@@ -1,0 +1,323 @@
+"""The dedupe store that all instances share: leases and remembered identities in Redis.
+
+One key for each identity, under one hash tag for each function, so that one script may touch many of them on a
+cluster too. The key holds a token while an instance sends the point (its lease), ``1`` once it was delivered, ``?`` if
+nobody knows and it must not be sent again; all of them expire by themselves. See docs/dedupe.md for the why, the memory
+it takes, and what happens when Redis fails.
+"""
+
+import hashlib
+import math
+import os
+import threading
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
+
+from metric_forwarder.clients.background import Courier
+from metric_forwarder.clients.redis import KEY_PREFIX, RedisConnection, RedisUnavailable, Script
+from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.dedupe.store import Claim, MemoryStore, told
+from metric_forwarder.settings.redis_address import RedisAddress
+
+# Some 2 ms of the server's time, which serves nobody else meanwhile.
+CHUNK = 1000
+# A lease outlives the deadline by this: a confirmation may be under way then.
+LEASE_SLACK_S = 1.0
+# After a failure Redis is left alone this long.
+REST_S = 10.0
+# Networks forget idle connections without telling anyone, and an instance may be frozen for hours.
+IDLE_S = 30.0
+# The longest of these that is at most an eighth of the event's time; steps, so that a warm connection is kept.
+TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
+# Ten times what a chunk takes as a rule.
+_CHUNK_S = 0.05
+# Confirmations wait so long, that one round trip may carry many; a kill meanwhile lets that many be sent twice.
+LINGER_S = 0.01
+# When time is up, what is still under way gets this long.
+_GRACE_S = 0.1
+
+_TOKEN_BYTES = 8
+_DELIVERED, _UNCERTAIN = b"1", b"?"
+_CLAIMS = {b"o"[0]: Claim.OURS, b"1"[0]: Claim.DELIVERED, b"?"[0]: Claim.UNCERTAIN, b"h"[0]: Claim.HELD}
+
+# KEYS, token, milliseconds of a lease, milliseconds of the window → one letter or mark for each key. What is remembered
+# is so for a whole window again; SET and not PEXPIRE, which users with narrow rights may lack.
+CLAIM = Script("""
+local claims = {}
+for i, key in ipairs(KEYS) do
+  if redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) then
+    claims[i] = 'o'
+  else
+    local held = redis.call('GET', key)
+    if held == '1' or held == '?' then
+      redis.call('SET', key, held, 'PX', ARGV[3])
+      claims[i] = held
+    elseif held == ARGV[1] then
+      claims[i] = 'o'
+    else
+      claims[i] = 'h'
+    end
+  end
+end
+return table.concat(claims)
+""")
+
+# KEYS, milliseconds, mark. Whoever holds the lease by now: this is what became of it; and delivered stays delivered.
+REMEMBER = Script("""
+for _, key in ipairs(KEYS) do
+  if ARGV[2] == '1' or redis.call('GET', key) ~= '1' then
+    redis.call('SET', key, ARGV[2], 'PX', ARGV[1])
+  end
+end
+""")
+
+# KEYS, token. Only one's own lease.
+RELEASE = Script("""
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then
+    redis.call('DEL', key)
+  end
+end
+""")
+
+
+def _random_token() -> bytes:
+    # Instances may start from one frozen image: the system's source, never a generator seeded there.
+    return os.urandom(_TOKEN_BYTES)
+
+
+def key_prefix(function: str) -> bytes:
+    """What the keys of a function start with: short, since it is paid for with every point; one slot of a cluster."""
+    digest = hashlib.blake2b(function.encode("utf-8", "surrogatepass"), digest_size=6).digest()
+    return f"{KEY_PREFIX}d{{".encode() + urlsafe_b64encode(digest) + b"}"
+
+
+class RedisStore:
+    """Remembers in Redis, and in this instance's memory for when Redis fails.
+
+    Args:
+        function: namespace and name of the function whose instances share what they remember.
+        window_s: how long an identity is remembered, seconds.
+        memory: what this instance delivered, asked first.
+        warn: told once for each event in which Redis failed.
+        token: makes what tells one event's leases from all others'.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        *,
+        function: str,
+        window_s: float,
+        memory: MemoryStore,
+        clock: Clock,
+        warn: Callable[[str], None],
+        token: Callable[[], bytes] = _random_token,
+    ) -> None:
+        self._address = address
+        self.prefix = key_prefix(function)
+        self.window_ms = max(1, round(window_s * 1000))
+        self.memory = memory
+        self._clock = clock
+        self._warn = warn
+        self._token = token
+        self._connection: RedisConnection | None = None
+        self._used_at = 0.0
+        self._rests_until = -math.inf
+
+    def begin(self, deadline: Deadline) -> "RedisClaims":
+        """Start an event; while Redis rests, it is not even tried."""
+        rests = self._clock.monotonic() < self._rests_until
+        return RedisClaims(self, deadline, self._token(), degraded=rests)
+
+    def connect(self, available_s: float) -> RedisConnection:
+        """The connection for an event that has so many seconds: the warm one if it is still good."""
+        timeout_s = next((step for step in TIMEOUTS_S if step <= available_s / 8), TIMEOUTS_S[-1])
+        now = self._clock.monotonic()
+        warm = self._connection
+        if warm is None or warm.timeout_s != timeout_s or now - self._used_at > IDLE_S:
+            if warm is not None:
+                warm.close()
+            warm = self._connection = RedisConnection(self._address, timeout_s)
+        self._used_at = now
+        return warm
+
+    def patience(self, deadline: Deadline, identities: int) -> Deadline:
+        """Until when a call may take that begins now: a while for each chunk, and never past the deadline."""
+        allowed_s = 2 * TIMEOUTS_S[0] + _CHUNK_S * identities / CHUNK
+        return Deadline(self._clock, min(deadline.at, self._clock.monotonic() + allowed_s))
+
+    def touch(self) -> None:
+        """The connection was good until now."""
+        self._used_at = self._clock.monotonic()
+
+    def rest(self, reason: str) -> None:
+        """Leave Redis alone for a while; whoever still waits on the connection keeps it for themselves."""
+        self._connection = None
+        self._rests_until = self._clock.monotonic() + REST_S
+        self._warn(f"{reason}; duplicates are recognised by this instance's memory alone")
+
+
+class RedisClaims:
+    """One event's dealings with the store.
+
+    A courier talks to Redis, so that neither the pipeline nor a lane waits longer than they have: a claim is waited
+    for, a confirmation or a doubt is not. Those that come within a few milliseconds are written together.
+    """
+
+    def __init__(self, store: RedisStore, deadline: Deadline, token: bytes, *, degraded: bool) -> None:
+        self._store = store
+        self._deadline = deadline
+        self._token = token
+        self._lock = threading.Lock()
+        self._degraded = degraded
+        self._courier: Courier | None = None
+        self._connection: RedisConnection | None = None
+        self._reconnected = False
+        self._closing = False
+        self._unwritten: dict[bytes, list[bytes]] = {_DELIVERED: [], _UNCERTAIN: []}
+        self._posted: list[Future[bytes | None]] = []
+
+    @property
+    def status(self) -> str:
+        return "degraded" if self._degraded else "redis"
+
+    def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
+        """Claim what is free; once Redis has failed, what this instance does not know is free.
+
+        Redis is asked about what this instance is uncertain of, too: another one may have delivered it.
+        """
+        remembered = self._store.memory.claim(identities)
+        known = dict(zip(identities, remembered, strict=True))
+        self._ask([identity for identity, claim in known.items() if claim is not Claim.DELIVERED], known)
+        # What Redis was not asked about, or has forgotten: its window begins anew there too, for the other instances.
+        self._write_soon(_DELIVERED, told(identities, remembered, Claim.DELIVERED))
+        doubted = told(identities, remembered, Claim.UNCERTAIN)
+        doubted = [identity for identity in doubted if known[identity] is not Claim.DELIVERED]
+        self._write_soon(_UNCERTAIN, doubted)
+        known.update(dict.fromkeys(doubted, Claim.UNCERTAIN))
+        return [known[identity] for identity in identities]
+
+    def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
+        """Claim in Redis, and put what it says into ``known``."""
+        patience = self._store.patience(self._deadline, len(asked))
+        for chunk in _chunks(asked):
+            if self._degraded:
+                return
+            lease_ms = math.ceil((self._deadline.remaining() + LEASE_SLACK_S) * 1000)
+            asking = partial(self._run, CLAIM, chunk, self._token, lease_ms, self._store.window_ms)
+            answers = self._wait(self._submit(asking), patience)
+            if answers is not None:
+                known.update(zip(chunk, map(_CLAIMS.__getitem__, answers), strict=True))
+
+    def confirm(self, identities: Sequence[bytes]) -> None:
+        """Remember, here at once and in Redis as soon as the courier comes to it."""
+        self._store.memory.confirm(identities)
+        self._write_soon(_DELIVERED, identities)
+
+    def doubt(self, identities: Sequence[bytes]) -> None:
+        """Remember that nobody knows, likewise."""
+        self._store.memory.doubt(identities)
+        self._write_soon(_UNCERTAIN, identities)
+
+    def release(self, identities: Sequence[bytes]) -> None:
+        """Give up one's own leases; what cannot be given up runs out by itself."""
+        for chunk in _chunks(identities):
+            if not self._degraded:
+                self._posted.append(self._submit(partial(self._run, RELEASE, chunk, self._token)))
+
+    def close(self) -> None:
+        """Wait for what is still under way, but not for long, and end the event."""
+        if self._courier is None:
+            return
+        self._closing = True
+        self._courier.dismiss()
+        patience = self._store.patience(self._deadline, 0)
+        for future in self._posted:
+            if self._degraded and not future.done():
+                return
+            self._wait(future, patience)
+        self._store.touch()
+
+    def _write_soon(self, mark: bytes, identities: Sequence[bytes]) -> None:
+        if self._degraded or not identities:
+            return
+        with self._lock:
+            self._unwritten[mark] += identities
+        self._posted.append(self._submit(self._write))
+
+    def _submit(self, job: Callable[[], bytes | None]) -> "Future[bytes | None]":
+        if self._courier is None:
+            try:
+                self._courier = Courier("redis")
+            except RuntimeError:
+                self._degrade("no thread could be started to talk to Redis: give the function more memory")
+                return _nothing()
+        return self._courier.submit(partial(self._attempt, job))
+
+    def _wait(self, future: "Future[bytes | None]", patience: Deadline) -> bytes | None:
+        try:
+            return future.result(max(_GRACE_S, min(2 * TIMEOUTS_S[0], patience.remaining())))
+        except FutureTimeoutError:
+            self._degrade("Redis did not answer in time: look at its load, and at the network")
+            return None
+
+    def _degrade(self, reason: str) -> None:
+        with self._lock:
+            first, self._degraded = not self._degraded, True
+        if first:
+            self._store.rest(reason)
+
+    # What follows runs in the courier's thread.
+
+    def _attempt(self, job: Callable[[], bytes | None]) -> bytes | None:
+        if self._degraded:
+            return None
+        try:
+            return job()
+        except RedisUnavailable as unavailable:
+            self._degrade(unavailable.reason)
+            if self._connection is not None:
+                self._connection.close()
+            return None
+
+    def _write(self) -> None:
+        if any(self._unwritten.values()) and not self._closing:
+            # More are on their way when answers come fast; a round trip costs as much as a hundred of them.
+            time.sleep(LINGER_S)
+        for mark in (_DELIVERED, _UNCERTAIN):
+            with self._lock:
+                identities, self._unwritten[mark] = self._unwritten[mark], []
+            for chunk in _chunks(identities):
+                self._run(REMEMBER, chunk, self._store.window_ms, mark)
+
+    def _run(self, script: Script, identities: Sequence[bytes], *arguments: bytes | int) -> bytes | None:
+        """Run a script; all of them may run twice, so a connection that broke is replaced, once in an event."""
+        if self._connection is None:
+            self._connection = self._store.connect(self._deadline.remaining())
+        prefix = self._store.prefix
+        keys = [prefix + identity for identity in identities]
+        try:
+            answer: bytes | None = self._connection.run(script, keys, *arguments)
+        except RedisUnavailable as unavailable:
+            if not unavailable.reconnect or self._reconnected:
+                raise
+            self._reconnected = True
+            self._connection.close()
+            answer = self._connection.run(script, keys, *arguments)
+        return answer
+
+
+def _nothing() -> "Future[bytes | None]":
+    future: Future[bytes | None] = Future()
+    future.set_result(None)
+    return future
+
+
+def _chunks(identities: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(identities), CHUNK):
+        yield identities[start : start + CHUNK]

@@ -1,0 +1,1 @@
+"""Points become outcomes: batches, requests, retries and pacing, within one deadline."""

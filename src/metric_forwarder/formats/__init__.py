@@ -1,0 +1,1 @@
+"""Messages become samples: one module for each payload format, one table."""

@@ -1,0 +1,1 @@
+"""The receiver's protocol, pure: signing, return codes, regions, and the server's side of a request."""

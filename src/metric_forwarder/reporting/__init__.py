@@ -1,0 +1,1 @@
+"""Outcomes become the report, the log line and the reply."""

@@ -1,0 +1,89 @@
+"""Ledger → report: the aggregated status of one trigger event, as a JSON-serialisable dict."""
+
+from typing import Any
+
+from metric_forwarder.delivery.sender import RequestCounts
+from metric_forwarder.model import Outcome, Problem
+from metric_forwarder.reporting.ledger import Ledger
+
+Report = dict[str, Any]
+
+ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
+# Gone for good unless someone keeps them.
+_LOST = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
+# The one trigger whose events come again until they are handled. Every other is given up after two more attempts, or
+# is not repeated by the platform at all.
+_REDELIVERED = "ckafka"
+
+
+def make_report(
+    *,
+    trigger: str,
+    request_id: str,
+    ledger: Ledger,
+    requests: RequestCounts,
+    dedupe: str,
+    duration_ms: int,
+) -> Report:
+    """Put the figures together; every one of them is derived from the ledger or counted by the sender."""
+    outcomes = ledger.outcomes()
+    arrived = sum(outcomes[outcome] for outcome in ARRIVED)
+    return {
+        "status": status(ledger.received, arrived, has_problems=bool(ledger.problems)),
+        "trigger": trigger,
+        "requestId": request_id,
+        "received": ledger.received,
+        "outcomes": {outcome.value: count for outcome, count in outcomes.items()},
+        "requests": {
+            "sent": requests.sent,
+            "retried": requests.retried,
+            "returnCodes": dict(sorted(requests.answers.items())),
+        },
+        "dedupe": dedupe,
+        "durationMs": duration_ms,
+        "errors": [_error(problem) for problem in ledger.problems],
+        "errorsOmitted": ledger.problems_omitted,
+    }
+
+
+def status(received: int, arrived: int, *, has_problems: bool) -> str:
+    """``empty``, ``ok``, ``failed`` or ``partial``; nothing received is ``empty`` only if it is all there was."""
+    if received == 0:
+        return "failed" if has_problems else "empty"
+    if arrived == received:
+        return "ok"
+    return "partial" if arrived else "failed"
+
+
+def loss_level(report: Report, *, is_spooling: bool) -> str:
+    """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be.
+
+    With a spool, bad points are kept as dead letters: they are not lost either. What is undelivered may be lost
+    unless the platform is sure to redeliver it, and a spool that could not be read at all may hold what nobody sees.
+    """
+    outcomes = report["outcomes"]
+    lost = [Outcome.UNCERTAIN, *(() if is_spooling else _LOST)]
+    if report["trigger"] != _REDELIVERED:
+        lost.append(Outcome.UNDELIVERED)
+    is_unread = report["status"] == "failed" and not report["received"]
+    if is_unread or any(outcomes[outcome.value] for outcome in lost):
+        return "ERROR"
+    # What arrived has no errors: one beside it is the spool's.
+    well = report["status"] in {"ok", "empty"} and report["dedupe"] != "degraded" and not report["errors"]
+    return "INFO" if well else "WARN"
+
+
+def _error(problem: Problem) -> dict[str, Any]:
+    return {
+        "outcome": problem.outcome.value,
+        "source": _encodable(problem.source),
+        "pointer": _encodable(problem.pointer),
+        "rule": problem.rule,
+        "code": problem.code,
+        "message": _encodable(problem.message),
+    }
+
+
+def _encodable(text: str) -> str:
+    """Whoever writes the report in UTF-8 would fail at half a surrogate pair, and a producer may have sent one."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,1 @@
+"""Keep what cannot be delivered now, and dead letters. Loaded only when ``MF_SPOOL`` asks for it."""

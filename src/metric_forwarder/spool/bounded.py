@@ -1,0 +1,185 @@
+"""A spool that holds nobody past their deadline: a courier deals with the store, and is waited for only so long.
+
+No timeout covers a file system in the network that hangs, a name server that never answers, or an answer that comes a
+byte at a time. A courier that does not come back is left to itself, with the store it works with; what it writes after
+all is recognised by its coordinates.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
+from typing import TypeVar
+
+from metric_forwarder.clients.background import Courier
+from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.model import Message
+from metric_forwarder.spool.store import Chunk, Record, SpoolError, SpoolStore
+
+_T = TypeVar("_T")
+
+# When time is up, what is still under way gets this long.
+_GRACE_S = 0.2
+# Another chunk is begun only if so much time is left, or such a share of the event's, and so many times what reading one
+# took: enough to take it in, and to send some of it.
+_LEAST_FOR_A_CHUNK_S = 1.0
+_LEAST_SHARE = 0.25
+_READINGS_FOR_A_CHUNK = 4
+# A replay's lease outlives its deadline by this: the rest of the invocation's time, and another clock.
+_LEASE_SLACK_S = 10.0
+# How soon a store that has become faster is believed.
+_FORGETTING = 0.2
+
+
+class BoundedSpool:
+    """Lasts while an instance is warm.
+
+    Args:
+        make: makes the store; called again when one has been given up.
+    """
+
+    def __init__(self, make: Callable[[], SpoolStore], clock: Clock) -> None:
+        self._make = make
+        self.clock = clock
+        self._store: SpoolStore | None = make()
+        self._fixed_s, self._per_record_s = self._store.fixed_s, self._store.per_record_s
+        self._slowness = 1.0
+
+    def reserve_s(self, records: int) -> float:
+        return self._slowness * self._expected_s(records)
+
+    def begin(self, deadline: Deadline) -> "BoundedVisit":
+        if self._store is None:
+            self._store = self._make()
+        return BoundedVisit(self, self._store, deadline)
+
+    def give_up(self) -> None:
+        """Leave the store to the courier that is stuck with it."""
+        self._store = None
+
+    def learn(self, records: int, took_s: float) -> None:
+        """A write took so long: slower is believed at once, faster bit by bit."""
+        slowness = max(1.0, took_s / self._expected_s(records))
+        self._slowness = max(slowness, self._slowness + _FORGETTING * (slowness - self._slowness))
+
+    def _expected_s(self, records: int) -> float:
+        return self._fixed_s + records * self._per_record_s
+
+
+class BoundedVisit:
+    """One event's dealings with the spool."""
+
+    def __init__(self, spool: BoundedSpool, store: SpoolStore, deadline: Deadline) -> None:
+        self._spool = spool
+        self._store = store
+        self._deadline = deadline
+        self._courier: Courier | None = None
+        self._replay: Generator[Chunk, None, None] | None = None
+        self._posted: list[Future[None]] = []
+        self._given_up = False
+
+    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
+        records = len(points) + len(dead_letters)
+        clock = self._spool.clock
+        began = clock.monotonic()
+        try:
+            self._wait(self._submit(partial(self._store.write, points, dead_letters)))
+        finally:
+            took_s = clock.monotonic() - began
+            # Of one that was not waited for nobody knows how long it takes.
+            self._spool.learn(records, 2 * took_s if self._given_up else took_s)
+
+    def replay(self, *, dead_letters: bool) -> Iterator["BoundedChunk"]:
+        clock = self._spool.clock
+        lease_s = self._deadline.remaining() + _LEASE_SLACK_S
+        self._replay = self._store.replay(dead_letters=dead_letters, lease_s=lease_s)
+        least_s = min(_LEAST_FOR_A_CHUNK_S, self._deadline.remaining() * _LEAST_SHARE)
+        needed_s = 0.0
+        while self._deadline.remaining() > needed_s:
+            began = clock.monotonic()
+            chunk = self._wait(self._submit(partial(next, self._replay, None)))
+            if chunk is None:
+                return
+            needed_s = max(least_s, _READINGS_FOR_A_CHUNK * (clock.monotonic() - began))
+            yield BoundedChunk(chunk, self.post)
+
+    def post(self, job: Callable[[], None]) -> None:
+        """Have something done that nobody waits for before the visit ends."""
+        self._posted.append(self._submit(job))
+
+    def close(self) -> Sequence[str]:
+        if self._courier is None:
+            return ()
+        last = self._submit(self._replay.close if self._replay else _nothing)
+        self._courier.dismiss()
+        failures = [self._failure(last), *(job.exception() for job in self._posted if job.done())]
+        for failure in failures:
+            if failure is not None and not isinstance(failure, SpoolError):
+                raise failure
+        return tuple(dict.fromkeys(str(failure) for failure in failures if failure is not None))
+
+    def _failure(self, last: "Future[None]") -> BaseException | None:
+        """Wait for the last job: the courier has done the others before."""
+        try:
+            self._wait(last)
+        except SpoolError as error:
+            return error
+        return None
+
+    def _submit(self, job: Callable[[], _T]) -> "Future[_T]":
+        if self._courier is None:
+            try:
+                self._courier = Courier("spool")
+            except RuntimeError:
+                raise SpoolError(
+                    "no thread could be started to work with the spool: give the function more memory"
+                ) from None
+        return self._courier.submit(job)
+
+    def _wait(self, future: "Future[_T]") -> _T:
+        patience_s = 0.0 if self._given_up else max(_GRACE_S, self._deadline.remaining())
+        try:
+            return future.result(patience_s)
+        except FutureTimeoutError:
+            if not self._given_up:
+                self._given_up = True
+                self._spool.give_up()
+            raise SpoolError(
+                "the spool did not answer in time: look at its file system or its Redis, or raise the function's timeout"
+            ) from None
+
+
+def _nothing() -> None:
+    """The end of a visit that replayed nothing."""
+
+
+class BoundedChunk:
+    """A chunk whose acknowledgements the courier writes, those together that come while it is busy."""
+
+    def __init__(self, chunk: Chunk, post: Callable[[Callable[[], None]], None]) -> None:
+        self._chunk = chunk
+        self._post = post
+        self._unwritten: deque[Sequence[int]] = deque()
+
+    @property
+    def dead(self) -> bool:
+        return self._chunk.dead
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        return self._chunk.messages
+
+    def acknowledge(self, receipts: Sequence[int]) -> None:
+        self._unwritten.append(receipts)
+        self._post(self._write)
+
+    def close(self) -> None:
+        self._post(self._chunk.close)
+
+    def _write(self) -> None:
+        receipts: list[int] = []
+        while self._unwritten:
+            receipts += self._unwritten.popleft()
+        if receipts:
+            self._chunk.acknowledge(receipts)

@@ -1,1 +1,0 @@
-"""Where identities and spooled points are kept outside the process; each is imported only when a setting asks for it."""

@@ -1,0 +1,161 @@
+"""``check`` and ``schema``: without a key, a region or a network."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.cli.inspection import inspect_event
+from metric_forwarder.clients.http import HttpReply, HttpRequest
+from metric_forwarder.settings.settings import Settings
+from receiver_emulator import Emulator
+from support.command_line import child_environ, command, execute, on_terminal, point, run, settings_for
+
+
+def _write(path: Path, content: Any) -> str:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return str(path)
+
+
+def test_valid_files_end_with_status_0_and_need_no_setting(tmp_path: Path) -> None:
+    payload = _write(tmp_path / "payload.json", {"namespace": "pc", "points": [point(), point(2)]})
+    event = _write(tmp_path / "event.json", {"Type": "Timer", "Message": json.dumps(point())})
+    done = execute("check", payload, event)
+    assert done.status == 0
+    assert [(f["trigger"], f["received"], f["valid"], f["errors"]) for f in done.printed] == [
+        ("direct", 2, 2, []),
+        ("timer", 1, 1, []),
+    ]
+
+
+JOBS = {
+    "replay": {"replay": True, "deadLetters": True},
+    "scrape": {"scrape": ["http://10.0.0.5:9100/metrics"], "keep": ["node_load1"]},
+}
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_timers_job_is_told_as_what_it_is_and_is_valid(tmp_path: Path, job: str) -> None:
+    event = _write(tmp_path / "event.json", {"Type": "Timer", "Message": json.dumps(JOBS[job])})
+    done = run("check", event)
+    assert done.status == 0
+    assert done.printed == [
+        {"file": event, "trigger": "timer", "job": job, "received": 0, "valid": 0, "errors": []}
+    ]
+    shown = on_terminal(command("check", event), child_environ())
+    assert f"ok the job {job}, without points to check" in " ".join(shown.out.split())
+
+
+def test_a_job_that_asks_for_nothing_is_told_as_the_function_tells_it(emulator: Emulator) -> None:
+    event = json.dumps({"Type": "Timer", "Message": '{"scrape": []}'})
+    done, invoked = run("check", "-", given=event), run("invoke", "-", given=event, **settings_for(emulator))
+    assert (done.status, done.printed[0]["received"]) == (1, 1)
+    assert done.printed[0]["errors"] == invoked.printed["errors"]
+    assert "is no scrape job" in done.printed[0]["errors"][0]["message"]
+
+
+def test_every_error_is_printed_with_its_coordinates_and_there_is_no_cap() -> None:
+    bodies = [json.dumps([point("1"), point(2, extra=1, dimensions={"a b": 1})]) for _ in range(40)]
+    records = [
+        {"Ckafka": {"topic": "t", "partition": 3, "offset": offset, "msgBody": body}}
+        for offset, body in enumerate(bodies)
+    ]
+    done = run("check", "-", given=json.dumps({"Records": records}))
+    (found,) = done.printed
+    assert (done.status, found["received"], found["valid"]) == (1, 80, 0)
+    wanted = {
+        (f"t/3@{n}", pointer) for n in range(40) for pointer in ("/0/value", "/1/extra", "/1/dimensions/a b")
+    }
+    assert {(error["source"], error["pointer"]) for error in found["errors"]} == wanted
+
+
+def test_a_payload_is_read_as_a_producers_text_is() -> None:
+    text = '[{"metricName": "m", "dimensions": {}, "value": NaN}, {"metricName": "m", "metricName": "n"}]'
+    (found,) = run("check", "-", given=text).printed
+    assert [error["rule"] for error in found["errors"]] == ["not-finite", "duplicate-key"]
+
+
+def test_an_unreadable_file_ends_with_status_2_and_the_others_are_checked(tmp_path: Path) -> None:
+    broken = _write(tmp_path / "broken.json", "{")
+    unknown = _write(tmp_path / "unknown.json", {"what": 1})
+    wrong = _write(tmp_path / "wrong.json", point("1"))
+    done = run("check", broken, unknown, str(tmp_path / "missing.json"), wrong)
+    assert done.status == 2
+    assert [found["valid"] for found in done.printed] == [0]
+    assert "broken.json is not JSON: Expecting property name" in done.err
+    assert "unknown.json: the event is of no known trigger" in done.err
+    assert "missing.json cannot be read" in done.err
+
+
+def test_age_is_not_judged_and_the_settings_for_intake_are(tmp_path: Path) -> None:
+    nameless = {name: member for name, member in point(timestamp=1).items() if name != "namespace"}
+    path = _write(tmp_path / "old.json", nameless)
+    assert run("check", path).printed[0]["errors"][0]["pointer"] == "/namespace"
+    assert run("check", path, NAMESPACE="pc").status == 0
+    large = _write(tmp_path / "large.json", point(dimensions={"a": "x" * 300}))
+    assert run("check", large).status == 0
+    assert run("check", large, BATCH_MAX_BYTES="256").printed[0]["errors"][0]["rule"] == "maxBytes"
+
+
+def test_a_setting_that_cannot_be_used_is_told_even_here() -> None:
+    done = run("check", "-", given="[]", BATCH_MAX_BYTES="few")
+    assert done.status == 2
+    assert "MF_BATCH_MAX_BYTES" in done.err
+    assert "MF_SECRET_ID" not in done.err
+
+
+_POINTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "metricName": st.sampled_from(["m", "not a name"]),
+            "value": st.one_of(st.integers(), st.sampled_from(["", "1"])),
+        },
+        optional={"dimensions": st.just({"ip": "1"}), "namespace": st.sampled_from(["pc", ""])},
+    ),
+    max_size=6,
+)
+
+
+class _Willing:
+    """A receiver that takes everything."""
+
+    def send(self, request: HttpRequest, timeout_s: float) -> HttpReply:
+        del request, timeout_s
+        return HttpReply(200, {}, b'{"code":0}')
+
+
+@given(_POINTS)
+def test_what_a_check_calls_valid_is_what_the_function_delivers(points: list[Any]) -> None:
+    environ = {"MF_SECRET_ID": "a", "MF_SECRET_KEY": "b", "MF_REGION": "gz", "MF_LOG_LEVEL": "ERROR"}
+    report = Application(environ, transport=lambda _: _Willing()).handle(points, {})
+    inspection = inspect_event(points, Settings.read({}, to_send=False))
+    assert inspection.received == report["received"] == len(points)
+    assert len(inspection.points) == report["outcomes"]["delivered"]
+    shown = [(problem.pointer, problem.rule, problem.message) for problem in inspection.problems]
+    assert shown[:20] == [(e["pointer"], e["rule"], e["message"]) for e in report["errors"]]
+
+
+# --- schema -------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_printed_without_any_setting() -> None:
+    done = run("schema")
+    assert (done.status, done.printed["properties"]["dimensions"]["maxProperties"]) == (0, 5)
+
+
+def test_a_schema_of_ones_own_is_the_one_in_force(tmp_path: Path) -> None:
+    path = _write(tmp_path / "own.json", {"title": "mine"})
+    assert run("schema", SCHEMA=path).printed == {"title": "mine"}
+
+
+@pytest.mark.parametrize("content", ["{", '{"type": "nothing"}'], ids=["no JSON", "no schema"])
+def test_a_schema_that_cannot_be_used_ends_with_status_2(tmp_path: Path, content: str) -> None:
+    path = _write(tmp_path / "own.json", content)
+    for words in (("schema",), ("check", _write(tmp_path / "p.json", point()))):
+        done = run(*words, SCHEMA=path)
+        assert done.status == 2
+        assert "MF_SCHEMA" in done.err

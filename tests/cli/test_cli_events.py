@@ -1,0 +1,146 @@
+"""``events``: what is wrapped is unwrapped again."""
+
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metric_forwarder.cli.events import SAMPLE
+from metric_forwarder.cli.inspection import read_event
+from metric_forwarder.cli.wrapping import KINDS, split
+from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.formats.payload import read_payload
+from receiver_emulator import Emulator
+from support.command_line import point, run, settings_for
+
+AT = datetime(2026, 3, 2, 9, 30, tzinfo=timezone.utc)
+_TEXTS = st.text('aé"\\/{\n😀', max_size=4)
+_ANY_POINTS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "metricName": _TEXTS,
+            "dimensions": st.dictionaries(_TEXTS, _TEXTS, max_size=2),
+            "value": st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)),
+        }
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def _is_known(kind: str) -> bool:
+    try:
+        read_event(KINDS[kind].wrap(["{}"], AT))
+    except UnknownTrigger:
+        return False
+    return True
+
+
+# The others are wrapped for decoders still to come.
+KNOWN = [kind for kind in KINDS if kind != "direct" and _is_known(kind)]
+
+
+def test_at_least_the_platforms_plain_triggers_are_known() -> None:
+    assert {"timer", "ckafka", "cmq"} <= set(KNOWN)
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+@given(points=_ANY_POINTS, messages=st.integers(1, 4))
+def test_what_an_event_wraps_decoding_unwraps(kind: str, points: list[Any], messages: int) -> None:
+    parts = split(points, messages) if KINDS[kind].many else [points]
+    event = KINDS[kind].wrap([json.dumps(part) for part in parts], AT)
+    found = list(read_event(json.loads(json.dumps(event))).messages)
+    assert [list(read_payload(message.body).points) for message in found] == parts
+    coordinates = [message.coordinates for message in found]
+    assert None not in coordinates
+    assert len(set(coordinates)) == len(found)
+
+
+@given(points=_ANY_POINTS)
+def test_a_direct_event_is_the_payload(points: list[Any]) -> None:
+    (message,) = read_event(KINDS["direct"].wrap([json.dumps(points)], AT)).messages
+    assert list(read_payload(message.body).points) == points
+
+
+@given(points=st.lists(st.integers()), messages=st.integers(1, 9))
+def test_splitting_keeps_every_point_in_order_and_is_even(points: list[int], messages: int) -> None:
+    parts = split(points, messages)
+    assert len(parts) == messages
+    assert [p for part in parts for p in part] == points
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_printed_with_sample_points(kind: str) -> None:
+    done = run("events", kind)
+    assert done.status == 0
+    assert done.printed
+    assert done.err == ""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].many])
+def test_a_kind_that_carries_one_message_says_so(kind: str) -> None:
+    done = run("events", kind, "--messages", "2")
+    assert done.status == 2
+    assert "carries one message" in done.err
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+def test_an_event_made_later_is_no_redelivery(kind: str) -> None:
+    events = [KINDS[kind].wrap(["{}"], at) for at in (AT, AT + timedelta(seconds=1))]
+    first, second = ([message.coordinates for message in read_event(event).messages] for event in events)
+    assert first != second
+
+
+def test_a_payload_in_one_message_is_wrapped_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text("{ not JSON", encoding="utf-8")
+    event = run("events", "timer", "--points", str(path)).printed
+    assert event["Message"] == "{ not JSON"
+
+
+def test_points_of_an_envelope_are_spread_with_its_defaults() -> None:
+    envelope = {
+        "namespace": "shop",
+        "points": [point() | {"namespace": "own"}, {"metricName": "n", "value": 2}],
+    }
+    done = run("events", "ckafka", "--points", "-", "--messages", "2", given=json.dumps(envelope))
+    bodies = [json.loads(record["Ckafka"]["msgBody"]) for record in done.printed["Records"]]
+    assert [[p["namespace"] for p in body] for body in bodies] == [["own"], ["shop"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "given_text", "told"),
+    [
+        pytest.param(("direct", "--points", "-"), "{", "- is not JSON", id="direct and no JSON"),
+        pytest.param(
+            ("cmq", "--points", "-", "--messages", "2"), "{", "- cannot be spread over messages: it is not JSON", id="no JSON"
+        ),
+        pytest.param(
+            ("cmq", "--points", "-", "--messages", "2"), '[{"value": NaN}]', "NaN is no JSON number", id="a NaN"
+        ),
+        pytest.param(("smoke-signal",), "", "is not one of", id="no such kind"),
+        pytest.param(("timer", "--points", "/nonexistent"), "", "/nonexistent cannot be read", id="no such file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_wrapped_ends_with_status_2(
+    words: tuple[str, ...], given_text: str, told: str
+) -> None:
+    done = run("events", *words, given=given_text)
+    assert (done.status, done.out) == (2, "")
+    assert told in done.err.replace("standard input", "-")
+
+
+@pytest.mark.parametrize("kind", ["http", "apigw"])
+def test_an_http_event_is_let_in_the_way_the_help_says(emulator: Emulator, kind: str) -> None:
+    assert "invoke it with MF_HTTP_AUTH=cam" in " ".join(run("events", "--help").out.split())
+    event = run("events", kind).out
+    assert run("invoke", "-", given=event, **settings_for(emulator), HTTP_AUTH="cam").status == 0
+
+
+def test_the_sample_points_are_valid() -> None:
+    assert run("check", "-", given=json.dumps(SAMPLE)).status == 0

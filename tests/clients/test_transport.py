@@ -1,0 +1,496 @@
+"""What the transport makes of a receiver that answers, breaks off, hangs, or is not there."""
+
+import logging
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import pytest
+
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.clients.http import (
+    IDLE_S,
+    Failure,
+    Fault,
+    HttpReply,
+    HttpRequest,
+    RequestsTransport,
+    Streamed,
+)
+from receiver_emulator import Emulator
+from support.fakes import FakeClock
+from support.harness import ROOT, environ, outcomes, point, report_of
+
+HEADERS = {"Content-Type": "application/json", "User-Agent": "test", "Accept-Encoding": "identity"}
+
+
+def post(transport: RequestsTransport, url: str, timeout_s: float = 5) -> HttpReply | Failure:
+    return transport.send(HttpRequest("POST", url, HEADERS, b"{}"), timeout_s)
+
+
+def receive_request(connection: socket.socket, end: bytes = b"\r\n\r\n{}") -> None:
+    """All of a request, which comes in pieces; that of ``post`` unless told otherwise."""
+    received = b""
+    while not received.endswith(end):
+        piece = connection.recv(65_536)
+        if not piece:
+            raise ConnectionError("the client has gone")
+        received += piece
+
+
+def fault(answer: HttpReply | Failure) -> Fault:
+    assert isinstance(answer, Failure)
+    return answer.fault
+
+
+def test_an_answer_comes_whole_with_headers_in_any_case(emulator: Emulator) -> None:
+    answer = post(RequestsTransport(1), emulator.url)
+    assert isinstance(answer, HttpReply)
+    assert answer.status == 200
+    assert answer.body.startswith(b'{"code":')
+    assert parsedate_to_datetime(answer.headers["date"])
+
+
+def test_a_get_arrives_with_its_query_as_it_was_encoded(emulator: Emulator) -> None:
+    RequestsTransport(1).send(HttpRequest("GET", f"{emulator.url}?Data=%5B%22%C3%A4+b%22%5D", {}, None), 5)
+    (record,) = emulator.requests()
+    assert (record["method"], record["path"], record["bytes"]) == ("GET", "/v2/index.php", 25)
+
+
+def test_connections_are_kept_alive(emulator: Emulator) -> None:
+    transport = RequestsTransport(1)
+    for _ in range(3):
+        post(transport, emulator.url)
+    assert len({record["connection"] for record in emulator.requests()}) == 1
+
+
+def test_another_place_is_reached_by_the_same_transport(emulator: Emulator) -> None:
+    transport = RequestsTransport(1)
+    with Emulator() as other:
+        for url in (emulator.url, other.url, emulator.url):
+            assert isinstance(post(transport, url), HttpReply)
+        assert len(other.requests()) == 1
+
+
+def test_a_redirect_is_an_answer_and_not_followed(emulator: Emulator) -> None:
+    emulator.fault("status", 302)
+    answer = post(RequestsTransport(1), emulator.url)
+    assert isinstance(answer, HttpReply)
+    assert answer.status == 302
+    assert len(emulator.requests()) == 1
+
+
+def test_no_server_means_that_the_request_never_left() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    answer = post(RequestsTransport(1), f"http://127.0.0.1:{port}/v2/index.php")
+    assert answer == Failure(Fault.UNREACHABLE, "ConnectionRefusedError")
+
+
+def test_a_name_that_is_not_known_means_that_the_request_never_left() -> None:
+    assert fault(post(RequestsTransport(1), "http://receiver.invalid/v2/index.php")) is Fault.UNREACHABLE
+
+
+def test_a_server_without_the_right_certificate_gets_no_request(emulator: Emulator) -> None:
+    answer = post(RequestsTransport(1), emulator.url.replace("http://", "https://"))
+    assert fault(answer) is Fault.UNREACHABLE
+    assert emulator.requests() == []
+
+
+@pytest.mark.parametrize("kind", ["reset", "hang"])
+def test_a_first_request_without_an_answer_is_unanswered(emulator: Emulator, kind: Any) -> None:
+    emulator.fault(kind, 0.05 if kind == "hang" else None)
+    assert fault(post(RequestsTransport(1), emulator.url)) is Fault.UNANSWERED
+
+
+def test_a_kept_connection_that_is_reset_before_an_answer_is_stale(emulator: Emulator) -> None:
+    transport = RequestsTransport(1)
+    post(transport, emulator.url)
+    emulator.fault("reset")
+    assert fault(post(transport, emulator.url)) is Fault.STALE
+
+
+def test_half_an_answer_is_handed_over_as_it_is(emulator: Emulator) -> None:
+    emulator.fault("truncate")
+    answer = post(RequestsTransport(1), emulator.url)
+    assert isinstance(answer, HttpReply)
+    assert 0 < len(answer.body) < int(answer.headers["Content-Length"])
+
+
+@pytest.mark.parametrize("ending", ["reset", "silence"])
+def test_an_answer_that_breaks_off_is_never_taken_for_a_stale_connection(ending: str) -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                receive_request(connection)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                receive_request(connection)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{")
+                # Long enough for a busy machine to read what there is before the reset discards it.
+                over.wait(1 if ending == "reset" else 5)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        transport = RequestsTransport(1)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        assert isinstance(post(transport, url), HttpReply)
+        answer = post(transport, url, 3 if ending == "reset" else 0.5)
+        over.set()
+        serving.join()
+    assert fault(answer) is Fault.UNANSWERED
+
+
+def test_an_answer_that_is_too_late_is_unanswered(emulator: Emulator) -> None:
+    emulator.fault("hang", 5)
+    assert post(RequestsTransport(1), emulator.url, 0.1) == Failure(Fault.UNANSWERED, "no answer in time")
+
+
+def test_after_a_failure_the_next_request_gets_a_connection_of_its_own(emulator: Emulator) -> None:
+    transport = RequestsTransport(1)
+    post(transport, emulator.url)
+    emulator.fault("reset")
+    post(transport, emulator.url)
+    assert isinstance(post(transport, emulator.url), HttpReply)
+
+
+# --- servers that misbehave ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """The host and port of a server that hands every connection to a thread of its own; all end with it."""
+    connections: list[socket.socket] = []
+
+    def run(connection: socket.socket) -> None:
+        with suppress(OSError):
+            serve(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connections.append(connection)
+                threading.Thread(target=run, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"code":0}'
+DRIPS = {
+    "the head": (b"HTTP/1.1 200 OK\r\n", b"X-More: yes\r\n"),
+    "the body": (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b" "),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "a size": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+}
+
+
+def dripping(first: bytes, drip: bytes) -> Callable[[socket.socket], None]:
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        connection.sendall(first)
+        for _ in range(150):
+            connection.sendall(drip)
+            time.sleep(0.02)
+
+    return serve
+
+
+@pytest.mark.parametrize(("first", "drip"), DRIPS.values(), ids=DRIPS)
+def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
+    first: bytes, drip: bytes
+) -> None:
+    with listening(dripping(first, drip)) as place:
+        started = time.monotonic()
+        answer = post(RequestsTransport(1), f"http://{place}/", 0.3)
+        took = time.monotonic() - started
+    assert fault(answer) is Fault.UNANSWERED
+    assert 0.25 < took < 1.5
+
+
+def test_what_comes_late_gets_no_time_of_its_own() -> None:
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        time.sleep(0.9)
+        connection.sendall(b"H")
+        over.wait(10)
+
+    with listening(serve) as place:
+        started = time.monotonic()
+        answer = post(RequestsTransport(1), f"http://{place}/", 1)
+        took = time.monotonic() - started
+        over.set()
+    assert fault(answer) is Fault.UNANSWERED
+    assert 0.95 < took < 1.6
+
+
+def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_thread() -> None:
+    with listening(dripping(*DRIPS["the body"])) as place:
+        until = time.monotonic() + 0.3
+        request = HttpRequest("POST", f"http://{place}/", HEADERS, b"{}")
+        before = set(threading.enumerate())
+        streamed = RequestsTransport(1).stream(request, lambda: max(0.0, until - time.monotonic()))
+        assert isinstance(streamed, Streamed)
+        *_, last = streamed.chunks
+        assert isinstance(last, Failure)
+        # Not told to stop: the thread that reads comes to its end all the same.
+        for thread in set(threading.enumerate()) - before:
+            if thread.name == "download":
+                thread.join(1)
+                assert not thread.is_alive()
+
+
+def test_an_answer_that_comes_slowly_but_in_time_is_an_answer() -> None:
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection)
+        for byte in ANSWER:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.002)
+
+    with listening(serve) as place:
+        answer = post(RequestsTransport(1), f"http://{place}/")
+    assert isinstance(answer, HttpReply)
+    assert answer.body == b'{"code":0}'
+
+
+def test_an_interim_answer_is_not_taken_for_the_answer() -> None:
+    def serve(connection: socket.socket) -> None:
+        for number in range(2):
+            receive_request(connection)
+            connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+            time.sleep(0.05)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number)
+
+    with listening(serve) as place:
+        transport = RequestsTransport(1)
+        answers = [post(transport, f"http://{place}/") for _ in range(2)]
+    assert [(answer.status, answer.body) for answer in answers if isinstance(answer, HttpReply)] == [
+        (200, b"0"),
+        (200, b"1"),
+    ]
+
+
+def test_a_connection_that_was_switched_to_another_protocol_is_not_used_again() -> None:
+    connections: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        connections.append(connection)
+        receive_request(connection)
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+        receive_request(connection)
+
+    with listening(serve) as place:
+        transport = RequestsTransport(1)
+        answers = [post(transport, f"http://{place}/") for _ in range(2)]
+    assert [answer.status for answer in answers if isinstance(answer, HttpReply)] == [101, 101]
+    assert len(connections) == 2
+
+
+@pytest.mark.parametrize("size", [b"-1", b"-5", b"-7fffffffffffffff"])
+def test_a_chunk_of_a_negative_size_is_not_everything_that_comes(size: bytes) -> None:
+    given = 0
+
+    def serve(connection: socket.socket) -> None:
+        nonlocal given
+        receive_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b\r\n" % size)
+        for _ in range(1000):
+            given += connection.send(b" " * 65_536)
+
+    request = HttpRequest("POST", "", HEADERS, b"{}")
+    with listening(serve) as place:
+        url = f"http://{place}/"
+        assert fault(post(RequestsTransport(1), url)) is Fault.UNANSWERED
+        streamed = RequestsTransport(1).stream(request._replace(url=url), lambda: 5.0)
+        assert isinstance(streamed, Streamed)
+        *_, last = streamed.chunks
+        assert isinstance(last, Failure)
+    assert given < 30_000_000
+
+
+def test_without_a_thread_a_stream_is_a_failure_that_says_so(
+    emulator: Emulator, starve: Callable[[], None]
+) -> None:
+    starve()
+    request = HttpRequest("POST", emulator.url, HEADERS, b"{}")
+    failure = RequestsTransport(1).stream(request, lambda: 5.0)
+    assert fault(failure) is Fault.UNREACHABLE  # type: ignore[arg-type]  # which fails for a stream
+    assert "no thread" in str(failure)
+
+
+# A certificate of 127.0.0.1 that signs itself, with its key; good for a hundred years.
+CERTIFICATE = str(ROOT / "tests" / "support" / "tls_server.pem")
+
+
+def encrypted(serve: Callable[[socket.socket], None]) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+
+    def run(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            serve(wrapped)
+
+    return run
+
+
+def answer_all(connection: socket.socket) -> None:
+    while True:
+        receive_request(connection)
+        connection.sendall(ANSWER)
+
+
+def test_over_tls_answers_come_and_connections_are_kept_too() -> None:
+    asked = []
+
+    def serve(connection: socket.socket) -> None:
+        asked.append(connection)
+        answer_all(connection)
+
+    with listening(encrypted(serve)) as place:
+        transport = RequestsTransport(1, ca_file=CERTIFICATE)
+        for _ in range(2):
+            answer = post(transport, f"https://{place}/")
+            assert isinstance(answer, HttpReply)
+            assert answer.body == b'{"code":0}'
+    assert len(asked) == 1
+
+
+def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, CERTIFICATE)
+    with listening(encrypted(answer_all)) as place:
+        assert fault(post(RequestsTransport(1), f"https://{place}/")) is Fault.UNREACHABLE
+
+
+def test_over_tls_an_answer_that_drips_is_given_up_too() -> None:
+    with listening(encrypted(dripping(*DRIPS["the head"]))) as place:
+        started = time.monotonic()
+        answer = post(RequestsTransport(1, ca_file=CERTIFICATE), f"https://{place}/", 0.5)
+        took = time.monotonic() - started
+    assert fault(answer) is Fault.UNANSWERED
+    assert took < 2
+
+
+def hang_up(connection: socket.socket) -> None:
+    # Before the client has said a word, Python itself forgets to close its end.
+    connection.recv(4096)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "handshake",
+    [lambda _: time.sleep(2), hang_up, lambda connection: connection.sendall(ANSWER)],
+    ids=["silence", "a reset", "another protocol"],
+)  # fmt: skip
+def test_without_a_tls_handshake_the_request_never_left(handshake: Callable[[socket.socket], None]) -> None:
+    with listening(handshake) as place:
+        answer = post(RequestsTransport(1), f"https://{place}/", 0.3)
+    assert fault(answer) is Fault.UNREACHABLE
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.test", "[::1", "h:port"])
+def test_what_is_no_host_means_that_the_request_never_left(host: str) -> None:
+    assert fault(post(RequestsTransport(1), f"http://{host}/v2/index.php")) is Fault.UNREACHABLE
+
+
+def test_a_connection_that_has_been_idle_for_long_is_not_used_again(emulator: Emulator) -> None:
+    clock = FakeClock()
+    transport = RequestsTransport(1, clock.monotonic)
+    for pause in (0.0, IDLE_S - 1, IDLE_S - 1, IDLE_S, 0.0):
+        clock.sleep(pause)
+        assert isinstance(post(transport, emulator.url), HttpReply)
+    used = [record["connection"] for record in emulator.requests()]
+    assert used == [used[0]] * 3 + [used[3]] * 2
+    assert used[0] != used[3]
+
+
+def test_connections_that_a_network_forgot_while_the_instance_was_frozen_cost_no_time() -> None:
+    clock = FakeClock()
+    thawed = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        is_old = not thawed.is_set()
+        while True:
+            receive_request(connection)
+            if is_old and thawed.is_set():
+                time.sleep(5)
+            connection.sendall(ANSWER)
+
+    with listening(serve) as place:
+        transport = RequestsTransport(1, clock.monotonic)
+        assert isinstance(post(transport, f"http://{place}/"), HttpReply)
+        thawed.set()
+        clock.sleep(3600)
+        assert isinstance(post(transport, f"http://{place}/", 0.5), HttpReply)
+
+
+# --- what other packages log --------------------------------------------------------------------------------
+
+
+class _Everything(logging.Handler):
+    """What is logged, as text, with its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += f"{record.name}: {logging.Formatter().format(record)}\n"
+
+
+@pytest.fixture
+def logged() -> Iterator[_Everything]:
+    """Everything that reaches the root, or a logger inside ``urllib3``, with all of them at DEBUG."""
+    handler = _Everything()
+    names = ("", "urllib3", "urllib3.connection", "urllib3.connectionpool", "requests")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.DEBUG)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("urllib3.connection").addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+    logging.getLogger("urllib3.connection").removeHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_no_logger_prints_what_a_get_carries_not_even_of_a_malformed_answer(
+    logged: _Everything, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def serve(connection: socket.socket) -> None:
+        receive_request(connection, b"\r\n\r\n")
+        connection.sendall(ANSWER.replace(b"\r\n", b"\r\nX-Fine: 1\r\n: malformed\r\n", 1))
+        connection.close()
+
+    with listening(serve) as place:
+        url = f"http://{place}/v2/index.php"
+        application = Application(environ(RECEIVER_URL=url, RECEIVER_METHOD="GET", LOG_LEVEL="DEBUG"))
+        logging.getLogger("probe").debug("is seen")
+        assert outcomes(report_of(application, point(42))) == {"delivered": 1}
+        # As of a module that is imported later.
+        logging.getLogger("urllib3.later").warning("Signature=")
+    assert "probe: is seen" in logged.text
+    written = logged.text + "".join(capfd.readouterr())
+    assert [text for text in ("Signature", "Data=", "diskusage", "malformed") if text in written] == []

@@ -1,0 +1,150 @@
+"""What is remembered of a point, and for how long: as long as it keeps coming again, and a window more."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metric_forwarder.clients.http import Failure, Fault, HttpRequest
+from metric_forwarder.dedupe.store import Claim, MemoryStore
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import PutRequest
+from support.fakes import FakeClock
+from support.harness import Harness, ckafka, make_harness, make_remote_write_harness, outcomes, point, values
+
+WINDOW_S = 600
+GOOD_AND_BAD = ckafka(point(1, "good", namespace="x"), point(2, "bad", namespace="y"))
+UNANSWERED = Failure(Fault.UNANSWERED, "timeout")
+
+
+def fail_the_bad(request: PutRequest) -> ReturnCode | None:
+    return ReturnCode.INTERNAL_FAILURE if request.namespace == "y" else None
+
+
+def lose_the_answer(harness: Harness) -> None:
+    """The next request arrives, and its answer does not."""
+
+    def take(request: HttpRequest) -> Failure:
+        harness.receiver.process(request)
+        return UNANSWERED
+
+    harness.receiver.script.append(take)
+
+
+# --- the window ----------------------------------------------------------------------------------------------
+
+
+def test_a_point_whose_neighbour_is_redelivered_for_hours_is_sent_once() -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    harness.receiver.refuse_if = fail_the_bad
+    assert outcomes(harness.handle(GOOD_AND_BAD)) == {"delivered": 1, "undelivered": 1}
+    for _ in range(200):
+        harness.clock.sleep(60)
+        assert outcomes(harness.handle(GOOD_AND_BAD)) == {"duplicate": 1, "undelivered": 1}
+    assert values(harness.receiver.points) == [1]
+
+
+def test_a_point_that_stays_away_for_a_window_is_forgotten() -> None:
+    harness = make_harness()
+    harness.handle(ckafka(point(1)))
+    harness.clock.sleep(WINDOW_S - 1)
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"duplicate": 1}
+    harness.clock.sleep(WINDOW_S)
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"delivered": 1}
+
+
+def test_of_more_than_memory_holds_those_met_longest_ago_go_first() -> None:
+    store = MemoryStore(WINDOW_S, FakeClock().monotonic, capacity=2)
+    store.confirm([b"a", b"b"])
+    store.claim([b"a"])
+    store.doubt([b"c"])
+    assert store.claim([b"a", b"b", b"c"]) == [Claim.DELIVERED, Claim.OURS, Claim.UNCERTAIN]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["claim", "confirm", "doubt", "release"]),
+            st.lists(st.integers(0, 5), unique=True),
+            st.integers(0, WINDOW_S),
+        ),
+        max_size=40,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_happens_memory_knows_what_was_met_within_a_window_and_nothing_else(
+    steps: list[tuple[str, list[int], int]],
+) -> None:
+    clock = FakeClock()
+    store = MemoryStore(WINDOW_S, clock.monotonic)
+    known: dict[bytes, tuple[float, Claim]] = {}
+    for verb, numbers, pause_s in steps:
+        identities = [bytes([number]) for number in numbers]
+        now = clock.monotonic()
+        known = {each: (met, claim) for each, (met, claim) in known.items() if now - met < WINDOW_S}
+        if verb == "claim":
+            expected = [known[each][1] if each in known else Claim.OURS for each in identities]
+            assert store.claim(identities) == expected
+            known |= {each: (now, known[each][1]) for each in identities if each in known}
+        elif verb == "release":
+            store.release(identities)
+        else:
+            claim = Claim.DELIVERED if verb == "confirm" else Claim.UNCERTAIN
+            (store.confirm if verb == "confirm" else store.doubt)(identities)
+            known |= dict.fromkeys(identities, (now, claim))
+        clock.sleep(pause_s)
+
+
+# --- what is held --------------------------------------------------------------------------------------------
+
+
+def test_with_hold_a_redelivery_does_not_send_again_what_may_have_arrived() -> None:
+    harness = make_harness(UNCERTAIN="hold", MAX_ATTEMPTS="1", CONCURRENCY="1")
+    harness.receiver.refuse_if = fail_the_bad
+    lose_the_answer(harness)
+    assert outcomes(harness.handle(GOOD_AND_BAD)) == {"uncertain": 1, "undelivered": 1}
+    for _ in range(50):
+        harness.clock.sleep(60)
+        report = harness.handle(GOOD_AND_BAD)
+        assert outcomes(report) == {"uncertain": 1, "undelivered": 1}
+        assert report["requests"]["sent"] == 1
+        told = next(error for error in report["errors"] if error["outcome"] == "uncertain")
+        assert told["rule"] == "sent before"
+        assert "MF_UNCERTAIN=hold" in told["message"]
+    harness.receiver.refuse_if = lambda _: None
+    assert outcomes(harness.handle(GOOD_AND_BAD)) == {"uncertain": 1, "delivered": 1}
+    assert values(harness.receiver.points) == [1, 2]
+
+
+def test_with_hold_new_points_beside_a_held_one_are_sent() -> None:
+    harness = make_harness(UNCERTAIN="hold")
+    harness.receiver.script.append(UNANSWERED)
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"uncertain": 1}
+    assert outcomes(harness.handle(ckafka(point(1), point(2)))) == {"uncertain": 1, "delivered": 1}
+
+
+def test_with_resend_what_may_have_arrived_is_sent_again() -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    lose_the_answer(harness)
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"undelivered": 1}
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"delivered": 1}
+
+
+def test_what_cannot_be_recognised_cannot_be_held_when_it_comes_again() -> None:
+    harness = make_harness(UNCERTAIN="hold")
+    harness.receiver.script.append(UNANSWERED)
+    assert outcomes(harness.handle(point(1))) == {"uncertain": 1}
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+
+
+def test_a_held_point_is_forgotten_like_a_delivered_one() -> None:
+    harness = make_harness(UNCERTAIN="hold")
+    harness.receiver.script.append(UNANSWERED)
+    harness.handle(ckafka(point(1)))
+    harness.clock.sleep(WINDOW_S)
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"delivered": 1}
+
+
+def test_remote_write_holds_likewise() -> None:
+    harness = make_remote_write_harness(UNCERTAIN="hold")
+    harness.prometheus.script.append(UNANSWERED)
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"uncertain": 1}
+    assert outcomes(harness.handle(ckafka(point(1), point(2)))) == {"uncertain": 1, "delivered": 1}

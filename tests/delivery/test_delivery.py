@@ -1,0 +1,868 @@
+"""Every point ends in one true outcome, whatever the receiver answers, and in time."""
+
+import json
+import math
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest, Transport
+from metric_forwarder.clock import Clock, Deadline, SystemClock
+from metric_forwarder.credentials import Credentials, FixedCredentials
+from metric_forwarder.delivery.batching import Limits as BatchLimits
+from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.sender import Policy, Sender
+from metric_forwarder.delivery.verdicts import CODES, Action, Verdict, status_rule
+from metric_forwarder.destinations.receiver import Receiver
+from metric_forwarder.model import Message, Outcome, Point, Series
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import Limits, PutRequest
+from metric_forwarder.secret import Secret
+from receiver_emulator import Emulator, EmulatorOptions
+from support.fakes import Answer, FakeClock
+from support.harness import Harness, ckafka, environ, make_harness, outcomes, point, report_of, values
+
+ALWAYS: dict[ReturnCode, tuple[str, int]] = {
+    # What a batch of two points comes to when every request is answered so: the outcome, and the requests it takes.
+    ReturnCode.OK: ("delivered", 1),
+    ReturnCode.METHOD_NOT_SUPPORTED: ("undelivered", 1),
+    ReturnCode.WRONG_CGI: ("undelivered", 1),
+    ReturnCode.NOT_READY: ("undelivered", 4),
+    ReturnCode.INTERNAL_FAILURE: ("undelivered", 4),
+    ReturnCode.CONTENT_MISSING: ("undelivered", 1),
+    ReturnCode.NOT_JSON: ("rejected", 3),
+    ReturnCode.TOO_MANY_REQUESTS: ("undelivered", 4),
+    ReturnCode.RATE_LIMITER_FAILED: ("undelivered", 4),
+    ReturnCode.CLIENT_BLOCKED: ("undelivered", 1),
+    ReturnCode.PARAMETER_MISSING: ("rejected", 3),
+    ReturnCode.PARAMETER_TYPE: ("rejected", 3),
+    ReturnCode.AUTHENTICATION_FAILED: ("undelivered", 1),
+    ReturnCode.API_RULES_BROKEN: ("undelivered", 1),
+    ReturnCode.PARAMETER_INVALID: ("rejected", 3),
+    ReturnCode.ROUTING_MISSING: ("undelivered", 4),
+    ReturnCode.DATA_TOO_LONG: ("rejected", 3),
+    ReturnCode.NAMESPACE_ILLEGAL: ("rejected", 1),
+    ReturnCode.DIMENSION_CHECK_FAILED: ("rejected", 3),
+    ReturnCode.TOO_MANY_METRICS: ("undelivered", 9),
+    ReturnCode.NO_VALID_DATA: ("rejected", 3),
+    ReturnCode.NAME_TOO_LONG: ("rejected", 3),
+    ReturnCode.TIMESTAMP_ILLEGAL: ("undelivered", 2),
+}
+
+
+def always(harness: Harness, answer: Answer | ReturnCode) -> None:
+    harness.receiver.script.extend([answer] * 200)
+
+
+@pytest.mark.parametrize("code", list(ReturnCode))
+def test_each_return_code_has_its_verdict(harness: Harness, code: ReturnCode) -> None:
+    always(harness, code)
+    if code is ReturnCode.OK:
+        harness.receiver.script.clear()
+    report = harness.handle([point(1), point(2)])
+    outcome, requests = ALWAYS[code]
+    assert outcomes(report) == {outcome: 2}
+    assert report["requests"]["sent"] == requests
+    assert report["requests"]["returnCodes"] == {str(int(code)): requests}
+    if code is not ReturnCode.OK:
+        assert report["errors"][0]["code"] == code
+        assert CODES[code].remedy in report["errors"][0]["message"]
+
+
+def test_the_tables_name_every_code() -> None:
+    assert set(CODES) == set(ReturnCode) == set(ALWAYS)
+
+
+@pytest.mark.parametrize(
+    "status", [*range(201, 209), *range(300, 309), *range(400, 432), 451, *range(500, 512), 599]
+)
+def test_no_http_status_but_200_makes_a_point_delivered(harness: Harness, status: int) -> None:
+    ok = b'{"code":0,"message":"OK"}'
+    always(harness, HttpReply(status, {}, ok))
+    report = harness.handle(point())
+    assert report["outcomes"]["delivered"] == 0
+    assert report["requests"]["returnCodes"].keys() == {f"http {status}"}
+    retried = status_rule(status).action in {Action.RETRY, Action.RESEND, Action.HOLD_OFF, Action.SLOW_DOWN}
+    assert report["requests"]["sent"] == (4 if retried else 1)
+
+
+BODIES = {
+    "a page": b"<html><body>welcome</body></html>",
+    "empty": b"",
+    "half a reply": b'{"code":0,"mess',
+    "no code": b'{"message":"OK"}',
+    "a code of the wrong type": b'{"code":[0]}',
+    "a boolean code": b'{"code":false}',
+    "a null code": b'{"code":null}',
+    "a float code": b'{"code":0.0}',
+    "an undocumented code": b'{"code":4999,"message":"?"}',
+    "a giant code": b'{"code":%b}' % (b"9" * 4000),
+    "a negative code": b'{"code":"-0"}',
+    "a list": b"[0]",
+    "zero": b"0",
+    "bytes": b"\xff\xfe\x00",
+    "deep": b"[" * 60_000,
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_only_what_the_receiver_says_was_received_is_delivered(harness: Harness, body: bytes) -> None:
+    always(harness, HttpReply(200, {}, body))
+    report = harness.handle(point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert len(str(report["requests"]["returnCodes"])) < 40, "nothing of an answer stands in the report"
+
+
+@pytest.mark.parametrize("body", [b'{"code":"0","message":"OK"}', b' {"message":"OK","code":0}\n'])
+def test_the_code_may_be_text_and_the_content_type_anything(harness: Harness, body: bytes) -> None:
+    harness.receiver.script.append(HttpReply(200, {"Content-Type": "application/octet-stream"}, body))
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+
+
+@given(st.binary(max_size=200))
+@settings(max_examples=300, deadline=None)
+def test_no_body_whatsoever_raises(body: bytes) -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    harness.receiver.script.append(HttpReply(200, {"Date": body.decode("latin-1"), "Retry-After": "x"}, body))
+    assert harness.handle(point())["received"] == 1
+
+
+def test_attempts_back_off_with_full_jitter_and_end() -> None:
+    harness = make_harness(MAX_ATTEMPTS="6")
+    always(harness, ReturnCode.INTERNAL_FAILURE)
+    harness.handle(point())
+    waits = [seconds for seconds in harness.clock.slept if seconds]
+    assert len(harness.receiver.requests) == 6
+    assert len(waits) == 5
+    assert all(wait < 0.2 * 2**number for number, wait in enumerate(waits))
+
+
+@pytest.mark.parametrize("header", ["seconds", "date"])
+def test_retry_after_is_kept_in_both_its_forms(harness: Harness, header: str) -> None:
+    now = harness.clock.time()
+    text = "7" if header == "seconds" else formatdate(now + 7, usegmt=True)
+    harness.receiver.script.append(
+        HttpReply(503, {"Retry-After": text, "Date": formatdate(now, usegmt=True)}, b"")
+    )
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+    assert 7 <= harness.clock.monotonic() < 8
+
+
+def test_nobody_sleeps_past_the_deadline(harness: Harness) -> None:
+    always(harness, HttpReply(503, {"Retry-After": "30"}, b""))
+    report = harness.handle(point(), time_limit_ms=10_000)
+    assert outcomes(report) == {"undelivered": 1}
+    assert len(harness.receiver.requests) == 1
+    assert harness.clock.monotonic() < 1
+
+
+def keep_away(harness: Harness, seconds: int, times: int = 1) -> None:
+    """So many requests are asked to leave the receiver alone."""
+    harness.receiver.script.extend([HttpReply(503, {"Retry-After": str(seconds)}, b"")] * times)
+
+
+def test_with_a_single_attempt_retry_after_is_kept_by_the_next_event() -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    keep_away(harness, 7)
+    assert outcomes(harness.handle(point(1))) == {"undelivered": 1}
+    assert outcomes(harness.handle(point(2))) == {"delivered": 1}
+    assert 7 <= harness.clock.monotonic() < 8
+
+
+def test_a_long_retry_after_is_not_blamed_on_the_functions_timeout(harness: Harness) -> None:
+    keep_away(harness, 86_400)
+    harness.handle(ckafka(point()))
+    report = harness.handle(ckafka(point(), first_offset=1))
+    assert (outcomes(report), report["requests"]["sent"]) == ({"undelivered": 1}, 0)
+    (error,) = report["errors"]
+    assert error["rule"] == "left alone"
+    assert "asked to be left alone for another 86400 s" in error["message"]
+    assert "timeout" not in error["message"]
+
+
+def test_a_long_retry_after_is_tested_by_each_redelivery_with_one_request() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
+    event = [point(value, f"m{value}") for value in range(20)]
+    keep_away(harness, 86_400, times=10)
+    for redelivery in range(10):
+        assert outcomes(harness.handle(event)) == {"undelivered": 20}
+        assert len(harness.receiver.requests) == redelivery + 1
+        harness.clock.sleep(60)
+    assert outcomes(harness.handle(event)) == {"delivered": 20}
+
+
+@given(
+    asked=st.lists(st.tuples(st.sampled_from([429, 503, 500, 504]), st.integers(0, 10**9)), max_size=8),
+    attempts=st.integers(1, 4),
+    limit_ms=st.integers(2000, 60_000),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_was_asked_for_a_minute_later_a_healthy_receiver_gets_its_points(
+    asked: list[tuple[int, int]], attempts: int, limit_ms: int
+) -> None:
+    harness = make_harness(MAX_ATTEMPTS=str(attempts))
+    for status, seconds in asked:
+        harness.receiver.script.append(HttpReply(status, {"Retry-After": str(seconds)}, b""))
+        harness.handle(point(), limit_ms)
+        harness.receiver.script.clear()
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(point(), limit_ms)) == {"delivered": 1}
+
+
+def test_until_the_testing_request_is_answered_no_other_one_goes() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
+    event = [point(value, f"m{value}") for value in range(20)]
+    keep_away(harness, 86_400)
+    harness.handle(event)
+    harness.clock.sleep(60)
+    arrived: list[HttpRequest] = []
+    before_the_answer: list[int] = []
+    process = harness.receiver.send
+
+    def send(request: HttpRequest, timeout_s: float) -> Answer:
+        arrived.append(request)
+        if len(arrived) == 1:
+            # Many times as long as it takes until other lanes join.
+            time.sleep(0.2)
+            before_the_answer.append(len(arrived))
+        return process(request, timeout_s)
+
+    harness.receiver.send = send  # type: ignore[method-assign]  # the fake is ours to listen in on
+    assert outcomes(harness.handle(event)) == {"delivered": 20}
+    assert before_the_answer == [1]
+
+
+def test_any_answer_that_asks_for_no_more_ends_the_pause(harness: Harness) -> None:
+    keep_away(harness, 86_400)
+    harness.handle(point())
+    harness.clock.sleep(60)
+    harness.receiver.refuse_if = poison("bad")
+    points = [point(value, "bad" if value == 0 else "good") for value in range(20)]
+    assert outcomes(harness.handle(points)) == {"delivered": 19, "rejected": 1}
+
+
+def test_a_retry_after_that_is_not_over_is_kept_by_the_next_event(harness: Harness) -> None:
+    keep_away(harness, 30)
+    assert outcomes(harness.handle(point(1), time_limit_ms=10_000)) == {"undelivered": 1}
+    assert outcomes(harness.handle(point(2))) == {"delivered": 1}
+    assert 30 <= harness.clock.monotonic() < 31
+
+
+@given(
+    limit_ms=st.integers(1000, 20_000),
+    latency=st.floats(0, 3),
+    steps=st.lists(st.sampled_from([None, *ReturnCode]), max_size=30),
+    points=st.integers(1, 40),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_timeout_ends_before_the_deadline(
+    limit_ms: int, latency: float, steps: list[ReturnCode | None], points: int
+) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="5", CONCURRENCY="1")
+    harness.receiver.latency_s = latency
+    harness.receiver.script.extend(steps)
+    started: list[float] = []
+    process = harness.receiver.send
+
+    def send(request: Any, timeout_s: float) -> Answer:
+        started.append(harness.clock.monotonic() + timeout_s)
+        return process(request, timeout_s)
+
+    harness.receiver.send = send  # type: ignore[method-assign]  # the fake is ours to listen in on
+    harness.handle([point(value) for value in range(points)], limit_ms)
+    margin = min(1.0, limit_ms / 2000)
+    # And a little before it, so that its answer, or that there is none, is still told.
+    assert all(end < limit_ms / 1000 - margin - 0.04 for end in started)
+
+
+def poison(
+    *metrics: str, code: ReturnCode = ReturnCode.DIMENSION_CHECK_FAILED
+) -> Callable[[PutRequest], ReturnCode | None]:
+    def refuse(request: PutRequest) -> ReturnCode | None:
+        return code if any(wire["metricName"] in metrics for wire in request.data) else None
+
+    return refuse
+
+
+@pytest.mark.parametrize("place", [0, 1, 499, 500, 998, 999, 333])
+def test_one_poison_point_in_a_thousand_is_found_within_the_budget_and_named(place: int) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1000", BATCH_MAX_BYTES="1000000")
+    harness.receiver.refuse_if = poison("bad")
+    points = [point(value, "bad" if value == place else "good") for value in range(1000)]
+    report = harness.handle(ckafka(points, topic="t"))
+    assert outcomes(report) == {"delivered": 999, "rejected": 1}
+    assert report["requests"]["sent"] - 1 <= 2 * math.log2(1000) + 1
+    assert [(error["source"], error["pointer"], error["code"]) for error in report["errors"]] == [
+        ("t/0@0", f"/{place}", 1017)
+    ]
+
+
+def test_ten_poison_points_are_all_named() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1000", BATCH_MAX_BYTES="1000000")
+    harness.receiver.refuse_if = poison("bad", code=ReturnCode.NO_VALID_DATA)
+    bad = {7, 8, 120, 333, 334, 500, 501, 777, 900, 999}
+    report = harness.handle([point(value, "bad" if value in bad else "good") for value in range(1000)])
+    assert outcomes(report) == {"delivered": 990, "rejected": 10}
+    assert {error["pointer"] for error in report["errors"]} == {f"/{place}" for place in bad}
+    assert report["requests"]["sent"] <= 10 * (2 * math.log2(1000) + 1)
+
+
+@given(st.sets(st.integers(0, 63), max_size=64))
+@settings(max_examples=150, deadline=None)
+def test_halving_names_exactly_the_points_at_fault(bad: set[int]) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="64")
+    harness.receiver.refuse_if = poison("bad")
+    report = harness.handle([point(value, "bad" if value in bad else "good") for value in range(64)])
+    assert report["outcomes"]["rejected"] == len(bad)
+    assert values(harness.receiver.points) == [value for value in range(64) if value not in bad]
+
+
+def test_an_illegal_namespace_costs_one_request_and_does_not_stop_the_others() -> None:
+    # One lane: in others, requests already under way may meet the refusal too.
+    harness = make_harness(CONCURRENCY="1", BATCH_MAX_POINTS="10")
+    harness.receiver.refuse_if = lambda request: (
+        ReturnCode.NAMESPACE_ILLEGAL if request.namespace == "gone" else None
+    )
+    report = harness.handle([point(value, namespace="gone" if value % 2 else "pc") for value in range(200)])
+    assert outcomes(report) == {"delivered": 100, "rejected": 100}
+    assert report["requests"]["returnCodes"] == {"0": 10, "1016": 1}
+
+
+@pytest.mark.parametrize("limit", ["points", "bytes"])
+def test_a_size_that_is_refused_is_learned_and_tried_again_once_a_minute(limit: str) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="64", CONCURRENCY="1")
+    harness.receiver.limits = Limits(max_points=20) if limit == "points" else Limits(max_bytes=1500)
+    points = [point(value) for value in range(640)]
+
+    def refused() -> int:
+        before = len(harness.receiver.requests)
+        assert outcomes(harness.handle(points)) == {"delivered": 640}
+        sizes = [
+            len(json.loads(request.body or b"")["Data"]) for request in harness.receiver.requests[before:]
+        ]
+        return sum(size > 20 for size in sizes)
+
+    assert refused() > 0
+    assert refused() == 0
+    harness.clock.sleep(60)
+    assert refused() == 1
+    assert refused() == 0
+    assert values(harness.receiver.points) == [*range(640)] * 4
+
+
+def quota(
+    harness: Harness, points: int, period_s: float, already: int
+) -> Callable[[PutRequest], ReturnCode | None]:
+    """A receiver that takes so many points in each period, and answers 1018 to the rest."""
+    taken: Counter[int] = Counter({int(harness.clock.monotonic() / period_s): already})
+
+    def refuse(request: PutRequest) -> ReturnCode | None:
+        period = int(harness.clock.monotonic() / period_s)
+        if taken[period] + len(request.data) > points:
+            return ReturnCode.TOO_MANY_METRICS
+        taken[period] += len(request.data)
+        return None
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("left", "period_s"),
+    [(40, 1), (40, 3), (40, 10), (40, 59), (1, 10), (1, 59), (0, 10), (0, 59)],
+)
+def test_a_period_that_is_used_up_does_not_teach_a_small_size(left: int, period_s: float) -> None:
+    harness = make_harness(CONCURRENCY="1", MAX_ATTEMPTS="10")
+    harness.receiver.refuse_if = quota(harness, 40, period_s, already=40 - left)
+    points = [point(value) for value in range(60)]
+    assert outcomes(harness.handle(points, 300_000)) == {"delivered": 60}
+    harness.receiver.refuse_if = lambda _: None
+    before = len(harness.receiver.requests)
+    harness.handle(points)
+    assert len(harness.receiver.requests) - before == 2
+
+
+def test_what_was_learned_from_a_period_that_ended_meanwhile_grows_again() -> None:
+    harness = make_harness(CONCURRENCY="1")
+    points = [point(value) for value in range(60)]
+    harness.receiver.script.extend([ReturnCode.TOO_MANY_METRICS] * 4)
+    assert outcomes(harness.handle(points)) == {"delivered": 60}
+    requests = []
+    for _ in range(6):
+        before = len(harness.receiver.requests)
+        harness.handle(points)
+        requests.append(len(harness.receiver.requests) - before)
+        harness.clock.sleep(60)
+    assert requests[0] > 20
+    assert requests == sorted(requests, reverse=True)
+    assert requests[-1] == 2
+
+
+def test_one_point_that_is_too_long_does_not_teach_a_small_size() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="64", CONCURRENCY="1")
+    harness.receiver.refuse_if = poison("bad", code=ReturnCode.DATA_TOO_LONG)
+    report = harness.handle([point(value, "bad" if value == 5 else "good") for value in range(64)])
+    assert outcomes(report) == {"delivered": 63, "rejected": 1}
+    before = len(harness.receiver.requests)
+    harness.handle([point(value, "good") for value in range(64)])
+    assert len(harness.receiver.requests) - before == 1
+
+
+def test_points_of_one_series_keep_their_order_through_lanes_retries_and_halving() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="16", CONCURRENCY="4")
+    harness.receiver.refuse_if = poison("bad")
+    harness.receiver.script.extend([ReturnCode.NOT_READY, None, ReturnCode.INTERNAL_FAILURE, None] * 10)
+    points = [
+        point(value, "bad" if value % 97 == 0 else f"series{value % 7}", dimensions={})
+        for value in range(1000)
+    ]
+    report = harness.handle(points)
+    assert report["outcomes"]["undelivered"] == 0
+    for series in range(7):
+        arrived = [
+            wire["value"] for _, wire in harness.receiver.points if wire["metricName"] == f"series{series}"
+        ]
+        assert arrived == sorted(arrived)
+        assert len(arrived) == len(set(arrived))
+
+
+@pytest.mark.parametrize(
+    "answer", [ReturnCode.NOT_READY, ReturnCode.CLIENT_BLOCKED, Failure(Fault.UNREACHABLE, "refused")]
+)
+def test_a_destination_that_is_down_is_left_alone_for_the_rest_of_the_event(
+    answer: Answer | ReturnCode,
+) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1")
+    always(harness, answer)
+    report = harness.handle([point(value, f"m{value}") for value in range(100)])
+    assert outcomes(report) == {"undelivered": 100}
+    assert len(harness.receiver.requests) <= 4 * 4
+    harness.receiver.script.clear()
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+
+
+def test_one_authentication_failure_stops_everything() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", SECRET_KEY="wrong")
+    report = harness.handle([point(value, f"m{value}") for value in range(100)])
+    assert outcomes(report) == {"undelivered": 100}
+    assert len(harness.receiver.requests) <= 4
+    assert report["errors"][0]["code"] == 1011
+
+
+def test_a_wrong_clock_is_learned_from_the_answer_and_kept_while_warm(harness: Harness) -> None:
+    harness.receiver.clock_offset_s = 90_000
+    assert outcomes(harness.handle([point(value) for value in range(3)])) == {"delivered": 3}
+    assert len(harness.receiver.requests) == 2
+    harness.handle(point())
+    assert len(harness.receiver.requests) == 3
+
+
+def test_a_request_without_an_answer_is_resent_by_default(harness: Harness) -> None:
+    harness.receiver.script.append(Failure(Fault.UNANSWERED, "timeout"))
+    report = harness.handle(point())
+    assert outcomes(report) == {"delivered": 1}
+    assert report["requests"] == {"sent": 2, "retried": 1, "returnCodes": {"0": 1, "no answer": 1}}
+
+
+@pytest.mark.parametrize(
+    "answer", [Failure(Fault.UNANSWERED, "timeout"), Failure(Fault.STALE, "reset"), HttpReply(200, {}, b""), HttpReply(504, {}, b"")]
+)  # fmt: skip
+def test_a_request_without_an_answer_is_held_when_asked(answer: Answer) -> None:
+    harness = make_harness(UNCERTAIN="hold")
+    harness.receiver.script.append(answer)
+    report = harness.handle(point())
+    assert outcomes(report) == {"uncertain": 1}
+    assert len(harness.receiver.requests) == 1
+
+
+def test_a_request_that_never_left_is_not_uncertain() -> None:
+    harness = make_harness(UNCERTAIN="hold")
+    harness.receiver.script.append(Failure(Fault.UNREACHABLE, "refused"))
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+
+
+def test_a_stale_connection_is_replaced_at_once_and_once(harness: Harness) -> None:
+    harness.receiver.script.append(Failure(Fault.STALE, "reset"))
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+    assert harness.clock.slept.count(0.0) == len(harness.clock.slept)
+    always(harness, Failure(Fault.STALE, "reset"))
+    report = harness.handle(point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert report["requests"]["sent"] == 5
+
+
+def test_a_hanging_receiver_does_not_hold_the_function_past_its_deadline(
+    emulator: Emulator, connect: Callable[..., Application]
+) -> None:
+    emulator.fault("hang", times=None)
+    application = connect(emulator, BATCH_MAX_POINTS="10")
+    started = time.monotonic()
+    report = report_of(application, [point(value, f"m{value % 9}") for value in range(100)], 3000)
+    assert time.monotonic() - started < 3
+    assert outcomes(report) == {"undelivered": 100}
+    assert report["requests"]["returnCodes"] == {"no answer": report["requests"]["sent"]}
+
+
+@pytest.fixture
+def dripping() -> Iterator[str]:
+    """A server that answers a byte at a time, for ever."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+    drips: list[threading.Thread] = []
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            drips.append(threading.Thread(target=drip, args=(connection,), daemon=True))
+            drips[-1].start()
+
+    def drip(connection: socket.socket) -> None:
+        with connection:
+            while not stop.wait(0.1):
+                try:
+                    connection.sendall(b"H")
+                except OSError:
+                    return
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/v2/index.php"
+    stop.set()
+    listener.shutdown(socket.SHUT_RDWR)
+    for thread in (serving, *drips):
+        thread.join()
+    listener.close()
+
+
+@pytest.mark.parametrize(("hold", "outcome"), [("resend", "undelivered"), ("hold", "uncertain")])
+def test_an_answer_that_never_ends_does_not_hold_the_function_either(
+    dripping: str, hold: str, outcome: str
+) -> None:
+    application = Application(environ(RECEIVER_URL=dripping, UNCERTAIN=hold))
+    started = time.monotonic()
+    report = report_of(application, [point(1), point(2)], 1500)
+    assert time.monotonic() - started < 1.5
+    assert outcomes(report) == {outcome: 2}
+
+
+FAULTS: dict[str, tuple[dict[str, Any], int]] = {
+    "reset before": ({"kind": "reset", "when": "before"}, 1),
+    "reset after": ({"kind": "reset", "when": "after"}, 2),
+    "hang": ({"kind": "hang", "value": 30}, 1),
+    "hang after": ({"kind": "hang", "value": 30, "when": "after"}, 2),
+    "garbage": ({"kind": "garbage"}, 1),
+    "truncate": ({"kind": "truncate"}, 2),
+    "unavailable": ({"kind": "status", "value": 503}, 1),
+    "delay": ({"kind": "delay", "value": 0.1}, 1),
+}
+
+
+@pytest.mark.parametrize(("fault", "arrivals"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept-alive connection"])
+def test_each_fault_on_the_wire_ends_in_delivery(
+    emulator: Emulator,
+    connect: Callable[..., Application],
+    fault: dict[str, Any],
+    arrivals: int,
+    *,
+    warm: bool,
+) -> None:
+    application = connect(emulator, REQUEST_TIMEOUT_S="0.3")
+    if warm:
+        report_of(application, point(0))
+    emulator.clear()
+    emulator.fault(**fault)
+    assert outcomes(report_of(application, point(1))) == {"delivered": 1}
+    assert len(emulator.points()) == arrivals
+
+
+def test_a_redirect_is_not_followed_and_not_delivered(
+    emulator: Emulator, connect: Callable[..., Application]
+) -> None:
+    emulator.fault("status", 302, headers={"Location": emulator.url})
+    report = report_of(connect(emulator), point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert len(emulator.requests()) == 1
+
+
+def test_a_refused_connection_never_left(connect: Callable[..., Application]) -> None:
+    with Emulator() as emulator:
+        application = connect(emulator, UNCERTAIN="hold", MAX_ATTEMPTS="2")
+    report = report_of(application, point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert report["requests"]["returnCodes"] == {"unreachable": 2}
+
+
+def test_a_name_that_does_not_resolve_never_left() -> None:
+    application = Application(
+        environ(RECEIVER_URL="http://receiver.invalid:8080/v2/index.php", UNCERTAIN="hold", MAX_ATTEMPTS="1")
+    )
+    report = report_of(application, point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert report["requests"]["returnCodes"] == {"unreachable": 1}
+
+
+def test_a_proxy_named_by_the_environment_is_not_used(
+    emulator: Emulator, connect: Callable[..., Application], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert outcomes(report_of(connect(emulator), point())) == {"delivered": 1}
+
+
+# --- what happens at the very end -------------------------------------------------------------------------------
+
+
+class Gate:
+    """Where a lane is held until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def pass_through(self) -> None:
+        self.reached.set()
+        assert self.opened.wait(5)
+
+
+class HeldPacer(Pacer):
+    """Holds a lane after its request was accepted and before that is written down."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(SystemClock(), lambda _: 0.0)
+        self._gate = gate
+
+    def accept(self) -> None:
+        super().accept()
+        self._gate.pass_through()
+
+
+class HeldReceiver(Receiver):
+    """Holds a lane after its request was answered and before the answer is judged."""
+
+    def __init__(self, gate: Gate | None = None) -> None:
+        super().__init__(
+            url="http://receiver.test/v2/index.php",
+            method="POST",
+            region="gz",
+            credentials=FixedCredentials(Credentials("id", Secret("key"))),
+            time=time.time,
+        )
+        self._gate = gate
+
+    def judge(self, reply: Answer) -> Verdict:
+        if self._gate:
+            self._gate.pass_through()
+        return super().judge(reply)
+
+
+class Agreeable:
+    """A ``Transport`` that is told yes."""
+
+    def send(self, request: HttpRequest, timeout_s: float) -> Answer:
+        del request, timeout_s
+        return HttpReply(200, {}, b'{"code":0}')
+
+
+def make_sender(
+    transport: Transport,
+    clock: Clock,
+    pacer: Pacer,
+    policy: Policy,
+    *,
+    receiver: Receiver | None = None,
+    jitter: Callable[[float], float] = lambda _: 0.0,
+) -> Sender:
+    return Sender(
+        receiver or HeldReceiver(),
+        transport,
+        policy=policy,
+        limits=BatchLimits(1, 10_000),
+        pacer=pacer,
+        clock=clock,
+        jitter=jitter,
+    )
+
+
+def plain_point(number: int) -> Point:
+    return Point(number, Series("pc", f"m{number}", ()), 1, None, None, Message("s", None), "", None, 0, b"")
+
+
+def deliver_one(
+    gate: Gate, receiver: Receiver, pacer: Pacer, *, hold: bool
+) -> tuple[Outcome, dict[str, int], Callable[[], dict[str, int]]]:
+    """Deliver a point in 0.2 s: its outcome, the answers counted, and how they are counted later on."""
+    policy = Policy(max_attempts=1, request_timeout_s=1, concurrency=1, hold_uncertain=hold)
+    sender = make_sender(Agreeable(), SystemClock(), pacer, policy, receiver=receiver)
+    settled: list[Outcome] = []
+    lanes = set(threading.enumerate())
+    counts = sender.deliver(
+        [plain_point(0)],
+        Deadline(SystemClock(), time.monotonic() + 0.2),
+        lambda points, outcome, _verdict: settled.extend([outcome] * len(points)),
+        {},
+    )
+    assert gate.reached.is_set()
+    told = dict(counts.answers)
+
+    def later() -> dict[str, int]:
+        stuck = set(threading.enumerate()) - lanes
+        gate.opened.set()
+        for lane in stuck:
+            lane.join(5)
+        return dict(counts.answers)
+
+    (outcome,) = settled
+    return outcome, told, later
+
+
+@pytest.mark.parametrize("hold", [False, True], ids=["resend", "hold"])
+def test_a_request_that_was_accepted_when_time_was_up_is_unanswered(*, hold: bool) -> None:
+    gate = Gate()
+    outcome, _, later = deliver_one(gate, HeldReceiver(), HeldPacer(gate), hold=hold)
+    assert outcome is (Outcome.UNCERTAIN if hold else Outcome.UNDELIVERED)
+    later()
+
+
+def test_what_is_answered_after_the_end_is_not_counted_any_more() -> None:
+    gate = Gate()
+    pacer = Pacer(SystemClock(), lambda _: 0.0)
+    outcome, told, later = deliver_one(gate, HeldReceiver(gate), pacer, hold=True)
+    assert (outcome, told) == (Outcome.UNCERTAIN, {})
+    assert later() == {}
+
+
+# --- how often, and when, one request is tried -----------------------------------------------------------------
+
+
+class Refusing:
+    """A ``Transport`` that refuses so many requests with a code, and takes those after them."""
+
+    def __init__(self, code: ReturnCode, meanwhile: Sequence[Callable[[], Any]]) -> None:
+        """``meanwhile``: what happens during each of those that it refuses."""
+        self._code = code
+        self._meanwhile = deque(meanwhile)
+        self.sent = 0
+
+    def send(self, request: HttpRequest, timeout_s: float) -> Answer:
+        del request, timeout_s
+        self.sent += 1
+        if not self._meanwhile:
+            return HttpReply(200, {}, b'{"code":0}')
+        self._meanwhile.popleft()()
+        return HttpReply(200, {}, b'{"code":%d}' % self._code)
+
+
+def deliver(
+    transport: Transport, clock: FakeClock, pacer: Pacer, *, attempts: int, lanes: int = 1
+) -> list[Outcome]:
+    """What becomes of a point in each of so many lanes, which have an hour."""
+    sender = make_sender(
+        transport, clock, pacer, Policy(attempts, 1, lanes), jitter=lambda ceiling: ceiling / 2
+    )
+    settled: list[Outcome] = []
+    sender.deliver(
+        [plain_point(number) for number in range(lanes)],
+        Deadline(clock, 3600),
+        lambda points, outcome, _verdict: settled.extend([outcome] * len(points)),
+        {},
+    )
+    return settled
+
+
+def nothing() -> None:
+    """Nobody else is about."""
+
+
+def test_a_pause_before_another_attempt_is_drawn_from_nothing_to_its_ceiling_which_doubles() -> None:
+    clock = FakeClock()
+    failing = Refusing(ReturnCode.INTERNAL_FAILURE, [nothing] * 9)
+    assert deliver(failing, clock, Pacer(clock, lambda _: 0.0), attempts=10) == [Outcome.DELIVERED]
+    assert [seconds for seconds in clock.slept if seconds] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("others", "outcome", "sent"),
+    [
+        ("----------", Outcome.UNDELIVERED, 2),
+        ("++++++++++", Outcome.DELIVERED, 11),
+        ("+---------", Outcome.UNDELIVERED, 2),
+        ("-+--------", Outcome.UNDELIVERED, 3),
+    ],
+)
+def test_to_be_told_to_slow_down_is_no_failure_while_others_are_taken(
+    others: str, outcome: Outcome, sent: int
+) -> None:
+    clock = FakeClock()
+    pacer = Pacer(clock, lambda _: 0.0)
+    crowded = Refusing(
+        ReturnCode.TOO_MANY_REQUESTS, [pacer.accept if sign == "+" else nothing for sign in others]
+    )
+    assert deliver(crowded, clock, pacer, attempts=2) == [outcome]
+    assert crowded.sent == sent
+
+
+class MeetingPacer(Pacer):
+    """Lets nobody go on before two have been told to slow down."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock, lambda _: 0.0)
+        self._both = threading.Barrier(2, timeout=5)
+
+    def refuse(self) -> bool:
+        is_news = super().refuse()
+        self._both.wait()
+        return is_news
+
+
+def test_a_refusal_of_what_was_under_way_when_a_pause_began_is_no_failure() -> None:
+    clock = FakeClock()
+    both = threading.Barrier(2, timeout=5)
+    crowded = Refusing(ReturnCode.TOO_MANY_REQUESTS, [both.wait] * 2)
+    settled = deliver(crowded, clock, MeetingPacer(clock), attempts=1, lanes=2)
+    assert Counter(settled) == {Outcome.UNDELIVERED: 1, Outcome.DELIVERED: 1}
+
+
+# --- without threads -------------------------------------------------------------------------------------------
+
+
+def test_without_a_single_thread_everything_is_undelivered_and_says_why(
+    harness: Harness, starve: Callable[[], None]
+) -> None:
+    starve()
+    report = harness.handle([point(1), point(2)])
+    assert outcomes(report) == {"undelivered": 2}
+    assert {error["rule"] for error in report["errors"]} == {"no thread"}
+    assert "more memory" in report["errors"][0]["message"]
+
+
+def test_a_lane_that_cannot_be_started_is_done_without(starve: Callable[[], None]) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
+
+    def take_the_memory(request: HttpRequest) -> HttpReply:
+        starve()
+        # Many times as long as it takes until other lanes are tried.
+        time.sleep(0.1)
+        return harness.receiver.process(request)
+
+    harness.receiver.script.append(take_the_memory)
+    report = harness.handle([point(value, f"m{value}") for value in range(20)])
+    assert outcomes(report) == {"delivered": 20}
+
+
+def test_concurrency_is_used_and_bounded(connect: Callable[..., Application]) -> None:
+    with Emulator(EmulatorOptions(latency_s=0.05)) as emulator:
+        started = time.monotonic()
+        report_of(connect(emulator, BATCH_MAX_POINTS="1"), [point(1, f"m{number}") for number in range(40)])
+        assert 0.45 < time.monotonic() - started < 1.5
+    assert len({request["connection"] for request in emulator.requests()}) == 4

@@ -1,0 +1,153 @@
+"""``make deploy`` calls the Serverless CLI that is there, once everything it would leave out in silence is set."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import serverless_file
+from support.harness import ROOT
+
+EVERYTHING = dict.fromkeys(serverless_file.references(serverless_file.text()), "x")
+
+
+class Checkout:
+    """A copy of what ``make deploy`` works with, and a PATH that holds the given clients alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bin = folder / "bin"
+        self.bin.mkdir()
+        (folder / "tools").mkdir()
+        shutil.copy(ROOT / "tools" / "deploy.py", folder / "tools")
+        shutil.copy(ROOT / "serverless.yml", folder)
+
+    def install(self, client: str, status: int = 0) -> None:
+        script = self.bin / client
+        script.write_text(f'#!/bin/sh\necho "$0 $@ in $PWD"\nexit {status}\n', encoding="utf-8")
+        script.chmod(0o755)
+
+    def write_dotenv(self, *lines: str) -> None:
+        (self.folder / ".env").write_text("\n".join(lines), encoding="utf-8")
+
+    def deploy(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(self.folder / "tools" / "deploy.py"), *arguments]
+        return subprocess.run(
+            command, env={"PATH": str(self.bin), **environ}, capture_output=True, text=True, check=False
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path.resolve())
+
+
+@pytest.mark.parametrize("client", ["scf", "serverless", "sls"])
+def test_the_cli_that_is_there_deploys_from_the_projects_folder(checkout: Checkout, client: str) -> None:
+    checkout.install(client)
+    result = checkout.deploy(**EVERYTHING)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{checkout.bin / client} deploy in {checkout.folder}\n"
+
+
+def test_the_clis_failure_is_the_failure_of_make_deploy(checkout: Checkout) -> None:
+    checkout.install("scf", status=7)
+    assert checkout.deploy(**EVERYTHING).returncode == 7
+
+
+def test_without_a_cli_it_says_what_to_install_and_what_to_do_instead(checkout: Checkout) -> None:
+    result = checkout.deploy(**EVERYTHING)
+    assert result.returncode == 2
+    assert "npm install --global" in result.stderr
+    assert "docs/deploy.md" in result.stderr
+
+
+def test_what_is_not_set_is_named_before_anything_is_deployed(checkout: Checkout) -> None:
+    checkout.install("scf")
+    left = {name: value for name, value in EVERYTHING.items() if name not in {"DEPLOY_ROLE", "MF_NAMESPACE"}}
+    result = checkout.deploy(**left, DEPLOY_ROLE="")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert ": DEPLOY_ROLE, MF_NAMESPACE\n" in result.stderr
+
+
+def test_a_dotenv_file_sets_as_well_as_the_environment(checkout: Checkout) -> None:
+    checkout.install("scf")
+    checkout.write_dotenv("# keys", "", *(f"{name} = 'value'" for name in EVERYTHING))
+    assert checkout.deploy().returncode == 0
+
+
+def test_a_comment_behind_a_value_is_told_since_the_cli_would_deploy_it(checkout: Checkout) -> None:
+    checkout.install("scf")
+    checkout.write_dotenv("TENCENT_SECRET_ID=x            # who deploys", "QUOTED='a # b'", "HASH=a#b")
+    result = checkout.deploy(**EVERYTHING)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "TENCENT_SECRET_ID in .env" in result.stderr
+    assert "a line of its own" in result.stderr
+    assert "QUOTED" not in result.stderr
+    assert "HASH" not in result.stderr
+    assert "who deploys" not in result.stderr, "a value may be a key"
+
+
+def test_what_the_cli_does_not_read_is_not_set(checkout: Checkout) -> None:
+    checkout.install("scf")
+    checkout.write_dotenv(
+        "export DEPLOY_REGION=gz", *(f"{name}=x" for name in EVERYTHING if name != "DEPLOY_REGION")
+    )
+    result = checkout.deploy()
+    assert result.returncode == 2
+    assert ": DEPLOY_REGION\n" in result.stderr
+
+
+def test_everything_in_the_way_is_told_at_once_and_a_check_alone_deploys_nothing(checkout: Checkout) -> None:
+    result = checkout.deploy("check", "")
+    assert result.returncode == 2
+    assert "npm install --global" in result.stderr
+    assert "DEPLOY_REGION" in result.stderr
+    checkout.install("scf")
+    result = checkout.deploy("check", "", **EVERYTHING)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_make_deploy_looks_for_what_is_in_the_way_before_it_spends_time_on_a_package() -> None:
+    command = ["/usr/bin/env", "make", "--dry-run", "deploy", "EXTRAS=redis"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    steps = [line.split("tools/")[1] for line in done.stdout.splitlines() if "tools/" in line]
+    assert steps == ['deploy.py check "redis"', 'package.py build --extras "redis"', "deploy.py"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "extra"),
+    [
+        ("MF_DESTINATION: remote-write", "remote-write"),
+        ("MF_DEDUPE: ${env:A_REDIS}", "redis"),
+        ("MF_SPOOL: 'rediss://h' # the same", "redis"),
+        ("MF_SCRAPE_HOSTS: 10.0.0.5:9100", "scrape"),
+        ("MF_SPOOL: file:///mnt/spool", None),
+        ("MF_SCRAPE_HOSTS: ''", None),
+        ("# MF_DEDUPE: redis://h", None),
+    ],
+)
+def test_a_package_without_what_the_settings_need_is_not_built(
+    checkout: Checkout, setting: str, extra: str | None
+) -> None:
+    checkout.install("scf")
+    file = checkout.folder / "serverless.yml"
+    anchor = "      MF_NAMESPACE:"
+    file.write_text(file.read_text("utf-8").replace(anchor, f"      {setting}\n{anchor}"), "utf-8")
+    known = {**EVERYTHING, "A_REDIS": "redis://:sEcret@10.0.0.5"}
+    without = checkout.deploy("check", "scrape" if extra == "redis" else "", **known)
+    wanted = "redis,scrape" if extra == "redis" else extra
+    assert (without.returncode, f"make deploy EXTRAS={wanted}\n" in without.stderr) == (
+        (2, True) if extra else (0, False)
+    )
+    assert "sEcret" not in without.stderr
+    assert checkout.deploy("check", wanted or "", **known).returncode == 0
+
+
+def test_a_commented_line_asks_for_nothing(checkout: Checkout) -> None:
+    assert "MF_SECRET_KEY" in serverless_file.text()
+    assert "MF_SECRET_KEY" not in EVERYTHING
+    checkout.install("scf")
+    assert checkout.deploy(**EVERYTHING).returncode == 0

@@ -1,0 +1,229 @@
+"""The package of the function: the same bytes each time, small, without what it does not need, and it runs."""
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from package import python_310
+from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
+from support.harness import CONTEXT, ROOT, ckafka, environ, point
+from support.secrets_manager_server import ROLE, SecretsManagerServer
+
+MAX_BYTES = 1_500_000
+FORBIDDEN = re.compile(
+    r"(^|/)(tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.pyi$|/__main__\.py$|/redis_check\.py$"
+)
+
+
+class Package(NamedTuple):
+    """What one run of the build made."""
+
+    folder: Path
+    archive: Path
+
+
+def build(place: Path, *options: str) -> Package:
+    package = Package(place / "package", place / "metric-forwarder.zip")
+    paths = [f"--folder={package.folder}", f"--zip={package.archive}"]
+    subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "package.py"), "build", *paths, *options], check=True
+    )
+    return package
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return build(tmp_path_factory.mktemp("package"))
+
+
+def names(archive: Path) -> list[str]:
+    with zipfile.ZipFile(archive) as packed:
+        return packed.namelist()
+
+
+# Like the function's own, and able to run what is compiled in the package.
+PYTHON = python_310() if (platform.system(), platform.machine()) == ("Linux", "x86_64") else None
+
+
+with_python_310 = pytest.mark.skipif(
+    PYTHON is None and not os.environ.get("CI"),
+    reason="needs CPython 3.10 on x86-64 Linux, as the function has",
+)
+
+
+def run_bare(folder: Path, code: str, given: object) -> str:
+    """Run code with the package alone; what it printed."""
+    assert PYTHON
+    result = subprocess.run(
+        [PYTHON, "-I", "-S", "-B", "-c", code, str(folder)],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def test_built_twice_it_is_the_same_bytes(package: Package, tmp_path: Path) -> None:
+    assert build(tmp_path).archive.read_bytes() == package.archive.read_bytes()
+
+
+def test_its_entries_depend_on_names_and_contents_alone(package: Package) -> None:
+    with zipfile.ZipFile(package.archive) as packed:
+        entries = packed.infolist()
+    assert [entry.filename for entry in entries] == sorted(entry.filename for entry in entries)
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}
+    assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
+
+
+def test_it_stays_within_its_budget(package: Package) -> None:
+    assert package.archive.stat().st_size <= MAX_BYTES
+
+
+def test_it_holds_the_forwarder_and_the_licences_and_nothing_for_developers(package: Package) -> None:
+    held = names(package.archive)
+    assert [name for name in held if FORBIDDEN.search(name)] == []
+    assert {"index.py", "metric_forwarder/schemas/receiver.json", "THIRD_PARTY_LICENSES.txt"} <= set(held)
+    own = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "metric_forwarder").rglob("*.py")
+    }
+    assert {name for name in own if not FORBIDDEN.search(name)} <= set(held)
+
+
+def test_the_folder_and_the_zip_hold_the_same(package: Package) -> None:
+    unpacked = sorted(
+        path.relative_to(package.folder).as_posix() for path in package.folder.rglob("*") if path.is_file()
+    )
+    assert names(package.archive) == unpacked  # fmt: skip
+
+
+def test_what_is_compiled_in_it_is_compiled_for_the_function(package: Package) -> None:
+    compiled = [name for name in names(package.archive) if name.endswith(".so")]
+    assert compiled
+    assert [name for name in compiled if not name.endswith(".cpython-310-x86_64-linux-gnu.so")] == []
+
+
+INVOKE = """
+import json, sys
+sys.path[:0] = [sys.argv[1]]
+import index
+event, context, environ = json.load(sys.stdin)
+import os
+os.environ.update(environ)
+print(json.dumps(index.main_handler(event, context)))
+"""
+
+
+@with_python_310
+def test_unpacked_it_delivers_with_a_bare_python(
+    package: Package, tmp_path: Path, emulator: Emulator
+) -> None:
+    with zipfile.ZipFile(package.archive) as packed:
+        packed.extractall(tmp_path)
+    secret = json.dumps({"SecretId": EXAMPLE_SECRET_ID, "SecretKey": EXAMPLE_SECRET_KEY})
+    with SecretsManagerServer(secret) as manager:
+        key = {"SECRET_ID": "", "SECRET_KEY": "", "SECRET_NAME": "monitor", "SECRET_VERSION": "v1"}
+        given = environ(RECEIVER_URL=emulator.url, SECRET_ENDPOINT=manager.endpoint, **key) | ROLE
+        # The invalid point takes jsonschema, the key Tencent Cloud's SDK: every dependency is at work.
+        printed = run_bare(tmp_path, INVOKE, [ckafka(point(1), point(2), point("3")), CONTEXT, given])
+    report = json.loads(printed.splitlines()[-1])
+    assert (report["outcomes"]["delivered"], report["outcomes"]["invalid"]) == (2, 1)
+    assert [stored["value"] for stored in emulator.points()] == [1, 2]
+
+
+# A module whose bytecode stands beside it and is that of its source is not compiled.
+COMPILED = """
+import sys
+compiled = []
+def spy(event, arguments):
+    if event == "compile" and arguments[1] is not None:
+        compiled.append(str(arguments[1]))
+sys.addaudithook(spy)
+"""
+SHOWN = """
+print(json.dumps([name for name in compiled if str(name).startswith(sys.argv[1])]))
+"""
+
+
+def compiled_by_an_event(folder: Path, emulator: Emulator) -> list[str]:
+    """The modules of a package that Python compiles to handle an event of valid points."""
+    given = [ckafka(point(1)), CONTEXT, environ(RECEIVER_URL=emulator.url)]
+    names: list[str] = json.loads(run_bare(folder, COMPILED + INVOKE + SHOWN, given).splitlines()[-1])
+    return [Path(name).relative_to(folder).as_posix() for name in names]
+
+
+@with_python_310
+def test_what_an_event_of_valid_points_loads_is_compiled_already(
+    package: Package, emulator: Emulator
+) -> None:
+    assert compiled_by_an_event(package.folder, emulator) == []
+
+
+@with_python_310
+def test_a_file_that_is_edited_where_it_is_deployed_is_compiled_anew(
+    package: Package, tmp_path: Path, emulator: Emulator
+) -> None:
+    folder = tmp_path / "edited"
+    shutil.copytree(package.folder, folder)
+    edited = folder / "metric_forwarder" / "errors.py"
+    before = edited.stat()
+    edited.write_text(edited.read_text("utf-8") + "# changed\n", encoding="utf-8")
+    os.utime(edited, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert compiled_by_an_event(folder, emulator) == ["metric_forwarder/errors.py"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "file", "module"),
+    [
+        ("redis", "redis/client.py", "dedupe/__pycache__/redis.cpython-310.pyc"),
+        ("remote-write", "cramjam/__init__.py", "destinations/__pycache__/remote_write.cpython-310.pyc"),
+    ],
+)
+def test_an_extra_brings_what_its_option_needs(
+    package: Package, tmp_path: Path, extra: str, file: str, module: str
+) -> None:
+    with_extra = set(names(build(tmp_path, f"--extras={extra}").archive))
+    without = set(names(package.archive))
+    assert with_extra > without
+    assert file in with_extra
+    # Bytecode is made where a Python 3.10 is.
+    assert (f"metric_forwarder/{module}" in with_extra - without) == (PYTHON is not None)
+
+
+def test_an_extra_that_is_not_locked_is_refused_by_name(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "tools" / "package.py"),
+        "build",
+        "--extras=tea",
+        f"--folder={tmp_path / 'f'}",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)  # fmt: skip
+    assert result.returncode == 2
+    assert "requirements-tea.lock" in result.stderr
+    assert "redis" in result.stderr
+
+
+LOCKS = sorted((ROOT / "tools").glob("requirements*.lock"))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=[lock.stem for lock in LOCKS])
+def test_a_lock_names_exact_versions_with_hashes_and_no_index(lock: Path) -> None:
+    lines = [line for line in lock.read_text("utf-8").splitlines() if not line.startswith("#")]
+    assert lines
+    assert [
+        line
+        for line in lines
+        if not re.fullmatch(r"[a-z0-9-]+==[0-9]+(\.[0-9]+)*(\.post[0-9]+)? --hash=sha256:[0-9a-f]{64}", line)
+    ] == []

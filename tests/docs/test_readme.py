@@ -1,0 +1,248 @@
+"""The documents are true: their tables, their links, and the commands they tell to type."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from metric_forwarder.cli import reference
+from metric_forwarder.cli.commands import forwarder
+from metric_forwarder.cli.prometheus_server import find_program
+from metric_forwarder.settings.settings import VARIABLES
+from support.command_line import ROOT, child_environ, on_terminal
+
+READMES = ("README.md", "README.zh-CN.md")
+DOCUMENTS = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", reference.GENERATED)
+def test_what_is_generated_is_up_to_date(name: str) -> None:
+    part, generate = reference.GENERATED[name]
+    remedy = "run: python -m metric_forwarder.cli.reference"
+    assert reference.renewed(_text(name), part, generate()) == _text(name), remedy
+
+
+def _settings_rows(name: str) -> list[tuple[str, ...]]:
+    rows = [line for line in _text(name).splitlines() if line.startswith("| `MF_")]
+    return [tuple(cell.strip() for cell in row.split("|")[1:-1]) for row in rows]
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_each_setting_has_its_row_with_its_default_in_the_same_order(name: str) -> None:
+    wanted = [(f"`{v.name}`", f"`{v.default}`" if v.default else "") for v in VARIABLES]
+    assert [row[:2] for row in _settings_rows(name)] == wanted
+
+
+def test_the_chinese_meanings_are_chinese_and_name_the_same_values() -> None:
+    for (name, _, chinese), variable in zip(_settings_rows("README.zh-CN.md"), VARIABLES, strict=True):
+        assert re.search(r"[\u4e00-\u9fff]", chinese), name
+        named = set(re.findall(r"`([^`]+)`", variable.meaning))
+        assert named <= set(re.findall(r"`([^`]+)`", chinese)), name
+
+
+def test_every_command_and_every_option_is_in_the_reference() -> None:
+    text = _text("docs/cli.md")
+    for name, command in forwarder.commands.items():
+        section = text.partition(f"### `{name}`\n")[2].partition("\n### ")[0]
+        options = [option for p in command.params if isinstance(p, click.Option) for option in p.opts]
+        assert section, name
+        assert [option for option in options if option not in section] == []
+        assert all(p.help for p in command.params if isinstance(p, click.Option))
+
+
+def test_a_document_without_the_place_for_what_is_generated_is_told() -> None:
+    with pytest.raises(ValueError, match="no part settings: write <!-- generated: settings -->"):
+        reference.renewed("# A document\n", "settings", "a table")
+
+
+# --- links and targets --------------------------------------------------------------------------------------
+
+
+def _anchors(text: str) -> set[str]:
+    """The anchors of headings, as they are made for Markdown on the web."""
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_link_within_the_project_leads_somewhere(name: str) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", _text(name)):
+        if not link.startswith("https://"):
+            path, _, anchor = link.partition("#")
+            target = (ROOT / name).parent / path if path else ROOT / name
+            assert target.is_file(), link
+            assert not anchor or anchor in _anchors(target.read_text("utf-8")), link
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_make_target_that_is_named_exists(name: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", _text("Makefile"), re.MULTILINE))
+    named = set(re.findall(r"^(?:`)?make (?:PYTHON=\S+ )?([a-z]+)", _text(name), re.MULTILINE))
+    assert named <= targets
+
+
+# --- the commands, typed in ---------------------------------------------------------------------------------
+
+
+def _blocks(name: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```$", _text(name), re.MULTILINE | re.DOTALL)
+
+
+TRANSLATED = [
+    ("README.md", "README.zh-CN.md"),
+    ("docs/deploy.md", "docs/deploy.zh-CN.md"),
+    ("docs/operate.md", "docs/operate.zh-CN.md"),
+]
+
+
+def _code(name: str) -> list[str]:
+    """Every block of code, without its comments."""
+    blocks = re.findall(r"^ *```(?:sh|yaml|json)\n.*?^ *```$", _text(name), re.MULTILINE | re.DOTALL)
+    return [re.sub(r"^#.*\n", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def _figures(name: str) -> list[list[str]]:
+    """What each row of its tables quotes, and the numbers in it."""
+    rows = [line for line in _text(name).splitlines() if line.startswith("|")]
+    return [sorted({*re.findall(r"`[^`]+`", row), *re.findall(r"\d+(?:,\d+)*", row)}) for row in rows]
+
+
+@pytest.mark.parametrize(("english", "chinese"), TRANSLATED)
+def test_a_translation_has_the_same_code_and_as_many_sections(english: str, chinese: str) -> None:
+    assert _code(english) == _code(chinese)
+    levels = [re.findall(r"^#+(?= )", _text(name), re.MULTILINE) for name in (english, chinese)]
+    assert levels[0] == levels[1]
+
+
+def test_the_chinese_operators_tables_have_the_same_figures_and_names() -> None:
+    assert _figures("docs/operate.md") == _figures("docs/operate.zh-CN.md")
+
+
+def _program(folder: Path, name: str, python: str) -> None:
+    path = folder / name
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {python} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+
+
+_CURL = "import sys, urllib.request; sys.stdout.write(urllib.request.urlopen(sys.argv[1]).read().decode())"
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> dict[str, str]:
+    """An environment in which ``metric-forwarder`` and ``curl`` are there, whatever is installed."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    _program(programs, "metric-forwarder", "-m metric_forwarder")
+    _program(programs, "curl", f"-c '{_CURL}'")
+    environ = child_environ()
+    return {**environ, "PATH": f"{programs}{os.pathsep}{environ['PATH']}"}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _typed(block: str, port: int) -> str:
+    """The block, in this environment in the place of .venv and on a port that is free here."""
+    lines = [line for line in block.splitlines() if not line.startswith(". .venv")]
+    text = "\n".join(["set -e", *lines]).replace(":8080", f":{port}")
+    return text.replace("metric-forwarder emulator", f"exec metric-forwarder emulator --port {port}")
+
+
+def test_the_first_event_sent_by_hand_arrives(shell: dict[str, str], tmp_path: Path) -> None:
+    in_one_terminal, in_another = _blocks("README.md")[1:3]
+    port = _free_port()
+    server = subprocess.Popen(
+        ["/bin/sh", "-c", _typed(in_one_terminal, port)], env=shell, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    try:
+        assert server.stdout is not None
+        printed = ""
+        while "export MF_REGION" not in printed:
+            line = server.stdout.readline()
+            assert line, "the emulator never listened"
+            printed += line
+        shown = _on_a_terminal(_typed(in_another, port), shell, tmp_path)
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+    points = json.loads(shown[shown.rindex("[{") :])
+    assert [p["metricName"] for p in points] == ["diskusage", "diskusage", "diskusage", "cpuload"]
+    exports = [line for line in in_another.splitlines() if line.startswith("export")]
+    assert [line.strip() for line in printed.splitlines() if "export MF_" in line] == [
+        line.replace(":8080", f":{port}") for line in exports
+    ]
+    assert _without_times(shown).startswith(_without_times(_expected("README.md")[1]))
+
+
+def _on_a_terminal(script: str, environ: dict[str, str], folder: Path) -> str:
+    """What a script shows on a terminal without colours."""
+    done = on_terminal(["/bin/sh", "-c", script], environ, folder, columns=80, both=True)
+    assert done.status == 0, done.out
+    return done.out
+
+
+def _expected(name: str) -> list[str]:
+    """What the document says is shown, block by block, to where it leaves off."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", _text(name), re.MULTILINE | re.DOTALL)
+    return [block.partition("…")[0] for block in blocks]
+
+
+def _without_times(shown: str) -> str:
+    lines = (re.sub(r"\d+ ms$", "… ms", line.rstrip()) for line in shown.splitlines())
+    return "\n".join(lines).strip()
+
+
+def test_the_sample_events_are_shown_as_the_document_shows_them(shell: dict[str, str]) -> None:
+    shown = _on_a_terminal("metric-forwarder demo events", shell, ROOT)
+    assert _without_times(shown).startswith(_without_times(_expected("README.md")[0]))
+    if find_program() is not None or os.environ.get("CI"):
+        (last,) = re.findall(r"^A Prometheus, sent .*$", _text("README.md"), re.MULTILINE)
+        assert last in " ".join(shown.split())
+
+
+def test_both_languages_show_the_same() -> None:
+    assert _expected("README.md")[:2] == _expected("README.zh-CN.md")[:2]
+
+
+RUNNABLE = [
+    line
+    for block in _blocks("docs/cli.md")
+    for line in block.splitlines()
+    # Elsewhere: what runs until interrupted, needs a receiver or installs something.
+    if "metric-forwarder" in line
+    and not re.search(r"emulator|invoke|send|doctor|replay|serve|pip|demo events", line)
+]
+
+
+@pytest.mark.parametrize("line", RUNNABLE)
+def test_what_the_command_lines_document_tells_to_type_can_be_typed(
+    line: str, shell: dict[str, str], tmp_path: Path
+) -> None:
+    payload = '{"metricName": "up", "dimensions": {}, "value": 1, "namespace": "pc"}'
+    (tmp_path / "payload.json").write_text(payload, encoding="utf-8")
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], cwd=tmp_path, env=shell, capture_output=True, check=False, timeout=60
+    )
+    # The example of an invalid value is meant to be one.
+    assert done.returncode == (1 if '"12"' in line else 0), done.stderr

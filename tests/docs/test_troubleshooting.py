@@ -1,0 +1,30 @@
+"""The page a person opens at night says what the code does."""
+
+import pytest
+
+from metric_forwarder.delivery.verdicts import CODES, STATUSES, status_rule
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from support.harness import ROOT
+
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+
+
+def code_row(code: ReturnCode) -> str:
+    return f"| {int(code)} | {code.meaning} | {CODES[code].action.value} | {CODES[code].remedy} |"
+
+
+def status_row(name: str, status: int) -> str:
+    return f"| {name} | {status_rule(status).action.value} | {status_rule(status).remedy} |"
+
+
+@pytest.mark.parametrize("code", list(ReturnCode))
+def test_every_return_code_stands_there_with_what_is_done_about_it(code: ReturnCode) -> None:
+    assert code_row(code) in PAGE.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [*((str(status), status) for status in STATUSES), ("other 5xx", 599), ("any other but 200", 302)],
+)
+def test_every_http_status_stands_there_with_what_is_done_about_it(name: str, status: int) -> None:
+    assert status_row(name, status) in PAGE.splitlines()

@@ -1,0 +1,437 @@
+"""What is a point, and what is said about one that is not."""
+
+import json
+import math
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from metric_forwarder.errors import ConfigError
+from metric_forwarder.formats.payload import NotJson, decode
+from metric_forwarder.intake.schema import SCHEMAS, Contract
+from support.harness import Harness, ckafka, make_harness, outcomes, point
+
+DESTINATIONS = ("receiver", "remote-write")
+CONTRACTS = {name: Contract(name) for name in DESTINATIONS}
+PLAIN = {
+    name: jsonschema.Draft7Validator(json.loads((SCHEMAS / f"{name}.json").read_text()))
+    for name in DESTINATIONS
+}
+
+NAMES = st.sampled_from(
+    [
+        "cpu",
+        "a_1",
+        "9",
+        "",
+        "a-b",
+        "a\n",
+        "ä",
+        "x" * 33,
+        "盘",
+        "\ud800",
+        "__a",
+        "_a",
+        "a:b",
+        ":",
+        "x" * 1025,
+        "ä" * 2049,
+    ]
+)
+NAMES |= st.text(max_size=3)
+NUMBERS = (
+    st.integers()
+    | st.floats()
+    | st.sampled_from([10**400, -(10**400), 2**64, math.inf, -math.inf, math.nan, 0.0, 1e14, 1e308, True])
+)
+SCALARS = (
+    NUMBERS
+    | NAMES
+    | st.none()
+    | st.booleans()
+    | st.sampled_from(["2026-01-31T08:00:00Z", "2026-02-30T08:00:00Z"])
+)
+VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(NAMES, SCALARS, max_size=7)
+MEMBERS = ["metricName", "dimensions", "value", "namespace", "timestamp", "id"]
+LIKELY = st.fixed_dictionaries(
+    {
+        "metricName": NAMES,
+        "dimensions": st.dictionaries(NAMES, NAMES | SCALARS, max_size=6)
+        | st.integers(4, 34).map(lambda size: {f"a{number}": "x" for number in range(size)})
+        | VALUES,
+        "value": NUMBERS | VALUES,
+    },
+    optional={"namespace": NAMES, "timestamp": SCALARS, "id": SCALARS},
+)
+ANYTHING = VALUES | st.dictionaries(st.sampled_from(MEMBERS) | NAMES, VALUES, max_size=6) | LIKELY
+
+
+@pytest.mark.parametrize("destination", DESTINATIONS)
+@given(candidate=ANYTHING)
+@settings(max_examples=2000)
+@example(candidate=point(dimensions={"a": True}))
+@example(candidate=point(dimensions={"a": 1.0}))
+@example(candidate=point("1"))
+@example(candidate=point(metric="a\n"))
+@example(candidate=point(namespace="x" * 33))
+@example(candidate=point(id=""))
+@example(candidate=point(dimensions={"a": "ä\ud800"}))
+@example(candidate=point(dimensions={"a": "x" * 2049}))
+@example(candidate=point(dimensions={"x" * 1025: "x"}))
+@example(candidate=point(metric="x" * 1025))
+@example(candidate=point(value=math.nan))
+@example(candidate=point(dimensions={"a": 2**64 - 1, "b": -(2**63), "c": -0.0}))
+@example(candidate=point(dimensions={"a": 2**64}))
+@example(candidate=point(dimensions={"a": 1e300}))
+@example(candidate=point(id=0))
+@example(candidate=point(id="x" * 1025))
+@example(candidate=point(timestamp="1969-12-31T23:59:59Z"))
+def test_a_point_is_accepted_if_and_only_if_jsonschema_finds_nothing_wrong(
+    destination: str, candidate: Any
+) -> None:
+    accepted = CONTRACTS[destination].accepts(candidate)
+    assert accepted == (CONTRACTS[destination].violations(candidate) == [])
+    assert PLAIN[destination].is_valid(candidate) or not accepted
+
+
+@pytest.mark.parametrize("destination", DESTINATIONS)
+@given(candidate=ANYTHING)
+@settings(max_examples=700)
+def test_whatever_jsonschema_refuses_is_explained(destination: str, candidate: Any) -> None:
+    try:
+        refused = not PLAIN[destination].is_valid(candidate)
+    except OverflowError:
+        refused = True
+    violations = CONTRACTS[destination].violations(candidate)
+    assert violations or not refused
+    assert all(violation.message and len(violation.message) < 400 for _, violation in violations)
+
+
+WRONG: dict[str, tuple[Any, str, str, str]] = {
+    "value as text": (point("12"), "/value", "type", '"12" is not a number'),
+    "value as boolean": (point(value=True), "/value", "type", "true is not a number"),
+    "value too large": (point(10**400), "/value", "maximum", "beyond every number"),
+    "no metric name": ({"dimensions": {}, "value": 1}, "/metricName", "required", 'add "metricName"'),
+    "misspelt member": (point(1, timestmp=1), "/timestmp", "additionalProperties", 'did you mean "timestamp"?'),
+    "illegal metric name": (point(metric="disk-usage"), "/metricName", "pattern", "letters, digits and underscores"),
+    "six dimensions": (point(dimensions=dict.fromkeys("abcdef", "x")), "/dimensions", "maxProperties", "at most 5"),
+    "illegal dimension name": (point(dimensions={"a/b~": "x"}), "/dimensions/a~1b~0", "pattern", "letters, digits"),
+    "dimension as float": (point(dimensions={"a": 1.5}), "/dimensions/a", "type", "1.5 is not a string or an integer"),
+    "dimension as boolean": (point(dimensions={"a": True}), "/dimensions/a", "type", "true is not"),
+    "half a character": (point(dimensions={"a": "\ud800"}), "/dimensions/a", "pattern", "not allowed"),
+    "no such day": (point(timestamp="2026-02-30T00:00:00Z"), "/timestamp", "format", "is no time"),
+    "microseconds": (point(timestamp=1767225600000000), "/timestamp", "exclusiveMaximum", "out of range"),
+    "namespace too long": (point(namespace="n" * 33), "/namespace", "maxLength", "longer than 32"),
+    "no object": ([1], "/0", "type", "1 is not an object"),
+    "null": ([None], "/0", "type", "null is not an object"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("payload", "pointer", "rule", "text"), WRONG.values(), ids=WRONG)
+def test_an_error_says_where_which_rule_and_what_would_be_right(
+    payload: Any, pointer: str, rule: str, text: str
+) -> None:
+    error = make_harness().handle([*payload] if isinstance(payload, list) else payload)["errors"][0]
+    assert (error["pointer"], error["rule"]) == (pointer, rule)
+    assert text in error["message"]
+
+
+def test_all_errors_of_a_point_are_reported_and_good_points_of_the_message_still_go() -> None:
+    harness = make_harness()
+    bad = {"metricName": "a b", "dimensions": {"x": None, "y-": "1"}, "value": "1", "extra": 1}
+    report = harness.handle(ckafka({"namespace": "pc", "points": [point(1), bad, point(2)]}, topic="demo"))
+    assert outcomes(report) == {"delivered": 2, "invalid": 1}
+    assert {(error["source"], error["pointer"]) for error in report["errors"]} == {
+        ("demo/0@0", f"/points/1/{member}")
+        for member in ("metricName", "dimensions/x", "dimensions/y-", "value", "extra")
+    }
+
+
+def test_an_inherited_member_is_pointed_at_where_it_stands() -> None:
+    envelope = {"namespace": "not legal", "dimensions": {"a": 1.5}, "points": [point(1)]}
+    report = make_harness().handle(envelope)
+    assert {error["pointer"] for error in report["errors"]} == {"/namespace", "/dimensions/a"}
+
+
+UNREADABLE = {
+    "NaN": '{"metricName":"m","dimensions":{},"value":NaN}',
+    "Infinity": '{"metricName":"m","dimensions":{},"value":-Infinity}',
+    "a float beyond range": '{"metricName":"m","dimensions":{},"value":1e999}',
+    "an integer of 5000 digits": '{"metricName":"m","dimensions":{},"value":' + "9" * 5000 + "}",
+    "duplicate keys": '{"metricName":"m","dimensions":{},"value":1,"value":2}',
+    "duplicate keys in an envelope": '{"points":[],"points":[]}',
+    "a depth bomb": "[" * 100_000,
+    "a depth bomb that closes": "[" * 50_000 + "]" * 50_000,
+    "a deep point": '{"metricName":"m","dimensions":{},"value":' + "[" * 500 + "]" * 500 + "}",
+    "a string of 10 MB": '{"metricName":"' + "m" * 10_000_000 + '","dimensions":{},"value":1}',
+    "10 MB of text": "x" * 10_000_000,
+    "no JSON": "cpu 12",
+    "nothing": "",
+    "UTF-16": '{"metricName":"m"}'.encode("utf-16").decode("latin-1"),
+    "encoded three times": json.dumps(json.dumps(json.dumps(point()))),
+    "an unknown member around the points": '{"points":[{"metricName":"m","dimensions":{},"value":1}],"namespce":"pc"}',
+    "an unknown member around no points": '{"points":[],"value":1}',
+    "points that are no list": '{"points":{}}',
+    "a number": "12",
+    "true": "true",
+}
+
+
+@pytest.mark.parametrize("body", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_message_that_cannot_be_read_is_one_invalid_point(body: str) -> None:
+    report = make_harness().handle(ckafka(body))
+    assert outcomes(report) == {"invalid": 1}
+    assert len(json.dumps(report)) < 4000
+
+
+def test_one_point_that_is_no_json_does_not_take_its_neighbours_along() -> None:
+    body = '[{"metricName":"m","dimensions":{},"value":NaN},{"metricName":"m","dimensions":{},"value":1}]'
+    report = make_harness().handle(ckafka(body))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert report["errors"][0]["pointer"] == "/0/value"
+
+
+def test_a_byte_order_mark_is_no_reason_to_refuse_a_point() -> None:
+    assert outcomes(make_harness().handle(ckafka("\ufeff" + json.dumps(point())))) == {"delivered": 1}
+
+
+def test_bytes_that_are_not_utf_8_are_invalid() -> None:
+    report = make_harness().handle({"Records": [{"Ckafka": {"msgBody": b"\xff\xfe"}}]})
+    assert outcomes(report) == {"invalid": 1}
+    assert report["errors"][0]["rule"] == "encoding"
+
+
+def test_ten_thousand_invalid_points_make_a_small_report() -> None:
+    report = make_harness().handle(ckafka(*[{"value": "x" * 1000, "y" * 500: 1}] * 10_000))
+    assert outcomes(report) == {"invalid": 10_000}
+    assert len(report["errors"]) == 20
+    # Four things are wrong with each; from the 101st on it is only said that something is.
+    assert report["errorsOmitted"] == 4 * 100 + 9_900 - 20
+    assert len(json.dumps(report)) < 65_536
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(json.dumps([1] * 100_000), id="no points"),
+        pytest.param(json.dumps([point(dimensions={"a": [1]})] * 20_000), id="points with a mistake"),
+        pytest.param(
+            json.dumps({"points": [1] * 2000} | {f"a{n}": 1 for n in range(2000)}), id="an envelope"
+        ),
+        pytest.param(json.dumps(point(1) | {f"a{n}": 1 for n in range(50_000)}), id="members"),
+        pytest.param(json.dumps(point(dimensions={f"a{n}": "x" for n in range(50_000)})), id="dimensions"),
+        pytest.param(json.dumps(point(list(range(200_000)))), id="a list for a value"),
+        pytest.param(
+            json.dumps({"dimensions": {f"a{n}": "x" for n in range(100)}, "points": [{}] * 50_000}),
+            id="defaults for many points",
+        ),
+    ],
+)
+def test_a_bad_message_of_any_kind_costs_little_more_than_reading_it(body: str) -> None:
+    harness = make_harness()
+    harness.handle(point("1"))  # what is needed to explain is loaded
+    assert _seconds(harness, body) < 10 * _seconds(harness, json.dumps([point(n) for n in range(20_000)]))
+    tracemalloc.start()
+    try:
+        assert harness.handle(ckafka(body))["status"] == "failed"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * len(body) + 5_000_000
+
+
+def _seconds(harness: Harness, body: str) -> float:
+    began = time.process_time()
+    harness.handle(ckafka(body))
+    return time.process_time() - began
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object whose names may stand twice."""
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=4) | st.sampled_from([":", '":', '\\":']),
+        lambda inside: (
+            st.lists(inside, max_size=3)
+            | st.lists(st.tuples(st.sampled_from(["a", "b", ":", '"']), inside), max_size=4).map(_Pairs)
+        ),
+        max_leaves=8,
+    ),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :")]),
+)
+@settings(max_examples=2000)
+def test_no_name_that_stands_twice_is_dropped_in_silence(value: Any, separators: tuple[str, str]) -> None:
+    # In a list: what is text alone would be decoded once more.
+    text = _write([value], separators)
+    assert _holds_refusal(decode(text)) == _has_a_name_twice_or_no_number(value)
+
+
+def _write(value: Any, separators: tuple[str, str]) -> str:
+    comma, colon = separators
+    if isinstance(value, _Pairs):
+        return "{" + comma.join(json.dumps(n) + colon + _write(v, separators) for n, v in value) + "}"
+    if isinstance(value, list):
+        return "[" + comma.join(_write(member, separators) for member in value) + "]"
+    return json.dumps(value)
+
+
+def _has_a_name_twice_or_no_number(value: Any) -> bool:
+    if isinstance(value, _Pairs):
+        names = [name for name, _ in value]
+        return len(set(names)) < len(names) or any(_has_a_name_twice_or_no_number(v) for _, v in value)
+    if isinstance(value, list):
+        return any(map(_has_a_name_twice_or_no_number, value))
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _holds_refusal(decoded: Any) -> bool:
+    if isinstance(decoded, dict):
+        return any(map(_holds_refusal, decoded.values()))
+    if isinstance(decoded, list):
+        return any(map(_holds_refusal, decoded))
+    return isinstance(decoded, NotJson)
+
+
+def test_a_schema_of_the_users_own_decides_in_place_of_ours(tmp_path: Path) -> None:
+    schema = tmp_path / "own.json"
+    schema.write_text(
+        json.dumps({"type": "object", "properties": {"value": {"minimum": 10, "description": "at least 10"}}})
+    )
+    harness = make_harness(SCHEMA=str(schema))
+    six = dict.fromkeys("abcdef", "x")
+    report = harness.handle([point(10, unit="percent"), point(9), point(11, dimensions=1), {"value": 12}])
+    assert outcomes(report) == {"delivered": 1, "invalid": 3}
+    assert [error["pointer"] for error in report["errors"]] == [
+        "/1/value",
+        "/2/dimensions",
+        "/3/metricName",
+        "/3/dimensions",
+    ]
+    assert "at least 10" in report["errors"][0]["message"]
+    # What the receiver cannot take is then the receiver's to refuse.
+    assert outcomes(harness.handle(point(12, dimensions=six))) == {"rejected": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"\xff", b"{", b'{"type": "thing"}', b"[]"], ids=["missing", "bytes", "no JSON", "no schema", "a list"]
+)  # fmt: skip
+def test_a_schema_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "own.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="MF_SCHEMA"):
+        make_harness(SCHEMA=str(path)).handle(point())
+
+
+def test_of_a_file_that_is_no_schema_nothing_is_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "credentials.json"
+    path.write_text('{"type": "sEcret", "required": "sEcret"}')
+    with pytest.raises(ConfigError) as raised:
+        make_harness(SCHEMA=str(path)).handle(point())
+    assert "sEcret" not in str(raised.value)
+    assert "is no draft-07 schema at" in str(raised.value)
+
+
+UNFOLLOWABLE = {
+    "nowhere": ({"$ref": "#/definitions/nope"}, '"#/definitions/nope" in its file leads nowhere'),
+    "nowhere, for some points": ({"properties": {"a": {"$ref": "#b"}}}, '"#b" in its file leads nowhere'),
+    "nowhere, by way of another": (
+        {"items": {"$ref": "#/x"}, "x": {"$ref": "#/y"}},
+        '"#/y" in its file leads nowhere',
+    ),
+    "another file": ({"allOf": [{"$ref": "defs.json"}]}, "leads out of it"),
+    "another place": ({"not": {"$ref": "http://127.0.0.1:1/x"}}, "leads out of it"),
+    "no URL": ({"not": {"$ref": "http://[/x"}}, "leads out of it"),
+    "no schema": ({"title": "t", "not": {"$ref": "#/title"}}, "no draft-07 schema"),
+    "a bad schema": ({"x": {"type": "thing"}, "not": {"$ref": "#/x"}}, "no draft-07 schema at type"),
+    "itself": ({"$ref": "#"}, "leads back to itself"),
+    "itself, in all": ({"allOf": [{"$ref": "#"}]}, "leads back to itself"),
+    "itself, for some points": (
+        {"properties": {"a": {"if": {"const": 1}, "then": {"$ref": "#/properties/a"}}}},
+        "leads back to itself",
+    ),
+    "each other": (
+        {
+            "dependencies": {"a": {"$ref": "#/definitions/b"}},
+            "definitions": {"b": {"oneOf": [{"not": {"$ref": "#"}}]}},
+        },
+        "leads back to itself",
+    ),
+}
+
+
+@pytest.mark.parametrize(("schema", "told"), UNFOLLOWABLE.values(), ids=UNFOLLOWABLE)
+def test_a_reference_that_cannot_be_followed_is_a_configuration_error_before_any_point(
+    tmp_path: Path, schema: dict[str, Any], told: str
+) -> None:
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(schema))
+    with pytest.raises(ConfigError, match="MF_SCHEMA cannot be used") as raised:
+        make_harness(SCHEMA=str(path)).handle([])
+    assert told in str(raised.value)
+
+
+def test_references_that_can_be_followed_are(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    schema = {
+        "$id": "http://example.org/root",
+        "definitions": {
+            "low": {"$id": "#low", "maximum": 9},
+            "tree": {"$id": "deep/tree", "additionalProperties": {"$ref": "tree"}},
+        },
+        "properties": {
+            "value": {"allOf": [{"$ref": "#low"}, {"$ref": "#/definitions/low"}, True]},
+            "more": {"$ref": "deep/tree"},
+            "$ref": {"$ref": "http://json-schema.org/draft-07/schema#"},
+        },
+    }
+    path.write_text(json.dumps(schema))
+    harness = make_harness(SCHEMA=str(path))
+    good = point(1, more={"a": {"b": {}}}) | {"$ref": {"type": "string"}}
+    report = harness.handle([good, point(10), point(1) | {"$ref": {"type": "thing"}}])
+    assert outcomes(report) == {"delivered": 1, "invalid": 2}
+
+
+def test_a_point_too_deep_for_a_schema_of_many_steps_is_invalid(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    steps = {str(n): {"allOf": [{"$ref": f"#/definitions/{n + 1}"}]} for n in range(40)}
+    schema = {
+        "$ref": "#/definitions/0",
+        "definitions": {**steps, "40": {"additionalProperties": {"$ref": "#"}}},
+    }
+    path.write_text(json.dumps(schema))
+    deep: dict[str, Any] = {}
+    for _ in range(25):
+        deep = {"a": deep}
+    report = make_harness(SCHEMA=str(path)).handle([point(1, more=deep), point(2)])
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert report["errors"][0]["rule"] == "depth"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"namespace": "\ud800"},
+        {"metric": "\ud800"},
+        {"dimensions": {"a": "\ud800"}},
+        {"dimensions": {"\ud800": "a"}},
+        {"value": 2**1024 - 1},
+    ],
+    ids=["namespace", "metric", "dimension", "name", "a number beyond floats"],
+)
+def test_what_cannot_be_sent_is_invalid_even_by_a_schema_that_allows_everything(
+    tmp_path: Path, method: str, broken: dict[str, Any]
+) -> None:
+    path = tmp_path / "own.json"
+    path.write_text('{"properties": {"value": {"multipleOf": 0.5}}}')
+    report = make_harness(SCHEMA=str(path), RECEIVER_METHOD=method).handle([point(**broken), point(id=1)])
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}

@@ -1,0 +1,107 @@
+"""One line of JSON for each event, whatever the stream it goes to."""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.errors import ConfigError, DeliveryIncomplete, UnknownTrigger
+from metric_forwarder.reporting.log import JsonLog
+from support.harness import CONTEXT, ckafka, environ, make_harness, outcomes, point
+
+
+@contextmanager
+def stdout(encoding: str) -> Iterator[io.BytesIO]:
+    """What is written to standard output meanwhile, which has that encoding."""
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding, write_through=True)
+    with redirect_stdout(stream):
+        yield written
+    stream.detach()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "gbk"])
+@given(text=st.text(max_size=20) | st.text(st.characters(categories=["Cs"]), max_size=3))
+def test_any_text_is_one_line_of_json_in_any_encoding(encoding: str, text: str) -> None:
+    with stdout(encoding) as written:
+        JsonLog().write("INFO", "report", message=text)
+    (line,) = written.getvalue().decode(encoding).removesuffix("\n").split("\n")
+    assert json.loads(line)["message"] == json.loads(json.dumps(text))
+
+
+def test_where_the_stream_can_carry_it_text_stays_readable() -> None:
+    with stdout("utf-8") as written:
+        JsonLog().write("INFO", "report", message="温度")
+    assert "温度".encode() in written.getvalue()
+
+
+class _Broken(io.StringIO):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, _text: str) -> int:
+        raise self._error
+
+
+def _closed() -> io.StringIO:
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [None, _closed(), _Broken(BrokenPipeError()), _Broken(RuntimeError("a runtime's own"))],
+    ids=["none", "closed", "a broken pipe", "of a runtime"],
+)
+def test_a_line_that_cannot_be_written_stops_no_event(stream: Any) -> None:
+    harness = make_harness()
+    with redirect_stdout(stream):
+        report = harness.handle(ckafka(point(1), point(2)))
+    assert outcomes(report) == {"delivered": 2}
+
+
+def test_an_event_with_text_beyond_the_streams_encoding_is_delivered_once() -> None:
+    harness = make_harness()
+    with stdout("ascii") as written:
+        report = harness.handle(ckafka(point(), point(2, 温=1), topic="温度"))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert json.loads(written.getvalue())["errors"][0]["source"].startswith("温度/")
+
+
+def refused(application: Application, event: Any, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The one line that is written before the error is raised."""
+    with pytest.raises((ConfigError, UnknownTrigger)) as raised:
+        application.handle(event, CONTEXT)
+    (line,) = capsys.readouterr().out.splitlines()
+    logged: dict[str, Any] = json.loads(line)
+    assert logged.pop("message") == str(raised.value)
+    return logged
+
+
+def test_what_cannot_be_handled_leaves_a_line_that_an_alarm_can_see(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = {"level": "ERROR", "event": "refused", "requestId": "test-request", "error": "ConfigError"}
+    assert refused(Application(environ(CONCURRENCY="many", LOG_LEVEL="odd")), point(), capsys) == line
+    assert refused(Application(environ(SCHEMA="/nonexistent")), point(), capsys) == line
+    replay = {"Type": "Timer", "TriggerName": "t", "Time": "", "Message": '{"replay": true}'}
+    assert refused(make_harness().application, replay, capsys) == line
+    line["error"] = "UnknownTrigger"
+    assert refused(make_harness(LOG_LEVEL="ERROR").application, {"unknown": 1}, capsys) == line
+
+
+def test_what_the_platform_must_redeliver_leaves_its_report_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    harness.receiver.replace_accounts({})
+    with pytest.raises(DeliveryIncomplete):
+        harness.application.handle(ckafka(point()), CONTEXT)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["event"] == "report"

@@ -1,0 +1,517 @@
+"""Timers that scrape: what targets expose arrives, and a target that fails stops nobody."""
+
+import json
+import math
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.clients.http import RequestsTransport
+from metric_forwarder.clock import Deadline, SystemClock
+from metric_forwarder.errors import ConfigError
+from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
+from metric_forwarder.model import Message
+from metric_forwarder.scrape.exposition import NotExposition, lines_of, read_samples
+from metric_forwarder.scrape.scraper import MAX_SAMPLES, MAX_TARGET_BYTES, SIDE_BY_SIDE, Scraper
+from metric_forwarder.settings.settings import Settings
+from receiver_emulator import Emulator
+from support.command_line import child_environ, settings_for
+from support.harness import outcomes, report_of
+from support.scrape_targets import NODE, Targets, serving_targets
+
+
+@pytest.fixture
+def targets() -> Iterator[Targets]:
+    with serving_targets() as running:
+        yield running
+
+
+def application(receiver: Emulator, **settings: str) -> Application:
+    named = {**settings_for(receiver), "NAMESPACE": "node", "SCRAPE_HOSTS": "127.0.0.1", **settings}
+    return Application({f"MF_{name}": value for name, value in named.items()})
+
+
+def firing(
+    *urls: str, keep: tuple[str, ...] = ("node_load1",), time: str = "2026-01-01T00:00:00Z", **more: Any
+) -> Any:
+    job = {"scrape": list(urls), "keep": list(keep), **more}
+    return {"Type": "Timer", "TriggerName": "scrape-node", "Time": time, "Message": json.dumps(job)}
+
+
+def stored(receiver: Emulator) -> set[tuple[str, tuple[tuple[str, Any], ...], float]]:
+    return {(p["metricName"], tuple(sorted(p["dimensions"].items())), p["value"]) for p in receiver.points()}
+
+
+# --- what arrives ---------------------------------------------------------------------------------------------
+
+
+def test_the_samples_that_are_kept_arrive_with_the_targets_name(receiver: Emulator, targets: Targets) -> None:
+    event = firing(targets.url(), keep=("node_load1", "node_cpu_*", "http_request_seconds_*"), job="node")
+    report = report_of(application(receiver), event)
+    assert (report["status"], report["outcomes"]["delivered"]) == ("ok", 7)
+    own = {"instance": targets.host, "job": "node"}
+    expected = [
+        ("node_load1", {}, 0.21),
+        ("node_cpu_seconds_total", {"cpu": "0", "mode": "idle"}, 362812.78),
+        ("node_cpu_seconds_total", {"cpu": "1", "mode": "idle"}, 1.5e5),
+        ("http_request_seconds_bucket", {"le": "0.1"}, 7),
+        ("http_request_seconds_bucket", {"le": "+Inf"}, 9),
+        ("http_request_seconds_sum", {}, 1.25),
+        ("http_request_seconds_count", {}, 9),
+    ]
+    assert stored(receiver) == {
+        (name, tuple(sorted({**labels, **own}.items())), value) for name, labels, value in expected
+    }
+    assert {point["namespace"] for point in receiver.points()} == {"node"}
+
+
+def test_a_targets_own_job_and_instance_stay_as_exported(receiver: Emulator, targets: Targets) -> None:
+    targets.text = 'up_since{job="inner",instance="i"} 1\n'
+    report_of(application(receiver), firing(targets.url(), keep=("*",), namespace="other"))
+    (point,) = receiver.points()
+    assert point["dimensions"] == {"exported_job": "inner", "exported_instance": "i", "job": "scrape", "instance": targets.host}  # fmt: skip
+    assert point["namespace"] == "other"
+
+
+def test_what_cannot_be_sent_is_invalid_with_the_reason_and_the_rest_goes(
+    receiver: Emulator, targets: Targets
+) -> None:
+    targets.text = (
+        'x_quantile{quantile="0.5"} NaN\nx_max +Inf\nx:rate5m 1\nx_many{a="1",b="2",c="3",d="4"} 1\n'
+        'x_fine 1\n{"x.dotted"} 1\n'
+        f"x_giant {10**400}\n"
+    )
+    report = report_of(application(receiver), firing(targets.url("/metrics?token=sEcret"), keep=("x*",)))
+    assert outcomes(report) == {"invalid": 6, "delivered": 1}
+    told = {
+        error["source"].rpartition(" ")[2]: (error["pointer"], error["rule"]) for error in report["errors"]
+    }
+    assert told == {
+        "x_quantile": ("/value", "not-finite"),
+        "x_max": ("/value", "not-finite"),
+        "x_giant": ("/value", "maximum"),
+        "x:rate5m": ("/metricName", "pattern"),
+        "x_many": ("/dimensions", "maxProperties"),
+        "x.dotted": ("/metricName", "pattern"),
+    }
+    assert report["errors"][0]["source"] == f"{targets.url()} x_quantile"
+    assert "sEcret" not in json.dumps(report)
+
+
+def test_a_samples_own_time_is_the_points_time(receiver: Emulator, targets: Targets) -> None:
+    now_ms = round(time.time() * 1000)
+    targets.text = f"fresh 1 {now_ms}\nold 2 {now_ms - 3_600_000}\nancient 3 5000\nfuture 4 1e300\n"
+    app = application(receiver)
+    report = report_of(app, firing(targets.url(), keep=("*",)))
+    assert outcomes(report) == {"delivered": 1, "stale": 2, "invalid": 1}
+    later = report_of(app, firing(targets.url(), keep=("fresh",), time="2026-01-01T00:01:00Z"))
+    assert outcomes(later) == {"duplicate": 1}, "the same reading of the same time"
+
+
+def test_a_redelivered_firing_does_not_double_what_has_arrived(receiver: Emulator, targets: Targets) -> None:
+    app = application(receiver)
+    event = firing(targets.url(), keep=("node_*",))
+    assert outcomes(report_of(app, event)) == {"delivered": 3}
+    targets.text = "node_extra 1\n" + NODE.replace("0.21", "0.5")
+    assert outcomes(report_of(app, event)) == {"delivered": 1, "duplicate": 3}
+    assert outcomes(report_of(app, firing(targets.url(), keep=("node_*",), time="2026-01-01T00:01:00Z"))) == {"delivered": 4}  # fmt: skip
+
+
+def test_what_cannot_be_delivered_is_spooled_and_what_is_invalid_is_not_kept(
+    receiver: Emulator, targets: Targets, tmp_path: Path
+) -> None:
+    targets.text = "node_load1 1\nx_nan NaN\n"
+    receiver.fault("code", 1002, times=None)
+    app = application(receiver, SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1")
+    report = report_of(app, firing(targets.url(), targets.url("/missing"), keep=("*",)))
+    assert outcomes(report) == {"spooled": 1, "invalid": 2}
+    (spooled,) = tmp_path.glob("points-*")
+    record = json.loads(spooled.read_text("utf-8").splitlines()[1])
+    assert record["time_ms"] == 1_767_225_600_000, "the firing of the timer"
+    assert list(tmp_path.glob("dead-*")) == []
+    receiver.clear_faults()
+    replay = {
+        "Type": "Timer",
+        "TriggerName": "replay",
+        "Time": "2026-01-01T00:02:00Z",
+        "Message": '{"replay": true}',
+    }
+    assert outcomes(report_of(app, replay)) == {"delivered": 1}
+
+
+# --- targets that fail ----------------------------------------------------------------------------------------
+
+FAILING = {
+    "/missing": "answered HTTP 404",
+    "/redirect": "a redirection is not followed",
+    "/endless": "exposes more than 4 MB",
+    "/announced": "exposes more than 4 MB",
+    "/cut": "broke off",
+    "/garbage": "no Prometheus text exposition: it is not UTF-8",
+    "/page": "no Prometheus text exposition, at line 1",
+    "/broken": "no Prometheus text exposition, at line 2",
+    "/quoted": "a sample of more than 65536 characters, at line 1",
+    "/packed": "compressed",
+    "/openmetrics": "OpenMetrics",
+}
+
+
+@pytest.mark.parametrize(("path", "reason"), FAILING.items(), ids=list(FAILING))
+def test_a_target_that_fails_is_told_and_the_others_are_scraped(
+    receiver: Emulator, targets: Targets, path: str, reason: str
+) -> None:
+    report = report_of(application(receiver), firing(targets.url(path), targets.url()))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    (error,) = report["errors"]
+    assert error["source"] == targets.url(path)
+    assert reason in error["message"]
+    assert sorted(targets.asked) == sorted([path, "/metrics"])
+
+
+def test_a_length_that_is_no_number_keeps_no_target_from_being_read(
+    receiver: Emulator, targets: Targets
+) -> None:
+    report = report_of(application(receiver), firing(targets.url("/numeral"), targets.url("/missing")))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+
+
+def test_a_target_that_refuses_connections_is_told(receiver: Emulator, targets: Targets) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    report = report_of(application(receiver), firing(f"http://127.0.0.1:{port}/metrics", targets.url()))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert "ConnectionRefusedError" in report["errors"][0]["message"]
+    assert "check its host and port" in report["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("path", ["/hang", "/dribble"])
+def test_a_target_that_never_ends_costs_half_of_the_time_and_not_the_others(
+    receiver: Emulator, targets: Targets, path: str
+) -> None:
+    started = time.perf_counter()
+    report = report_of(application(receiver), firing(targets.url(path), targets.url()), time_limit_ms=3000)
+    assert time.perf_counter() - started < 2.5
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert "no answer in time" in report["errors"][0]["message"]
+
+
+def test_a_target_that_gives_a_byte_at_a_time_leaves_no_thread_behind(
+    receiver: Emulator, targets: Targets
+) -> None:
+    report_of(application(receiver), firing(targets.url("/dribble")), time_limit_ms=2000)
+    patience = time.monotonic() + 5
+    while any(thread.name == "download" for thread in threading.enumerate()):
+        assert time.monotonic() < patience
+        time.sleep(0.01)
+
+
+def test_samples_of_thousands_of_labels_do_not_take_the_functions_time(
+    receiver: Emulator, targets: Targets
+) -> None:
+    started = time.perf_counter()
+    report = report_of(application(receiver), firing(targets.url("/crowded")), time_limit_ms=1200)
+    assert "takes too long to be read" in report["errors"][0]["message"]
+    # One line is read to its end; all of them would take a second on a fast machine, and ten on a slow one.
+    assert time.perf_counter() - started < 8
+
+
+@pytest.mark.parametrize("line", ["\n", "a 1\n", "# a\n"])
+def test_texts_of_which_nothing_is_kept_do_not_take_the_functions_time_either(
+    receiver: Emulator, targets: Targets, line: str
+) -> None:
+    targets.text = line * (4_000_000 // len(line))
+    urls = [targets.url(f"/metrics?{number}") for number in range(12)]
+    started = time.perf_counter()
+    report = report_of(application(receiver), firing(*urls), time_limit_ms=2000)
+    assert time.perf_counter() - started < 2
+    assert {error["outcome"] for error in report["errors"]} == {"invalid"}
+
+
+@pytest.mark.parametrize("path", ["/endless", "/quoted"])
+def test_what_is_too_large_is_given_up_before_it_takes_memory(
+    receiver: Emulator, targets: Targets, path: str
+) -> None:
+    app = application(receiver)
+    report_of(app, firing(targets.url()))
+    tracemalloc.start()
+    try:
+        assert outcomes(report_of(app, firing(targets.url(path)))) == {"invalid": 1}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * MAX_TARGET_BYTES
+
+
+def test_targets_are_asked_side_by_side(receiver: Emulator, targets: Targets) -> None:
+    urls = [targets.url(f"/together?{i}") for i in range(targets.together.parties)]
+    assert len(urls) <= SIDE_BY_SIDE
+    assert outcomes(report_of(application(receiver), firing(*urls))) == {"delivered": len(urls)}
+
+
+def test_more_samples_than_an_event_holds_are_told_and_not_sent(targets: Targets) -> None:
+    targets.text = "".join(f'n{{i="{i}"}} 1\n' for i in range(MAX_SAMPLES + 1))
+    found = scrape(targets, targets.url())
+    assert [message.broken for message in found] == [
+        f"would make more than {MAX_SAMPLES} samples: keep fewer"
+    ]
+
+
+def test_the_targets_after_one_with_too_many_samples_are_forwarded(targets: Targets) -> None:
+    targets.text = "".join(f'n{{i="{i}"}} 1\n' for i in range(MAX_SAMPLES // 2 + 1))
+    found = scrape(targets, targets.url("/metrics?1"), targets.url("/metrics?2"), targets.url("/fine"))
+    assert sum(message.broken is None for message in found) == MAX_SAMPLES // 2 + 2
+    assert sum(message.broken is not None for message in found) == 1
+
+
+def test_a_name_that_no_target_exposes_is_told_since_it_may_be_a_typing_error(
+    receiver: Emulator, targets: Targets
+) -> None:
+    report = report_of(
+        application(receiver), firing(targets.url(), keep=("node_load1", "node_laod5", "go_*"))
+    )
+    assert outcomes(report) == {"delivered": 1, "invalid": 2}
+    assert '"node_laod5", which no target exposes' in report["errors"][0]["message"]
+    report = report_of(application(receiver), firing(targets.url("/missing")))
+    assert outcomes(report) == {"invalid": 1}, "nobody can tell while no target answers"
+
+
+# --- who may be asked -----------------------------------------------------------------------------------------
+
+
+def scrape(
+    targets: Targets, *urls: str, hosts: tuple[str, ...] = ("127.0.0.1",), keep: tuple[str, ...] = ("*",)
+) -> list[Message]:
+    assert targets.host in urls[0]
+    clock = SystemClock()
+    scraper = Scraper(hosts, lambda: RequestsTransport(1), clock)
+    patience = Deadline(clock, clock.monotonic() + 10)
+    return list(scraper.messages(Scrape(urls, keep), Message("timer", None, "timer/x@y"), patience))
+
+
+def test_a_host_that_is_not_listed_is_never_asked(targets: Targets) -> None:
+    port = targets.server_address[1]
+    others = ["127.0.0.1:1", "localhost", "example.org"]
+    urls = [
+        targets.url(),
+        f"http://127.0.0.1:{port}@localhost:1/",
+        f"http://localhost:1@127.0.0.1:{port}/",
+        f"http://127.0.0.1:{port}\\@localhost/",
+        f"ftp://127.0.0.1:{port}/",
+        "file:///etc/hosts",
+        "http://",
+        "http://[::1",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:0/",
+        "//127.0.0.1/",
+        "http://ex ample/",
+        "http://exämple/",
+    ]
+    found = scrape(targets, *urls, hosts=tuple(others))
+    assert targets.asked == []
+    assert len(found) == len(urls)
+    assert all(message.broken for message in found)
+    assert any("MF_SCRAPE_HOSTS" in (message.broken or "") for message in found)
+
+
+def test_a_url_with_user_and_password_is_refused_and_neither_is_shown(targets: Targets) -> None:
+    url = targets.url().replace("//", "//user:sEcret@")
+    clock = SystemClock()
+    scraper = Scraper(("127.0.0.1",), lambda: RequestsTransport(1), clock)
+    patience = Deadline(clock, clock.monotonic() + 10)
+    (failed,) = scraper.messages(Scrape((url,), ("*",)), Message("timer", None), patience)
+    assert "without user and password" in (failed.broken or "")
+    assert "sEcret" not in f"{failed.source} {failed.broken}"
+    assert targets.asked == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:sEcret?1@127.0.0.1/",
+        "http://user:a#sEcret@127.0.0.1/",
+        "http://127.0.0.1:0/?sEcret",
+        "ftp://a?b=sEcret@c",
+    ],
+)
+def test_what_may_be_secret_is_not_shown_of_a_url_that_is_none(targets: Targets, url: str) -> None:
+    (_, failed) = sorted(scrape(targets, targets.url("/fine"), url), key=lambda message: message.broken or "")
+    assert failed.broken
+    assert "sEcret" not in f"{failed.source} {failed.broken}"
+    assert "user" not in failed.source
+
+
+def test_without_a_thread_every_target_is_told_not_scraped(
+    targets: Targets, starve: Callable[[], None]
+) -> None:
+    starve()
+    found = scrape(targets, targets.url("/fine"), targets.url())
+    assert ["no thread" in (message.broken or "") for message in found] == [True, True]
+
+
+def test_of_many_targets_no_more_is_held_than_of_those_asked_at_once(targets: Targets) -> None:
+    targets.text = "n 1\n" + "#a\n" * 100_000
+    urls = [targets.url(f"/metrics?{number}") for number in range(3 * SIDE_BY_SIDE)]
+    scrape(targets, targets.url("/fine"))
+    tracemalloc.start()
+    try:
+        assert len(scrape(targets, *urls)) == len(urls)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The text and its bytes, and those that the server of the test sends.
+    assert peak < (2 * SIDE_BY_SIDE + 10) * len(targets.text)
+
+
+def test_a_listed_host_may_be_named_with_or_without_its_port(targets: Targets) -> None:
+    for hosts in (("127.0.0.1",), (targets.host,)):
+        assert not any(
+            message.broken for message in scrape(targets, targets.url("/metrics?a=b c&d=%20"), hosts=hosts)
+        )
+    assert targets.asked == ["/metrics?a=b%20c&d=%20"] * 2
+    assert "Proxy-Connection" not in targets.headers_seen[0]
+
+
+def test_while_no_host_is_listed_a_timer_that_scrapes_is_a_configuration_error(receiver: Emulator) -> None:
+    with pytest.raises(ConfigError, match="MF_SCRAPE_HOSTS is empty, and a timer asks to scrape"):
+        application(receiver, SCRAPE_HOSTS="").handle(firing("http://127.0.0.1/"), {})
+
+
+@pytest.mark.parametrize("hosts", ["http://a", "a/b", "a b", "user@a", "a:port", "*", "a,,b;c"])
+def test_hosts_that_are_none_are_a_configuration_error(hosts: str, receiver: Emulator) -> None:
+    environ = {f"MF_{name}": value for name, value in settings_for(receiver).items()}
+    with pytest.raises(ConfigError, match="MF_SCRAPE_HOSTS"):
+        Settings.read({**environ, "MF_SCRAPE_HOSTS": hosts})
+    settings = Settings.read({**environ, "MF_SCRAPE_HOSTS": " A.b:1, [::1]:9100 ,[::1],10.0.0.5,"})
+    assert settings.scrape_hosts == ("a.b:1", "[::1]:9100", "[::1]", "10.0.0.5")
+
+
+# --- the job --------------------------------------------------------------------------------------------------
+
+URL = "http://a/metrics"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"scrape": URL, "keep": ["a"]},
+        {"scrape": [], "keep": ["a"]},
+        {"scrape": [URL]},
+        {"scrape": [URL], "keep": []},
+        {"scrape": [URL], "keep": [1]},
+        {"scrape": [URL], "keep": ["a"], "keeep": ["b"]},
+        {"scrape": [URL], "keep": ["a"], "job": 1},
+        {"Scrape": [URL], "keep": ["a"]},
+    ],
+    ids=str,
+)
+def test_a_job_that_says_nothing_that_can_be_done_is_invalid_and_says_how(
+    receiver: Emulator, message: Any
+) -> None:
+    assert isinstance(read_job(json.dumps(message)), BadJob)
+    event = {**firing(), "Message": json.dumps(message)}
+    report = report_of(application(receiver), event)
+    assert outcomes(report) == {"invalid": 1}
+    assert "is no scrape job: it must be" in report["errors"][0]["message"]
+
+
+def test_jobs_are_told_from_payloads() -> None:
+    assert read_job('{"scrape": ["%s", "%s"], "keep": ["a"]}' % (URL, URL)) == Scrape((URL,), ("a",))  # noqa: UP031 - braces
+    assert read_job({"replay": True}) == Replay(dead_letters=False)
+    assert read_job('{"metricName": "m", "dimensions": {}, "value": 1}') is None
+    assert read_job("[]") is None
+
+
+# --- the text -------------------------------------------------------------------------------------------------
+
+# Names that begin with two underscores are Prometheus' own; no target exposes them.
+LABELS = st.dictionaries(
+    st.from_regex(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,5}", fullmatch=True),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    max_size=3,
+)
+SAMPLES = st.lists(st.tuples(st.from_regex(r"[a-z_:][a-z0-9_:]{0,6}", fullmatch=True), LABELS, st.floats(), st.none() | st.integers(0, 10**13)), max_size=6)  # fmt: skip
+
+
+def exposed(name: str, labels: dict[str, str], value: float, time_ms: int | None) -> str:
+    escaped = {
+        key: text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+        for key, text in labels.items()
+    }
+    inside = ",".join(f'{key}="{text}"' for key, text in escaped.items())
+    number = (
+        "NaN"
+        if math.isnan(value)
+        else ("+Inf" if value > 0 else "-Inf")
+        if math.isinf(value)
+        else repr(value)
+    )
+    return f"{name}{{{inside}}} {number}" + ("" if time_ms is None else f" {time_ms}")
+
+
+@given(SAMPLES)
+def test_whatever_is_exposed_is_read_as_it_was(
+    samples: list[tuple[str, dict[str, str], float, int | None]],
+) -> None:
+    text = "# a comment\n\n" + "".join(exposed(*sample) + "\n" for sample in samples)
+    found = list(read_samples(lines_of(text), lambda _: True))
+    assert [(s.name, dict(s.labels)) for s in found] == [(name, labels) for name, labels, _, _ in samples]
+    for sample, (_, _, value, time_ms) in zip(found, samples, strict=True):
+        assert sample.value == value or (math.isnan(sample.value) and math.isnan(value))
+        assert sample.timestamp_s == (None if time_ms is None else time_ms / 1000)
+    assert list(read_samples(lines_of(text), lambda _: False)) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["a 1 " + "9" * 400, 'a{__b="c"} 1', "a 1_0", "a", 'a{b="c"', 'a{b="c",b="d"} 1', "a 1 x"]
+)
+def test_a_line_that_says_no_number_is_refused(line: str) -> None:
+    with pytest.raises(NotExposition) as raised:
+        list(read_samples(lines_of(f"fine 1\n{line}\n"), lambda _: True))
+    assert raised.value.line == 2
+
+
+@given(st.text() | st.text('ab{}=",\\ #1e.\n\t+-_:', max_size=40))
+def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
+    try:
+        for sample in read_samples(lines_of(text), lambda _: True):
+            assert isinstance(sample.value, (int, float))
+    except NotExposition:
+        assert any(line.strip() for line in text.split("\n"))
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["prometheus_client"] = None
+import json
+from index import main_handler
+from metric_forwarder.errors import ConfigError
+try:
+    main_handler(json.load(sys.stdin), {})
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_without_the_parsers_package_a_job_is_a_configuration_error_that_names_the_extra(
+    receiver: Emulator, targets: Targets
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_PACKAGE],
+        input=json.dumps(firing(targets.url())),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=child_environ(**settings_for(receiver), SCRAPE_HOSTS="127.0.0.1"),
+    )
+    assert "make deploy EXTRAS=scrape" in done.stdout

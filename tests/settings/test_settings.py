@@ -1,0 +1,158 @@
+"""What a setting may hold, and what an error may say of it."""
+
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metric_forwarder.errors import ConfigError
+from metric_forwarder.intake.schema import Contract
+from metric_forwarder.secret import held
+from metric_forwarder.settings.settings import VARIABLES, Settings
+from support.harness import environ, remote_write_environ
+
+SECRET = "hunter2"
+URL_MARKS = frozenset(":/@?#=&%[")
+# What URLs are made of, in any order: well-formed, broken in every way, and not at all.
+PIECES = st.sampled_from(
+    ["http", "https", "redis", "rediss", "file", ":", "://", "/", "//", "@", "?", "#", "&", "%", "%2", "token=", "u", "h",
+     "10.0.0.5", ":9090", ":80x", "[", "]", "[::1]", "..", ".", ",", " ", "-", "own", "{", '"', "\\", "\n", "ß", "max_mb="]
+)  # fmt: skip
+
+
+def problems(settings: dict[str, str], **others: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as raised:
+        Settings.read(settings, **others)  # type: ignore[arg-type]
+    return raised.value.problems
+
+
+@given(
+    name=st.sampled_from([variable.name for variable in VARIABLES]),
+    before=st.lists(PIECES, max_size=6).map("".join),
+    within=st.lists(PIECES, max_size=2).map("".join),
+    after=st.lists(PIECES, max_size=6).map("".join),
+    region=st.lists(PIECES, max_size=3).map("".join),
+)
+def test_no_error_shows_anything_of_what_may_be_a_url(
+    name: str, before: str, within: str, after: str, region: str
+) -> None:
+    value = f"{before}{SECRET}{within}{SECRET}{after}"
+    if not URL_MARKS & set(value):
+        value = f"{value}@"
+    try:
+        settings = Settings.read(
+            {**remote_write_environ(), **environ(), name: value}, platform_region=f"{region}:{SECRET}"
+        )
+        Contract(settings.destination, settings.schema)
+        told = ""
+    except ConfigError as error:
+        # As the platform prints it, with what it was raised for.
+        told = "".join(traceback.format_exception(error))
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize("shown", ["many", "-1", "1e9", "0.5 s", "prometheus", "ap-mars", "温度", "1,5"])
+def test_a_word_or_a_number_is_shown(shown: str) -> None:
+    assert held(shown) == f'is "{shown}"'
+    for name in ("CONCURRENCY", "MAX_RPS", "UNCERTAIN", "DEDUPE", "REGION"):
+        if (name, shown) != ("MAX_RPS", "1e9"):
+            assert problems(environ(**{name: shown}))[0].startswith(f'MF_{name} is "{shown}": set it to ')
+
+
+@pytest.mark.parametrize("hidden", ["tsPHxrAB8fhffaGNmHZDjxxxxxxxxxx", "a/b", "u:p", "http", ""], ids=repr)
+def test_what_is_as_long_as_a_key_or_looks_like_a_url_is_not(hidden: str) -> None:
+    assert (held(hidden) == "cannot be used") == (hidden != "http")
+
+
+def test_bounds_are_written_out() -> None:
+    (problem,) = problems(environ(MAX_AGE_S="-1"))
+    assert problem == 'MF_MAX_AGE_S is "-1": set it to a number of seconds from 0 to 315360000'
+
+
+# --- hosts --------------------------------------------------------------------------------------------------
+
+NO_HOSTS = pytest.mark.parametrize(
+    "host", ["a..b", ".a", "x" * 64, f"{'x' * 64}.internal", "*.a", "☃.net", "[zz]"]
+)
+
+
+@NO_HOSTS
+@pytest.mark.parametrize(
+    ("name", "scheme", "path"),
+    [
+        ("RECEIVER_URL", "http", "/v2/index.php"),
+        ("REMOTE_WRITE_URL", "https", "/api/v1/write"),
+        ("SECRET_ENDPOINT", "https", ""),
+        ("DEDUPE", "redis", ""),
+        ("SPOOL", "rediss", "/1"),
+    ],
+)
+def test_a_host_that_no_connection_can_be_tried_to_is_a_configuration_error(
+    name: str, scheme: str, path: str, host: str
+) -> None:
+    (problem,) = problems(environ(**{name: f"{scheme}://{host}{path}"}))
+    assert problem.startswith(f"MF_{name} ")
+
+
+@pytest.mark.parametrize("host", ["x" * 63, "a.", "h_", "10.0.0.5:80", "[::1]:80", "bücher.example"])
+def test_every_other_host_is_let_be(host: str) -> None:
+    assert Settings.read(environ(RECEIVER_URL=f"http://{host}/v2/index.php")).receiver_url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://u:80/ss@h/v2", "http://h/v2?", "http://h/v2#", "http://h/a b", "http://h\n/v2", "ftp://h/v2", "http:///v2", "http://h:0/v2"],
+    ids=repr,
+)  # fmt: skip
+def test_a_url_that_could_not_be_sent_to_as_it_is_is_a_configuration_error(url: str) -> None:
+    (problem,) = problems(environ(RECEIVER_URL=url))
+    assert problem.startswith("MF_RECEIVER_URL cannot be used: set it to http or https://host:port/path")
+
+
+@pytest.mark.parametrize(
+    "spool",
+    ["file://[x", "file:///a%00b", "file:///", f"file:///a?max_mb={'9' * 5000}", "file:///a?max_mb=0"],
+)
+def test_a_spool_that_can_be_no_folder_is_a_configuration_error(spool: str) -> None:
+    (problem,) = problems(environ(SPOOL=spool))
+    assert problem.startswith("MF_SPOOL cannot be used: set it to file:///folder")
+
+
+# --- region -------------------------------------------------------------------------------------------------
+
+# Regions of Tencent Cloud that the receiver has no code for.
+NEWER = pytest.mark.parametrize("region", ["ap-nanjing", "ap-jakarta", "sa-saopaulo", "ap-shenzhen-jxcft"])
+
+
+@NEWER
+def test_where_nothing_needs_the_receivers_code_every_region_does(region: str) -> None:
+    assert Settings.read(remote_write_environ(), platform_region=region).region == region
+    assert Settings.read(remote_write_environ(REGION=region)).region == region
+
+
+@NEWER
+def test_the_receiver_is_told_only_of_regions_it_has_a_code_for(region: str) -> None:
+    (problem,) = problems(environ(REGION=""), platform_region=region)
+    assert problem == (
+        f'MF_REGION is empty and the platform\'s region is "{region}", for which the receiver has no code: '
+        "set it to a region such as gz or ap-guangzhou"
+    )
+    (problem,) = problems(environ(REGION=region))
+    assert problem == f'MF_REGION is "{region}": set it to a region such as gz or ap-guangzhou'
+    assert Settings.read(environ(REGION="gz"), platform_region=region).region == "gz"
+    assert Settings.read(environ(REGION=""), platform_region=region, to_send=False).region == ""
+
+
+def test_what_is_no_region_is_one_nowhere() -> None:
+    assert problems(remote_write_environ(REGION="moon"))[0].startswith(
+        'MF_REGION is "moon": set it to a region'
+    )
+    assert Settings.read(remote_write_environ(), platform_region="moon").region == ""
+
+
+def test_a_secret_is_looked_for_in_the_region_of_the_platform_whatever_its_name() -> None:
+    secret = {"BRIDGE_ACCOUNTS": "own", "SECRET_NAME": "s"}
+    assert Settings.read(remote_write_environ(**secret), platform_region="ap-nanjing").region == "ap-nanjing"
+    (problem,) = problems(remote_write_environ(**secret))
+    assert problem.startswith("MF_REGION is empty and the platform's region is not told: set it to")

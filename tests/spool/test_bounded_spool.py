@@ -1,0 +1,296 @@
+"""Nobody waits for the spool past their deadline, whatever it does; real threads, and stores that really hang."""
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+
+import pytest
+
+from metric_forwarder.clock import Clock, Deadline, SystemClock
+from metric_forwarder.model import Message
+from metric_forwarder.spool.bounded import BoundedSpool
+from metric_forwarder.spool.store import Chunk, Record, SpoolError
+from support.fakes import FakeClock
+
+RECORD = Record({}, "s", None, None, "undelivered", "")
+LATE = "the spool did not answer in time"
+
+
+class Shelf:
+    """A store in memory; what is done in it happens when it is let.
+
+    Attributes:
+        work: called before anything is done.
+    """
+
+    fixed_s = 0.5
+    per_record_s = 0.001
+
+    def __init__(self, work: Callable[[], None] = lambda: None, chunks: int = 3) -> None:
+        self.work = work
+        self.written: list[Record] = []
+        self.acknowledged: list[int] = []
+        self.began = self.ended = False
+        self.lease_s = 0.0
+        self._chunks = chunks
+
+    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
+        self.work()
+        self.written += [*points, *dead_letters]
+
+    def waiting(self, *, dead_letters: bool) -> int:  # noqa: ARG002 - the port's
+        return self._chunks
+
+    def others(self) -> Sequence[str]:
+        return ()
+
+    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[Chunk, None, None]:  # noqa: ARG002 - the port's
+        self.began, self.lease_s = True, lease_s
+        try:
+            for _ in range(self._chunks):
+                self.work()
+                yield ShelfChunk(self)
+        finally:
+            self.ended = True
+
+
+class ShelfChunk:
+    dead = False
+    messages = (Message("s", {}, receipt=0), Message("s", {}, receipt=1))
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def acknowledge(self, receipts: Sequence[int]) -> None:
+        self._shelf.work()
+        self._shelf.acknowledged += receipts
+
+    def close(self) -> None:
+        self._shelf.work()
+
+
+class Hanging:
+    """Work that does not end before it is let go."""
+
+    def __init__(self) -> None:
+        self._let_go = threading.Event()
+        self.hangs = False
+
+    def __call__(self) -> None:
+        if self.hangs:
+            self._let_go.wait(10)
+
+    def let_go(self) -> None:
+        self.hangs = False
+        self._let_go.set()
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    work = Hanging()
+    yield work
+    work.let_go()
+
+
+def soon(clock: Clock, seconds: float = 0.3) -> Deadline:
+    return Deadline(clock, clock.monotonic() + seconds)
+
+
+def spool_of(*shelves: Shelf, clock: Clock | None = None) -> BoundedSpool:
+    remaining = iter(shelves)
+    return BoundedSpool(lambda: next(remaining), clock or SystemClock())
+
+
+def write(spool: BoundedSpool, seconds: float = 0.3, points: int = 1, dead_letters: int = 0) -> None:
+    """Write so many records in an event of their own."""
+    visit = spool.begin(soon(spool.clock, seconds))
+    try:
+        visit.write([RECORD] * points, [RECORD] * dead_letters)
+    finally:
+        visit.close()
+
+
+def test_a_write_that_hangs_is_waited_for_until_the_deadline_and_the_next_event_has_a_store_of_its_own(
+    hanging: Hanging,
+) -> None:
+    stuck, fresh = Shelf(hanging), Shelf()
+    spool = spool_of(stuck, fresh)
+    hanging.hangs = True
+    visit = spool.begin(soon(spool.clock))
+    began = time.monotonic()
+    with pytest.raises(SpoolError, match=LATE):
+        visit.write([RECORD], [])
+    with pytest.raises(SpoolError, match=LATE):
+        visit.write([RECORD], [])
+    assert LATE in visit.close()[0]
+    assert time.monotonic() - began < 2
+    write(spool, dead_letters=1)
+    assert (stuck.written, len(fresh.written)) == ([], 2)
+
+
+def test_a_store_that_fails_says_so_and_is_kept(hanging: Hanging) -> None:
+    def fail() -> None:
+        raise SpoolError("the disk is on fire")
+
+    shelf = Shelf(fail)
+    spool = spool_of(shelf)
+    with pytest.raises(SpoolError, match="on fire"):
+        write(spool)
+    shelf.work = hanging
+    write(spool)
+    assert len(shelf.written) == 1
+
+
+def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_together_is_written_together(
+    hanging: Hanging,
+) -> None:
+    shelf = Shelf(hanging)
+    spool = spool_of(shelf)
+    visit = spool.begin(soon(spool.clock, 5))
+    chunk = next(visit.replay(dead_letters=False))
+    hanging.hangs = True
+    began = time.monotonic()
+    for receipt in range(100):
+        chunk.acknowledge([receipt])
+    chunk.close()
+    assert time.monotonic() - began < 1
+    hanging.let_go()
+    assert visit.close() == ()
+    assert shelf.acknowledged == list(range(100))
+    assert shelf.ended
+
+
+def test_what_could_not_be_acknowledged_in_time_is_told(hanging: Hanging) -> None:
+    shelf = Shelf(hanging)
+    spool = spool_of(shelf, Shelf())
+    visit = spool.begin(soon(spool.clock))
+    chunk = next(visit.replay(dead_letters=False))
+    hanging.hangs = True
+    for receipt in range(20):
+        chunk.acknowledge([receipt])
+    began = time.monotonic()
+    (failure,) = visit.close()
+    assert LATE in failure
+    assert time.monotonic() - began < 2
+
+
+def test_what_could_not_be_acknowledged_at_all_is_told_once() -> None:
+    shelf = Shelf()
+    spool = spool_of(shelf)
+    visit = spool.begin(soon(spool.clock, 5))
+    chunk = next(visit.replay(dead_letters=False))
+
+    def fail() -> None:
+        raise SpoolError("the disk is full")
+
+    shelf.work = fail
+    for receipt in range(20):
+        chunk.acknowledge([receipt])
+    assert visit.close() == ("the disk is full",)
+
+
+def test_a_defect_of_a_store_is_no_failure_of_the_spool() -> None:
+    shelf = Shelf()
+    spool = spool_of(shelf)
+    visit = spool.begin(soon(spool.clock, 5))
+    chunk = next(visit.replay(dead_letters=False))
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    shelf.work = fail
+    chunk.acknowledge([0])
+    with pytest.raises(ZeroDivisionError):
+        visit.close()
+
+
+def test_a_replay_begins_no_chunk_for_which_there_is_no_time() -> None:
+    clock = FakeClock()
+    shelf = Shelf()
+    visit = spool_of(shelf, clock=clock).begin(soon(clock, 3))
+    seen = 0
+    for _ in visit.replay(dead_letters=False):
+        seen += 1
+        clock.sleep(1.2)
+    assert visit.close() == ()
+    assert (seen, shelf.ended) == (2, True)
+
+
+def test_a_long_event_keeps_no_more_than_a_second_for_a_last_chunk() -> None:
+    clock = FakeClock()
+    visit = spool_of(Shelf(), clock=clock).begin(soon(clock, 100))
+    chunks = visit.replay(dead_letters=False)
+    next(chunks)
+    clock.sleep(98.9)
+    next(chunks)
+    clock.sleep(0.2)
+    assert list(chunks) == []
+    visit.close()
+
+
+def test_a_replay_expects_of_a_chunk_what_the_last_one_took() -> None:
+    clock = FakeClock()
+    shelf = Shelf(lambda: clock.sleep(2))
+    visit = spool_of(shelf, clock=clock).begin(soon(clock, 12))
+    assert sum(1 for _ in visit.replay(dead_letters=False)) == 2
+    visit.close()
+
+
+def test_a_lease_outlives_the_deadline() -> None:
+    clock = FakeClock()
+    shelf = Shelf()
+    visit = spool_of(shelf, clock=clock).begin(soon(clock, 500))
+    next(visit.replay(dead_letters=False))
+    visit.close()
+    assert 501 < shelf.lease_s < 600
+
+
+def test_a_visit_that_did_nothing_ends_at_once() -> None:
+    spool = spool_of(Shelf())
+    threads = threading.active_count()
+    assert spool.begin(soon(spool.clock)).close() == ()
+    assert threading.active_count() == threads
+
+
+def test_the_time_of_a_small_write_is_not_taken_for_that_of_each_record() -> None:
+    clock = FakeClock()
+    shelf = Shelf(lambda: clock.sleep(0.6))
+    spool = spool_of(shelf, clock=clock)
+    assert spool.reserve_s(1000) == pytest.approx(1.5)
+    write(spool, 5)
+    assert 1.5 < spool.reserve_s(1000) < 2
+
+
+def test_a_slow_store_is_believed_at_once_and_a_fast_one_bit_by_bit() -> None:
+    clock = FakeClock()
+    shelf = Shelf(lambda: clock.sleep(3))
+    spool = spool_of(shelf, clock=clock)
+    write(spool, 50, points=1000)
+    assert spool.reserve_s(1000) == pytest.approx(3)
+    shelf.work = lambda: None
+    write(spool, 50, points=1000)
+    assert 2.5 < spool.reserve_s(1000) < 3
+    for _ in range(50):
+        write(spool, 50)
+    assert spool.reserve_s(1000) == pytest.approx(1.5, abs=0.01)
+
+
+def test_a_write_that_was_not_waited_for_is_taken_to_be_slower_still(hanging: Hanging) -> None:
+    clock = SystemClock()
+    spool = spool_of(Shelf(hanging), Shelf(), clock=clock)
+    hanging.hangs = True
+    with pytest.raises(SpoolError, match=LATE):
+        write(spool, 0.6)
+    assert spool.reserve_s(1) > 1.1
+
+
+def test_without_a_thread_the_spool_says_so_and_nothing_raises(starve: Callable[[], None]) -> None:
+    clock = SystemClock()
+    shelf = Shelf()
+    spool = BoundedSpool(lambda: shelf, clock)
+    visit = spool.begin(Deadline(clock, clock.monotonic() + 1))
+    starve()
+    with pytest.raises(SpoolError, match="more memory"):
+        visit.write([RECORD], [])
+    assert list(visit.close()) == []
+    assert shelf.written == []

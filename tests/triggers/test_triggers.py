@@ -1,0 +1,463 @@
+"""Each kind of trigger event is read as its source documents it, oddities included."""
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.formats.payload import MAX_POINTS
+from metric_forwarder.model import Message
+from metric_forwarder.triggers import (
+    KINDS,
+    Access,
+    Answer,
+    Decoded,
+    Refused,
+    cls,
+    dead_letter,
+    decode,
+    records,
+)
+from metric_forwarder.triggers.decoding import OFFLINE, HttpAccess, checksum
+
+ROOT = Path(__file__).parents[2]
+POINT = {"metricName": "cpuload", "dimensions": {"ip": "10.0.0.1"}, "value": 1}
+TEXT = json.dumps(POINT)
+
+
+def sample(name: str) -> Any:
+    return json.loads((ROOT / name).read_text())
+
+
+def decoded(event: Any, access: Access = OFFLINE) -> Decoded:
+    result = decode(event, access)
+    assert isinstance(result, Decoded)
+    return result
+
+
+def messages(event: Any, access: Access = OFFLINE) -> list[Message]:
+    return list(decoded(event, access).messages)
+
+
+def only(event: Any) -> Message:
+    (message,) = messages(event)
+    return message
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "trigger", "answer", "count"),
+    [
+        ("events/ckafka.json", "ckafka", Answer.PLATFORM, 6),
+        ("events/cls.json", "cls", Answer.PLATFORM, 3),
+        ("events/cmq.json", "cmq", Answer.PLATFORM, 2),
+        ("events/dead-letter.json", "timer", Answer.PLATFORM, 1),
+        ("events/direct.json", "direct", Answer.CALLER, 1),
+        ("events/eventbridge.json", "eventbridge", Answer.PLATFORM, 3),
+        ("events/http.json", "http", Answer.HTTP_CLIENT, 1),
+        ("events/timer.json", "timer", Answer.PLATFORM, 1),
+        ("tests/events/api-gateway.json", "http", Answer.HTTP_CLIENT, 1),
+        ("tests/events/cos.json", "cos", Answer.PLATFORM, 2),
+        ("tests/events/dead-letter-in-cmq.json", "cmq", Answer.PLATFORM, 1),
+        ("tests/events/eventbridge-list.json", "eventbridge", Answer.PLATFORM, 2),
+        ("tests/events/mixed.json", "ckafka+cmq", Answer.PLATFORM, 3),
+        ("tests/events/oddities-ckafka.json", "ckafka", Answer.PLATFORM, 3),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_sample_event_is_recognised_and_all_its_messages_are_found(
+    name: str, trigger: str, answer: Answer, count: int
+) -> None:
+    result = decoded(sample(name))
+    assert (result.trigger, result.answer) == (trigger, answer)
+    assert len(list(result.messages)) == count
+
+
+def test_the_order_of_the_table_decides_nothing_but_what_is_a_payload() -> None:
+    for path in (*ROOT.glob("events/*.json"), *ROOT.glob("tests/events/*.json")):
+        event = json.loads(path.read_text())
+        matching = [kind for kind in KINDS[:-1] if kind.matches(event)]
+        assert len(matching) == (0 if path.stem == "direct" else 1), path.name
+
+
+def test_an_event_of_no_known_kind_is_refused_by_its_keys_and_never_by_its_values() -> None:
+    with pytest.raises(UnknownTrigger) as raised:
+        decode({"detail": "a secret", "account": 7})
+    assert raised.value.keys == ("detail", "account")
+    assert "a secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("event", [None, 7, 1.5, True, {}], ids=repr)
+def test_an_event_that_is_no_event_is_refused(event: Any) -> None:
+    with pytest.raises(UnknownTrigger):
+        decode(event)
+
+
+def test_a_list_without_a_cloud_event_is_a_payload() -> None:
+    assert decoded([POINT]).trigger == "direct"
+
+
+# --- records ------------------------------------------------------------------------------------------------
+
+
+def test_an_event_without_records_is_empty() -> None:
+    result = decoded({"Records": []})
+    assert (result.trigger, list(result.messages)) == ("records", [])
+
+
+def test_a_mixed_event_is_read_record_by_record() -> None:
+    first, second, third = messages(sample("tests/events/mixed.json"))
+    assert first.coordinates == f"ckafka/host-metrics/0@1041~{checksum(first.body)}"
+    assert second.coordinates == "cmq/1250000000/order-metrics#562949953421321"
+    assert third.broken == "is a record of no known kind: it must have one of Ckafka, CMQ, cos"
+
+
+@pytest.mark.parametrize("member", records.RECORDS)
+@pytest.mark.parametrize("content", [None, 7, "text", []], ids=repr)
+def test_a_record_that_holds_no_object_is_one_broken_message(member: str, content: Any) -> None:
+    assert only({"Records": [{member: content}]}).broken == f'has a "{member}" that is not an object'
+
+
+@pytest.mark.parametrize("record", [None, 7, "text", [], {}, {"s3": {}}], ids=repr)
+def test_a_record_of_no_known_kind_is_one_broken_message(record: Any) -> None:
+    assert only({"Records": [record]}).broken
+
+
+# --- CKafka -------------------------------------------------------------------------------------------------
+
+
+def ckafka(**content: Any) -> Message:
+    return only({"Records": [{"Ckafka": {"topic": "t", "offset": 36, "msgBody": TEXT, **content}}]})
+
+
+@pytest.mark.parametrize(
+    "partition",
+    [{"partition": 1}, {"Partition": 1}, {"partition": "1"}, {"Partition": "1"}],
+    ids=str,
+)
+def test_a_kafka_message_is_known_by_topic_partition_and_offset(partition: dict[str, Any]) -> None:
+    message = ckafka(**partition)
+    assert (message.source, message.coordinates) == ("t/1@36", f"ckafka/t/1@36~{checksum(TEXT)}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"partition": ""},
+        {},
+        {"partition": None},
+        {"partition": True},
+        {"partition": 1, "offset": "x"},
+        {"partition": 1, "offset": "9" * 5000},
+        {"partition": 1, "offset": 10**400},
+        {"partition": 1, "topic": None},
+    ],
+    ids=lambda content: repr(content)[:40],
+)
+def test_a_kafka_message_without_a_place_has_no_coordinates(content: dict[str, Any]) -> None:
+    message = ckafka(**content)
+    assert (message.body, message.source, message.coordinates) == (TEXT, "record 0", None)
+
+
+def test_the_key_none_of_a_kafka_message_means_nothing() -> None:
+    assert ckafka(partition=1, msgKey="None") == ckafka(partition=1, msgKey="a")
+
+
+def test_a_kafka_message_without_a_body_is_broken_and_named() -> None:
+    message = ckafka(partition=1, msgBody=None)
+    assert (message.source, message.broken) == ("t/1@36", 'has no "msgBody"')
+
+
+# --- CMQ ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tag", ["", "a,b", "a, b", ["a", "b"], None], ids=repr)
+@pytest.mark.parametrize("owner", [120, "120"], ids=repr)
+def test_a_cmq_message_is_known_by_its_id_however_owner_and_tags_are_written(tag: Any, owner: Any) -> None:
+    content = {"topicOwner": owner, "topicName": "t", "msgId": "7", "msgTag": tag, "msgBody": TEXT}
+    message = only({"Records": [{"CMQ": content}]})
+    assert (message.source, message.coordinates, message.body) == ("t#7", "cmq/120/t#7", TEXT)
+
+
+def test_an_owner_that_is_no_name_takes_no_part_in_what_a_cmq_message_is_known_by() -> None:
+    content = {"topicOwner": ["x"], "topicName": {}, "msgId": "7", "msgBody": TEXT}
+    assert only({"Records": [{"CMQ": content}]}).coordinates == "cmq//#7"
+
+
+def test_the_publish_time_of_a_cmq_message_is_no_data_time() -> None:
+    content = {"msgId": "7", "publishTime": "2026-03-02T09:30:00.125Z", "msgBody": TEXT}
+    assert only({"Records": [{"CMQ": content}]}).time_ms is None
+
+
+@pytest.mark.parametrize("content", [{}, {"msgId": 7}, {"msgId": ["x"], "msgBody": None}], ids=str)
+def test_a_cmq_message_without_a_body_is_broken(content: dict[str, Any]) -> None:
+    assert only({"Records": [{"CMQ": content}]}).broken == 'has no "msgBody"'
+
+
+# --- CLS ----------------------------------------------------------------------------------------------------
+
+
+def cls_event(content: Any, *, raw: bytes | None = None) -> dict[str, Any]:
+    text = json.dumps(content).encode() if raw is None else raw
+    return {"clslogs": {"data": base64.b64encode(gzip.compress(text, mtime=0)).decode()}}
+
+
+def test_a_log_is_a_message_with_the_time_of_the_log() -> None:
+    batch = {
+        "topic_id": "id",
+        "topic_name": "t",
+        "records": [{"timestamp": "1605578090000123", "content": TEXT}],
+    }
+    message = only(cls_event(batch))
+    assert (message.source, message.body, message.time_ms) == ("t log 0", TEXT, 1605578090000)
+
+
+def test_a_log_is_known_again_when_its_batch_comes_again_and_only_then() -> None:
+    log = {"timestamp": "1605578090000000", "content": TEXT}
+    batch = {"topic_id": "id", "records": [log, log]}
+    first, second = messages(cls_event(batch))
+    packed_otherwise = {
+        "clslogs": {"data": base64.b64encode(gzip.compress(json.dumps(batch).encode(), 1, mtime=7)).decode()}
+    }
+    assert first.coordinates is not None
+    assert first.coordinates != second.coordinates
+    assert [m.coordinates for m in messages(packed_otherwise)] == [first.coordinates, second.coordinates]
+    (other,) = messages(cls_event({"topic_id": "id", "records": [log]}))
+    assert other.coordinates not in (first.coordinates, second.coordinates)
+
+
+@pytest.mark.parametrize(
+    ("event", "broken"),
+    [
+        ({"clslogs": None}, 'has no "data" text'),
+        ({"clslogs": {"data": 7}}, 'has no "data" text'),
+        ({"clslogs": {"data": "***"}}, 'has a "data" that is not base64'),
+        ({"clslogs": {"data": "é"}}, 'has a "data" that is not base64'),
+        ({"clslogs": {"data": "AAAA"}}, "is not intact gzip data: compress it again"),
+        ({"clslogs": {"data": ""}}, "is gzip data that stops too early: it was cut off"),
+        (cls_event(None, raw=b"{"), 'holds a "data" that is not JSON once inflated'),
+        (cls_event(None, raw=b"[" * 100_000), 'holds a "data" that is not JSON once inflated'),
+        (cls_event([]), 'holds a "data" without a list of "records"'),
+        (cls_event({"records": {}}), 'holds a "data" without a list of "records"'),
+        (cls_event({"records": [7]}), 'has no "content"'),
+        (cls_event({"records": [{"timestamp": "1"}]}), 'has no "content"'),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_broken_logs_are_one_broken_message_that_says_why(event: Any, broken: str) -> None:
+    assert only(event).broken == broken
+
+
+def test_logs_cut_off_are_one_broken_message() -> None:
+    whole = base64.b64decode(sample("events/cls.json")["clslogs"]["data"])
+    for end in range(1, len(whole)):
+        event = {"clslogs": {"data": base64.b64encode(whole[:end]).decode()}}
+        assert only(event).broken == "is gzip data that stops too early: it was cut off"
+
+
+def test_a_bomb_of_logs_is_not_inflated_beyond_its_bound() -> None:
+    bomb = cls_event(None, raw=bytes(cls.MAX_INFLATED_BYTES + 1))
+    assert only(bomb).broken == "holds more than 8 MB: split it"
+
+
+def test_more_logs_than_are_held_are_one_broken_message_that_says_so() -> None:
+    many = cls_event({"records": [{}] * (MAX_POINTS + 1)})
+    assert only(many).broken == f"holds more than {MAX_POINTS} logs: let CLS deliver fewer at once"
+
+
+@pytest.mark.parametrize(
+    "timestamp", [None, "", "soon", True, 1.5, [], "-1", 10**30, "9" * 5000], ids=lambda time: repr(time)[:9]
+)
+def test_a_log_without_a_readable_time_has_none(timestamp: Any) -> None:
+    assert only(cls_event({"records": [{"timestamp": timestamp, "content": TEXT}]})).time_ms is None
+
+
+# --- EventBridge --------------------------------------------------------------------------------------------
+
+
+def cloud_event(**members: Any) -> dict[str, Any]:
+    return {"specversion": "1.0", "id": "1", "source": "s", "data": {"msgBody": TEXT}, **members}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        cloud_event(),
+        [cloud_event()],
+        {"EventList": [cloud_event()]},
+        cloud_event(specversion="0", subjuect="x"),
+    ],
+    ids=["one", "a list", "an event list", "the early version"],
+)
+def test_a_cloud_event_is_read_alone_in_a_list_and_in_an_event_list(event: Any) -> None:
+    assert only(event) == Message("event 1", TEXT, "cloudevent/s#1")
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["1615430559146", 1615430559146, 1615430559.146, "2021-03-11T02:42:39.146Z"],
+    ids=["ms as text", "ms", "s", "RFC 3339"],
+)
+def test_the_time_of_a_cloud_event_is_read_however_it_is_written(time: Any) -> None:
+    assert only(cloud_event(time=time)).time_ms == 1615430559146
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        None,
+        "",
+        "soon",
+        True,
+        float("nan"),
+        float("inf"),
+        -1e308,
+        10**400,
+        {},
+        "9" * 5000,
+        "9" * 17,
+        "0" * 20 + "9" * 5000,
+    ],
+    ids=lambda time: str(time)[-9:],
+)
+def test_a_cloud_event_without_a_readable_time_has_none(time: Any) -> None:
+    assert only(cloud_event(time=time)).time_ms is None
+
+
+@pytest.mark.parametrize(
+    ("members", "body"),
+    [
+        ({"data": POINT}, POINT),
+        ({"data": [POINT]}, [POINT]),
+        ({"data": TEXT}, TEXT),
+        ({"data": {"points": []}}, {"points": []}),
+        ({"data": {"topic": "t", "Partition": 1, "offset": 37, "msgKey": "k", "msgBody": TEXT}}, TEXT),
+        ({"data": None, "data_base64": base64.b64encode(TEXT.encode()).decode()}, TEXT.encode()),
+    ],
+    ids=["a point", "a list", "text", "an envelope", "a Kafka message", "base64"],
+)
+def test_the_payload_of_a_cloud_event_is_its_message_or_its_data(members: dict[str, Any], body: Any) -> None:
+    assert only(cloud_event(**members)).body == body
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        cloud_event(data=None),
+        cloud_event(data={"scope": 100}),
+        cloud_event(data={"msgBody": None}),
+        cloud_event(data=None, data_base64="***"),
+        cloud_event(data=None, data_base64=7),
+        {"EventList": [7]},
+        {"EventList": [{}]},
+    ],
+    ids=str,
+)
+def test_a_cloud_event_without_a_payload_is_one_broken_message(event: Any) -> None:
+    assert only(event).broken
+
+
+def test_an_id_is_no_coordinate_without_being_one() -> None:
+    assert only(cloud_event(id=None)).coordinates is None
+    assert only(cloud_event(source="a")).coordinates != only(cloud_event(source="b")).coordinates
+
+
+# --- dead letters -------------------------------------------------------------------------------------------
+
+
+def letter(content: Any) -> dict[str, Any]:
+    return {"RequestId": "r", "ErrorCode": -1, "Body": {"ClientContext": content, "RetryNum": 2}}
+
+
+@pytest.mark.parametrize(
+    "name", ["ckafka", "cls", "cmq", "eventbridge", "timer", "http", "direct"], ids=lambda name: name
+)
+def test_a_dead_letter_is_read_as_the_event_inside_and_answers_the_platform(name: str) -> None:
+    event = sample(f"events/{name}.json")
+    inside = decoded(letter(json.dumps(event)))
+    assert (inside.trigger, inside.answer) == (decoded(event).trigger, Answer.PLATFORM)
+    assert list(inside.messages) == messages(event)
+
+
+def test_a_dead_letter_that_comes_as_a_cmq_message_is_opened() -> None:
+    (message,) = messages(sample("tests/events/dead-letter-in-cmq.json"))
+    assert message == only(sample("events/dead-letter.json"))
+    assert message.coordinates == "timer/heartbeat@2026-03-02T09:25:00Z"
+
+
+def test_a_cmq_message_that_only_mentions_a_dead_letter_is_an_ordinary_one() -> None:
+    for body in ('{"ClientContext": 1}', '"ClientContext" {', '{"Body": {"x": "\\"ClientContext\\""}}'):
+        assert only({"Records": [{"CMQ": {"msgId": "1", "msgBody": body}}]}).body == body
+
+
+@pytest.mark.parametrize(
+    ("content", "broken"),
+    [
+        ("{", 'has a "Body.ClientContext" that is not JSON'),
+        ("[" * 100_000, 'has a "Body.ClientContext" that is not JSON'),
+        ('{"detail":1}', "holds no event: the event is of no known trigger"),
+        (None, "holds no event: the event is of no known trigger"),
+    ],
+    ids=["not JSON", "too deep", "unknown", "nothing"],
+)
+def test_a_dead_letter_without_an_event_is_broken_since_raising_would_make_another(
+    content: Any, broken: str
+) -> None:
+    result = decoded(letter(content))
+    (message,) = result.messages
+    assert result.trigger == "dead-letter"
+    assert message.broken is not None
+    assert message.broken.startswith(broken)
+
+
+def test_dead_letters_are_opened_to_a_depth_and_no_deeper() -> None:
+    event: Any = POINT
+    for _ in range(dead_letter.MAX_DEPTH):
+        event = letter(json.dumps(event))
+    assert only(event).body == POINT
+    assert "inside 5 others" in str(only(letter(json.dumps(event))).broken)
+
+
+def test_an_http_request_in_a_dead_letter_must_be_let_in_like_any_other() -> None:
+    event = letter(json.dumps(sample("events/http.json")))
+    (message,) = messages(event, Access(HttpAccess()))
+    assert str(message.broken).startswith("holds an HTTP request that is not let in: HTTP is closed")
+    assert isinstance(decode(sample("events/http.json")), Refused)
+
+
+# --- timer and direct ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [{}, {"Message": ""}, {"Message": " \n"}, {"Message": None}], ids=str)
+def test_a_timer_without_a_message_is_an_empty_event(body: dict[str, Any]) -> None:
+    assert messages({"Type": "Timer", "TriggerName": "n", "Time": "2026-03-02T09:30:00Z", **body}) == []
+
+
+def test_a_firing_of_a_timer_is_known_by_name_and_time() -> None:
+    message = only({"Type": "Timer", "TriggerName": "n", "Time": "2026-03-02T09:30:00Z", "Message": TEXT})
+    assert message == Message("n@2026-03-02T09:30:00Z", TEXT, "timer/n@2026-03-02T09:30:00Z", 1772443800000)
+
+
+@pytest.mark.parametrize(
+    "member", ["metricName", "dimensions", "value", "namespace", "points", "Namespace", "Data"]
+)
+def test_any_member_of_a_payload_makes_an_event_a_payload(member: str) -> None:
+    event = {member: 1}
+    assert (decoded(event).trigger, only(event).body) == ("direct", event)
+
+
+# --- the documents ------------------------------------------------------------------------------------------
+
+
+def test_the_document_has_every_kind_of_trigger_and_every_setting_of_http() -> None:
+    text = (ROOT / "docs" / "triggers.md").read_text()
+    names = {record.name for record in records.RECORDS.values()}
+    names |= {"timer", "cls", "http", "eventbridge", "direct", "dead-letter"}
+    for name in (*names, *records.RECORDS, "MF_HTTP_TOKEN", "MF_HTTP_AUTH=cam"):
+        assert name in text, name

@@ -1,0 +1,180 @@
+"""Whatever is handed over is decoded, refused or an unknown trigger: nothing else is raised, nothing is waited for."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.formats.payload import read_payload
+from metric_forwarder.model import Message
+from metric_forwarder.triggers import Access, Refused, decode
+from metric_forwarder.triggers.decoding import OFFLINE
+from support.fakes import AnyObject
+
+ROOT = Path(__file__).parents[2]
+SAMPLES = {
+    path.stem: json.loads(path.read_text())
+    for path in sorted((*ROOT.glob("events/*.json"), *ROOT.glob("tests/events/*.json")))
+}
+# Every name that a reader looks for, so that what is drawn gets past the first question.
+NAMES = sorted(
+    {
+        *(
+            "Records",
+            "Ckafka",
+            "CMQ",
+            "cos",
+            "clslogs",
+            "data",
+            "data_base64",
+            "msgBody",
+            "EventList",
+            "Body",
+        ),
+        *(
+            "specversion",
+            "ClientContext",
+            "httpMethod",
+            "headers",
+            "body",
+            "isBase64Encoded",
+            "event",
+            "eventName",
+        ),
+        *(
+            "cosObject",
+            "cosBucket",
+            "key",
+            "name",
+            "appid",
+            "region",
+            "cosRegion",
+            "size",
+            "Type",
+            "Message",
+            "id",
+        ),
+        *(
+            "topic",
+            "partition",
+            "Partition",
+            "offset",
+            "msgId",
+            "topicName",
+            "topicOwner",
+            "time",
+            "Time",
+            "source",
+        ),
+        *(
+            "TriggerName",
+            "eventTime",
+            "Authorization",
+            "content-encoding",
+            "Idempotency-Key",
+            "metricName",
+            "points",
+        ),
+    }
+)
+TEXTS = st.one_of(
+    st.text(st.characters(), max_size=20),
+    st.sampled_from(
+        ["Timer", "POST", "gzip", "cos:ObjectCreated:Put", "None", "H4sIAAAA", "\x1f\x8b", "ap-guangzhou"]
+    ),
+    st.sampled_from(
+        [
+            "9" * 5000,
+            "0" * 20 + "9" * 5000,
+            "\ud800",
+            "1" * 17,
+            "-1",
+            "+1",
+            "٣",
+            "1e9",
+            "[" * 20_000,
+            '{"a":' * 20_000,
+        ]
+    ),
+)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.just(10**4000), st.just(-(10**400)), TEXTS
+)
+JSON_LIKE = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES) | TEXTS, inner, max_size=5)
+    ),
+    max_leaves=25,
+)
+BODIES = st.sampled_from(
+    [b"", b"\n\n", b"{}", b"{}\n{", b"[\n1]", b"\x1f\x8b", b"\x1f", b"\xff\xfe", b"{\n" * 30_000]
+)
+
+
+def read(event: Any, access: Access) -> None:
+    before = copy.deepcopy(event)
+    try:
+        decoded = decode(event, access)
+    except UnknownTrigger:
+        return
+    if isinstance(decoded, Refused):
+        assert 400 <= decoded.status < 500
+        return
+    assert decoded.trigger
+    for message in decoded.messages:
+        assert isinstance(message, Message)
+        assert len(message.source) <= 200
+        assert (message.broken is None) or (message.body is None and message.broken)
+        assert message.time_ms is None or type(message.time_ms) is int
+        # Between the years 1 and 9999.
+        assert message.time_ms is None or abs(message.time_ms) < 3e14
+        if message.broken is None:
+            assert read_payload(message.body) is not None
+    # "==" on NaN is never true; the text of both is.
+    assert repr(event)[:100_000] == repr(before)[:100_000]
+
+
+@given(event=JSON_LIKE, body=BODIES, step=st.integers(1, 5))
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_decoding_any_json_raises_nothing_but_unknown_trigger(event: Any, body: bytes, step: int) -> None:
+    read(event, OFFLINE._replace(objects=AnyObject(body, max(step, len(body) // 100))))
+
+
+@given(data=st.data(), body=BODIES)
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_decoding_any_mutation_of_a_sample_event_raises_nothing_but_unknown_trigger(
+    data: st.DataObject, body: bytes
+) -> None:
+    event = copy.deepcopy(SAMPLES[data.draw(st.sampled_from(sorted(SAMPLES)), label="sample")])
+    for _ in range(data.draw(st.integers(1, 3), label="mutations")):
+        event = mutate(event, data)
+    read(event, OFFLINE._replace(objects=AnyObject(body, max(1, len(body) // 100))))
+
+
+def mutate(event: Any, data: st.DataObject) -> Any:
+    """Replace, remove or rename one member somewhere; a text may also lose a part."""
+    places = [(None, None), *walk(event)]
+    container, key = data.draw(st.sampled_from(places), label="place")
+    if container is None:
+        return data.draw(JSON_LIKE) if data.draw(st.integers(0, 9)) == 0 else event
+    what = data.draw(st.sampled_from(["replace", "remove", "rename", "cut"]), label="what")
+    old = container[key]
+    if what == "cut" and isinstance(old, str):
+        container[key] = old[: data.draw(st.integers(0, len(old)))]
+    elif what == "remove":
+        del container[key]
+    elif what == "rename" and isinstance(container, dict):
+        container[data.draw(st.sampled_from(NAMES))] = container.pop(key)
+    else:
+        container[key] = data.draw(JSON_LIKE)
+    return event
+
+
+def walk(value: Any) -> list[tuple[Any, Any]]:
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    return [place for key in keys for place in ((value, key), *walk(value[key]))]
