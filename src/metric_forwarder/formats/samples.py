@@ -1,0 +1,83 @@
+"""What a format makes of a message: readings, in the terms that every destination shares.
+
+A decoder is total: it takes text or bytes and a hint, and yields one reading for each sample that the producer meant,
+in the producer's order. It never raises because of what a producer wrote, and it bounds depth, lengths, counts and
+decompressed sizes before it takes the memory for them. One bad line or field is one ``InvalidSample``; its neighbours
+are read. It knows nothing of triggers and destinations.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+
+class Sample(NamedTuple):
+    """One value of one series.
+
+    Attributes:
+        where: its place in the producer's own terms: a JSON pointer, or ``line 12``, ``line 12 field usage_idle``.
+        metric: its name, as it goes to a destination.
+        dimensions: its labels or tags, without the metric's name.
+        value: may be NaN or infinite: the destination says whether it takes that.
+        time_ns: Unix nanoseconds, as precisely as the producer wrote them; None: the time of the message.
+        is_delta: a sum since the last report of its producer, rather than since its start.
+    """
+
+    where: str
+    metric: str
+    dimensions: Mapping[str, str]
+    value: float | int
+    time_ns: int | None = None
+    is_delta: bool = False
+
+
+class InvalidSample(NamedTuple):
+    """A sample that cannot be read.
+
+    Attributes:
+        where: as in ``Sample``.
+        rule: a word for what it breaks, as the report names it.
+        message: what is wrong and what would be right; never more of the payload than a name.
+        raw: what to keep of it as a dead letter: the line, or decoded JSON.
+    """
+
+    where: str
+    rule: str
+    message: str
+    raw: Any
+
+
+class FilteredSample(NamedTuple):
+    """A sample that the format's own mapping leaves out on purpose, such as a text field.
+
+    Attributes:
+        where: as in ``Sample``.
+        rule: a word for why, as the report names it.
+        message: why it is left out.
+    """
+
+    where: str
+    rule: str
+    message: str
+
+
+Reading = Sample | InvalidSample | FilteredSample
+
+
+class FormatHint(NamedTuple):
+    """What is known about a message besides its body.
+
+    Attributes:
+        precision: the unit of times that carry none of their own: ``ns``, ``us``, ``ms`` or ``s``.
+        labels: labels that the way of the message gives to each sample, such as those in a Pushgateway's path.
+        content_type: as the HTTP request named it; empty if unknown.
+    """
+
+    precision: str = "ns"
+    labels: Mapping[str, str] = {}
+    content_type: str = ""
+
+
+class Decoder(Protocol):
+    """Reads the messages of one format."""
+
+    def __call__(self, body: str | bytes, hint: FormatHint) -> Iterator[Reading]: ...
