@@ -164,7 +164,7 @@ def test_every_answer_that_is_counted_is_on_the_page() -> None:
 
 def returned(function: str) -> set[str]:
     """The texts that a function of ``report`` returns."""
-    tree = ast.parse((PACKAGE / "report.py").read_text("utf-8"))
+    tree = ast.parse((PACKAGE / "reporting" / "report.py").read_text("utf-8"))
     (body,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
     returns = [node.value for node in ast.walk(body) if isinstance(node, ast.Return) and node.value]
     constants = [node for value in returns for node in ast.walk(value) if isinstance(node, ast.Constant)]
