@@ -20,7 +20,7 @@ from metric_forwarder.delivery.batching import Limits
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.sender import Policy, Sender
-from metric_forwarder.destinations.receiver import Receiver
+from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
 from metric_forwarder.intake.intake import Intake, SeriesBook, Terms
 from metric_forwarder.intake.schema import Contract
@@ -190,7 +190,7 @@ def build(
     """
     log = JsonLog(settings.log_level)
     attempts = Attempts(problems)
-    destination = attempts.make(lambda: make_destination(settings, clock, credentials))
+    destination = attempts.make(lambda: make_destination(settings, clock, credentials, transport))
     contract = attempts.make(lambda: Contract(settings.destination, settings.schema))
     store = attempts.make(lambda: make_store(settings, clock, function, log))
     spool = attempts.make(lambda: _bounded_spool(settings, function, clock))
@@ -209,7 +209,6 @@ def build(
         store=store,
         sender=Sender(
             destination,
-            transport,
             policy=Policy(
                 settings.max_attempts,
                 settings.request_timeout_s,
@@ -233,7 +232,8 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
 
     No key and no region is needed. The age of points is not judged: it depends on when they are sent.
     """
-    destination = make_destination(settings, clock, FixedCredentials(Credentials("", Secret(""))))
+    nobody = FixedCredentials(Credentials("", Secret("")))
+    destination = make_destination(settings, clock, nobody, RequestsTransport(1))
     return Intake(
         Contract(settings.destination, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
@@ -245,24 +245,27 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
     )
 
 
-def make_destination(settings: Settings, clock: Clock, credentials: CredentialSource) -> Destination:
+def make_destination(
+    settings: Settings, clock: Clock, credentials: CredentialSource, transport: Transport
+) -> Destination:
     """Make the destination the settings name.
 
     Raises:
         ConfigError: it needs a package that is not there.
     """
     if settings.destination == "remote-write":
-        return _remote_write(settings, clock)
-    return Receiver(
+        return _remote_write(settings, clock, transport)
+    return PutMonitorDataDestination(
         url=settings.receiver_url,
         method=settings.receiver_method,
         region=settings.region,
         credentials=credentials,
+        transport=transport,
         time=clock.time,
     )
 
 
-def _remote_write(settings: Settings, clock: Clock) -> Destination:
+def _remote_write(settings: Settings, clock: Clock, transport: Transport) -> Destination:
     try:
         from metric_forwarder.destinations.remote_write import RemoteWrite  # noqa: PLC0415 - only where a setting asks for it
     except ModuleNotFoundError as error:
@@ -273,6 +276,7 @@ def _remote_write(settings: Settings, clock: Clock) -> Destination:
         url=settings.remote_write_url,
         user=settings.remote_write_user,
         password=settings.remote_write_password,
+        transport=transport,
         time=clock.time,
     )
 

@@ -22,7 +22,7 @@ from metric_forwarder.delivery.batching import Limits as BatchLimits
 from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.sender import Policy, Sender
 from metric_forwarder.delivery.verdicts import CODES, Action, Verdict, status_rule
-from metric_forwarder.destinations.receiver import Receiver
+from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.model import Message, Outcome, Point, Series
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import Limits, PutRequest
@@ -647,15 +647,16 @@ class HeldPacer(Pacer):
         self._gate.pass_through()
 
 
-class HeldReceiver(Receiver):
+class HeldReceiver(PutMonitorDataDestination):
     """Holds a lane after its request was answered and before the answer is judged."""
 
-    def __init__(self, gate: Gate | None = None) -> None:
+    def __init__(self, transport: Transport, gate: Gate | None = None) -> None:
         super().__init__(
             url="http://receiver.test/v2/index.php",
             method="POST",
             region="gz",
             credentials=FixedCredentials(Credentials("id", Secret("key"))),
+            transport=transport,
             time=time.time,
         )
         self._gate = gate
@@ -675,17 +676,15 @@ class Agreeable:
 
 
 def make_sender(
-    transport: Transport,
+    receiver: PutMonitorDataDestination,
     clock: Clock,
     pacer: Pacer,
     policy: Policy,
     *,
-    receiver: Receiver | None = None,
     jitter: Callable[[float], float] = lambda _: 0.0,
 ) -> Sender:
     return Sender(
-        receiver or HeldReceiver(),
-        transport,
+        receiver,
         policy=policy,
         limits=BatchLimits(1, 10_000),
         pacer=pacer,
@@ -699,11 +698,11 @@ def plain_point(number: int) -> Point:
 
 
 def deliver_one(
-    gate: Gate, receiver: Receiver, pacer: Pacer, *, hold: bool
+    gate: Gate, receiver: PutMonitorDataDestination, pacer: Pacer, *, hold: bool
 ) -> tuple[Outcome, dict[str, int], Callable[[], dict[str, int]]]:
     """Deliver a point in 0.2 s: its outcome, the answers counted, and how they are counted later on."""
     policy = Policy(max_attempts=1, request_timeout_s=1, concurrency=1, hold_uncertain=hold)
-    sender = make_sender(Agreeable(), SystemClock(), pacer, policy, receiver=receiver)
+    sender = make_sender(receiver, SystemClock(), pacer, policy)
     settled: list[Outcome] = []
     lanes = set(threading.enumerate())
     counts = sender.deliver(
@@ -729,7 +728,7 @@ def deliver_one(
 @pytest.mark.parametrize("hold", [False, True], ids=["resend", "hold"])
 def test_a_request_that_was_accepted_when_time_was_up_is_unanswered(*, hold: bool) -> None:
     gate = Gate()
-    outcome, _, later = deliver_one(gate, HeldReceiver(), HeldPacer(gate), hold=hold)
+    outcome, _, later = deliver_one(gate, HeldReceiver(Agreeable()), HeldPacer(gate), hold=hold)
     assert outcome is (Outcome.UNCERTAIN if hold else Outcome.UNDELIVERED)
     later()
 
@@ -737,7 +736,7 @@ def test_a_request_that_was_accepted_when_time_was_up_is_unanswered(*, hold: boo
 def test_what_is_answered_after_the_end_is_not_counted_any_more() -> None:
     gate = Gate()
     pacer = Pacer(SystemClock(), lambda _: 0.0)
-    outcome, told, later = deliver_one(gate, HeldReceiver(gate), pacer, hold=True)
+    outcome, told, later = deliver_one(gate, HeldReceiver(Agreeable(), gate), pacer, hold=True)
     assert (outcome, told) == (Outcome.UNCERTAIN, {})
     assert later() == {}
 
@@ -768,7 +767,7 @@ def deliver(
 ) -> list[Outcome]:
     """What becomes of a point in each of so many lanes, which have an hour."""
     sender = make_sender(
-        transport, clock, pacer, Policy(attempts, 1, lanes), jitter=lambda ceiling: ceiling / 2
+        HeldReceiver(transport), clock, pacer, Policy(attempts, 1, lanes), jitter=lambda ceiling: ceiling / 2
     )
     settled: list[Outcome] = []
     sender.deliver(

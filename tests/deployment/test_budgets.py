@@ -17,6 +17,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.secret import Secret
 from receiver_emulator import Emulator
+from support.fakes import FakeClock, InProcessPrometheus
 from support.harness import CONTEXT, ROOT, ckafka, environ, make_harness, point
 
 POINTS = 10_000
@@ -140,7 +141,13 @@ def test_a_warm_instance_keeps_no_more_series_than_it_may() -> None:
 
 
 def test_a_warm_instance_that_forgets_its_series_keeps_nothing_about_them() -> None:
-    destination = RemoteWrite(url="http://a/b", user="", password=Secret(""), time=lambda: 0.0)
+    destination = RemoteWrite(
+        url="http://a/b",
+        user="",
+        password=Secret(""),
+        transport=InProcessPrometheus(FakeClock()),
+        time=lambda: 0.0,
+    )
     book = SeriesBook(destination.admit, most=2)
     intake = Intake(
         Contract("remote-write"),

@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest, Transport
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.delivery.batching import Limits
 from metric_forwarder.delivery.pacing import Pacer
@@ -452,6 +452,10 @@ def test_a_refusal_is_understood_by_its_words_and_reported_in_ours(
     assert label == "http 400" or error["message"] in {refusal.reason for refusal in REFUSALS}
 
 
+def make_destination(transport: Transport, url: str = "http://a/b", user: str = "") -> RemoteWrite:
+    return RemoteWrite(url=url, user=user, password=Secret(""), transport=transport, time=lambda: START)
+
+
 UNKNOWN_PATH = 'remoteAddr: "10.0.0.1:6030"; requestURI: /api; unsupported path requested: "/api"\n'
 
 
@@ -472,7 +476,7 @@ def test_a_label_that_an_answer_repeats_cannot_stop_the_delivery() -> None:
 
 @given(st.integers(100, 599), st.binary(max_size=100), st.text(max_size=20))
 def test_no_answer_whatsoever_raises(status: int, body: bytes, header: str) -> None:
-    destination = RemoteWrite(url="http://a/b", user="", password=Secret(""), time=lambda: START)
+    destination = make_destination(Stuck())
     verdict = destination.judge(HttpReply(status, {"Date": header, "Retry-After": header}, body))
     assert (verdict.action is Action.ACCEPT) == (200 <= status < 300)
     assert verdict.retry_after_s is None or math.isfinite(verdict.retry_after_s)
@@ -539,7 +543,7 @@ def test_a_password_is_not_printed_and_not_logged(capsys: pytest.CaptureFixture[
 
 def test_what_one_endpoint_has_taken_another_one_has_not() -> None:
     def scope(url: str, user: str = "") -> str:
-        return RemoteWrite(url=url, user=user, password=Secret(""), time=lambda: START).scope
+        return make_destination(Stuck(), url=url, user=user).scope
 
     assert len({scope("http://a/topic1"), scope("http://a/topic2"), scope("http://a/topic1", "user")}) == 3
 
@@ -584,10 +588,9 @@ class Stuck:
 
 def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_event() -> None:
     clock, transport = SystemClock(), Stuck()
-    destination = RemoteWrite(url="http://a/b", user="", password=Secret(""), time=clock.time)
+    destination = make_destination(transport)
     sender = Sender(
         destination,
-        transport,
         policy=Policy(max_attempts=1, request_timeout_s=1, concurrency=1),
         limits=Limits(10, 10_000),
         pacer=Pacer(clock, lambda _: 0.0),

@@ -13,8 +13,8 @@ from metric_forwarder.cli.reachability import addresses, connection_failure, unr
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
 from metric_forwarder.clock import Clock
 from metric_forwarder.credentials import CredentialSource
-from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action
+from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
@@ -61,9 +61,12 @@ class Patient(NamedTuple):
     def whose_clock(self) -> str:
         return "the destination's" if self.is_remote_write else "the receiver's"
 
-    def destination(self) -> Destination:
+    def destination(self) -> HttpDestination:
         """Make what the function would send with; raises ``ConfigError`` where a package is missing."""
-        return make_destination(self.settings, self.clock, self.credentials)
+        made = make_destination(self.settings, self.clock, self.credentials, self.transport)
+        if not isinstance(made, HttpDestination):
+            raise TypeError(f"{self.settings.destination} has no request to ask with")
+        return made
 
     def ask(self) -> HttpReply | Failure:
         """Send nothing and get an answer with a Date.

@@ -1,16 +1,18 @@
-"""What the pipeline and the sender ask of a destination."""
+"""The port of a destination: what the pipeline and the sender ask of the place where points go.
+
+It says nothing of HTTP: a destination delivers a batch itself. Those over HTTP share ``destinations.http``.
+"""
 
 from collections.abc import Hashable
 from typing import Protocol
 
-from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest
 from metric_forwarder.delivery.verdicts import Verdict
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
 
 
 class Destination(Protocol):
-    """Encodes batches and judges answers; sends nothing itself."""
+    """Encodes points, delivers batches of them, and says how that went; raises nothing that is expected."""
 
     @property
     def scope(self) -> str:
@@ -39,22 +41,22 @@ class Destination(Protocol):
         """Points of different groups never share a request."""
 
     def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        """A point as a request holds it: what it adds to the request's size."""
+        """A point as a batch holds it; its length counts towards the limit of bytes in a batch."""
 
     def prepare(self, timeout_s: float) -> Verdict | None:
-        """Get what requests need, such as a key that is kept elsewhere; a verdict if nothing can be sent, and why.
+        """Get what sending needs, such as a key that is kept elsewhere; a verdict if nothing can be sent, and why.
 
-        Asked once for each event, before its first request.
+        Called once for each event, before its first batch.
         """
 
-    def request(self, batch: Batch) -> HttpRequest:
-        """Join the points, stamp and sign; asked again for every attempt."""
+    def send(self, batch: Batch, timeout_s: float) -> Verdict:
+        """Deliver a batch within ``timeout_s``, at one attempt, and judge the reply.
 
-    def judge(self, reply: HttpReply | Failure) -> Verdict:
-        """What an answer, or none, means."""
+        Called from several threads at once. Every attempt is a call of its own, so that it can be signed anew.
+        """
 
-    def set_clock(self, server_time: float) -> None:
-        """Take the destination's clock, Unix seconds, for all later requests."""
+    def fix(self, verdict: Verdict, timeout_s: float) -> bool:
+        """Correct what a verdict with an action that fixes complains of, such as the key or the clock.
 
-    def reauthenticate(self, timeout_s: float) -> bool:
-        """Read the secret again, within about ``timeout_s``; False if there is nowhere to read it from or nothing new."""
+        Called once for each such action in an event. True if the batch deserves another attempt.
+        """

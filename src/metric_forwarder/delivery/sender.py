@@ -10,7 +10,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from metric_forwarder.clients.http import Transport
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.delivery.batching import Limits, in_layers, pack, plan_lanes, size_of
 from metric_forwarder.delivery.destination import Destination
@@ -65,7 +64,6 @@ class Sender:
     def __init__(
         self,
         destination: Destination,
-        transport: Transport,
         *,
         policy: Policy,
         limits: Limits,
@@ -74,7 +72,6 @@ class Sender:
         jitter: Callable[[float], float],
     ) -> None:
         self.destination = destination
-        self.transport = transport
         self.policy = policy
         self.limits = limits
         self.clock = clock
@@ -129,8 +126,7 @@ class _Delivery:
         # Getting a key takes time: apart from ``_lock``, which the end of the event takes.
         self._key_lock = threading.Lock()
         self._prepared = False
-        self._reauthenticated = False
-        self._clock_set = False
+        self._fixed: set[Action] = set()
 
     def run(self, points: Sequence[Point]) -> RequestCounts:
         concurrency = self._policy.concurrency
@@ -369,8 +365,7 @@ class _Delivery:
             self._counts.sent += 1
             self._counts.retried += tries.sent > 0
         tries.sent += 1
-        request = self._destination.request(batch)
-        verdict = self._destination.judge(self._sender.transport.send(request, timeout))
+        verdict = self._destination.send(batch, timeout)
         with self._lock:
             # After the end everything is settled and counted.
             if not self._closed:
@@ -399,10 +394,8 @@ class _Delivery:
                 return delay
             case Action.RESEND | Action.RECONNECT:
                 return self._after_silence(verdict, tries)
-            case Action.REAUTHENTICATE:
-                return self._sign_again(verdict, tries, self._reauthenticate)
-            case Action.SET_CLOCK:
-                return self._sign_again(verdict, tries, lambda: self._set_clock(verdict))
+            case Action.REAUTHENTICATE | Action.SET_CLOCK:
+                return self._after_fixing(verdict, tries)
             case Action.BLOCKED | Action.STOP:
                 self._halt(verdict)
                 return None
@@ -446,28 +439,17 @@ class _Delivery:
             return 0.0
         return self._backoff(verdict, tries)
 
-    def _sign_again(self, verdict: Verdict, tries: "_Tries", mend: Callable[[], bool]) -> float | None:
+    def _after_fixing(self, verdict: Verdict, tries: "_Tries") -> float | None:
         with self._key_lock:
             if tries.signing < self._signing:
                 return 0.0
-            if mend():
-                self._signing += 1
-                return 0.0
+            if verdict.action not in self._fixed:
+                self._fixed.add(verdict.action)
+                if self._destination.fix(verdict, self._time_for_one()):
+                    self._signing += 1
+                    return 0.0
         self._halt(verdict)
         return None
-
-    def _reauthenticate(self) -> bool:
-        if self._reauthenticated:
-            return False
-        self._reauthenticated = True
-        return self._destination.reauthenticate(self._time_for_one())
-
-    def _set_clock(self, verdict: Verdict) -> bool:
-        if self._clock_set or verdict.server_time is None:
-            return False
-        self._clock_set = True
-        self._destination.set_clock(verdict.server_time)
-        return True
 
     def _settle(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
         with self._lock:

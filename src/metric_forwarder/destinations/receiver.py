@@ -15,11 +15,13 @@ from metric_forwarder.clients.http import (
     Fault,
     HttpReply,
     HttpRequest,
+    Transport,
     retry_after_s,
     server_time,
 )
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.verdicts import Action, Verdict, for_code, for_status
+from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.numerals import whole
@@ -33,7 +35,7 @@ _HTTP_OK = 200
 _NO_CODE = 10**6
 
 
-class Receiver:
+class PutMonitorDataDestination(HttpDestination):
     """Encodes, signs and judges for the receiver.
 
     Args:
@@ -41,6 +43,7 @@ class Receiver:
         method: ``POST`` or ``GET``.
         region: the short code.
         credentials: where the key to sign with comes from.
+        transport: carries the requests.
         time: the wall clock, Unix seconds.
         nonce: makes a positive integer that does not repeat.
     """
@@ -55,9 +58,11 @@ class Receiver:
         method: str,
         region: str,
         credentials: CredentialSource,
+        transport: Transport,
         time: Callable[[], float],
         nonce: Callable[[], int] | None = None,
     ) -> None:
+        super().__init__(transport)
         self._url = url
         self._method = method
         self._region = region
@@ -126,11 +131,14 @@ class Receiver:
             server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._time())
         )
 
-    def set_clock(self, server_time: float) -> None:
-        self._clock_offset_s = server_time - self._time()
-
-    def reauthenticate(self, timeout_s: float) -> bool:
-        return self._credentials.refresh(timeout_s)
+    def fix(self, verdict: Verdict, timeout_s: float) -> bool:
+        """Read the key again, or take the receiver's clock for all later signatures."""
+        if verdict.action is Action.REAUTHENTICATE:
+            return self._credentials.refresh(timeout_s)
+        if verdict.server_time is None:
+            return False
+        self._clock_offset_s = verdict.server_time - self._time()
+        return True
 
 
 _NO_NAMESPACE = Violation(

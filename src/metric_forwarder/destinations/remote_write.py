@@ -11,8 +11,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest, retry_after_s, server_time
+from metric_forwarder.clients.http import (
+    Failure,
+    Fault,
+    HttpReply,
+    HttpRequest,
+    Transport,
+    retry_after_s,
+    server_time,
+)
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
+from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
     encode_labels,
@@ -36,20 +45,24 @@ _is_label_name = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 _is_half_a_character = re.compile("[\ud800-\udfff]").search
 
 
-class RemoteWrite:
+class RemoteWrite(HttpDestination):
     """Encodes and judges for a remote-write endpoint.
 
     Args:
         url: where requests go.
         user: for basic authentication; empty: the password is a bearer token.
         password: empty: requests bring no authentication.
+        transport: carries the requests.
         time: the wall clock, Unix seconds.
     """
 
     carries_timestamps = True
     ordered = True
 
-    def __init__(self, *, url: str, user: str, password: Secret, time: Callable[[], float]) -> None:
+    def __init__(
+        self, *, url: str, user: str, password: Secret, transport: Transport, time: Callable[[], float]
+    ) -> None:
+        super().__init__(transport)
         self._url = url
         self._headers = _HEADERS | _authorization(user, password)
         self._time = time
@@ -85,10 +98,7 @@ class RemoteWrite:
             server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._time())
         )
 
-    def set_clock(self, server_time: float) -> None:
-        """No request says when it was made."""
-
-    def reauthenticate(self, timeout_s: float) -> bool:  # noqa: ARG002 - there is nowhere to read it from
+    def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
         return False
 
     def _collision(self, series: Series) -> Violation | None:
