@@ -1,6 +1,9 @@
 """What is sent: the same events for everyone. Only the standard library is needed."""
 
 import json
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 NAMESPACE = "benchmark"
@@ -57,11 +60,58 @@ def invalid_point(number: int) -> dict[str, Any]:
 
 
 _POINTS = {"valid": point, "wide": wide_point, "invalid": invalid_point}
+_TEN = {f"label_{index}": f"value-{index}" for index in range(8)}
+_GROUP = 100
+
+
+def _timed(write: Callable[[float], Any]) -> Callable[[int, float], dict[str, Any]]:
+    return lambda number, now: {**point(number), "timestamp": write(now + number % 60_000 / 1000)}
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
+# The shapes in which producers write a point: number and the present time → point.
+SHAPES: Mapping[str, Callable[[int, float], dict[str, Any]]] = {
+    "no timestamp": lambda number, _now: point(number),
+    "timestamp in seconds": _timed(int),
+    "timestamp in ms": _timed(lambda seconds: int(seconds * 1000)),
+    "timestamp as a float": _timed(lambda seconds: round(seconds, 3)),
+    "RFC 3339": _timed(_rfc3339),
+    "id": lambda number, now: {**point(number), "id": f"{now:.6f}-{number}"},
+    "ten dimensions": lambda number, _now: (
+        {**point(number), "dimensions": {**point(number)["dimensions"], **_TEN}}
+    ),
+    "every point a new series": lambda number, now: (
+        {**point(number), "dimensions": {"ip": f"{now:.6f}-{number}", "diskname": "sda"}}
+    ),
+}
+# Shapes of a message: points → the texts of messages.
+_GROUPED: Mapping[str, Callable[[list[dict[str, Any]]], Any]] = {
+    "envelope of 100": lambda points: {"namespace": NAMESPACE, "points": points},
+    "list of 100": lambda points: points,
+}
+MESSAGE_SHAPES = (*SHAPES, "envelope of 100", "list of 100", "pretty-printed")
+
+
+def bodies(points: int, kind: str, now: float) -> list[str]:
+    """The messages of an event: ``points`` points of a kind or of a shape."""
+    if kind in _POINTS:
+        return [json.dumps(_POINTS[kind](index)) for index in range(points)]
+    if kind in SHAPES:
+        return [json.dumps(SHAPES[kind](index, now)) for index in range(points)]
+    if kind == "pretty-printed":
+        return [json.dumps(point(index), indent=2) for index in range(points)]
+    group = _GROUPED[kind]
+    return [
+        json.dumps(group([point(index) for index in range(start, min(start + _GROUP, points))]))
+        for start in range(0, points, _GROUP)
+    ]
 
 
 def event(points: int, turn: int, kind: str = "valid") -> dict[str, Any]:
-    """A CKafka event with one point in each message, at offsets that no other turn has."""
-    make = _POINTS[kind]
+    """A CKafka event at offsets that no other turn has; one point in each message unless its shape groups them."""
     return {
         "Records": [
             {
@@ -70,9 +120,9 @@ def event(points: int, turn: int, kind: str = "valid") -> dict[str, Any]:
                     "partition": 0,
                     "offset": turn * 100_000 + index,
                     "msgKey": "None",
-                    "msgBody": json.dumps(make(index)),
+                    "msgBody": body,
                 }
             }
-            for index in range(points)
+            for index, body in enumerate(bodies(points, kind, time.time()))
         ]
     }

@@ -40,11 +40,25 @@ def request_body(data: list[Any]) -> str:
     )
 
 
+def decoded_points(event: dict[str, Any]) -> list[Any]:
+    """The points of an event, whatever form of payload they came in."""
+    points: list[Any] = []
+    for record in event["Records"]:
+        decoded = json.loads(record["Ckafka"]["msgBody"])
+        if isinstance(decoded, list):
+            points += decoded
+        elif "points" in decoded:
+            points += decoded["points"]
+        else:
+            points.append(decoded)
+    return points
+
+
 def make(url: str, batch: int) -> Handle:
     session = requests.Session()
 
     def handle(event: dict[str, Any]) -> None:
-        points = [json.loads(record["Ckafka"]["msgBody"]) for record in event["Records"]]
+        points = decoded_points(event)
         for start in range(0, len(points), batch):
             reply = session.post(url, data=request_body(points[start : start + batch]))
             if reply.json()["code"] != 0:

@@ -1,0 +1,70 @@
+"""CPU time of a point in each shape that producers write, against a floor that is fed with the same messages."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from statistics import median
+
+from benchmarks.processes import Subject, receiver
+from benchmarks.rows import Row, ratio
+from benchmarks.workload import MESSAGE_SHAPES
+
+POINTS = 10_000
+TURNS = 5
+
+# By shape: the bounds for batches of 30, batches of 500 and remote write; None where the shape is not sent there.
+_SENT = ("batches of 30", "batches of 500", "remote write")
+BOUNDS: Mapping[str, tuple[float | None, float | None, float | None]] = {
+    "no timestamp": (0.75, 1.5, 1.3),
+    "timestamp in seconds": (0.85, 1.6, 1.4),
+    "timestamp in ms": (0.85, 1.6, 1.4),
+    "timestamp as a float": (0.85, 1.6, 1.4),
+    "RFC 3339": (0.9, 1.7, 1.6),
+    "id": (0.85, 1.6, 1.4),
+    "envelope of 100": (0.75, 1.6, 1.3),
+    "list of 100": (0.75, 1.6, 1.3),
+    "pretty-printed": (0.9, 1.7, 1.5),
+    "ten dimensions": (None, None, 1.2),
+    "every point a new series": (1.2, 3.0, 3.6),
+}
+
+
+def rows(turns: int = TURNS, shapes: tuple[str, ...] = MESSAGE_SHAPES) -> list[Row]:
+    with ExitStack() as stack:
+        url = stack.enter_context(receiver())
+        write = url.replace("/v2/index.php", "/api/v1/write")
+        pairs = [
+            tuple(stack.enter_context(subject) for subject in pair)
+            for pair in (
+                (Subject("forwarder", url=url, BATCH_MAX_POINTS="30"), Subject("floor", url=url, batch=30)),
+                (Subject("forwarder", url=url, BATCH_MAX_POINTS="500"), Subject("floor", url=url, batch=500)),
+                (
+                    Subject("forwarder", url=url, DESTINATION="remote-write", REMOTE_WRITE_URL=write),
+                    Subject("remote_write_floor", url=write, batch=500),
+                ),
+            )
+        ]
+        return [
+            _row(shape, where, bound, ours, floor, turns)
+            for shape in shapes
+            for where, bound, (ours, floor) in zip(_SENT, BOUNDS[shape], pairs, strict=True)
+            if bound is not None
+        ]
+
+
+def _row(shape: str, where: str, bound: float, ours: Subject, floor: Subject, turns: int) -> Row:
+    mine: list[float] = []
+    least: list[float] = []
+    for turn in range(turns + 1):
+        pair = ours.run(POINTS, shape).cpu_s, floor.run(POINTS, shape).cpu_s
+        if turn:  # the first warms up
+            mine.append(pair[0] / POINTS * 1e6)
+            least.append(pair[1] / POINTS * 1e6)
+    detail = f"{median(mine):.1f} µs against {median(least):.1f} µs"
+    return Row(f"{shape}, {where}", bound, ratio(mine, least), "×", turns, detail)
+
+
+if __name__ == "__main__":
+    from benchmarks.page import table
+
+    print(table(rows(3, tuple(sys.argv[1:]) or MESSAGE_SHAPES)))
