@@ -22,7 +22,7 @@ from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.sender import Policy, Sender
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
-from metric_forwarder.intake.intake import Intake, SeriesBook, Terms
+from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
 from metric_forwarder.intake.schema import Contract
 from metric_forwarder.pipeline import Pipeline, Rules
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
@@ -205,7 +205,7 @@ def build(
     return Pipeline(
         contract=contract,
         identifier=Identifier(destination.scope, settings.dedupe_by),
-        rules=Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes),
+        rules=Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes, settings.max_ahead_s),
         store=store,
         sender=Sender(
             destination,
@@ -240,7 +240,12 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
         ledger,
         destination=destination,
         book=SeriesBook(destination.admit),
-        terms=Terms(round(clock.time() * 1000), settings.batch_max_bytes, settings.namespace),
+        rules=IntakeRules(
+            round(clock.time() * 1000),
+            settings.batch_max_bytes,
+            settings.namespace,
+            max_ahead_s=settings.max_ahead_s,
+        ),
         max_explained=sys.maxsize,
     )
 

@@ -4,12 +4,13 @@ trigger event → ``Message`` (one Kafka record, one HTTP body, one timer firing
 → a batch of points → one ``Outcome`` for every point.
 """
 
-import json
+import hashlib
 from collections.abc import Sequence
 from enum import Enum
+from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
+_DIGEST_BYTES = 16
 
 
 class Outcome(str, Enum):
@@ -80,24 +81,24 @@ class Series:
 
     Attributes:
         dimensions: (name, value) pairs in the order of the names.
+        digest: tells this series from every other, on every instance.
         wire: what the destination that admitted it has written of it, for all its points.
     """
 
-    __slots__ = ("_key", "dimensions", "metric", "namespace", "wire")
+    __slots__ = ("digest", "dimensions", "metric", "namespace", "wire")
 
     def __init__(self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...]) -> None:
         self.namespace = namespace
         self.metric = metric
         self.dimensions = dimensions
         self.wire = b""
-        self._key: str | None = None
+        self.digest = hashlib.blake2b(self.key.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
 
     @property
     def key(self) -> str:
-        """JSON text that tells this series from every other."""
-        if self._key is None:
-            self._key = _COMPACT.encode((self.namespace, self.metric, self.dimensions))
-        return self._key
+        """Text that tells this series from every other: its parts as JSON strings, which no part can imitate."""
+        parts = [self.namespace, self.metric, *(text for pair in self.dimensions for text in pair)]
+        return ",".join(map(encode_basestring_ascii, parts))
 
     def __repr__(self) -> str:
         return f"Series({self.key})"
@@ -109,7 +110,7 @@ class Point(NamedTuple):
     Attributes:
         number: its place among the points received with the event, from 0: its row in the ledger.
         value: a finite number.
-        timestamp_ms: the producer's own time, Unix milliseconds, if it gave one.
+        timestamp_ns: the producer's own time, Unix nanoseconds, as precisely as it was written, if it gave one.
         id: the producer's idempotency key, if it gave one.
         message: where it came from.
         pointer: its place in the message's payload, a JSON pointer.
@@ -123,7 +124,7 @@ class Point(NamedTuple):
     number: int
     series: Series
     value: int | float
-    timestamp_ms: int | None
+    timestamp_ns: int | None
     id: str | None
     message: Message
     pointer: str

@@ -9,7 +9,7 @@ from metric_forwarder.dedupe.store import Claims, DedupeStore
 from metric_forwarder.delivery.sender import Behind, RequestCounts, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake.intake import MAX_DEAD_LETTERS, Intake, SeriesBook, Terms
+from metric_forwarder.intake.intake import MAX_DEAD_LETTERS, Intake, IntakeRules, SeriesBook
 from metric_forwarder.intake.schema import Contract
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
@@ -39,6 +39,7 @@ class Rules(NamedTuple):
     default_namespace: str
     max_age_s: float
     max_point_bytes: int
+    max_ahead_s: float = 0
 
 
 class Pipeline:
@@ -155,17 +156,21 @@ class Pipeline:
 
     def _take_in(self, messages: Iterable[Message], ledger: Ledger) -> Intake:
         destination = self._sender.destination
-        oldest_ms = None
-        now_ms = self._now_ms()
-        if self._rules.max_age_s and not destination.carries_timestamps:
-            oldest_ms = now_ms - round(self._rules.max_age_s * 1000)
+        rules = IntakeRules(
+            self._now_ms(),
+            self._rules.max_point_bytes,
+            self._rules.default_namespace,
+            # A destination that carries times takes old ones too.
+            max_age_s=0 if destination.carries_timestamps else self._rules.max_age_s,
+            max_ahead_s=self._rules.max_ahead_s,
+        )
         intake = Intake(
             self._contract,
             self._identifier,
             ledger,
             destination=destination,
             book=self._book,
-            terms=Terms(now_ms, self._rules.max_point_bytes, self._rules.default_namespace, oldest_ms),
+            rules=rules,
             keeps_dead_letters=self._spool is not None,
         )
         for message in messages:
@@ -204,7 +209,7 @@ class Pipeline:
             claims.release(settlement.take_failed())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
-                behind.update({point.series.key: _HELD for point in still_held})
+                behind.update({point.series.digest: _HELD for point in still_held})
                 break
             if still_held:
                 pause = _FIRST_PAUSE_S if len(still_held) < len(held) else min(2 * pause, _LONGEST_PAUSE_S)

@@ -1,8 +1,13 @@
-"""The producer's time: RFC 3339 text, Unix seconds or Unix milliseconds, as milliseconds."""
+"""The producer's time: RFC 3339 text, Unix seconds or Unix milliseconds, as nanoseconds.
+
+A time keeps the precision with which it was written: two readings 0.2 ms apart are two readings. Milliseconds are what
+a destination carries, and nothing else is decided by them.
+"""
 
 import contextlib
 import re
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 from metric_forwarder.numerals import whole
@@ -12,18 +17,40 @@ MILLISECONDS_FROM = 1e11
 # By the schemas; as milliseconds the year 5138 again.
 NUMBERS_BELOW = 1e14
 
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
-)
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_SECOND = re.compile(r"\D")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FAR_EAST = timedelta(hours=23, minutes=59)
+_MAX_OFFSET = (23, 59)
+
+
+def nanoseconds(timestamp: float | str) -> int | None:
+    """Return Unix nanoseconds, or None if the text is no RFC 3339 time with an offset."""
+    if isinstance(timestamp, str):
+        return _from_rfc3339(timestamp)
+    unit = NS_PER_MS if timestamp >= MILLISECONDS_FROM else NS_PER_S
+    if type(timestamp) is int:
+        return timestamp * unit
+    # The digits that were written, which a multiplication of floats would round.
+    whole_part, _, fraction = repr(timestamp).partition(".")
+    digits = 6 if unit == NS_PER_MS else 9
+    if not fraction.isdigit():
+        return round(timestamp * unit)
+    return int(whole_part) * unit + int(fraction[:digits].ljust(digits, "0"))
+
+
+def to_milliseconds(time_ns: int) -> int:
+    """Round nanoseconds to milliseconds."""
+    return (time_ns + NS_PER_MS // 2) // NS_PER_MS
 
 
 def milliseconds(timestamp: float | str) -> int | None:
-    """Return Unix milliseconds, or None if the text is no RFC 3339 time with an offset."""
-    if isinstance(timestamp, str):
-        return _from_rfc3339(timestamp)
-    return round(timestamp if timestamp >= MILLISECONDS_FROM else timestamp * 1000)
+    """The same as ``nanoseconds``, rounded to milliseconds."""
+    time_ns = nanoseconds(timestamp)
+    return None if time_ns is None else to_milliseconds(time_ns)
 
 
 def told_milliseconds(told: Any) -> int | None:
@@ -37,15 +64,17 @@ def told_milliseconds(told: Any) -> int | None:
     return milliseconds(told) if is_time else None
 
 
-def rfc3339(milliseconds: int) -> str:
-    """Write Unix milliseconds as the RFC 3339 text that ``milliseconds`` reads as the same time."""
-    since = timedelta(milliseconds=milliseconds)
+def rfc3339(time_ns: int) -> str:
+    """Write Unix nanoseconds as the RFC 3339 text that ``nanoseconds`` reads as the same time."""
+    seconds, rest = divmod(time_ns, NS_PER_S)
     for offset in (timedelta(0), _FAR_EAST, -_FAR_EAST):
         # Near the first and the last year that there is, it is still, or already, that year only elsewhere.
         with contextlib.suppress(OverflowError):
-            local = (_EPOCH + offset + since).replace(tzinfo=timezone(offset))
-            return local.isoformat(timespec="milliseconds")
-    raise OverflowError(f"{milliseconds} ms is no time that RFC 3339 can tell")
+            local = (
+                (_EPOCH + offset + timedelta(seconds=seconds)).replace(tzinfo=timezone(offset)).isoformat()
+            )
+            return f"{local[:19]}.{rest:09}{local[19:]}"
+    raise OverflowError(f"{time_ns} ns is no time that RFC 3339 can tell")
 
 
 def _from_rfc3339(text: str) -> int | None:
@@ -53,16 +82,28 @@ def _from_rfc3339(text: str) -> int | None:
     match = _RFC3339.fullmatch(text)
     if match is None:
         return None
-    *fields, second, fraction, sign, hours, minutes = match.groups()
+    second, fraction, offset = match.groups()
+    seconds = _unix_second(second + offset)
+    if seconds is None:
+        return None
+    return seconds * NS_PER_S + (int(fraction.ljust(9, "0")) if fraction else 0)
+
+
+# Points that are measured together share their second.
+@lru_cache(maxsize=256)
+def _unix_second(text: str) -> int | None:
+    """The Unix second of a time without a fraction; None if there is no such time."""
+    year, month, day, hour, minute, second = map(int, _SECOND.split(text[:19]))
     # A leap second, which ``datetime`` has none of, is the first of the next minute.
-    leap = timedelta(seconds=second == "60")
+    leap = timedelta(seconds=second == 60)  # noqa: PLR2004 - the one second that only some minutes have
     try:
-        local = datetime(*map(int, fields), int(second) - leap.seconds, tzinfo=timezone.utc) + leap  # type: ignore[arg-type, misc]  # five ints
+        local = datetime(year, month, day, hour, minute, second - leap.seconds, tzinfo=timezone.utc) + leap
     except (ValueError, OverflowError):
         return None
-    if sign and (int(hours) > 23 or int(minutes) > 59):  # noqa: PLR2004 - the limits of a time zone's offset
-        return None
-    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
-    whole = (local - _EPOCH - offset) // timedelta(milliseconds=1)
-    # Rounded as a number of seconds is: the same time is the same time, however it is written.
-    return whole + round(int((fraction or "0").ljust(9, "0")) / 1e6)
+    offset = timedelta(0)
+    if len(text) > 20:  # noqa: PLR2004 - more than a "Z"
+        hours, minutes = int(text[20:22]), int(text[23:25])
+        if hours > _MAX_OFFSET[0] or minutes > _MAX_OFFSET[1]:
+            return None
+        offset = timedelta(hours=hours, minutes=minutes) * (-1 if text[19] == "-" else 1)
+    return (local - _EPOCH - offset) // timedelta(seconds=1)

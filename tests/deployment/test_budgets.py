@@ -11,7 +11,7 @@ import pytest
 
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.destinations.remote_write import RemoteWrite
-from metric_forwarder.intake.intake import Intake, SeriesBook, Terms
+from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
 from metric_forwarder.intake.schema import Contract
 from metric_forwarder.model import Message
 from metric_forwarder.reporting.ledger import Ledger
@@ -155,7 +155,7 @@ def test_a_warm_instance_that_forgets_its_series_keeps_nothing_about_them() -> N
         Ledger(),
         destination=destination,
         book=book,
-        terms=Terms(0, 10_000, "pc"),
+        rules=IntakeRules(0, 10_000, "pc"),
     )
     for metric in ("a", "b", "c" * 1024):
         intake.take(Message("s", json.dumps(point(metric=metric))))

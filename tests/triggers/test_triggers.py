@@ -114,7 +114,7 @@ def test_an_event_without_records_is_empty() -> None:
 def test_a_mixed_event_is_read_record_by_record() -> None:
     first, second, third = messages(sample("tests/events/mixed.json"))
     assert first.coordinates == f"ckafka/host-metrics/0@1041~{checksum(first.body)}"
-    assert second.coordinates == "cmq/1250000000/order-metrics#562949953421321"
+    assert second.coordinates == 'cmq/["1250000000","order-metrics","562949953421321"]'
     assert third.broken == "is a record of no known kind: it must have one of Ckafka, CMQ, cos"
 
 
@@ -182,12 +182,12 @@ def test_a_kafka_message_without_a_body_is_broken_and_named() -> None:
 def test_a_cmq_message_is_known_by_its_id_however_owner_and_tags_are_written(tag: Any, owner: Any) -> None:
     content = {"topicOwner": owner, "topicName": "t", "msgId": "7", "msgTag": tag, "msgBody": TEXT}
     message = only({"Records": [{"CMQ": content}]})
-    assert (message.source, message.coordinates, message.body) == ("t#7", "cmq/120/t#7", TEXT)
+    assert (message.source, message.coordinates, message.body) == ("t#7", 'cmq/["120","t","7"]', TEXT)
 
 
 def test_an_owner_that_is_no_name_takes_no_part_in_what_a_cmq_message_is_known_by() -> None:
     content = {"topicOwner": ["x"], "topicName": {}, "msgId": "7", "msgBody": TEXT}
-    assert only({"Records": [{"CMQ": content}]}).coordinates == "cmq//#7"
+    assert only({"Records": [{"CMQ": content}]}).coordinates == 'cmq/["","","7"]'
 
 
 def test_the_publish_time_of_a_cmq_message_is_no_data_time() -> None:
@@ -296,7 +296,7 @@ def cloud_event(**members: Any) -> dict[str, Any]:
     ids=["one", "a list", "an event list", "the early version"],
 )
 def test_a_cloud_event_is_read_alone_in_a_list_and_in_an_event_list(event: Any) -> None:
-    assert only(event) == Message("event 1", TEXT, "cloudevent/s#1")
+    assert only(event) == Message("event 1", TEXT, 'cloudevent/["s","1"]')
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_a_dead_letter_is_read_as_the_event_inside_and_answers_the_platform(name
 def test_a_dead_letter_that_comes_as_a_cmq_message_is_opened() -> None:
     (message,) = messages(sample("tests/events/dead-letter-in-cmq.json"))
     assert message == only(sample("events/dead-letter.json"))
-    assert message.coordinates == "timer/heartbeat@2026-03-02T09:25:00Z"
+    assert message.coordinates == 'timer/["heartbeat","2026-03-02T09:25:00Z"]'
 
 
 def test_a_cmq_message_that_only_mentions_a_dead_letter_is_an_ordinary_one() -> None:
@@ -441,7 +441,9 @@ def test_a_timer_without_a_message_is_an_empty_event(body: dict[str, Any]) -> No
 
 def test_a_firing_of_a_timer_is_known_by_name_and_time() -> None:
     message = only({"Type": "Timer", "TriggerName": "n", "Time": "2026-03-02T09:30:00Z", "Message": TEXT})
-    assert message == Message("n@2026-03-02T09:30:00Z", TEXT, "timer/n@2026-03-02T09:30:00Z", 1772443800000)
+    assert message == Message(
+        "n@2026-03-02T09:30:00Z", TEXT, 'timer/["n","2026-03-02T09:30:00Z"]', 1772443800000
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """What makes a point the same when it comes again."""
 
 import hashlib
+import struct
 
-from metric_forwarder.model import Message, Series
+from metric_forwarder.model import Series
 
 DIGEST_BYTES = 16
+_pack_double = struct.Struct("<d").pack
 
 
 class Identifier:
@@ -22,29 +24,33 @@ class Identifier:
         self._by_content = by == "content"
 
     def identity(
-        self,
-        series: Series,
-        value: float,
-        timestamp_ms: int | None,
-        key: str | None,
-        message: Message,
-        pointer: str,
+        self, series: Series, value: float, time_ns: int | None, key: str | None, place: str | None
     ) -> bytes | None:
         """The digest of what makes this point the same when it comes again; None if nothing does.
 
-        In this order: the producer's idempotency key within the namespace; the content, if it has a time; the place in
-        the event. Two equal readings with none of these are two readings.
+        Everything that the point says is part of it, whatever else recognises it: its series, its value and its time. In
+        addition, the first of these that there is: the producer's idempotency key; the time alone, which is enough; the
+        place in the event. Two equal readings with none of these are two readings.
+
+        ``time_ns`` is the producer's own time, Unix nanoseconds, ``key`` its idempotency key, ``place`` where it stood: see
+        ``Message.place``.
         """
         if key is not None:
-            text = f"key {len(series.namespace)} {series.namespace}{key}"
-        elif timestamp_ms is not None and self._by_content:
-            # 1 and 1.0 are one JSON number; beyond 2**53 a float no longer tells integers apart.
-            number = int(value) if value == int(value) else value
-            text = f"content {timestamp_ms} {number!r} {series.key}"
-        elif message.coordinates is not None:
-            text = f"place {message.place(pointer) if pointer else message.coordinates}"
+            text = f"#{key}" if time_ns is None else f"@{time_ns}#{key}"
+        elif time_ns is not None and self._by_content:
+            text = f"@{time_ns}"
+        elif place is not None:
+            text = f"/{place}" if time_ns is None else f"@{time_ns}/{place}"
         else:
             return None
+        try:
+            number = _pack_double(value)
+            # 1 and 1.0 are one JSON number; beyond 2**53 a float no longer tells integers apart.
+            if type(value) is int and not -(2**53) <= value <= 2**53 and int(float(value)) != value:
+                text = f"={value}{text}"
+        except OverflowError:
+            number, text = b"", f"={value}{text}"
         digest = self._empty.copy()
-        digest.update(text.encode("utf-8", "surrogatepass"))
+        # Series and number have one length each, and what follows begins with a mark.
+        digest.update(series.digest + number + text.encode("utf-8", "surrogatepass"))
         return digest.digest()

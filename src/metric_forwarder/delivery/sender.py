@@ -26,7 +26,7 @@ _WATCH_S = 0.005
 _BUSY = 0.6
 
 # The keys of the series of which a point is undelivered, and why it is.
-Behind = dict[str, Verdict]
+Behind = dict[bytes, Verdict]
 
 
 class Policy(NamedTuple):
@@ -280,13 +280,13 @@ class _Delivery:
         """What comes after these in their series must not pass them: they will be sent again."""
         if self._destination.ordered:
             for point in points:
-                self._behind.setdefault(point.series.key, verdict)
+                self._behind.setdefault(point.series.digest, verdict)
 
     def _leave_behind(self, batch: Batch) -> Batch:
         """Settle the points that would pass an earlier one of their series; the others remain."""
         free = []
         for point in batch:
-            verdict = self._behind.get(point.series.key)
+            verdict = self._behind.get(point.series.digest)
             if verdict is None:
                 free.append(point)
             else:

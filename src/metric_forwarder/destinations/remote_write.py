@@ -103,7 +103,7 @@ class RemoteWrite(HttpDestination):
 
     def _collision(self, series: Series) -> Violation | None:
         """The first series of an instance with these labels has them; the oldest is forgotten first."""
-        own = _digest(series.key.encode())
+        own = series.digest
         holder = self._known.setdefault(_digest(series.wire), own)
         if len(self._known) > _REMEMBERED_SERIES:
             self._known.popitem(last=False)

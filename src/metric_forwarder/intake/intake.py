@@ -10,7 +10,7 @@ from metric_forwarder.intake.schema import Contract, is_finite
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.spool.keepers import DeadLetter
-from metric_forwarder.times import milliseconds
+from metric_forwarder.times import NS_PER_MS, NS_PER_S, nanoseconds, to_milliseconds
 
 # Of an event; each takes half a kilobyte until they are written.
 MAX_DEAD_LETTERS = 20_000
@@ -19,20 +19,22 @@ _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 _LONGEST_VALUE = 400
 
 
-class Terms(NamedTuple):
-    """What is asked of the points of an event.
+class IntakeRules(NamedTuple):
+    """What an event's points must be like.
 
     Attributes:
-        now_ms: when it was received, Unix milliseconds: the time of points whose message brought none either.
-        max_bytes: a point of more is invalid: it fits into no request.
+        now_ms: when the event was received, Unix milliseconds: the time of points whose message brought none either.
+        max_bytes: a larger point is invalid: it fits into no request.
         default_namespace: for points that name none.
-        oldest_ms: a point with an earlier timestamp is stale; None: none is.
+        max_age_s: a point with an older timestamp is stale; 0: none is.
+        max_ahead_s: a point whose time is further ahead of the clock is invalid; 0: none is.
     """
 
     now_ms: int
     max_bytes: int
     default_namespace: str = ""
-    oldest_ms: int | None = None
+    max_age_s: float = 0
+    max_ahead_s: float = 0
 
 
 class SeriesBook:
@@ -113,7 +115,7 @@ class Intake:
         *,
         destination: Destination,
         book: SeriesBook,
-        terms: Terms,
+        rules: IntakeRules,
         max_explained: int = 100,
         keeps_dead_letters: bool = False,
     ) -> None:
@@ -122,7 +124,10 @@ class Intake:
         self._ledger = ledger
         self._encode = destination.encode
         self._carries_timestamps = destination.carries_timestamps
-        self._terms = terms
+        self._rules = rules
+        now_ns = rules.now_ms * NS_PER_MS
+        self._oldest_ns = now_ns - round(rules.max_age_s * NS_PER_S) if rules.max_age_s else None
+        self._latest_ns = now_ns + round(rules.max_ahead_s * NS_PER_S) if rules.max_ahead_s else None
         self._explanations_left = max_explained
         self._keeps_dead_letters = keeps_dead_letters
         self._book = book
@@ -143,8 +148,9 @@ class Intake:
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
             self._settle(message, None, "", [problem])
             return
+        is_ahead = self._comes_from_ahead(message)
         split = split_at_value(message.body)
-        if split is not None:
+        if split is not None and not is_ahead:
             around, value = split
             series = self._texts.get(around)
             if series is not None and is_finite(value):
@@ -156,7 +162,7 @@ class Intake:
             self._refuse_whole(message, payload)
             return
         for index, raw in enumerate(payload.points):
-            series = self._seen(raw)
+            series = None if is_ahead else self._seen(raw)
             if series is not None:
                 self._repeat(message, payload.pointer(index), raw["value"], series)
             elif accepts(raw):
@@ -199,7 +205,7 @@ class Intake:
         return [violation._replace(pointer=payload.locate(index, path)) for path, violation in found]
 
     def _repeat(self, message: Message, pointer: str, value: float, series: Series) -> None:
-        identity = self._identity(series, value, None, None, message, pointer)
+        identity = self._identity(series, value, None, None, message.place(pointer))
         time_ms = self._time(series, message)
         wire = self._encode(series, value, time_ms)
         self.points.append(
@@ -207,9 +213,15 @@ class Intake:
         )
 
     def _receive(self, message: Message, pointer: str, raw: dict[str, Any]) -> None:
-        namespace = raw.get("namespace") or self._terms.default_namespace
+        namespace = raw.get("namespace") or self._rules.default_namespace
         timestamp = raw.get("timestamp")
-        timestamp_ms = None if timestamp is None else milliseconds(timestamp)
+        time_ns = None if timestamp is None else nanoseconds(timestamp)
+        if time_ns is not None and self._is_ahead(time_ns):
+            self._refuse_ahead(message, raw, pointer, time_ns)
+            return
+        if time_ns is None and self._comes_from_ahead(message):
+            self._refuse_ahead(message, raw, pointer, None)
+            return
         series = self._book.find(namespace, raw["metricName"], raw["dimensions"])
         refusal = self._book.refused.get(series)
         if refusal is not None:
@@ -219,26 +231,48 @@ class Intake:
         if key is not None:
             key = _text(key)
         value = raw["value"]
-        identity = self._identity(series, value, timestamp_ms, key, message, pointer)
-        time_ms = self._time(series, message) if timestamp_ms is None else timestamp_ms
+        identity = self._identity(series, value, time_ns, key, message.place(pointer))
+        time_ms = self._time(series, message) if time_ns is None else to_milliseconds(time_ns)
         wire = self._encode(series, value, time_ms)
-        if len(wire) > self._terms.max_bytes:
+        if len(wire) > self._rules.max_bytes:
             self._settle(message, raw, pointer, [_oversized(message, pointer, len(wire))])
             return
         number = self._ledger.open()
-        point = Point(number, series, value, timestamp_ms, key, message, pointer, identity, time_ms, wire)
+        point = Point(number, series, value, time_ns, key, message, pointer, identity, time_ms, wire)
         self.points.append(point)
-        oldest_ms = self._terms.oldest_ms
-        if timestamp_ms is not None and oldest_ms is not None and timestamp_ms < oldest_ms:
-            self.stale[number] = _stale(point, (oldest_ms - timestamp_ms) / 1000)
+        if time_ns is not None and self._oldest_ns is not None and time_ns < self._oldest_ns:
+            self.stale[number] = _stale(point, (self._oldest_ns - time_ns) / NS_PER_S)
         self._remember(message, pointer, raw, series, len(wire))
+
+    def _is_ahead(self, time_ns: int) -> bool:
+        """Whether a time is so far ahead of the clock that it can only be wrong."""
+        return self._latest_ns is not None and time_ns > self._latest_ns
+
+    def _comes_from_ahead(self, message: Message) -> bool:
+        """Whether the message's time is such; only where it goes to the destination."""
+        return (
+            self._carries_timestamps
+            and message.time_ms is not None
+            and self._is_ahead(message.time_ms * NS_PER_MS)
+        )
+
+    def _refuse_ahead(self, message: Message, raw: Any, pointer: str, time_ns: int | None) -> None:
+        """Refuse a point whose own time, or that of its message, is too far ahead.
+
+        Prometheus would store it, and then refuse every reading of every series that is older than some minutes less.
+        """
+        pointer_of_time = pointer if time_ns is None else f"{pointer}/timestamp"
+        if time_ns is None:
+            time_ns = (message.time_ms or 0) * NS_PER_MS
+        ahead_s = (time_ns - self._rules.now_ms * NS_PER_MS) / NS_PER_S
+        self._settle(message, raw, pointer, [_ahead(message, pointer_of_time, ahead_s)])
 
     def _remember(
         self, message: Message, pointer: str, raw: dict[str, Any], series: Series, size: int
     ) -> None:
         """Know a point again that differs from this one in its value alone, if no finite value can be wrong in it."""
         is_any_value_right = len(raw) == _REQUIRED_MEMBERS and self._contract.takes_any_number
-        if not is_any_value_right or size + _LONGEST_VALUE > self._terms.max_bytes:
+        if not is_any_value_right or size + _LONGEST_VALUE > self._rules.max_bytes:
             return
         dimensions = raw["dimensions"]
         if all(type(value) is str for value in dimensions.values()):
@@ -255,7 +289,7 @@ class Intake:
         Where points arrive with their time, a series has no two of them at one moment, so that both are kept; and none
         that is stamped now is older than the last that was: a burst of them lies ahead of the clock.
         """
-        wanted = self._terms.now_ms if message.time_ms is None else message.time_ms
+        wanted = self._rules.now_ms if message.time_ms is None else message.time_ms
         if not self._carries_timestamps:
             return wanted
         if message.time_ms is None:
@@ -307,6 +341,14 @@ def _stale(point: Point, late_s: float) -> Problem:
         "so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
     )
     return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
+
+
+def _ahead(message: Message, pointer: str, ahead_s: float) -> Problem:
+    text = (
+        f"has a time {ahead_s:.0f} s ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: correct the "
+        "producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
+    )
+    return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
 
 
 def _oversized(message: Message, pointer: str, size: int) -> Problem:

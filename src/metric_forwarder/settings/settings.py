@@ -111,6 +111,11 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable("MF_MAX_AGE_S", "300", "a point with an older `timestamp` is `stale`, seconds; 0: no limit"),
     Variable(
+        "MF_MAX_AHEAD_S",
+        "600",
+        "a point whose time is further ahead of the clock is `invalid`, seconds; 0: no limit",
+    ),
+    Variable(
         "MF_UNCERTAIN",
         "resend",
         "a request that got no answer: `resend` it, or `hold` it and report `uncertain`",
@@ -174,6 +179,7 @@ class Settings(NamedTuple):
     dedupe_window_s: float
     dedupe_by: str
     max_age_s: float
+    max_ahead_s: float
     uncertain: str
     spool: str
     spool_redis: RedisAddress | None
@@ -240,6 +246,7 @@ class Settings(NamedTuple):
             dedupe_window_s=reader.seconds("MF_DEDUPE_WINDOW_S", 1, 7 * 86400),
             dedupe_by=reader.choice("MF_DEDUPE_BY", ("content", "message")),
             max_age_s=reader.seconds("MF_MAX_AGE_S", 0, 10 * 365 * 86400),
+            max_ahead_s=reader.seconds("MF_MAX_AHEAD_S", 0, 10 * 365 * 86400),
             uncertain=reader.choice("MF_UNCERTAIN", ("resend", "hold")),
             spool=spool,
             spool_redis=spool_redis,

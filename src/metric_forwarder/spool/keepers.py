@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.model import Batch, Message, Outcome, Point, Problem
 from metric_forwarder.spool.store import Chunk, Record, SpoolError, SpoolVisit
-from metric_forwarder.times import MILLISECONDS_FROM, NUMBERS_BELOW, rfc3339
+from metric_forwarder.times import MILLISECONDS_FROM, NS_PER_MS, NUMBERS_BELOW, rfc3339
 
 
 class DeadLetter(NamedTuple):
@@ -116,17 +116,18 @@ def point_payload(point: Point) -> dict[str, Any]:
     series = point.series
     payload: dict[str, Any] = {"namespace": series.namespace} if series.namespace else {}
     payload |= {"metricName": series.metric, "dimensions": dict(series.dimensions), "value": point.value}
-    if point.timestamp_ms is not None:
-        payload["timestamp"] = _timestamp(point.timestamp_ms)
+    if point.timestamp_ns is not None:
+        payload["timestamp"] = _timestamp(point.timestamp_ns)
     if point.id is not None:
         payload["id"] = point.id
     return payload
 
 
-def _timestamp(milliseconds: int) -> float | str:
-    """A time as a payload may hold it: as a number wherever it would be read as the same time."""
-    if not 0 <= milliseconds < NUMBERS_BELOW:
-        return rfc3339(milliseconds)
+def _timestamp(time_ns: int) -> float | str:
+    """A time as a payload may hold it: as a number wherever it would be read as the same nanosecond."""
+    milliseconds, rest = divmod(time_ns, NS_PER_MS)
+    if rest or not 0 <= milliseconds < NUMBERS_BELOW:
+        return rfc3339(time_ns)
     return milliseconds if milliseconds >= MILLISECONDS_FROM else milliseconds / 1000
 
 

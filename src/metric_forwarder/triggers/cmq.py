@@ -10,7 +10,7 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import dead_letter
-from metric_forwarder.triggers.decoding import Access, nth
+from metric_forwarder.triggers.decoding import Access, coordinates_of, nth
 
 
 def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Message]:
@@ -20,7 +20,7 @@ def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Mes
     place, coordinates = nth(index), None
     if message_id:
         place = f"{topic or 'cmq'}#{message_id}"[:200]
-        coordinates = f"cmq/{owner}/{topic}#{message_id}"
+        coordinates = coordinates_of("cmq", owner, topic, message_id)
     body = content.get("msgBody")
     if body is None:
         yield Message(place, None, coordinates, broken='has no "msgBody"')

@@ -20,7 +20,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.times import told_milliseconds
-from metric_forwarder.triggers.decoding import Access, ObjectName, TooLarge, Unreadable, nth
+from metric_forwarder.triggers.decoding import Access, ObjectName, TooLarge, Unreadable, coordinates_of, nth
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
 
 # As stored and inflated alike. All points of an event are held until its report is written: those of 8 MB take a function
@@ -61,7 +61,9 @@ def _stored_messages(name: ObjectName, place: str, time_ms: int | None, access: 
         for number, text in _payloads(stored.chunks):
             source = f"{place}:{number}" if number else place
             coordinates = (
-                f"cos/{name.bucket}/{name.key}@{stored.version}:{number}" if stored.version else None
+                coordinates_of("cos", name.bucket, name.key, stored.version, str(number))
+                if stored.version
+                else None
             )
             yield Message(source, text, coordinates, time_ms)
     finally:

@@ -47,6 +47,11 @@ def nth(index: int) -> str:
     return f"record {index}"
 
 
+def coordinates_of(kind: str, *parts: str) -> str:
+    """Join what names a message into coordinates that no other parts make, whatever characters they hold."""
+    return f"{kind}/{json.dumps(parts, separators=(',', ':'))}"
+
+
 def checksum(body: Any) -> int:
     """What tells two bodies apart that came with the same coordinates."""
     if type(body) is not str and type(body) is not bytes:

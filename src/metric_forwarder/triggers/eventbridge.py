@@ -14,7 +14,7 @@ from typing import Any
 from metric_forwarder.model import Message
 from metric_forwarder.times import told_milliseconds
 from metric_forwarder.triggers import direct
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded
+from metric_forwarder.triggers.decoding import Access, Answer, Decoded, coordinates_of
 
 
 def matches(event: Any) -> bool:
@@ -45,7 +45,7 @@ def _message(event: Any, place: str) -> Message:
     coordinates = None
     if isinstance(identifier, str) and identifier:
         place = f"event {identifier}"[:200]
-        coordinates = f"cloudevent/{source if isinstance(source, str) else ''}#{identifier}"
+        coordinates = coordinates_of("cloudevent", source if isinstance(source, str) else "", identifier)
     try:
         body = _body(event)
     except ValueError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.times import milliseconds
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded
+from metric_forwarder.triggers.decoding import Access, Answer, Decoded, coordinates_of
 
 
 def matches(event: Any) -> bool:
@@ -28,6 +28,6 @@ def _messages(event: dict[str, Any]) -> Iterator[Message]:
     source, coordinates, time_ms = "timer", None, None
     if isinstance(trigger_name, str) and isinstance(time, str) and trigger_name and time:
         source = f"{trigger_name}@{time}"
-        coordinates = f"timer/{trigger_name}@{time}"
+        coordinates = coordinates_of("timer", trigger_name, time)
         time_ms = milliseconds(time)
     yield Message(source[:200], body, coordinates, time_ms)
