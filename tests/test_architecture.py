@@ -20,7 +20,7 @@ LAYERS = (
     {"credentials", "clients.redis", "clients.secrets_manager"},
     {"triggers.decoding"},
     {"bridge"},
-    {"triggers", "clients.cos", "jobs", "dedupe.identity", "dedupe.store", "spool.store"},
+    {"triggers", "clients.cos", "jobs", "dedupe.identity", "dedupe.store"},
     {"delivery.batching", "delivery.pacing"},
     {"delivery.destination"},
     {"intake", "destinations", "dedupe", "spool", "scrape"},

@@ -5,7 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from metric_forwarder.bridge.accounts import Accounts, OwnKey
@@ -24,7 +24,7 @@ from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
 from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
 from metric_forwarder.intake.schema import Contract
-from metric_forwarder.pipeline import Pipeline, Rules
+from metric_forwarder.pipeline import Pipeline, Rules, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
@@ -33,9 +33,11 @@ from metric_forwarder.scrape.scraper import Scraper
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.spool.store import Spool, SpoolStore
 from metric_forwarder.triggers import Access, Refused, decode
 from metric_forwarder.triggers.decoding import Gate, HttpAccess, ObjectSource
+
+if TYPE_CHECKING:
+    from metric_forwarder.spool.store import SpoolStore
 
 # The platform's longest time limit.
 _LONGEST_S = 900
@@ -342,7 +344,7 @@ def _bounded_spool(settings: Settings, function: str, clock: Clock) -> Spool | N
     return BoundedSpool(lambda: make_spool(settings, function), clock)
 
 
-def make_spool(settings: Settings, function: str) -> SpoolStore:
+def make_spool(settings: Settings, function: str) -> "SpoolStore":
     """Where what is left of an event is kept, by the settings that name such a place.
 
     Raises:
@@ -359,7 +361,7 @@ def make_spool(settings: Settings, function: str) -> SpoolStore:
     return FileSpool(Path(unquote(parts.path)), function, max_bytes)
 
 
-def _redis_spool(address: RedisAddress, function: str) -> SpoolStore:
+def _redis_spool(address: RedisAddress, function: str) -> "SpoolStore":
     try:
         from metric_forwarder.dedupe.redis import key_prefix  # noqa: PLC0415 - only where a setting asks for it
         from metric_forwarder.spool.redis import RedisSpool  # noqa: PLC0415

@@ -5,7 +5,7 @@ trigger event → ``Message`` (one Kafka record, one HTTP body, one timer firing
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
@@ -55,6 +55,8 @@ class Message(NamedTuple):
         retriable: what is broken may be whole the next time: the point is undelivered instead, so that the platform
             redelivers it.
         judged: its point was valid as the producer wrote it; the spool has written it anew.
+        places: where the points of its list stood in the message that a producer sent, in the order of the list; empty if
+            they still stand there. The spool keeps some points of a message without the others.
     """
 
     source: str
@@ -65,12 +67,19 @@ class Message(NamedTuple):
     retriable: bool = False
     receipt: int | None = None
     judged: bool = False
+    places: tuple[str, ...] = ()
 
     def place(self, pointer: str) -> str | None:
         """The coordinates of a point in it; a replayed point has the same as a redelivered one."""
-        return (
-            self.coordinates if self.coordinates is None or not pointer else f"{self.coordinates}#{pointer}"
-        )
+        if self.coordinates is None or not pointer:
+            return self.coordinates
+        return f"{self.coordinates}#{self.origin(pointer)}"
+
+    def origin(self, pointer: str) -> str:
+        """Where a point of it stood in the message that a producer sent."""
+        index = pointer.rpartition("/")[2]
+        is_known = self.places and index.isdecimal() and int(index) < len(self.places)
+        return self.places[int(index)] if is_known else pointer
 
 
 class Series:
@@ -131,6 +140,25 @@ class Point(NamedTuple):
     identity: bytes | None
     time_ms: int
     wire: bytes
+
+
+class DeadLetter(NamedTuple):
+    """A point, or what should have been one, that no redelivery can help.
+
+    Attributes:
+        message: where it came from.
+        payload: the point, or what the producer wrote in its place, without what its envelope gives to all its points.
+        pointer: its place in the message's payload, a JSON pointer.
+        problem: why it cannot be delivered.
+        envelope: what its envelope gives to all its points, such as ``{"namespace": "pc", "dimensions": {…}}``. Points of
+            one envelope share one such object.
+    """
+
+    message: Message
+    payload: Any
+    pointer: str
+    problem: Problem
+    envelope: Mapping[str, Any] | None = None
 
 
 Batch = Sequence[Point]

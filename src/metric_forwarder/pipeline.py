@@ -1,7 +1,7 @@
 """The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.identity import Identifier
@@ -9,7 +9,7 @@ from metric_forwarder.dedupe.store import Claims, DedupeStore
 from metric_forwarder.delivery.sender import Behind, RequestCounts, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake.intake import MAX_DEAD_LETTERS, Intake, IntakeRules, SeriesBook
+from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
 from metric_forwarder.intake.schema import Contract
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
@@ -17,9 +17,7 @@ from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.report import Report, loss_level, make_report
 from metric_forwarder.scrape.scraper import Scraper
-from metric_forwarder.settlement import Settlement
-from metric_forwarder.spool.keepers import Keeper, KeepUndelivered, NoKeeper, ReplayingKeeper, SpoolingKeeper
-from metric_forwarder.spool.store import Spool, SpoolError, SpoolVisit
+from metric_forwarder.settlement import PlatformRedelivers, Settlement, UndeliveredPolicy
 from metric_forwarder.triggers import Decoded
 
 # Waiting for what another instance is sending: a batch takes some 10 ms, a killed instance's lease much longer.
@@ -40,6 +38,29 @@ class Rules(NamedTuple):
     max_age_s: float
     max_point_bytes: int
     max_ahead_s: float = 0
+
+
+class SpoolVisit(Protocol):
+    """One event's dealings with the spool; nothing here waits past the event's deadline.
+
+    Whatever goes wrong with the spool is told to the event's complaints.
+    """
+
+    def policy(self, *, keeps_dead_letters: bool = True) -> UndeliveredPolicy:
+        """Make the policy that spools what the event's messages leave behind."""
+
+    def replay(self, *, dead_letters: bool) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
+        """Read the spool, the oldest first, while there is time for more: messages, and the policy for them."""
+
+    def close(self) -> None:
+        """End the visit."""
+
+
+class Spool(Protocol):
+    """Where undelivered points and dead letters are kept."""
+
+    def begin(self, deadline: Deadline, now_ms: int, complain: Callable[[str], None]) -> SpoolVisit:
+        """Start an event that was received at that time, Unix milliseconds."""
 
 
 class Pipeline:
@@ -85,22 +106,19 @@ class Pipeline:
         # Of one event, however many chunks of the spool it replays.
         behind: Behind = {}
         claims = self._store.begin(deadline)
-        spool = self._spool.begin(deadline) if self._spool else None
         complain = self._complaint(ledger)
+        spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
         try:
-            for messages, keeper in self._chunks(decoded, deadline, spool, complain):
-                intake = self._take_in(messages, ledger)
-                if spool and intake.unkept:
-                    complain(
-                        f"{intake.unkept} invalid points are kept nowhere: of an event, {MAX_DEAD_LETTERS} are"
-                    )
-                settlement = Settlement(ledger, claims, keeper)
-                counts.add(self._deliver(intake, claims, deadline, settlement, behind))
-                settlement.close(intake.dead_letters)
+            for messages, policy in self._chunks(decoded, deadline, spool):
+                intake = self._take_in(messages, ledger, policy)
+                settlement = Settlement(ledger, claims, policy)
+                sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
+                counts.add(self._deliver(intake, claims, sending, settlement, behind))
+                settlement.close()
         finally:
             claims.close()
-            for failure in spool.close() if spool else ():
-                complain(failure)
+            if spool:
+                spool.close()
         forgotten = ledger.close()
         if forgotten:
             self._log.write(
@@ -122,39 +140,32 @@ class Pipeline:
         decoded: Decoded,
         deadline: Deadline,
         spool: SpoolVisit | None,
-        complain: Callable[[str], None],
-    ) -> Iterator[tuple[Iterable[Message], Keeper]]:
+    ) -> Iterator[tuple[Iterable[Message], UndeliveredPolicy]]:
         """The event's messages and who keeps what is left of them; for a replay, the spool chunk by chunk."""
-        keeper = SpoolingKeeper(spool, complain, self._now_ms()) if spool else NoKeeper()
+
+        def policy(*, keeps_dead_letters: bool = True) -> UndeliveredPolicy:
+            return spool.policy(keeps_dead_letters=keeps_dead_letters) if spool else PlatformRedelivers()
+
         if decoded.trigger != "timer":
-            yield decoded.messages, keeper
+            yield decoded.messages, policy()
             return
         for firing in decoded.messages:
             match read_job(firing.body):
                 case None:
-                    yield [firing], keeper
+                    yield [firing], policy()
                 case BadJob(reason):
-                    yield [firing._replace(broken=reason)], keeper
+                    yield [firing._replace(broken=reason)], policy()
                 case Scrape() as job:
                     fetching = deadline.earlier(deadline.remaining() * (1 - _FETCHING_SHARE))
-                    yield self._scraper.messages(job, firing, fetching), KeepUndelivered(keeper)
+                    # The next scrape finds the same dead letters: they would only fill the spool.
+                    messages = self._scraper.messages(job, firing, fetching)
+                    yield messages, policy(keeps_dead_letters=False)
                 case Replay() as job:
-                    yield from self._replayed(job, spool, complain)
+                    yield from _replayed(job, spool)
 
-    def _replayed(
-        self, job: Replay, spool: SpoolVisit | None, complain: Callable[[str], None]
-    ) -> Iterator[tuple[Iterable[Message], Keeper]]:
-        if spool is None:
-            raise ConfigError(
-                ["MF_SPOOL is empty, and a timer asks for a replay: set it, or remove the timer"]
-            )
-        try:
-            for chunk in spool.replay(dead_letters=job.dead_letters):
-                yield chunk.messages, ReplayingKeeper(chunk, spool, complain, self._now_ms())
-        except SpoolError as error:
-            complain(str(error))
-
-    def _take_in(self, messages: Iterable[Message], ledger: Ledger) -> Intake:
+    def _take_in(
+        self, messages: Iterable[Message], ledger: Ledger, dead_letters: UndeliveredPolicy
+    ) -> Intake:
         destination = self._sender.destination
         rules = IntakeRules(
             self._now_ms(),
@@ -171,7 +182,7 @@ class Pipeline:
             destination=destination,
             book=self._book,
             rules=rules,
-            keeps_dead_letters=self._spool is not None,
+            dead_letters=dead_letters,
         )
         for message in messages:
             intake.take(message)
@@ -181,7 +192,7 @@ class Pipeline:
         self,
         intake: Intake,
         claims: Claims,
-        deadline: Deadline,
+        sending: Deadline,
         settlement: Settlement,
         behind: Behind,
     ) -> RequestCounts:
@@ -192,10 +203,6 @@ class Pipeline:
         """
         counts = RequestCounts()
         held = settlement.set_repeated_aside(intake.points)
-        # One write keeps both, or neither.
-        kept = len(held) + len(intake.dead_letters)
-        reserve_s = self._spool.reserve_s(kept) if self._spool else 0.0
-        sending = deadline.earlier(min(reserve_s, deadline.remaining() / 2))
         pause = _FIRST_PAUSE_S
         while held:
             free, still_held = settlement.claim(held)
@@ -232,6 +239,17 @@ class Pipeline:
 
     def _now_ms(self) -> int:
         return round(self._clock.time() * 1000)
+
+
+def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
+    if spool is None:
+        raise ConfigError(["MF_SPOOL is empty, and a timer asks for a replay: set it, or remove the timer"])
+    yield from spool.replay(dead_letters=job.dead_letters)
+
+
+def _keep_back(deadline: Deadline, reserve_s: float) -> Deadline:
+    """The deadline for sending: what remains after it is for keeping what could not be sent."""
+    return deadline.earlier(min(reserve_s, deadline.remaining() / 2))
 
 
 def _in_order(free: Sequence[Point], held: Sequence[Point]) -> tuple[list[Point], list[Point]]:

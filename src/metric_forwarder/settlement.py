@@ -1,17 +1,13 @@
 """Write what became of points into the ledger, the dedupe store and the spool."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from metric_forwarder.dedupe.store import Claim, Claims
 from metric_forwarder.delivery.verdicts import Action, Verdict
-from metric_forwarder.model import Batch, Outcome, Point, Problem
+from metric_forwarder.model import Batch, DeadLetter, Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.report import ARRIVED
-from metric_forwarder.spool.keepers import (
-    DeadLetter,
-    Keeper,
-    point_payload,
-)
 
 _NOT_AGAIN = Verdict(
     Action.RESEND,
@@ -21,19 +17,65 @@ _NOT_AGAIN = Verdict(
 )
 
 
+class UndeliveredPolicy(Protocol):
+    """Decides what becomes of the points of some messages that are not delivered."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another dead letter may be kept."""
+
+    def add(self, letter: DeadLetter) -> None:
+        """Keep a dead letter at the end, or count it as not kept."""
+
+    def skip(self, message: Message) -> None:
+        """Count a dead letter of this message as not kept: there is no room for it."""
+
+    def reserve_s(self, points: int) -> float:
+        """How long it takes to keep so many undelivered points and the dead letters, seconds."""
+
+    def delivered(self, points: Batch) -> None:
+        """Take note that these arrived just now."""
+
+    def keep(self, undelivered: Sequence[Point]) -> Outcome:
+        """Keep what is left, when everything else has been tried: the outcome of the undelivered points.
+
+        It is ``spooled`` if they are safe, otherwise ``undelivered``.
+        """
+
+
+class PlatformRedelivers:
+    """Keeps nothing: the platform must redeliver what is undelivered."""
+
+    has_room = False
+
+    def add(self, letter: DeadLetter) -> None:
+        """Keep none."""
+
+    def skip(self, message: Message) -> None:
+        """Keep none."""
+
+    def reserve_s(self, points: int) -> float:  # noqa: ARG002 - the port's
+        return 0.0
+
+    def delivered(self, points: Batch) -> None:
+        """Nothing was kept."""
+
+    def keep(self, undelivered: Sequence[Point]) -> Outcome:  # noqa: ARG002 - the port's
+        return Outcome.UNDELIVERED
+
+
 class Settlement:
     """Writes what became of points: into the ledger, and what was delivered, or may have been, into the store.
 
-    What is undelivered waits until the end: the keeper decides whether it is safe.
+    What is undelivered waits until the end: the policy decides whether it is safe.
     """
 
-    def __init__(self, ledger: Ledger, claims: Claims, keeper: Keeper) -> None:
+    def __init__(self, ledger: Ledger, claims: Claims, policy: UndeliveredPolicy) -> None:
         self._ledger = ledger
         self._claims = claims
-        self._keeper = keeper
+        self._policy = policy
         self._undelivered: list[tuple[Point, Verdict]] = []
         self._failed: list[bytes] = []
-        self._refused: list[DeadLetter] = []
         self._repeated: list[tuple[Point, Point]] = []
 
     def set_repeated_aside(self, points: Sequence[Point]) -> list[Point]:
@@ -71,7 +113,8 @@ class Settlement:
             return points
         self._ledger.settle_all(late, Outcome.STALE, lambda point: stale[point.number])
         self._failed += [point.identity for point in late if point.identity is not None]
-        self._refused += [_dead_letter(point, stale[point.number]) for point in late]
+        for point in late:
+            self._policy.add(_dead_letter(point, stale[point.number]))
         return [point for point in points if point.number not in stale]
 
     def take_failed(self) -> list[bytes]:
@@ -84,7 +127,7 @@ class Settlement:
         if outcome is Outcome.DELIVERED:
             self._ledger.settle_all(points, outcome)
             self._claims.confirm(identities)
-            self._keeper.delivered(points)
+            self._policy.delivered(points)
             return
         if outcome is Outcome.UNCERTAIN:
             self._claims.doubt(identities)
@@ -95,15 +138,16 @@ class Settlement:
             return
         self._settle_for_good(points, outcome, verdict)
         if outcome is Outcome.REJECTED:
-            self._refused += [_dead_letter(point, _problem(point, outcome, verdict)) for point in points]
+            for point in points:
+                self._policy.add(_dead_letter(point, _problem(point, outcome, verdict)))
 
     def _settle_for_good(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
         self._ledger.settle_all(points, outcome, lambda point: _problem(point, outcome, verdict))
 
-    def close(self, dead_letters: Sequence[DeadLetter]) -> None:
+    def close(self) -> None:
         """Keep what is left, and say what became of it."""
         left = [point for point, _ in self._undelivered]
-        outcome = self._keeper.keep(left, [*dead_letters, *self._refused])
+        outcome = self._policy.keep(left)
         for point, verdict in self._undelivered:
             self._ledger.settle_all([point], outcome, lambda point: _problem(point, outcome, verdict))  # noqa: B023 - called at once
         for point, last in self._repeated:
@@ -126,5 +170,4 @@ def _problem(point: Point, outcome: Outcome, verdict: Verdict) -> Problem:
 
 
 def _dead_letter(point: Point, problem: Problem) -> DeadLetter:
-    message = point.message._replace(time_ms=point.time_ms)
-    return DeadLetter(message, point_payload(point), point.pointer, problem)
+    return DeadLetter(point.message, point, point.pointer, problem)

@@ -10,7 +10,7 @@ import pytest
 
 from metric_forwarder.cli.replay import merge, replay_all
 from metric_forwarder.spool.files import FileSpool
-from metric_forwarder.spool.store import Record
+from metric_forwarder.spool.store import SpoolRecord
 from receiver_emulator import Emulator
 from support.command_line import child_environ, command, on_terminal, point, run, settings_for
 from support.redis_server import RedisServer
@@ -190,7 +190,7 @@ def test_of_two_rounds_each_record_is_counted_where_it_ended() -> None:
 
 def test_rounds_end_when_the_spool_is_empty_or_nothing_was_taken_out(tmp_path: Path) -> None:
     spool = FileSpool(tmp_path)
-    records = [Record({"n": n}, "s", None, None, "undelivered", "") for n in range(3)]
+    records = [SpoolRecord({"n": n}, "s", None, None, "undelivered", "") for n in range(3)]
     spool.write(records, records[:1])
     assert (spool.waiting(dead_letters=False), spool.waiting(dead_letters=True)) == (3, 4)
 

@@ -15,8 +15,8 @@ from metric_forwarder.intake.intake import Intake
 from metric_forwarder.model import Message, Outcome, Point
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.spool.keepers import point_payload
-from metric_forwarder.spool.store import Record, decode_record, encode_record, message_of
+from metric_forwarder.spool.policies import point_payload
+from metric_forwarder.spool.store import SpoolRecord, decode_record, encode_record, message_of
 from metric_forwarder.triggers import Decoded, decode
 from metric_forwarder.triggers.decoding import OFFLINE
 from support.fakes import FakeClock
@@ -42,7 +42,7 @@ def points_of(event: Any, settings: dict[str, str]) -> list[Point]:
 def replayed(original: Point, settings: dict[str, str]) -> Point:
     """A point that was spooled and comes back."""
     message = original.message
-    record = Record(
+    record = SpoolRecord(
         point_payload(original),
         message.source,
         message.place(original.pointer),

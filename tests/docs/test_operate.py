@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from metric_forwarder.formats import payload
-from metric_forwarder.intake import intake
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.reporting import ledger, replies
 from metric_forwarder.scrape import scraper
 from metric_forwarder.spool import files as file_spool
+from metric_forwarder.spool import policies
 from metric_forwarder.triggers import cls, cos, http
 from support.harness import ROOT, Harness, ckafka, make_harness, point
 
@@ -70,7 +70,7 @@ def test_an_error_of_a_report_shown_is_one_that_the_function_makes(
         ("values in one message: numbers, texts, lists, objects", f"{payload.MAX_VALUES:,}"),
         ("lines of an object in COS", f"{cos.MAX_LINES:,}"),
         ("logs in a CLS event", f"{payload.MAX_POINTS:,}"),
-        ("dead letters of one event", f"{intake.MAX_DEAD_LETTERS:,}"),
+        ("dead letters of one event", f"{policies.MAX_DEAD_LETTERS:,}"),
         ("scrape target", f"{scraper.MAX_TARGET_BYTES // 2**20} MB"),
         ("samples of one scrape", f"{scraper.MAX_SAMPLES:,}"),
         ("spool", f"{file_spool.DEFAULT_MAX_BYTES // 2**20} MB; files: `?max_mb=…`"),

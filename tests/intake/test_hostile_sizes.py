@@ -13,7 +13,7 @@ import pytest
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.formats.payload import MAX_POINTS
-from metric_forwarder.intake.intake import MAX_DEAD_LETTERS
+from metric_forwarder.spool.policies import MAX_DEAD_LETTERS
 from metric_forwarder.triggers.cos import MAX_LINES
 from support.fakes import AnyObject, FakeClock, InProcessReceiver
 from support.harness import ROOT, Harness, ckafka, environ, make_harness, outcomes, point
@@ -142,7 +142,7 @@ def test_more_dead_letters_than_are_kept_are_told(tmp_path: Path, capsys: pytest
     assert outcomes(report) == {"invalid": MAX_DEAD_LETTERS + 7}
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (told,) = [line for line in lines if line["event"] == "spool"]
-    assert told["message"].startswith("7 invalid points are kept nowhere")
+    assert told["message"].startswith("7 invalid points are not kept as dead letters")
     replay = {"Type": "Timer", "TriggerName": "r", "Time": "2026-01-01T00:00:00Z"}
     again = harness.handle({**replay, "Message": '{"replay": true, "deadLetters": true}'})
     assert outcomes(again) == {"invalid": MAX_DEAD_LETTERS}

@@ -2,17 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import pytest
 
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.model import Message
-from metric_forwarder.spool.bounded import BoundedSpool
-from metric_forwarder.spool.store import Chunk, Record, SpoolError
+from metric_forwarder.spool.bounded import BoundedSpool, BoundedVisit
+from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord
 from support.fakes import FakeClock
 
-RECORD = Record({}, "s", None, None, "undelivered", "")
+RECORD = SpoolRecord({}, "s", None, None, "undelivered", "")
 LATE = "the spool did not answer in time"
 
 
@@ -28,13 +28,13 @@ class Shelf:
 
     def __init__(self, work: Callable[[], None] = lambda: None, chunks: int = 3) -> None:
         self.work = work
-        self.written: list[Record] = []
+        self.written: list[SpoolRecord] = []
         self.acknowledged: list[int] = []
         self.began = self.ended = False
         self.lease_s = 0.0
         self._chunks = chunks
 
-    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
+    def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         self.work()
         self.written += [*points, *dead_letters]
 
@@ -101,11 +101,22 @@ def spool_of(*shelves: Shelf, clock: Clock | None = None) -> BoundedSpool:
     return BoundedSpool(lambda: next(remaining), clock or SystemClock())
 
 
+def begin(spool: BoundedSpool, deadline: Deadline) -> BoundedVisit:
+    """Begin an event."""
+    return spool.begin(deadline, 0, lambda _: None)
+
+
+def begin_with_complaints(spool: BoundedSpool, deadline: Deadline) -> tuple[BoundedVisit, list[str]]:
+    """Begin an event; what it complains of is in the list."""
+    complaints: list[str] = []
+    return spool.begin(deadline, 0, complaints.append), complaints
+
+
 def write(spool: BoundedSpool, seconds: float = 0.3, points: int = 1, dead_letters: int = 0) -> None:
     """Write so many records in an event of their own."""
-    visit = spool.begin(soon(spool.clock, seconds))
+    visit = begin(spool, soon(spool.clock, seconds))
     try:
-        visit.write([RECORD] * points, [RECORD] * dead_letters)
+        visit.write(points + dead_letters, [RECORD] * points, [RECORD] * dead_letters)
     finally:
         visit.close()
 
@@ -116,13 +127,14 @@ def test_a_write_that_hangs_is_waited_for_until_the_deadline_and_the_next_event_
     stuck, fresh = Shelf(hanging), Shelf()
     spool = spool_of(stuck, fresh)
     hanging.hangs = True
-    visit = spool.begin(soon(spool.clock))
+    visit, complaints = begin_with_complaints(spool, soon(spool.clock))
     began = time.monotonic()
     with pytest.raises(SpoolError, match=LATE):
-        visit.write([RECORD], [])
+        visit.write(1, [RECORD], [])
     with pytest.raises(SpoolError, match=LATE):
-        visit.write([RECORD], [])
-    assert LATE in visit.close()[0]
+        visit.write(1, [RECORD], [])
+    visit.close()
+    assert LATE in complaints[0]
     assert time.monotonic() - began < 2
     write(spool, dead_letters=1)
     assert (stuck.written, len(fresh.written)) == ([], 2)
@@ -146,8 +158,8 @@ def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_toget
 ) -> None:
     shelf = Shelf(hanging)
     spool = spool_of(shelf)
-    visit = spool.begin(soon(spool.clock, 5))
-    chunk = next(visit.replay(dead_letters=False))
+    visit, complaints = begin_with_complaints(spool, soon(spool.clock, 5))
+    chunk = next(visit.chunks(dead_letters=False))
     hanging.hangs = True
     began = time.monotonic()
     for receipt in range(100):
@@ -155,7 +167,8 @@ def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_toget
     chunk.close()
     assert time.monotonic() - began < 1
     hanging.let_go()
-    assert visit.close() == ()
+    visit.close()
+    assert complaints == []
     assert shelf.acknowledged == list(range(100))
     assert shelf.ended
 
@@ -163,13 +176,14 @@ def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_toget
 def test_what_could_not_be_acknowledged_in_time_is_told(hanging: Hanging) -> None:
     shelf = Shelf(hanging)
     spool = spool_of(shelf, Shelf())
-    visit = spool.begin(soon(spool.clock))
-    chunk = next(visit.replay(dead_letters=False))
+    visit, complaints = begin_with_complaints(spool, soon(spool.clock))
+    chunk = next(visit.chunks(dead_letters=False))
     hanging.hangs = True
     for receipt in range(20):
         chunk.acknowledge([receipt])
     began = time.monotonic()
-    (failure,) = visit.close()
+    visit.close()
+    (failure,) = complaints
     assert LATE in failure
     assert time.monotonic() - began < 2
 
@@ -177,8 +191,8 @@ def test_what_could_not_be_acknowledged_in_time_is_told(hanging: Hanging) -> Non
 def test_what_could_not_be_acknowledged_at_all_is_told_once() -> None:
     shelf = Shelf()
     spool = spool_of(shelf)
-    visit = spool.begin(soon(spool.clock, 5))
-    chunk = next(visit.replay(dead_letters=False))
+    visit, complaints = begin_with_complaints(spool, soon(spool.clock, 5))
+    chunk = next(visit.chunks(dead_letters=False))
 
     def fail() -> None:
         raise SpoolError("the disk is full")
@@ -186,14 +200,15 @@ def test_what_could_not_be_acknowledged_at_all_is_told_once() -> None:
     shelf.work = fail
     for receipt in range(20):
         chunk.acknowledge([receipt])
-    assert visit.close() == ("the disk is full",)
+    visit.close()
+    assert complaints == ["the disk is full"]
 
 
 def test_a_defect_of_a_store_is_no_failure_of_the_spool() -> None:
     shelf = Shelf()
     spool = spool_of(shelf)
-    visit = spool.begin(soon(spool.clock, 5))
-    chunk = next(visit.replay(dead_letters=False))
+    visit = begin(spool, soon(spool.clock, 5))
+    chunk = next(visit.chunks(dead_letters=False))
 
     def fail() -> None:
         raise ZeroDivisionError
@@ -207,19 +222,20 @@ def test_a_defect_of_a_store_is_no_failure_of_the_spool() -> None:
 def test_a_replay_begins_no_chunk_for_which_there_is_no_time() -> None:
     clock = FakeClock()
     shelf = Shelf()
-    visit = spool_of(shelf, clock=clock).begin(soon(clock, 3))
+    visit, complaints = begin_with_complaints(spool_of(shelf, clock=clock), soon(clock, 3))
     seen = 0
-    for _ in visit.replay(dead_letters=False):
+    for _ in visit.chunks(dead_letters=False):
         seen += 1
         clock.sleep(1.2)
-    assert visit.close() == ()
+    visit.close()
+    assert complaints == []
     assert (seen, shelf.ended) == (2, True)
 
 
 def test_a_long_event_keeps_no_more_than_a_second_for_a_last_chunk() -> None:
     clock = FakeClock()
-    visit = spool_of(Shelf(), clock=clock).begin(soon(clock, 100))
-    chunks = visit.replay(dead_letters=False)
+    visit = begin(spool_of(Shelf(), clock=clock), soon(clock, 100))
+    chunks = visit.chunks(dead_letters=False)
     next(chunks)
     clock.sleep(98.9)
     next(chunks)
@@ -231,16 +247,16 @@ def test_a_long_event_keeps_no_more_than_a_second_for_a_last_chunk() -> None:
 def test_a_replay_expects_of_a_chunk_what_the_last_one_took() -> None:
     clock = FakeClock()
     shelf = Shelf(lambda: clock.sleep(2))
-    visit = spool_of(shelf, clock=clock).begin(soon(clock, 12))
-    assert sum(1 for _ in visit.replay(dead_letters=False)) == 2
+    visit = begin(spool_of(shelf, clock=clock), soon(clock, 12))
+    assert sum(1 for _ in visit.chunks(dead_letters=False)) == 2
     visit.close()
 
 
 def test_a_lease_outlives_the_deadline() -> None:
     clock = FakeClock()
     shelf = Shelf()
-    visit = spool_of(shelf, clock=clock).begin(soon(clock, 500))
-    next(visit.replay(dead_letters=False))
+    visit = begin(spool_of(shelf, clock=clock), soon(clock, 500))
+    next(visit.chunks(dead_letters=False))
     visit.close()
     assert 501 < shelf.lease_s < 600
 
@@ -248,7 +264,9 @@ def test_a_lease_outlives_the_deadline() -> None:
 def test_a_visit_that_did_nothing_ends_at_once() -> None:
     spool = spool_of(Shelf())
     threads = threading.active_count()
-    assert spool.begin(soon(spool.clock)).close() == ()
+    visit, complaints = begin_with_complaints(spool, soon(spool.clock))
+    visit.close()
+    assert complaints == []
     assert threading.active_count() == threads
 
 
@@ -288,9 +306,10 @@ def test_without_a_thread_the_spool_says_so_and_nothing_raises(starve: Callable[
     clock = SystemClock()
     shelf = Shelf()
     spool = BoundedSpool(lambda: shelf, clock)
-    visit = spool.begin(Deadline(clock, clock.monotonic() + 1))
+    visit, complaints = begin_with_complaints(spool, Deadline(clock, clock.monotonic() + 1))
     starve()
     with pytest.raises(SpoolError, match="more memory"):
-        visit.write([RECORD], [])
-    assert list(visit.close()) == []
+        visit.write(1, [RECORD], [])
+    visit.close()
+    assert complaints == []
     assert shelf.written == []

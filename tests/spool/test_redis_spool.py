@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.redis_address import parse_redis_url
 from metric_forwarder.spool.redis import RedisSpool
-from metric_forwarder.spool.store import Record, SpoolError
+from metric_forwarder.spool.store import SpoolError, SpoolRecord
 from receiver_emulator import Emulator, EmulatorOptions
 from support.harness import ROOT, Harness, ckafka, environ, make_harness, outcomes, point, values
 from support.killable import Nursery
@@ -126,7 +126,7 @@ def test_an_acl_user_who_may_not_is_told_what_to_allow(redis_server: RedisServer
 
 def test_a_full_spool_takes_all_or_nothing(redis_server: RedisServer) -> None:
     spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}", max_bytes=400_000)
-    records = [Record(point(value), "s", None, None, "undelivered", "x" * 300) for value in range(600)]
+    records = [SpoolRecord(point(value), "s", None, None, "undelivered", "x" * 300) for value in range(600)]
     spool.write(records, [])
     with pytest.raises(SpoolError, match="full"):
         spool.write(records, records)
@@ -172,7 +172,7 @@ def test_what_is_no_record_is_set_aside_and_reported(redis_server: RedisServer) 
 
 def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisServer) -> None:
     spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
-    spool.write([Record(point(), "s", None, None, "undelivered", "")], [])
+    spool.write([SpoolRecord(point(), "s", None, None, "undelivered", "")], [])
     chunks = spool.replay(dead_letters=False)
     next(chunks)
     other = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
@@ -185,11 +185,11 @@ def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisSe
 @given(
     st.lists(
         st.builds(
-            Record,
+            SpoolRecord,
             st.text() | st.integers() | st.lists(st.text()),
             st.text(),
             st.none() | st.text(),
-            st.none() | st.integers(),
+            st.none() | st.integers(0, 10**14),
             st.text(),
             st.text(),
         ),
@@ -198,7 +198,7 @@ def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisSe
     )
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_what_is_read(redis_server: RedisServer, records: list[Record]) -> None:
+def test_what_is_written_is_what_is_read(redis_server: RedisServer, records: list[SpoolRecord]) -> None:
     spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
     spool.write(records, [])
     for chunk in spool.replay(dead_letters=False):
@@ -208,8 +208,8 @@ def test_what_is_written_is_what_is_read(redis_server: RedisServer, records: lis
         chunk.acknowledge(range(len(records)))
 
 
-def records(*values: int) -> list[Record]:
-    return [Record(point(value), "s", None, None, "undelivered", "") for value in values]
+def records(*values: int) -> list[SpoolRecord]:
+    return [SpoolRecord(point(value), "s", None, None, "undelivered", "") for value in values]
 
 
 def replayed(spool: RedisSpool) -> list[int]:

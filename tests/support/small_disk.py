@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metric_forwarder.spool.files import FileSpool
-from metric_forwarder.spool.store import Record, SpoolError
+from metric_forwarder.spool.store import SpoolError, SpoolRecord
 
 BEFORE, CUT, AFTER = tuple(range(8)), (20, 21, 119), (12,)
 ROWS = 120
@@ -29,8 +29,8 @@ def only(most_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
-def record(row: int) -> Record:
-    return Record({"row": row}, "s", None, None, "undelivered", "")
+def record(row: int) -> SpoolRecord:
+    return SpoolRecord({"row": row}, "s", None, None, "undelivered", "")
 
 
 def rows_left(folder: Path) -> list[int]:

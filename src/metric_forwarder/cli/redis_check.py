@@ -9,7 +9,7 @@ from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Sc
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.redis import RedisSpool
-from metric_forwarder.spool.store import Record, SpoolError
+from metric_forwarder.spool.store import SpoolError, SpoolRecord
 
 _SLOW_MS = 20.0
 _EXPIRES_MS = 1000
@@ -70,7 +70,7 @@ def _rehearse_spool(address: RedisAddress, connection: RedisConnection) -> None:
     prefix = key_prefix(f"check {os.urandom(8).hex()}")
     spool = RedisSpool(address, prefix)
     try:
-        spool.write([Record(None, "", None, None, "undelivered", "")], ())
+        spool.write([SpoolRecord(None, "", None, None, "undelivered", "")], ())
         spool.waiting(dead_letters=True)
         for chunk in spool.replay(dead_letters=True, lease_s=_EXPIRES_MS / 1000):
             chunk.acknowledge([0])

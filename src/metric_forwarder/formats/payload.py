@@ -77,6 +77,15 @@ class Payload(NamedTuple):
     inherited: Callable[[int, Sequence[Any]], str | None] | None = None
     violations: tuple[Violation, ...] = ()
 
+    def own(self, index: int) -> Any:
+        """A point without what its envelope gives to all its points."""
+        return self.points.own(index) if isinstance(self.points, _Merged) else self.points[index]
+
+    @property
+    def envelope(self) -> Mapping[str, Any] | None:
+        """What the envelope gives to all its points, as an envelope without points; one object for all of them."""
+        return self.points.envelope if isinstance(self.points, _Merged) else None
+
     def pointer(self, index: int) -> str:
         """The JSON pointer of a point."""
         return "" if self.prefix is None else f"{self.prefix}/{index}"
@@ -223,6 +232,10 @@ class _Merged(Sequence[Any]):
         self._points = points
         self._defaults = defaults
         self._dimensions = dimensions
+        self.envelope = {**defaults, "dimensions": dimensions} if dimensions else defaults
+
+    def own(self, index: int) -> Any:
+        return self._points[index]
 
     def __len__(self) -> int:
         return len(self._points)

@@ -1,19 +1,16 @@
 """Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.formats.payload import Payload, Violation, read_payload, split_at_value
 from metric_forwarder.intake.schema import Contract, is_finite
-from metric_forwarder.model import Message, Outcome, Point, Problem, Series
+from metric_forwarder.model import DeadLetter, Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
-from metric_forwarder.spool.keepers import DeadLetter
 from metric_forwarder.times import NS_PER_MS, NS_PER_S, nanoseconds, to_milliseconds
 
-# Of an event; each takes half a kilobyte until they are written.
-MAX_DEAD_LETTERS = 20_000
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 # A value, and a time, take no more bytes than this in a request: 309 digits and some more.
 _LONGEST_VALUE = 400
@@ -90,6 +87,20 @@ class SeriesBook:
         return series
 
 
+class DeadLetters(Protocol):
+    """Collects the dead letters of an event, as far as there is a place and room for them."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another one may be kept."""
+
+    def add(self, letter: DeadLetter) -> None:
+        """Keep one, or count it as not kept."""
+
+    def skip(self, message: Message) -> None:
+        """Count one of this message as not kept: there is no room for it."""
+
+
 class Intake:
     """Takes the messages of one event in.
 
@@ -98,13 +109,11 @@ class Intake:
         ledger: gets a row for every point received, and the outcome of those that go no further.
         destination: writes a point as a request holds it, and says whether it arrives with a time.
         max_explained: how many invalid points are told what is wrong with them: that costs much more than finding them.
-        keeps_dead_letters: whether there is a place for them.
+        dead_letters: gets everything that is neither delivered nor redelivered, with the reason; None: it is not kept.
 
     Attributes:
         points: the points to deliver, in the order in which they came.
         stale: why some of them, by their numbers, are too old to be delivered, unless they have been already.
-        dead_letters: everything else, with the reason, if it is kept.
-        unkept: how many invalid points are in none of these.
     """
 
     def __init__(
@@ -117,7 +126,7 @@ class Intake:
         book: SeriesBook,
         rules: IntakeRules,
         max_explained: int = 100,
-        keeps_dead_letters: bool = False,
+        dead_letters: DeadLetters | None = None,
     ) -> None:
         self._contract = contract
         self._identity = identifier.identity
@@ -129,7 +138,7 @@ class Intake:
         self._oldest_ns = now_ns - round(rules.max_age_s * NS_PER_S) if rules.max_age_s else None
         self._latest_ns = now_ns + round(rules.max_ahead_s * NS_PER_S) if rules.max_ahead_s else None
         self._explanations_left = max_explained
-        self._keeps_dead_letters = keeps_dead_letters
+        self._dead_letters = dead_letters
         self._book = book
         self._sound = book.sound
         self._texts = book.texts
@@ -138,8 +147,6 @@ class Intake:
         self._stamps: dict[Series, dict[int, int]] = {}
         self.points: list[Point] = []
         self.stale: dict[int, Problem] = {}
-        self.dead_letters: list[DeadLetter] = []
-        self.unkept = 0
 
     def take(self, message: Message) -> None:
         """Receive a message: every point in it is counted, none is lost, nothing raises."""
@@ -166,17 +173,16 @@ class Intake:
             if series is not None:
                 self._repeat(message, payload.pointer(index), raw["value"], series)
             elif accepts(raw):
-                self._receive(message, payload.pointer(index), raw)
-            elif self._explanations_left or self._has_room:
-                self._refuse(message, raw, payload.pointer(index), self._explain(payload, index, raw))
+                self._receive(message, payload, index, raw)
+            elif self._explanations_left or (self._dead_letters and self._dead_letters.has_room):
+                violations = self._explain(payload, index, raw)
+                pointer = payload.pointer(index)
+                self._refuse(message, payload.own(index), pointer, violations, payload.envelope)
             else:
                 # An event may hold a million of them, and what takes too long is redelivered for ever.
                 self._ledger.settle_untold(Outcome.INVALID)
-                self.unkept += 1
-
-    @property
-    def _has_room(self) -> bool:
-        return self._keeps_dead_letters and len(self.dead_letters) < MAX_DEAD_LETTERS
+                if self._dead_letters:
+                    self._dead_letters.skip(message)
 
     def _seen(self, raw: Any) -> Series | None:
         """The series of a point that differs from a valid one in its value alone, as most points of a stream do."""
@@ -212,20 +218,22 @@ class Intake:
             Point(self._ledger.open(), series, value, None, None, message, pointer, identity, time_ms, wire)
         )
 
-    def _receive(self, message: Message, pointer: str, raw: dict[str, Any]) -> None:
+    def _receive(self, message: Message, payload: Payload, index: int, raw: dict[str, Any]) -> None:
+        pointer = payload.pointer(index)
         namespace = raw.get("namespace") or self._rules.default_namespace
         timestamp = raw.get("timestamp")
         time_ns = None if timestamp is None else nanoseconds(timestamp)
         if time_ns is not None and self._is_ahead(time_ns):
-            self._refuse_ahead(message, raw, pointer, time_ns)
+            self._refuse_ahead(message, payload, index, time_ns)
             return
         if time_ns is None and self._comes_from_ahead(message):
-            self._refuse_ahead(message, raw, pointer, None)
+            self._refuse_ahead(message, payload, index, None)
             return
         series = self._book.find(namespace, raw["metricName"], raw["dimensions"])
         refusal = self._book.refused.get(series)
         if refusal is not None:
-            self._refuse(message, raw, pointer, [refusal._replace(pointer=pointer + refusal.pointer)])
+            violation = refusal._replace(pointer=pointer + refusal.pointer)
+            self._refuse(message, payload.own(index), pointer, [violation], payload.envelope)
             return
         key = raw.get("id")
         if key is not None:
@@ -235,7 +243,8 @@ class Intake:
         time_ms = self._time(series, message) if time_ns is None else to_milliseconds(time_ns)
         wire = self._encode(series, value, time_ms)
         if len(wire) > self._rules.max_bytes:
-            self._settle(message, raw, pointer, [_oversized(message, pointer, len(wire))])
+            problems = [_oversized(message, pointer, len(wire))]
+            self._settle(message, payload.own(index), pointer, problems, payload.envelope)
             return
         number = self._ledger.open()
         point = Point(number, series, value, time_ns, key, message, pointer, identity, time_ms, wire)
@@ -256,16 +265,18 @@ class Intake:
             and self._is_ahead(message.time_ms * NS_PER_MS)
         )
 
-    def _refuse_ahead(self, message: Message, raw: Any, pointer: str, time_ns: int | None) -> None:
+    def _refuse_ahead(self, message: Message, payload: Payload, index: int, time_ns: int | None) -> None:
         """Refuse a point whose own time, or that of its message, is too far ahead.
 
         Prometheus would store it, and then refuse every reading of every series that is older than some minutes less.
         """
+        pointer = payload.pointer(index)
         pointer_of_time = pointer if time_ns is None else f"{pointer}/timestamp"
         if time_ns is None:
             time_ns = (message.time_ms or 0) * NS_PER_MS
         ahead_s = (time_ns - self._rules.now_ms * NS_PER_MS) / NS_PER_S
-        self._settle(message, raw, pointer, [_ahead(message, pointer_of_time, ahead_s)])
+        problems = [_ahead(message, pointer_of_time, ahead_s)]
+        self._settle(message, payload.own(index), pointer, problems, payload.envelope)
 
     def _remember(
         self, message: Message, pointer: str, raw: dict[str, Any], series: Series, size: int
@@ -302,19 +313,29 @@ class Intake:
             self._free_from[series] = time_ms + 1
         return time_ms
 
-    def _refuse(self, message: Message, raw: Any, pointer: str, violations: Sequence[Violation]) -> None:
-        self._settle(message, raw, pointer, _problems(message, violations))
+    def _refuse(
+        self,
+        message: Message,
+        raw: Any,
+        pointer: str,
+        violations: Sequence[Violation],
+        envelope: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._settle(message, raw, pointer, _problems(message, violations), envelope)
 
-    def _settle(self, message: Message, raw: Any, pointer: str, problems: Sequence[Problem]) -> None:
+    def _settle(
+        self,
+        message: Message,
+        raw: Any,
+        pointer: str,
+        problems: Sequence[Problem],
+        envelope: Mapping[str, Any] | None = None,
+    ) -> None:
         outcome = problems[0].outcome
         self._ledger.settle(self._ledger.open(), outcome, problems)
-        if outcome is Outcome.UNDELIVERED:
-            # What could not be read this time comes again with the event: there is nothing to keep.
-            return
-        if self._has_room:
-            self.dead_letters.append(DeadLetter(message, raw, pointer, problems[0]))
-        else:
-            self.unkept += 1
+        # What could not be read this time comes again with the event: there is nothing to keep.
+        if outcome is not Outcome.UNDELIVERED and self._dead_letters:
+            self._dead_letters.add(DeadLetter(message, raw, pointer, problems[0], envelope))
 
 
 _UNEXPLAINED = Violation(

@@ -6,7 +6,7 @@ all is recognised by its coordinates.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
@@ -15,7 +15,8 @@ from typing import TypeVar
 from metric_forwarder.clients.background import Courier
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.model import Message
-from metric_forwarder.spool.store import Chunk, Record, SpoolError, SpoolStore
+from metric_forwarder.spool.policies import ReplayPolicy, SpoolingPolicy
+from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord, SpoolStore
 
 _T = TypeVar("_T")
 
@@ -49,10 +50,10 @@ class BoundedSpool:
     def reserve_s(self, records: int) -> float:
         return self._slowness * self._expected_s(records)
 
-    def begin(self, deadline: Deadline) -> "BoundedVisit":
+    def begin(self, deadline: Deadline, now_ms: int, complain: Callable[[str], None]) -> "BoundedVisit":
         if self._store is None:
             self._store = self._make()
-        return BoundedVisit(self, self._store, deadline)
+        return BoundedVisit(self, self._store, deadline, now_ms, complain)
 
     def give_up(self) -> None:
         """Leave the store to the courier that is stuck with it."""
@@ -68,19 +69,38 @@ class BoundedSpool:
 
 
 class BoundedVisit:
-    """One event's dealings with the spool."""
+    """One event's dealings with the spool.
 
-    def __init__(self, spool: BoundedSpool, store: SpoolStore, deadline: Deadline) -> None:
+    Args:
+        now_ms: when the event was received, Unix milliseconds.
+        complain: is told what goes wrong.
+    """
+
+    def __init__(
+        self,
+        spool: BoundedSpool,
+        store: SpoolStore,
+        deadline: Deadline,
+        now_ms: int,
+        complain: Callable[[str], None],
+    ) -> None:
         self._spool = spool
         self._store = store
         self._deadline = deadline
+        self._now_ms = now_ms
+        self._complain = complain
         self._courier: Courier | None = None
         self._replay: Generator[Chunk, None, None] | None = None
         self._posted: list[Future[None]] = []
         self._given_up = False
 
-    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
-        records = len(points) + len(dead_letters)
+    def policy(self, *, keeps_dead_letters: bool = True) -> SpoolingPolicy:
+        return SpoolingPolicy(self, self._complain, self._now_ms, keeps_dead_letters=keeps_dead_letters)
+
+    def reserve_s(self, records: int) -> float:
+        return self._spool.reserve_s(records)
+
+    def write(self, count: int, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         clock = self._spool.clock
         began = clock.monotonic()
         try:
@@ -88,9 +108,21 @@ class BoundedVisit:
         finally:
             took_s = clock.monotonic() - began
             # Of one that was not waited for nobody knows how long it takes.
-            self._spool.learn(records, 2 * took_s if self._given_up else took_s)
+            self._spool.learn(count, 2 * took_s if self._given_up else took_s)
 
-    def replay(self, *, dead_letters: bool) -> Iterator["BoundedChunk"]:
+    def replay(self, *, dead_letters: bool) -> Iterator[tuple[Sequence[Message], ReplayPolicy]]:
+        try:
+            for chunk in self.chunks(dead_letters=dead_letters):
+                yield chunk.messages, ReplayPolicy(chunk, self, self._complain, self._now_ms)
+        except SpoolError as error:
+            self._complain(str(error))
+
+    def chunks(self, *, dead_letters: bool) -> Iterator["BoundedChunk"]:
+        """Read the spool chunk by chunk, while there is time for another one; acknowledging one waits for nothing.
+
+        Raises:
+            SpoolError: it cannot be read, or not in time, or another replay is running.
+        """
         clock = self._spool.clock
         lease_s = self._deadline.remaining() + _LEASE_SLACK_S
         self._replay = self._store.replay(dead_letters=dead_letters, lease_s=lease_s)
@@ -108,16 +140,18 @@ class BoundedVisit:
         """Have something done that nobody waits for before the visit ends."""
         self._posted.append(self._submit(job))
 
-    def close(self) -> Sequence[str]:
+    def close(self) -> None:
+        """End the visit; complain of what could not be acknowledged."""
         if self._courier is None:
-            return ()
+            return
         last = self._submit(self._replay.close if self._replay else _nothing)
         self._courier.dismiss()
         failures = [self._failure(last), *(job.exception() for job in self._posted if job.done())]
         for failure in failures:
             if failure is not None and not isinstance(failure, SpoolError):
                 raise failure
-        return tuple(dict.fromkeys(str(failure) for failure in failures if failure is not None))
+        for text in dict.fromkeys(str(failure) for failure in failures if failure is not None):
+            self._complain(text)
 
     def _failure(self, last: "Future[None]") -> BaseException | None:
         """Wait for the last job: the courier has done the others before."""

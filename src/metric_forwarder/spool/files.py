@@ -20,13 +20,13 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 from metric_forwarder.model import Message
-from metric_forwarder.spool.store import Record, SpoolError, decode_record, encode_record, message_of
+from metric_forwarder.spool.store import SpoolError, SpoolRecord, decode_record, encode_record, message_of
 
 DEFAULT_MAX_BYTES = 256 * 2**20
 _FORMAT = "metric-forwarder spool 1"
@@ -56,12 +56,12 @@ class FileSpool:
         self._function = quote(function, safe="")[:_MAX_NAME]
         self._max_bytes = max_bytes
 
-    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
+    def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         stem = f"{time.time_ns() // 1_000_000:015d}-{secrets.token_hex(6)}"
         suffix = f".{self._function}.jsonl" if self._function else ".jsonl"
         files = [
             (f"{kind}-{stem}-{start:07d}{suffix}", _encode(records[start : start + _MAX_RECORDS]))
-            for kind, records in (("points", points), ("dead", dead_letters))
+            for kind, records in (("points", list(points)), ("dead", list(dead_letters)))
             for start in range(0, len(records), _MAX_RECORDS)
         ]
         written: list[Path] = []
@@ -231,13 +231,13 @@ def _unreadable(error: OSError) -> SpoolError:
     return SpoolError(f"the spool cannot be read: {error.strerror}; check MF_SPOOL")
 
 
-def _encode(records: Sequence[Record]) -> bytes:
+def _encode(records: Sequence[SpoolRecord]) -> bytes:
     rest = "".join(encode_record(record) + "\n" for record in records).encode("ascii")
     header = {"format": _FORMAT, "count": len(records), "sha256": hashlib.sha256(rest).hexdigest()}
     return json.dumps(header, separators=(",", ":")).encode("ascii") + b"\n" + rest
 
 
-def _decode(content: bytes) -> list[Record]:
+def _decode(content: bytes) -> list[SpoolRecord]:
     """Read a file of the spool; raises ``ValueError`` if it is none, or not whole."""
     first, _, rest = content.partition(b"\n")
     try:

@@ -7,13 +7,14 @@ time, by a lease that lasts as long as the replay may.
 
 import math
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.model import Message
 from metric_forwarder.settings.redis_address import RedisAddress
-from metric_forwarder.spool.store import Record, SpoolError, decode_record, encode_record, message_of
+from metric_forwarder.spool.store import SpoolError, SpoolRecord, decode_record, encode_record, message_of
 
 DEFAULT_MAX_BYTES = 256 * 2**20
 # Some milliseconds of the server's time, which serves nobody else meanwhile.
@@ -92,16 +93,15 @@ class RedisSpool:
         self._reserve = prefix + b"reserve"
         self._max_bytes = max_bytes
 
-    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
+    def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         written: list[tuple[bytes, list[bytes]]] = []
         try:
             self._run(_RESERVE, [self._reserve])
             for key, records in ((self._points, points), (self._dead, dead_letters)):
                 # Noted chunk by chunk: what was written before a failure is taken back.
-                written.extend(
-                    (key, self._add(key, records[start : start + _CHUNK]))
-                    for start in range(0, len(records), _CHUNK)
-                )
+                left = iter(records)
+                while part := list(islice(left, _CHUNK)):
+                    written.append((key, self._add(key, part)))
         except (RedisUnavailable, SpoolError) as error:
             self._take_back(written)
             raise _error(error) from None
@@ -173,7 +173,7 @@ class RedisSpool:
             return entry_id, Message(source, None, broken=reason)
         return entry_id, message_of(record)
 
-    def _add(self, key: bytes, records: Sequence[Record]) -> list[bytes]:
+    def _add(self, key: bytes, records: Sequence[SpoolRecord]) -> list[bytes]:
         lines = [encode_record(record).encode("ascii") for record in records]
         keys = [self._points, self._dead, key, self._prefix + b"written:" + os.urandom(8)]
         told = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)

@@ -1,34 +1,37 @@
-"""What is kept for later: points that could not be delivered now, and dead letters that never will be as they are.
+"""What is kept for later: points that could not be delivered now, and dead letters that cannot be delivered as they are.
 
-A ``SpoolStore`` stores records, however long that takes; a ``Spool`` sees to it that nobody waits for that past a
-deadline; the keepers decide what is stored, and when a stored record may go.
+A ``SpoolStore`` stores records, however long that takes. ``bounded`` makes sure that nobody waits for it past a deadline;
+``policies`` decides what is stored, and when a stored record may be deleted.
 """
 
 import json
 from base64 import b64encode
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from metric_forwarder.clock import Deadline
 from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.model import Message, Outcome
+
+# Milliseconds of any year that a calendar knows; more is no time.
+_MAX_TIME_MS = 10**15
 
 
 class SpoolError(Exception):
     """The spool could not be written or read; the text says why and what to do."""
 
 
-class Record(NamedTuple):
+class SpoolRecord(NamedTuple):
     """One kept payload: JSON in, JSON out.
 
     Attributes:
-        payload: a point, or what a message held where no point could be made of it.
+        payload: a point; or JSON text, as a producer wrote it, where no point could be made of it.
         source: the message it came from, as a report names it.
         coordinates: the identity of its place: the same when it is replayed as when it is redelivered.
         time_ms: when it was measured as far as that is known: a replay must not make it younger.
         outcome: why it is here: ``undelivered``, or the outcome that made it a dead letter. Unless that is ``invalid``, the
             payload is a valid point, written anew.
         reason: what was said about it.
+        places: see ``Message``.
     """
 
     payload: Any
@@ -37,65 +40,104 @@ class Record(NamedTuple):
     time_ms: int | None
     outcome: str
     reason: str
+    places: Sequence[str] = ()
 
 
-def encode_record(record: Record) -> str:
+def encode_record(record: SpoolRecord) -> str:
     """Write a record as one line of ASCII."""
+    members = record._asdict()
+    if not record.places:
+        # Versions that do not know it can read the record, too.
+        del members["places"]
+    return json.dumps(members, separators=(",", ":"))
+
+
+def decode_record(line: bytes) -> SpoolRecord:
+    """Read such a line; raises ``ValueError`` if it is not a record.
+
+    Members that a later version added are ignored.
+    """
     try:
-        return _dump(record)
-    except (TypeError, ValueError, RecursionError):
-        return _dump(_as_text(record))
+        members = json.loads(line)
+        record = SpoolRecord(**{name: members[name] for name in SpoolRecord._fields if name in members})
+    except (TypeError, RecursionError):
+        raise ValueError("not a record") from None
+    if not _has_types(record):
+        raise ValueError("not a record")
+    return record
 
 
-def _dump(record: Record) -> str:
-    return json.dumps(record._asdict(), separators=(",", ":"))
+def _has_types(record: SpoolRecord) -> bool:
+    texts = (record.source, record.outcome, record.reason)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and (record.coordinates is None or isinstance(record.coordinates, str))
+        and (record.time_ms is None or _is_time(record.time_ms))
+        and isinstance(record.places, (list, tuple))
+        and all(isinstance(place, str) for place in record.places)
+    )
 
 
-def _as_text(record: Record) -> Record:
-    """Keep as text, as the producer wrote it, a payload that is no JSON; a replay reads it as it was read at first."""
-    payload = record.payload
+def _is_time(value: Any) -> bool:
+    return type(value) is int and abs(value) < _MAX_TIME_MS
+
+
+def payload_text(payload: Any) -> tuple[str, str]:
+    """Write a payload that is not valid as JSON text, as its producer wrote it; and a remark if that is impossible."""
     if isinstance(payload, bytes):
         try:
-            return record._replace(payload=payload.decode())
+            return payload.decode(), ""
         except UnicodeDecodeError:
-            kept = b64encode(payload).decode("ascii")
-            return record._replace(payload=kept, reason=f"{record.reason} (kept as the base64 of its bytes)")
+            return b64encode(payload).decode("ascii"), " (kept as the base64 of its bytes)"
     try:
-        return record._replace(payload=_written(payload))
+        return json_text(payload), ""
     except (TypeError, ValueError, RecursionError):
         # Only a payload that no JSON text held: a direct invocation's, or one nested too deeply.
-        return record._replace(payload=None, reason=f"{record.reason} (its payload cannot be written down)")
+        return "null", " (its payload cannot be written down)"
+
+
+def json_text(value: Any) -> str:
+    """Write decoded JSON as text; what JSON does not allow is written as it stood there."""
+    try:
+        return _dump(value)
+    except TypeError:
+        return _written(value)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _written(value: Any) -> str:
-    """Decoded JSON as text; what JSON does not allow as it stood there."""
     if isinstance(value, NotJson):
         return value.raw if isinstance(value.raw, str) else _written_members(value.raw)
     if isinstance(value, dict):
         return _written_members(value.items())
     if isinstance(value, list):
         return f"[{','.join(map(_written, value))}]"
-    return json.dumps(value)
+    return _dump(value)
 
 
 def _written_members(pairs: Iterable[tuple[str, Any]]) -> str:
     return "{" + ",".join(f"{json.dumps(name)}:{_written(value)}" for name, value in pairs) + "}"
 
 
-def decode_record(line: bytes) -> Record:
-    """Read such a line; raises ``ValueError`` if it is none."""
-    try:
-        return Record(**json.loads(line))
-    except (TypeError, RecursionError):
-        raise ValueError("no record") from None
-
-
-def message_of(record: Record, receipt: int | None = None) -> Message:
-    """What a replay hands in: see ``Message``."""
+def message_of(record: SpoolRecord, receipt: int | None = None) -> Message:
+    """Make the message that a replay hands in: see ``Message``."""
     # What was invalid is kept as its producer wrote it, and nothing else is.
-    judged = record.outcome != Outcome.INVALID.value
+    is_valid = record.outcome != Outcome.INVALID.value
+    payload = record.payload
+    if not is_valid and not isinstance(payload, str):
+        # As text it takes a small part of the memory, until its turn comes.
+        payload = _dump(payload)
     return Message(
-        record.source, record.payload, record.coordinates, record.time_ms, receipt=receipt, judged=judged
+        record.source,
+        payload,
+        record.coordinates,
+        record.time_ms,
+        receipt=receipt,
+        judged=is_valid,
+        places=tuple(record.places),
     )
 
 
@@ -108,7 +150,10 @@ class Chunk(Protocol):
 
     @property
     def messages(self) -> Sequence[Message]:
-        """Its records that are still to be replayed; ``receipt`` is what ``acknowledge`` takes."""
+        """Its records that are still to be replayed, by their time; ``receipt`` is what ``acknowledge`` takes.
+
+        What is no record is a broken message without a receipt.
+        """
 
     def acknowledge(self, receipts: Sequence[int]) -> None:
         """Never replay these records again; written down at once.
@@ -118,7 +163,12 @@ class Chunk(Protocol):
         """
 
     def close(self) -> None:
-        """Delete the chunk if every record in it is acknowledged."""
+        """Delete what is acknowledged, as far as that has not been done."""
+
+
+def by_time(messages: Iterable[Message]) -> list[Message]:
+    """Put messages into the order of their time; those of the same time stay in their order."""
+    return sorted(messages, key=lambda message: message.time_ms or 0)
 
 
 class SpoolStore(Protocol):
@@ -132,8 +182,8 @@ class SpoolStore(Protocol):
     fixed_s: float
     per_record_s: float
 
-    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
-        """Keep all of them, or say that they are not kept.
+    def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
+        """Keep all of them, or say that they are not kept; no more than a few megabytes of them are in memory at once.
 
         Raises:
             SpoolError: none is kept, or the store failed before it could take back what it had written.
@@ -163,34 +213,3 @@ class SpoolStore(Protocol):
         Raises:
             SpoolError: it cannot be read, or another replay is running.
         """
-
-
-class SpoolVisit(Protocol):
-    """One event's dealings with the spool; nothing here waits past the event's deadline."""
-
-    def write(self, points: Sequence[Record], dead_letters: Sequence[Record]) -> None:
-        """Keep all of them or none.
-
-        Raises:
-            SpoolError: none is kept, or nobody knows yet: what is kept after all is recognised when it is replayed.
-        """
-
-    def replay(self, *, dead_letters: bool) -> Iterator[Chunk]:
-        """The oldest first, while there is time for another chunk; acknowledging one waits for nothing.
-
-        Raises:
-            SpoolError: it cannot be read, or not in time, or another replay is running.
-        """
-
-    def close(self) -> Sequence[str]:
-        """End the visit and, in words, what could not be acknowledged."""
-
-
-class Spool(Protocol):
-    """A spool as the pipeline knows it."""
-
-    def reserve_s(self, records: int) -> float:
-        """How long writing so many records takes, learned from earlier writes, seconds."""
-
-    def begin(self, deadline: Deadline) -> SpoolVisit:
-        """Start an event."""

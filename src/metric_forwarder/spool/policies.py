@@ -1,0 +1,336 @@
+"""Decide what is stored in the spool, and when a stored record may be deleted."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from metric_forwarder.model import Batch, DeadLetter, Message, Outcome, Point
+from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord, payload_text
+from metric_forwarder.times import MILLISECONDS_FROM, NS_PER_MS, NUMBERS_BELOW, rfc3339
+
+# Invalid points of an event that are kept: in number, since each takes time to write, and in bytes, in memory and in the spool.
+MAX_DEAD_LETTERS = 20_000
+MAX_DEAD_LETTER_BYTES = 12 * 2**20
+# What a record takes beside its texts.
+_RECORD_BYTES = 300
+# Points of an envelope that one dead letter holds: those delivered later are kept until all of them are settled.
+_MAX_GROUP = 500
+_MAX_GROUP_BYTES = 2**18
+
+
+class RecordWriter(Protocol):
+    """Writes records within the time of an event."""
+
+    def reserve_s(self, records: int) -> float:
+        """How long writing so many records takes, learned from earlier writes, seconds."""
+
+    def write(self, count: int, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
+        """Keep all of them or none; ``count`` says how many there are.
+
+        Raises:
+            SpoolError: none is kept, or nobody knows yet: what is kept after all is recognised when it is replayed.
+        """
+
+
+class SpoolingPolicy:
+    """Writes what a trigger event leaves behind into the spool.
+
+    Args:
+        complain: is told what could not be kept.
+        now_ms: when the event was received, Unix milliseconds: the time of dead letters whose message brings none.
+        keeps_dead_letters: otherwise they are left out, for what comes again by itself.
+    """
+
+    def __init__(
+        self,
+        writer: RecordWriter,
+        complain: Callable[[str], None],
+        now_ms: int,
+        *,
+        keeps_dead_letters: bool = True,
+    ) -> None:
+        self._writer = writer
+        self._complain = complain
+        self._letters = DeadLetterBox(now_ms)
+        self._keeps_dead_letters = keeps_dead_letters
+
+    @property
+    def has_room(self) -> bool:
+        return self._keeps_dead_letters and self._letters.has_room
+
+    def add(self, letter: DeadLetter) -> None:
+        if self._keeps_dead_letters and not self._letters.add(letter):
+            self._letters.left_out += 1
+
+    def skip(self, message: Message) -> None:  # noqa: ARG002 - the port's
+        if self._keeps_dead_letters:
+            self._letters.left_out += 1
+
+    def reserve_s(self, points: int) -> float:
+        return self._writer.reserve_s(points + self._letters.count)
+
+    def delivered(self, points: Batch) -> None:
+        """Nothing was kept."""
+
+    def keep(self, undelivered: Sequence[Point]) -> Outcome:
+        if self._letters.left_out:
+            self._complain(
+                f"{self._letters.left_out} invalid points are not kept as dead letters: of one event, at most "
+                f"{MAX_DEAD_LETTERS} or {MAX_DEAD_LETTER_BYTES // 2**20} MB are"
+            )
+        count = len(undelivered) + self._letters.count
+        if count:
+            try:
+                self._writer.write(count, map(_point_record, undelivered), self._letters.records())
+            except SpoolError as error:
+                self._complain(str(error))
+                return Outcome.UNDELIVERED
+        return Outcome.SPOOLED
+
+
+class ReplayPolicy:
+    """Acknowledges the records of a chunk: each delivered one at once, the others when their fate is known.
+
+    What the destination refuses now becomes a dead letter; a dead letter that is still refused stays as it is.
+    """
+
+    def __init__(
+        self, chunk: Chunk, writer: RecordWriter, complain: Callable[[str], None], now_ms: int
+    ) -> None:
+        self._chunk = chunk
+        self._writer = writer
+        self._complain = complain
+        self._letters = DeadLetterBox(now_ms)
+        # Receipts: of records that stay, of those with dead letters, and of lists of which some points were delivered.
+        self._staying: set[int | None] = set()
+        self._refused: set[int | None] = set()
+        self._begun: set[int | None] = set()
+
+    @property
+    def has_room(self) -> bool:
+        return self._letters.has_room
+
+    def add(self, letter: DeadLetter) -> None:
+        receipt = letter.message.receipt
+        if receipt is None:
+            # It was set aside by the spool itself.
+            return
+        self._refused.add(receipt)
+        is_part = letter.pointer != ""
+        if (is_part or not self._chunk.dead) and not self._letters.add(letter):
+            self._staying.add(receipt)
+
+    def skip(self, message: Message) -> None:
+        self._staying.add(message.receipt)
+
+    def reserve_s(self, points: int) -> float:
+        return self._writer.reserve_s(points + self._letters.count)
+
+    def delivered(self, points: Batch) -> None:
+        # A record that holds more than one point waits until all of them are settled.
+        self._acknowledge([point.message.receipt for point in points if not point.pointer])
+        self._begun.update(point.message.receipt for point in points if point.pointer)
+
+    def keep(self, undelivered: Sequence[Point]) -> Outcome:
+        left = {point.message.receipt for point in undelivered}
+        rewritten = self._rewritten(left) - self._staying
+        if not self._write(rewritten, undelivered):
+            rewritten = set()
+        staying = (left | self._refused | self._staying) - rewritten
+        receipts = [message.receipt for message in self._chunk.messages]
+        self._acknowledge([receipt for receipt in receipts if receipt not in staying])
+        self._chunk.close()
+        return Outcome.SPOOLED
+
+    def _rewritten(self, left: set[int | None]) -> set[int | None]:
+        """The records in whose place others are written: what is left of a list, and the first dead letters of a point."""
+        lists = self._begun & (left | self._refused)
+        return lists if self._chunk.dead else lists | (self._refused - left)
+
+    def _write(self, receipts: set[int | None], undelivered: Sequence[Point]) -> bool:
+        points = [point for point in undelivered if point.message.receipt in receipts]
+        letters = list(self._letters.records(receipts))
+        if not points and not letters:
+            return True
+        try:
+            self._writer.write(len(points) + len(letters), map(_point_record, points), letters)
+        except SpoolError as error:
+            self._complain(str(error))
+            return False
+        return True
+
+    def _acknowledge(self, receipts: Sequence[int | None]) -> None:
+        self._chunk.acknowledge([receipt for receipt in receipts if receipt is not None])
+
+
+class DeadLetterBox:
+    """The dead letters of an event until they are written, within bounds.
+
+    Points of one envelope that have the same thing wrong with them are one dead letter: what they share is kept once.
+
+    Attributes:
+        count: how many records they are.
+        left_out: how many there was no room for; whoever fills the box counts them.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        self.count = 0
+        self.left_out = 0
+        self._now_ms = now_ms
+        self._points = 0
+        self._bytes = 0
+        self._letters: list[_Letter] = []
+        # Of the message that was last looked at: a box does not hold on to what an event has finished with.
+        self._message: Message | None = None
+        self._groups: dict[str, _Group] = {}
+
+    @property
+    def has_room(self) -> bool:
+        return self._points < MAX_DEAD_LETTERS and self._bytes < MAX_DEAD_LETTER_BYTES
+
+    def add(self, letter: DeadLetter) -> bool:
+        """Keep a dead letter; say whether there was room for it."""
+        if isinstance(letter.payload, Point):
+            # It is in memory anyway, and no producer can make it large.
+            self._append(_Refused(letter, letter.payload))
+            return True
+        if not self.has_room:
+            return False
+        text, remark = _letter_text(letter)
+        if self._bytes + len(text) > MAX_DEAD_LETTER_BYTES:
+            return False
+        self._points += 1
+        self._bytes += len(text)
+        if letter.envelope is None:
+            reason = letter.problem.message + remark
+            self._append(_Invalid(self._record(letter, text, reason), letter.message.receipt))
+        else:
+            self._group(letter, letter.envelope).add(letter.pointer, text)
+        return True
+
+    def records(self, receipts: "set[int | None] | None" = None) -> Iterator[SpoolRecord]:
+        """What is to be written; of a replay, only what the records with these receipts have become."""
+        for letter in self._letters:
+            if receipts is None or letter.receipt in receipts:
+                yield letter.record()
+
+    def _append(self, letter: "_Letter") -> None:
+        self._letters.append(letter)
+        self.count += 1
+
+    def _record(self, letter: DeadLetter, text: str, reason: str) -> SpoolRecord:
+        message = letter.message
+        self._bytes += _RECORD_BYTES + len(reason) + len(message.source) + len(message.coordinates or "")
+        time_ms = self._now_ms if message.time_ms is None else message.time_ms
+        outcome = letter.problem.outcome.value
+        return SpoolRecord(text, message.source, message.place(letter.pointer), time_ms, outcome, reason)
+
+    def _group(self, letter: DeadLetter, envelope: Mapping[str, Any]) -> "_Group":
+        """The group of points of this message that have the same thing wrong with them."""
+        if letter.message is not self._message:
+            self._message, self._groups = letter.message, {}
+        group = self._groups.get(letter.problem.message)
+        if group is None or group.is_full:
+            around, _ = payload_text(envelope)
+            record = self._record(letter, around, letter.problem.message)
+            self._bytes += len(around)
+            group = _Group(record._replace(coordinates=letter.message.coordinates), letter.message)
+            self._groups[letter.problem.message] = group
+            self._append(group)
+        return group
+
+
+class _Letter(Protocol):
+    """A dead letter in the box."""
+
+    @property
+    def receipt(self) -> int | None: ...
+
+    def record(self) -> SpoolRecord: ...
+
+
+class _Invalid:
+    def __init__(self, record: SpoolRecord, receipt: int | None) -> None:
+        self._record = record
+        self.receipt = receipt
+
+    def record(self) -> SpoolRecord:
+        return self._record
+
+
+class _Refused:
+    """A valid point that the destination refused, or that is too old."""
+
+    def __init__(self, letter: DeadLetter, point: Point) -> None:
+        self._point = point
+        self._problem = letter.problem
+        self.receipt = point.message.receipt
+
+    def record(self) -> SpoolRecord:
+        outcome, reason = self._problem.outcome.value, self._problem.message
+        return _point_record(self._point)._replace(outcome=outcome, reason=reason)
+
+
+class _Group:
+    """Points of one envelope with the same thing wrong with them; their record's payload is an envelope of their own."""
+
+    def __init__(self, around: SpoolRecord, message: Message) -> None:
+        self._around = around
+        self.receipt = message.receipt
+        self._message = message
+        self._texts: list[str] = []
+        self._places: list[str] = []
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._texts) >= _MAX_GROUP or self._bytes >= _MAX_GROUP_BYTES
+
+    def add(self, pointer: str, text: str) -> None:
+        self._texts.append(text)
+        self._places.append(self._message.origin(pointer))
+        self._bytes += len(text) + len(pointer)
+
+    def record(self) -> SpoolRecord:
+        head = self._around.payload.removesuffix("}")
+        comma = "," if head != "{" else ""
+        payload = f'{head}{comma}"points":[{",".join(self._texts)}]}}'
+        return self._around._replace(payload=payload, places=self._places)
+
+
+def point_payload(point: Point) -> dict[str, Any]:
+    """Write a point as a payload that says the same."""
+    series = point.series
+    payload: dict[str, Any] = {"namespace": series.namespace} if series.namespace else {}
+    payload |= {"metricName": series.metric, "dimensions": dict(series.dimensions), "value": point.value}
+    if point.timestamp_ns is not None:
+        payload["timestamp"] = _timestamp(point.timestamp_ns)
+    if point.id is not None:
+        payload["id"] = point.id
+    return payload
+
+
+def _timestamp(time_ns: int) -> float | str:
+    """A time as a payload may hold it: as a number wherever it would be read as the same nanosecond."""
+    milliseconds, rest = divmod(time_ns, NS_PER_MS)
+    if rest or not 0 <= milliseconds < NUMBERS_BELOW:
+        return rfc3339(time_ns)
+    return milliseconds if milliseconds >= MILLISECONDS_FROM else milliseconds / 1000
+
+
+def _point_record(point: Point) -> SpoolRecord:
+    message = point.message
+    return SpoolRecord(
+        point_payload(point),
+        message.source,
+        message.place(point.pointer),
+        point.time_ms,
+        Outcome.UNDELIVERED.value,
+        "",
+    )
+
+
+def _letter_text(letter: DeadLetter) -> tuple[str, str]:
+    """What its producer wrote, as text, and a remark if that is impossible."""
+    if letter.payload is letter.message.body and isinstance(letter.payload, str):
+        return letter.payload, ""
+    return payload_text(letter.payload)
