@@ -1,0 +1,59 @@
+"""Names as every destination takes them: those of Prometheus, ``[a-zA-Z_][a-zA-Z0-9_]*``.
+
+Producers of other formats use any character in a name. Each that does not fit becomes ``_``, as Prometheus would write
+it, so that one name serves both destinations.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+_is_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
+_replace = re.compile(r"[^a-zA-Z0-9_]", re.ASCII).sub
+
+# Of one sample: three times as many as the most generous destination takes.
+MAX_LABELS = 100
+
+
+def prometheus_name(text: str) -> str:
+    """The name of a metric or label; a leading digit gets ``_`` before it."""
+    return text if _is_name(text) else _written_anew(text)
+
+
+def _written_anew(text: str) -> str:
+    name = _replace("_", text)
+    return f"_{name}" if name[:1].isdigit() else name
+
+
+@lru_cache(maxsize=1024)
+def joined_name(measurement: str, field: str) -> str:
+    """The metric of a field, as Telegraf and VictoriaMetrics name it for Prometheus."""
+    if field == "value":
+        return prometheus_name(measurement)
+    return prometheus_name(field if measurement == "prometheus" else f"{measurement}_{field}")
+
+
+def label_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Labels with their names made to fit; values whose names become one are joined with ``;`` in the order of names.
+
+    A label with an empty value is the same as none, so it is left out.
+    """
+    labels: dict[str, str] = {}
+    misfits: list[tuple[str, str]] = []
+    for name, value in pairs:
+        if not value:
+            continue
+        if _is_name(name):
+            labels[name] = value
+        else:
+            misfits.append((name, value))
+    if not misfits:
+        return labels
+    return _joined([*labels.items(), *misfits])
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, list[str]] = {}
+    for name, value in sorted(pairs):
+        values.setdefault(_written_anew(name), []).append(value)
+    return {name: ";".join(found) for name, found in values.items()}

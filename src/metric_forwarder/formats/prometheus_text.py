@@ -1,0 +1,194 @@
+"""Prometheus text exposition 0.0.4 and OpenMetrics 1.0 → samples.
+
+One sample a line: ``name{label="value"} value [time]``. In the text format a time is whole milliseconds, and anything
+behind it is an error of that line. OpenMetrics, which ``# EOF`` ends, has seconds with a fraction and may show an
+exemplar behind ``#``. Sources: Prometheus, exposition formats; OpenMetrics 1.0.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from metric_forwarder.formats.lines import is_utf8, numbered_lines, text_of
+from metric_forwarder.formats.names import MAX_LABELS, prometheus_name
+from metric_forwarder.formats.samples import (
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+)
+
+# 32 labels of 2048 characters have room.
+MAX_LINE = 65_536
+_INT64 = 2**63
+_NS_IN_MS = 1_000_000
+_NS_IN_S = 1_000_000_000
+
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
+# Each alternative begins with another character, so that nothing is tried twice.
+_LABELS = r'\{[^"}]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"}]*)*\}'
+_line = re.compile(
+    rf"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)?[ \t]*({_LABELS})?[ \t]*(?<=[ \t}}])({_NUMBER})(?:[ \t]+([^ \t#]+))?[ \t]*(#.*)?",
+    re.DOTALL,
+).fullmatch
+_usual_labels = re.compile(r'(?:([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)"(?:,(?!$)|,?$))+').fullmatch
+_usual_label = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)"').findall
+_label = re.compile(
+    r'[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*)|"([^"\\]*(?:\\.[^"\\]*)*)")[ \t]*(?:=[ \t]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t]*)?(?:,|$)',
+    re.DOTALL,
+).match
+_escape = re.compile(r'\\([\\"n])').sub
+_whole = re.compile(r"[+-]?[0-9]{1,19}").fullmatch
+_seconds = re.compile(r"([+-]?)([0-9]{1,11})(?:\.([0-9]*))?").fullmatch
+_exemplar = re.compile(rf"# ?{_LABELS} *{_NUMBER}(?: +[^ ]+)? *", re.DOTALL).fullmatch
+_OPEN_METRICS = "application/openmetrics-text"
+_EOF = "# EOF"
+
+
+def is_open_metrics(text: str, content_type: str = "") -> bool:
+    """Whether a text is OpenMetrics rather than Prometheus's own format."""
+    return content_type.startswith(_OPEN_METRICS) or text[-100:].rstrip().endswith(f"\n{_EOF}")
+
+
+def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
+    """Read the samples of an exposition; see ``Decoder``."""
+    text = text_of(body)
+    if isinstance(text, InvalidSample):
+        yield text
+        return
+    open_metrics = is_open_metrics(text, hint.content_type)
+    ended, number = False, 0
+    for number, line in numbered_lines(text):
+        if line.startswith("#") or not line or line.isspace():
+            ended = ended or line == _EOF
+            continue
+        if ended and open_metrics:
+            yield InvalidSample(f"line {number}", "eof", "stands behind # EOF, which ends the text", line)
+            continue
+        yield from _read(number, line, hint, open_metrics=open_metrics)
+    if open_metrics and not ended:
+        yield InvalidSample(
+            f"line {number}", "eof", "ends without # EOF, so it was cut off; what came was taken", None
+        )
+
+
+def _read(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -> Iterator[Reading]:
+    where = f"line {number}"
+    match = _line(line) if len(line) <= MAX_LINE else None
+    if match is None:
+        if not line.lstrip(" \t").startswith("#"):
+            yield _misfit(where, line)
+        return
+    name, braces, value_text, time_text, rest = match.groups()
+    try:
+        labels, quoted_name = _read_labels(braces) if braces else ({}, None)
+        if (name is None) is (quoted_name is None):
+            raise _Wrong("name", "has no metric name, or two" if name is None else "has two metric names")  # noqa: TRY301
+        if not is_utf8(line):
+            raise _Wrong("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
+        value = float(value_text)
+        if value in (_INFINITE, -_INFINITE) and value_text[-1].isdigit():
+            raise _Wrong("value", "has a number that no 64-bit float holds")  # noqa: TRY301
+        time_ns = None if time_text is None else _time(time_text, open_metrics=open_metrics)
+        if rest is not None and not (open_metrics and _exemplar(rest)):
+            raise _Wrong("syntax", _TRAILING)  # noqa: TRY301
+    except _Wrong as wrong:
+        yield InvalidSample(where, wrong.rule, str(wrong), line)
+        return
+    if hint.labels:
+        labels = {**labels, **hint.labels}
+    yield Sample(where, name or prometheus_name(quoted_name or ""), labels, value, time_ns)
+    if rest is not None:
+        yield FilteredSample(f"{where} exemplar", "exemplar", "is an exemplar, which no destination takes")
+
+
+_INFINITE = float("inf")
+_TRAILING = (
+    "has more than a value and a time behind the name: an exemplar belongs to OpenMetrics, which # EOF ends"
+)
+
+
+def _misfit(where: str, line: str) -> InvalidSample:
+    """What is wrong with a line that is no sample."""
+    if len(line) > MAX_LINE:
+        return InvalidSample(where, "size", f"has more than {MAX_LINE} characters", line)
+    return InvalidSample(where, "syntax", 'is no sample: it must be name{label="value"} value [time]', line)
+
+
+class _Wrong(Exception):
+    """Never leaves this module."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+def _read_labels(braces: str) -> tuple[dict[str, str], str | None]:
+    """The labels between braces, and the name of the metric if it stands quoted among them."""
+    inside = braces[1:-1]
+    if _usual_labels(inside):
+        found = _usual_label(inside)
+        labels = dict(found)
+        if len(labels) != len(found):
+            raise _Wrong("duplicate-label", "names a label twice")
+        if "" in labels.values():
+            # To Prometheus an empty label is no label.
+            labels = {name: value for name, value in labels.items() if value}
+        _check_count(labels)
+        return labels, None
+    return _read_unusual_labels(inside)
+
+
+def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str | None]:
+    labels: dict[str, str] = {}
+    metric: str | None = None
+    position, end = 0, len(inside.rstrip(" \t"))
+    while position < end:
+        match = _label(inside, position, end)
+        if match is None:
+            raise _Wrong(
+                "syntax", 'has labels that cannot be read: write {name="value",…}, and \\" in a value'
+            )
+        position = match.end()
+        plain, quoted, value = match.groups()
+        if value is None:
+            if quoted is None or metric is not None:
+                raise _Wrong("syntax", "has a label without a value")
+            metric = _unescape(quoted)
+            continue
+        name = plain or prometheus_name(_unescape(quoted))
+        if name in labels:
+            raise _Wrong("duplicate-label", "names a label twice")
+        labels[name] = _unescape(value)
+        _check_count(labels)
+    return {name: value for name, value in labels.items() if value}, metric
+
+
+def _check_count(labels: dict[str, str]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise _Wrong("size", f"has more than {MAX_LABELS} labels")
+
+
+def _unescape(text: str) -> str:
+    return _escape(lambda match: "\n" if match[1] == "n" else match[1], text) if "\\" in text else text
+
+
+def _time(text: str, *, open_metrics: bool) -> int:
+    if open_metrics:
+        return _from_seconds(text)
+    if not _whole(text) or not -_INT64 <= int(text) < _INT64:
+        raise _Wrong("timestamp", "has a time that is not whole milliseconds since 1970")
+    return int(text) * _NS_IN_MS
+
+
+def _from_seconds(text: str) -> int:
+    match = _seconds(text)
+    if match is not None:
+        sign, whole, fraction = match.groups()
+        time_ns = int(whole) * _NS_IN_S + int((fraction or "0")[:9].ljust(9, "0"))
+        return -time_ns if sign == "-" else time_ns
+    try:
+        return round(float(text if re.fullmatch(_NUMBER, text) else "nan") * _NS_IN_S)
+    except (ValueError, OverflowError):
+        raise _Wrong("timestamp", "has a time that is not seconds since 1970") from None
