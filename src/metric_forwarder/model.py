@@ -14,10 +14,14 @@ _DIGEST_BYTES = 16
 
 
 class Outcome(str, Enum):
-    """What became of a point; every received point ends in exactly one."""
+    """What became of a point; every received point ends in exactly one.
+
+    ``FILTERED`` was left out on purpose, by the mapping of its format or by a rule of the user.
+    """
 
     DELIVERED = "delivered"
     DUPLICATE = "duplicate"
+    FILTERED = "filtered"
     INVALID = "invalid"
     STALE = "stale"
     REJECTED = "rejected"

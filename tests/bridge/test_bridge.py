@@ -521,7 +521,12 @@ SITUATIONS: dict[str, dict[str, Any]] = {
     "a point is `invalid`: it is too large for a request": {"invalid": 1, "rule": "maxBytes"},
     "a point is `invalid`, `stale` or `rejected` in any other way": {"rejected": 1, "code": 400},
     "there was no point": {},
-    "every point is `delivered`, `duplicate` or `spooled`": {"delivered": 1, "duplicate": 1, "spooled": 1},
+    "every point is `delivered`, `duplicate`, `filtered` or `spooled`": {
+        "delivered": 1,
+        "duplicate": 1,
+        "filtered": 1,
+        "spooled": 1,
+    },
 }
 
 
@@ -556,7 +561,7 @@ def test_zero_is_answered_only_if_every_point_is_delivered_or_safe(
     errors = [{"outcome": name, "rule": "type", "code": None, "pointer": "/Data/0/value", "message": "x"} for name in bad if told]  # fmt: skip
     received = sum(outcomes.values())
     code = return_code({"received": received, "outcomes": outcomes, "errors": errors})
-    safe = outcomes["delivered"] + outcomes["duplicate"] + outcomes["spooled"]
+    safe = sum(outcomes[name] for name in ("delivered", "duplicate", "filtered", "spooled"))
     assert (code is ReturnCode.OK) == (safe == received > 0)
     assert (code is ReturnCode.NOT_READY) == (outcomes["undelivered"] > 0)
 

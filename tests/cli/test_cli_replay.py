@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from metric_forwarder.cli.replay import merge, replay_all
+from metric_forwarder.model import Outcome
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.store import SpoolRecord
 from receiver_emulator import Emulator
@@ -163,13 +164,15 @@ def test_on_a_terminal_a_bar_and_a_table_are_shown(receiver: Emulator, tmp_path:
 
 
 def report(status: str, **outcomes: int) -> dict[str, Any]:
-    names = ("delivered", "duplicate", "invalid", "stale", "rejected", "spooled", "uncertain", "undelivered")
-    counts = {name: outcomes.get(name, 0) for name in names}
+    counts = {outcome.value: outcomes.get(outcome.value, 0) for outcome in Outcome}
     errors = [
-        {"outcome": name} for name, count in counts.items() for _ in range(count) if name not in names[:2]
+        {"outcome": name}
+        for name, count in counts.items()
+        for _ in range(count)
+        if name not in ("delivered", "duplicate", "filtered")
     ]
     requests = {"sent": 2, "retried": 1, "returnCodes": {"0": 1, "1002": 1}}
-    return {"status": status, "received": sum(counts.values()), "outcomes": counts, "requests": requests, "dedupe": "redis", "durationMs": 5, "errors": errors, "errorsOmitted": 0}  # fmt: skip
+    return {"status": status, "received": sum(counts.values()), "outcomes": counts, "requests": requests, "dedupe": "redis", "durationMs": 5, "errors": errors, "errorsOmitted": 0, "filtered": []}  # fmt: skip
 
 
 def test_of_two_rounds_each_record_is_counted_where_it_ended() -> None:
@@ -186,6 +189,15 @@ def test_of_two_rounds_each_record_is_counted_where_it_ended() -> None:
     assert (len(told["errors"]), told["errorsOmitted"], told["dedupe"]) == (20, 19, "degraded")
     unread = {**report("failed"), "errors": [{"outcome": "undelivered"}]}
     assert merge(report("failed", spooled=1), unread, dead_letters=False)["status"] == "failed"
+
+
+def test_the_reasons_for_filtering_of_two_rounds_are_added_up() -> None:
+    text = {"source": "a", "pointer": "", "rule": "text", "message": "no number", "count": 2}
+    rule = {"source": "b", "pointer": "", "rule": "drop", "message": "rule 1", "count": 1}
+    first = {**report("ok", filtered=2), "filtered": [text]}
+    second = {**report("ok", filtered=3), "filtered": [{**text, "source": "c", "count": 2}, rule]}
+    both = merge(first, second, dead_letters=False)
+    assert (both["status"], both["filtered"]) == ("ok", [{**text, "count": 4}, rule])
 
 
 def test_rounds_end_when_the_spool_is_empty_or_nothing_was_taken_out(tmp_path: Path) -> None:

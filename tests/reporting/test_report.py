@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from metric_forwarder.clients.http import Fault
 from metric_forwarder.dedupe.store import MemoryStore, NoStore
+from metric_forwarder.delivery.sender import RequestCounts
 from metric_forwarder.destinations.remote_write import REFUSALS
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.reporting.ledger import MAX_PROBLEMS
-from metric_forwarder.reporting.replies import MAX_HTTP_BODY_BYTES
-from metric_forwarder.reporting.report import loss_level
+from metric_forwarder.reporting.ledger import MAX_FILTER_REASONS, MAX_PROBLEMS, Ledger
+from metric_forwarder.reporting.replies import MAX_HTTP_BODY_BYTES, http_status, return_code
+from metric_forwarder.reporting.report import loss_level, make_report
 from support.harness import ROOT, ckafka, make_harness, point
 
 PAGE = (ROOT / "docs" / "report.md").read_text("utf-8")
@@ -68,8 +69,9 @@ def test_what_may_be_given_up_is_an_error(event: Any, capsys: pytest.CaptureFixt
 def report(trigger: str, outcomes: Mapping[str, int], dedupe: str = "memory") -> dict[str, Any]:
     received = sum(outcomes.values())
     arrived = outcomes.get("delivered", 0) + outcomes.get("duplicate", 0)
+    wanted = received - outcomes.get("filtered", 0)
     return {
-        "status": "ok" if arrived == received else "partial" if arrived else "failed",
+        "status": "ok" if arrived == wanted else "partial" if arrived else "failed",
         "trigger": trigger,
         "received": received,
         "outcomes": {outcome.value: outcomes.get(outcome.value, 0) for outcome in Outcome},
@@ -86,7 +88,7 @@ def report(trigger: str, outcomes: Mapping[str, int], dedupe: str = "memory") ->
 def test_a_report_is_an_error_exactly_if_a_point_of_it_is_lost_or_may_be(
     *, trigger: str, outcomes: dict[str, int], is_spooling: bool
 ) -> None:
-    kept = {"delivered", "duplicate", "spooled"}
+    kept = {"delivered", "duplicate", "filtered", "spooled"}
     kept |= {"invalid", "stale", "rejected"} if is_spooling else set()
     kept |= {"undelivered"} if trigger == "ckafka" else set()
     may_be_lost = any(count for outcome, count in outcomes.items() if outcome not in kept)
@@ -104,6 +106,68 @@ def test_a_report_can_be_written_in_utf_8_whatever_was_sent() -> None:
 def test_duplicates_that_may_pass_are_worth_a_warning() -> None:
     assert loss_level(report("timer", {"delivered": 1}), is_spooling=False) == "INFO"
     assert loss_level(report("timer", {"delivered": 1}, "degraded"), is_spooling=False) == "WARN"
+
+
+# --- filtered points ----------------------------------------------------------------------------------------
+
+
+def made(ledger: Ledger) -> dict[str, Any]:
+    return make_report(
+        trigger="ckafka", request_id="", ledger=ledger, requests=RequestCounts(), dedupe="off", duration_ms=0
+    )
+
+
+def test_an_event_with_only_filtered_points_is_ok_and_logged_as_info() -> None:
+    ledger = Ledger()
+    for line in range(3):
+        ledger.receive_filtered("body", f"line {line}", "text", "a text field has no number")
+    report = made(ledger)
+    assert (report["status"], report["received"], report["outcomes"]["filtered"]) == ("ok", 3, 3)
+    assert (report["errors"], report["errorsOmitted"]) == ([], 0)
+    assert loss_level(report, is_spooling=False) == "INFO"
+    assert http_status(report) == 200
+    assert return_code(report) == ReturnCode.OK
+
+
+def test_each_reason_for_filtering_is_told_once_with_the_first_point_and_a_count() -> None:
+    ledger = Ledger()
+    ledger.receive_filtered("a", "line 1", "text", "a text field has no number")
+    ledger.receive_filtered("b", "line 2", "stale-marker", "the receiver takes no stale markers")
+    ledger.receive_filtered("c", "line 3", "text", "a text field has no number")
+    assert made(ledger)["filtered"] == [
+        {"source": "a", "pointer": "line 1", "rule": "text", "message": "a text field has no number", "count": 2},
+        {"source": "b", "pointer": "line 2", "rule": "stale-marker", "message": "the receiver takes no stale markers", "count": 1},
+    ]  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 60)))
+def test_the_counts_of_all_reasons_add_up_to_the_filtered_points_however_many_reasons_there_are(
+    reasons: list[int],
+) -> None:
+    ledger = Ledger()
+    for reason in reasons:
+        ledger.receive_filtered("body", "", "rule", f"rule {reason}")
+    report = made(ledger)
+    assert sum(each["count"] for each in report["filtered"]) == report["outcomes"]["filtered"] == len(reasons)
+    assert len(report["filtered"]) <= MAX_FILTER_REASONS + 1
+
+
+@given(st.dictionaries(st.sampled_from(list(Outcome)), st.integers(1, 3)))
+def test_filtered_points_change_neither_the_status_nor_the_reply(counts: dict[Outcome, int]) -> None:
+    def report_of(counts: Mapping[Outcome, int]) -> dict[str, Any]:
+        ledger = Ledger()
+        for outcome, count in counts.items():
+            for _ in range(count):
+                ledger.settle(ledger.open(), outcome)
+        return made(ledger)
+
+    others: dict[Outcome, int] = {**counts}
+    others.pop(Outcome.FILTERED, None)
+    if others:
+        with_filtered, without = report_of({**others, Outcome.FILTERED: 2}), report_of(others)
+        assert with_filtered["status"] == without["status"]
+        assert http_status(with_filtered) == http_status(without)
+        assert return_code(with_filtered) == return_code(without)
 
 
 # --- its page -----------------------------------------------------------------------------------------------
@@ -177,9 +241,9 @@ def test_every_status_and_every_state_of_dedupe_is_on_the_page() -> None:
 
 
 def test_the_page_names_every_member_of_a_report_and_its_caps() -> None:
-    made = make_harness().handle(point())
+    report = make_harness().handle(point())
     members = column("member")
-    assert {name.partition(".")[0] for name in members} == set(made)
-    assert {name.partition(".")[2] for name in members} - {""} == set(made["requests"])
+    assert {name.partition(".")[0] for name in members} == set(report)
+    assert {name.partition(".")[2] for name in members} - {""} == set(report["requests"])
     assert f"the first {MAX_PROBLEMS} problems" in PAGE
     assert f"at most {MAX_HTTP_BODY_BYTES // 1024} KB" in PAGE

@@ -26,6 +26,7 @@ _ERROR_MEMBERS = ("source", "pointer", "rule", "message")
 _OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
     Outcome.DELIVERED: ("green", "the destination answered success"),
     Outcome.DUPLICATE: ("cyan", "delivered before, or once more in this event"),
+    Outcome.FILTERED: ("dim", "left out on purpose, by its format or by a rule of yours"),
     Outcome.INVALID: ("red", "breaks the schema, or its message is no JSON"),
     Outcome.STALE: ("red", "too old for a destination that stamps points on arrival"),
     Outcome.REJECTED: ("red", "the destination refused this very point for good"),
@@ -84,6 +85,8 @@ def print_invocation(console: Console, invocation: Invocation, title: str = "") 
     console.print(Text(f"  {_requests(report)}", style="dim"))
     if report["errors"]:
         print_errors(console, _merged(report["errors"]))
+    if report["filtered"]:
+        _print_filtered(console, report["filtered"])
     if report["errorsOmitted"]:
         console.print(Text(f"  … and {report['errorsOmitted']} more errors", style="red"))
 
@@ -151,6 +154,14 @@ def print_errors(console: Console, errors: Sequence[Mapping[str, Any]]) -> None:
         for error in errors
     ]
     console.print(_error_table(rows) if console.width >= _NARROW else _error_list(rows))
+
+
+def _print_filtered(console: Console, reasons: Sequence[Mapping[str, Any]]) -> None:
+    """Print why points were filtered, one line for each reason."""
+    for reason in reasons:
+        line = Text(f"  filtered {reason['count']}: ", style="dim")
+        line.append_text(safe(reason["message"])).append(" (").append_text(safe(reason["rule"]))
+        console.print(line.append("; the first: ").append_text(safe(reason["source"])).append(")"))
 
 
 def _error_table(rows: Sequence[Sequence[Text]]) -> Table:

@@ -128,8 +128,6 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     stays = {outcome.value for outcome in (_STAYS | _STAYS_DEAD if dead_letters else _STAYS)}
     before, after = earlier["outcomes"], later["outcomes"]
     outcomes = {name: after[name] + (0 if name in stays else before[name]) for name in after}
-    received = sum(outcomes.values())
-    arrived = outcomes[Outcome.DELIVERED.value] + outcomes[Outcome.DUPLICATE.value]
     errors = [error for error in earlier["errors"] if error["outcome"] not in stays] + later["errors"]
     omitted = earlier["errorsOmitted"] + later["errorsOmitted"] + max(0, len(errors) - MAX_PROBLEMS)
     codes = earlier["requests"]["returnCodes"]
@@ -139,8 +137,10 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     }
     return {
         **later,
-        "status": status(received, arrived, has_problems=bool(errors)),
-        "received": received,
+        "status": status(
+            {outcome: outcomes[outcome.value] for outcome in Outcome}, has_problems=bool(errors)
+        ),
+        "received": sum(outcomes.values()),
         "outcomes": outcomes,
         "requests": {
             "sent": earlier["requests"]["sent"] + later["requests"]["sent"],
@@ -151,7 +151,18 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
         "durationMs": earlier["durationMs"] + later["durationMs"],
         "errors": errors[:MAX_PROBLEMS],
         "errorsOmitted": omitted,
+        "filtered": _merge_filtered(earlier["filtered"], later["filtered"]),
     }
+
+
+def _merge_filtered(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add the counts of the reasons that both have."""
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for reason in [*earlier, *later]:
+        key = reason["rule"], reason["message"]
+        known = merged.get(key)
+        merged[key] = {**known, "count": known["count"] + reason["count"]} if known else reason
+    return list(merged.values())
 
 
 def _spool(settings: Settings, function: str) -> SpoolStore:

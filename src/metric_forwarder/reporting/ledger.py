@@ -5,24 +5,41 @@ Nothing else counts anything: all figures of a report are derived from these row
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from metric_forwarder.model import Outcome, Point, Problem
 
 MAX_PROBLEMS = 20
+# Reasons for which points are filtered; what comes for others is counted together.
+MAX_FILTER_REASONS = 20
 
 
 class AlreadySettled(RuntimeError):
     """A row was to be settled twice: a defect of the forwarder."""
 
 
+class Filtered(NamedTuple):
+    """Points that were left out for one reason: the first of them, and how many they are (``times``).
+
+    ``source`` and ``pointer`` name a point as in ``Problem``; ``rule`` is a word for the reason.
+    """
+
+    source: str
+    pointer: str
+    rule: str
+    message: str
+    times: int = 1
+
+
 class Ledger:
-    """Outcomes by row, and the first problems; the rest of the problems is counted."""
+    """Outcomes by row, the first problems, and why points were filtered; the rest of the problems is counted."""
 
     def __init__(self, max_problems: int = MAX_PROBLEMS) -> None:
         self._rows: list[Outcome | None] = []
         self._max_problems = max_problems
         self.problems: list[Problem] = []
         self.problems_omitted = 0
+        self._filtered: dict[tuple[str, str], Filtered] = {}
 
     def open(self) -> int:
         """Receive a point: return the number of its row."""
@@ -55,6 +72,25 @@ class Ledger:
         """Receive a point that ends so, with a problem that the report only counts."""
         self._rows.append(outcome)
         self.problems_omitted += 1
+
+    def receive_filtered(self, source: str, pointer: str, rule: str, message: str) -> None:
+        """Receive a point that is left out on purpose: it is no problem, and each reason is told once."""
+        self._rows.append(Outcome.FILTERED)
+        known = self._filtered.get((rule, message))
+        if known is None and len(self._filtered) >= MAX_FILTER_REASONS:
+            rule, message = _OTHER_REASONS
+            known = self._filtered.get(_OTHER_REASONS)
+        added = (
+            Filtered(source, pointer, rule, message)
+            if known is None
+            else known._replace(times=known.times + 1)
+        )
+        self._filtered[rule, message] = added
+
+    @property
+    def filtered(self) -> Sequence[Filtered]:
+        """Why points were filtered, in the order in which the reasons came; their ``times`` add up to all filtered points."""
+        return tuple(self._filtered.values())
 
     def settle_all(
         self, points: Sequence[Point], outcome: Outcome, problem: Callable[[Point], Problem] | None = None
@@ -93,3 +129,6 @@ class Ledger:
             self.problems.append(problem())
         else:
             self.problems_omitted += 1
+
+
+_OTHER_REASONS = ("other", "points of this event are filtered for more reasons than are told")

@@ -22,7 +22,8 @@ MAX_HTTP_BODY_BYTES = 32_768
 
 # What is wrong with these the client alone can mend.
 _CLIENTS_FAULT = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
-_SAFE = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED)
+# Delivered, kept, or left out as it is meant to be.
+_SAFE = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
 _MAX_MESSAGE = 500
 
 
@@ -50,7 +51,8 @@ def http_status(report: Report) -> int:
         return 503
     if report["status"] in ("ok", "empty"):
         return 200
-    return 400 if sum(outcomes[outcome.value] for outcome in _CLIENTS_FAULT) == report["received"] else 207
+    bad = sum(outcomes[outcome.value] for outcome in _CLIENTS_FAULT)
+    return 400 if bad == report["received"] - outcomes[Outcome.FILTERED.value] else 207
 
 
 def _to_platform(report: Report) -> Report:
@@ -72,7 +74,7 @@ def _to_http_client(report: Report) -> dict[str, Any]:
 def return_code(report: Report) -> ReturnCode:
     """What a client of the receiver is told: docs/migrate.md has the table.
 
-    ``OK`` only if every point was delivered, now or before, or is safe in the spool.
+    ``OK`` only if every point that is not filtered was delivered, now or before, or is safe in the spool.
     """
     outcomes = report["outcomes"]
     if outcomes[Outcome.UNDELIVERED.value]:

@@ -1,10 +1,11 @@
 """Ledger → report: the aggregated status of one trigger event, as a JSON-serialisable dict."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from metric_forwarder.delivery.sender import RequestCounts
 from metric_forwarder.model import Outcome, Problem
-from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.reporting.ledger import Filtered, Ledger
 
 Report = dict[str, Any]
 
@@ -27,9 +28,8 @@ def make_report(
 ) -> Report:
     """Put the figures together; every one of them is derived from the ledger or counted by the sender."""
     outcomes = ledger.outcomes()
-    arrived = sum(outcomes[outcome] for outcome in ARRIVED)
     return {
-        "status": status(ledger.received, arrived, has_problems=bool(ledger.problems)),
+        "status": status(outcomes, has_problems=bool(ledger.problems)),
         "trigger": trigger,
         "requestId": request_id,
         "received": ledger.received,
@@ -43,14 +43,21 @@ def make_report(
         "durationMs": duration_ms,
         "errors": [_error(problem) for problem in ledger.problems],
         "errorsOmitted": ledger.problems_omitted,
+        "filtered": [_filtered(filtered) for filtered in ledger.filtered],
     }
 
 
-def status(received: int, arrived: int, *, has_problems: bool) -> str:
-    """``empty``, ``ok``, ``failed`` or ``partial``; nothing received is ``empty`` only if it is all there was."""
+def status(outcomes: Mapping[Outcome, int], *, has_problems: bool) -> str:
+    """``empty``, ``ok``, ``failed`` or ``partial``.
+
+    What was filtered counts neither way, so an event with only filtered points is ``ok``. Nothing received is ``empty``
+    only if there was nothing else.
+    """
+    received = sum(outcomes.values())
     if received == 0:
         return "failed" if has_problems else "empty"
-    if arrived == received:
+    arrived = sum(outcomes[outcome] for outcome in ARRIVED)
+    if arrived == received - outcomes[Outcome.FILTERED]:
         return "ok"
     return "partial" if arrived else "failed"
 
@@ -81,6 +88,16 @@ def _error(problem: Problem) -> dict[str, Any]:
         "rule": problem.rule,
         "code": problem.code,
         "message": _encodable(problem.message),
+    }
+
+
+def _filtered(filtered: Filtered) -> dict[str, Any]:
+    return {
+        "source": _encodable(filtered.source),
+        "pointer": _encodable(filtered.pointer),
+        "rule": filtered.rule,
+        "message": _encodable(filtered.message),
+        "count": filtered.times,
     }
 
 
