@@ -11,7 +11,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 .PHONY: help run test check bench fuzz emulator package lock deploy clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of events/, show what arrived
 	@$(BIN)/metric-forwarder demo events
@@ -40,7 +40,10 @@ package: $(BIN)/python ## Build dist/metric-forwarder.zip for SCF; EXTRAS=redis 
 lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
 	@$(BIN)/python tools/package.py lock
 
-deploy: $(BIN)/python ## Package, then deploy with the Serverless CLI: docs/deploy.md
+deploy: $(VENV)/run.stamp ## Package, then deploy through Tencent Cloud's API: docs/deploy.md
+	@$(BIN)/metric-forwarder deploy
+
+serverless: $(BIN)/python ## Package, then deploy with the Serverless CLI instead
 	@$(BIN)/python tools/deploy.py check "$(EXTRAS)"
 	@$(MAKE) --no-print-directory package
 	@$(BIN)/python tools/deploy.py

@@ -37,7 +37,7 @@ HOMES = {
     "jsonschema": {"intake.schema"},
     "jsonschema_specifications": {"intake.schema"},
     "referencing": {"intake.schema"},
-    "tencentcloud": {"clients.secrets_manager"},
+    "tencentcloud": {"clients.secrets_manager", "cli"},
     "redis": {"clients.redis"},
     "prometheus_client": {"scrape.exposition"},
     "cramjam": {"destinations.remote_write_wire"},

@@ -24,6 +24,9 @@ _NAME = re.compile(r"\$\{env:(\w+)\}")
 _ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
 _QUOTED = re.compile(r"""(['"])(.*)\1""")
 
+# Without it the Serverless CLI asks another vendor's service on every machine outside China's time zone.
+_VENDOR = {"SERVERLESS_PLATFORM_VENDOR": "tencent"}
+
 NO_CLIENT = (
     "No Serverless CLI (scf, serverless or sls) is on PATH. Either install one:\n"
     "    npm install --global serverless-cloud-framework    (Tencent Cloud's own)\n"
@@ -38,7 +41,7 @@ MISSING = (
     "serverless.yml refers to what is set neither in the environment nor in .env: {}\n"
     "Set it, or delete the lines that you do not want. (A line of .env is NAME=value, without export.)"
 )
-LACKING = "serverless.yml asks for what comes with an extra only. Run: make deploy EXTRAS={}"
+LACKING = "serverless.yml asks for what comes with an extra only. Run: make serverless EXTRAS={}"
 
 
 def main(extras: str | None) -> int:
@@ -48,7 +51,11 @@ def main(extras: str | None) -> int:
     if client is None or problems:
         print("\n".join(problems), file=sys.stderr)
         return 2
-    return 0 if extras is not None else subprocess.run([client, "deploy"], cwd=ROOT, check=False).returncode
+    return (
+        0
+        if extras is not None
+        else subprocess.run([client, "deploy"], cwd=ROOT, check=False, env=_VENDOR | os.environ).returncode
+    )
 
 
 def obstacles(

@@ -1,4 +1,4 @@
-"""``make deploy`` calls the Serverless CLI that is there, once everything it would leave out in silence is set."""
+"""``make serverless`` calls the Serverless CLI that is there, once everything it would leave out in silence is set."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ EVERYTHING = dict.fromkeys(serverless_file.references(serverless_file.text()), "
 
 
 class Checkout:
-    """A copy of what ``make deploy`` works with, and a PATH that holds the given clients alone."""
+    """A copy of what ``make serverless`` works with, and a PATH that holds the given clients alone."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ def test_the_cli_that_is_there_deploys_from_the_projects_folder(checkout: Checko
     assert result.stdout == f"{checkout.bin / client} deploy in {checkout.folder}\n"
 
 
-def test_the_clis_failure_is_the_failure_of_make_deploy(checkout: Checkout) -> None:
+def test_the_clis_failure_is_the_failure_of_make_serverless(checkout: Checkout) -> None:
     checkout.install("scf", status=7)
     assert checkout.deploy(**EVERYTHING).returncode == 7
 
@@ -110,8 +110,8 @@ def test_everything_in_the_way_is_told_at_once_and_a_check_alone_deploys_nothing
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_make_deploy_looks_for_what_is_in_the_way_before_it_spends_time_on_a_package() -> None:
-    command = ["/usr/bin/env", "make", "--dry-run", "deploy", "EXTRAS=redis"]
+def test_make_serverless_looks_for_what_is_in_the_way_before_it_spends_time_on_a_package() -> None:
+    command = ["/usr/bin/env", "make", "--dry-run", "serverless", "EXTRAS=redis"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     steps = [line.split("tools/")[1] for line in done.stdout.splitlines() if "tools/" in line]
     assert steps == ['deploy.py check "redis"', 'package.py build --extras "redis"', "deploy.py"]
@@ -139,7 +139,7 @@ def test_a_package_without_what_the_settings_need_is_not_built(
     known = {**EVERYTHING, "A_REDIS": "redis://:sEcret@10.0.0.5"}
     without = checkout.deploy("check", "scrape" if extra == "redis" else "", **known)
     wanted = "redis,scrape" if extra == "redis" else extra
-    assert (without.returncode, f"make deploy EXTRAS={wanted}\n" in without.stderr) == (
+    assert (without.returncode, f"make serverless EXTRAS={wanted}\n" in without.stderr) == (
         (2, True) if extra else (0, False)
     )
     assert "sEcret" not in without.stderr

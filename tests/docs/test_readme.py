@@ -229,9 +229,9 @@ RUNNABLE = [
     line
     for block in _blocks("docs/cli.md")
     for line in block.splitlines()
-    # Elsewhere: what runs until interrupted, needs a receiver or installs something.
+    # Elsewhere: what runs until interrupted, needs a receiver or an account, or installs something.
     if "metric-forwarder" in line
-    and not re.search(r"emulator|invoke|send|doctor|replay|serve|pip|demo events", line)
+    and not re.search(r"emulator|invoke|send|doctor|replay|serve|deploy|pip|demo events", line)
 ]
 
 

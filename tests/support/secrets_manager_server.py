@@ -1,15 +1,13 @@
 """Secrets Manager on loopback: one secret, behind the signature and the errors of the real API."""
 
-import hashlib
-import hmac
 import json
-import re
 import threading
 from collections.abc import Callable
-from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
+
+from support import tc3
 
 ROLE = {
     "TENCENTCLOUD_SECRETID": "AKIDroleroleroleroleroleroleroleroles",
@@ -81,7 +79,13 @@ class SecretsManagerServer:
     def _refusal(self, request: BaseHTTPRequestHandler, body: bytes, asked: dict[str, Any]) -> str | None:
         if request.headers["X-TC-Token"] != ROLE["TENCENTCLOUD_SESSIONTOKEN"]:
             return "AuthFailure.TokenFailure"
-        if request.headers["Authorization"] != _authorization(request, body):
+        if request.headers["Authorization"] != tc3.authorization(
+            request,
+            body,
+            service="ssm",
+            secret_id=ROLE["TENCENTCLOUD_SECRETID"],
+            secret_key=ROLE["TENCENTCLOUD_SECRETKEY"],
+        ):
             return "AuthFailure.SignatureFailure"
         if (
             request.headers["X-TC-Action"] != "GetSecretValue"
@@ -100,25 +104,3 @@ def send(
     request.send_header("Content-Length", str(len(data)))
     request.end_headers()
     request.wfile.write(data)
-
-
-def _authorization(request: BaseHTTPRequestHandler, body: bytes) -> str:
-    """Signature version 3, TC3-HMAC-SHA256, written from Tencent Cloud's document of it."""
-    timestamp = request.headers["X-TC-Timestamp"]
-    date = datetime.fromtimestamp(int(timestamp), timezone.utc).strftime("%Y-%m-%d")
-    headers = f"content-type:{request.headers['Content-Type']}\nhost:{request.headers['Host']}\n"
-    canonical = "\n".join(["POST", "/", "", headers, "content-type;host", hashlib.sha256(body).hexdigest()])
-    scope = f"{date}/ssm/tc3_request"
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    text = f"TC3-HMAC-SHA256\n{timestamp}\n{scope}\n{digest}"
-    key = b"TC3" + ROLE["TENCENTCLOUD_SECRETKEY"].encode()
-    for part in (date, "ssm", "tc3_request"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    given = re.match(r"TC3-HMAC-SHA256 Credential=([^/]+)/", request.headers["Authorization"] or "")
-    assert given is not None
-    assert given[1] == ROLE["TENCENTCLOUD_SECRETID"]
-    return (
-        f"TC3-HMAC-SHA256 Credential={ROLE['TENCENTCLOUD_SECRETID']}/{scope}, "
-        f"SignedHeaders=content-type;host, Signature={signature}"
-    )

@@ -7,6 +7,7 @@ import click
 
 from metric_forwarder.cli.check import check, schema
 from metric_forwarder.cli.demo import demo
+from metric_forwarder.cli.deploy import deploy
 from metric_forwarder.cli.doctor import doctor
 from metric_forwarder.cli.emulator import emulator
 from metric_forwarder.cli.events import events
@@ -68,5 +69,5 @@ def forwarder() -> None:
     """
 
 
-for command in (invoke, send, check, schema, events, emulator, demo, doctor, replay, serve):
+for command in (invoke, send, check, schema, events, emulator, demo, doctor, replay, serve, deploy):
     forwarder.add_command(command)

@@ -1,0 +1,168 @@
+"""``metric-forwarder deploy``: make what is deployed what ``serverless.yml`` describes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from metric_forwarder.cli.deployment import deployer
+from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
+from metric_forwarder.cli.deployment.description import needed_extras, read_description, read_dotenv
+from metric_forwarder.cli.deployment.plan import Plan, make_plan
+from metric_forwarder.cli.inputs import Unusable
+from metric_forwarder.cli.options import example
+from metric_forwarder.secret import Secret
+
+
+@click.command(epilog=example("metric-forwarder deploy --plan", "metric-forwarder deploy"))
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Print what would change, field by field, and change nothing."
+)
+@click.option(
+    "--verify",
+    "only_verify",
+    is_flag=True,
+    help="Say whether what is deployed is this build and this description; status 1 if not.",
+)
+@click.option(
+    "--rollback",
+    is_flag=True,
+    help="Let $DEFAULT lead to the version that was published before the present one.",
+)
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Also remove triggers that serverless.yml does not describe; otherwise they are left alone.",
+)
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path),
+    default=Path("serverless.yml"),
+    show_default=True,
+    help="The description.",
+)
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path),
+    default=Path(".env"),
+    show_default=True,
+    help="Values for ${env:…}; the environment goes first.",
+)
+@click.option(
+    "--package",
+    "zip_file",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="A package that `make package` built; without it one is built, with the extras that the settings need.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+def deploy(
+    *,
+    only_plan: bool,
+    only_verify: bool,
+    rollback: bool,
+    prune: bool,
+    file: Path,
+    env_file: Path,
+    zip_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Deploy the function and its triggers, as serverless.yml describes them.
+
+    Creates or changes what differs, publishes a version, and lets the alias $DEFAULT lead to it. A second run changes
+    nothing. If a step fails, it says what was done and what was not; running it again goes on from there. The keys are
+    TENCENT_SECRET_ID and TENCENT_SECRET_KEY (and TENCENT_TOKEN for temporary ones), from the environment or .env.
+    """
+    variables = {**read_dotenv(env_file), **os.environ}
+    wanted = read_description(file, variables)
+    cloud = Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep)
+    try:
+        if rollback:
+            _roll_back(cloud)
+            return
+        package = _read_package(zip_file or _build(file.resolve().parent, needed_extras(wanted)))
+        plan = make_plan(wanted, package, cloud)
+        _show(plan, as_json=as_json, prune=prune)
+        if only_verify:
+            sys.exit(1 if plan.changes or not deployer.is_published(cloud) else 0)
+        if only_plan:
+            return
+        deployer.deploy(wanted, package, plan, cloud, lambda text: click.echo(text, err=True), prune=prune)
+        click.echo(f"deployed: version {cloud.alias()} is in force", err=True)
+    except CloudError as error:
+        _fail(str(error))
+    except deployer.HalfDone as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"the deployed code cannot be fetched ({type(error).__name__}): check this machine's network")
+
+
+def _roll_back(cloud: Cloud) -> None:
+
+    current, older = deployer.previous_version(cloud)
+    if older is None:
+        _fail(
+            f"$DEFAULT leads to {current or 'nothing'}, and no version was published before it: nothing to go back to"
+        )
+    deployer.point_alias(cloud, older)
+    click.echo(f"rolled back: $DEFAULT leads to version {older}, was {current}", err=True)
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo(text, err=True)
+    sys.exit(1)
+
+
+def _show(plan: Plan, *, as_json: bool, prune: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([change._asdict() for change in plan.changes], ensure_ascii=False))
+        return
+    for change in plan.changes:
+        click.echo(str(change))
+    for unknown in plan.unknown_triggers:
+        fate = "will be removed" if prune else "left alone (--prune removes it)"
+        click.echo(f"? trigger {unknown['Type']} {unknown['TriggerName']}: not in the description, {fate}")
+    if not plan.changes:
+        click.echo("Nothing to change: what is deployed is what is described.")
+
+
+def _account(variables: Mapping[str, str], region: str) -> Account:
+
+    secret_id, secret_key = variables.get("TENCENT_SECRET_ID", ""), variables.get("TENCENT_SECRET_KEY", "")
+    if not (secret_id and secret_key):
+        raise Unusable(
+            "TENCENT_SECRET_ID and TENCENT_SECRET_KEY are not set: put the deployer's key into .env or the environment"
+        )
+    return Account(
+        secret_id,
+        Secret(secret_key),
+        region,
+        token=variables.get("TENCENT_TOKEN", ""),
+        endpoint=variables.get("DEPLOY_API_ENDPOINT", ""),
+        ca_file=variables.get("DEPLOY_CA_FILE", ""),
+    )
+
+
+def _build(clone: Path, extras: Sequence[str]) -> Path:
+    """Build the package in the clone that the description is in."""
+    command = [sys.executable, str(clone / "tools" / "package.py"), "build", "--extras", ",".join(extras)]
+    # What it prints is progress, and standard output is for the plan.
+    if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:  # noqa: S603 - the clone's own script
+        raise Unusable("the package could not be built, as told above")
+    return clone / "dist" / "metric-forwarder.zip"
+
+
+def _read_package(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Unusable(
+            f"{path} cannot be read ({error.strerror}): run make package first, or leave --package out"
+        ) from None

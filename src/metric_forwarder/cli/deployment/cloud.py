@@ -1,0 +1,209 @@
+"""What is deployed: the calls of the SCF API, each tried again where the API asks for it.
+
+The only home of the SDK's client for SCF; the signature (TC3) and TLS are the SDK's.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from metric_forwarder.secret import Secret
+
+_VERSION = "2018-04-16"
+_PAGE = 100
+# Of one call: throttling and conflicts pass within seconds, the network may need longer.
+_ATTEMPTS = 6
+_FIRST_WAIT_S = 1.0
+_POLL_S = 2.0
+_LONGEST_CHANGE_S = 300.0
+
+_THROTTLED = ("RequestLimitExceeded", "LimitExceeded.Request")
+_BUSY = (
+    "FailedOperation.FunctionStatusError",
+    "FailedOperation.FunctionNameStatusError",
+    "ResourceInUse.FunctionUpdating",
+    "InternalError",
+)
+_NOT_FOUND = ("ResourceNotFound", "FailedOperation.FunctionNotFound", "ResourceUnavailable.Namespace")
+
+# Code, or what it begins with → what to do about it.
+_REMEDIES: tuple[tuple[str, str], ...] = (
+    (
+        "AuthFailure.UnauthorizedOperation",
+        "the sub-account lacks a right: docs/deploy.md has the policy that it needs",
+    ),
+    ("UnauthorizedOperation", "the sub-account lacks a right: docs/deploy.md has the policy that it needs"),
+    ("AuthFailure", "check TENCENT_SECRET_ID and TENCENT_SECRET_KEY in .env, and this machine's clock"),
+    ("LimitExceeded", "a quota of the account is used up: remove something, or ask for more in the console"),
+    ("RequestLimitExceeded", "the API is called too often: wait a minute and run it again"),
+    ("InvalidParameter", "correct the value in serverless.yml or .env"),
+    ("ResourceNotFound", "create it first, in the region of the function"),
+    ("FailedOperation", "look at the function in the console, then run it again"),
+    ("untrusted certificate", "name the certificates to trust in DEPLOY_CA_FILE"),
+    ("unreachable", "check this machine's network; what was done so far stays, and running it again goes on"),
+)
+
+
+class CloudError(Exception):
+    """A call failed for good: which one, the API's code, and what to do; never a parameter's value."""
+
+    def __init__(self, action: str, code: str, request_id: str = "") -> None:
+        remedy = next(
+            (text for start, text in _REMEDIES if code.startswith(start)),
+            "look the code up in the API's documents",
+        )
+        told = f" (request {request_id})" if request_id else ""
+        super().__init__(f"{action}: {code}{told}: {remedy}")
+        self.code = code
+
+    @property
+    def is_not_found(self) -> bool:
+        return self.code.startswith(_NOT_FOUND)
+
+
+class Account(NamedTuple):
+    """Who deploys, and where.
+
+    Attributes:
+        token: of temporary keys; empty for lasting ones.
+        endpoint: the API's host, for tests and private networks; empty: the public one.
+        ca_file: certificates to trust; empty: the SDK's.
+    """
+
+    secret_id: str
+    secret_key: Secret
+    region: str
+    token: str = ""
+    endpoint: str = ""
+    ca_file: str = ""
+
+
+class Cloud:
+    """One function in one namespace.
+
+    Args:
+        sleep: waits between attempts and between looks at the function's state.
+    """
+
+    def __init__(self, account: Account, namespace: str, name: str, sleep: Callable[[float], None]) -> None:
+        self._client = _client(account)
+        self._function = {"FunctionName": name, "Namespace": namespace}
+        self._sleep = sleep
+
+    def function(self) -> dict[str, Any] | None:
+        """The function's configuration; None if there is no such function."""
+        return self._found("GetFunction", {"Qualifier": "$LATEST", "ShowCode": "FALSE"})
+
+    def triggers(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.call("ListTriggers", {"Offset": len(found), "Limit": _PAGE})
+            found += page["Triggers"]
+            if len(page["Triggers"]) < _PAGE:
+                return found
+
+    def asynchronous(self) -> dict[str, int]:
+        """Retries and lifetime of asynchronous events."""
+        told = self.call("GetFunctionEventInvokeConfig", {"Qualifier": "$LATEST"})["AsyncTriggerConfig"]
+        retries = told.get("RetryConfig") or [{}]
+        return {"RetryNum": retries[0].get("RetryNum"), "MsgTTL": told.get("MsgTTL")}
+
+    def alias(self) -> str | None:
+        """The version that ``$DEFAULT`` leads to."""
+        told = self._found("GetAlias", {"Name": "$DEFAULT"})
+        return None if told is None else str(told["FunctionVersion"])
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Published versions, the newest first."""
+        told = self.call(
+            "ListVersionByFunction", {"Offset": 0, "Limit": _PAGE, "Order": "DESC", "OrderBy": "AddTime"}
+        )
+        versions = [version for version in told.get("Versions") or [] if version["Version"] != "$LATEST"]
+        return sorted(versions, key=lambda version: int(version["Version"]), reverse=True)
+
+    def package_address(self, qualifier: str = "$LATEST") -> tuple[str, str]:
+        """Where the deployed code can be fetched, and its SHA-256."""
+        told = self.call("GetFunctionAddress", {"Qualifier": qualifier})
+        return told["Url"], told.get("CodeSha256") or ""
+
+    def settle(self) -> None:
+        """Wait until the function is active.
+
+        Raises:
+            CloudError: it failed to be created or changed, or takes too long.
+        """
+        waited = 0.0
+        while True:
+            function = self.function()
+            status = str(function["Status"]) if function else "Missing"
+            if status == "Active":
+                return
+            if status.endswith("Failed") or status == "Missing":
+                raise CloudError("GetFunction", f"FailedOperation.{status}")
+            if waited >= _LONGEST_CHANGE_S:
+                raise CloudError("GetFunction", f"FailedOperation.{status} for {waited:.0f} s")
+            self._sleep(_POLL_S)
+            waited += _POLL_S
+
+    def call(self, action: str, parameters: Mapping[str, Any] = {}) -> dict[str, Any]:
+        """Call the API, again while it is throttled or the function is busy.
+
+        Raises:
+            CloudError: it failed for good.
+        """
+        wait_s = _FIRST_WAIT_S
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._call_once(action, parameters)
+            except CloudError as error:
+                is_passing = error.code.startswith((*_THROTTLED, *_BUSY, "unreachable"))
+                if attempt == _ATTEMPTS or not is_passing:
+                    raise
+            self._sleep(wait_s)
+            wait_s *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _found(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return self.call(action, parameters)
+        except CloudError as error:
+            if error.is_not_found:
+                return None
+            raise
+
+    def _call_once(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        from tencentcloud.common.exception.tencent_cloud_sdk_exception import TencentCloudSDKException
+
+        try:
+            reply = self._client.call_json(action, {**self._function, **parameters})
+        except TencentCloudSDKException as error:
+            # Codes of the SDK's own, such as ClientNetworkError, stand for no answer; its messages may hold addresses.
+            code = str(error.get_code() or "unreachable")
+            is_ours = code.startswith("Client") or code == "ServerNetworkError"
+            raise CloudError(
+                action, "unreachable" if is_ours else code, error.get_request_id() or ""
+            ) from None
+        except (OSError, ValueError):  # requests' own errors are OSErrors
+            raise CloudError(action, "unreachable") from None
+        response = reply.get("Response") if isinstance(reply, dict) else None
+        if not isinstance(response, dict):
+            raise CloudError(action, "unreachable")
+        return response
+
+
+def _client(account: Account) -> Any:
+    from tencentcloud.common.common_client import CommonClient
+    from tencentcloud.common.credential import Credential
+    from tencentcloud.common.profile.client_profile import ClientProfile
+    from tencentcloud.common.profile.http_profile import HttpProfile
+
+    http = HttpProfile(
+        endpoint=account.endpoint or None, certification=account.ca_file or None, reqTimeout=60
+    )
+    credential = Credential(account.secret_id, account.secret_key.reveal(), account.token or None)
+    return CommonClient("scf", _VERSION, credential, account.region, profile=ClientProfile(httpProfile=http))
+
+
+def described(value: Any) -> str:
+    """A value as a plan shows it, on one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,191 @@
+"""Carry a plan out, step by step; roll back; verify.
+
+Every step can be repeated: when one fails, what was done stays done, and running the command again goes on from there.
+"""
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from metric_forwarder.cli.deployment.cloud import Cloud, CloudError
+from metric_forwarder.cli.deployment.description import Description, Trigger
+from metric_forwarder.cli.deployment.plan import Plan
+
+# ``UpdateTrigger`` takes these; others are deleted and created again.
+_UPDATABLE = ("timer", "ckafka", "http")
+
+Progress = Callable[[str], None]
+
+
+class Step(NamedTuple):
+    """One thing to do, and its name for people."""
+
+    name: str
+    run: Callable[[], None]
+
+
+class HalfDone(Exception):
+    """A step failed: what was done before it, what was not, and why."""
+
+    def __init__(self, done: list[str], failed: str, left: list[str], error: CloudError) -> None:
+        lines = [f"failed: {failed}", f"  {error}"]
+        lines.insert(0, f"done: {', '.join(done) or 'nothing'}")
+        lines.append(f"not done: {', '.join(left) or 'nothing'}")
+        lines.append("Run it again once the cause is gone: it goes on from there.")
+        super().__init__("\n".join(lines))
+
+
+def deploy(
+    wanted: Description, package: bytes, plan: Plan, cloud: Cloud, progress: Progress, *, prune: bool = False
+) -> None:
+    """Make what is deployed what is described, and publish it as a version that ``$DEFAULT`` leads to.
+
+    Triggers that are not described are left alone, unless ``prune`` says to remove them.
+
+    Raises:
+        HalfDone: a step failed.
+    """
+    steps = [*_steps(wanted, package, plan, cloud), *_trigger_steps(plan, cloud, prune=prune)]
+    for number, step in enumerate(steps):
+        progress(f"{number + 1}/{len(steps)} {step.name}")
+        try:
+            step.run()
+        except CloudError as error:
+            names = [each.name for each in steps]
+            raise HalfDone(names[:number], step.name, names[number + 1 :], error) from None
+
+
+def _steps(wanted: Description, package: bytes, plan: Plan, cloud: Cloud) -> Iterator[Step]:
+    code = {"ZipFile": base64.b64encode(package).decode("ascii")}
+    if plan.is_new:
+        yield Step("create the function", lambda: _create(wanted, code, cloud))
+    if plan.touches("code"):
+        yield Step(
+            "upload the code",
+            lambda: _change(cloud, "UpdateFunctionCode", {"Code": code, "Handler": wanted.handler}),
+        )
+    if plan.touches("configuration"):
+        yield Step(
+            "change the configuration",
+            lambda: _change(cloud, "UpdateFunctionConfiguration", _with_removals(wanted, plan)),
+        )
+    if plan.is_new or plan.touches("asynchronous events"):
+        asked = {
+            "AsyncTriggerConfig": {
+                "RetryConfig": [{"RetryNum": wanted.asynchronous["RetryNum"]}],
+                "MsgTTL": wanted.asynchronous["MsgTTL"],
+            }
+        }
+        yield Step(
+            "set retries and lifetime of asynchronous events",
+            lambda: _change(cloud, "UpdateFunctionEventInvokeConfig", asked),
+        )
+    if plan.is_new or plan.touches("code") or plan.touches("configuration") or not is_published(cloud):
+        yield Step("publish a version and let $DEFAULT lead to it", lambda: publish(cloud))
+
+
+def _trigger_steps(plan: Plan, cloud: Cloud, *, prune: bool) -> Iterator[Step]:
+    """Triggers last: no event reaches a function that is half changed."""
+    for unknown in plan.unknown_triggers if prune else ():
+        yield Step(
+            f"remove the trigger {unknown['Type']} {unknown['TriggerName']}", partial(_remove, unknown, cloud)
+        )
+    for changed in plan.changed_triggers:
+        yield Step(f"change the trigger {changed.key}", partial(_update, changed, cloud))
+    for new in plan.new_triggers:
+        yield Step(f"create the trigger {new.key}", partial(_add, new, cloud))
+
+
+def is_published(cloud: Cloud) -> bool:
+    """Whether ``$DEFAULT`` leads to the newest published version."""
+    versions = cloud.versions()
+    return bool(versions) and cloud.alias() == versions[0]["Version"]
+
+
+def _create(wanted: Description, code: Mapping[str, str], cloud: Cloud) -> None:
+    cloud.call(
+        "CreateFunction", {**wanted.configuration, "Handler": wanted.handler, "Type": "Event", "Code": code}
+    )
+    cloud.settle()
+
+
+def _change(cloud: Cloud, action: str, parameters: Mapping[str, Any]) -> None:
+    cloud.settle()
+    cloud.call(action, parameters)
+    cloud.settle()
+
+
+def _with_removals(wanted: Description, plan: Plan) -> dict[str, Any]:
+    removed = {
+        change.field: ""
+        for change in plan.changes
+        if change.what == "configuration"
+        and change.then is None
+        and change.field[0].isupper()
+        and "_" not in change.field
+    }
+    return {**wanted.configuration, **removed}
+
+
+def publish(cloud: Cloud) -> None:
+    """Publish ``$LATEST`` as a version, and let ``$DEFAULT`` lead to it."""
+    cloud.settle()
+    version = str(cloud.call("PublishVersion", {"Description": "metric-forwarder deploy"})["FunctionVersion"])
+    cloud.settle()
+    point_alias(cloud, version)
+
+
+def point_alias(cloud: Cloud, version: str) -> None:
+    cloud.call("UpdateAlias", {"Name": "$DEFAULT", "FunctionVersion": version})
+
+
+def previous_version(cloud: Cloud) -> tuple[str | None, str | None]:
+    """The version in force, and the one published before it."""
+    current = cloud.alias()
+    numbers = [str(version["Version"]) for version in cloud.versions()]
+    older = [number for number in numbers if current in numbers and int(number) < int(current or 0)]
+    return current, older[0] if older else None
+
+
+def _asked(trigger: Trigger) -> dict[str, Any]:
+    asked: dict[str, Any] = {
+        "TriggerName": trigger.name,
+        "Type": trigger.type,
+        "TriggerDesc": trigger.description,
+        "Enable": "OPEN" if trigger.enabled else "CLOSE",
+        "Qualifier": trigger.qualifier,
+    }
+    return asked if trigger.argument is None else {**asked, "CustomArgument": trigger.argument}
+
+
+def _add(trigger: Trigger, cloud: Cloud) -> None:
+    cloud.settle()
+    cloud.call("CreateTrigger", _asked(trigger))
+
+
+def _update(trigger: Trigger, cloud: Cloud) -> None:
+    if trigger.type in _UPDATABLE:
+        cloud.settle()
+        cloud.call("UpdateTrigger", _asked(trigger))
+        return
+    deployed = next(
+        each
+        for each in cloud.triggers()
+        if (each["Type"], each["TriggerName"]) == (trigger.type, trigger.name)
+    )
+    _remove(deployed, cloud)
+    _add(trigger, cloud)
+
+
+def _remove(trigger: Mapping[str, Any], cloud: Cloud) -> None:
+    cloud.settle()
+    cloud.call(
+        "DeleteTrigger",
+        {
+            "TriggerName": trigger["TriggerName"],
+            "Type": trigger["Type"],
+            "TriggerDesc": trigger.get("TriggerDesc"),
+            "Qualifier": trigger.get("Qualifier"),
+        },
+    )

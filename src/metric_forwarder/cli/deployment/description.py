@@ -1,0 +1,329 @@
+"""``serverless.yml`` and ``.env`` → what is to be deployed, in the terms of the SCF API.
+
+The file stays the one description: the Serverless CLI reads it too. What this command cannot deploy is a problem, never
+left out silently.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metric_forwarder.errors import ConfigError
+
+_REFERENCE = re.compile(r"\$\{env:(\w+)\}")
+# As in dotenv 8, which the Serverless CLI uses: a line that begins with ``export`` is no assignment.
+_ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
+_QUOTED = re.compile(r"""(['"])(.*)\1""")
+_ALIAS = "$DEFAULT"
+
+# Inputs that say where and how to deploy, or that are read by name below.
+_OTHER_INPUTS = frozenset(
+    {
+        "name",
+        "namespace",
+        "region",
+        "src",
+        "type",
+        "events",
+        "environment",
+        "handler",
+        "msgTTL",
+        "retryNum",
+    }
+)
+
+
+class Trigger(NamedTuple):
+    """One trigger, as ``CreateTrigger`` takes it; a trigger is known by its type and name."""
+
+    type: str
+    name: str
+    description: str
+    enabled: bool
+    qualifier: str
+    argument: str | None = None
+
+    @property
+    def key(self) -> str:
+        return f"{self.type} {self.name}"
+
+
+class Description(NamedTuple):
+    """What is to be deployed.
+
+    Attributes:
+        region: full name, such as ``ap-guangzhou``.
+        namespace: of the function.
+        name: of the function.
+        configuration: the parameters of ``UpdateFunctionConfiguration``, without name and namespace.
+        handler: the entry point.
+        asynchronous: retries and lifetime of asynchronous events: ``RetryNum`` and ``MsgTTL``.
+        triggers: in the order of the file.
+    """
+
+    region: str
+    namespace: str
+    name: str
+    configuration: Mapping[str, Any]
+    handler: str
+    asynchronous: Mapping[str, int]
+    triggers: tuple[Trigger, ...]
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """The assignments of a ``.env`` file; none if there is no such file.
+
+    Raises:
+        ConfigError: a value seems to have a comment behind it, which would become part of the value.
+    """
+    if not path.is_file():
+        return {}
+    found = list(filter(None, map(_ASSIGNMENT.fullmatch, path.read_text("utf-8").splitlines())))
+    commented = [name for name, value in (match.groups() for match in found) if _has_comment(value)]
+    if commented:
+        raise ConfigError(
+            [
+                f'{name} in {path.name}: what follows " #" would become part of the value: put the comment on a line of '
+                "its own, or the value in quotes"
+                for name in commented
+            ]
+        )
+    return {match[1]: _unquoted(match[2]) for match in found}
+
+
+def _has_comment(value: str) -> bool:
+    return " #" in value and not _QUOTED.fullmatch(value)
+
+
+def _unquoted(value: str) -> str:
+    quoted = _QUOTED.fullmatch(value)
+    return quoted[2] if quoted else value
+
+
+def read_description(path: Path, variables: Mapping[str, str]) -> Description:
+    """Read the file.
+
+    Args:
+        path: ``serverless.yml``.
+        variables: what ``${env:NAME}`` stands for.
+
+    Raises:
+        ConfigError: with everything that is wrong with it.
+    """
+    inputs = _substituted(_inputs(path), variables, path.name)
+    problems = [
+        f"{path.name}: inputs.{name} is not something that this command can deploy"
+        for name in inputs
+        if name not in _OTHER_INPUTS and name not in _FIELDS
+    ]
+    triggers = tuple(_triggers(inputs.get("events") or [], path.name, problems))
+    if problems:
+        raise ConfigError(problems)
+    return Description(
+        region=str(inputs["region"]),
+        namespace=str(inputs.get("namespace", "default")),
+        name=str(inputs["name"]),
+        configuration=_configuration(inputs),
+        handler=str(inputs.get("handler", "index.main_handler")),
+        asynchronous={
+            "RetryNum": int(inputs.get("retryNum", 2)),
+            "MsgTTL": int(inputs.get("msgTTL", 21_600)),
+        },
+        triggers=triggers,
+    )
+
+
+def _configuration(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    configuration: dict[str, Any] = {}
+    for name, write in _FIELDS.items():
+        if inputs.get(name) is not None:
+            configuration |= write(inputs[name])
+    variables = (inputs.get("environment") or {}).get("variables") or {}
+    entries = [{"Key": key, "Value": str(value)} for key, value in sorted(variables.items())]
+    return {**configuration, "Environment": {"Variables": entries}}
+
+
+def _inputs(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        inputs = yaml.safe_load(path.read_text("utf-8"))["inputs"]
+    except OSError as error:
+        raise ConfigError(
+            [f"{path.name} cannot be read ({error.strerror}): run the command in a clone"]
+        ) from None
+    except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
+        raise ConfigError([f"{path.name} is not YAML with a member inputs"]) from None
+    lacking = [
+        name for name in ("name", "region", "src") if not isinstance(inputs, dict) or not inputs.get(name)
+    ]
+    if lacking:
+        raise ConfigError([f"{path.name}: inputs.{name} is missing" for name in lacking])
+    return dict(inputs)
+
+
+def needed_extras(wanted: Description) -> list[str]:
+    """The extras that the function's settings ask for: without them every event would be a ConfigError."""
+    entries = wanted.configuration["Environment"]["Variables"]
+    settings = {entry["Key"]: entry["Value"].lower() for entry in entries}
+    needed = {
+        "redis": any(
+            settings.get(name, "").startswith(("redis:", "rediss:")) for name in ("MF_DEDUPE", "MF_SPOOL")
+        ),
+        "remote-write": settings.get("MF_DESTINATION") == "remote-write",
+        "scrape": bool(settings.get("MF_SCRAPE_HOSTS")),
+    }
+    return [extra for extra, is_needed in needed.items() if is_needed]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for member in value.values():
+            yield from _texts(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _texts(member)
+
+
+def _substituted(inputs: dict[str, Any], variables: Mapping[str, str], file: str) -> dict[str, Any]:
+    found = {name for text in _texts(inputs) for name in _REFERENCE.findall(text)}
+    missing = sorted(name for name in found if not variables.get(name))
+    if missing:
+        names = ", ".join(missing)
+        remedy = "set it, or delete its lines"
+        raise ConfigError(
+            [f"{file} refers to {names}, which neither the environment nor .env sets: {remedy}"]
+        )
+
+    def substitute(value: Any) -> Any:
+        if isinstance(value, str):
+            return _REFERENCE.sub(lambda match: variables[match[1]], value)
+        if isinstance(value, dict):
+            return {name: substitute(member) for name, member in value.items()}
+        return [substitute(member) for member in value] if isinstance(value, list) else value
+
+    return {name: substitute(value) for name, value in inputs.items()}
+
+
+def _public_access(is_on: bool) -> dict[str, Any]:  # noqa: FBT001 - called with a value of the file
+    status = "ENABLE" if is_on else "DISABLE"
+    return {"PublicNetConfig": {"PublicNetStatus": status, "EipConfig": {"EipStatus": "DISABLE"}}}
+
+
+def _cfs(mounts: Any) -> dict[str, Any]:
+    owner = {"UserId": "10000", "UserGroupId": "10000"}  # the user that functions run as
+    return {
+        "CfsConfig": {
+            "CfsInsList": [
+                {
+                    **owner,
+                    "CfsId": mount["cfsId"],
+                    "MountInsId": mount.get("mountInsId", mount["cfsId"]),
+                    "LocalMountDir": mount["localMountDir"],
+                    "RemoteMountDir": mount.get("remoteMountDir", "/"),
+                }
+                for mount in mounts
+            ]
+        }
+    }
+
+
+# Input of the file → parameters of the API.
+_FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "description": lambda value: {"Description": str(value)},
+    "runtime": lambda value: {"Runtime": str(value)},
+    "memorySize": lambda value: {"MemorySize": int(value)},
+    "timeout": lambda value: {"Timeout": int(value)},
+    "initTimeout": lambda value: {"InitTimeout": int(value)},
+    "role": lambda value: {"Role": str(value)},
+    "vpcConfig": lambda value: {"VpcConfig": {"VpcId": value["vpcId"], "SubnetId": value["subnetId"]}},
+    "publicAccess": _public_access,
+    "cls": lambda value: {"ClsLogsetId": value["logsetId"], "ClsTopicId": value["topicId"]},
+    "deadLetter": lambda value: {"DeadLetterConfig": {"Type": value["type"], "Name": value["name"]}},
+    "cfs": _cfs,
+}
+
+
+def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
+    for number, event in enumerate(events):
+        (kind, body), *_ = event.items() if isinstance(event, dict) and event else [("", None)]
+        parameters = (body or {}).get("parameters") or {}
+        if kind not in _TRIGGERS:
+            made = "in its own console" if kind in ("cls", "apigw") else "not at all"
+            problems.append(
+                f"{file}: events[{number}] is a trigger of type {kind[:20] or 'none'}, which SCF's API makes {made}"
+            )
+            continue
+        try:
+            name, described, argument = _TRIGGERS[kind](parameters)
+        except KeyError as error:
+            problems.append(f"{file}: events[{number}] ({kind}) lacks {error.args[0]}")
+            continue
+        yield Trigger(
+            type=kind,
+            name=name,
+            description=described,
+            enabled=bool(parameters.get("enable", False)),
+            qualifier=str(parameters.get("qualifier", _ALIAS)),
+            argument=argument,
+        )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+_Made = tuple[str, str, str | None]
+
+
+def _timer(parameters: Mapping[str, Any]) -> _Made:
+    return parameters["name"], parameters["cronExpression"], parameters.get("argument")
+
+
+def _ckafka(parameters: Mapping[str, Any]) -> _Made:
+    described = {
+        "maxMsgNum": parameters.get("maxMsgNum", 100),
+        "offset": parameters.get("offset", "latest"),
+        "retry": parameters.get("retry", 10_000),
+        "timeOut": parameters.get("timeout", 60),
+        "consumerGroupName": parameters.get("consumerGroupName", ""),
+    }
+    return f"{parameters['instanceId']}-{parameters['topic']}", _compact(described), None
+
+
+def _cmq(parameters: Mapping[str, Any]) -> _Made:
+    return parameters["name"], _compact({"filterType": 1, "filterKey": []}), None
+
+
+def _cos(parameters: Mapping[str, Any]) -> _Made:
+    kept = parameters.get("filter") or {}
+    described = {
+        "event": parameters["events"],
+        "filter": {"Prefix": kept.get("prefix", ""), "Suffix": kept.get("suffix", "")},
+    }
+    return parameters["bucket"], _compact(described), None
+
+
+def _http(parameters: Mapping[str, Any]) -> _Made:
+    reach = parameters.get("netConfig") or {}
+    described = {
+        "AuthType": parameters.get("authType", "NONE"),
+        "NetConfig": {
+            "EnableIntranet": bool(reach.get("enableIntranet", False)),
+            "EnableExtranet": bool(reach.get("enableExtranet", False)),
+        },
+    }
+    return parameters.get("name", "url"), _compact(described), None
+
+
+_TRIGGERS: Mapping[str, Callable[[Mapping[str, Any]], _Made]] = {
+    "timer": _timer,
+    "ckafka": _ckafka,
+    "cmq": _cmq,
+    "cos": _cos,
+    "http": _http,
+}

@@ -1,0 +1,296 @@
+"""``metric-forwarder deploy`` against the API on loopback, which judges each request by the models of the real SDK."""
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from metric_forwarder.cli.deployment import deployer
+from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
+from metric_forwarder.cli.deployment.description import (
+    Description,
+    needed_extras,
+    read_description,
+    read_dotenv,
+)
+from metric_forwarder.cli.deployment.plan import Plan, make_plan
+from metric_forwarder.errors import ConfigError
+from metric_forwarder.secret import Secret
+from support import serverless_file
+from support.command_line import execute
+from support.harness import ROOT
+from support.scf_api import CERTIFICATE, REGION, SECRET_ID, SECRET_KEY, ScfApi
+
+FILLED = {
+    **dict.fromkeys(serverless_file.references(serverless_file.text()), "value"),
+    "DEPLOY_REGION": REGION,
+    "TENCENT_SECRET_ID": SECRET_ID,
+    "TENCENT_SECRET_KEY": SECRET_KEY,
+    "DEPLOY_CA_FILE": CERTIFICATE,
+}
+
+
+def package(text: str = "pass\n") -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("index.py", text)
+    return content.getvalue()
+
+
+@pytest.fixture
+def api() -> Iterator[ScfApi]:
+    with ScfApi() as running:
+        yield running
+
+
+class Deployer:
+    """Deploys as the command does, without waiting."""
+
+    def __init__(self, api: ScfApi, **variables: str) -> None:
+        self.variables = {**FILLED, "DEPLOY_API_ENDPOINT": api.endpoint, **variables}
+        self.waited: list[float] = []
+        self.steps: list[str] = []
+        account = Account(SECRET_ID, Secret(SECRET_KEY), REGION, endpoint=api.endpoint, ca_file=CERTIFICATE)
+        self.cloud = Cloud(account, "default", "metric-forwarder", self.waited.append)
+
+    def wanted(self) -> Description:
+        return read_description(ROOT / "serverless.yml", self.variables)
+
+    def plan(self, built: bytes) -> Plan:
+        return make_plan(self.wanted(), built, self.cloud)
+
+    def deploy(self, built: bytes, *, prune: bool = False) -> None:
+        self.steps.clear()
+        deployer.deploy(self.wanted(), built, self.plan(built), self.cloud, self.steps.append, prune=prune)
+
+
+# --- from nothing, and again ----------------------------------------------------------------------------------
+
+
+def test_one_deployment_creates_the_function_its_version_and_its_triggers(api: ScfApi) -> None:
+    Deployer(api).deploy(package())
+    configuration = api.function["configuration"]
+    assert (configuration["Handler"], configuration["Runtime"], configuration["MemorySize"]) == (
+        "index.main_handler",
+        "Python3.10",
+        256,
+    )
+    assert [
+        (trigger["Type"], trigger["Enable"], trigger["Qualifier"]) for trigger in api.function["triggers"]
+    ] == [("ckafka", 1, "$DEFAULT")]
+    assert api.function["alias"] == "1"
+    assert api.function["asynchronous"] == {"RetryConfig": [{"RetryNum": 2}], "MsgTTL": 21_600}
+
+
+def test_a_second_deployment_changes_nothing(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    before = dict(api.calls)
+    assert ours.plan(package()).changes == ()
+    ours.deploy(package())
+    changed = {action for action, count in api.calls.items() if count > before.get(action, 0)}
+    assert not {action for action in changed if not action.startswith(("Get", "List"))}
+
+
+def test_a_plan_names_each_field_and_changes_nothing(api: ScfApi) -> None:
+    Deployer(api).deploy(package())
+    before = dict(api.calls)
+    api.function["configuration"]["MemorySize"] = 128
+    api.function["triggers"][0]["Enable"] = 0
+    plan = Deployer(api, MF_NAMESPACE="other").plan(package("changed\n"))
+    assert [str(change) for change in plan.changes] == [
+        "~ code: another package → this build",
+        "~ configuration MemorySize: 128 → 256",
+        "~ configuration MF_NAMESPACE: (hidden) → (hidden)",
+        "~ trigger ckafka value-value Enable: CLOSE → OPEN",
+    ]
+    assert not {a for a in api.calls if api.calls[a] > before.get(a, 0) and not a.startswith(("Get", "List"))}
+
+
+def test_only_what_differs_is_changed_and_published_as_a_new_version(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    ours.deploy(package("changed\n"))
+    assert [step.partition(" ")[2] for step in ours.steps] == [
+        "upload the code",
+        "publish a version and let $DEFAULT lead to it",
+    ]
+    assert api.function["alias"] == "2"
+
+
+def test_a_rebuilt_zip_with_the_same_files_is_no_change(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("index.py", "pass\n")
+    assert stored.getvalue() != package()
+    assert not ours.plan(stored.getvalue()).touches("code")
+
+
+# --- triggers -------------------------------------------------------------------------------------------------
+
+
+def test_a_trigger_that_is_not_described_is_left_alone_unless_pruned(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    mine = {
+        "TriggerName": "mine",
+        "Type": "timer",
+        "TriggerDesc": '{"cron":"0 * * * * * *"}',
+        "Enable": 1,
+        "Qualifier": "$DEFAULT",
+    }
+    api.function["triggers"].append(mine)
+    ours.deploy(package())
+    assert mine in api.function["triggers"]
+    ours.deploy(package(), prune=True)
+    assert mine not in api.function["triggers"]
+
+
+# --- failures -------------------------------------------------------------------------------------------------
+
+
+def test_throttling_and_a_busy_function_are_waited_out(api: ScfApi) -> None:
+    api.script = {
+        "CreateFunction": ["RequestLimitExceeded"],
+        "PublishVersion": ["FailedOperation.FunctionStatusError"],
+        "GetFunction": ["InternalError"],
+    }
+    ours = Deployer(api)
+    ours.deploy(package())
+    assert api.function["alias"] == "1"
+    assert len(ours.waited) >= 3
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("AuthFailure.UnauthorizedOperation", "docs/deploy.md has the policy"),
+        ("LimitExceeded.Function", "a quota of the account"),
+        ("InvalidParameterValue.Runtime", "correct the value"),
+    ],
+)
+def test_a_failure_half_way_says_what_was_done_and_a_second_run_goes_on(
+    api: ScfApi, code: str, remedy: str
+) -> None:
+    api.script = {"CreateTrigger": [code]}
+    ours = Deployer(api)
+    with pytest.raises(deployer.HalfDone) as caught:
+        ours.deploy(package())
+    told = str(caught.value)
+    assert "done: create the function, set retries" in told
+    assert "failed: create the trigger ckafka value-value" in told
+    assert (code in told, remedy in told, "not done: nothing" in told) == (True, True, True)
+    assert SECRET_KEY not in told
+    ours.deploy(package())
+    assert [step.partition(" ")[2] for step in ours.steps] == ["create the trigger ckafka value-value"]
+
+
+def test_a_function_that_fails_to_be_created_is_told(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    api.function["failed"] = "UpdateFailed"
+    with pytest.raises(CloudError, match=r"FailedOperation\.UpdateFailed"):
+        ours.cloud.settle()
+
+
+def test_a_wrong_key_is_told_without_the_key(api: ScfApi) -> None:
+    account = Account(SECRET_ID, Secret("another-key"), REGION, endpoint=api.endpoint, ca_file=CERTIFICATE)
+    with pytest.raises(CloudError, match="check TENCENT_SECRET_ID") as caught:
+        Cloud(account, "default", "metric-forwarder", lambda _: None).function()
+    assert "another-key" not in str(caught.value)
+
+
+# --- the description ------------------------------------------------------------------------------------------
+
+
+def test_what_the_file_refers_to_and_nobody_sets_is_named() -> None:
+    left = {name: value for name, value in FILLED.items() if name != "DEPLOY_ROLE"}
+    with pytest.raises(ConfigError, match="refers to DEPLOY_ROLE, which neither"):
+        read_description(ROOT / "serverless.yml", left)
+
+
+def test_a_trigger_that_the_api_cannot_make_is_a_problem_and_not_left_out(tmp_path: Path) -> None:
+    text = "inputs:\n  name: f\n  region: r\n  src: .\n  gpu: true\n  events:\n    - cls: {parameters: {topicId: t}}\n    - timer: {parameters: {name: t}}\n"
+    (tmp_path / "serverless.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read_description(tmp_path / "serverless.yml", {})
+    assert [
+        line in str(caught.value) for line in ("inputs.gpu", "type cls", "(timer) lacks cronExpression")
+    ] == [True] * 3
+
+
+def test_the_package_gets_the_extras_that_the_settings_need(tmp_path: Path) -> None:
+    path = tmp_path / "serverless.yml"
+    head = "inputs:\n  name: f\n  region: r\n  src: .\n  environment:\n    variables:\n"
+    path.write_text(
+        f"{head}      MF_SPOOL: redis://h\n      MF_DESTINATION: remote-write\n", encoding="utf-8"
+    )
+    assert needed_extras(read_description(path, {})) == ["redis", "remote-write"]
+
+
+def test_a_comment_behind_a_value_of_the_env_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# keys\nA = 'one # two'\nB=three\n", encoding="utf-8")
+    assert read_dotenv(tmp_path / ".env") == {"A": "one # two", "B": "three"}
+    (tmp_path / ".env").write_text("A=one # two\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"A in \.env"):
+        read_dotenv(tmp_path / ".env")
+
+
+# --- the command ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clone(tmp_path: Path, api: ScfApi) -> Path:
+    (tmp_path / "package.zip").write_bytes(package())
+    lines = [f"{name}={value}" for name, value in {**FILLED, "DEPLOY_API_ENDPOINT": api.endpoint}.items()]
+    (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
+    return tmp_path
+
+
+def run(clone: Path, *options: str) -> tuple[int, str, str]:
+    done = execute(
+        "deploy",
+        *("--file", str(ROOT / "serverless.yml"), "--env-file", str(clone / ".env")),
+        *("--package", str(clone / "package.zip"), *options),
+    )
+    return done.status, done.out, done.err
+
+
+def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: Path) -> None:
+    api.polls = 0
+    assert run(clone, "--plan")[:2] == (
+        0,
+        "+ function: default/metric-forwarder in ap-guangzhou\n+ trigger ckafka value-value\n",
+    )
+    assert api.functions == {}
+    status, _, progress = run(clone)
+    assert (status, progress.splitlines()[0]) == (0, "1/4 create the function")
+    assert run(clone, "--verify")[:2] == (0, "Nothing to change: what is deployed is what is described.\n")
+    (clone / "package.zip").write_bytes(package("changed\n"))
+    assert run(clone, "--verify")[:2] == (1, "~ code: another package → this build\n")
+    assert run(clone)[0] == 0
+    status, _, told = run(clone, "--rollback")
+    assert (status, told, api.function["alias"]) == (
+        0,
+        "rolled back: $DEFAULT leads to version 1, was 2\n",
+        "1",
+    )
+    status, _, told = run(clone, "--rollback")
+    assert (status, "no version was published before it" in told) == (1, True)
+    for shown in (progress, told):
+        assert SECRET_KEY not in shown
+
+
+def test_without_keys_or_package_it_says_what_to_do(clone: Path) -> None:
+    os.remove(clone / "package.zip")  # noqa: PTH107 - a file of the test's own
+    assert "run make package first" in run(clone)[2]
+    (clone / ".env").write_text(
+        "\n".join(f"{name}={value}" for name, value in FILLED.items() if "TENCENT" not in name)
+    )
+    status, _, told = run(clone)
+    assert (status, "put the deployer's key into .env" in told) == (2, True)
