@@ -1,0 +1,297 @@
+r"""Influx line protocol → samples: ``measurement[,tag=value…] field=value[,field=value…] [time]``, one a line.
+
+The first unescaped space ends the tags, the next one outside of quotes the fields. ``\`` escapes a comma, a space and, but
+for a measurement, an equals sign; before anything else it stands for itself. Texts in double quotes may hold line breaks.
+Each number or boolean is a sample. Source: InfluxData, line protocol reference, version 2.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from metric_forwarder.formats.lines import is_utf8, text_of
+from metric_forwarder.formats.names import MAX_LABELS, joined_name, label_names
+from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+
+# Nanoseconds; those of one letter are of version 1.
+UNITS = {
+    "ns": 1, "n": 1, "us": 1_000, "u": 1_000, "µ": 1_000, "ms": 1_000_000, "s": 1_000_000_000,
+    "m": 60_000_000_000, "h": 3_600_000_000_000,
+}  # fmt: skip
+_INT64 = 2**63
+_BOOLEANS = {
+    **dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1),
+    **dict.fromkeys(("f", "F", "false", "False", "FALSE"), 0),
+}
+# A bad field is kept with what stands around it, which may be shared by a thousand others.
+_LONGEST_SHARED = 4_096
+
+_number = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
+_whole = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
+_head = re.compile(r"[^\\ \n]*(?:\\ ?[^\\ \n]*)*").match
+_spaces = re.compile(r" *").match
+_comma = re.compile(r"(?<!\\),").split
+_equals = re.compile(r"(?<!\\)=").split
+_key = re.compile(r"[^\\=, \n]*(?:\\[=, ]?[^\\=, \n]*)*").match
+_bare = re.compile(r"[^, \n]*").match
+_rest = re.compile(r"[^\n]*").match
+_unescape = re.compile(r"\\([ ,=])").sub
+_unescape_measurement = re.compile(r"\\([ ,])").sub
+
+
+class _Head(NamedTuple):
+    """What the fields of a line have in common."""
+
+    measurement: str
+    labels: dict[str, str]
+    identity: tuple[Any, ...]
+
+
+class _Field(NamedTuple):
+    """A field as it stands in a line; without ``value`` there was no equals sign."""
+
+    key: str
+    value: str | None
+
+
+class _Line(NamedTuple):
+    """A line taken apart; ``end`` is where it ends in the text."""
+
+    head: str
+    fields: Sequence[_Field]
+    time: str
+    end: int
+
+
+class _Wrong(Exception):
+    """Never leaves this module."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class _OpenText(Exception):
+    """A quoted text that does not end where a field may; ``reached`` is how far it was looked for."""
+
+    def __init__(self, reached: int) -> None:
+        super().__init__()
+        self.reached = reached
+
+
+def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
+    """Read the samples of a batch of lines; see ``Decoder``.
+
+    Of equal series and times the last value counts, as for InfluxDB, so a message is read to its end before it is told.
+    """
+    text = text_of(body)
+    if isinstance(text, InvalidSample):
+        return iter((text,))
+    unit = UNITS.get(hint.precision)
+    if unit is None:
+        known = ", ".join(UNITS)
+        return iter((InvalidSample("", "precision", f"has a precision that is none of {known}", None),))
+    return iter(_Reader(text, unit).read())
+
+
+class _Reader:
+    def __init__(self, text: str, unit: int) -> None:
+        self._text = text
+        self._unit = unit
+        self._readings: list[Reading] = []
+        # The places of samples by what tells them apart.
+        self._places: dict[tuple[Any, ...], int] = {}
+        # Characters that may be looked at twice in search of the end of a text that has none.
+        self._patience = 4 * len(text) + 1_000
+
+    def read(self) -> list[Reading]:
+        text, position, number = self._text, 0, 1
+        while position < len(text):
+            end = text.find("\n", position)
+            end = len(text) if end < 0 else end
+            line = text[position:end].strip(" \t\r")
+            if line and line[0] != "#":
+                logical_end = self._read_line(line, f"line {number}", position, end)
+                number += text.count("\n", end, logical_end)
+                end = logical_end
+            position, number = end + 1, number + 1
+        return self._readings
+
+    def _read_line(self, line: str, where: str, begin: int, end: int) -> int:
+        """Read one line, and return where it ends: a quoted text may hold line breaks."""
+        try:
+            if "\\" in line or '"' in line:
+                begin += len(self._text[begin:end]) - len(self._text[begin:end].lstrip(" \t\r"))
+                split = _split(self._text, begin)
+                line, end = self._text[begin : split.end].rstrip("\r"), split.end
+            else:
+                split = _split_plain(line, end)
+            if not is_utf8(line):
+                raise _Wrong("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
+            head, time_ns = _read_head(split.head), self._time(split.time)
+        except _OpenText as open_text:
+            self._patience -= open_text.reached - begin
+            message = "has a text whose closing quote is missing or not followed by a comma or a space"
+            self._readings.append(InvalidSample(where, "syntax", message, line))
+            # Usually the quote is a mistake of this line; but lines without end must not be read again and again.
+            return end if self._patience > 0 else max(end, open_text.reached)
+        except _Wrong as wrong:
+            self._readings.append(InvalidSample(where, wrong.rule, str(wrong), line))
+            return end
+        for field in split.fields:
+            self._read_field(field, head, time_ns, where, split)
+        return end
+
+    def _read_field(self, field: _Field, head: _Head, time_ns: int | None, where: str, split: _Line) -> None:
+        key = _unescape(r"\1", field.key) if "\\" in field.key else field.key
+        where = f"{where} field {key[:100]}"
+        try:
+            if not key or field.value is None:
+                raise _Wrong("syntax", "is no field: it must be name=value")  # noqa: TRY301
+            if key.startswith("_"):
+                raise _Wrong("name", "begins with an underscore, which InfluxDB keeps for itself")  # noqa: TRY301
+            value = _read_value(field.value)
+        except _Wrong as wrong:
+            self._readings.append(InvalidSample(where, wrong.rule, str(wrong), _alone(field, split)))
+            return
+        if value is None:
+            self._readings.append(FilteredSample(where, "text", "is a text, which no destination takes"))
+            return
+        place = self._places.setdefault((key, time_ns, head.identity), len(self._readings))
+        if place != len(self._readings):
+            self._supersede(place)
+            self._places[key, time_ns, head.identity] = len(self._readings)
+        self._readings.append(Sample(where, joined_name(head.measurement, key), head.labels, value, time_ns))
+
+    def _supersede(self, place: int) -> None:
+        message = "is given again for the same time further on in the message, which counts"
+        self._readings[place] = FilteredSample(self._readings[place].where, "superseded", message)
+
+    def _time(self, text: str) -> int | None:
+        if not text:
+            return None
+        if _whole(text):
+            time_ns = int(text) * self._unit
+            if -_INT64 <= time_ns < _INT64:
+                return time_ns
+        raise _Wrong("timestamp", "has a time that is not a whole number of 64 bits in its unit")
+
+
+def _split_plain(line: str, end: int) -> _Line:
+    """Take a line apart that has neither escapes nor quotes."""
+    parts = line.split(" ")
+    if len(parts) > 3 or "" in parts:  # noqa: PLR2004 - head, fields, time
+        parts = [part for part in parts if part]
+    if not 2 <= len(parts) <= 3:  # noqa: PLR2004 - likewise
+        raise _Wrong("syntax", _SHAPE)
+    fields = []
+    for field in parts[1].split(","):
+        key, equals, value = field.partition("=")
+        fields.append(_Field(key, value if equals else None))
+    return _Line(parts[0], fields, parts[2] if len(parts) > 2 else "", end)  # noqa: PLR2004 - likewise
+
+
+_SHAPE = "is no line of influx: it must be measurement,tag=value field=value [time]"
+
+
+def _split(text: str, begin: int) -> _Line:
+    """Take a line apart that has some."""
+    match = _head(text, begin)
+    head = match[0] if match else ""
+    position, fields = _skip_spaces(text, begin + len(head)), []
+    while position < len(text) and text[position] not in "\r\n":
+        field, position = _split_field(text, position)
+        fields.append(field)
+        if not text.startswith(",", position):
+            break
+        position += 1
+    rest = _rest(text, position)
+    time = rest[0].strip(" \t\r") if rest else ""
+    if not fields or " " in time:
+        raise _Wrong("syntax", _SHAPE)
+    return _Line(head, fields, time, rest.end() if rest else position)
+
+
+def _skip_spaces(text: str, position: int) -> int:
+    match = _spaces(text, position)
+    return match.end() if match else position
+
+
+def _split_field(text: str, begin: int) -> tuple[_Field, int]:
+    match = _key(text, begin)
+    key = match[0] if match else ""
+    position = begin + len(key)
+    if not text.startswith("=", position):
+        return _Field(key, None), position
+    position += 1
+    end = _end_of_text(text, position) if text.startswith('"', position) else position
+    bare = _bare(text, end)
+    behind = bare[0].rstrip("\r") if bare else ""
+    if behind and end > position and "\n" in text[position:end]:
+        raise _OpenText(end)
+    return _Field(key, text[position:end] + behind), end + len(behind)
+
+
+def _end_of_text(text: str, begin: int) -> int:
+    """Where a quoted text ends, behind its closing quote."""
+    position = begin
+    while (position := text.find('"', position + 1)) >= 0:
+        before = position
+        while text[before - 1] == "\\":
+            before -= 1
+        if (position - before) % 2 == 0:
+            return position + 1
+    raise _OpenText(len(text))
+
+
+def _read_head(head: str) -> _Head:
+    if "\\" in head:
+        measurement, *tags = _comma(head)
+        measurement = _unescape_measurement(r"\1", measurement)
+        pairs = [[_unescape(r"\1", part) for part in _equals(tag)] for tag in tags]
+    else:
+        measurement, *tags = head.split(",")
+        pairs = [tag.split("=") for tag in tags]
+    if not measurement or measurement.startswith("_"):
+        raise _Wrong("name", "has no measurement, or one that begins with an underscore")
+    if len(pairs) > MAX_LABELS:
+        raise _Wrong("size", f"has more than {MAX_LABELS} tags")
+    labels: list[tuple[str, str]] = []
+    for pair in pairs:
+        if len(pair) != 2 or not pair[0] or not pair[1]:  # noqa: PLR2004 - a name and a value
+            raise _Wrong("tag", "has a tag that is not name=value, or has no value: leave it out")
+        if pair[0].startswith("_"):
+            raise _Wrong("name", "has a tag that begins with an underscore, which InfluxDB keeps for itself")
+        labels.append((pair[0], pair[1]))
+    labels.sort()
+    if len(dict(labels)) != len(labels):
+        raise _Wrong("tag", "names a tag twice")
+    return _Head(measurement, label_names(labels), (measurement, *labels))
+
+
+def _read_value(text: str) -> float | int | None:
+    """The value of a field; None for a text."""
+    if _number(text):
+        value = float(text)
+        if value - value == 0:
+            return value
+        raise _Wrong("value", "is a number that no 64-bit float holds")
+    boolean = _BOOLEANS.get(text)
+    if boolean is not None:
+        return boolean
+    kind, digits = text[-1:], text[:-1]
+    if kind == "i" and _whole(digits) and -_INT64 <= int(digits) < _INT64:
+        return int(digits)
+    if kind == "u" and _whole(digits) and 0 <= int(digits) < 2 * _INT64:
+        return int(digits)
+    if len(text) > 1 and text[0] == '"' == text[-1] and _end_of_text(text, 0) == len(text):
+        return None
+    raise _Wrong("value", 'is no value: it must be a number, 1i, 1u, true, false or a text in quotes ("…")')
+
+
+def _alone(field: _Field, split: _Line) -> str:
+    """A bad field as a line of its own, which can be sent again once it is mended."""
+    text = field.key if field.value is None else f"{field.key}={field.value}"
+    if len(split.head) > _LONGEST_SHARED:
+        return text
+    return f"{split.head} {text} {split.time}".rstrip(" ")
