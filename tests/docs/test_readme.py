@@ -94,8 +94,8 @@ def test_every_link_within_the_project_leads_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_make_target_that_is_named_exists(name: str) -> None:
-    targets = set(re.findall(r"^([a-z]+):", _text("Makefile"), re.MULTILINE))
-    named = set(re.findall(r"^(?:`)?make (?:PYTHON=\S+ )?([a-z]+)", _text(name), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", _text("Makefile"), re.MULTILINE))
+    named = set(re.findall(r"^(?:`)?make (?:PYTHON=\S+ )?([a-z-]+)", _text(name), re.MULTILINE))
     assert named <= targets
 
 
