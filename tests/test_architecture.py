@@ -18,7 +18,7 @@ LAYERS = (
     {"settings", "formats", "reporting.ledger", "clients.http", "clients.background"},
     {"put_monitor_data.server", "delivery.verdicts"},
     {"credentials", "clients.redis", "clients.secrets_manager"},
-    {"triggers.decoding"},
+    {"triggers.decoding", "triggers.traits"},
     {"bridge"},
     {"triggers", "clients.cos", "jobs", "dedupe.identity", "dedupe.store"},
     {"delivery.batching", "delivery.pacing"},
@@ -155,5 +155,7 @@ def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None
         "pydantic",
         "cramjam",
         "google",
+        "metric_forwarder.bridge.",
+        "metric_forwarder.clients.cos",
     )
     assert [name for name in told["modules"] if name.startswith(heavy)] == []

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from metric_forwarder.bridge.accounts import Accounts, OwnKey
-from metric_forwarder.clients.cos import CosObjects, RoleCredentials
 from metric_forwarder.clients.http import RequestsTransport, Transport
 from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.clock import Clock, Deadline, SystemClock
@@ -28,13 +26,13 @@ from metric_forwarder.pipeline import Pipeline, Rules, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
-from metric_forwarder.reporting.replies import refuse, reply
+from metric_forwarder.reporting.replies import reject, reply
 from metric_forwarder.scrape.scraper import Scraper
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.triggers import Access, Refused, decode
-from metric_forwarder.triggers.decoding import Gate, HttpAccess, ObjectSource
+from metric_forwarder.triggers import DecodeContext, HttpRejection, decode
+from metric_forwarder.triggers.decoding import Bridge, HttpAccess, ObjectName, ObjectSource, StoredObject
 
 if TYPE_CHECKING:
     from metric_forwarder.spool.store import SpoolStore
@@ -77,10 +75,10 @@ class Application:
         self._environ = environ
         self._clock = clock or SystemClock()
         self._transport = transport or RequestsTransport
-        self._objects = objects or self._cos_objects()
+        self._objects = objects or _LazyObjects(self._cos_objects)
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
-        self._gate: Gate | None = None
+        self._bridge: Bridge | None = None
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
@@ -105,7 +103,7 @@ class Application:
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
         decoded = decode(event, self._access(settings, deadline))
-        if isinstance(decoded, Refused):
+        if isinstance(decoded, HttpRejection):
             JsonLog(settings.log_level).write(
                 "WARN",
                 "refused",
@@ -114,9 +112,9 @@ class Application:
                 returnCode=decoded.code,
                 message=decoded.reason,
             )
-            return refuse(decoded)
+            return reject(decoded)
         report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
-        return reply(decoded.answer, report)
+        return reply(decoded.traits.reply_to, report)
 
     def _renewed(self, settings: Settings, problems: list[str], function: str) -> Pipeline:
         """Everything by new settings.
@@ -127,19 +125,22 @@ class Application:
         credentials = make_credentials(settings, self._environment)
         transport = self._transport(settings.concurrency)
         pipeline = build(settings, self._clock, transport, credentials, function, problems)
-        self._gate = make_gate(settings, credentials, self._clock)
+        self._bridge = make_bridge(settings, credentials, self._clock)
         return pipeline
 
-    def _access(self, settings: Settings, deadline: Deadline) -> Access:
+    def _access(self, settings: Settings, deadline: Deadline) -> DecodeContext:
         """What decoding may use during this invocation."""
         fetch_until = self._clock.monotonic() + deadline.remaining() * _FETCHING_SHARE
-        return Access(
-            HttpAccess(settings.http_token, settings.http_auth == "cam", self._gate, self._clock.time),
+        return DecodeContext(
+            HttpAccess(settings.http_token, settings.http_auth == "cam", self._bridge),
             self._objects,
             Deadline(self._clock, fetch_until),
         )
 
-    def _cos_objects(self) -> CosObjects:
+    def _cos_objects(self) -> ObjectSource:
+        # Not needed before an event names an object.
+        from metric_forwarder.clients.cos import CosObjects, RoleCredentials  # noqa: PLC0415
+
         return CosObjects(
             role=lambda: RoleCredentials.read(self._environment),
             connect=lambda: RequestsTransport(1),
@@ -155,6 +156,19 @@ class Application:
         environ = self._environment
         region = environ.get("TENCENTCLOUD_REGION") or context.get("tencentcloud_region") or ""
         return Settings.collect(environ, platform_region=str(region))
+
+
+class _LazyObjects:
+    """An ``ObjectSource`` that is made when the first object is asked for."""
+
+    def __init__(self, make: Callable[[], ObjectSource]) -> None:
+        self._make = make
+        self._objects: ObjectSource | None = None
+
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
+        if self._objects is None:
+            self._objects = self._make()
+        return self._objects.open(name, deadline)
 
 
 def time_limit_s(context: Mapping[str, Any]) -> float:
@@ -299,13 +313,19 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
     return SecretsManager(reference, environ)
 
 
-def make_gate(settings: Settings, credentials: CredentialSource, clock: Clock) -> Gate | None:
-    """Make what lets in requests meant for the receiver; None where the bridge is closed."""
-    if settings.bridge == "own":
-        return OwnKey(credentials, clock.time)
-    if settings.bridge:
-        return Accounts(dict(settings.bridge_accounts), clock.time)
-    return None
+def make_bridge(settings: Settings, credentials: CredentialSource, clock: Clock) -> Bridge | None:
+    """Make what serves clients of the receiver; None where the bridge is closed."""
+    if not settings.bridge:
+        return None
+    # Not needed by an instance without a bridge.
+    from metric_forwarder.bridge.accounts import Accounts, OwnKey  # noqa: PLC0415
+    from metric_forwarder.bridge.requests import ReceiverBridge  # noqa: PLC0415
+
+    is_own = settings.bridge == "own"
+    accounts = (
+        OwnKey(credentials, clock.time) if is_own else Accounts(dict(settings.bridge_accounts), clock.time)
+    )
+    return ReceiverBridge(accounts, clock.time)
 
 
 def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) -> DedupeStore:

@@ -125,14 +125,19 @@ class Pipeline:
                 "ERROR", "defect", message=f"{forgotten} points had no outcome; please report this"
             )
         report = make_report(
-            trigger=decoded.trigger,
+            trigger=decoded.traits.name,
             request_id=request_id,
             ledger=ledger,
             requests=counts,
             dedupe=claims.status,
             duration_ms=round((self._clock.monotonic() - started) * 1000),
         )
-        self._log.write(loss_level(report, is_spooling=self._spool is not None), "report", **report)
+        level = loss_level(
+            report,
+            is_spooling=self._spool is not None,
+            is_redelivered=decoded.traits.is_redelivered_until_handled,
+        )
+        self._log.write(level, "report", **report)
         return report
 
     def _chunks(
@@ -146,7 +151,7 @@ class Pipeline:
         def policy(*, keeps_dead_letters: bool = True) -> UndeliveredPolicy:
             return spool.policy(keeps_dead_letters=keeps_dead_letters) if spool else PlatformRedelivers()
 
-        if decoded.trigger != "timer":
+        if not decoded.traits.may_hold_jobs:
             yield decoded.messages, policy()
             return
         for firing in decoded.messages:

@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any
 
 from metric_forwarder.put_monitor_data.server import PATHS
-from receiver_emulator.faults import FaultPlan, Kind, When, parse_fault
+from receiver_emulator.faults import FaultKind, FaultPlan, When, parse_fault
 from receiver_emulator.options import EmulatorOptions
-from receiver_emulator.server import Receiver, build_plan, build_receiver, listen
+from receiver_emulator.server import EmulatedReceiver, build_plan, build_receiver, listen
 from receiver_emulator.store import RequestRecord, Store, StoredPoint
 
 
@@ -83,7 +83,7 @@ class Emulator:
 
     def fault(
         self,
-        kind: Kind,
+        kind: FaultKind,
         value: object = None,
         *,
         times: int | None = 1,
@@ -115,7 +115,7 @@ class _Running:
 
     def __init__(self, options: EmulatorOptions, store: Store, plan: FaultPlan, port: int) -> None:
         self._options, self._store, self._plan, self._port = options, store, plan, port
-        self._started: Future[tuple[asyncio.AbstractEventLoop, Receiver, int]] = Future()
+        self._started: Future[tuple[asyncio.AbstractEventLoop, EmulatedReceiver, int]] = Future()
         self._thread = threading.Thread(target=self._run, name="receiver-emulator", daemon=True)
 
     def start(self) -> int:

@@ -35,12 +35,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard
 
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Refusal
+from metric_forwarder.put_monitor_data.server import PutRequest, Rejection
 
-Kind = Literal["code", "status", "delay", "reset", "hang", "garbage", "truncate"]
+FaultKind = Literal["code", "status", "delay", "reset", "hang", "garbage", "truncate"]
 When = Literal["before", "after"]
 
-KINDS: tuple[Kind, ...] = ("code", "status", "delay", "reset", "hang", "garbage", "truncate")
+FAULT_KINDS: tuple[FaultKind, ...] = ("code", "status", "delay", "reset", "hang", "garbage", "truncate")
 _WHENS: tuple[When, ...] = ("before", "after")
 MEMBERS = ("fault", "value", "times", "rate", "when", "match", "headers")
 _MATCHERS = ("metricName", "namespace")
@@ -70,7 +70,7 @@ class FaultError(ValueError):
 class Fault:
     """One fault; the module's docstring says what each member means."""
 
-    kind: Kind
+    kind: FaultKind
     when: When
     code: ReturnCode = ReturnCode.OK
     status: int = 200
@@ -83,7 +83,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
 
-    def matches(self, request: PutRequest | Refusal | None) -> bool:
+    def matches(self, request: PutRequest | Rejection | None) -> bool:
         if self.metric_name is None and self.namespace is None:
             return True
         return (
@@ -108,7 +108,7 @@ class FaultPlan:
         with self._lock:
             self._pending.extend(_Pending(fault, fault.times) for fault in faults)
 
-    def take(self, request: PutRequest | Refusal | None = None) -> Fault | None:
+    def take(self, request: PutRequest | Rejection | None = None) -> Fault | None:
         """Return the fault this request meets, if any, and count it as applied; None: of another protocol."""
         if not self._pending:
             return None
@@ -187,13 +187,13 @@ def parse_fault(description: object) -> Fault:
     )
 
 
-def _kind(value: object) -> Kind:
-    if value not in KINDS:
-        raise FaultError("fault", f"one of {', '.join(KINDS)}")
+def _kind(value: object) -> FaultKind:
+    if value not in FAULT_KINDS:
+        raise FaultError("fault", f"one of {', '.join(FAULT_KINDS)}")
     return value
 
 
-def _when(kind: Kind, when: object, value: object) -> tuple[When, object]:
+def _when(kind: FaultKind, when: object, value: object) -> tuple[When, object]:
     if when is None and kind in ("reset", "hang", "truncate") and value in _WHENS:
         when, value = value, None
     if when is None:
@@ -223,7 +223,7 @@ def _matcher(value: object) -> dict[str, Any]:
     return {"metric_name": value.get("metricName"), "namespace": value.get("namespace")}
 
 
-def _headers(kind: Kind, value: object) -> Mapping[str, str]:
+def _headers(kind: FaultKind, value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or (value and kind != "status"):
         raise FaultError("headers", "an object of strings, with the fault 'status' alone")
     for name, text in value.items():
@@ -276,7 +276,7 @@ def _is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_VALUES: Mapping[Kind, Callable[[object], dict[str, Any]]] = {
+_VALUES: Mapping[FaultKind, Callable[[object], dict[str, Any]]] = {
     "code": _code_value,
     "status": _status_value,
     "delay": _delay_value,

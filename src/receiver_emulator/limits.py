@@ -3,7 +3,7 @@
 from collections import defaultdict, deque
 
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, refuse
+from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, reject
 from receiver_emulator.options import EmulatorOptions
 
 
@@ -16,16 +16,16 @@ class Usage:
         self._points: dict[str, tuple[int, int]] = {}
         self._nonces: dict[tuple[str, int], float] = {}
 
-    def admit(self, request: PutRequest, now: float) -> Refusal | None:
+    def admit(self, request: PutRequest, now: float) -> Rejection | None:
         """Count one authenticated request; ``now`` is in Unix seconds. Refuses with 1021 or 1006."""
         return self._check_nonce(request, now) or self._check_rate(request.secret_id, now)
 
-    def check_period(self, request: PutRequest, now: float) -> Refusal | None:
+    def check_period(self, request: PutRequest, now: float) -> Rejection | None:
         """Refuse with 1018 what would not fit into this period; ``count_points`` is what uses it up."""
         limit = self._options.max_points_per_period
         if limit is None or self._points_in_period(request.secret_id, now) + len(request.data) <= limit:
             return None
-        return refuse(ReturnCode.TOO_MANY_METRICS, f"the limit is {limit} in {self._options.period_s:g} s")
+        return reject(ReturnCode.TOO_MANY_METRICS, f"the limit is {limit} in {self._options.period_s:g} s")
 
     def count_points(self, request: PutRequest, now: float) -> None:
         if self._options.max_points_per_period is not None:
@@ -39,7 +39,7 @@ class Usage:
     def _period(self, now: float) -> int:
         return int(now // self._options.period_s)
 
-    def _check_rate(self, secret_id: str, now: float) -> Refusal | None:
+    def _check_rate(self, secret_id: str, now: float) -> Rejection | None:
         limit = self._options.max_requests_per_second
         if limit is None:
             return None
@@ -47,11 +47,11 @@ class Usage:
         while admitted and admitted[0] <= now - 1.0:
             admitted.popleft()
         if len(admitted) >= limit:
-            return refuse(ReturnCode.TOO_MANY_REQUESTS, f"the limit is {limit} in a second")
+            return reject(ReturnCode.TOO_MANY_REQUESTS, f"the limit is {limit} in a second")
         admitted.append(now)
         return None
 
-    def _check_nonce(self, request: PutRequest, now: float) -> Refusal | None:
+    def _check_nonce(self, request: PutRequest, now: float) -> Rejection | None:
         if not self._options.refuse_reused_nonce:
             return None
         oldest = now - 2 * self._options.clock_tolerance_s
@@ -60,6 +60,6 @@ class Usage:
             del self._nonces[next(iter(self._nonces))]
         key = (request.secret_id, request.nonce)
         if key in self._nonces:
-            return refuse(ReturnCode.TIMESTAMP_ILLEGAL, "/Nonce was used before")
+            return reject(ReturnCode.TIMESTAMP_ILLEGAL, "/Nonce was used before")
         self._nonces[key] = now
         return None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from metric_forwarder.put_monitor_data.server import DEFAULT_CLOCK_TOLERANCE_S, Catalogue, Limits
+from metric_forwarder.put_monitor_data.server import DEFAULT_CLOCK_TOLERANCE_S, Catalogue, RequestLimits
 
 EXAMPLE_SECRET_ID = "AKIDexampleexampleexample0000000000"  # noqa: S105 -- an identifier, and a fake
 EXAMPLE_SECRET_KEY = "exampleexampleexampleexample0000"  # noqa: S105 -- a documented fake, no account has it
@@ -51,5 +51,5 @@ class EmulatorOptions:
     seed: int | None = None
 
     @property
-    def request_limits(self) -> Limits:
-        return Limits(self.max_body_bytes, self.max_points_per_request, self.max_name_length)
+    def request_limits(self) -> RequestLimits:
+        return RequestLimits(self.max_body_bytes, self.max_points_per_request, self.max_name_length)

@@ -34,14 +34,14 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PATHS,
     PutRequest,
-    Refusal,
+    Rejection,
     authenticate,
     check_points,
     encode_reply,
     parse_request,
-    refuse,
+    reject,
 )
-from receiver_emulator.faults import Fault, FaultError, FaultPlan, Kind, parse_faults
+from receiver_emulator.faults import Fault, FaultError, FaultKind, FaultPlan, parse_faults
 from receiver_emulator.limits import Usage
 from receiver_emulator.options import EmulatorOptions
 from receiver_emulator.server_log import server_log
@@ -73,12 +73,12 @@ class Exchange:
     """One request on its way through the receiver."""
 
     request: web.Request
-    parsed: PutRequest | Refusal
+    parsed: PutRequest | Rejection
     record: RequestRecord
 
 
 @dataclass
-class Receiver:
+class EmulatedReceiver:
     """The receiver's parts, and the decision about a request. ``stopping`` frees whatever waits."""
 
     options: EmulatorOptions
@@ -102,19 +102,19 @@ class Receiver:
             number = self.connections[request.transport] = self.connection_count
         return number
 
-    def put(self, exchange: Exchange) -> Refusal | None:
+    def put(self, exchange: Exchange) -> Rejection | None:
         """Process a request: keep its points, or say why not."""
         request = exchange.parsed
-        if isinstance(request, Refusal):
+        if isinstance(request, Rejection):
             return request
         now = self.now()
-        refusal = self._check(request, now)
-        if refusal is None:
+        rejection = self._check(request, now)
+        if rejection is None:
             self.usage.count_points(request, now)
             self.store.keep(exchange.record, request, now)
-        return refusal
+        return rejection
 
-    def _check(self, request: PutRequest, now: float) -> Refusal | None:
+    def _check(self, request: PutRequest, now: float) -> Rejection | None:
         options = self.options
         return (
             authenticate(request, options.accounts, now, tolerance_s=options.clock_tolerance_s)
@@ -144,13 +144,13 @@ async def _wait_for(event: asyncio.Event, seconds: float | None) -> None:
         return
 
 
-_RECEIVER: web.AppKey[Receiver] = web.AppKey("receiver", Receiver)
+_RECEIVER: web.AppKey[EmulatedReceiver] = web.AppKey("receiver", EmulatedReceiver)
 _PAGE: web.AppKey[bytes] = web.AppKey("page", bytes)
 
 
-def build_receiver(options: EmulatorOptions, store: Store, plan: FaultPlan) -> Receiver:
+def build_receiver(options: EmulatorOptions, store: Store, plan: FaultPlan) -> EmulatedReceiver:
     """Return the receiver; to be called where its event loop runs."""
-    return Receiver(options, store, plan, Usage(options), asyncio.Event())
+    return EmulatedReceiver(options, store, plan, Usage(options), asyncio.Event())
 
 
 def build_plan(options: EmulatorOptions) -> FaultPlan:
@@ -175,7 +175,7 @@ class Listening:
         await _settle_transports()
 
 
-async def listen(receiver: Receiver, port: int) -> Listening:
+async def listen(receiver: EmulatedReceiver, port: int) -> Listening:
     """Accept connections on the options' host; raises ``OSError`` where that is not possible."""
     runner = web.AppRunner(
         _application(receiver),
@@ -200,7 +200,7 @@ async def _settle_transports() -> None:
         await asyncio.sleep(0)
 
 
-def _application(receiver: Receiver) -> web.Application:
+def _application(receiver: EmulatedReceiver) -> web.Application:
     app = web.Application(client_max_size=_LARGEST_BODY)
     app[_RECEIVER] = receiver
     app[_PAGE] = _page_with_meanings()
@@ -245,7 +245,7 @@ async def _protocol(request: web.Request) -> web.StreamResponse:
     return await _ENACT[fault.kind](receiver, exchange, fault, outcome)
 
 
-def _meet(receiver: Receiver, request: web.Request, body: bytes) -> tuple[Exchange, Fault | None]:
+def _meet(receiver: EmulatedReceiver, request: web.Request, body: bytes) -> tuple[Exchange, Fault | None]:
     path, query = _target(request)
     parsed = parse_request(request.method, path, query, body)
     fault = receiver.plan.take(parsed) if path in PATHS else None
@@ -253,14 +253,14 @@ def _meet(receiver: Receiver, request: web.Request, body: bytes) -> tuple[Exchan
 
 
 def _arrived(
-    receiver: Receiver,
+    receiver: EmulatedReceiver,
     request: web.Request,
     body: bytes | None,
-    parsed: PutRequest | Refusal | None = None,
+    parsed: PutRequest | Rejection | None = None,
     fault: Fault | None = None,
 ) -> Exchange:
     path, query = _target(request)
-    parsed = parsed or refuse(ReturnCode.DATA_TOO_LONG, f"more than {_LARGEST_BODY} bytes")
+    parsed = parsed or reject(ReturnCode.DATA_TOO_LONG, f"more than {_LARGEST_BODY} bytes")
     size = request.content_length or 0 if body is None else len(body or query)
     arrival = Arrival(receiver.now(), request.method, path, size, receiver.connection_number(request), parsed)
     return Exchange(request, parsed, receiver.store.record(arrival, None if fault is None else fault.kind))
@@ -273,34 +273,34 @@ def _target(request: web.Request) -> tuple[str, str]:
     return path, query
 
 
-def _answer(receiver: Receiver, exchange: Exchange) -> web.Response:
+def _answer(receiver: EmulatedReceiver, exchange: Exchange) -> web.Response:
     return _reply(receiver, exchange, receiver.put(exchange))
 
 
-def _reply(receiver: Receiver, exchange: Exchange, refusal: Refusal | None) -> web.Response:
-    code = 0 if refusal is None else int(refusal.code)
+def _reply(receiver: EmulatedReceiver, exchange: Exchange, rejection: Rejection | None) -> web.Response:
+    code = 0 if rejection is None else int(rejection.code)
     receiver.store.settle(exchange.record, code=code, status=200)
-    return web.Response(body=encode_reply(refusal), headers=_headers(receiver))
+    return web.Response(body=encode_reply(rejection), headers=_headers(receiver))
 
 
-def _headers(receiver: Receiver, content_type: str = "application/octet-stream") -> dict[str, str]:
+def _headers(receiver: EmulatedReceiver, content_type: str = "application/octet-stream") -> dict[str, str]:
     return {"Content-Type": content_type, "Date": formatdate(receiver.now(), usegmt=True)}
 
 
 # --- faults: each is given what processing came to, or None where the request was not processed -------------
 
-Enact = Callable[[Receiver, Exchange, Fault, Refusal | None], Awaitable[web.StreamResponse]]
+Enact = Callable[[EmulatedReceiver, Exchange, Fault, Rejection | None], Awaitable[web.StreamResponse]]
 
 
 async def _code(
-    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
 ) -> web.StreamResponse:
     is_ok = fault.code is ReturnCode.OK
-    return _reply(receiver, exchange, None if is_ok else refuse(fault.code, "a fault was asked for"))
+    return _reply(receiver, exchange, None if is_ok else reject(fault.code, "a fault was asked for"))
 
 
 async def _status(
-    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
 ) -> web.StreamResponse:
     receiver.store.settle(exchange.record, code=None, status=fault.status)
     page = f"<html><head><title>{fault.status}</title></head><body><h1>{fault.status}</h1></body></html>"
@@ -310,13 +310,15 @@ async def _status(
 
 
 async def _delay(
-    receiver: Receiver, exchange: Exchange, fault: Fault, outcome: Refusal | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, outcome: Rejection | None
 ) -> web.StreamResponse:
     await receiver.wait(fault.seconds)
     return _answer(receiver, exchange) if fault.when == "before" else _reply(receiver, exchange, outcome)
 
 
-async def _reset(_: Receiver, exchange: Exchange, __: Fault, ___: Refusal | None) -> web.StreamResponse:
+async def _reset(
+    _: EmulatedReceiver, exchange: Exchange, __: Fault, ___: Rejection | None
+) -> web.StreamResponse:
     transport = exchange.request.transport
     if transport is not None:
         # Lingering for no time at all makes the kernel send RST instead of FIN.
@@ -327,7 +329,7 @@ async def _reset(_: Receiver, exchange: Exchange, __: Fault, ___: Refusal | None
 
 
 async def _hang(
-    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
 ) -> web.StreamResponse:
     await receiver.wait(fault.seconds, exchange.request)
     if exchange.request.transport is not None:
@@ -341,14 +343,14 @@ def _unsent() -> web.StreamResponse:
 
 
 async def _garbage(
-    receiver: Receiver, exchange: Exchange, fault: Fault, _: Refusal | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
 ) -> web.StreamResponse:
     receiver.store.settle(exchange.record, code=None, status=200)
     return web.Response(body=fault.content, headers=_headers(receiver))
 
 
 async def _truncate(
-    receiver: Receiver, exchange: Exchange, _: Fault, outcome: Refusal | None
+    receiver: EmulatedReceiver, exchange: Exchange, _: Fault, outcome: Rejection | None
 ) -> web.StreamResponse:
     reply = encode_reply(outcome)
     receiver.store.settle(exchange.record, code=None, status=200)
@@ -360,7 +362,7 @@ async def _truncate(
     return response
 
 
-_ENACT: Mapping[Kind, Enact] = {
+_ENACT: Mapping[FaultKind, Enact] = {
     "code": _code,
     "status": _status,
     "delay": _delay,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, WirePoint
+from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, WirePoint
 
 
 class StoredPoint(TypedDict):
@@ -55,7 +55,7 @@ class Arrival:
     path: str
     size: int
     connection: int
-    parsed: PutRequest | Refusal
+    parsed: PutRequest | Rejection
 
 
 class Store:

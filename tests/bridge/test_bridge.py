@@ -22,7 +22,7 @@ from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, parse_request
+from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, parse_request
 from metric_forwarder.reporting.replies import return_code
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.settings import Settings
@@ -436,28 +436,28 @@ def signed_by(key: str, clock: FakeClock) -> PutRequest:
 PATIENCE = Deadline(FakeClock(), 10.0)
 
 
-def code_of(refusal: Refusal | None) -> int:
-    return 0 if refusal is None else int(refusal.code)
+def code_of(rejection: Rejection | None) -> int:
+    return 0 if rejection is None else int(rejection.code)
 
 
 def test_a_key_changed_in_secrets_manager_is_read_again_and_at_most_once_a_minute() -> None:
     clock, source = FakeClock(), ChangingKey()
-    gate = OwnKey(source, clock.time)
-    assert code_of(gate.refusal(signed_by("first", clock), PATIENCE)) == 0
+    authenticator = OwnKey(source, clock.time)
+    assert code_of(authenticator.check(signed_by("first", clock), PATIENCE)) == 0
     for _ in range(20):
-        assert code_of(gate.refusal(signed_by("guess", clock), PATIENCE)) == 1011
+        assert code_of(authenticator.check(signed_by("guess", clock), PATIENCE)) == 1011
     assert source.read == 2
     source.stored = Credentials("AKID", Secret("second"))
-    assert code_of(gate.refusal(signed_by("second", clock), PATIENCE)) == 1011
+    assert code_of(authenticator.check(signed_by("second", clock), PATIENCE)) == 1011
     clock.sleep(60)
-    assert code_of(gate.refusal(signed_by("second", clock), PATIENCE)) == 0
-    assert code_of(gate.refusal(signed_by("first", clock), PATIENCE)) == 1011
+    assert code_of(authenticator.check(signed_by("second", clock), PATIENCE)) == 0
+    assert code_of(authenticator.check(signed_by("first", clock), PATIENCE)) == 1011
 
 
 def test_while_the_key_cannot_be_read_clients_are_asked_to_come_again() -> None:
     clock, source = FakeClock(), ChangingKey()
     source.stored = None
-    assert code_of(OwnKey(source, clock.time).refusal(signed_by("first", clock), PATIENCE)) == 1002
+    assert code_of(OwnKey(source, clock.time).check(signed_by("first", clock), PATIENCE)) == 1002
 
 
 @pytest.mark.parametrize("bytes_of_an_answer", [False, True], ids=["no answer", "a byte at a time"])
@@ -501,7 +501,7 @@ def test_an_empty_key_lets_nobody_in() -> None:
     request = OldClient("", "").members("pc", DATA, Timestamp=round(clock.time()))
     parsed = parse_request("POST", "/v2/index.php", "", json.dumps(request).encode())
     assert isinstance(parsed, PutRequest)
-    assert code_of(OwnKey(source, clock.time).refusal(parsed, PATIENCE)) == 1011
+    assert code_of(OwnKey(source, clock.time).check(parsed, PATIENCE)) == 1011
 
 
 # --- the document ---------------------------------------------------------------------------------------------

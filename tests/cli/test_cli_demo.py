@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from metric_forwarder.cli.demo import Demonstration, http_access, is_true, settings_in_force
-from metric_forwarder.cli.function import Invocation
+from metric_forwarder.cli.local_function import Invocation
 from metric_forwarder.cli.prometheus_server import find_program
 from receiver_emulator import StoredPoint
 from support.command_line import ROOT, child_environ, execute, point, run

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from metric_forwarder.cli import display
 from metric_forwarder.cli.commands import forwarder
-from metric_forwarder.cli.function import Invocation
+from metric_forwarder.cli.local_function import Invocation
 from support.command_line import ROOT, child_environ, command, execute, on_terminal, point, run
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.cli.events import SAMPLE
 from metric_forwarder.cli.inspection import read_event
-from metric_forwarder.cli.wrapping import KINDS, split
+from metric_forwarder.cli.sample_events import TEMPLATES, split
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.formats.payload import read_payload
 from receiver_emulator import Emulator
@@ -34,14 +34,14 @@ _ANY_POINTS = st.lists(
 
 def _is_known(kind: str) -> bool:
     try:
-        read_event(KINDS[kind].wrap(["{}"], AT))
+        read_event(TEMPLATES[kind].wrap(["{}"], AT))
     except UnknownTrigger:
         return False
     return True
 
 
 # The others are wrapped for decoders still to come.
-KNOWN = [kind for kind in KINDS if kind != "direct" and _is_known(kind)]
+KNOWN = [kind for kind in TEMPLATES if not TEMPLATES[kind].is_payload and _is_known(kind)]
 
 
 def test_at_least_the_platforms_plain_triggers_are_known() -> None:
@@ -51,8 +51,8 @@ def test_at_least_the_platforms_plain_triggers_are_known() -> None:
 @pytest.mark.parametrize("kind", KNOWN)
 @given(points=_ANY_POINTS, messages=st.integers(1, 4))
 def test_what_an_event_wraps_decoding_unwraps(kind: str, points: list[Any], messages: int) -> None:
-    parts = split(points, messages) if KINDS[kind].many else [points]
-    event = KINDS[kind].wrap([json.dumps(part) for part in parts], AT)
+    parts = split(points, messages) if TEMPLATES[kind].many else [points]
+    event = TEMPLATES[kind].wrap([json.dumps(part) for part in parts], AT)
     found = list(read_event(json.loads(json.dumps(event))).messages)
     assert [list(read_payload(message.body).points) for message in found] == parts
     coordinates = [message.coordinates for message in found]
@@ -62,7 +62,7 @@ def test_what_an_event_wraps_decoding_unwraps(kind: str, points: list[Any], mess
 
 @given(points=_ANY_POINTS)
 def test_a_direct_event_is_the_payload(points: list[Any]) -> None:
-    (message,) = read_event(KINDS["direct"].wrap([json.dumps(points)], AT)).messages
+    (message,) = read_event(TEMPLATES["direct"].wrap([json.dumps(points)], AT)).messages
     assert list(read_payload(message.body).points) == points
 
 
@@ -74,7 +74,7 @@ def test_splitting_keeps_every_point_in_order_and_is_even(points: list[int], mes
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TEMPLATES)
 def test_every_kind_is_printed_with_sample_points(kind: str) -> None:
     done = run("events", kind)
     assert done.status == 0
@@ -82,7 +82,7 @@ def test_every_kind_is_printed_with_sample_points(kind: str) -> None:
     assert done.err == ""
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not KINDS[kind].many])
+@pytest.mark.parametrize("kind", [kind for kind in TEMPLATES if not TEMPLATES[kind].many])
 def test_a_kind_that_carries_one_message_says_so(kind: str) -> None:
     done = run("events", kind, "--messages", "2")
     assert done.status == 2
@@ -91,7 +91,7 @@ def test_a_kind_that_carries_one_message_says_so(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_an_event_made_later_is_no_redelivery(kind: str) -> None:
-    events = [KINDS[kind].wrap(["{}"], at) for at in (AT, AT + timedelta(seconds=1))]
+    events = [TEMPLATES[kind].wrap(["{}"], at) for at in (AT, AT + timedelta(seconds=1))]
     first, second = ([message.coordinates for message in read_event(event).messages] for event in events)
     assert first != second
 

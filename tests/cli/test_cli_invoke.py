@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.cli.function import ENTRY, Invocation, invoke_handler, load_handler, make_context
+from metric_forwarder.cli.local_function import ENTRY, Invocation, invoke_handler, load_handler, make_context
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
 from support.command_line import child_environ, command, execute, on_terminal, point, run, settings_for
 

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
-from metric_forwarder.cli.front import Front, make_response
+from metric_forwarder.cli.http_server import HttpServer, make_response
 from receiver_emulator import Emulator
 from support.command_line import point, run, settings_for
 from support.served import serving
@@ -106,7 +106,7 @@ def test_an_instance_handles_one_request_at_a_time_and_all_of_them_work(count: i
     requests = 2 * count
 
     async def ask() -> None:
-        app = Front(instances, lambda: {"request_id": "r"}).application()
+        app = HttpServer(instances, lambda: {"request_id": "r"}).application()
         async with TestServer(app) as server, ClientSession() as client:
             urls = [server.make_url(f"/{i}?a=1&a=2&b=") for i in range(requests)]
             asked = [asyncio.create_task(client.get(url)) for url in urls]
@@ -130,7 +130,7 @@ def test_a_body_the_platform_would_not_take_never_reaches_the_function() -> None
     instance = Instance(threading.Semaphore(0))
 
     async def ask() -> int:
-        app = Front([instance], dict).application()
+        app = HttpServer([instance], dict).application()
         async with TestServer(app) as server, ClientSession() as client:
             return (await client.post(server.make_url("/"), data=io.BytesIO(bytes(7 * 2**20)))).status
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metric_forwarder.bootstrap import make_intake
-from metric_forwarder.cli.wrapping import KINDS
+from metric_forwarder.cli.sample_events import TEMPLATES
 from metric_forwarder.intake.intake import Intake
 from metric_forwarder.model import Message, Outcome, Point
 from metric_forwarder.reporting.ledger import Ledger
@@ -106,7 +106,7 @@ def written(members: dict[str, Any]) -> str:
 @pytest.mark.parametrize("destination", DESTINATIONS)
 def test_points_have_one_identity_if_and_only_if_their_producers_wrote_the_same(destination: str) -> None:
     settings = DESTINATIONS[destination]
-    kinds = itertools.cycle(KINDS.values())
+    kinds = itertools.cycle(TEMPLATES.values())
     for one, other, says_the_same in itertools.islice(pairs(random.Random(5)), PAIRS):
         kind = next(kinds)
         (first,), (second,) = (points_of(kind.wrap([written(each)], AT), settings) for each in (one, other))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from receiver_emulator import Emulator, EmulatorOptions
-from receiver_emulator.faults import KINDS
+from receiver_emulator.faults import FAULT_KINDS
 from support.chaos import AMBIGUOUS, Arrival, Fault, run_schedules
 from support.harness import environ
 
@@ -17,7 +17,7 @@ GROUPS = 8
 class ReceiverGround:
     """An emulated receiver."""
 
-    kinds = KINDS
+    kinds = FAULT_KINDS
     # 502 and 504 answer nothing about the request, but here nothing was stored.
     statuses = (204, 302, 400, 404, 408, 413, 429, 500, 502, 503, 504)
     two_sided = AMBIGUOUS

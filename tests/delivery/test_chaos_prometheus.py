@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from receiver_emulator.faults import KINDS, Kind
+from receiver_emulator.faults import FAULT_KINDS, FaultKind
 from support.chaos import AMBIGUOUS, Arrival, Fault, run_schedules
 from support.faulty_gateway import FaultyGateway
 from support.harness import remote_write_environ
@@ -27,10 +27,10 @@ class PrometheusGround:
         start_ms: the time of the first point, Unix milliseconds.
     """
 
-    kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "code")
+    kinds: tuple[FaultKind, ...] = tuple(kind for kind in FAULT_KINDS if kind != "code")
     # None of 2xx: to remote write each of them says "stored", and a gateway that lies is believed.
     statuses = (302, 400, 401, 404, 408, 413, 429, 500, 502, 503, 504)
-    two_sided: frozenset[Kind] = AMBIGUOUS | {"status", "delay"}
+    two_sided: frozenset[FaultKind] = AMBIGUOUS | {"status", "delay"}
     repeats = False
 
     def __init__(self, server: PrometheusServer, gateway: FaultyGateway, start_ms: int) -> None:

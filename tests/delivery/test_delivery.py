@@ -25,7 +25,7 @@ from metric_forwarder.delivery.verdicts import CODES, Action, Verdict, status_ru
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.model import Message, Outcome, Point, Series
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import Limits, PutRequest
+from metric_forwarder.put_monitor_data.server import PutRequest, RequestLimits
 from metric_forwarder.secret import Secret
 from receiver_emulator import Emulator, EmulatorOptions
 from support.fakes import Answer, FakeClock
@@ -340,7 +340,9 @@ def test_an_illegal_namespace_costs_one_request_and_does_not_stop_the_others() -
 @pytest.mark.parametrize("limit", ["points", "bytes"])
 def test_a_size_that_is_refused_is_learned_and_tried_again_once_a_minute(limit: str) -> None:
     harness = make_harness(BATCH_MAX_POINTS="64", CONCURRENCY="1")
-    harness.receiver.limits = Limits(max_points=20) if limit == "points" else Limits(max_bytes=1500)
+    harness.receiver.limits = (
+        RequestLimits(max_points=20) if limit == "points" else RequestLimits(max_bytes=1500)
+    )
     points = [point(value) for value in range(640)]
 
     def refused() -> int:

@@ -15,9 +15,9 @@ from metric_forwarder.put_monitor_data.server import (
     METHODS,
     PATHS,
     Catalogue,
-    Limits,
     PutRequest,
-    Refusal,
+    Rejection,
+    RequestLimits,
     authenticate,
     check_points,
     encode_reply,
@@ -50,33 +50,35 @@ def _fields(method: str = "POST", **changes: Any) -> dict[str, Any]:
     return {"Signature": sign(text, KEY)} | fields
 
 
-def _post(fields: object) -> PutRequest | Refusal:
+def _post(fields: object) -> PutRequest | Rejection:
     return parse_request("POST", PATH, "", json.dumps(fields).encode())
 
 
-def _get(fields: Mapping[str, Any]) -> PutRequest | Refusal:
+def _get(fields: Mapping[str, Any]) -> PutRequest | Rejection:
     query = urlencode({**fields, "Data": json.dumps(fields["Data"])})
     return parse_request("GET", PATH, query, b"")
 
 
-def _read(result: PutRequest | Refusal) -> PutRequest:
+def _read(result: PutRequest | Rejection) -> PutRequest:
     assert isinstance(result, PutRequest), result
     return result
 
 
 def _verdict(
-    result: PutRequest | Refusal,
+    result: PutRequest | Rejection,
     *,
     now: float = NOW,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
     catalogue: Catalogue | None = None,
 ) -> ReturnCode:
     """Return what a server that takes the three steps in order would answer."""
     if isinstance(result, PutRequest):
-        refusal = authenticate(result, ACCOUNTS, now) or check_points(result, limits or Limits(), catalogue)
+        rejection = authenticate(result, ACCOUNTS, now) or check_points(
+            result, limits or RequestLimits(), catalogue
+        )
     else:
-        refusal = result
-    return ReturnCode.OK if refusal is None else refusal.code
+        rejection = result
+    return ReturnCode.OK if rejection is None else rejection.code
 
 
 def test_a_post_and_a_get_of_the_documents_example_are_the_same_request() -> None:
@@ -156,17 +158,17 @@ def test_data_of_a_get_that_is_not_json_is_1005(query: str) -> None:
 def test_a_missing_field_is_1009_and_is_named(name: str) -> None:
     fields = _fields()
     del fields[name]
-    refusal = _post(fields)
-    assert isinstance(refusal, Refusal)
-    assert (refusal.code, refusal.message) == (1009, f"a parameter is missing: /{name}")
+    rejection = _post(fields)
+    assert isinstance(rejection, Rejection)
+    assert (rejection.code, rejection.message) == (1009, f"a parameter is missing: /{name}")
 
 
 @pytest.mark.parametrize("name", ["dimensions", "metricName", "value"])
 def test_a_missing_member_of_a_point_is_1009_and_is_located(name: str) -> None:
     broken = {key: value for key, value in POINT.items() if key != name}
-    refusal = _post(_fields(Data=[POINT, broken]))
-    assert isinstance(refusal, Refusal)
-    assert (refusal.code, refusal.message) == (1009, f"a parameter is missing: /Data/1/{name}")
+    rejection = _post(_fields(Data=[POINT, broken]))
+    assert isinstance(rejection, Rejection)
+    assert (rejection.code, rejection.message) == (1009, f"a parameter is missing: /Data/1/{name}")
 
 
 @pytest.mark.parametrize(
@@ -261,8 +263,8 @@ def test_every_documented_region_code_is_accepted() -> None:
 
 def test_a_body_over_the_limit_is_1015_and_one_at_it_is_not() -> None:
     request = _read(_post(_fields()))
-    assert _verdict(request, limits=Limits(max_bytes=request.size)) == ReturnCode.OK
-    assert _verdict(request, limits=Limits(max_bytes=request.size - 1)) == ReturnCode.DATA_TOO_LONG
+    assert _verdict(request, limits=RequestLimits(max_bytes=request.size)) == ReturnCode.OK
+    assert _verdict(request, limits=RequestLimits(max_bytes=request.size - 1)) == ReturnCode.DATA_TOO_LONG
 
 
 @pytest.mark.parametrize("namespace", ["", "a-b", "qce/cvm", "命名空间", "a b", "pc\n", "n" * 33])
@@ -293,7 +295,7 @@ def test_five_dimensions_are_accepted() -> None:
 
 
 def test_more_points_than_the_limit_are_1018_and_as_many_are_not() -> None:
-    limits = Limits(max_points=2)
+    limits = RequestLimits(max_points=2)
     assert _verdict(_post(_fields(Data=[POINT] * 2)), limits=limits) == ReturnCode.OK
     assert _verdict(_post(_fields(Data=[POINT] * 3)), limits=limits) == ReturnCode.TOO_MANY_METRICS
 
@@ -304,7 +306,7 @@ def test_no_points_or_an_illegal_metric_name_is_1019(data: list[Any]) -> None:
 
 
 def test_names_over_the_limit_are_1020_and_at_it_are_not() -> None:
-    limits = Limits(max_name_length=9)
+    limits = RequestLimits(max_name_length=9)
     assert _verdict(_post(_fields()), limits=limits) == ReturnCode.OK
     metric = {**POINT, "metricName": "diskusages"}
     dimension = {**POINT, "dimensions": {"disknames1": "sda"}}
@@ -346,8 +348,8 @@ def test_a_catalogue_refuses_what_was_not_created(changes: dict[str, Any], code:
 
 def test_the_reply_is_the_documents() -> None:
     assert encode_reply(None) == b'{"code":0,"message":"OK"}'
-    refusal = Refusal(ReturnCode.NOT_JSON, 'no "JSON"')
-    assert json.loads(encode_reply(refusal)) == {"code": 1005, "message": 'no "JSON"'}
+    rejection = Rejection(ReturnCode.NOT_JSON, 'no "JSON"')
+    assert json.loads(encode_reply(rejection)) == {"code": 1005, "message": 'no "JSON"'}
 
 
 def test_the_representation_of_a_request_shows_neither_signature_nor_points() -> None:
@@ -383,15 +385,15 @@ NEARLY = st.fixed_dictionaries(
 def test_arbitrary_bytes_are_refused_and_never_an_error(
     method: str, path: str, query: str, body: bytes
 ) -> None:
-    assert isinstance(parse_request(method, path, query, body), Refusal)
+    assert isinstance(parse_request(method, path, query, body), Rejection)
 
 
 @given(fields=NEARLY | JSON)
 def test_arbitrary_json_is_refused_with_the_codes_meaning_and_never_an_error(fields: Any) -> None:
     result = _post(fields)
-    refusal = authenticate(result, ACCOUNTS, NOW) if isinstance(result, PutRequest) else result
-    assert refusal is not None
-    assert refusal.message.startswith(refusal.code.meaning)
+    rejection = authenticate(result, ACCOUNTS, NOW) if isinstance(result, PutRequest) else result
+    assert rejection is not None
+    assert rejection.message.startswith(rejection.code.meaning)
 
 
 @given(
@@ -411,19 +413,19 @@ def test_arbitrary_json_is_refused_with_the_codes_meaning_and_never_an_error(fie
     ),
     namespace=st.text(),
     limits=st.builds(
-        Limits,
+        RequestLimits,
         max_bytes=st.none() | st.integers(0, 500),
         max_points=st.none() | st.integers(0, 4),
         max_name_length=st.none() | st.integers(0, 9),
     ),
 )
 def test_signed_points_of_any_content_are_accepted_or_refused_and_never_an_error(
-    points: list[dict[str, Any]], namespace: str, limits: Limits
+    points: list[dict[str, Any]], namespace: str, limits: RequestLimits
 ) -> None:
     request = _read(_post(_fields(Data=points, Namespace=namespace)))
     assert authenticate(request, ACCOUNTS, NOW) is None
-    refusal = check_points(request, limits)
-    assert refusal is None or refusal.message.startswith(refusal.code.meaning)
+    rejection = check_points(request, limits)
+    assert rejection is None or rejection.message.startswith(rejection.code.meaning)
 
 
 @given(tail=st.text(st.characters(codec="ascii", categories=["L", "N"])))
@@ -432,13 +434,13 @@ def test_a_refusal_never_repeats_what_the_request_held(tail: str) -> None:
     held = {**POINT, "metricName": f"{secret}-", "dimensions": {f"{secret}-": secret}, "value": 1}
     for changes in ({"Data": [held]}, {"Namespace": f"{secret}-"}, {"Signature": secret}, {"Action": secret}):
         result = _post(_fields() | changes)
-        refusal = result
+        rejection = result
         if isinstance(result, PutRequest):
             refused = authenticate(result, ACCOUNTS, NOW) or check_points(result)
             assert refused is not None
-            refusal = refused
-        assert isinstance(refusal, Refusal)
-        assert secret not in refusal.message
+            rejection = refused
+        assert isinstance(rejection, Rejection)
+        assert secret not in rejection.message
 
 
 @given(

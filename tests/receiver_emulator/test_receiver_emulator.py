@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions, FaultError
-from receiver_emulator.faults import KINDS, MEMBERS
+from receiver_emulator.faults import FAULT_KINDS, MEMBERS
 from receiver_emulator.server import build_plan, build_receiver
 from receiver_emulator.store import Store
 
@@ -245,7 +245,7 @@ def test_a_record_says_what_happened_and_holds_no_signature(receiver: Emulator) 
     assert sent["Signature"] not in json.dumps(receiver.requests())
 
 
-# --- refusal: every code that can be provoked from outside, for its documented cause -------------------------
+# --- rejection: every code that can be provoked from outside, for its documented cause -------------------------
 
 
 @pytest.mark.parametrize(
@@ -719,13 +719,13 @@ def _documented(heading: str) -> list[str]:
 
 
 def test_the_document_has_every_kind_of_fault_and_every_member() -> None:
-    assert _documented("`fault`") == list(KINDS)
+    assert _documented("`fault`") == list(FAULT_KINDS)
     assert sorted(_documented("member")) == sorted(MEMBERS)
 
 
 def test_every_request_of_the_document_can_be_made(receiver: Emulator) -> None:
     lines = [shlex.split(line) for line in DOCUMENT.splitlines() if line.startswith("curl ")]
-    assert len(lines) >= len(KINDS)
+    assert len(lines) >= len(FAULT_KINDS)
     made = set()
     for line in lines:
         body = line[line.index("-d") + 1].encode() if "-d" in line else None
@@ -733,7 +733,7 @@ def test_every_request_of_the_document_can_be_made(receiver: Emulator) -> None:
         path = line[-1].removeprefix("http://127.0.0.1:8080")
         assert _ask(receiver, method, path, body)[0] in (200, 204), line
         made |= {fault["fault"] for fault in _ask(receiver, "GET", "/-/faults")[1]}
-    assert made == set(KINDS)
+    assert made == set(FAULT_KINDS)
 
 
 def test_the_document_shows_every_member_of_a_point_and_of_a_request(receiver: Emulator) -> None:

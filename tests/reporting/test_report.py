@@ -20,7 +20,7 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.reporting.ledger import MAX_FILTER_REASONS, MAX_PROBLEMS, Ledger
 from metric_forwarder.reporting.replies import MAX_HTTP_BODY_BYTES, http_status, return_code
 from metric_forwarder.reporting.report import loss_level, make_report
-from support.harness import ROOT, ckafka, make_harness, point
+from support.harness import ROOT, ckafka, make_harness, outcomes, point
 
 PAGE = (ROOT / "docs" / "report.md").read_text("utf-8")
 PACKAGE = ROOT / "src" / "metric_forwarder"
@@ -66,13 +66,13 @@ def test_what_may_be_given_up_is_an_error(event: Any, capsys: pytest.CaptureFixt
     assert level_of(capsys) == "ERROR"
 
 
-def report(trigger: str, outcomes: Mapping[str, int], dedupe: str = "memory") -> dict[str, Any]:
+def report(outcomes: Mapping[str, int], dedupe: str = "memory") -> dict[str, Any]:
     received = sum(outcomes.values())
     arrived = outcomes.get("delivered", 0) + outcomes.get("duplicate", 0)
     wanted = received - outcomes.get("filtered", 0)
     return {
         "status": "ok" if arrived == wanted else "partial" if arrived else "failed",
-        "trigger": trigger,
+        "trigger": "timer",
         "received": received,
         "outcomes": {outcome.value: outcomes.get(outcome.value, 0) for outcome in Outcome},
         "dedupe": dedupe,
@@ -80,19 +80,35 @@ def report(trigger: str, outcomes: Mapping[str, int], dedupe: str = "memory") ->
     }
 
 
+def test_an_undelivered_ckafka_event_is_lost_for_good_if_it_came_in_a_dead_letter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    harness = make_harness()
+    event = ckafka(point())
+    for came, level in (
+        (event, "WARN"),
+        ({"Body": {"ClientContext": json.dumps(event)}}, "ERROR"),
+        ({"Body": {"ClientContext": event}}, "ERROR"),
+    ):
+        harness.receiver.script.append(ReturnCode.CLIENT_BLOCKED)
+        told = harness.handle(came)
+        assert (told["trigger"], outcomes(told)) == ("ckafka", {"undelivered": 1})
+        assert level_of(capsys) == level
+
+
 @given(
-    trigger=st.sampled_from(["ckafka", "ckafka+cmq", "timer", "cos", "http", "put-monitor-data", "direct"]),
     outcomes=st.dictionaries(st.sampled_from([outcome.value for outcome in Outcome]), st.integers(0, 2)),
     is_spooling=st.booleans(),
+    is_redelivered=st.booleans(),
 )
 def test_a_report_is_an_error_exactly_if_a_point_of_it_is_lost_or_may_be(
-    *, trigger: str, outcomes: dict[str, int], is_spooling: bool
+    *, outcomes: dict[str, int], is_spooling: bool, is_redelivered: bool
 ) -> None:
     kept = {"delivered", "duplicate", "filtered", "spooled"}
     kept |= {"invalid", "stale", "rejected"} if is_spooling else set()
-    kept |= {"undelivered"} if trigger == "ckafka" else set()
+    kept |= {"undelivered"} if is_redelivered else set()
     may_be_lost = any(count for outcome, count in outcomes.items() if outcome not in kept)
-    level = loss_level(report(trigger, outcomes), is_spooling=is_spooling)
+    level = loss_level(report(outcomes), is_spooling=is_spooling, is_redelivered=is_redelivered)
     assert (level == "ERROR") == may_be_lost
 
 
@@ -104,8 +120,8 @@ def test_a_report_can_be_written_in_utf_8_whatever_was_sent() -> None:
 
 
 def test_duplicates_that_may_pass_are_worth_a_warning() -> None:
-    assert loss_level(report("timer", {"delivered": 1}), is_spooling=False) == "INFO"
-    assert loss_level(report("timer", {"delivered": 1}, "degraded"), is_spooling=False) == "WARN"
+    assert loss_level(report({"delivered": 1}), is_spooling=False, is_redelivered=False) == "INFO"
+    assert loss_level(report({"delivered": 1}, "degraded"), is_spooling=False, is_redelivered=False) == "WARN"
 
 
 # --- filtered points ----------------------------------------------------------------------------------------
@@ -124,7 +140,7 @@ def test_an_event_with_only_filtered_points_is_ok_and_logged_as_info() -> None:
     report = made(ledger)
     assert (report["status"], report["received"], report["outcomes"]["filtered"]) == ("ok", 3, 3)
     assert (report["errors"], report["errorsOmitted"]) == ([], 0)
-    assert loss_level(report, is_spooling=False) == "INFO"
+    assert loss_level(report, is_spooling=False, is_redelivered=False) == "INFO"
     assert http_status(report) == 200
     assert return_code(report) == ReturnCode.OK
 

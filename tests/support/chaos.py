@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clock import SystemClock
-from receiver_emulator.faults import Kind
+from receiver_emulator.faults import FaultKind
 from support.harness import ckafka, point, report_of
 
 REDELIVERIES = 20
 REPLAY = {"Type": "Timer", "TriggerName": "replay", "Time": "now", "Message": '{"replay": true}'}
 # Faults after which nobody can know whether the request was taken.
-AMBIGUOUS: frozenset[Kind] = frozenset({"reset", "hang", "truncate", "garbage"})
+AMBIGUOUS: frozenset[FaultKind] = frozenset({"reset", "hang", "truncate", "garbage"})
 # As many as a report names one by one.
 MOST_POINTS = 20
 
@@ -46,7 +46,7 @@ class Ground(Protocol):
     """A destination, what can go wrong on the way there, and what it holds."""
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[FaultKind, ...]:
         """The faults it knows."""
 
     @property
@@ -54,7 +54,7 @@ class Ground(Protocol):
         """HTTP statuses that may come instead of its answer."""
 
     @property
-    def two_sided(self) -> frozenset[Kind]:
+    def two_sided(self) -> frozenset[FaultKind]:
         """The faults that may befall a request after it was processed."""
 
     @property
@@ -236,7 +236,7 @@ def random_faults(ground: Ground, chosen: random.Random, *, ambiguous: bool) -> 
     return [random_fault(ground, chosen, chosen.choice(kinds)) for _ in range(chosen.randint(1, 5))]
 
 
-def random_fault(ground: Ground, chosen: random.Random, kind: Kind) -> Fault:
+def random_fault(ground: Ground, chosen: random.Random, kind: FaultKind) -> Fault:
     fault: Fault = {"kind": kind, "times": chosen.choice([1, 1, 2, 5]), "rate": chosen.choice([1.0, 0.5])}
     if kind == "code":
         fault["value"] = chosen.randint(1000, 1021)

@@ -7,19 +7,20 @@ from email.utils import formatdate
 from urllib.parse import urlsplit
 
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest
+from metric_forwarder.clock import Deadline
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
-    Limits,
     PutRequest,
-    Refusal,
+    Rejection,
+    RequestLimits,
     WirePoint,
     authenticate,
     check_points,
     encode_reply,
     parse_request,
-    refuse,
+    reject,
 )
-from metric_forwarder.triggers.decoding import ObjectName, Patience, StoredObject
+from metric_forwarder.triggers.decoding import ObjectName, StoredObject
 from receiver_emulator import EXAMPLE_ACCOUNTS
 from support.remote_write_decoder import DecodedSeries, decode
 
@@ -58,9 +59,9 @@ class AnyObject:
     def __init__(self, content: bytes = b"", step: int = 65_536) -> None:
         self.content, self._step = content, step
 
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
         assert name.bucket.isascii()
-        assert patience.remaining() >= 0
+        assert deadline.remaining() >= 0
         starts = range(0, len(self.content), self._step)
         pieces = (self.content[start : start + self._step] for start in starts)
         return StoredObject("v", pieces, lambda: None)
@@ -84,7 +85,7 @@ class InProcessReceiver:
         self._lock = threading.Lock()
         self.script: deque[Answer | ReturnCode | Callable[[HttpRequest], Answer] | None] = deque()
         self.refuse_if: Callable[[PutRequest], ReturnCode | None] = lambda _: None
-        self.limits = Limits()
+        self.limits = RequestLimits()
         self.latency_s = 0.0
         self.clock_offset_s = 0.0
         self.clock_tolerance_s = 7200.0
@@ -113,31 +114,31 @@ class InProcessReceiver:
             if step is None:
                 return self.process(request)
             if isinstance(step, ReturnCode):
-                return self.answer(refuse(step, "as told"))
+                return self.answer(reject(step, "as told"))
             return step(request) if callable(step) else step
 
     def process(self, request: HttpRequest) -> HttpReply:
         """Judge and store, as a request without a fault is."""
         parts = urlsplit(request.url)
         parsed = parse_request(request.method, parts.path, parts.query, request.body or b"")
-        return self.answer(parsed if isinstance(parsed, Refusal) else self._take(parsed))
+        return self.answer(parsed if isinstance(parsed, Rejection) else self._take(parsed))
 
-    def answer(self, refusal: Refusal | None, **headers: str) -> HttpReply:
-        """The HTTP reply to a refusal, or to success."""
+    def answer(self, rejection: Rejection | None, **headers: str) -> HttpReply:
+        """The HTTP reply to a rejection, or to success."""
         date = formatdate(self._clock.time() + self.clock_offset_s, usegmt=True)
-        return HttpReply(200, {"Date": date, **headers}, encode_reply(refusal))
+        return HttpReply(200, {"Date": date, **headers}, encode_reply(rejection))
 
-    def _take(self, request: PutRequest) -> Refusal | None:
+    def _take(self, request: PutRequest) -> Rejection | None:
         now = self._clock.time() + self.clock_offset_s
-        refusal = authenticate(request, self._accounts, now, tolerance_s=self.clock_tolerance_s)
-        refusal = refusal or check_points(request, self.limits)
-        if refusal is None:
+        rejection = authenticate(request, self._accounts, now, tolerance_s=self.clock_tolerance_s)
+        rejection = rejection or check_points(request, self.limits)
+        if rejection is None:
             code = self.refuse_if(request)
-            refusal = None if code is None else refuse(code, "as told")
-        if refusal is None:
+            rejection = None if code is None else reject(code, "as told")
+        if rejection is None:
             self.batches.append((request.namespace, list(request.data)))
             self.points += [(request.namespace, point) for point in request.data]
-        return refusal
+        return rejection
 
 
 class InProcessPrometheus:
@@ -177,9 +178,9 @@ class InProcessPrometheus:
         told = ""
         good = []
         for series in decode(request.body or b""):
-            refusal = "invalid series" if self.refuse_if(series) else self._refusal(series)
-            told = told or refusal
-            if not refusal:
+            rejection = "invalid series" if self.refuse_if(series) else self._refusal(series)
+            told = told or rejection
+            if not rejection:
                 good.append(series)
         if not told or self.is_partial:
             for series in good:

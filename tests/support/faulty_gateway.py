@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from receiver_emulator.faults import Fault, FaultPlan, Kind, parse_fault
+from receiver_emulator.faults import Fault, FaultKind, FaultPlan, parse_fault
 
 _HALF_OF_A_LINE = b"HTTP/1.1 2"
 
@@ -50,7 +50,7 @@ class FaultyGateway:
         self._gate.server_close()
         self._thread.join()
 
-    def fault(self, kind: Kind, value: object = None, **members: Any) -> None:
+    def fault(self, kind: FaultKind, value: object = None, **members: Any) -> None:
         """Add a fault to the plan, as ``Emulator.fault`` does; raises ``FaultError``."""
         assert kind != "code", "return codes are the receiver's"
         self._gate.plan.add(parse_fault({"fault": kind, "value": value, **members}))
@@ -152,7 +152,7 @@ def _truncate(connection: _Connection, _: Fault, answer: bytes) -> None:
 
 
 # Beside ``delay``, which gives the true answer.
-_ACTS: Mapping[Kind, Callable[[_Connection, Fault, bytes], None]] = {
+_ACTS: Mapping[FaultKind, Callable[[_Connection, Fault, bytes], None]] = {
     "status": _status,
     "reset": _reset,
     "hang": _hang,

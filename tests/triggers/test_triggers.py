@@ -1,5 +1,6 @@
 """Each kind of trigger event is read as its source documents it, oddities included."""
 
+import ast
 import base64
 import gzip
 import json
@@ -13,14 +14,17 @@ from metric_forwarder.formats.payload import MAX_POINTS
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import (
     KINDS,
-    Access,
-    Answer,
+    DecodeContext,
     Decoded,
-    Refused,
+    HttpRejection,
+    Redelivery,
+    ReplyTo,
+    TriggerTraits,
     cls,
     dead_letter,
     decode,
     records,
+    traits,
 )
 from metric_forwarder.triggers.decoding import OFFLINE, HttpAccess, checksum
 
@@ -33,13 +37,13 @@ def sample(name: str) -> Any:
     return json.loads((ROOT / name).read_text())
 
 
-def decoded(event: Any, access: Access = OFFLINE) -> Decoded:
+def decoded(event: Any, access: DecodeContext = OFFLINE) -> Decoded:
     result = decode(event, access)
     assert isinstance(result, Decoded)
     return result
 
 
-def messages(event: Any, access: Access = OFFLINE) -> list[Message]:
+def messages(event: Any, access: DecodeContext = OFFLINE) -> list[Message]:
     return list(decoded(event, access).messages)
 
 
@@ -54,28 +58,28 @@ def only(event: Any) -> Message:
 @pytest.mark.parametrize(
     ("name", "trigger", "answer", "count"),
     [
-        ("events/ckafka.json", "ckafka", Answer.PLATFORM, 6),
-        ("events/cls.json", "cls", Answer.PLATFORM, 3),
-        ("events/cmq.json", "cmq", Answer.PLATFORM, 2),
-        ("events/dead-letter.json", "timer", Answer.PLATFORM, 1),
-        ("events/direct.json", "direct", Answer.CALLER, 1),
-        ("events/eventbridge.json", "eventbridge", Answer.PLATFORM, 3),
-        ("events/http.json", "http", Answer.HTTP_CLIENT, 1),
-        ("events/timer.json", "timer", Answer.PLATFORM, 1),
-        ("tests/events/api-gateway.json", "http", Answer.HTTP_CLIENT, 1),
-        ("tests/events/cos.json", "cos", Answer.PLATFORM, 2),
-        ("tests/events/dead-letter-in-cmq.json", "cmq", Answer.PLATFORM, 1),
-        ("tests/events/eventbridge-list.json", "eventbridge", Answer.PLATFORM, 2),
-        ("tests/events/mixed.json", "ckafka+cmq", Answer.PLATFORM, 3),
-        ("tests/events/oddities-ckafka.json", "ckafka", Answer.PLATFORM, 3),
+        ("events/ckafka.json", "ckafka", ReplyTo.PLATFORM, 6),
+        ("events/cls.json", "cls", ReplyTo.PLATFORM, 3),
+        ("events/cmq.json", "cmq", ReplyTo.PLATFORM, 2),
+        ("events/dead-letter.json", "timer", ReplyTo.PLATFORM, 1),
+        ("events/direct.json", "direct", ReplyTo.CALLER, 1),
+        ("events/eventbridge.json", "eventbridge", ReplyTo.PLATFORM, 3),
+        ("events/http.json", "http", ReplyTo.HTTP_CLIENT, 1),
+        ("events/timer.json", "timer", ReplyTo.PLATFORM, 1),
+        ("tests/events/api-gateway.json", "http", ReplyTo.HTTP_CLIENT, 1),
+        ("tests/events/cos.json", "cos", ReplyTo.PLATFORM, 2),
+        ("tests/events/dead-letter-in-cmq.json", "cmq", ReplyTo.PLATFORM, 1),
+        ("tests/events/eventbridge-list.json", "eventbridge", ReplyTo.PLATFORM, 2),
+        ("tests/events/mixed.json", "ckafka+cmq", ReplyTo.PLATFORM, 3),
+        ("tests/events/oddities-ckafka.json", "ckafka", ReplyTo.PLATFORM, 3),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_a_sample_event_is_recognised_and_all_its_messages_are_found(
-    name: str, trigger: str, answer: Answer, count: int
+    name: str, trigger: str, answer: ReplyTo, count: int
 ) -> None:
     result = decoded(sample(name))
-    assert (result.trigger, result.answer) == (trigger, answer)
+    assert (result.traits.name, result.traits.reply_to) == (trigger, answer)
     assert len(list(result.messages)) == count
 
 
@@ -100,7 +104,36 @@ def test_an_event_that_is_no_event_is_refused(event: Any) -> None:
 
 
 def test_a_list_without_a_cloud_event_is_a_payload() -> None:
-    assert decoded([POINT]).trigger == "direct"
+    assert decoded([POINT]).traits.name == "direct"
+
+
+# --- traits ---
+
+
+TRAITS = {row.name: row for row in vars(traits).values() if isinstance(row, TriggerTraits)}
+
+
+def test_only_a_ckafka_event_that_came_by_ckafka_is_redelivered_until_it_is_handled() -> None:
+    assert [row.name for row in TRAITS.values() if row.is_redelivered_until_handled] == ["ckafka"]
+    event = sample("events/ckafka.json")
+    assert decoded(event).traits is traits.CKAFKA
+    assert decoded(letter(json.dumps(event))).traits.redelivery is Redelivery.A_FEW_TIMES
+    assert decoded(sample("tests/events/mixed.json")).traits.redelivery is Redelivery.A_FEW_TIMES
+    assert decoded(sample("tests/events/dead-letter-in-cmq.json")).traits is traits.CMQ
+
+
+def test_no_module_asks_for_a_trigger_by_its_name() -> None:
+    # The scheme of a URL is a text of the same spelling.
+    names = set(TRAITS) - {"http"}
+    for path in (ROOT / "src" / "metric_forwarder").rglob("*.py"):
+        compared = {
+            constant.value
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Compare)
+            for constant in (node.left, *node.comparators)
+            if isinstance(constant, ast.Constant)
+        }
+        assert not compared & names, path
 
 
 # --- records ------------------------------------------------------------------------------------------------
@@ -108,7 +141,7 @@ def test_a_list_without_a_cloud_event_is_a_payload() -> None:
 
 def test_an_event_without_records_is_empty() -> None:
     result = decoded({"Records": []})
-    assert (result.trigger, list(result.messages)) == ("records", [])
+    assert (result.traits.name, list(result.messages)) == ("records", [])
 
 
 def test_a_mixed_event_is_read_record_by_record() -> None:
@@ -381,7 +414,7 @@ def letter(content: Any) -> dict[str, Any]:
 def test_a_dead_letter_is_read_as_the_event_inside_and_answers_the_platform(name: str) -> None:
     event = sample(f"events/{name}.json")
     inside = decoded(letter(json.dumps(event)))
-    assert (inside.trigger, inside.answer) == (decoded(event).trigger, Answer.PLATFORM)
+    assert (inside.traits.name, inside.traits.reply_to) == (decoded(event).traits.name, ReplyTo.PLATFORM)
     assert list(inside.messages) == messages(event)
 
 
@@ -411,7 +444,7 @@ def test_a_dead_letter_without_an_event_is_broken_since_raising_would_make_anoth
 ) -> None:
     result = decoded(letter(content))
     (message,) = result.messages
-    assert result.trigger == "dead-letter"
+    assert result.traits.name == "dead-letter"
     assert message.broken is not None
     assert message.broken.startswith(broken)
 
@@ -426,9 +459,9 @@ def test_dead_letters_are_opened_to_a_depth_and_no_deeper() -> None:
 
 def test_an_http_request_in_a_dead_letter_must_be_let_in_like_any_other() -> None:
     event = letter(json.dumps(sample("events/http.json")))
-    (message,) = messages(event, Access(HttpAccess()))
+    (message,) = messages(event, DecodeContext(HttpAccess()))
     assert str(message.broken).startswith("holds an HTTP request that is not let in: HTTP is closed")
-    assert isinstance(decode(sample("events/http.json")), Refused)
+    assert isinstance(decode(sample("events/http.json")), HttpRejection)
 
 
 # --- timer and direct ---------------------------------------------------------------------------------------
@@ -451,7 +484,7 @@ def test_a_firing_of_a_timer_is_known_by_name_and_time() -> None:
 )
 def test_any_member_of_a_payload_makes_an_event_a_payload(member: str) -> None:
     event = {member: 1}
-    assert (decoded(event).trigger, only(event).body) == ("direct", event)
+    assert (decoded(event).traits.name, only(event).body) == ("direct", event)
 
 
 # --- the documents ------------------------------------------------------------------------------------------
@@ -459,7 +492,5 @@ def test_any_member_of_a_payload_makes_an_event_a_payload(member: str) -> None:
 
 def test_the_document_has_every_kind_of_trigger_and_every_setting_of_http() -> None:
     text = (ROOT / "docs" / "triggers.md").read_text()
-    names = {record.name for record in records.RECORDS.values()}
-    names |= {"timer", "cls", "http", "eventbridge", "direct", "dead-letter"}
-    for name in (*names, *records.RECORDS, "MF_HTTP_TOKEN", "MF_HTTP_AUTH=cam"):
+    for name in (*TRAITS, *records.RECORDS, "MF_HTTP_TOKEN", "MF_HTTP_AUTH=cam"):
         assert name in text, name

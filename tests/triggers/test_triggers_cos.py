@@ -31,7 +31,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.secret import Secret
 from metric_forwarder.triggers import Decoded, decode
 from metric_forwarder.triggers.cos import MAX_OBJECT_BYTES
-from metric_forwarder.triggers.decoding import OFFLINE, ObjectName, Patience, StoredObject, Unreadable
+from metric_forwarder.triggers.decoding import OFFLINE, ObjectName, StoredObject, Unreadable
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import environ, outcomes, report_of
@@ -153,8 +153,8 @@ def event(key: str = "hosts/a.json", name: str = "cos:ObjectCreated:Put", **chan
 
 def read(source: Any, trigger_event: Any, seconds: float = 5) -> list[Message]:
     clock = SystemClock()
-    patience = Deadline(clock, clock.monotonic() + seconds)
-    decoded = decode(trigger_event, OFFLINE._replace(objects=source, patience=patience))
+    deadline = Deadline(clock, clock.monotonic() + seconds)
+    decoded = decode(trigger_event, OFFLINE._replace(objects=source, deadline=deadline))
     assert isinstance(decoded, Decoded)
     return list(decoded.messages)
 
@@ -238,8 +238,8 @@ class Recorder:
         self.asked: list[ObjectName] = []
         self.closed = 0
 
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
-        del patience
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
+        del deadline
         self.asked.append(name)
         return StoredObject("v1", iter([self.content]), self._close)
 
@@ -389,9 +389,9 @@ def test_how_an_object_is_cut_into_chunks_changes_nothing(
     edges = [0, *sorted(cut for cut in cuts if cut < len(stored)), len(stored)]
 
     class InPieces(Recorder):
-        def open(self, name: ObjectName, patience: Patience) -> StoredObject:
+        def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
             pieces = [stored[a:b] for a, b in pairwise(edges) if a < b]
-            return super().open(name, patience)._replace(chunks=iter(pieces))
+            return super().open(name, deadline)._replace(chunks=iter(pieces))
 
     assert read(InPieces(), event()) == read(Recorder(content), event())
 
@@ -399,9 +399,9 @@ def test_how_an_object_is_cut_into_chunks_changes_nothing(
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_an_object_may_come_byte_by_byte(pack: Callable[[bytes], bytes]) -> None:
     class ByteByByte(Recorder):
-        def open(self, name: ObjectName, patience: Patience) -> StoredObject:
+        def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
             pieces = (bytes([byte]) for byte in self.content)
-            return super().open(name, patience)._replace(chunks=pieces)
+            return super().open(name, deadline)._replace(chunks=pieces)
 
     found = read(ByteByByte(pack(LINE + b"\n" + LINE)), event())
     assert [message.body for message in found] == [LINE, LINE]
@@ -536,8 +536,8 @@ def test_a_large_object_given_up_half_way_leaves_no_thread_behind(bucket: Bucket
     bucket.responses["/hosts/a.json"] = write
     before = set(threading.enumerate())
     clock = SystemClock()
-    patience = Deadline(clock, clock.monotonic() + 30)
-    stored = objects(bucket).open(ObjectName("metrics-1250000000", "ap-guangzhou", "hosts/a.json"), patience)
+    deadline = Deadline(clock, clock.monotonic() + 30)
+    stored = objects(bucket).open(ObjectName("metrics-1250000000", "ap-guangzhou", "hosts/a.json"), deadline)
     next(stored.chunks)
     (reader,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "download")
     # It has read ahead as far as it may, and waits for somebody to take what it has.
@@ -619,12 +619,12 @@ class Endless(Recorder):
         super().__init__()
         self._clock = clock
 
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
-        stored = super().open(name, patience)
-        return stored._replace(chunks=self._chunks(patience)) if name.key == "endless.json" else stored
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
+        stored = super().open(name, deadline)
+        return stored._replace(chunks=self._chunks(deadline)) if name.key == "endless.json" else stored
 
-    def _chunks(self, patience: Patience) -> Iterator[bytes]:
-        while patience.remaining() > 0:
+    def _chunks(self, deadline: Deadline) -> Iterator[bytes]:
+        while deadline.remaining() > 0:
             self._clock.sleep(0.1)
             yield b" "
         raise Unreadable("could not be fetched this time", retriable=True)

@@ -14,7 +14,7 @@ import pytest
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.reporting.replies import MAX_HTTP_BODY_BYTES, RETRY_AFTER_S, http_status, reply
-from metric_forwarder.triggers.decoding import Answer
+from metric_forwarder.triggers import ReplyTo
 from metric_forwarder.triggers.http import MAX_BODY_BYTES
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 
@@ -358,7 +358,7 @@ def test_the_status_follows_from_the_outcomes(outcomes: dict[str, int], expected
 def test_a_reply_is_bounded_and_counts_the_errors_it_leaves_out() -> None:
     report = report_of(invalid=20)
     report["errors"] = [{"message": "é" * 2000} for _ in range(20)]
-    answer = reply(Answer.HTTP_CLIENT, report)
+    answer = reply(ReplyTo.HTTP_CLIENT, report)
     body = json.loads(answer["body"])
     assert len(answer["body"].encode()) <= MAX_HTTP_BODY_BYTES
     assert 0 < len(body["errors"]) < 20

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.formats.payload import read_payload
 from metric_forwarder.model import Message
-from metric_forwarder.triggers import Access, Refused, decode
+from metric_forwarder.triggers import DecodeContext, HttpRejection, decode
 from metric_forwarder.triggers.decoding import OFFLINE
 from support.fakes import AnyObject
 
@@ -116,16 +116,16 @@ BODIES = st.sampled_from(
 )
 
 
-def read(event: Any, access: Access) -> None:
+def read(event: Any, access: DecodeContext) -> None:
     before = copy.deepcopy(event)
     try:
         decoded = decode(event, access)
     except UnknownTrigger:
         return
-    if isinstance(decoded, Refused):
+    if isinstance(decoded, HttpRejection):
         assert 400 <= decoded.status < 500
         return
-    assert decoded.trigger
+    assert decoded.traits.name
     for message in decoded.messages:
         assert isinstance(message, Message)
         assert len(message.source) <= 200

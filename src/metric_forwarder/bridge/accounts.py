@@ -1,16 +1,16 @@
 """Who may use the bridge: the keys by which requests meant for the receiver (``PutMonitorData``) are let in.
 
-The signature is the authentication, checked with the receiver's own rules in ``core.protocol``. It covers neither
+The signature is the authentication, checked with the receiver's own rules in ``put_monitor_data.server``. It covers neither
 ``Namespace`` nor ``Data``, and holds for two hours either way: that is the protocol's, and no better here.
 """
 
 from collections.abc import Callable, Mapping
 
+from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, authenticate, refuse
+from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, authenticate, reject
 from metric_forwarder.secret import Secret
-from metric_forwarder.triggers.decoding import Patience
 
 # Whoever knows the SecretId alone must not make the function read its secret over and over.
 _REREAD_AFTER_S = 60.0
@@ -18,7 +18,7 @@ _READ_TIMEOUT_S = 3.0
 
 
 class Accounts:
-    """A ``Gate`` for accounts of its own: ``MF_BRIDGE_ACCOUNTS`` names them.
+    """An ``Authenticator`` for accounts of its own: ``MF_BRIDGE_ACCOUNTS`` names them.
 
     Args:
         accounts: SecretId → SecretKey.
@@ -29,12 +29,12 @@ class Accounts:
         self._accounts = accounts
         self._time = time
 
-    def refusal(self, request: PutRequest, patience: Patience) -> Refusal | None:  # noqa: ARG002 - the keys are there
+    def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:  # noqa: ARG002 - the keys are there
         return _check(request, self._accounts, self._time())
 
 
 class OwnKey:
-    """A ``Gate`` for the forwarder's own key: ``MF_BRIDGE_ACCOUNTS=own``.
+    """An ``Authenticator`` for the forwarder's own key: ``MF_BRIDGE_ACCOUNTS=own``.
 
     A key that was changed in Secrets Manager is read again when a signature does not fit, at most once a minute.
 
@@ -48,15 +48,19 @@ class OwnKey:
         self._time = time
         self._read_at = float("-inf")
 
-    def refusal(self, request: PutRequest, patience: Patience) -> Refusal | None:
-        if self._credentials.obtain(_timeout_s(patience)) is not None:
-            return refuse(ReturnCode.NOT_READY, "the key to check the signature with could not be read")
-        refusal = self._check(request)
-        if refusal is None or refusal.code is not ReturnCode.AUTHENTICATION_FAILED or not self._may_reread():
-            return refusal
-        return self._check(request) if self._credentials.refresh(_timeout_s(patience)) else refusal
+    def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:
+        if self._credentials.obtain(_timeout_s(deadline)) is not None:
+            return reject(ReturnCode.NOT_READY, "the key to check the signature with could not be read")
+        rejection = self._check(request)
+        if (
+            rejection is None
+            or rejection.code is not ReturnCode.AUTHENTICATION_FAILED
+            or not self._may_reread()
+        ):
+            return rejection
+        return self._check(request) if self._credentials.refresh(_timeout_s(deadline)) else rejection
 
-    def _check(self, request: PutRequest) -> Refusal | None:
+    def _check(self, request: PutRequest) -> Rejection | None:
         secret_id, secret_key = self._credentials.current()
         return _check(request, {secret_id: secret_key}, self._time())
 
@@ -67,11 +71,11 @@ class OwnKey:
         return True
 
 
-def _timeout_s(patience: Patience) -> float:
-    return min(_READ_TIMEOUT_S, patience.remaining())
+def _timeout_s(deadline: Deadline) -> float:
+    return min(_READ_TIMEOUT_S, deadline.remaining())
 
 
-def _check(request: PutRequest, accounts: Mapping[str, Secret], now: float) -> Refusal | None:
+def _check(request: PutRequest, accounts: Mapping[str, Secret], now: float) -> Rejection | None:
     secret_key = accounts.get(request.secret_id)
     # An empty key would let in whoever signs with none.
     keys = {request.secret_id: secret_key.reveal()} if secret_key else {}

@@ -1,6 +1,6 @@
 """A request meant for the receiver, sent to the function instead: ``/v2/index.php`` or ``/report.cgi`` of any host.
 
-It is read and authenticated as the receiver does (``core.protocol``) and answered in the receiver's terms. What a
+It is read and authenticated as the receiver does (``put_monitor_data.server``) and answered in the receiver's terms. What a
 gateway puts in front of the path, such as ``/release``, is taken off; both paths may be the signed one. Sources: the
 receiver's own document; Tencent Cloud, SCF Function URL and API Gateway trigger.
 """
@@ -8,54 +8,63 @@ receiver's own document; Tencent Cloud, SCF Function URL and API Gateway trigger
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
+from metric_forwarder.clock import Deadline
 from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PATHS, PutRequest, Refusal, parse_request, refuse
+from metric_forwarder.put_monitor_data.server import PATHS, PutRequest, Rejection, parse_request, reject
 from metric_forwarder.triggers.decoding import (
-    Answer,
-    Body,
     Decoded,
-    Gate,
-    Patience,
-    Refused,
+    HttpRejection,
+    ReadBody,
     TooLarge,
     Unreadable,
 )
-
-TRIGGER = "put-monitor-data"
-
-
-def is_meant(event: Mapping[str, Any]) -> bool:
-    """Whether a request's path is one of the receiver's."""
-    path = event.get("path")
-    return isinstance(path, str) and path.isascii() and path.endswith(PATHS)
+from metric_forwarder.triggers.traits import PUT_MONITOR_DATA
 
 
-def decode(
-    event: Mapping[str, Any], read_body: Body, gate: Gate, patience: Patience, time_ms: int
-) -> Decoded | Refused:
-    """Read a request whose path is the receiver's.
+class Authenticator(Protocol):
+    """Lets in requests meant for the receiver, by their signature."""
+
+    def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:
+        """Return why a request is not let in, or None if it is; a key that has to be fetched is waited for so long."""
+
+
+class ReceiverBridge:
+    """A ``triggers.decoding.Bridge``.
 
     Args:
-        event: of a Function URL or API Gateway.
-        read_body: gives the body; asked only where there should be one.
-        gate: who is let in.
-        patience: how long that may take to find out.
-        time_ms: when the request arrived, Unix milliseconds: the receiver stamps points on arrival.
+        authenticator: decides who is let in.
+        time: the wall clock, Unix seconds.
     """
-    request = _authenticated(event, _parse(event, read_body), gate, patience)
-    if isinstance(request, Refusal):
-        return Refused(200, request.message, code=request.code)
-    payload = {"Namespace": request.namespace, "Data": [_point(point) for point in request.data]}
-    message = Message("body", payload, _coordinates(request, payload), time_ms)
-    return Decoded(TRIGGER, (message,), Answer.PUT_MONITOR_DATA)
+
+    def __init__(self, authenticator: Authenticator, time: Callable[[], float]) -> None:
+        self._authenticator = authenticator
+        self._time = time
+
+    def serves(self, event: Mapping[str, Any]) -> bool:
+        """Return whether a request's path is one of the receiver's."""
+        path = event.get("path")
+        return isinstance(path, str) and path.isascii() and path.endswith(PATHS)
+
+    def decode(
+        self, event: Mapping[str, Any], read_body: ReadBody, deadline: Deadline
+    ) -> Decoded | HttpRejection:
+        """Authenticate and read a request whose path is the receiver's."""
+        # The receiver stamps points on arrival.
+        arrival_ms = round(self._time() * 1000)
+        request = _authenticated(event, _parse(event, read_body), self._authenticator, deadline)
+        if isinstance(request, Rejection):
+            return HttpRejection(200, request.message, code=request.code)
+        payload = {"Namespace": request.namespace, "Data": [_point(point) for point in request.data]}
+        message = Message("body", payload, _coordinates(request, payload), arrival_ms)
+        return Decoded(PUT_MONITOR_DATA, (message,))
 
 
-def _parse(event: Mapping[str, Any], read_body: Body) -> PutRequest | Refusal:
+def _parse(event: Mapping[str, Any], read_body: ReadBody) -> PutRequest | Rejection:
     method = event["httpMethod"]
     method = method.upper() if isinstance(method, str) else ""
     path = next(path for path in PATHS if event["path"].endswith(path))
@@ -64,9 +73,9 @@ def _parse(event: Mapping[str, Any], read_body: Body) -> PutRequest | Refusal:
     try:
         body = _as_bytes(read_body())
     except TooLarge as too_large:
-        return refuse(ReturnCode.DATA_TOO_LONG, f"the body {too_large.reason}")
+        return reject(ReturnCode.DATA_TOO_LONG, f"the body {too_large.reason}")
     except Unreadable as unreadable:
-        return refuse(ReturnCode.NOT_JSON, f"the body {unreadable.reason}")
+        return reject(ReturnCode.NOT_JSON, f"the body {unreadable.reason}")
     return parse_request(method, path, "", body)
 
 
@@ -100,16 +109,19 @@ def _last(value: Any) -> str:
 
 
 def _authenticated(
-    event: Mapping[str, Any], request: PutRequest | Refusal, gate: Gate, patience: Patience
-) -> PutRequest | Refusal:
-    if isinstance(request, Refusal):
+    event: Mapping[str, Any],
+    request: PutRequest | Rejection,
+    authenticator: Authenticator,
+    deadline: Deadline,
+) -> PutRequest | Rejection:
+    if isinstance(request, Rejection):
         return request
-    refusal = gate.refusal(request, patience)
-    if refusal is not None and refusal.code is ReturnCode.AUTHENTICATION_FAILED:
+    rejection = authenticator.check(request, deadline)
+    if rejection is not None and rejection.code is ReturnCode.AUTHENTICATION_FAILED:
         whole = event["path"]
-        if whole != request.path and gate.refusal(request._replace(path=whole), patience) is None:
-            refusal = None
-    return refusal or request
+        if whole != request.path and authenticator.check(request._replace(path=whole), deadline) is None:
+            rejection = None
+    return rejection or request
 
 
 def _point(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,4 +141,4 @@ def _coordinates(request: PutRequest, payload: Mapping[str, Any]) -> str:
     """
     content = [request.secret_id, request.timestamp, request.nonce, payload]
     digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
-    return f"{TRIGGER}/{digest}"
+    return f"{PUT_MONITOR_DATA.name}/{digest}"

@@ -1,8 +1,9 @@
 """The command line, ``metric-forwarder``: for people and scripts, never part of the deployed function.
 
-One module per command or pair of commands; beside them ``function`` (the function as the platform runs it),
+One module per command or pair of commands; beside them ``local_function`` (the function as the platform runs it),
+``http_server`` (the function behind HTTP),
 ``inputs`` (files to read), ``inspection`` (points of an event, without sending),
-``examination`` (what ``doctor`` looks at), ``reachability`` (of hosts), ``wrapping`` (points → trigger events),
+``examination`` (what ``doctor`` looks at), ``reachability`` (of hosts), ``sample_events`` (points → trigger events),
 ``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
 
 Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration.

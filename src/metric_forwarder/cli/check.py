@@ -51,7 +51,7 @@ def _check(file: str, settings: Settings) -> dict[str, Any]:
     event = parse_json(text, file)
     try:
         inspection = inspect_event(event, settings)
-        if inspection.trigger == "direct":
+        if inspection.traits.is_payload:
             # As text it is read as a producer's is, so that a name given twice or a NaN is told.
             inspection = inspect_event(text, settings)
     except UnknownTrigger as error:
@@ -59,7 +59,7 @@ def _check(file: str, settings: Settings) -> dict[str, Any]:
     errors = [{**problem._asdict(), "outcome": problem.outcome.value} for problem in inspection.problems]
     return {
         "file": file,
-        "trigger": inspection.trigger,
+        "trigger": inspection.traits.name,
         "job": inspection.job,
         "received": inspection.received,
         "valid": len(inspection.points),

@@ -16,10 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from metric_forwarder.cli.events import SAMPLE
-from metric_forwarder.cli.function import Handler, Invocation, invoke_handler, load_handler, make_context
 from metric_forwarder.cli.inputs import Unusable, read_json
+from metric_forwarder.cli.local_function import (
+    Handler,
+    Invocation,
+    invoke_handler,
+    load_handler,
+    make_context,
+)
 from metric_forwarder.cli.options import example
-from metric_forwarder.cli.wrapping import KINDS
+from metric_forwarder.cli.sample_events import TEMPLATES
 from metric_forwarder.errors import ForwarderError, UnknownTrigger
 from metric_forwarder.settings.settings import PREFIX, VARIABLES, Settings
 
@@ -142,7 +148,8 @@ def _samples() -> dict[str, Any]:
     body, now = json.dumps(SAMPLE), datetime.now(timezone.utc)
     # Each has a second of its own: one series has one value at a time.
     made = {
-        kind: row.wrap([body], now - timedelta(seconds=age)) for age, (kind, row) in enumerate(KINDS.items())
+        kind: row.wrap([body], now - timedelta(seconds=age))
+        for age, (kind, row) in enumerate(TEMPLATES.items())
     }
     return {kind: event for kind, event in made.items() if _is_known(event)}
 

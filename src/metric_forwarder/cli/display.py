@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from metric_forwarder.cli.function import Invocation
+from metric_forwarder.cli.local_function import Invocation
 from metric_forwarder.model import Outcome
 
 # Where there is no terminal whose width could be asked for.

@@ -8,7 +8,7 @@ import click
 
 from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
 from metric_forwarder.cli.options import WholeNumber, example
-from metric_forwarder.cli.wrapping import KINDS, split
+from metric_forwarder.cli.sample_events import TEMPLATES, split
 from metric_forwarder.formats.payload import NotJson, read_payload
 
 SAMPLE: list[dict[str, Any]] = [
@@ -34,7 +34,7 @@ SAMPLE: list[dict[str, Any]] = [
         'echo \'{"metricName": "up", "dimensions": {}, "value": 1}\' | metric-forwarder events timer --points -',
     )
 )
-@click.argument("kind", type=click.Choice(list(KINDS)), metavar="KIND")
+@click.argument("kind", type=click.Choice(list(TEMPLATES)), metavar="KIND")
 @click.option(
     "--points",
     "file",
@@ -60,12 +60,12 @@ def events(kind: str, file: str | None, messages: int) -> None:
 
     text = json.dumps(SAMPLE) if file is None else read_text(file)
     name = file or "the sample"
-    if messages > 1 and not KINDS[kind].many:
+    if messages > 1 and not TEMPLATES[kind].many:
         raise click.UsageError(f"An event of the kind {kind} carries one message: leave out --messages.")
-    if messages == 1 and kind == "direct":
+    if messages == 1 and TEMPLATES[kind].is_payload:
         parse_json(text, name)
     bodies = [text] if messages == 1 else _spread(text, messages, name)
-    display.print_json(KINDS[kind].wrap(bodies, datetime.now(timezone.utc)))
+    display.print_json(TEMPLATES[kind].wrap(bodies, datetime.now(timezone.utc)))
 
 
 def _spread(text: str, messages: int, name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from metric_forwarder.bootstrap import make_destination, make_spool
-from metric_forwarder.cli.function import FUNCTION
+from metric_forwarder.cli.local_function import FUNCTION
 from metric_forwarder.cli.reachability import addresses, connection_failure, unreachable
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
 from metric_forwarder.clock import Clock

@@ -9,8 +9,9 @@ from metric_forwarder.jobs import BadJob, read_job
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.triggers import Answer, Decoded, Refused, decode
+from metric_forwarder.triggers import Decoded, HttpRejection, TriggerTraits, decode
 from metric_forwarder.triggers.decoding import OFFLINE
+from metric_forwarder.triggers.traits import HTTP
 
 
 class Inspection(NamedTuple):
@@ -19,7 +20,7 @@ class Inspection(NamedTuple):
     ``job`` is what a timer asks for instead of bringing points: ``scrape`` or ``replay``.
     """
 
-    trigger: str
+    traits: TriggerTraits
     received: int
     points: list[Point]
     problems: list[Problem]
@@ -33,9 +34,9 @@ def read_event(event: Any) -> Decoded:
         UnknownTrigger: it is of no known kind.
     """
     decoded = decode(event, OFFLINE)
-    if isinstance(decoded, Refused):
+    if isinstance(decoded, HttpRejection):
         refused = Message("request", None, broken=f"is refused: {decoded.reason}")
-        return Decoded("http", (refused,), Answer.HTTP_CLIENT)
+        return Decoded(HTTP, (refused,))
     return decoded
 
 
@@ -51,11 +52,11 @@ def inspect_event(event: Any, settings: Settings) -> Inspection:
     intake = make_intake(settings, SystemClock(), ledger)
     asked = None
     for message in decoded.messages:
-        job = read_job(message.body) if decoded.trigger == "timer" else None
+        job = read_job(message.body) if decoded.traits.may_hold_jobs else None
         if isinstance(job, BadJob):
             intake.take(message._replace(broken=job.reason))
         elif job is not None:
             asked = type(job).__name__.lower()
         else:
             intake.take(message)
-    return Inspection(decoded.trigger, ledger.received, intake.points, ledger.problems, asked)
+    return Inspection(decoded.traits, ledger.received, intake.points, ledger.problems, asked)

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from metric_forwarder.cli.function import invoke_handler, load_handler, make_context
 from metric_forwarder.cli.inputs import read_json
+from metric_forwarder.cli.local_function import invoke_handler, load_handler, make_context
 from metric_forwarder.cli.options import Number, example, json_option
 
 DEFAULT_TIME_LIMIT_S = 60.0

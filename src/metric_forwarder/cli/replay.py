@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import click
 
-from metric_forwarder.cli.function import (
+from metric_forwarder.cli.inputs import Unusable
+from metric_forwarder.cli.invoke import time_limit_option
+from metric_forwarder.cli.local_function import (
     FUNCTION,
     Handler,
     Invocation,
@@ -19,8 +21,6 @@ from metric_forwarder.cli.function import (
     load_handler,
     make_context,
 )
-from metric_forwarder.cli.inputs import Unusable
-from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.options import example, json_option
 from metric_forwarder.model import Outcome
 from metric_forwarder.reporting.ledger import MAX_PROBLEMS

@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from metric_forwarder.cli.function import load_handler, make_context
 from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
+from metric_forwarder.cli.local_function import load_handler, make_context
 from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
 from metric_forwarder.settings.settings import Settings
 
@@ -32,7 +32,7 @@ def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
     clients of the receiver where MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at a time. The
     log goes to standard error.
     """
-    from metric_forwarder.cli.front import Front, listen, run
+    from metric_forwarder.cli.http_server import HttpServer, listen, run
 
     settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
     try:
@@ -43,7 +43,7 @@ def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
         shown = f"[{host}]" if ":" in host else host
         click.echo(_welcome(f"http://{shown}:{listener.getsockname()[1]}", settings))
         sys.stdout.flush()
-        front = Front(
+        front = HttpServer(
             [load_handler() for _ in range(instances)], lambda: make_context(os.environ, time_limit_s)
         )
         # For as long as it serves: the handlers' threads have one standard output between them.

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from metric_forwarder.clients.http import Failure, HttpRequest, Streamed, Streaming
+from metric_forwarder.clock import Deadline
 from metric_forwarder.secret import Secret
 from metric_forwarder.triggers.cos import MAX_OBJECT_BYTES
-from metric_forwarder.triggers.decoding import ObjectName, Patience, StoredObject, TooLarge, Unreadable
+from metric_forwarder.triggers.decoding import ObjectName, StoredObject, TooLarge, Unreadable
 
 # From within the same region's VPC this name leads to an internal address.
 ENDPOINT = "https://{bucket}.cos.{region}.myqcloud.com"
@@ -63,7 +64,7 @@ class CosObjects:
         self._endpoint = endpoint
         self._streaming: Streaming | None = None
 
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
         """Begin to read an object: see ``ObjectSource``."""
         role = self._role()
         if role is None:
@@ -71,11 +72,11 @@ class CosObjects:
                 "cannot be fetched: give the function a role that may read the bucket (cos:GetObject)",
                 retriable=True,
             )
-        if patience.remaining() <= 0:
+        if deadline.remaining() <= 0:
             raise _not_now("the time for fetching was up")
         if self._streaming is None:
             self._streaming = self._connect()
-        answer = self._streaming.stream(self._request(name, role), patience.remaining)
+        answer = self._streaming.stream(self._request(name, role), deadline.remaining)
         if isinstance(answer, Failure):
             raise _not_now(answer.detail)
         if answer.status != 200:  # noqa: PLR2004 - the one status that carries an object

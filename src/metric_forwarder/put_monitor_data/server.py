@@ -1,7 +1,7 @@
 """The server's side of PutMonitorData: what a request must be, and which return code refuses it.
 
 Pure: no socket, no clock; the caller hands in what arrived and what time it is. A server checks a request in
-three steps, in this order, and the first refusal is the answer for the whole request (there is no reply per
+three steps, in this order, and the first rejection is the answer for the whole request (there is no reply per
 point):
 
 1. ``parse_request``: method (1000), path (1001), content (1004), JSON (1005), missing fields (1009), types
@@ -54,7 +54,7 @@ class WirePoint(TypedDict):
     value: int | float
 
 
-class Refusal(NamedTuple):
+class Rejection(NamedTuple):
     """Why a request is refused.
 
     ``message`` starts with the code's documented meaning and goes on with the place, as a JSON pointer; it never
@@ -96,7 +96,7 @@ class PutRequest(NamedTuple):
         return f"<{self.method} {self.path} of {self.secret_id}, {self.size} bytes>"
 
 
-class Limits(NamedTuple):
+class RequestLimits(NamedTuple):
     """The sizes a receiver accepts in one request; none is published, so None (no limit) is each default.
 
     Attributes:
@@ -110,24 +110,24 @@ class Limits(NamedTuple):
     max_name_length: int | None = None
 
 
-NO_LIMITS = Limits()
+NO_LIMITS = RequestLimits()
 
 
-def refuse(code: ReturnCode, where: str) -> Refusal:
-    """Return the refusal whose message is the code's documented meaning, then ``where``."""
-    return Refusal(code, f"{code.meaning}: {where}")
+def reject(code: ReturnCode, where: str) -> Rejection:
+    """Return the rejection whose message is the code's documented meaning, then ``where``."""
+    return Rejection(code, f"{code.meaning}: {where}")
 
 
-def encode_reply(refusal: Refusal | None) -> bytes:
-    """Return the body of the HTTP 200 reply: ``{"code":0,"message":"OK"}``, or the refusal's code and message."""
-    code, message = (0, "OK") if refusal is None else (int(refusal.code), refusal.message)
+def encode_reply(rejection: Rejection | None) -> bytes:
+    """Return the body of the HTTP 200 reply: ``{"code":0,"message":"OK"}``, or the rejection's code and message."""
+    code, message = (0, "OK") if rejection is None else (int(rejection.code), rejection.message)
     return json.dumps({"code": code, "message": message}, separators=(",", ":")).encode()
 
 
 # --- step 1: from bytes to a request -----------------------------------------------------------------------
 
 
-def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest | Refusal:
+def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest | Rejection:
     """Read a request as the receiver does.
 
     Args:
@@ -137,40 +137,40 @@ def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest
         body: a POST's body, JSON whatever its content type; a GET's is ignored.
 
     Returns:
-        The request, or the refusal with code 1000, 1001, 1004, 1005, 1009, 1010, 1012, 1013 or 1015.
+        The request, or the rejection with code 1000, 1001, 1004, 1005, 1009, 1010, 1012, 1013 or 1015.
     """
     if method not in METHODS:
-        return refuse(ReturnCode.METHOD_NOT_SUPPORTED, "use POST or GET")
+        return reject(ReturnCode.METHOD_NOT_SUPPORTED, "use POST or GET")
     if path not in PATHS:
-        return refuse(ReturnCode.WRONG_CGI, f"use {' or '.join(PATHS)}")
+        return reject(ReturnCode.WRONG_CGI, f"use {' or '.join(PATHS)}")
     if not (body if method == "POST" else query):
-        return refuse(ReturnCode.CONTENT_MISSING, "the body of a POST or the query string of a GET is empty")
+        return reject(ReturnCode.CONTENT_MISSING, "the body of a POST or the query string of a GET is empty")
     fields = _post_fields(body) if method == "POST" else _get_fields(query)
-    if isinstance(fields, Refusal):
+    if isinstance(fields, Rejection):
         return fields
     size = len(body) if method == "POST" else len(query)
     return _check_fields(fields) or _build(method, path, size, fields)
 
 
-def _post_fields(body: bytes) -> dict[str, Any] | Refusal:
+def _post_fields(body: bytes) -> dict[str, Any] | Rejection:
     if holds_too_much(body):
-        return refuse(ReturnCode.DATA_TOO_LONG, f"the body holds more than {MAX_VALUES} values")
+        return reject(ReturnCode.DATA_TOO_LONG, f"the body holds more than {MAX_VALUES} values")
     try:
         fields = _load_json(body.decode("utf-8"))
     except (ValueError, RecursionError):
-        return refuse(ReturnCode.NOT_JSON, "the body of a POST is one JSON object in UTF-8")
+        return reject(ReturnCode.NOT_JSON, "the body of a POST is one JSON object in UTF-8")
     if not isinstance(fields, dict):
-        return refuse(ReturnCode.PARAMETER_TYPE, "the body of a POST is a JSON object")
+        return reject(ReturnCode.PARAMETER_TYPE, "the body of a POST is a JSON object")
     return fields
 
 
-def _get_fields(query: str) -> dict[str, Any] | Refusal:
+def _get_fields(query: str) -> dict[str, Any] | Rejection:
     try:
         fields: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True, errors="strict"))
         if "Data" in fields:
             fields["Data"] = _load_json(fields["Data"])
     except (ValueError, RecursionError):
-        return refuse(ReturnCode.NOT_JSON, "/Data of a GET is URL-encoded JSON in UTF-8")
+        return reject(ReturnCode.NOT_JSON, "/Data of a GET is URL-encoded JSON in UTF-8")
     return fields
 
 
@@ -183,32 +183,32 @@ def _forbidden_constant(_: str) -> NoReturn:
     raise ValueError("not JSON")
 
 
-def _check_fields(fields: dict[str, Any]) -> Refusal | None:
+def _check_fields(fields: dict[str, Any]) -> Rejection | None:
     for name in _REQUIRED:
         if name not in fields:
-            return refuse(ReturnCode.PARAMETER_MISSING, f"/{name}")
+            return reject(ReturnCode.PARAMETER_MISSING, f"/{name}")
     for name in _TEXTS:
         if not isinstance(fields[name], str):
-            return refuse(ReturnCode.PARAMETER_TYPE, f"/{name} is a string")
+            return reject(ReturnCode.PARAMETER_TYPE, f"/{name} is a string")
     for name in _INTEGERS:
         if _integer(fields[name]) is None:
-            return refuse(ReturnCode.PARAMETER_TYPE, f"/{name} is an integer")
+            return reject(ReturnCode.PARAMETER_TYPE, f"/{name} is an integer")
     if not isinstance(fields["Data"], list):
-        return refuse(ReturnCode.PARAMETER_TYPE, "/Data is a list of points")
+        return reject(ReturnCode.PARAMETER_TYPE, "/Data is a list of points")
     return _check_shapes(fields["Data"]) or _check_call(fields)
 
 
-def _check_call(fields: dict[str, Any]) -> Refusal | None:
+def _check_call(fields: dict[str, Any]) -> Rejection | None:
     # The document's own samples sign the action and leave it out of what they send.
     action = fields.get("Action", ACTION)
     if not isinstance(action, str):
-        return refuse(ReturnCode.PARAMETER_TYPE, "/Action is a string")
+        return reject(ReturnCode.PARAMETER_TYPE, "/Action is a string")
     if action != ACTION:
-        return refuse(ReturnCode.API_RULES_BROKEN, f"/Action is {ACTION}")
+        return reject(ReturnCode.API_RULES_BROKEN, f"/Action is {ACTION}")
     if fields["Region"] not in REGION_NAMES:
-        return refuse(ReturnCode.PARAMETER_INVALID, "/Region is a short region code such as gz")
+        return reject(ReturnCode.PARAMETER_INVALID, "/Region is a short region code such as gz")
     if (_integer(fields["Nonce"]) or 0) <= 0:
-        return refuse(ReturnCode.PARAMETER_INVALID, "/Nonce is a positive integer")
+        return reject(ReturnCode.PARAMETER_INVALID, "/Nonce is a positive integer")
     return None
 
 
@@ -221,33 +221,33 @@ def _integer(value: Any) -> int | None:
     return value
 
 
-def _check_shapes(data: list[Any]) -> Refusal | None:
+def _check_shapes(data: list[Any]) -> Rejection | None:
     for index, point in enumerate(data):
-        refusal = _check_shape(point, f"/Data/{index}")
-        if refusal is not None:
-            return refusal
+        rejection = _check_shape(point, f"/Data/{index}")
+        if rejection is not None:
+            return rejection
     return None
 
 
-def _check_shape(point: Any, where: str) -> Refusal | None:
+def _check_shape(point: Any, where: str) -> Rejection | None:
     if not isinstance(point, dict):
-        return refuse(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
+        return reject(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
     for name in _POINT_MEMBERS:
         if name not in point:
-            return refuse(ReturnCode.PARAMETER_MISSING, f"{where}/{name}")
+            return reject(ReturnCode.PARAMETER_MISSING, f"{where}/{name}")
     if not isinstance(point["metricName"], str):
-        return refuse(ReturnCode.PARAMETER_TYPE, f"{where}/metricName is a string")
+        return reject(ReturnCode.PARAMETER_TYPE, f"{where}/metricName is a string")
     if not _is_number(point["value"]):
-        return refuse(ReturnCode.PARAMETER_TYPE, f"{where}/value is a number")
+        return reject(ReturnCode.PARAMETER_TYPE, f"{where}/value is a number")
     return _check_dimension_values(point["dimensions"], f"{where}/dimensions")
 
 
-def _check_dimension_values(dimensions: Any, where: str) -> Refusal | None:
+def _check_dimension_values(dimensions: Any, where: str) -> Rejection | None:
     if not isinstance(dimensions, dict):
-        return refuse(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
+        return reject(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
     for value in dimensions.values():
         if not isinstance(value, str) and not _is_number(value):
-            return refuse(ReturnCode.PARAMETER_TYPE, f"{where}: each value is a string")
+            return reject(ReturnCode.PARAMETER_TYPE, f"{where}: each value is a string")
     return None
 
 
@@ -282,7 +282,7 @@ def authenticate(
     now: float,
     *,
     tolerance_s: float = DEFAULT_CLOCK_TOLERANCE_S,
-) -> Refusal | None:
+) -> Rejection | None:
     """Check the signature, then the clock.
 
     Args:
@@ -292,14 +292,14 @@ def authenticate(
         tolerance_s: how far, either way, the timestamp may be from ``now``.
 
     Returns:
-        None, or the refusal with code 1011 or 1021.
+        None, or the rejection with code 1011 or 1021.
     """
     if not _is_signed(request, accounts.get(request.secret_id)):
-        return refuse(
+        return reject(
             ReturnCode.AUTHENTICATION_FAILED, "the SecretId is unknown or the signature is not its own"
         )
     if abs(now - request.timestamp) > tolerance_s:
-        return refuse(
+        return reject(
             ReturnCode.TIMESTAMP_ILLEGAL,
             f"/Timestamp is more than {tolerance_s:g} s from the receiver's clock",
         )
@@ -326,8 +326,8 @@ def _is_signed(request: PutRequest, secret_key: str | None) -> bool:
 
 
 def check_points(
-    request: PutRequest, limits: Limits = NO_LIMITS, catalogue: Catalogue | None = None
-) -> Refusal | None:
+    request: PutRequest, limits: RequestLimits = NO_LIMITS, catalogue: Catalogue | None = None
+) -> Rejection | None:
     """Check the sizes, the namespace and every point.
 
     Args:
@@ -336,7 +336,7 @@ def check_points(
         catalogue: the namespaces and metrics that exist; None: every legal name does.
 
     Returns:
-        None, or the refusal with code 1013, 1015, 1016, 1017, 1018, 1019 or 1020.
+        None, or the rejection with code 1013, 1015, 1016, 1017, 1018, 1019 or 1020.
     """
     return (
         _check_sizes(request, limits)
@@ -345,52 +345,52 @@ def check_points(
     )
 
 
-def _check_sizes(request: PutRequest, limits: Limits) -> Refusal | None:
+def _check_sizes(request: PutRequest, limits: RequestLimits) -> Rejection | None:
     if limits.max_bytes is not None and request.size > limits.max_bytes:
-        return refuse(ReturnCode.DATA_TOO_LONG, f"{request.size} bytes, the limit is {limits.max_bytes}")
+        return reject(ReturnCode.DATA_TOO_LONG, f"{request.size} bytes, the limit is {limits.max_bytes}")
     if limits.max_points is not None and len(request.data) > limits.max_points:
-        return refuse(
+        return reject(
             ReturnCode.TOO_MANY_METRICS,
             f"/Data holds {len(request.data)} points, the limit is {limits.max_points}",
         )
     return None
 
 
-def _check_namespace(namespace: str, catalogue: Catalogue | None) -> Refusal | None:
+def _check_namespace(namespace: str, catalogue: Catalogue | None) -> Rejection | None:
     if len(namespace) > MAX_NAMESPACE_LENGTH or not _LEGAL_NAME.fullmatch(namespace):
-        return refuse(
+        return reject(
             ReturnCode.NAMESPACE_ILLEGAL,
             f"/Namespace is 1 to {MAX_NAMESPACE_LENGTH} characters of A-Z a-z 0-9 _",
         )
     if catalogue is not None and namespace not in catalogue:
-        return refuse(ReturnCode.NAMESPACE_ILLEGAL, "/Namespace does not exist")
+        return reject(ReturnCode.NAMESPACE_ILLEGAL, "/Namespace does not exist")
     return None
 
 
 def _check_each(
-    data: Sequence[WirePoint], limits: Limits, metrics: Mapping[str, Sequence[str]] | None
-) -> Refusal | None:
+    data: Sequence[WirePoint], limits: RequestLimits, metrics: Mapping[str, Sequence[str]] | None
+) -> Rejection | None:
     if not data:
-        return refuse(ReturnCode.NO_VALID_DATA, "/Data is empty")
+        return reject(ReturnCode.NO_VALID_DATA, "/Data is empty")
     for index, point in enumerate(data):
         where = f"/Data/{index}"
-        refusal = (
+        rejection = (
             _check_values(point, where)
             or _check_metric(point["metricName"], where, limits, metrics)
             or _check_dimensions(point, where, limits, metrics)
         )
-        if refusal is not None:
-            return refusal
+        if rejection is not None:
+            return rejection
     return None
 
 
-def _check_values(point: WirePoint, where: str) -> Refusal | None:
+def _check_values(point: WirePoint, where: str) -> Rejection | None:
     # 1e999 is JSON, and no number a double can hold.
     if not _is_finite(point["value"]):
-        return refuse(ReturnCode.PARAMETER_INVALID, f"{where}/value is outside the range of a double")
+        return reject(ReturnCode.PARAMETER_INVALID, f"{where}/value is outside the range of a double")
     for value in point["dimensions"].values():
         if not isinstance(value, str) and not _is_finite(value):
-            return refuse(
+            return reject(
                 ReturnCode.PARAMETER_INVALID, f"{where}/dimensions: a value is outside the range of a double"
             )
     return None
@@ -402,33 +402,33 @@ def _is_finite(number: float) -> bool:
 
 
 def _check_metric(
-    name: str, where: str, limits: Limits, metrics: Mapping[str, Sequence[str]] | None
-) -> Refusal | None:
+    name: str, where: str, limits: RequestLimits, metrics: Mapping[str, Sequence[str]] | None
+) -> Rejection | None:
     if limits.max_name_length is not None and len(name) > limits.max_name_length:
-        return refuse(ReturnCode.NAME_TOO_LONG, f"{where}/metricName, the limit is {limits.max_name_length}")
+        return reject(ReturnCode.NAME_TOO_LONG, f"{where}/metricName, the limit is {limits.max_name_length}")
     if not _LEGAL_NAME.fullmatch(name):
-        return refuse(ReturnCode.NO_VALID_DATA, f"{where}/metricName is characters of A-Z a-z 0-9 _")
+        return reject(ReturnCode.NO_VALID_DATA, f"{where}/metricName is characters of A-Z a-z 0-9 _")
     if metrics is not None and name not in metrics:
-        return refuse(ReturnCode.NO_VALID_DATA, f"{where}/metricName does not exist in this namespace")
+        return reject(ReturnCode.NO_VALID_DATA, f"{where}/metricName does not exist in this namespace")
     return None
 
 
 def _check_dimensions(
-    point: WirePoint, where: str, limits: Limits, metrics: Mapping[str, Sequence[str]] | None
-) -> Refusal | None:
+    point: WirePoint, where: str, limits: RequestLimits, metrics: Mapping[str, Sequence[str]] | None
+) -> Rejection | None:
     names = point["dimensions"]
     if limits.max_name_length is not None and any(len(name) > limits.max_name_length for name in names):
-        return refuse(ReturnCode.NAME_TOO_LONG, f"{where}/dimensions, the limit is {limits.max_name_length}")
+        return reject(ReturnCode.NAME_TOO_LONG, f"{where}/dimensions, the limit is {limits.max_name_length}")
     if len(names) > MAX_DIMENSIONS:
-        return refuse(
+        return reject(
             ReturnCode.DIMENSION_CHECK_FAILED, f"{where}/dimensions has more than {MAX_DIMENSIONS} members"
         )
     if not all(map(_LEGAL_NAME.fullmatch, names)):
-        return refuse(
+        return reject(
             ReturnCode.DIMENSION_CHECK_FAILED, f"{where}/dimensions: a name is characters of A-Z a-z 0-9 _"
         )
     if metrics is not None and not set(names) <= set(metrics[point["metricName"]]):
-        return refuse(
+        return reject(
             ReturnCode.DIMENSION_CHECK_FAILED, f"{where}/dimensions: a name was not declared for this metric"
         )
     return None

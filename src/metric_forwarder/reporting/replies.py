@@ -1,4 +1,4 @@
-"""Report → what the handler returns or raises: one function for each ``Answer``.
+"""Report → what the handler returns or raises: one function for each ``ReplyTo``.
 
 The platform calls any returned value a success and redelivers only after a raise; bad data never raises, since it would
 come back for ever.
@@ -11,10 +11,11 @@ from typing import Any
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import Refusal, encode_reply
-from metric_forwarder.put_monitor_data.server import refuse as refuse_with
+from metric_forwarder.put_monitor_data.server import Rejection, encode_reply
+from metric_forwarder.put_monitor_data.server import reject as reject_with
 from metric_forwarder.reporting.report import Report
-from metric_forwarder.triggers.decoding import Answer, Refused
+from metric_forwarder.triggers.decoding import HttpRejection
+from metric_forwarder.triggers.traits import ReplyTo
 
 RETRY_AFTER_S = 10
 # A report has some 20 problems of a few hundred characters each; what is more tells nobody more.
@@ -27,21 +28,21 @@ _SAFE = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED
 _MAX_MESSAGE = 500
 
 
-def reply(answer: Answer, report: Report) -> Any:
+def reply(reply_to: ReplyTo, report: Report) -> Any:
     """Tell whoever is to be told.
 
     Raises:
         DeliveryIncomplete: points are undelivered, and the platform is to redeliver them.
     """
-    return _REPLIES[answer](report)
+    return _REPLIES[reply_to](report)
 
 
-def refuse(refused: Refused) -> dict[str, Any]:
+def reject(rejection: HttpRejection) -> dict[str, Any]:
     """The HTTP reply to a request that is not let in."""
-    if refused.code is not None:
-        return _receivers_reply(refused.code, refused.reason)
-    body = {"status": "refused", "message": refused.reason}
-    return _http_reply(refused.status, refused.headers, json.dumps(body))
+    if rejection.code is not None:
+        return _receivers_reply(rejection.code, rejection.reason)
+    body = {"status": "refused", "message": rejection.reason}
+    return _http_reply(rejection.status, rejection.headers, json.dumps(body))
 
 
 def http_status(report: Report) -> int:
@@ -130,12 +131,12 @@ def _to_receivers_client(report: Report) -> dict[str, Any]:
     )
     if errors:
         where += f", the first for this: {errors[0]['pointer']} {errors[0]['message']}".replace("  ", " ")
-    return _receivers_reply(code, refuse_with(code, where[:_MAX_MESSAGE]).message)
+    return _receivers_reply(code, reject_with(code, where[:_MAX_MESSAGE]).message)
 
 
 def _receivers_reply(code: ReturnCode, message: str) -> dict[str, Any]:
     """HTTP 200, whatever the code: that is how the receiver answers."""
-    return _http_reply(200, {}, encode_reply(Refusal(code, message)).decode())
+    return _http_reply(200, {}, encode_reply(Rejection(code, message)).decode())
 
 
 def _bounded_text(report: Report) -> str:
@@ -158,9 +159,9 @@ def _http_reply(status: int, headers: Mapping[str, str], body: str) -> dict[str,
     }
 
 
-_REPLIES: Mapping[Answer, Callable[[Report], Any]] = {
-    Answer.PLATFORM: _to_platform,
-    Answer.CALLER: _to_caller,
-    Answer.HTTP_CLIENT: _to_http_client,
-    Answer.PUT_MONITOR_DATA: _to_receivers_client,
+_REPLIES: Mapping[ReplyTo, Callable[[Report], Any]] = {
+    ReplyTo.PLATFORM: _to_platform,
+    ReplyTo.CALLER: _to_caller,
+    ReplyTo.HTTP_CLIENT: _to_http_client,
+    ReplyTo.PUT_MONITOR_DATA: _to_receivers_client,
 }

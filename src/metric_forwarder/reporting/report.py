@@ -12,9 +12,6 @@ Report = dict[str, Any]
 ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
 # Gone for good unless someone keeps them.
 _LOST = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
-# The one trigger whose events come again until they are handled. Every other is given up after two more attempts, or
-# is not repeated by the platform at all.
-_REDELIVERED = "ckafka"
 
 
 def make_report(
@@ -62,15 +59,15 @@ def status(outcomes: Mapping[Outcome, int], *, has_problems: bool) -> str:
     return "partial" if arrived else "failed"
 
 
-def loss_level(report: Report, *, is_spooling: bool) -> str:
+def loss_level(report: Report, *, is_spooling: bool, is_redelivered: bool) -> str:
     """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be.
 
     With a spool, bad points are kept as dead letters: they are not lost either. What is undelivered may be lost
-    unless the platform is sure to redeliver it, and a spool that could not be read at all may hold what nobody sees.
+    unless its event is redelivered until it is handled, and a spool that could not be read at all may hold what nobody sees.
     """
     outcomes = report["outcomes"]
     lost = [Outcome.UNCERTAIN, *(() if is_spooling else _LOST)]
-    if report["trigger"] != _REDELIVERED:
+    if not is_redelivered:
         lost.append(Outcome.UNDELIVERED)
     is_unread = report["status"] == "failed" and not report["received"]
     if is_unread or any(outcomes[outcome.value] for outcome in lost):

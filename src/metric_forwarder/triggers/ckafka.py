@@ -8,12 +8,12 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
-from metric_forwarder.triggers.decoding import Access, checksum, nth
+from metric_forwarder.triggers.decoding import DecodeContext, checksum, nth
 
 _MAX_SOURCE = 200
 
 
-def messages(record: dict[str, Any], index: int, _access: Access) -> tuple[Message]:
+def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tuple[Message]:
     """Read one record; ``index`` names it in a report if its coordinates cannot."""
     content = record["Ckafka"]
     topic, offset = content.get("topic"), whole(content.get("offset"))

@@ -14,8 +14,9 @@ from metric_forwarder.formats.payload import MAX_POINTS, MAX_VALUES, holds_too_m
 from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
 from metric_forwarder.times import NUMBERS_BELOW
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded, Unreadable
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded, Unreadable
 from metric_forwarder.triggers.inflate import inflate
+from metric_forwarder.triggers.traits import CLS
 
 # An asynchronous event has at most 128 KB, which gzip can make a hundred MB of; see ``cos.MAX_OBJECT_BYTES``.
 MAX_INFLATED_BYTES = 8 * 2**20
@@ -25,8 +26,8 @@ def matches(event: Any) -> bool:
     return isinstance(event, dict) and "clslogs" in event
 
 
-def decode(event: dict[str, Any], _access: Access) -> Decoded:
-    return Decoded("cls", _messages(event["clslogs"]), Answer.PLATFORM)
+def decode(event: dict[str, Any], _context: DecodeContext) -> Decoded:
+    return Decoded(CLS, _messages(event["clslogs"]))
 
 
 def _messages(logs: Any) -> Iterator[Message]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import dead_letter
-from metric_forwarder.triggers.decoding import Access, coordinates_of, nth
+from metric_forwarder.triggers.decoding import DecodeContext, coordinates_of, nth
 
 
-def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Message]:
+def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iterator[Message]:
     """Read one record; ``index`` names it in a report if its id cannot."""
     content = record["CMQ"]
     message_id, topic, owner = (_text(content.get(name)) for name in ("msgId", "topicName", "topicOwner"))
@@ -25,7 +25,7 @@ def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Mes
     if body is None:
         yield Message(place, None, coordinates, broken='has no "msgBody"')
         return
-    letter = dead_letter.open_letter(body, access)
+    letter = dead_letter.open_letter(body, context)
     if letter is None:
         yield Message(place, body, coordinates)
     else:

@@ -20,7 +20,14 @@ from metric_forwarder.model import Message
 from metric_forwarder.numerals import whole
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.times import told_milliseconds
-from metric_forwarder.triggers.decoding import Access, ObjectName, TooLarge, Unreadable, coordinates_of, nth
+from metric_forwarder.triggers.decoding import (
+    DecodeContext,
+    ObjectName,
+    TooLarge,
+    Unreadable,
+    coordinates_of,
+    nth,
+)
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
 
 # As stored and inflated alike. All points of an event are held until its report is written: those of 8 MB take a function
@@ -34,7 +41,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 _SHOWN_CHARACTERS = 150
 
 
-def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Message]:
+def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iterator[Message]:
     """The messages of a created object; none for any other event, such as a removal."""
     place, event = nth(index), record.get("event")
     event_name = event.get("eventName") if isinstance(event, dict) else None
@@ -50,13 +57,15 @@ def messages(record: dict[str, Any], index: int, access: Access) -> Iterator[Mes
         size = whole(record["cos"]["cosObject"].get("size"))
         if size is not None and size > MAX_OBJECT_BYTES:
             raise TooLarge(MAX_OBJECT_BYTES)
-        yield from _stored_messages(name, place, told_milliseconds(event.get("eventTime")), access)
+        yield from _stored_messages(name, place, told_milliseconds(event.get("eventTime")), context)
     except Unreadable as unreadable:
         yield Message(place, None, broken=unreadable.reason, retriable=unreadable.retriable)
 
 
-def _stored_messages(name: ObjectName, place: str, time_ms: int | None, access: Access) -> Iterator[Message]:
-    stored = access.objects.open(name, access.patience)
+def _stored_messages(
+    name: ObjectName, place: str, time_ms: int | None, context: DecodeContext
+) -> Iterator[Message]:
+    stored = context.objects.open(name, context.deadline)
     try:
         for number, text in _payloads(stored.chunks):
             source = f"{place}:{number}" if number else place

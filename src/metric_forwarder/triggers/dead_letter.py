@@ -11,7 +11,8 @@ from typing import Any
 
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded, Refused
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded, HttpRejection
+from metric_forwarder.triggers.traits import DEAD_LETTER, in_dead_letter
 
 # A dead letter that fails becomes the content of another; quoting makes each about twice as long.
 MAX_DEPTH = 5
@@ -23,7 +24,7 @@ def matches(event: Any) -> bool:
     )
 
 
-def decode(event: dict[str, Any], access: Access) -> Decoded:
+def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
     """Read the event inside, under its own name.
 
     Whatever is inside, it is the platform that is answered: who once sent it has long stopped waiting. An event that
@@ -31,7 +32,7 @@ def decode(event: dict[str, Any], access: Access) -> Decoded:
     """
     from metric_forwarder import triggers  # noqa: PLC0415 - events hold dead letters, and dead letters events
 
-    if access.depth >= MAX_DEPTH:
+    if context.depth >= MAX_DEPTH:
         return _broken(
             f"is a dead letter inside {MAX_DEPTH} others: it will not be delivered by trying again"
         )
@@ -41,15 +42,15 @@ def decode(event: dict[str, Any], access: Access) -> Decoded:
     except (ValueError, RecursionError):
         return _broken('has a "Body.ClientContext" that is not JSON')
     try:
-        decoded = triggers.decode(inside, access.deeper())
+        decoded = triggers.decode(inside, context.nested())
     except UnknownTrigger as unknown:
         return _broken(f"holds no event: {unknown}")
-    if isinstance(decoded, Refused):
+    if isinstance(decoded, HttpRejection):
         return _broken(f"holds an HTTP request that is not let in: {decoded.reason}")
-    return decoded._replace(answer=Answer.PLATFORM)
+    return decoded._replace(traits=in_dead_letter(decoded.traits))
 
 
-def open_letter(body: Any, access: Access) -> Iterable[Message] | None:
+def open_letter(body: Any, context: DecodeContext) -> Iterable[Message] | None:
     """The messages of the event in a dead letter that came as a message; None if ``body`` is no dead letter."""
     if isinstance(body, str):
         # Only what says so is decoded here: every other body is decoded once, later.
@@ -59,8 +60,8 @@ def open_letter(body: Any, access: Access) -> Iterable[Message] | None:
             body = json.loads(body)
         except (ValueError, RecursionError):
             return None
-    return decode(body, access).messages if matches(body) else None
+    return decode(body, context).messages if matches(body) else None
 
 
 def _broken(reason: str) -> Decoded:
-    return Decoded("dead-letter", (Message("dead letter", None, broken=reason),), Answer.PLATFORM)
+    return Decoded(DEAD_LETTER, (Message("dead letter", None, broken=reason),))

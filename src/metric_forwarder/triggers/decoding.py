@@ -2,34 +2,24 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import Enum
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
+from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Refusal
 from metric_forwarder.secret import Secret
-
-
-class Answer(Enum):
-    """Who is told what became of an event; ``replies`` has one function for each."""
-
-    PLATFORM = "the platform, which redelivers what raises"
-    CALLER = "whoever invoked the function, who reads the report"
-    HTTP_CLIENT = "an HTTP client, who reads a status and the report"
-    PUT_MONITOR_DATA = "a client of the receiver, who reads a return code"
+from metric_forwarder.triggers.traits import TriggerTraits
 
 
 class Decoded(NamedTuple):
-    """What a trigger event holds: the name of its kind, as in a report, its messages, and who is answered."""
+    """What a trigger event holds: its messages, and the traits of the way in which it came."""
 
-    trigger: str
+    traits: TriggerTraits
     messages: Iterable[Message]
-    answer: Answer
 
 
-class Refused(NamedTuple):
+class HttpRejection(NamedTuple):
     """An HTTP request that is not let in: nothing of it was decoded, its client still has it all.
 
     ``reason`` says what would be right; it goes to the client and into the log. ``code`` is what a client of the
@@ -102,17 +92,11 @@ class StoredObject(NamedTuple):
     close: Callable[[], None]
 
 
-class Patience(Protocol):
-    """How long something may still take; see ``clock.Deadline``."""
-
-    def remaining(self) -> float: ...
-
-
 class ObjectSource(Protocol):
     """Fetches the object that an event only names."""
 
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
-        """Begin to read an object.
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
+        """Begin to read an object, and go on until the deadline.
 
         Raises:
             Unreadable: it cannot be fetched, now or for good.
@@ -120,58 +104,62 @@ class ObjectSource(Protocol):
 
 
 class _NoObjects:
-    def open(self, name: ObjectName, patience: Patience) -> StoredObject:
-        del name, patience
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
+        del name, deadline
         raise Unreadable("is not fetched here", retriable=True)
 
 
-class _NoPatience:
-    def remaining(self) -> float:
-        return 0.0
-
-
-class Gate(Protocol):
-    """Lets in requests meant for the receiver, by their signature."""
-
-    def refusal(self, request: PutRequest, patience: Patience) -> Refusal | None:
-        """Why this one is not let in; None if it is. A key that has to be read first is waited for no longer than that."""
-
-
-Body = Callable[[], Any]
+ReadBody = Callable[[], Any]
 """Reads the body of an HTTP request; raises ``Unreadable``."""
 
 
+class Bridge(Protocol):
+    """Serves clients of the receiver in its place; see ``bridge``, which is loaded only where a setting opens it."""
+
+    def serves(self, event: Mapping[str, Any]) -> bool:
+        """Return whether a request is meant for the receiver."""
+
+    def decode(
+        self, event: Mapping[str, Any], read_body: ReadBody, deadline: Deadline
+    ) -> Decoded | HttpRejection:
+        """Authenticate and read such a request; a key that has to be fetched first is waited for until the deadline."""
+
+
 class HttpAccess(NamedTuple):
-    """Who is let in over HTTP: whoever knows ``token``, or everyone if the platform itself authenticates.
+    """Who is let in over HTTP: clients that send ``token``, or everyone if the platform itself authenticates.
 
     Attributes:
-        gate: answers requests meant for the receiver; None: they are requests like any other.
-        time: the wall clock, Unix seconds.
+        bridge: handles requests meant for the receiver; None: they are requests like any other.
     """
 
     token: Secret = Secret("")
     platform_authenticates: bool = False
-    gate: Gate | None = None
-    time: Callable[[], float] = lambda: 0.0
+    bridge: Bridge | None = None
 
 
-class Access(NamedTuple):
-    """What decoding may use besides the event. As it stands without arguments, HTTP is closed and nothing is fetched.
+_NO_TIME = Deadline(SystemClock(), float("-inf"))
+
+
+class DecodeContext(NamedTuple):
+    """What decoding may use besides the event. Without arguments, HTTP is closed and nothing is fetched.
 
     Attributes:
-        patience: how long fetching may take.
+        http: who is let in over HTTP.
+        objects: fetches the objects that an event names.
+        deadline: until when fetching may take.
         depth: how many dead letters are around the event being read.
     """
 
     http: HttpAccess = HttpAccess()
     objects: ObjectSource = _NoObjects()
-    patience: Patience = _NoPatience()
+    deadline: Deadline = _NO_TIME
     depth: int = 0
 
-    def deeper(self) -> "Access":
+    def nested(self) -> "DecodeContext":
+        """Return the context for the event inside of a dead letter."""
         return self._replace(depth=self.depth + 1)
 
 
-CLOSED = Access()
-# For reading an event without a function around it: lets every HTTP request in, fetches nothing.
-OFFLINE = Access(http=HttpAccess(platform_authenticates=True))
+CLOSED = DecodeContext()
+# For reading an event outside of a function: lets every HTTP request in, fetches nothing.
+OFFLINE = DecodeContext(http=HttpAccess(platform_authenticates=True))

@@ -3,7 +3,8 @@
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded
+from metric_forwarder.triggers.traits import DIRECT
 
 # Any one of these tells a payload, so that a misspelt point is reported as invalid and not as an unknown event.
 _MEMBERS = frozenset({"metricName", "dimensions", "value", "namespace", "points", "Namespace", "Data"})
@@ -15,5 +16,5 @@ def matches(event: Any) -> bool:
     return isinstance(event, (list, str))
 
 
-def decode(event: Any, _access: Access) -> Decoded:
-    return Decoded("direct", (Message("payload", event),), Answer.CALLER)
+def decode(event: Any, _context: DecodeContext) -> Decoded:
+    return Decoded(DIRECT, (Message("payload", event),))

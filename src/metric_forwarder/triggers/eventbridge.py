@@ -14,7 +14,8 @@ from typing import Any
 from metric_forwarder.model import Message
 from metric_forwarder.times import told_milliseconds
 from metric_forwarder.triggers import direct
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded, coordinates_of
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded, coordinates_of
+from metric_forwarder.triggers.traits import EVENTBRIDGE
 
 
 def matches(event: Any) -> bool:
@@ -23,8 +24,8 @@ def matches(event: Any) -> bool:
     return isinstance(event, list) and any(isinstance(e, dict) and "specversion" in e for e in event)
 
 
-def decode(event: Any, _access: Access) -> Decoded:
-    return Decoded("eventbridge", _messages(event), Answer.PLATFORM)
+def decode(event: Any, _context: DecodeContext) -> Decoded:
+    return Decoded(EVENTBRIDGE, _messages(event))
 
 
 def _messages(event: Any) -> Iterator[Message]:

@@ -3,8 +3,8 @@
 API Gateway adds ``requestContext``, ``isBase64Encoded`` and more; ``body`` may be missing, or be decoded already; the
 names of headers come in any case. Sources: Tencent Cloud, SCF Function URL and API Gateway trigger.
 
-Points come to any path. Where the bridge is open, requests to the receiver's own paths (``/v2/index.php``,
-``/report.cgi``) are read by ``put_monitor_data``.
+Points are accepted on any path. If the bridge is open, it reads the requests to the receiver's own paths
+(``/v2/index.php``, ``/report.cgi``).
 """
 
 import base64
@@ -12,19 +12,18 @@ import hmac
 from collections.abc import Mapping
 from typing import Any
 
-from metric_forwarder.bridge import requests as put_monitor_data
 from metric_forwarder.model import Message
 from metric_forwarder.triggers.decoding import (
-    Access,
-    Answer,
+    DecodeContext,
     Decoded,
     HttpAccess,
-    Refused,
+    HttpRejection,
     TooLarge,
     Unreadable,
     checksum,
 )
 from metric_forwarder.triggers.inflate import MAGIC, inflate
+from metric_forwarder.triggers.traits import HTTP
 
 # The platform's own limit for a synchronous event; a compressed body is held to it once inflated.
 MAX_BODY_BYTES = 6 * 2**20
@@ -42,14 +41,12 @@ def matches(event: Any) -> bool:
     return isinstance(event, dict) and "httpMethod" in event and "headers" in event
 
 
-def decode(event: dict[str, Any], access: Access) -> Decoded | Refused:
+def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejection:
     headers = _lower_case(event["headers"])
-    if access.http.gate is not None and put_monitor_data.is_meant(event):
-        arrival_ms = round(access.http.time() * 1000)
-        return put_monitor_data.decode(
-            event, lambda: _body(event, headers), access.http.gate, access.patience, arrival_ms
-        )
-    refusal = _refusal(event, headers, access.http)
+    bridge = context.http.bridge
+    if bridge is not None and bridge.serves(event):
+        return bridge.decode(event, lambda: _body(event, headers), context.deadline)
+    refusal = _refusal(event, headers, context.http)
     if refusal is not None:
         return refusal
     key = headers.get("idempotency-key")
@@ -58,26 +55,28 @@ def decode(event: dict[str, Any], access: Access) -> Decoded | Refused:
         # A client that takes a key again for something else says something else.
         message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
     except TooLarge as too_large:
-        return Refused(413, f"the body {too_large.reason}")
+        return HttpRejection(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:
         message = Message("body", None, broken=unreadable.reason)
-    return Decoded("http", (message,), Answer.HTTP_CLIENT)
+    return Decoded(HTTP, (message,))
 
 
-def _refusal(event: Mapping[str, Any], headers: Mapping[str, str], access: HttpAccess) -> Refused | None:
+def _refusal(
+    event: Mapping[str, Any], headers: Mapping[str, str], context: HttpAccess
+) -> HttpRejection | None:
     """Why a request is not let in, told without looking at its body."""
-    if not access.platform_authenticates:
-        if not access.token:
-            return Refused(401, _CLOSED, _BEARER)
-        if not _knows(access.token.reveal(), headers.get("authorization", "")):
+    if not context.platform_authenticates:
+        if not context.token:
+            return HttpRejection(401, _CLOSED, _BEARER)
+        if not _knows(context.token.reveal(), headers.get("authorization", "")):
             reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN'
-            return Refused(401, reason, _BEARER)
+            return HttpRejection(401, reason, _BEARER)
     method = event["httpMethod"]
     if not isinstance(method, str) or method.upper() not in _METHODS:
-        return Refused(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
+        return HttpRejection(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
     encoding = headers.get("content-encoding", "").lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
-        return Refused(
+        return HttpRejection(
             415, "a body is sent as it is, or with Content-Encoding: gzip", {"Accept-Encoding": "gzip"}
         )
     return None

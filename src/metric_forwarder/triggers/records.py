@@ -5,21 +5,22 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import ckafka, cmq, cos
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded, nth
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded, nth
+from metric_forwarder.triggers.traits import CKAFKA, CMQ, COS, TriggerTraits, of_mixed_records
 
 
-class Record(NamedTuple):
-    """One row of the table: a kind of record, and how one is read, which stands at an index; its member holds an object."""
+class RecordKind(NamedTuple):
+    """One row of the table: the traits of a kind of record, and its reader, which is given the record and its index."""
 
-    name: str
-    messages: Callable[[dict[str, Any], int, Access], Iterable[Message]]
+    traits: TriggerTraits
+    messages: Callable[[dict[str, Any], int, DecodeContext], Iterable[Message]]
 
 
 # A record is recognised by the one member that holds it.
-RECORDS: Mapping[str, Record] = {
-    "Ckafka": Record("ckafka", ckafka.messages),
-    "CMQ": Record("cmq", cmq.messages),
-    "cos": Record("cos", cos.messages),
+RECORDS: Mapping[str, RecordKind] = {
+    "Ckafka": RecordKind(CKAFKA, ckafka.messages),
+    "CMQ": RecordKind(CMQ, cmq.messages),
+    "cos": RecordKind(COS, cos.messages),
 }
 
 
@@ -27,26 +28,25 @@ def matches(event: Any) -> bool:
     return isinstance(event, dict) and isinstance(event.get("Records"), list)
 
 
-def decode(event: dict[str, Any], access: Access) -> Decoded:
-    return Decoded(_name(event["Records"]), _messages(event["Records"], access), Answer.PLATFORM)
+def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
+    return Decoded(_traits(event["Records"]), _messages(event["Records"], context))
 
 
-def _name(records: list[Any]) -> str:
-    """The kind of the records, several joined by ``+``; ``records`` if none is known."""
+def _traits(records: list[Any]) -> TriggerTraits:
     members = {key for record in records if isinstance(record, dict) for key in record if key in RECORDS}
-    return "+".join(sorted(RECORDS[member].name for member in members)) or "records"
+    return of_mixed_records(RECORDS[member].traits for member in members)
 
 
-def _messages(records: list[Any], access: Access) -> Iterator[Message]:
+def _messages(records: list[Any], context: DecodeContext) -> Iterator[Message]:
     for index, record in enumerate(records):
-        yield from _read(record, index, access)
+        yield from _read(record, index, context)
 
 
-def _read(record: Any, index: int, access: Access) -> Iterable[Message]:
+def _read(record: Any, index: int, context: DecodeContext) -> Iterable[Message]:
     for member, kind in RECORDS.items() if isinstance(record, dict) else ():
         if member in record:
             if isinstance(record[member], dict):
-                return kind.messages(record, index, access)
+                return kind.messages(record, index, context)
             return (Message(nth(index), None, broken=f'has a "{member}" that is not an object'),)
     known = ", ".join(RECORDS)
     return (Message(nth(index), None, broken=f"is a record of no known kind: it must have one of {known}"),)

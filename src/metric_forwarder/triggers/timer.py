@@ -8,15 +8,16 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.times import milliseconds
-from metric_forwarder.triggers.decoding import Access, Answer, Decoded, coordinates_of
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded, coordinates_of
+from metric_forwarder.triggers.traits import TIMER
 
 
 def matches(event: Any) -> bool:
     return isinstance(event, dict) and event.get("Type") == "Timer"
 
 
-def decode(event: dict[str, Any], _access: Access) -> Decoded:
-    return Decoded("timer", _messages(event), Answer.PLATFORM)
+def decode(event: dict[str, Any], _context: DecodeContext) -> Decoded:
+    return Decoded(TIMER, _messages(event))
 
 
 def _messages(event: dict[str, Any]) -> Iterator[Message]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from metric_forwarder.cli.function import Handler
+from metric_forwarder.cli.local_function import Handler
 from receiver_emulator.server_log import server_log
 
 # The platform's limit for a synchronous event.
@@ -20,7 +20,7 @@ _LONGEST_LINE = 2**20
 MakeContext = Callable[[], Mapping[str, Any]]
 
 
-class Front:
+class HttpServer:
     """The function's instances, each of which handles one event at a time, as the platform's do.
 
     Args:
@@ -98,7 +98,7 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def run(front: Front, listener: socket.socket, patience_s: float) -> None:
+def run(front: HttpServer, listener: socket.socket, patience_s: float) -> None:
     """Serve until interrupted; requests under way then have ``patience_s`` to come to their end."""
     web.run_app(
         front.application(),

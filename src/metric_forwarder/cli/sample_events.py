@@ -1,7 +1,7 @@
-"""Payloads → a trigger event: the other direction of ``triggers``, one function for each kind and one table.
+"""Payloads → a sample trigger event: the reverse of ``triggers``, with one function for each kind and one table.
 
-Shapes: docs of Tencent Cloud for each trigger, as in the module of ``triggers`` that reads them. What tells two events
-apart (offsets, ids, times) is taken from the time, so that an event made later is not a redelivery.
+The shapes come from Tencent Cloud's documents, as in the module of ``triggers`` that reads them. Offsets, ids and times
+are derived from the time of the event, so that an event made later does not look like a redelivery.
 """
 
 import base64
@@ -11,20 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-# The bodies of messages, JSON texts; of several only the first goes into a kind that carries one.
+# The bodies of messages, which are JSON texts; a kind of event that carries one message takes the first.
 Bodies = Sequence[str]
 
 
-class Kind(NamedTuple):
-    """A kind of event.
+class EventTemplate(NamedTuple):
+    """Makes one kind of event.
 
     Attributes:
-        wrap: makes the event of the messages' bodies, JSON texts; the time is when it happens.
+        wrap: makes the event from the bodies of its messages, which are JSON texts, and from the time when it happens.
         many: whether an event carries several messages.
+        is_payload: whether the event is the payload itself, which therefore must be JSON.
     """
 
     wrap: Callable[[Bodies, datetime], Any]
     many: bool = False
+    is_payload: bool = False
 
 
 def _milliseconds(at: datetime) -> int:
@@ -156,16 +158,16 @@ def _direct(bodies: Bodies, _at: datetime) -> Any:
     return json.loads(bodies[0])
 
 
-KINDS: Mapping[str, Kind] = {
-    "timer": Kind(_timer),
-    "ckafka": Kind(_ckafka, many=True),
-    "cmq": Kind(_cmq, many=True),
-    "cls": Kind(_cls, many=True),
-    "eventbridge": Kind(_eventbridge, many=True),
-    "http": Kind(_http),
-    "apigw": Kind(_apigw),
-    "dead-letter": Kind(_dead_letter, many=True),
-    "direct": Kind(_direct),
+TEMPLATES: Mapping[str, EventTemplate] = {
+    "timer": EventTemplate(_timer),
+    "ckafka": EventTemplate(_ckafka, many=True),
+    "cmq": EventTemplate(_cmq, many=True),
+    "cls": EventTemplate(_cls, many=True),
+    "eventbridge": EventTemplate(_eventbridge, many=True),
+    "http": EventTemplate(_http),
+    "apigw": EventTemplate(_apigw),
+    "dead-letter": EventTemplate(_dead_letter, many=True),
+    "direct": EventTemplate(_direct, is_payload=True),
 }
 
 
