@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+_is_metric = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII).fullmatch
 _is_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
+_not_metric = re.compile(r"[^a-zA-Z0-9_:]", re.ASCII).sub
 _replace = re.compile(r"[^a-zA-Z0-9_]", re.ASCII).sub
 
 # Of one sample: three times as many as the most generous destination takes.
@@ -18,6 +20,14 @@ MAX_LABELS = 100
 def prometheus_name(text: str) -> str:
     """The name of a metric or label; a leading digit gets ``_`` before it."""
     return text if _is_name(text) else _written_anew(text)
+
+
+def metric_name(text: str) -> str:
+    """The name of a metric out of Prometheus, where a colon is usual."""
+    if _is_metric(text):
+        return text
+    name = _not_metric("_", text)
+    return f"_{name}" if name[:1].isdigit() else name
 
 
 def _written_anew(text: str) -> str:

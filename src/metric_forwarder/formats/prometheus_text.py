@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.formats.lines import is_utf8, numbered_lines, text_of
-from metric_forwarder.formats.names import MAX_LABELS, prometheus_name
+from metric_forwarder.formats.names import MAX_LABELS, metric_name, prometheus_name
 from metric_forwarder.formats.samples import (
     FilteredSample,
     FormatHint,
@@ -98,7 +98,7 @@ def _read(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -> It
         return
     if hint.labels:
         labels = {**labels, **hint.labels}
-    yield Sample(where, name or prometheus_name(quoted_name or ""), labels, value, time_ns)
+    yield Sample(where, name or metric_name(quoted_name or ""), labels, value, time_ns)
     if rest is not None:
         yield FilteredSample(f"{where} exemplar", "exemplar", "is an exemplar, which no destination takes")
 

@@ -1,0 +1,83 @@
+"""The JSON of prometheus-kafka-adapter → samples.
+
+One is ``{"timestamp": "1970-01-01T00:00:00Z", "value": "12", "name": "up", "labels": {"__name__": "up", …}}``. The value is text, so that it can be ``NaN`` or ``+Inf``. An older form has ``__timestamp`` and ``__value``. Source:
+prometheus-kafka-adapter, its README and issues.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from metric_forwarder.formats.json_values import not_json, read_values
+from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name
+from metric_forwarder.formats.payload import NotJson
+from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.telegraf_json import by_magnitude
+from metric_forwarder.times import nanoseconds
+
+_is_float = re.compile(
+    r"[+-]?(?:[0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE
+).fullmatch
+_SHAPE = 'a sample of prometheus-kafka-adapter is {"timestamp":"…","value":"…","name":"…","labels":{…}}'
+
+
+def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
+    """Read one sample from each JSON value, or each member of a list; see ``Decoder``."""
+    del hint
+    for value in read_values(body):
+        if isinstance(value, InvalidSample):
+            yield value
+        elif isinstance(value.decoded, list):
+            for index, sample in enumerate(value.decoded):
+                yield _read(f"{value.prefix}/{index}", sample)
+        else:
+            yield _read(value.prefix, value.decoded)
+
+
+def _read(where: str, sample: Any) -> Reading:
+    if isinstance(sample, NotJson):
+        return not_json(where, sample)
+    if not isinstance(sample, dict):
+        return InvalidSample(where, "type", _SHAPE, sample)
+    labels = sample.get("labels")
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        return InvalidSample(f"{where}/labels", "type", "is no object of names and texts", sample)
+    if len(labels) > MAX_LABELS:
+        return InvalidSample(f"{where}/labels", "size", f"has more than {MAX_LABELS} labels", sample)
+    name = labels.get("__name__", sample.get("name"))
+    if not isinstance(name, str) or not name:
+        return InvalidSample(f"{where}/name", "name", f"is no metric's name: {_SHAPE}", sample)
+    value_at, value = _first(sample, "value", "__value")
+    number = _number(value)
+    if number is None:
+        message = 'is no number, nor the text of one: "9.5", "NaN", "+Inf"'
+        return InvalidSample(f"{where}/{value_at}", "value", message, sample)
+    time_at, time = _first(sample, "timestamp", "__timestamp")
+    time_ns = None if time is None else _time(time)
+    if time_ns is None and time is not None:
+        return InvalidSample(
+            f"{where}/{time_at}",
+            "timestamp",
+            "is no RFC 3339 time, and no Unix time of 9 to 19 digits",
+            sample,
+        )
+    dimensions = label_names(label for label in labels.items() if label[0] != "__name__")
+    return Sample(where, metric_name(name), dimensions, number, time_ns)
+
+
+def _first(sample: dict[str, Any], name: str, older: str) -> tuple[str, Any]:
+    return (older, sample[older]) if older in sample and name not in sample else (name, sample.get(name))
+
+
+def _number(value: Any) -> float | int | None:
+    if type(value) in (int, float):
+        return value  # type: ignore[no-any-return]  # just looked at
+    if not isinstance(value, str) or not _is_float(value):
+        return None
+    number = float(value)
+    # 1e999 is no number of 64 bits.
+    return None if number - number != 0 and value[-1].isdigit() else number
+
+
+def _time(time: Any) -> int | None:
+    return nanoseconds(time) if isinstance(time, str) else by_magnitude(time)

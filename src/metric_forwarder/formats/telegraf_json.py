@@ -1,0 +1,109 @@
+"""Telegraf's JSON → samples.
+
+A metric is ``{"fields": {…}, "name": "cpu", "tags": {…}, "timestamp": 1458229140}``, a batch ``{"metrics": […]}``. Each number or boolean among the fields is a sample. The unit of the time is a setting of Telegraf's, and told by its
+digits: seconds, milliseconds, microseconds and nanoseconds do not overlap for dates of 1973 to 5138. Source: Telegraf,
+the JSON serializer.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from metric_forwarder.formats.json_values import not_json, read_values
+from metric_forwarder.formats.names import MAX_LABELS, joined_name, label_names
+from metric_forwarder.formats.payload import NotJson, json_pointer
+from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+
+# From 1973 on, each unit takes the next thousand.
+_UNITS = (
+    (10**8, 10**11, 1_000_000_000),
+    (10**11, 10**14, 1_000_000),
+    (10**14, 10**17, 1_000),
+    (10**17, 2**63, 1),
+)
+
+
+def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
+    """Read the fields of metrics; see ``Decoder``."""
+    del hint
+    for value in read_values(body):
+        if isinstance(value, InvalidSample):
+            yield value
+            continue
+        prefix, decoded = value
+        metrics = decoded.get("metrics") if isinstance(decoded, dict) else decoded
+        if isinstance(metrics, list):
+            within = f"{prefix}/metrics" if isinstance(decoded, dict) else prefix
+            for index, metric in enumerate(metrics):
+                yield from _read_metric(f"{within}/{index}", metric)
+        else:
+            yield from _read_metric(prefix, decoded)
+
+
+def _read_metric(where: str, metric: Any) -> Iterator[Reading]:
+    if isinstance(metric, NotJson):
+        yield not_json(where, metric)
+        return
+    head = _read_head(where, metric)
+    if isinstance(head, InvalidSample):
+        yield head
+        return
+    name, labels, time_ns = head
+    for field, value in metric["fields"].items():
+        kind = type(value)
+        if kind is float or kind is int or kind is bool:
+            yield Sample(
+                f"{where}/fields/{field}" if field.isalnum() else where + json_pointer(("fields", field)),
+                joined_name(name, field),
+                labels,
+                int(value) if kind is bool else value,
+                time_ns,
+            )
+        else:
+            yield _other_field(where + json_pointer(("fields", field)), field, value, metric)
+
+
+def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | None] | InvalidSample:
+    """What the fields of a metric have in common: its name, labels and time."""
+    if not isinstance(metric, dict):
+        return InvalidSample(where, "type", _SHAPE, metric)
+    name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
+    if not isinstance(name, str) or not name:
+        return InvalidSample(f"{where}/name", "name", f'has no text as "name": {_SHAPE}', metric)
+    if not isinstance(fields, dict) or not fields:
+        return InvalidSample(f"{where}/fields", "type", f'has no object as "fields": {_SHAPE}', metric)
+    if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
+        return InvalidSample(f"{where}/tags", "type", "is no object of names and texts", metric)
+    if len(tags) > MAX_LABELS:
+        return InvalidSample(f"{where}/tags", "size", f"has more than {MAX_LABELS} tags", metric)
+    timestamp = metric.get("timestamp")
+    time_ns = None if timestamp is None else by_magnitude(timestamp)
+    if time_ns is None and timestamp is not None:
+        return InvalidSample(f"{where}/timestamp", "timestamp", _TIME, metric)
+    return name, label_names(tags.items()), time_ns
+
+
+_SHAPE = 'a metric of Telegraf is {"fields":{…},"name":"…","tags":{…},"timestamp":…}'
+_TIME = (
+    "is no whole number of 9 to 19 digits: seconds, milliseconds, microseconds or nanoseconds since 1970, "
+    "for a date after March 1973"
+)
+
+
+def by_magnitude(timestamp: Any) -> int | None:
+    """A time whose unit is told by its size; None if it is none."""
+    if type(timestamp) is int:
+        for lowest, above, unit in _UNITS:
+            if lowest <= timestamp < above:
+                return timestamp * unit
+    return None
+
+
+def _other_field(where: str, field: str, value: Any, metric: Mapping[str, Any]) -> Reading:
+    if isinstance(value, str):
+        return FilteredSample(where, "text", "is a text, which no destination takes")
+    if isinstance(value, (dict, list)):
+        return FilteredSample(where, "nested", "is nested (json_nested_fields_…), so it is no single value")
+    if isinstance(value, NotJson):
+        return not_json(where, value)
+    alone = {**metric, "fields": {field: value}}
+    return InvalidSample(where, "type", "is null: a field is a number, a boolean or a text", alone)
