@@ -109,11 +109,15 @@ def test_a_folder_that_is_not_there_is_told_and_not_made(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_spool_that_the_function_cannot_read_is_no_success(receiver: Emulator, tmp_path: Path) -> None:
-    (tmp_path / ".lock").mkdir()
-    done = run("replay", **spooling(receiver, tmp_path.as_uri()))
+def test_a_spool_that_the_function_cannot_read_is_not_a_success(
+    receiver: Emulator, redis_server: RedisServer
+) -> None:
+    rights = ["~mf:*", "-@all", "+eval", "+evalsha", "+xlen", "+ping", "+auth", "+select"]
+    redis_server.command("ACL", "SETUSER", "counts", "on", ">s3cret", *rights)
+    url = f"redis://counts:s3cret@127.0.0.1:{redis_server.port}"
+    done = run("replay", **spooling(receiver, url))
     assert (done.status, done.printed["status"]) == (1, "failed")
-    assert "the spool cannot be read" in done.printed["errors"][0]["message"]
+    assert "the spool in Redis failed" in done.printed["errors"][0]["message"]
 
 
 def test_a_folder_of_another_function_is_told(receiver: Emulator, tmp_path: Path) -> None:

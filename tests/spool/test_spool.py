@@ -23,7 +23,15 @@ from metric_forwarder.formats.payload import NotJson, read_payload
 from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.spool.files import FileSpool
-from metric_forwarder.spool.store import SpoolError, SpoolRecord, decode_record, encode_record, payload_text
+from metric_forwarder.spool.spool_file import MAX_BYTES
+from metric_forwarder.spool.store import (
+    SpoolError,
+    SpoolRecord,
+    by_time,
+    decode_record,
+    encode_record,
+    payload_text,
+)
 from metric_forwarder.times import nanoseconds, rfc3339
 from receiver_emulator import Emulator, EmulatorOptions
 from support import small_disk
@@ -47,6 +55,8 @@ REPLAY = {
     "Time": "2026-01-31T08:00:00Z",
     "Message": '{"replay": true}',
 }
+# As the reason of a record: no other record is replayed beside it.
+FILLS_A_CHUNK = "x" * MAX_BYTES
 REPLAY_ALL = {**REPLAY, "Message": '{"replay": true, "deadLetters": true}'}
 
 
@@ -347,7 +357,7 @@ def test_acknowledged_records_never_come_back_even_if_the_replay_dies(folder: Pa
         file.write(b"4")  # cut off in the writing
     del chunk
     again = next(FileSpool(folder).replay(dead_letters=False))
-    assert [message.receipt for message in again.messages] == [1, 2, 4]
+    assert [message.body["value"] for message in again.messages] == [1, 2, 4]
 
 
 KILLED_WHILE_REMOVING = """
@@ -365,22 +375,23 @@ def kill(event, _arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 for chunk in FileSpool(Path(sys.argv[1])).replay(dead_letters=False):
-    chunk.acknowledge(range(3))
+    chunk.acknowledge([0, 1])
     sys.addaudithook(kill)
-    chunk.close()
+    chunk.acknowledge([2])
 """
 
 
-@pytest.mark.parametrize("removal", [1, 2])
+@pytest.mark.parametrize(("removal", "left"), [(1, [2]), (2, [])], ids=["the file", "its rows"])
 def test_a_replay_that_is_killed_while_it_removes_what_it_replayed_brings_nothing_back(
-    folder: Path, removal: int
+    folder: Path, removal: int, left: list[int]
 ) -> None:
     spool = FileSpool(folder)
     spool.write([SpoolRecord(point(value), "s", None, None, "undelivered", "") for value in range(3)], [])
     program = [sys.executable, "-c", KILLED_WHILE_REMOVING, str(folder), str(removal)]
     assert subprocess.run(program, check=False).returncode == -signal.SIGKILL
-    assert spool.waiting(dead_letters=False) == 0
-    assert [chunk.messages for chunk in spool.replay(dead_letters=False) if chunk.messages] == []
+    assert spool.waiting(dead_letters=False) == len(left)
+    chunks = spool.replay(dead_letters=False)
+    assert [message.body["value"] for chunk in chunks for message in chunk.messages] == left
 
 
 @given(
@@ -407,18 +418,20 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, records: list[SpoolReco
     spool = FileSpool(tmp_path / "spool")
     spool.write(records, [])
     for chunk in spool.replay(dead_letters=False):
-        expected = [
-            Message(
-                r.source,
-                r.payload,
-                r.coordinates,
-                r.time_ms,
-                receipt=row,
-                judged=True,
-                places=tuple(r.places),
-            )
-            for row, r in enumerate(records)
-        ]
+        expected = by_time(
+            [
+                Message(
+                    r.source,
+                    r.payload,
+                    r.coordinates,
+                    r.time_ms,
+                    receipt=row,
+                    judged=True,
+                    places=tuple(r.places),
+                )
+                for row, r in enumerate(records)
+            ]
+        )
         assert chunk.messages == expected
         chunk.acknowledge(range(len(records)))
         chunk.close()
@@ -470,7 +483,7 @@ def test_rows_that_a_file_does_not_have_are_none_of_it(folder: Path) -> None:
     file.with_suffix(".ack").write_bytes(b"1\n77\n\0\0\n-2\n")
     assert spool.waiting(dead_letters=False) == 2
     chunk = next(spool.replay(dead_letters=False))
-    assert [message.receipt for message in chunk.messages] == [0, 2]
+    assert [message.body["value"] for message in chunk.messages] == [0, 2]
 
 
 @contextmanager
@@ -518,12 +531,12 @@ def test_a_replay_makes_no_folder_and_one_that_is_not_there_yet_is_an_empty_spoo
 def test_a_file_that_is_removed_during_a_replay_ends_it_for_no_other(folder: Path) -> None:
     spool = FileSpool(folder)
     for row in range(3):
-        spool.write([small_disk.record(row)], [])
-    second = sorted(folder.glob("points-*"))[1]
+        spool.write([small_disk.record(row)._replace(reason=FILLS_A_CHUNK)], [])
+    third = sorted(folder.glob("points-*"))[2]
     replayed = []
     for chunk in spool.replay(dead_letters=False):
         replayed += [message.body["row"] for message in chunk.messages]
-        second.unlink(missing_ok=True)
+        third.unlink(missing_ok=True)
     assert len(replayed) == 2
 
 
@@ -542,10 +555,9 @@ def test_a_replay_of_what_cannot_be_read_has_failed_and_says_so(
 
 def test_a_replay_that_is_not_read_to_its_end_says_nothing_of_the_rest(folder: Path) -> None:
     harness = make_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
-    down(harness)
+    spool = FileSpool(folder)
     for value in range(3):
-        harness.handle(point(value))
-    up(harness)
+        spool.write([SpoolRecord(point(value), "s", None, None, "undelivered", FILLS_A_CHUNK)], [])
     harness.receiver.refuse_if = lambda _: harness.clock.sleep(29)
     report = harness.handle(REPLAY)
     assert (report["status"], outcomes(report)) == ("ok", {"delivered": 2})

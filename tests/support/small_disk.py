@@ -7,12 +7,12 @@ import contextlib
 import json
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from metric_forwarder.spool.files import FileSpool
-from metric_forwarder.spool.store import SpoolError, SpoolRecord
+from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord
 
 BEFORE, CUT, AFTER = tuple(range(8)), (20, 21, 119), (12,)
 ROWS = 120
@@ -41,6 +41,12 @@ def rows_left(folder: Path) -> list[int]:
     ]
 
 
+def acknowledge_rows(chunk: Chunk, rows: Sequence[int]) -> None:
+    """Acknowledge records by the row that each of them names."""
+    receipts = {message.body["row"]: message.receipt for message in chunk.messages}
+    chunk.acknowledge([receipt for row in rows if (receipt := receipts.get(row)) is not None])
+
+
 def write(folder: Path, most_bytes: int) -> dict[str, Any]:
     """Write two files, cut off at so many bytes."""
     kept = True
@@ -59,17 +65,17 @@ def acknowledge(folder: Path, most_bytes: int) -> dict[str, Any]:
     spool.write([record(row) for row in range(ROWS)], [])
     chunks = spool.replay(dead_letters=False)
     chunk = next(chunks)
-    chunk.acknowledge(BEFORE)
+    acknowledge_rows(chunk, BEFORE)
     written = True
     with only(2 * len(BEFORE) + most_bytes):
         try:
-            chunk.acknowledge(CUT)
+            acknowledge_rows(chunk, CUT)
         except SpoolError:
             written = False
     if folder.name.endswith("next"):
         chunks.close()
         chunk = next(FileSpool(folder).replay(dead_letters=False))
-    chunk.acknowledge(AFTER)
+    acknowledge_rows(chunk, AFTER)
     chunks.close()
     del chunk
     return {"written": written, "left": rows_left(folder), "waiting": spool.waiting(dead_letters=False)}

@@ -1,41 +1,54 @@
 """The spool as files in a folder: a mounted CFS file system, or a disk.
 
-Layout: each write makes one file of points and one of dead letters, as needed::
+Layout: each write makes files of points and of dead letters, as needed::
 
-    points-<milliseconds>-<random>-<row>.<function>.jsonl   a header with the SHA-256 of the rest, then a record a line
-    dead-<milliseconds>-<random>-<row>.<function>.jsonl     the same
-    <either>.ack                                            the rows already replayed, one number a line
-    <either>.set-aside                                      what was no such file, or torn: kept for a person to look at
-    .lock                                                   held while a replay runs
+    points-<number>-<random>-<row>.<function>.jsonl   a header with the SHA-256 of the rest, then a record a line
+    dead-<number>-<random>-<row>.<function>.jsonl     the same
+    <either>.ack                                      the rows already replayed, one number a line
+    <either>.set-aside                                what is not such a file, or torn: kept for a person to look at
+    .lock                                             held while a replay runs
+
+The number is the time of the write in Unix milliseconds, but always larger than that of every earlier write that its writer
+could know of: its own, and those in the folder. So a clock that is set back changes no order.
 
 A file is written under another name, synced, renamed and the folder synced: it is there whole or not at all. Of an
-``.ack`` file a write that failed may leave a part; what follows its last line break is no row, and is cut off before
+``.ack`` file a write that failed may leave a part; what follows its last line break is not a row, and is cut off before
 the next is added.
 """
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
+import re
 import secrets
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from metric_forwarder.model import Message
-from metric_forwarder.spool.store import SpoolError, SpoolRecord, decode_record, encode_record, message_of
+from metric_forwarder.spool.spool_file import (
+    MAX_BYTES,
+    MAX_FILES,
+    MAX_RECORDS,
+    FileChunk,
+    OddFile,
+    SpoolFile,
+    count_waiting,
+    encode_files,
+    odd_file,
+    open_regular,
+    set_aside,
+)
+from metric_forwarder.spool.store import SpoolError, SpoolRecord
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-_FORMAT = "metric-forwarder spool 1"
-# A file of more records would not fit into a small function's memory when it is replayed.
-_MAX_RECORDS = 5_000
-# A file's name has 255 bytes: what kind, time and suffix leave for the function.
+# A file's name has 255 bytes: what kind, number and suffix leave for the function.
 _MAX_NAME = 160
 # No instance lives longer than 900 s.
 _LONGEST_WRITE_S = 1800
+_NUMBER = re.compile(r"(?:points|dead)-(\d{1,18})-", re.ASCII)
 
 
 class FileSpool:
@@ -45,46 +58,54 @@ class FileSpool:
         folder: an absolute path.
         function: namespace and name of the function whose records these are: those of others are not replayed.
         max_bytes: the size of the folder's files beyond which nothing is added.
+        clock: Unix seconds; the order of files does not depend on it.
     """
 
-    # A file system in the network answers a dozen questions for a file.
+    # A file system in the network needs a dozen round trips for a file.
     fixed_s = 0.5
     per_record_s = 50e-6
 
-    def __init__(self, folder: Path, function: str = "", max_bytes: int = DEFAULT_MAX_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        function: str = "",
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._folder = folder
         self._function = quote(function, safe="")[:_MAX_NAME]
         self._max_bytes = max_bytes
+        self._clock = clock
+        self._last_number = 0
 
     def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
-        stem = f"{time.time_ns() // 1_000_000:015d}-{secrets.token_hex(6)}"
-        suffix = f".{self._function}.jsonl" if self._function else ".jsonl"
-        files = [
-            (f"{kind}-{stem}-{start:07d}{suffix}", _encode(records[start : start + _MAX_RECORDS]))
-            for kind, records in (("points", list(points)), ("dead", list(dead_letters)))
-            for start in range(0, len(records), _MAX_RECORDS)
-        ]
         written: list[Path] = []
         try:
             _make_folder(self._folder)
-            self._check_room(sum(len(content) for _, content in files))
-            for name, content in files:
-                written.append(self._write_file(name, content))
+            survey = _survey(self._folder)
+            stem = f"{self._next_number(survey):015d}-{secrets.token_hex(6)}"
+            used = survey.used
+            for kind, records in (("points", points), ("dead", dead_letters)):
+                for row, content in encode_files(records):
+                    self._check_room(used, len(content))
+                    used += len(content)
+                    written.append(self._write_file(f"{kind}-{stem}-{row:07d}", content))
             _sync_folder(self._folder)
         except OSError as error:
-            for path in written:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            _take_back(written)
             raise SpoolError(f"the spool cannot be written: {error.strerror}; check MF_SPOOL") from None
+        except BaseException:
+            _take_back(written)
+            raise
 
-    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["FileChunk", None, None]:  # noqa: ARG002 - a lock that ends with its process needs no lease
+    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[FileChunk, None, None]:  # noqa: ARG002 - a lock that ends with its process needs no lease
         try:
             with self._locked():
                 self._sweep()
-                for path in self._files("points"):
-                    yield FileChunk.open(path, dead=False)
-                for path in self._files("dead") if dead_letters else ():
-                    yield FileChunk.open(path, dead=True)
+                # What the replay itself writes is left for the next one.
+                points, dead = self._files("points"), self._files("dead") if dead_letters else ()
+                yield from _chunks(points, dead=False)
+                yield from _chunks(dead, dead=True)
         except FileNotFoundError:
             # Nothing was written yet: a replay makes no folder, least of all where one is to be mounted.
             return
@@ -94,7 +115,7 @@ class FileSpool:
     def waiting(self, *, dead_letters: bool) -> int:
         kinds = ("points", "dead") if dead_letters else ("points",)
         try:
-            return sum(_waiting(path) for kind in kinds for path in self._files(kind))
+            return sum(count_waiting(path) for kind in kinds for path in self._files(kind))
         except (FileNotFoundError, NotADirectoryError):
             raise SpoolError(f"no folder {self._folder}: mount it, or correct the path in MF_SPOOL") from None
         except OSError as error:
@@ -112,33 +133,34 @@ class FileSpool:
         return [path for path in self._all_files(kind) if _tag(path) in {"", self._function}]
 
     def _all_files(self, kind: str) -> list[Path]:
-        files = self._folder.iterdir()
-        return sorted(path for path in files if path.name.startswith(f"{kind}-") and path.suffix == ".jsonl")
+        names = (name for name in os.listdir(self._folder) if name.startswith(f"{kind}-"))  # noqa: PTH208 - names are needed
+        return [self._folder / name for name in sorted(names, key=_order) if name.endswith(".jsonl")]
+
+    def _next_number(self, survey: "_Survey") -> int:
+        now_ms = int(self._clock() * 1000)
+        self._last_number = max(now_ms, survey.highest + 1, self._last_number + 1)
+        return self._last_number
 
     def _sweep(self) -> None:
-        """Remove what instances left that were killed: drafts, which nobody called spooled, and rows of no file."""
+        """Remove what killed instances left: drafts, which nobody called spooled, and rows of no file."""
         for draft in self._folder.glob("*.draft"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - draft.stat().st_mtime > _LONGEST_WRITE_S:
+            with contextlib.suppress(OSError):
+                if time.time() - draft.lstat().st_mtime > _LONGEST_WRITE_S:
                     draft.unlink()
         for rows in self._folder.glob("*.ack"):
-            if not rows.with_suffix(".jsonl").exists():
-                rows.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if not os.path.lexists(rows.with_suffix(".jsonl")):
+                    rows.unlink()
 
-    def _check_room(self, added: int) -> None:
-        used = 0
-        for entry in os.scandir(self._folder):
-            # A replay beside this may have finished with it.
-            with contextlib.suppress(FileNotFoundError):
-                used += entry.stat().st_size if entry.is_file() else 0
+    def _check_room(self, used: int, added: int) -> None:
         if used + added > self._max_bytes:
             raise SpoolError(
                 f"the spool is full: {used} of {self._max_bytes} bytes are used; replay it, remove its dead letters, "
                 "or allow more with MF_SPOOL=file:///path?max_mb=…"
             )
 
-    def _write_file(self, name: str, content: bytes) -> Path:
-        path = self._folder / name
+    def _write_file(self, stem: str, content: bytes) -> Path:
+        path = self._folder / (f"{stem}.{self._function}.jsonl" if self._function else f"{stem}.jsonl")
         draft = path.with_suffix(".draft")
         try:
             with draft.open("xb") as file:
@@ -147,134 +169,114 @@ class FileSpool:
                 os.fsync(file.fileno())
             draft.rename(path)
         except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink()
+            _take_back([draft])
             raise
         return path
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._folder / ".lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SpoolError("another replay of this spool is running: wait for it to end") from None
-            yield
-
-
-class FileChunk:
-    """One file of the spool, being replayed.
-
-    Args:
-        whole: how many bytes of its acknowledgements are whole lines.
-    """
-
-    def __init__(self, path: Path, messages: Sequence[Message], *, dead: bool, whole: int = 0) -> None:
-        self._path = path
-        self._open_rows = {message.receipt for message in messages}
-        self._unwritten: list[int] = []
-        self._whole = whole
-        self.messages = messages
-        self.dead = dead
-
-    @classmethod
-    def open(cls, path: Path, *, dead: bool) -> "FileChunk":
-        """Read a file; one that is torn or foreign is set aside and becomes one broken message."""
+        lock = self._open_lock()
         try:
-            records = _decode(path.read_bytes())
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise SpoolError("another replay of this spool is running: wait for it to end") from None
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def _open_lock(self) -> int:
+        path, flags = self._folder / ".lock", os.O_RDWR | os.O_CREAT
+        try:
+            return open_regular(path, flags)
+        except OddFile as odd:
+            told = set_aside(path, odd)
+        try:
+            return open_regular(path, flags)
+        except OddFile:
+            raise SpoolError(f"the spool cannot be read: {told.source} {told.broken}") from None
+
+
+class _Survey(NamedTuple):
+    """What a folder holds: bytes in files, and the highest number of a write."""
+
+    used: int
+    highest: int
+
+
+def _survey(folder: Path) -> _Survey:
+    used, highest = 0, 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            highest = max(highest, _order(entry.name)[0])
+            # A replay beside this may have finished with it.
+            with contextlib.suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False):
+                    used += entry.stat(follow_symlinks=False).st_size
+    return _Survey(used, highest)
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Where a file belongs among others, by its name."""
+    found = _NUMBER.match(name)
+    return (int(found[1]) if found else 0, name)
+
+
+class _ChunkBuilder:
+    """Collects records of files, as many as a small function has the time and the memory for."""
+
+    def __init__(self, *, dead: bool) -> None:
+        self._dead = dead
+        self._rows: list[tuple[SpoolFile, int, Message]] = []
+        self._broken: list[Message] = []
+        self._files = 0
+        self._size = 0
+
+    def read(self, path: Path) -> Iterator[FileChunk]:
+        """Add the records of a file; yield the chunks that become full."""
+        if self._files == MAX_FILES:
+            yield from self.rest()
+        self._files += 1
+        try:
+            file, told = SpoolFile.check(path)
+            self._broken += told
+            for row, size, message in file.records():
+                if self._rows and (self._size + size > MAX_BYTES or len(self._rows) == MAX_RECORDS):
+                    yield from self.rest()
+                self._rows.append((file, row, message))
+                self._size += size
         except FileNotFoundError:
             # Somebody has removed it meanwhile; those after it are still there.
-            return cls(path, [], dead=dead)
-        except ValueError:
-            aside = path.with_suffix(".set-aside")
-            path.rename(aside)
-            reason = "is no whole file of this spool: it was set aside beside it, for a person to look at"
-            return cls(path, [Message(f"spool/{aside.name}", None, broken=reason)], dead=True)
-        lines = _whole_lines(path.with_suffix(".ack"))
-        done = _rows(lines)
-        messages = [message_of(record, row) for row, record in enumerate(records) if row not in done]
-        return cls(path, messages, dead=dead, whole=len(lines))
-
-    def acknowledge(self, receipts: Sequence[int]) -> None:
-        self._unwritten += [receipt for receipt in receipts if receipt in self._open_rows]
-        self._open_rows.difference_update(receipts)
-        if not self._unwritten:
             return
-        lines = b"".join(b"%d\n" % row for row in self._unwritten)
-        try:
-            with self._path.with_suffix(".ack").open("ab") as file:
-                # A number that an earlier write left without its line break would become part of the next one.
-                file.truncate(self._whole)
-                file.write(lines)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise SpoolError(
-                f"the spool cannot be written: {error.strerror}; points may be sent twice"
-            ) from None
-        self._whole += len(lines)
-        self._unwritten.clear()
+        except OddFile as odd:
+            self._broken.append(set_aside(path, odd))
+        except (OSError, ValueError) as error:
+            self._broken.append(set_aside(path, odd_file(error)))
 
-    def close(self) -> None:
-        if self._open_rows:
-            return
-        # A disk that is too full to write the last of them down has room again afterwards.
-        try:
-            # The acknowledgements go last: without them the file would be replayed.
-            self._path.unlink(missing_ok=True)
-            self._path.with_suffix(".ack").unlink(missing_ok=True)
-        except OSError as error:
-            raise SpoolError(f"the spool cannot be written: {error.strerror}; check MF_SPOOL") from None
+    def rest(self) -> Iterator[FileChunk]:
+        """Yield what was collected, if anything was, and begin the next chunk."""
+        rows, broken = self._rows, self._broken
+        self._rows, self._broken, self._files, self._size = [], [], 0, 0
+        if rows or broken:
+            yield FileChunk(rows, broken, dead=self._dead)
+
+
+def _chunks(paths: Iterable[Path], *, dead: bool) -> Iterator[FileChunk]:
+    builder = _ChunkBuilder(dead=dead)
+    for path in paths:
+        yield from builder.read(path)
+    yield from builder.rest()
+
+
+def _take_back(written: Iterable[Path]) -> None:
+    for path in written:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _unreadable(error: OSError) -> SpoolError:
     return SpoolError(f"the spool cannot be read: {error.strerror}; check MF_SPOOL")
-
-
-def _encode(records: Sequence[SpoolRecord]) -> bytes:
-    rest = "".join(encode_record(record) + "\n" for record in records).encode("ascii")
-    header = {"format": _FORMAT, "count": len(records), "sha256": hashlib.sha256(rest).hexdigest()}
-    return json.dumps(header, separators=(",", ":")).encode("ascii") + b"\n" + rest
-
-
-def _decode(content: bytes) -> list[SpoolRecord]:
-    """Read a file of the spool; raises ``ValueError`` if it is none, or not whole."""
-    first, _, rest = content.partition(b"\n")
-    try:
-        header: Any = json.loads(first)
-    except RecursionError:
-        raise ValueError("foreign") from None
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise ValueError("foreign")
-    if header.get("sha256") != hashlib.sha256(rest).hexdigest():
-        raise ValueError("torn")
-    return [decode_record(line) for line in rest.splitlines()]
-
-
-def _waiting(path: Path) -> int:
-    """Records of a file that are not acknowledged, by its header alone; one that is no such file counts as one."""
-    try:
-        with path.open("rb") as file:
-            count = json.loads(file.readline())["count"]
-        return len(set(range(int(count))) - _rows(_whole_lines(path.with_suffix(".ack"))))
-    except FileNotFoundError:
-        # A replay that runs just now has finished with it.
-        return 0
-    except (ValueError, LookupError, TypeError):
-        return 1
-
-
-def _whole_lines(path: Path) -> bytes:
-    """Acknowledgements; what follows the last line break was cut off in the writing."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    return content[: content.rfind(b"\n") + 1]
-
-
-def _rows(lines: bytes) -> set[int]:
-    return {int(line) for line in lines.split(b"\n") if line.isdigit()}
 
 
 def _tag(path: Path) -> str:

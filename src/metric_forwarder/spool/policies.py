@@ -1,6 +1,7 @@
 """Decide what is stored in the spool, and when a stored record may be deleted."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Any, Protocol
 
 from metric_forwarder.model import Batch, DeadLetter, Message, Outcome, Point
@@ -72,11 +73,13 @@ class SpoolingPolicy:
         """Nothing was kept."""
 
     def keep(self, undelivered: Sequence[Point]) -> Outcome:
-        if self._letters.left_out:
-            self._complain(
-                f"{self._letters.left_out} invalid points are not kept as dead letters: of one event, at most "
-                f"{MAX_DEAD_LETTERS} or {MAX_DEAD_LETTER_BYTES // 2**20} MB are"
-            )
+        left_out = self._letters.left_out
+        if left_out:
+            what = "1 invalid point is not kept as a dead letter"
+            if left_out > 1:
+                what = f"{left_out} invalid points are not kept as dead letters"
+            megabytes = MAX_DEAD_LETTER_BYTES // 2**20
+            self._complain(f"{what}: of one event, at most {MAX_DEAD_LETTERS} or {megabytes} MB are")
         count = len(undelivered) + self._letters.count
         if count:
             try:
@@ -196,10 +199,11 @@ class DeadLetterBox:
         if not self.has_room:
             return False
         text, remark = _letter_text(letter)
-        if self._bytes + len(text) > MAX_DEAD_LETTER_BYTES:
+        size = _written_size(text)
+        if self._bytes + size > MAX_DEAD_LETTER_BYTES:
             return False
         self._points += 1
-        self._bytes += len(text)
+        self._bytes += size
         if letter.envelope is None:
             reason = letter.problem.message + remark
             self._append(_Invalid(self._record(letter, text, reason), letter.message.receipt))
@@ -232,7 +236,7 @@ class DeadLetterBox:
         if group is None or group.is_full:
             around, _ = payload_text(envelope)
             record = self._record(letter, around, letter.problem.message)
-            self._bytes += len(around)
+            self._bytes += _written_size(around)
             group = _Group(record._replace(coordinates=letter.message.coordinates), letter.message)
             self._groups[letter.problem.message] = group
             self._append(group)
@@ -334,3 +338,9 @@ def _letter_text(letter: DeadLetter) -> tuple[str, str]:
     if letter.payload is letter.message.body and isinstance(letter.payload, str):
         return letter.payload, ""
     return payload_text(letter.payload)
+
+
+def _written_size(text: str) -> int:
+    """How many bytes a record takes for a text: six for a character that is not ASCII, for instance."""
+    # The text of a message may be large, and is not written twice where there is no room for it anyway.
+    return len(text) if len(text) > MAX_DEAD_LETTER_BYTES else len(encode_basestring_ascii(text))

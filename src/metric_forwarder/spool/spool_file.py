@@ -1,0 +1,333 @@
+"""One file of the spool: how it is written, read and acknowledged, and set aside where that is impossible.
+
+Nothing here waits for a file: a fifo that nobody writes to, or a device, is found out and refused.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from metric_forwarder.model import Message
+from metric_forwarder.spool.store import (
+    SpoolError,
+    SpoolRecord,
+    by_time,
+    decode_record,
+    encode_record,
+    message_of,
+)
+
+FORMAT = "metric-forwarder spool 1"
+# A file of more records, or of more bytes, takes too much of a small function's memory when it is replayed.
+MAX_RECORDS = 5_000
+MAX_BYTES = 2 * 2**20
+# Each takes a file system in the network some round trips, before the first record is delivered.
+MAX_FILES = 50
+_MAX_HEADER_BYTES = 1_000
+# Longer than any line that is written: the dead letters of an event are bounded.
+_MAX_LINE_BYTES = 32 * 2**20
+_MAX_ACK_BYTES = 2**20
+# No file has so many rows.
+_MAX_ROW_DIGITS = 9
+# What a file system says when it has a problem itself: the file may be fine.
+_PASSING = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+)
+
+
+class OddFile(Exception):
+    """What has the name of a file of the spool cannot be read as one; the text goes on from "it".
+
+    Attributes:
+        is_passing: whether it may be read the next time.
+    """
+
+    def __init__(self, reason: str, *, is_passing: bool = False) -> None:
+        self.is_passing = is_passing
+        super().__init__(reason)
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """Open a regular file and nothing else, without waiting for anything.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OddFile: it cannot be opened, or is something else.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise odd_file(error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OddFile("is not a regular file")
+    return descriptor
+
+
+def odd_file(error: OSError | ValueError) -> OddFile:
+    """Say why a file could not be read."""
+    if isinstance(error, OSError):
+        return OddFile(f"cannot be read ({error.strerror})", is_passing=error.errno in _PASSING)
+    return OddFile("is not a whole file of this spool")
+
+
+def set_aside(path: Path, odd: OddFile) -> Message:
+    """Rename what cannot be read, for a person to look at; return what a report says about it."""
+    if odd.is_passing:
+        return _broken(path, f"{odd}; it stays where it is")
+    aside = _free_name(path)
+    try:
+        path.rename(aside)
+    except OSError as error:
+        return _broken(path, f"{odd}, and cannot be renamed ({error.strerror}): remove it")
+    return _broken(aside, f"{odd}: it was set aside under this name, for a person to look at")
+
+
+def encode_files(records: Iterable[SpoolRecord]) -> Iterator[tuple[int, bytes]]:
+    """Write records as the contents of files: how many records came before, and the content."""
+    before, size = 0, 0
+    lines: list[bytes] = []
+    for record in records:
+        line = encode_record(record).encode("ascii") + b"\n"
+        if lines and (len(lines) == MAX_RECORDS or size + len(line) > MAX_BYTES):
+            yield before, _content(lines)
+            before, size, lines = before + len(lines), 0, []
+        lines.append(line)
+        size += len(line)
+    if lines:
+        yield before, _content(lines)
+
+
+def count_waiting(path: Path) -> int:
+    """Count the records of a file that are not acknowledged, by its header alone; what is odd counts as one."""
+    try:
+        with _opened(path) as file:
+            count = _read_header(file)[0]
+        return count - sum(row < count for row in set(_read_rows(_read_acknowledgements(path))))
+    except FileNotFoundError:
+        # A replay that runs just now has finished with it.
+        return 0
+    except (OSError, ValueError, OddFile):
+        return 1
+
+
+class SpoolFile:
+    """A file of the spool that is being replayed.
+
+    Args:
+        path: it has been read once, and is whole.
+        count: how many records it holds.
+        acknowledged: what its acknowledgements say, as far as that is whole lines.
+    """
+
+    def __init__(self, path: Path, count: int, acknowledged: bytes) -> None:
+        self._path = path
+        self._open_rows = set(range(count)) - set(_read_rows(acknowledged))
+        self._whole = len(acknowledged)
+        self._unwritten: list[int] = []
+
+    @classmethod
+    def check(cls, path: Path) -> "tuple[SpoolFile, list[Message]]":
+        """Look through a whole file; also return what was set aside beside it.
+
+        Raises:
+            FileNotFoundError: somebody has removed it.
+            OddFile: it is not a whole file of this spool.
+        """
+        try:
+            with _opened(path) as file:
+                count = _check(file)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise odd_file(error) from None
+        try:
+            return cls(path, count, _read_acknowledgements(path)), []
+        except OddFile as odd:
+            # Without them its records are sent once more, which is better than not at all.
+            return cls(path, count, b""), [set_aside(path.with_suffix(".ack"), odd)]
+
+    def records(self) -> Iterator[tuple[int, int, Message]]:
+        """The records that are not acknowledged: row, size in bytes, message."""
+        with contextlib.suppress(SpoolError):
+            self.remove_if_done()
+        with contextlib.suppress(FileNotFoundError), _opened(self._path) as file:
+            file.readline(_MAX_HEADER_BYTES)
+            for row, line in enumerate(_lines(file)):
+                if row in self._open_rows:
+                    yield row, len(line), message_of(decode_record(line))
+
+    def acknowledge(self, rows: Iterable[int]) -> None:
+        """Never replay these rows again.
+
+        Raises:
+            SpoolError: it could not be written.
+        """
+        new = self._open_rows.intersection(rows)
+        self._open_rows -= new
+        self._unwritten += sorted(new)
+        try:
+            if not self._open_rows:
+                self._remove()
+            elif self._unwritten:
+                self._write()
+        except OSError as error:
+            raise SpoolError(
+                f"the spool cannot be written: {error.strerror}; points may be sent twice"
+            ) from None
+        except OddFile as odd:
+            raise SpoolError(
+                f"the spool cannot be written: the .ack beside {self._path.name} {odd}; points may be sent twice"
+            ) from None
+
+    def remove_if_done(self) -> None:
+        """Remove a file all of whose records are acknowledged.
+
+        Raises:
+            SpoolError: it cannot be removed.
+        """
+        if not self._open_rows:
+            self.acknowledge(())
+
+    def _write(self) -> None:
+        lines = b"".join(b"%d\n" % row for row in self._unwritten)
+        descriptor = open_regular(self._path.with_suffix(".ack"), os.O_WRONLY | os.O_CREAT)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+            # A number that an earlier write left without its line break would become part of the next one.
+            file.truncate(self._whole)
+            file.seek(self._whole)
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._whole += len(lines)
+        self._unwritten.clear()
+
+    def _remove(self) -> None:
+        # A disk that is too full for acknowledgements has room again afterwards. They go last: without them the file would
+        # be replayed.
+        self._path.unlink(missing_ok=True)
+        self._path.with_suffix(".ack").unlink(missing_ok=True)
+        self._unwritten.clear()
+
+
+class FileChunk:
+    """Some records of one or more files, being replayed.
+
+    Args:
+        rows: file, row and message of each.
+        broken: what is told besides.
+    """
+
+    def __init__(
+        self, rows: Sequence[tuple[SpoolFile, int, Message]], broken: Sequence[Message], *, dead: bool
+    ) -> None:
+        self._rows = [(file, row) for file, row, _ in rows]
+        numbered = (message._replace(receipt=receipt) for receipt, (_, _, message) in enumerate(rows))
+        self.messages = [*broken, *by_time(numbered)]
+        self.dead = dead
+
+    def acknowledge(self, receipts: Sequence[int]) -> None:
+        by_file: dict[SpoolFile, list[int]] = {}
+        for receipt in receipts:
+            file, row = self._rows[receipt]
+            by_file.setdefault(file, []).append(row)
+        failures = [failure for file, rows in by_file.items() if (failure := _failure(file, rows))]
+        if failures:
+            raise failures[0]
+
+    def close(self) -> None:
+        for file in dict.fromkeys(file for file, _ in self._rows):
+            file.remove_if_done()
+
+
+def _failure(file: SpoolFile, rows: Sequence[int]) -> SpoolError | None:
+    """Acknowledge rows; return what went wrong, so that those of other files are acknowledged all the same."""
+    try:
+        file.acknowledge(rows)
+    except SpoolError as error:
+        return error
+    return None
+
+
+def _content(lines: Sequence[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+    header = {"format": FORMAT, "count": len(lines), "sha256": digest.hexdigest()}
+    return b"".join([json.dumps(header, separators=(",", ":")).encode("ascii") + b"\n", *lines])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    with open(open_regular(path, os.O_RDONLY), "rb") as file:
+        yield file
+
+
+def _check(file: BinaryIO) -> int:
+    """Look through a file: how many records it holds; raises ``ValueError`` if it is not a whole one."""
+    count, sha256 = _read_header(file)
+    digest, rows = hashlib.sha256(), 0
+    for line in _lines(file):
+        digest.update(line)
+        decode_record(line)
+        rows += 1
+    if (rows, digest.hexdigest()) != (count, sha256):
+        raise ValueError("torn")
+    return count
+
+
+def _read_header(file: BinaryIO) -> tuple[int, Any]:
+    try:
+        header = json.loads(file.readline(_MAX_HEADER_BYTES))
+        count, sha256 = header["count"], header["sha256"]
+        is_ours = header["format"] == FORMAT and type(count) is int and 0 <= count <= 10**_MAX_ROW_DIGITS
+    except (TypeError, LookupError, RecursionError):
+        raise ValueError("foreign") from None
+    if not is_ours:
+        raise ValueError("foreign")
+    return count, sha256
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(_MAX_LINE_BYTES):
+        yield line
+
+
+def _read_acknowledgements(path: Path) -> bytes:
+    """Acknowledgements; what follows the last line break was cut off in the writing."""
+    try:
+        with _opened(path.with_suffix(".ack")) as file:
+            content = file.read(_MAX_ACK_BYTES + 1)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise odd_file(error) from None
+    if len(content) > _MAX_ACK_BYTES:
+        raise OddFile("is too long for a list of rows")
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _read_rows(lines: bytes) -> Iterator[int]:
+    return (int(line) for line in lines.split(b"\n") if line.isdigit() and len(line) <= _MAX_ROW_DIGITS)
+
+
+def _free_name(path: Path) -> Path:
+    """A name that nothing has yet: what was set aside before is kept, too."""
+    stem = path.name.removesuffix(".jsonl")
+    aside, number = path.with_name(f"{stem}.set-aside"), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{stem}-{number}.set-aside")
+    return aside
+
+
+def _broken(path: Path, reason: str) -> Message:
+    return Message(f"spool/{path.name}", None, broken=reason)
