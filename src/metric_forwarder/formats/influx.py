@@ -26,7 +26,7 @@ _BOOLEANS = {
 # A bad field is kept with what stands around it, which may be shared by a thousand others.
 _LONGEST_SHARED = 4_096
 
-_number = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
+_number = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
 _whole = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
 _head = re.compile(r"[^\\ \n]*(?:\\ ?[^\\ \n]*)*").match
 _spaces = re.compile(r" *").match

@@ -16,7 +16,8 @@ from metric_forwarder.formats.telegraf_json import by_magnitude
 from metric_forwarder.times import nanoseconds
 
 _is_float = re.compile(
-    r"[+-]?(?:[0-9]+\.?[0-9]*(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE
+    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)",
+    re.IGNORECASE,
 ).fullmatch
 _SHAPE = 'a sample of prometheus-kafka-adapter is {"timestamp":"…","value":"…","name":"…","labels":{…}}'
 

@@ -25,11 +25,11 @@ _INT64 = 2**63
 _NS_IN_MS = 1_000_000
 _NS_IN_S = 1_000_000_000
 
-_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
-# Each alternative begins with another character, so that nothing is tried twice.
+_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
+# In all patterns no two neighbours can match the same character, so that nothing is tried twice.
 _LABELS = r'\{[^"}]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"}]*)*\}'
 _line = re.compile(
-    rf"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)?[ \t]*({_LABELS})?[ \t]*(?<=[ \t}}])({_NUMBER})(?:[ \t]+([^ \t#]+))?[ \t]*(#.*)?",
+    rf"[ \t]*(?:([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*)?(?:({_LABELS})[ \t]*)?(?<=[ \t}}])({_NUMBER})(?:[ \t]+([^ \t#]+))?[ \t]*(#.*)?",
     re.DOTALL,
 ).fullmatch
 _usual_labels = re.compile(r'(?:([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\]*)"(?:,(?!$)|,?$))+').fullmatch

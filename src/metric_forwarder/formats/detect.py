@@ -1,0 +1,267 @@
+"""Which format a message is in, where neither a setting nor its way says so.
+
+The first character that is no white space tells JSON from lines. JSON is told apart by its members, lines by their shape.
+Nothing is guessed: a message that two formats could claim, or that only almost fits one, is invalid and says why.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+from metric_forwarder.formats import Format
+from metric_forwarder.formats.json_values import read_values
+from metric_forwarder.formats.samples import FormatHint, InvalidSample
+
+# Of a message; lines that fit no format may stand before one that does.
+_LOOKED_AT = 100
+# A line that is longer is not looked at: its shape takes a pattern.
+_LONGEST_LINE = 65_536
+# White space that may stand before a message, the byte order mark included.
+_BLANK = " \t\r\n\ufeff"
+
+_OWN_MEMBERS = frozenset({"metricName", "dimensions", "points", "Data", "namespace", "Namespace"})
+_NUMBER = r"[+-]?(?:[0-9.][0-9.eE+-]*|[iI][nN][fF]|[nN][aA][nN])"
+_TEXT = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+# No two neighbours can match the same character, so that nothing is tried twice.
+_prometheus_line = re.compile(
+    rf'(?:[a-zA-Z_:][a-zA-Z0-9_:]*(?:[ \t]+(?!\{{)|[ \t]*\{{[^"}}]*(?:{_TEXT}[^"}}]*)*\}}[ \t]*)'
+    rf'|\{{[ \t]*{_TEXT}[^"}}]*(?:{_TEXT}[^"}}]*)*\}}[ \t]*){_NUMBER}(?:[ \t]+-?[0-9.]+)?(?:[ \t]*# .*)?',
+).fullmatch
+# The parts of a line of influx; each takes what it can, and never looks back.
+_head = re.compile(r"[^\\ #=][^\\ ]*(?:\\ ?[^\\ ]*)* +").match
+_field = re.compile(rf"[^\\=, ]*(?:\\[=, ]?[^\\=, ]*)*=(?:{_TEXT}|[^\", ]+)").match
+_time = re.compile(r"(?: +-?[0-9]+)?").fullmatch
+_almost_prometheus = re.compile(r"[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*(?:\{|[ \t][+-]?[0-9])").match
+_almost_influx = re.compile(r"[^ =#,]+(?:,[^ ]*)? [^ ,=]+=").match
+_metadata = re.compile(r"#[ \t]+(?:HELP|TYPE|UNIT)[ \t]|# EOF$").match
+_quoted_metric = re.compile(r'\{[ \t]*"[^"]*"[ \t]*[,}]').match
+_is_binary = re.compile(rb"[\x00-\x08\x0e-\x1f]").search
+
+
+def detect(body: Any, hint: FormatHint) -> Format | InvalidSample:
+    """Tell the format of a message.
+
+    Args:
+        body: text, bytes or what was decoded on the way.
+        hint: what is known besides.
+    """
+    by_type = _by_content_type(hint.content_type)
+    if by_type is not None:
+        return by_type
+    if not isinstance(body, (str, bytes)):
+        return _of_json(body)
+    if isinstance(body, bytes):
+        if _is_binary(body[:1000]):
+            return InvalidSample("", "format", _BINARY, body)
+        # The beginning is enough to tell lines apart; JSON is read from the bytes themselves.
+        text = body[: _LONGEST_LINE * 4].decode("utf-8", "replace")
+    else:
+        text = body
+    begin = text[:1000].lstrip(_BLANK)[:200]
+    if begin.startswith(("{", "[", '"')) and not _quoted_metric(begin):
+        first = next((value for value in islice(read_values(body), 10) if not _is_bad(value)), None)
+        # What is no JSON at all is told best by the reader of our own.
+        return Format.JSON if first is None else _of_json(first.decoded)  # type: ignore[union-attr]  # no InvalidSample
+    return _of_lines(text, body) if begin else Format.JSON
+
+
+def _is_bad(value: Any) -> bool:
+    return isinstance(value, InvalidSample)
+
+
+_SET = "set MF_FORMAT to its format"
+_BINARY = "is binary, which may be otlp-protobuf or remote-write: set MF_FORMAT, or send it to the path of its protocol"
+_CONTENT_TYPES = {
+    "application/openmetrics-text": Format.PROMETHEUS_TEXT,
+    "application/vnd.influx.line-protocol": Format.INFLUX,
+}
+
+
+def _by_content_type(content_type: str) -> Format | None:
+    kind, _, parameters = content_type.lower().partition(";")
+    if kind.strip() == "text/plain" and "version=0.0.4" in parameters.replace(" ", ""):
+        return Format.PROMETHEUS_TEXT
+    return _CONTENT_TYPES.get(kind.strip())
+
+
+class _Shape(NamedTuple):
+    """How a JSON format is told: ``fits`` looks at an object, ``almost`` says what is missing, if anything is."""
+
+    name: Format
+    fits: Callable[[Mapping[str, Any]], bool]
+    almost: Callable[[Mapping[str, Any]], str | None]
+
+
+def _of_json(decoded: Any) -> Format | InvalidSample:
+    first = decoded[0] if isinstance(decoded, list) and decoded else decoded
+    if not isinstance(first, dict):
+        return Format.JSON
+    fitting = [shape.name for shape in _SHAPES if shape.fits(first)]
+    if _OWN_MEMBERS & first.keys():
+        if not fitting:
+            return Format.JSON
+        fitting.append(Format.JSON)
+    if len(fitting) > 1:
+        names = " or ".join(fitting)
+        return InvalidSample("", "format", f"may be {names}: set MF_FORMAT to the one that it is", decoded)
+    if fitting:
+        return fitting[0]
+    for shape in _SHAPES:
+        missing = shape.almost(first)
+        if missing is not None:
+            return InvalidSample("", "format", f"looks like {shape.name.value}, but {missing}", decoded)
+    return Format.JSON
+
+
+def _is_telegraf(metric: Any) -> bool:
+    return isinstance(metric, dict) and "name" in metric and isinstance(metric.get("fields"), dict)
+
+
+def _fits_telegraf(first: Mapping[str, Any]) -> bool:
+    batch = first.get("metrics")
+    return _is_telegraf(first) or (isinstance(batch, list) and bool(batch) and _is_telegraf(batch[0]))
+
+
+def _almost_telegraf(first: Mapping[str, Any]) -> str | None:
+    if isinstance(first.get("metrics"), list):
+        return 'the first of its "metrics" has no "name" and "fields"'
+    if "fields" in first:
+        return 'it has no "name"' if "name" not in first else 'its "fields" are no object'
+    return 'it has no "fields"' if {"name", "tags"} <= first.keys() else None
+
+
+def _fits_adapter(first: Mapping[str, Any]) -> bool:
+    labels = first.get("labels")
+    return isinstance(labels, dict) and "__name__" in labels and bool({"value", "__value"} & first.keys())
+
+
+def _almost_adapter(first: Mapping[str, Any]) -> str | None:
+    labels = first.get("labels")
+    if not isinstance(labels, dict):
+        return None
+    if "__name__" in labels:
+        return 'it has no "value"'
+    return 'its "labels" have no "__name__"' if {"value", "__value"} & first.keys() else None
+
+
+def _almost_otlp(first: Mapping[str, Any]) -> str | None:
+    if "resource_metrics" in first:
+        return 'its members are not in lowerCamelCase, as in "resourceMetrics"'
+    if "resourceMetrics" in first:
+        return 'its "resourceMetrics" are no list'
+    if {"resourceSpans", "resourceLogs"} & first.keys():
+        return "it holds traces or logs, not metrics"
+    return None
+
+
+_SHAPES = (
+    _Shape(Format.OTLP_JSON, lambda first: isinstance(first.get("resourceMetrics"), list), _almost_otlp),
+    _Shape(Format.TELEGRAF_JSON, _fits_telegraf, _almost_telegraf),
+    _Shape(Format.KAFKA_ADAPTER, _fits_adapter, _almost_adapter),
+)
+
+
+def _of_lines(text: str, body: Any) -> Format | InvalidSample:
+    """Tell lines by the first that fits a format; failing that, by what the first ones resemble."""
+    resembled: set[Format] = set()
+    is_commented = False
+    for line in text[: _LONGEST_LINE * 4].split("\n", _LOOKED_AT)[:_LOOKED_AT]:
+        line = line.strip(_BLANK)[:_LONGEST_LINE]  # noqa: PLW2901 - as the formats read it
+        if line.startswith("#"):
+            if _metadata(line):
+                return Format.PROMETHEUS_TEXT
+            is_commented = True
+        elif line:
+            fitting = _fitting(line)
+            if len(fitting) > 1:
+                names = " or ".join(sorted(fitting))
+                return InvalidSample(
+                    "", "format", f"may be {names}: set MF_FORMAT to the one that it is", body
+                )
+            if fitting:
+                return fitting.pop()
+            resembled |= _resembled(line)
+    if len(resembled) == 1:
+        return resembled.pop()
+    if not resembled and is_commented:
+        return Format.PROMETHEUS_TEXT
+    return InvalidSample(
+        "", "format", f"is no JSON, and no line of it is influx or Prometheus text: {_SET}", body
+    )
+
+
+def _fitting(line: str) -> set[Format]:
+    tests = ((Format.PROMETHEUS_TEXT, _prometheus_line), (Format.INFLUX, _is_influx_line))
+    return {name for name, matches in tests if matches(line)}
+
+
+def _is_influx_line(line: str) -> bool:
+    head = _head(line)
+    position = head.end() if head else len(line)
+    while (field := _field(line, position)) is not None:
+        position = field.end()
+        if not line.startswith(",", position):
+            return _time(line, position) is not None
+        position += 1
+    return False
+
+
+def _resembled(line: str) -> set[Format]:
+    tests = ((Format.PROMETHEUS_TEXT, _almost_prometheus), (Format.INFLUX, _almost_influx))
+    return {name for name, matches in tests if matches(line)}
+
+
+class FormatRules(NamedTuple):
+    """Which format the messages of a topic are in, where a setting says so.
+
+    Attributes:
+        by_topic: formats by topic (or bucket); a name that ends with ``*`` stands for all that begin so.
+        otherwise: for the others; None: it is detected.
+    """
+
+    by_topic: tuple[tuple[str, Format | None], ...] = ()
+    otherwise: Format | None = None
+
+    def find(self, source: str) -> Format | None:
+        """The format of a message by its source, such as ``demo-topic/0@37``; None: it is to be detected."""
+        topic = source.partition("/")[0]
+        for name, chosen in self.by_topic:
+            if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
+                return chosen
+        return self.otherwise
+
+
+AUTO = "auto"
+
+
+def read_rules(text: str) -> FormatRules:
+    """Read ``MF_FORMAT``: ``auto``, one format, or ``topic=format,prefix*=format`` with one for the others at the end.
+
+    Raises:
+        ValueError: it is none of these; the message says what would be right.
+    """
+    by_topic: list[tuple[str, Format | None]] = []
+    *others, last = (part.strip() for part in text.split(","))
+    if "=" not in last:
+        otherwise = _named(last)
+    else:
+        otherwise, others = None, [*others, last]
+    for part in others:
+        topic, _, name = (piece.strip() for piece in part.rpartition("="))
+        if not topic:
+            raise ValueError(_RIGHT)
+        by_topic.append((topic, _named(name)))
+    return FormatRules(tuple(by_topic), otherwise)
+
+
+def _named(name: str) -> Format | None:
+    if name == AUTO:
+        return None
+    try:
+        return Format(name)
+    except ValueError:
+        raise ValueError(_RIGHT) from None
+
+
+_RIGHT = f"must be {AUTO}, {', '.join(Format)}, or topic=format,prefix*=format"

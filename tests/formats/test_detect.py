@@ -1,0 +1,154 @@
+"""Which format a message is taken for; see docs/formats.md."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metric_forwarder.formats import MAX_SAMPLES, Format, read
+from metric_forwarder.formats.detect import FormatRules, detect, read_rules
+from metric_forwarder.formats.samples import FormatHint, InvalidSample
+from support.harness import ROOT
+
+HINT = FormatHint()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"metricName":"a","dimensions":{},"value":1}', Format.JSON),
+        ('{"points":[]}', Format.JSON),
+        ('{"Namespace":"a","Data":[]}', Format.JSON),
+        ('"{\\"metricName\\":\\"a\\"}"', Format.JSON),
+        ("[]", Format.JSON),
+        ("", Format.JSON),
+        ("{broken", Format.JSON),
+        ('{"fields":{"a":1},"name":"x","tags":{}}', Format.TELEGRAF_JSON),
+        ('\ufeff \n{"metrics":[{"fields":{"a":1},"name":"x"}]}', Format.TELEGRAF_JSON),
+        ('{"fields":{"a":1},"name":"x"}\n{"fields":{"a":1},"name":"x"}', Format.TELEGRAF_JSON),
+        ('{broken\n{"fields":{"a":1},"name":"x"}', Format.TELEGRAF_JSON),
+        ('{"resourceMetrics":[],"unknown":1}', Format.OTLP_JSON),
+        ('{"labels":{"__name__":"a"},"value":"1"}', Format.KAFKA_ADAPTER),
+        ('{"labels":{"__name__":"a"},"__value":"1"}', Format.KAFKA_ADAPTER),
+        ("up 1", Format.PROMETHEUS_TEXT),
+        ('\n\tup{a="b"} NaN 5', Format.PROMETHEUS_TEXT),
+        ('{"a.b",c="d"} 1', Format.PROMETHEUS_TEXT),
+        ("# HELP up Whether.", Format.PROMETHEUS_TEXT),
+        ("# TYPE a counter\na_total 1\n# EOF\n", Format.PROMETHEUS_TEXT),
+        ('m{a="x y=1"} 3', Format.PROMETHEUS_TEXT),
+        ("cpu usage=1", Format.INFLUX),
+        ("# a comment\ncpu,host=a\\ b usage=1i,b=t 1556813561098000000", Format.INFLUX),
+        ('cpu message="a, b c"', Format.INFLUX),
+        ("not a line of any format\ncpu usage=1\n", Format.INFLUX),
+        ("cpu usage=abc", Format.INFLUX),
+    ],
+)
+def test_a_message_is_taken_for_what_it_is(body: str, expected: Format) -> None:
+    assert detect(body, HINT) is expected
+    assert detect(body.encode(), HINT) is expected
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", Format.PROMETHEUS_TEXT),
+        ("text/plain; version=0.0.4", Format.PROMETHEUS_TEXT),
+        ("text/plain; charset=utf-8", Format.INFLUX),
+    ],
+)
+def test_a_content_type_that_names_a_format_is_believed(content_type: str, expected: Format) -> None:
+    assert detect("cpu usage=1", FormatHint(content_type=content_type)) is expected
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"metrics": [{"name": "a"}]}, 'looks like telegraf-json, but the first of its "metrics" has no'),
+        ({"fields": {"a": 1}}, 'looks like telegraf-json, but it has no "name"'),
+        ({"name": "a", "tags": {}}, 'looks like telegraf-json, but it has no "fields"'),
+        ({"resource_metrics": []}, "looks like otlp-json, but its members are not in lowerCamelCase"),
+        ({"resourceSpans": []}, "looks like otlp-json, but it holds traces or logs"),
+        ({"labels": {"a": "b"}, "value": "1"}, 'looks like kafka-adapter, but its "labels" have no "__name__"'),
+        ({"labels": {"__name__": "b"}}, 'looks like kafka-adapter, but it has no "value"'),
+        ({"labels": {"__name__": "b"}, "value": 1, "name": "b", "fields": {}}, "may be telegraf-json or kafka-adapter: set MF_FORMAT"),
+        ({"points": [], "resourceMetrics": []}, "may be otlp-json or json: set MF_FORMAT"),
+    ],
+)  # fmt: skip
+def test_json_that_almost_fits_or_fits_twice_says_so(body: Any, words: str) -> None:
+    for form in (body, [body], json.dumps(body)):
+        found = detect(form, HINT)
+        assert isinstance(found, InvalidSample)
+        assert words in found.message
+
+
+@pytest.mark.parametrize("body", ["servers.a.load 1 1700000000", "hello world", "<html>", b"\x0a\x0b\x00"])
+def test_what_fits_no_format_says_what_to_set(body: str | bytes) -> None:
+    found = detect(body, HINT)
+    assert isinstance(found, InvalidSample)
+    assert "set MF_FORMAT" in found.message
+
+
+@given(st.text() | st.binary() | st.text(alphabet='ab{}[]=",\\ #1\n'))
+def test_whatever_the_message_detection_ends_with_an_answer(body: str | bytes) -> None:
+    assert isinstance(detect(body, HINT), (Format, InvalidSample))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", FormatRules()),
+        ("influx", FormatRules((), Format.INFLUX)),
+        (
+            "a=influx, b*=otlp-json,auto",
+            FormatRules((("a", Format.INFLUX), ("b*", Format.OTLP_JSON)), None),
+        ),
+        ("a=auto,json", FormatRules((("a", None),), Format.JSON)),
+    ],
+)
+def test_a_setting_names_one_format_or_one_for_each_topic(text: str, expected: FormatRules) -> None:
+    assert read_rules(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "xml", "=influx", "a=", "influx,json", "a=influx,,auto"])
+def test_a_setting_that_names_no_format_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be auto"):
+        read_rules(text)
+
+
+def test_the_rule_of_a_topic_is_found_by_the_source_of_its_message() -> None:
+    rules = read_rules("metrics=influx,otel-*=otlp-json,json")
+    found = [rules.find(source) for source in ("metrics/0@37", "otel-prod/1@2", "metrics-2/0@1", "body")]
+    assert found == [Format.INFLUX, Format.OTLP_JSON, Format.JSON, Format.JSON]
+
+
+def test_a_message_of_more_samples_than_an_event_may_hold_is_refused_whole() -> None:
+    body = "a,b=c " + ",".join(["d=1"] * (MAX_SAMPLES + 1))
+    (found,) = read(Format.INFLUX, body, HINT)
+    assert isinstance(found, InvalidSample)
+    assert (found.rule, found.raw) == ("size", body)
+
+
+LOADED = """
+import sys
+from metric_forwarder.formats import Format, read
+from metric_forwarder.formats.detect import detect
+from metric_forwarder.formats.samples import FormatHint
+known = {"formats", "formats.samples", "formats.detect", "formats.payload", "formats.json_values"}
+def loaded():
+    names = {name.removeprefix("metric_forwarder.") for name in sys.modules if name.startswith("metric_forwarder.formats")}
+    return sorted(names - known)
+print(loaded())
+list(read(detect("cpu usage=1", FormatHint()), "cpu usage=1", FormatHint()))
+print(loaded())
+"""
+
+
+def test_the_module_of_a_format_is_loaded_with_its_first_message() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")}
+    )  # fmt: skip
+    assert told.stdout.split("\n")[:2] == ["[]", "['formats.influx', 'formats.lines', 'formats.names']"]
