@@ -1,0 +1,64 @@
+# The function and its triggers, as serverless.yml describes them, for those who keep their cloud in Terraform.
+# Build the package first: `make package EXTRAS=remote-write` (docs/deploy.md). Not tested against the live provider.
+
+terraform {
+  required_providers {
+    tencentcloud = {
+      source  = "tencentcloudstack/tencentcloud"
+      version = ">= 1.83.16"
+    }
+  }
+}
+
+locals {
+  # An empty setting is left out: its default holds.
+  settings = { for name, value in var.settings : name => value if value != "" }
+}
+
+resource "tencentcloud_scf_function" "forwarder" {
+  name              = var.name
+  namespace         = var.namespace
+  description       = "Forwards metric points and never loses one silently"
+  handler           = "index.main_handler"
+  runtime           = "Python3.10"
+  func_type         = "Event"
+  mem_size          = 256
+  timeout           = 60
+  zip_file          = var.package
+  role              = var.role
+  vpc_id            = var.vpc_id
+  subnet_id         = var.subnet_id
+  enable_public_net = var.public_access
+  cls_logset_id     = var.logset_id
+  cls_topic_id      = var.log_topic_id
+  environment       = local.settings
+}
+
+resource "tencentcloud_scf_trigger" "ckafka" {
+  count         = var.ckafka == null ? 0 : 1
+  function_name = tencentcloud_scf_function.forwarder.name
+  namespace     = var.namespace
+  type          = "ckafka"
+  trigger_name  = "${var.ckafka.instance_id}-${var.ckafka.topic}"
+  trigger_desc = jsonencode({
+    maxMsgNum         = 1000
+    offset            = "latest"
+    retry             = 10000
+    timeOut           = 10
+    consumerGroupName = "metric-forwarder"
+  })
+  enable    = "OPEN"
+  qualifier = "$DEFAULT"
+}
+
+resource "tencentcloud_scf_trigger" "timer" {
+  for_each        = var.timers
+  function_name   = tencentcloud_scf_function.forwarder.name
+  namespace       = var.namespace
+  type            = "timer"
+  trigger_name    = each.key
+  trigger_desc    = jsonencode({ cron = each.value.cron })
+  custom_argument = each.value.message
+  enable          = "OPEN"
+  qualifier       = "$DEFAULT"
+}

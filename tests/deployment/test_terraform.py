@@ -1,0 +1,83 @@
+"""The Terraform module says what serverless.yml says, with arguments that the provider documents."""
+
+import json
+import re
+from typing import Any
+
+import hcl2
+import yaml
+
+from support.harness import ROOT
+
+FOLDER = ROOT / "deploy" / "terraform"
+# From the provider's own reference pages of the two resources.
+DOCUMENTED = {
+    "tencentcloud_scf_function": {
+        *("name", "async_run_enable", "cfs_config", "cls_logset_id", "cls_topic_id", "cos_bucket_name"),
+        *("cos_bucket_region", "cos_object_name", "description", "dns_cache", "enable_eip_config"),
+        *("enable_public_net", "environment", "func_type", "handler", "image_config", "intranet_config"),
+        *("l5_enable", "layers", "mem_size", "namespace", "role", "runtime", "subnet_id", "tags", "timeout"),
+        *("triggers", "vpc_id", "zip_file"),
+    },
+    "tencentcloud_scf_trigger": {
+        *("function_name", "trigger_name", "type", "custom_argument", "description", "enable", "namespace"),
+        *("qualifier", "trigger_desc"),
+    },
+}
+META = {"count", "for_each"}
+
+
+def parsed(name: str) -> dict[str, Any]:
+    with (FOLDER / name).open(encoding="utf-8") as file:
+        decoded: dict[str, Any] = hcl2.load(file)
+    return decoded
+
+
+def unquoted(value: Any) -> Any:
+    return value.strip('"') if isinstance(value, str) else value
+
+
+def resources() -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (unquoted(kind), {name: value for name, value in body.items() if not name.startswith("__")})
+        for resource in parsed("main.tf")["resource"]
+        for kind, named in resource.items()
+        for body in named.values()
+    ]
+
+
+def test_every_argument_is_documented_by_the_provider() -> None:
+    assert len(resources()) == 3
+    for kind, arguments in resources():
+        assert set(arguments) <= DOCUMENTED[kind] | META
+
+
+def test_the_function_is_that_of_the_description() -> None:
+    described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]
+    (function,) = [arguments for kind, arguments in resources() if kind == "tencentcloud_scf_function"]
+    same = {"handler": "handler", "runtime": "runtime", "mem_size": "memorySize", "timeout": "timeout"}
+    assert {name: unquoted(function[name]) for name in same} == {
+        name: described[key] for name, key in same.items()
+    }
+
+
+def test_the_queue_is_consumed_as_described() -> None:
+    described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]["events"][0]["ckafka"][
+        "parameters"
+    ]
+    (trigger,) = [arguments for _, arguments in resources() if unquoted(arguments.get("type")) == "ckafka"]
+    text = json.dumps(trigger["trigger_desc"])
+    written = dict(re.findall(r"(maxMsgNum|offset|retry|timeOut|consumerGroupName)\W+([\w-]+)", text))
+    assert written == {
+        "maxMsgNum": str(described["maxMsgNum"]),
+        "offset": described["offset"],
+        "retry": str(described["retry"]),
+        "timeOut": str(described["timeout"]),
+        "consumerGroupName": described["consumerGroupName"],
+    }
+
+
+def test_every_variable_that_is_used_is_declared_and_the_other_way_round() -> None:
+    used = set(re.findall(r"\bvar\.(\w+)", (FOLDER / "main.tf").read_text("utf-8")))
+    declared = {unquoted(name) for variable in parsed("variables.tf")["variable"] for name in variable}
+    assert used == declared
