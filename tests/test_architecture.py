@@ -16,7 +16,7 @@ LAYERS = (
     {"errors", "secret", "model", "clock", "times", "numerals", "version", "reporting.log"},
     {"put_monitor_data.regions", "put_monitor_data.return_codes", "put_monitor_data.signing"},
     {"settings", "formats", "reporting.ledger", "clients.http", "clients.background"},
-    {"put_monitor_data.server", "delivery.verdicts"},
+    {"put_monitor_data.server", "put_monitor_data.claims", "delivery.verdicts"},
     {"credentials", "clients.redis", "clients.secrets_manager"},
     {"triggers.decoding", "triggers.traits"},
     {"bridge"},

@@ -325,7 +325,7 @@ def make_bridge(settings: Settings, credentials: CredentialSource, clock: Clock)
     accounts = (
         OwnKey(credentials, clock.time) if is_own else Accounts(dict(settings.bridge_accounts), clock.time)
     )
-    return ReceiverBridge(accounts, clock.time)
+    return ReceiverBridge(accounts, clock.time, any_region=settings.destination != "receiver")
 
 
 def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) -> DedupeStore:

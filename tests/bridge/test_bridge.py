@@ -1,5 +1,7 @@
 """Clients of the receiver, unchanged, are served by the function in its place."""
 
+import base64
+import gzip
 import json
 import re
 import threading
@@ -14,22 +16,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.bridge.accounts import OwnKey
+from metric_forwarder.bridge.accounts import Accounts, OwnKey
+from metric_forwarder.bridge.requests import MAX_UNAUTHENTICATED_BYTES, ReceiverBridge
 from metric_forwarder.clients.http import Failure, Fault
 from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Outcome
+from metric_forwarder.put_monitor_data.claims import find_claims
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, parse_request
 from metric_forwarder.reporting.replies import return_code
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.settings import Settings
+from metric_forwarder.triggers import Decoded
+from metric_forwarder.triggers.decoding import BodyStart
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
 from support.command_line import settings_for
 from support.fakes import FakeClock
-from support.harness import ROOT, Harness, environ, make_harness
+from support.harness import ROOT, Harness, environ, make_harness, make_remote_write_harness
 from support.old_clients import OldClient, encode_query
 from support.secrets_manager_server import ROLE, SecretsManagerServer
 from support.served import serving
@@ -504,6 +510,146 @@ def test_an_empty_key_lets_nobody_in() -> None:
     assert code_of(OwnKey(source, clock.time).check(parsed, PATIENCE)) == 1011
 
 
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8)  # fmt: skip
+NAMES = st.sampled_from(
+    ["Action", "SecretId", "Region", "Timestamp", "Nonce", "Signature", "Namespace", "Data", "x"]
+)
+
+
+# --- what an unauthenticated request costs ----------------------------------------------------------------------
+
+
+def compressed(text: bytes) -> dict[str, Any]:
+    """A POST to the bridge whose body is gzip data."""
+    return {
+        "httpMethod": "POST",
+        "path": "/v2/index.php",
+        "headers": {"Content-Encoding": "gzip"},
+        "body": base64.b64encode(gzip.compress(text)).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+HOSTILE = {
+    "a text that never ends": b"," * 600_000 + b'"' + b'\\"' * 200_000,
+    "a bomb": bytes(5 * 2**20),
+    "brackets": b"[" * (5 * 2**20),
+    "members": b'{"SecretId":' * 400_000,
+    "points": b'{"Data":[' + b'{"dimensions":{},"metricName":"m","value":1},' * 100_000 + b"0]}",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
+@pytest.mark.parametrize("is_compressed", [True, False], ids=["gzip", "plain"])
+def test_an_unsigned_request_costs_little_whatever_it_holds(text: bytes, *, is_compressed: bool) -> None:
+    harness = bridge()
+    event = compressed(text) if is_compressed else {**compressed(b""), "headers": {}, "body": text.decode(), "isBase64Encoded": False}  # fmt: skip
+    call(harness, compressed(b""))
+    started = time.thread_time()
+    assert call(harness, event)["code"] in (1005, 1011)
+    assert time.thread_time() - started < 0.5
+
+
+class WatchedBody:
+    """A ``RequestBody`` that remembers how much of it was asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.inflated = 0
+        self.was_read = False
+
+    def start(self, limit: int) -> BodyStart:
+        self.inflated = min(limit, len(self.content))
+        return BodyStart(self.content[:limit], is_whole=len(self.content) <= limit)
+
+    def read(self) -> bytes:
+        self.was_read = True
+        return self.content
+
+
+@pytest.mark.parametrize("padding", [70_000, 1_000_000, 4_000_000])
+def test_a_large_compressed_request_is_inflated_only_if_its_beginning_holds_the_signature(
+    padding: int,
+) -> None:
+    clock = FakeClock()
+    accounts = Accounts({CLIENT.secret_id: Secret(CLIENT.secret_key)}, clock.time)
+    receiver = ReceiverBridge(accounts, clock.time)
+    data = [{**DATA[0], "dimensions": {"ip": "x" * padding}}]
+    event = {"httpMethod": "POST", "path": "/v2/index.php"}
+    for key, is_let_in in ((CLIENT.secret_key, True), ("another", False)):
+        signed = CLIENT._replace(secret_key=key).members("pc", [], Timestamp=round(clock.time()))
+        del signed["Data"]
+        body = WatchedBody(json.dumps({**signed, "Data": data}).encode())
+        decoded = receiver.decode(event, body, PATIENCE)
+        assert isinstance(decoded, Decoded) == is_let_in == body.was_read
+        assert body.inflated <= MAX_UNAUTHENTICATED_BYTES
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("order", [list, lambda names: list(reversed(list(names)))], ids=["first", "last"])
+def test_a_large_signed_request_is_forwarded_wherever_its_signature_stands(method: str, order: Any) -> None:
+    harness = bridge()
+    data = [{**DATA[0], "dimensions": {"ip": f"10.0.{n // 256}.{n % 256}"}, "value": n} for n in range(1500)]
+    members = CLIENT.members("pc", data, Timestamp=round(harness.clock.time()))
+    client = CLIENT._replace(method=method)
+    members = client.members("pc", data, Timestamp=round(harness.clock.time()))
+    shuffled = {name: members[name] for name in order(members)}
+    assert len(json.dumps(shuffled)) > MAX_UNAUTHENTICATED_BYTES
+    assert call(harness, event_of(client, shuffled), 60_000)["code"] == 0
+    assert len(harness.receiver.points) == 1500
+    shuffled["Signature"] = "AAAA"
+    assert call(harness, event_of(client, shuffled))["code"] == 1011
+
+
+@given(
+    members=st.dictionaries(NAMES, JSON | st.just("gz") | st.just(1408704141)).map(json.dumps)
+    | st.text().map(lambda text: f'"SecretId": "{text}'),
+)
+def test_searching_a_request_for_its_sender_raises_nothing(members: str) -> None:
+    assert len(list(find_claims("POST", "/v2/index.php", members.encode("utf-8", "surrogatepass")))) <= 32
+
+
+def test_a_nested_query_string_is_no_text() -> None:
+    nested: Any = "x"
+    for _ in range(50_000):
+        nested = [nested]
+    members = CLIENT.members("pc", DATA)
+    event = event_of(CLIENT._replace(method="GET"), members)
+    event["queryString"]["Nonce"] = nested
+    assert call(bridge(), event)["code"] == 1010
+
+
+# --- who is told ------------------------------------------------------------------------------------------------
+
+
+def test_reports_and_refusals_name_the_end_of_the_secret_id_of_the_client(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one, two = OldClient("AKIDfirstclient0001", "key-of-one"), OldClient("AKIDsecondclient0002", "key-of-two")
+    harness = make_harness(BRIDGE_ACCOUNTS="AKIDfirstclient0001:key-of-one,AKIDsecondclient0002:key-of-two")
+    for client in (one, two):
+        send(harness, [point(metricName="a b")], client=client)
+        wrong = client._replace(secret_key="wrong")
+        assert send(harness, DATA, client=wrong)["message"].endswith(f"(SecretId …{client.secret_id[-4:]})")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["errors"][0]["source"] for line in lines if line["event"] == "report"] == [
+        "request of …0001",
+        "request of …0002",
+    ]
+    refused = [line["message"] for line in lines if line["event"] == "refused"]
+    assert [message[-6:] for message in refused] == ["…0001)", "…0002)"]
+    assert "AKIDfirst" not in json.dumps(lines)
+
+
+def test_any_region_is_let_in_where_the_destination_has_no_use_for_it() -> None:
+    client = CLIENT._replace(region="ap-jakarta")
+    for settings_of, code in (({}, 1013), ({"DESTINATION": "remote-write"}, 0)):
+        harness = make_remote_write_harness(BRIDGE_ACCOUNTS=f"{CLIENT.secret_id}:{CLIENT.secret_key}") if settings_of else bridge()  # fmt: skip
+        members = client.members("pc", DATA, Timestamp=round(harness.clock.time()))
+        reply = harness.application.handle(event_of(client, members), {"time_limit_in_ms": 5000})
+        assert json.loads(reply["body"])["code"] == code
+
+
 # --- the document ---------------------------------------------------------------------------------------------
 
 TABLE = re.findall(r"^\| (a point is .*|every point is .*|there was no point) \| (\d+) \|", (ROOT / "docs/migrate.md").read_text("utf-8"), re.MULTILINE)  # fmt: skip
@@ -566,10 +712,6 @@ def test_zero_is_answered_only_if_every_point_is_delivered_or_safe(
     assert (code is ReturnCode.NOT_READY) == (outcomes["undelivered"] > 0)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8)  # fmt: skip
-NAMES = st.sampled_from(
-    ["Action", "SecretId", "Region", "Timestamp", "Nonce", "Signature", "Namespace", "Data", "x"]
-)
 EVENTS = st.fixed_dictionaries(
     {
         "httpMethod": st.sampled_from(["GET", "POST", "post", "PUT", None]),

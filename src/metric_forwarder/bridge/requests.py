@@ -8,22 +8,31 @@ receiver's own document; Tencent Cloud, SCF Function URL and API Gateway trigger
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import unquote_plus, urlencode
 
 from metric_forwarder.clock import Deadline
 from metric_forwarder.model import Message
+from metric_forwarder.put_monitor_data.claims import claims_of, find_claims
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PATHS, PutRequest, Rejection, parse_request, reject
 from metric_forwarder.triggers.decoding import (
     Decoded,
     HttpRejection,
-    ReadBody,
+    RequestBody,
     TooLarge,
     Unreadable,
 )
 from metric_forwarder.triggers.traits import PUT_MONITOR_DATA
+
+# A request of the document's samples has some 300 bytes, one of 30 points 5 KB. Nothing larger is parsed, and no more than
+# this is inflated, before the signature was found and checked.
+MAX_UNAUTHENTICATED_BYTES = 65_536
+_NOT_FOUND = (
+    "no SecretId, Region, Timestamp, Nonce and Signature were found: a request of more than "
+    f"{MAX_UNAUTHENTICATED_BYTES // 1024} KB is read only once its signature was checked"
+)
 
 
 class Authenticator(Protocol):
@@ -39,11 +48,15 @@ class ReceiverBridge:
     Args:
         authenticator: decides who is let in.
         time: the wall clock, Unix seconds.
+        any_region: accept any text as ``Region``, for a destination that has no use for it.
     """
 
-    def __init__(self, authenticator: Authenticator, time: Callable[[], float]) -> None:
+    def __init__(
+        self, authenticator: Authenticator, time: Callable[[], float], *, any_region: bool = False
+    ) -> None:
         self._authenticator = authenticator
         self._time = time
+        self._any_region = any_region
 
     def serves(self, event: Mapping[str, Any]) -> bool:
         """Return whether a request's path is one of the receiver's."""
@@ -51,77 +64,133 @@ class ReceiverBridge:
         return isinstance(path, str) and path.isascii() and path.endswith(PATHS)
 
     def decode(
-        self, event: Mapping[str, Any], read_body: ReadBody, deadline: Deadline
+        self, event: Mapping[str, Any], body: RequestBody, deadline: Deadline
     ) -> Decoded | HttpRejection:
         """Authenticate and read a request whose path is the receiver's."""
         # The receiver stamps points on arrival.
         arrival_ms = round(self._time() * 1000)
-        request = _authenticated(event, _parse(event, read_body), self._authenticator, deadline)
+        request = self._request(event, body, deadline)
         if isinstance(request, Rejection):
             return HttpRejection(200, request.message, code=request.code)
         payload = {"Namespace": request.namespace, "Data": [_point(point) for point in request.data]}
-        message = Message("body", payload, _coordinates(request, payload), arrival_ms)
+        source = f"request of {_shown(request.secret_id)}"
+        message = Message(source, payload, _coordinates(request, payload), arrival_ms)
         return Decoded(PUT_MONITOR_DATA, (message,))
 
+    def _request(
+        self, event: Mapping[str, Any], body: RequestBody, deadline: Deadline
+    ) -> PutRequest | Rejection:
+        method = event["httpMethod"]
+        method = method.upper() if isinstance(method, str) else ""
+        path = next(path for path in PATHS if event["path"].endswith(path))
+        sender = _Sender(event["path"], self._authenticator, deadline)
+        try:
+            if method == "POST":
+                rejection = sender.check_large(_claims_of_post(method, path, body))
+            else:
+                members = _query_members(event)
+                rejection = sender.check_large(_claims_of_get(method, path, members))
+            if rejection is not None:
+                return rejection
+            query, content = (
+                ("", _content(body))
+                if method == "POST"
+                else (urlencode(members, errors="surrogatepass"), b"")
+            )
+        except TooLarge as too_large:
+            return reject(ReturnCode.DATA_TOO_LONG, f"the body {too_large.reason}")
+        except Unreadable as unreadable:
+            return reject(ReturnCode.NOT_JSON, f"the body {unreadable.reason}")
+        request = parse_request(method, path, query, content, any_region=self._any_region)
+        if isinstance(request, Rejection):
+            return request
+        return sender.check(request) or request
 
-def _parse(event: Mapping[str, Any], read_body: ReadBody) -> PutRequest | Rejection:
-    method = event["httpMethod"]
-    method = method.upper() if isinstance(method, str) else ""
-    path = next(path for path in PATHS if event["path"].endswith(path))
-    if method != "POST":
-        return parse_request(method, path, _query(event), b"")
+
+class _Sender:
+    """Checks who sent one request.
+
+    Args:
+        whole_path: the path as it came, which a client may have signed instead of the receiver's own.
+    """
+
+    def __init__(self, whole_path: str, authenticator: Authenticator, deadline: Deadline) -> None:
+        self._whole_path = whole_path
+        self._authenticator = authenticator
+        self._deadline = deadline
+
+    def check(self, request: PutRequest) -> Rejection | None:
+        rejection = self._authenticator.check(request, self._deadline)
+        if rejection is None or rejection.code is not ReturnCode.AUTHENTICATION_FAILED:
+            return rejection
+        if self._whole_path != request.path:
+            again = self._authenticator.check(request._replace(path=self._whole_path), self._deadline)
+            if again is None:
+                return None
+        return rejection._replace(message=f"{rejection.message} (SecretId {_shown(request.secret_id)})")
+
+    def check_large(self, claims: Iterable[PutRequest] | None) -> Rejection | None:
+        """Check what a request that is too large to be parsed unauthenticated says about its sender; None: it is small."""
+        if claims is None:
+            return None
+        rejection = reject(ReturnCode.AUTHENTICATION_FAILED, _NOT_FOUND)
+        for claim in claims:
+            refused = self.check(claim)
+            if refused is None:
+                return None
+            rejection = refused
+        return rejection
+
+
+def _claims_of_post(method: str, path: str, body: RequestBody) -> Iterable[PutRequest] | None:
+    """Return what a large body says about its sender; None if the body is small."""
+    start = body.start(MAX_UNAUTHENTICATED_BYTES)
+    if start.is_whole and len(start.content) <= MAX_UNAUTHENTICATED_BYTES:
+        return None
+    return find_claims(method, path, start.content)
+
+
+def _claims_of_get(method: str, path: str, members: Mapping[str, str]) -> Iterable[PutRequest] | None:
+    if sum(map(len, members.values())) <= MAX_UNAUTHENTICATED_BYTES:
+        return None
+    return claims_of(method, path, members)
+
+
+def _content(body: RequestBody) -> bytes:
+    content = body.read()
+    if isinstance(content, bytes):
+        return content
     try:
-        body = _as_bytes(read_body())
-    except TooLarge as too_large:
-        return reject(ReturnCode.DATA_TOO_LONG, f"the body {too_large.reason}")
-    except Unreadable as unreadable:
-        return reject(ReturnCode.NOT_JSON, f"the body {unreadable.reason}")
-    return parse_request(method, path, "", body)
-
-
-def _as_bytes(body: Any) -> bytes:
-    if isinstance(body, bytes):
-        return body
-    try:
-        text = body if isinstance(body, str) else json.dumps(body)
+        text = content if isinstance(content, str) else json.dumps(content)
     except (TypeError, ValueError, RecursionError):
         raise Unreadable("was decoded on the way into something that is not JSON") from None
     return text.encode("utf-8", "surrogatepass")
 
 
-def _query(event: Mapping[str, Any]) -> str:
-    """The query string, made anew from its decoded members; of a name given twice the last counts."""
+def _query_members(event: Mapping[str, Any]) -> dict[str, str]:
+    """Return the decoded members of the query string; of a name given twice the last counts."""
     members = event.get("queryString")
     if not isinstance(members, dict):
         members = event.get("queryStringParameters")
     pairs = {str(name): _last(value) for name, value in members.items()} if isinstance(members, dict) else {}
-    if pairs.get("Data", "").startswith("%"):
-        # JSON never begins so: this gateway hands over the values as they were sent.
-        text = "&".join(f"{name}={value}" for name, value in pairs.items())
-        return urlencode(parse_qsl(text, keep_blank_values=True), errors="surrogatepass")
-    return urlencode(pairs, errors="surrogatepass")
+    if not pairs.get("Data", "").startswith("%"):
+        return pairs
+    # JSON never begins with a percent sign: this gateway passes the values on as they were sent.
+    return {name: unquote_plus(value, errors="replace") for name, value in pairs.items()}
 
 
 def _last(value: Any) -> str:
     if isinstance(value, list):
         value = value[-1] if value else ""
-    return value if isinstance(value, str) else "" if value is True else str(value)
+    if type(value) in (int, float):
+        return str(value) if abs(value) < 10**20 else ""
+    return value if isinstance(value, str) else ""
 
 
-def _authenticated(
-    event: Mapping[str, Any],
-    request: PutRequest | Rejection,
-    authenticator: Authenticator,
-    deadline: Deadline,
-) -> PutRequest | Rejection:
-    if isinstance(request, Rejection):
-        return request
-    rejection = authenticator.check(request, deadline)
-    if rejection is not None and rejection.code is ReturnCode.AUTHENTICATION_FAILED:
-        whole = event["path"]
-        if whole != request.path and authenticator.check(request._replace(path=whole), deadline) is None:
-            rejection = None
-    return rejection or request
+def _shown(secret_id: str) -> str:
+    """The end of a SecretId, by which its owner knows it, for reports and logs."""
+    end = secret_id[-4:]
+    return f"…{end}" if end.isascii() and end.isalnum() else "that is none"
 
 
 def _point(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,9 @@ def encode_reply(rejection: Rejection | None) -> bytes:
 # --- step 1: from bytes to a request -----------------------------------------------------------------------
 
 
-def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest | Rejection:
+def parse_request(
+    method: str, path: str, query: str, body: bytes, *, any_region: bool = False
+) -> PutRequest | Rejection:
     """Read a request as the receiver does.
 
     Args:
@@ -135,6 +137,7 @@ def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest
         path: the path as requested, without the query string.
         query: the query string as requested, still URL-encoded; a POST's is ignored.
         body: a POST's body, JSON whatever its content type; a GET's is ignored.
+        any_region: accept regions that the receiver does not know.
 
     Returns:
         The request, or the rejection with code 1000, 1001, 1004, 1005, 1009, 1010, 1012, 1013 or 1015.
@@ -149,7 +152,7 @@ def parse_request(method: str, path: str, query: str, body: bytes) -> PutRequest
     if isinstance(fields, Rejection):
         return fields
     size = len(body) if method == "POST" else len(query)
-    return _check_fields(fields) or _build(method, path, size, fields)
+    return _check_fields(fields, any_region=any_region) or _build(method, path, size, fields)
 
 
 def _post_fields(body: bytes) -> dict[str, Any] | Rejection:
@@ -183,7 +186,7 @@ def _forbidden_constant(_: str) -> NoReturn:
     raise ValueError("not JSON")
 
 
-def _check_fields(fields: dict[str, Any]) -> Rejection | None:
+def _check_fields(fields: dict[str, Any], *, any_region: bool) -> Rejection | None:
     for name in _REQUIRED:
         if name not in fields:
             return reject(ReturnCode.PARAMETER_MISSING, f"/{name}")
@@ -195,17 +198,17 @@ def _check_fields(fields: dict[str, Any]) -> Rejection | None:
             return reject(ReturnCode.PARAMETER_TYPE, f"/{name} is an integer")
     if not isinstance(fields["Data"], list):
         return reject(ReturnCode.PARAMETER_TYPE, "/Data is a list of points")
-    return _check_shapes(fields["Data"]) or _check_call(fields)
+    return _check_shapes(fields["Data"]) or _check_call(fields, any_region=any_region)
 
 
-def _check_call(fields: dict[str, Any]) -> Rejection | None:
+def _check_call(fields: dict[str, Any], *, any_region: bool) -> Rejection | None:
     # The document's own samples sign the action and leave it out of what they send.
     action = fields.get("Action", ACTION)
     if not isinstance(action, str):
         return reject(ReturnCode.PARAMETER_TYPE, "/Action is a string")
     if action != ACTION:
         return reject(ReturnCode.API_RULES_BROKEN, f"/Action is {ACTION}")
-    if fields["Region"] not in REGION_NAMES:
+    if not any_region and fields["Region"] not in REGION_NAMES:
         return reject(ReturnCode.PARAMETER_INVALID, "/Region is a short region code such as gz")
     if (_integer(fields["Nonce"]) or 0) <= 0:
         return reject(ReturnCode.PARAMETER_INVALID, "/Nonce is a positive integer")

@@ -109,8 +109,26 @@ class _NoObjects:
         raise Unreadable("is not fetched here", retriable=True)
 
 
-ReadBody = Callable[[], Any]
-"""Reads the body of an HTTP request; raises ``Unreadable``."""
+class BodyStart(NamedTuple):
+    """What is there of a body before anything of it is trusted.
+
+    Attributes:
+        content: all of a body that came as it is; of a compressed one the beginning.
+        is_whole: whether nothing follows.
+    """
+
+    content: bytes
+    is_whole: bool
+
+
+class RequestBody(Protocol):
+    """The body of an HTTP request, which is inflated only as far as it is asked for. Both methods raise ``Unreadable``."""
+
+    def start(self, limit: int) -> BodyStart:
+        """Return the body without inflating more than ``limit`` bytes."""
+
+    def read(self) -> Any:
+        """Return all of it: text, bytes, or what was decoded on the way."""
 
 
 class Bridge(Protocol):
@@ -120,7 +138,7 @@ class Bridge(Protocol):
         """Return whether a request is meant for the receiver."""
 
     def decode(
-        self, event: Mapping[str, Any], read_body: ReadBody, deadline: Deadline
+        self, event: Mapping[str, Any], body: RequestBody, deadline: Deadline
     ) -> Decoded | HttpRejection:
         """Authenticate and read such a request; a key that has to be fetched first is waited for until the deadline."""
 

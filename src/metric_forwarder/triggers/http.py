@@ -9,11 +9,13 @@ Points are accepted on any path. If the bridge is open, it reads the requests to
 
 import base64
 import hmac
+import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from metric_forwarder.model import Message
 from metric_forwarder.triggers.decoding import (
+    BodyStart,
     DecodeContext,
     Decoded,
     HttpAccess,
@@ -28,6 +30,7 @@ from metric_forwarder.triggers.traits import HTTP
 # The platform's own limit for a synchronous event; a compressed body is held to it once inflated.
 MAX_BODY_BYTES = 6 * 2**20
 _METHODS = ("POST", "PUT")
+_GZIP = ("gzip", "x-gzip")
 _ENCODED_MAGIC = base64.b64encode(MAGIC + b"\x08").decode()  # every gzip file goes on with 8, for "deflate"
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
@@ -45,13 +48,13 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
     headers = _lower_case(event["headers"])
     bridge = context.http.bridge
     if bridge is not None and bridge.serves(event):
-        return bridge.decode(event, lambda: _body(event, headers), context.deadline)
+        return bridge.decode(event, HttpBody(event, headers), context.deadline)
     refusal = _refusal(event, headers, context.http)
     if refusal is not None:
         return refusal
     key = headers.get("idempotency-key")
     try:
-        body = _body(event, headers)
+        body = HttpBody(event, headers).read()
         # A client that takes a key again for something else says something else.
         message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
     except TooLarge as too_large:
@@ -75,7 +78,7 @@ def _refusal(
     if not isinstance(method, str) or method.upper() not in _METHODS:
         return HttpRejection(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
     encoding = headers.get("content-encoding", "").lower()
-    if encoding not in ("", "identity", "gzip", "x-gzip"):
+    if encoding not in ("", "identity", *_GZIP):
         return HttpRejection(
             415, "a body is sent as it is, or with Content-Encoding: gzip", {"Accept-Encoding": "gzip"}
         )
@@ -102,51 +105,87 @@ def _lower_case(headers: Any) -> dict[str, str]:
     return found
 
 
-def _body(event: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-    """The payload: text, bytes, or what was decoded on the way."""
-    body = event.get("body")
-    if body is None:
-        return ""
-    if not isinstance(body, str):
-        return body
-    data: str | bytes = body
-    if event.get("isBase64Encoded") in (True, "true"):
-        data = _from_base64(body)
-    if headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
-        data = _from_gzip(data)
-    size = len(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
-    if size > MAX_BODY_BYTES:
-        raise TooLarge(MAX_BODY_BYTES)
-    return data
+class HttpBody:
+    """A ``RequestBody``: see there."""
+
+    def __init__(self, event: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        self._body = event.get("body")
+        self._is_base64 = event.get("isBase64Encoded") in (True, "true")
+        self._may_be_gzip = headers.get("content-encoding", "").lower() in _GZIP
+
+    def read(self) -> Any:
+        if self._body is None:
+            return ""
+        if not isinstance(self._body, str):
+            return self._body
+        data = self._data(self._body)
+        if self._is_compressed(data):
+            return b"".join(inflate([data], MAX_BODY_BYTES))
+        if len(_as_bytes(data)) > MAX_BODY_BYTES:
+            raise TooLarge(MAX_BODY_BYTES)
+        return data
+
+    def start(self, limit: int) -> BodyStart:
+        if not isinstance(self._body, str):
+            return BodyStart(_as_json(self.read()), is_whole=True)
+        data = self._data(self._body)
+        if not self._is_compressed(data):
+            content = _as_bytes(data)
+            if len(content) > MAX_BODY_BYTES:
+                raise TooLarge(MAX_BODY_BYTES)
+            return BodyStart(content, is_whole=True)
+        inflated = bytearray()
+        for piece in inflate([data], MAX_BODY_BYTES):
+            inflated += piece
+            if len(inflated) > limit:
+                return BodyStart(bytes(inflated[:limit]), is_whole=False)
+        return BodyStart(bytes(inflated), is_whole=True)
+
+    def _data(self, body: str) -> str | bytes:
+        data = _from_base64(body) if self._is_base64 else body
+        return _undamaged(data) if self._may_be_gzip and isinstance(data, str) else data
+
+    def _is_compressed(self, data: str | bytes) -> TypeGuard[bytes]:
+        # A body that does not begin like gzip was inflated on the way.
+        return self._may_be_gzip and isinstance(data, bytes) and data.startswith(MAGIC)
+
+
+def _as_bytes(data: str | bytes) -> bytes:
+    return data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
+
+
+def _as_json(body: Any) -> bytes:
+    """Write as JSON what was decoded on the way; no body is an empty text."""
+    if body == "":
+        return b""
+    try:
+        return json.dumps(body).encode("utf-8", "surrogatepass")
+    except (TypeError, ValueError, RecursionError):
+        raise Unreadable("was decoded on the way into something that is not JSON") from None
 
 
 def _from_base64(text: str) -> bytes:
     if len(text) > MAX_BODY_BYTES * 3 // 2:
         raise TooLarge(MAX_BODY_BYTES)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text.encode("ascii").translate(None, b" \t\r\n"), validate=True)
     except ValueError:
         raise Unreadable("is not base64, though isBase64Encoded says so") from None
 
 
-def _from_gzip(data: str | bytes) -> str | bytes:
-    """Inflate a body; one that does not begin like gzip was inflated on the way.
+def _undamaged(text: str) -> str | bytes:
+    """Return a body as bytes if it is gzip data that a gateway made a text of, and the text itself otherwise.
 
-    Text cannot hold gzip, so a gateway that says nothing of base64 has used it nonetheless, or has made a character of
-    every byte.
+    Text cannot hold gzip data: a gateway that does not mention base64 has used it nonetheless, or has turned every byte
+    into a character.
     """
-    if isinstance(data, str):
-        if data.startswith(_ENCODED_MAGIC):
-            data = _from_base64(data)
-        elif data.startswith(MAGIC.decode("latin-1")):
-            try:
-                data = data.encode("latin-1")
-            except UnicodeEncodeError:
-                raise Unreadable(
-                    "is gzip data damaged on the way: send it base64-encoded, or as plain JSON"
-                ) from None
-        else:
-            return data
-    if not data.startswith(MAGIC):
-        return data
-    return b"".join(inflate([data], MAX_BODY_BYTES))
+    if text.startswith(_ENCODED_MAGIC):
+        return _from_base64(text)
+    if not text.startswith(MAGIC.decode("latin-1")):
+        return text
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise Unreadable(
+            "is gzip data damaged on the way: send it base64-encoded, or as plain JSON"
+        ) from None
