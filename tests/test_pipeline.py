@@ -225,20 +225,33 @@ def test_a_point_that_was_delivered_in_time_is_a_duplicate_and_not_stale_when_it
     assert [error["source"] for error in report["errors"]] == ["metrics/0@1"]
 
 
-def test_what_comes_twice_in_an_event_is_no_duplicate_unless_it_arrives(harness: Harness) -> None:
-    now = harness.clock.time()
-    old = point(2, id="a", timestamp=now - 400)
-    report = harness.handle(ckafka(old, old))
-    assert (outcomes(report), values(harness.receiver.points)) == ({"stale": 2}, [])
-    assert {error["source"]: error["rule"] for error in report["errors"]} == {
-        "metrics/0@1": "maxAge",
-        "metrics/0@0": "repeated",
-    }
-    harness.receiver.script.append(ReturnCode.CLIENT_BLOCKED)
-    twice = ckafka(point(4, id="b"), point(4, id="b"))
-    assert outcomes(harness.handle(twice)) == {"undelivered": 2}
-    assert outcomes(harness.handle(twice)) == {"delivered": 1, "duplicate": 1}
-    assert values(harness.receiver.points) == [4]
+@pytest.mark.parametrize(
+    "code",
+    [None, ReturnCode.CLIENT_BLOCKED, ReturnCode.NO_VALID_DATA],
+    ids=["delivered", "undelivered", "rejected"],
+)
+def test_a_point_that_is_repeated_within_the_event_is_a_duplicate_whatever_becomes_of_it(
+    harness: Harness, code: ReturnCode | None
+) -> None:
+    harness.receiver.script.append(code)
+    report = harness.handle(ckafka(point(4, id="b"), point(4, id="b")))
+    fate = {None: "delivered", ReturnCode.CLIENT_BLOCKED: "undelivered"}.get(code, "rejected")
+    assert outcomes(report) == {"duplicate": 1, fate: 1}
+    assert [error["source"] for error in report["errors"]] == ([] if code is None else ["metrics/0@1"])
+
+
+def test_every_point_that_is_told_as_rejected_stale_or_spooled_is_kept(tmp_path: Path) -> None:
+    harness = make_harness(SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1")
+    harness.receiver.refuse_if = _refusals
+    old = point(1, id="a", timestamp=harness.clock.time() - 400)
+    bad, late = point(2, "poison_a", id="b"), point(3, id="c", namespace="down")
+    harness.receiver.refuse_if = lambda request: (
+        ReturnCode.INTERNAL_FAILURE if request.namespace == "down" else _refusals(request)
+    )
+    report = harness.handle(ckafka(old, old, bad, bad, late, late))
+    assert outcomes(report) == {"stale": 1, "rejected": 1, "spooled": 1, "duplicate": 3}
+    records = [line for path in tmp_path.glob("*.jsonl") for line in path.read_text("utf-8").splitlines()[1:]]
+    assert len(records) == 3
 
 
 def test_two_messages_at_one_offset_are_two_messages_unless_they_say_the_same(harness: Harness) -> None:

@@ -207,7 +207,7 @@ class Pipeline:
         wait for one another both go on, and as each sends a point once for an event, they cannot pass it to and fro.
         """
         counts = RequestCounts()
-        held = settlement.set_repeated_aside(intake.points)
+        held = settlement.settle_repeated(intake.points)
         pause = _FIRST_PAUSE_S
         while held:
             free, still_held = settlement.claim(held)
@@ -218,7 +218,7 @@ class Pipeline:
                 still_held += waiting
             if free:
                 counts.add(self._sender.deliver(free, sending, settlement, behind))
-            claims.release(settlement.take_failed())
+            claims.release(settlement.take_unsent())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
                 behind.update({point.series.digest: _HELD for point in still_held})

@@ -3,17 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from metric_forwarder.dedupe.store import Claim, Claims
+from metric_forwarder.dedupe.store import Claim, Claims, KnownRejection
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.model import Batch, DeadLetter, Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
-from metric_forwarder.reporting.report import ARRIVED
 
 _NOT_AGAIN = Verdict(
     Action.RESEND,
     "sent before",
-    "it was sent before and not answered, and is not sent again (MF_UNCERTAIN=hold): look at the destination whether "
-    "it arrived",
+    "it was sent before without a reply, and is not sent again (MF_UNCERTAIN=hold): look at the destination whether it "
+    "arrived",
 )
 
 
@@ -65,9 +64,9 @@ class PlatformRedelivers:
 
 
 class Settlement:
-    """Writes what became of points: into the ledger, and what was delivered, or may have been, into the store.
+    """Settles the points of one chunk of messages: each gets its outcome once, and the store learns what it must remember.
 
-    What is undelivered waits until the end: the policy decides whether it is safe.
+    Undelivered points wait until the end, when the policy says whether they are safe.
     """
 
     def __init__(self, ledger: Ledger, claims: Claims, policy: UndeliveredPolicy) -> None:
@@ -75,21 +74,23 @@ class Settlement:
         self._claims = claims
         self._policy = policy
         self._undelivered: list[tuple[Point, Verdict]] = []
-        self._failed: list[bytes] = []
-        self._repeated: list[tuple[Point, Point]] = []
+        self._unsent: list[bytes] = []
 
-    def set_repeated_aside(self, points: Sequence[Point]) -> list[Point]:
-        """Leave out all but the last of what is repeated within the event: what becomes of that becomes of them."""
+    def settle_repeated(self, points: Sequence[Point]) -> Sequence[Point]:
+        """Settle points that come again later in the event as duplicates; return the last one of each identity.
+
+        Points of one identity say the same, so nothing is lost with the earlier ones, whatever becomes of the last.
+        """
         last = {point.identity: point for point in points}
         if len(last) == len(points):
-            return list(points)
-        rest = []
+            return points
+        kept: list[Point] = []
+        repeated: list[Point] = []
         for point in points:
-            if point.identity is None or last[point.identity] is point:
-                rest.append(point)
-            else:
-                self._repeated.append((point, last[point.identity]))
-        return rest
+            is_last = point.identity is None or last[point.identity] is point
+            (kept if is_last else repeated).append(point)
+        self._ledger.settle_all(repeated, Outcome.DUPLICATE)
+        return kept
 
     def claim(self, points: Sequence[Point]) -> tuple[Sequence[Point], list[Point]]:
         """Claim points: return those to send and those that another instance holds; the rest is settled."""
@@ -97,72 +98,82 @@ class Settlement:
         claimed = self._claims.claim(identities)
         if len(points) == len(claimed) == claimed.count(Claim.OURS):
             return points, []
-        answers = dict(zip(identities, claimed, strict=True))
+        claim_of = dict(zip(identities, claimed, strict=True))
         by_claim: dict[Claim, list[Point]] = {claim: [] for claim in Claim}
         for point in points:
-            claim = Claim.OURS if point.identity is None else answers[point.identity]
+            claim = Claim.OURS if point.identity is None else claim_of[point.identity]
+            if claim is Claim.REJECTED and point.message.receipt is not None:
+                # A replay is asked for by people, who may have corrected the cause.
+                claim = Claim.OURS
             by_claim[claim].append(point)
         self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)
-        self._settle_for_good(by_claim[Claim.UNCERTAIN], Outcome.UNCERTAIN, _NOT_AGAIN)
+        self._write(by_claim[Claim.UNCERTAIN], Outcome.UNCERTAIN, _NOT_AGAIN)
+        for point in by_claim[Claim.REJECTED]:
+            self._reject([point], _rejected_before(self._claims.rejection(point.identity or b"")))
         return by_claim[Claim.OURS], by_claim[Claim.HELD]
 
     def settle_stale(self, points: Sequence[Point], stale: Mapping[int, Problem]) -> Sequence[Point]:
-        """Leave out what is too old; only after claiming, since it may have been delivered while it was young."""
+        """Settle points that are too old, and return the others.
+
+        Called only after claiming, because a point may have been delivered while it was young.
+        """
         late = [point for point in points if point.number in stale] if stale else ()
         if not late:
             return points
         self._ledger.settle_all(late, Outcome.STALE, lambda point: stale[point.number])
-        self._failed += [point.identity for point in late if point.identity is not None]
+        self._unsent += _identities(late)
         for point in late:
             self._policy.add(_dead_letter(point, stale[point.number]))
         return [point for point in points if point.number not in stale]
 
-    def take_failed(self) -> list[bytes]:
-        """The identities of what was not delivered since this was last asked."""
-        failed, self._failed = self._failed, []
-        return failed
+    def take_unsent(self) -> list[bytes]:
+        """Return the identities of points that were claimed and not delivered since the last call."""
+        unsent, self._unsent = self._unsent, []
+        return unsent
 
     def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
-        identities = [point.identity for point in points if point.identity is not None]
-        if outcome is Outcome.DELIVERED:
-            self._ledger.settle_all(points, outcome)
-            self._claims.confirm(identities)
-            self._policy.delivered(points)
-            return
-        if outcome is Outcome.UNCERTAIN:
-            self._claims.doubt(identities)
-        else:
-            self._failed += identities
-        if outcome is Outcome.UNDELIVERED:
-            self._undelivered += [(point, verdict) for point in points]
-            return
-        self._settle_for_good(points, outcome, verdict)
-        if outcome is Outcome.REJECTED:
-            for point in points:
-                self._policy.add(_dead_letter(point, _problem(point, outcome, verdict)))
-
-    def _settle_for_good(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
-        self._ledger.settle_all(points, outcome, lambda point: _problem(point, outcome, verdict))
+        """Settle points that were sent, or that were to be sent."""
+        identities = _identities(points)
+        match outcome:
+            case Outcome.DELIVERED:
+                self._ledger.settle_all(points, outcome)
+                self._claims.confirm(identities)
+                self._policy.delivered(points)
+            case Outcome.UNCERTAIN:
+                self._claims.mark_uncertain(identities)
+                self._write(points, outcome, verdict)
+            case Outcome.REJECTED:
+                rejection = KnownRejection(verdict.label, verdict.code, verdict.reason)
+                self._claims.mark_rejected(identities, rejection)
+                self._reject(points, verdict)
+            case _:
+                self._unsent += identities
+                self._undelivered += [(point, verdict) for point in points]
 
     def close(self) -> None:
-        """Keep what is left, and say what became of it."""
-        left = [point for point, _ in self._undelivered]
-        outcome = self._policy.keep(left)
+        """Keep what is left, and settle it."""
+        outcome = self._policy.keep([point for point, _ in self._undelivered])
         for point, verdict in self._undelivered:
-            self._ledger.settle_all([point], outcome, lambda point: _problem(point, outcome, verdict))  # noqa: B023 - called at once
-        for point, last in self._repeated:
-            self._settle_like(point, last)
+            self._write([point], outcome, verdict)
 
-    def _settle_like(self, point: Point, last: Point) -> None:
-        outcome = self._ledger.outcome(last.number) or Outcome.UNDELIVERED
-        if outcome in ARRIVED:
-            self._ledger.settle(point.number, Outcome.DUPLICATE)
-            return
-        reason = (
-            f"comes again in this event as {last.message.source}{last.pointer}, which counts in its place"
-        )
-        problem = Problem(outcome, point.message.source, point.pointer, "repeated", None, reason)
-        self._ledger.settle(point.number, outcome, [problem])
+    def _reject(self, points: Batch, verdict: Verdict) -> None:
+        self._write(points, Outcome.REJECTED, verdict)
+        for point in points:
+            self._policy.add(_dead_letter(point, _problem(point, Outcome.REJECTED, verdict)))
+
+    def _write(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
+        self._ledger.settle_all(points, outcome, lambda point: _problem(point, outcome, verdict))
+
+
+def _rejected_before(rejection: KnownRejection) -> Verdict:
+    reason = "the destination rejected it when it came before; it is sent again once MF_DEDUPE_WINDOW_S has passed since"
+    if rejection.reason:
+        reason = f"{rejection.reason}; {reason}"
+    return Verdict(Action.SPLIT, rejection.label, reason, rejection.code)
+
+
+def _identities(points: Batch) -> list[bytes]:
+    return [point.identity for point in points if point.identity is not None]
 
 
 def _problem(point: Point, outcome: Outcome, verdict: Verdict) -> Problem:

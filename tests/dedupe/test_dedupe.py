@@ -1,10 +1,14 @@
 """What is remembered of a point, and for how long: as long as it keeps coming again, and a window more."""
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.clients.http import Failure, Fault, HttpRequest
-from metric_forwarder.dedupe.store import Claim, MemoryStore
+from metric_forwarder.dedupe.store import Claim, KnownRejection, MemoryStore
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest
 from support.fakes import FakeClock
@@ -55,14 +59,14 @@ def test_of_more_than_memory_holds_those_met_longest_ago_go_first() -> None:
     store = MemoryStore(WINDOW_S, FakeClock().monotonic, capacity=2)
     store.confirm([b"a", b"b"])
     store.claim([b"a"])
-    store.doubt([b"c"])
+    store.mark_uncertain([b"c"])
     assert store.claim([b"a", b"b", b"c"]) == [Claim.DELIVERED, Claim.OURS, Claim.UNCERTAIN]
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["claim", "confirm", "doubt", "release"]),
+            st.sampled_from(["claim", "confirm", "mark_uncertain", "mark_rejected", "release"]),
             st.lists(st.integers(0, 5), unique=True),
             st.integers(0, WINDOW_S),
         ),
@@ -83,12 +87,21 @@ def test_whatever_happens_memory_knows_what_was_met_within_a_window_and_nothing_
         if verb == "claim":
             expected = [known[each][1] if each in known else Claim.OURS for each in identities]
             assert store.claim(identities) == expected
-            known |= {each: (now, known[each][1]) for each in identities if each in known}
+            # A rejection is not prolonged.
+            met = {each: known[each][1] for each in identities if each in known}
+            known |= {each: (now, claim) for each, claim in met.items() if claim is not Claim.REJECTED}
         elif verb == "release":
             store.release(identities)
         else:
-            claim = Claim.DELIVERED if verb == "confirm" else Claim.UNCERTAIN
-            (store.confirm if verb == "confirm" else store.doubt)(identities)
+            if verb == "confirm":
+                claim = Claim.DELIVERED
+                store.confirm(identities)
+            elif verb == "mark_uncertain":
+                claim = Claim.UNCERTAIN
+                store.mark_uncertain(identities)
+            else:
+                claim = Claim.REJECTED
+                store.mark_rejected(identities, KnownRejection("1019", 1019, "no valid data"))
             known |= dict.fromkeys(identities, (now, claim))
         clock.sleep(pause_s)
 
@@ -148,3 +161,86 @@ def test_remote_write_holds_likewise() -> None:
     harness.prometheus.script.append(UNANSWERED)
     assert outcomes(harness.handle(ckafka(point(1)))) == {"uncertain": 1}
     assert outcomes(harness.handle(ckafka(point(1), point(2)))) == {"uncertain": 1, "delivered": 1}
+
+
+# --- what was rejected ---------------------------------------------------------------------------------------
+
+BAD = "undeclared"
+
+
+def reject_the_bad(request: PutRequest) -> ReturnCode | None:
+    """The metric is not declared, and another namespace is down: the event comes again because of that."""
+    if request.namespace == "y":
+        return ReturnCode.INTERNAL_FAILURE
+    return ReturnCode.NO_VALID_DATA if any(wire["metricName"] == BAD for wire in request.data) else None
+
+
+def mixed(bad: int = 6) -> dict[str, Any]:
+    return ckafka(point(0, "good"), *(point(n, BAD) for n in range(bad)), point(9, "late", namespace="y"))
+
+
+def test_a_redelivered_event_does_not_ask_again_about_rejected_points() -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    harness.receiver.refuse_if = reject_the_bad
+    first = harness.handle(mixed())
+    assert outcomes(first) == {"delivered": 1, "rejected": 6, "undelivered": 1}
+    harness.clock.sleep(60)
+    again = harness.handle(mixed())
+    assert outcomes(again) == {"duplicate": 1, "rejected": 6, "undelivered": 1}
+    assert again["requests"]["sent"] == 1
+
+
+def test_a_rejection_is_told_again_with_the_code_and_the_reason_that_it_had() -> None:
+    harness = make_harness(MAX_ATTEMPTS="1")
+    harness.receiver.refuse_if = reject_the_bad
+    first, again = harness.handle(mixed(1)), harness.handle(mixed(1))
+    (before,) = [error for error in first["errors"] if error["outcome"] == "rejected"]
+    (after,) = [error for error in again["errors"] if error["outcome"] == "rejected"]
+    assert {**after, "message": ""} == {**before, "message": ""}
+    assert after["message"].startswith(before["message"])
+    assert "MF_DEDUPE_WINDOW_S" in after["message"]
+
+
+def test_once_the_cause_is_corrected_a_rejected_point_is_sent_after_one_window_however_often_it_came() -> (
+    None
+):
+    harness = make_harness(MAX_ATTEMPTS="1")
+    harness.receiver.refuse_if = reject_the_bad
+    harness.handle(mixed(1))
+    harness.receiver.refuse_if = fail_the_bad
+    for _ in range(9):
+        harness.clock.sleep(60)
+        assert outcomes(harness.handle(mixed(1)))["rejected"] == 1
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(mixed(1))) == {"delivered": 1, "duplicate": 1, "undelivered": 1}
+
+
+def test_a_replayed_dead_letter_is_sent_although_it_was_rejected_a_moment_ago(tmp_path: Path) -> None:
+    harness = make_harness(SPOOL=tmp_path.as_uri())
+    harness.receiver.script.append(ReturnCode.NO_VALID_DATA)
+    assert outcomes(harness.handle(ckafka(point(1)))) == {"rejected": 1}
+    replay = {
+        "Type": "Timer",
+        "TriggerName": "r",
+        "Time": "t",
+        "Message": '{"replay": true, "deadLetters": true}',
+    }
+    assert outcomes(harness.handle(replay)) == {"delivered": 1}
+
+
+@pytest.mark.parametrize("concurrency", ["1", "4"])
+def test_an_event_of_many_points_that_are_refused_one_by_one_is_done_after_some_redeliveries(
+    concurrency: str,
+) -> None:
+    harness = make_harness(CONCURRENCY=concurrency, MAX_ATTEMPTS="1")
+    harness.receiver.refuse_if = reject_the_bad
+    harness.receiver.latency_s = 0.02
+    # Each metric is refused on its own: no rule about a metric can shorten the search.
+    event = ckafka(*(point(n, BAD, dimensions={"n": str(n)}) for n in range(400)))
+    left = []
+    for _ in range(7):
+        report = harness.handle(event, time_limit_ms=4000)
+        left.append(report["outcomes"]["undelivered"])
+        harness.clock.sleep(60)
+    assert left[-1] == 0
+    assert left == sorted(left, reverse=True)

@@ -30,7 +30,7 @@ from metric_forwarder.dedupe.redis import (
     RedisStore,
     key_prefix,
 )
-from metric_forwarder.dedupe.store import Claim, MemoryStore
+from metric_forwarder.dedupe.store import Claim, KnownRejection, MemoryStore
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.secret import Secret
@@ -43,6 +43,7 @@ from support.redis_server import PASSWORD, PASSWORD_IN_URL, RedisServer
 
 X, Y, Z = b"x" * 16, b"y" * 16, b"z" * 16
 FUNCTION = "default/forwarder"
+REJECTION = KnownRejection("1019", 1019, "the request held no valid metric data: create the metric")
 
 
 class Instance:
@@ -325,7 +326,7 @@ Step = tuple[int, str, frozenset[int]]
     st.lists(
         st.tuples(
             st.integers(0, 2),
-            st.sampled_from(["claim", "confirm", "doubt", "release"]),
+            st.sampled_from(["claim", "confirm", "mark_uncertain", "mark_rejected", "release"]),
             st.frozensets(st.integers(0, 4), min_size=1),
         ),
         max_size=20,
@@ -349,12 +350,14 @@ def test_whatever_instances_do_a_point_is_free_or_held_by_one_or_its_fate_is_kno
         if verb == "claim":
             assert everyone[who].claim(identities) == [expected(who, identity) for identity in identities]
             continue
-        if verb == "doubt":
-            # Whoever may send a point has not been told that it arrived.
-            identities = [identity for identity in identities if known.get(identity) is not Claim.DELIVERED]
-        {"confirm": everyone[who].confirm, "doubt": everyone[who].doubt, "release": everyone[who].release}[
-            verb
-        ](identities)
+        if verb in ("mark_uncertain", "mark_rejected"):
+            # Whoever may send a point has not been told that it arrived, or may have.
+            surer = {Claim.DELIVERED} if verb == "mark_uncertain" else {Claim.DELIVERED, Claim.UNCERTAIN}
+            identities = [identity for identity in identities if known.get(identity) not in surer]
+        if verb == "mark_rejected":
+            everyone[who].mark_rejected(identities, REJECTION)
+        else:
+            getattr(everyone[who], verb)(identities)
         # Written by a thread of its own: asking for something else waits for it.
         everyone[who].claim([b"-" * 16 + bytes([who])])
         if verb == "release":
@@ -362,8 +365,8 @@ def test_whatever_instances_do_a_point_is_free_or_held_by_one_or_its_fate_is_kno
                 if holder.get(identity) == who:
                     del holder[identity]
         else:
-            claim = Claim.DELIVERED if verb == "confirm" else Claim.UNCERTAIN
-            known.update(dict.fromkeys(identities, claim))
+            fates = {"mark_uncertain": Claim.UNCERTAIN, "mark_rejected": Claim.REJECTED}
+            known.update(dict.fromkeys(identities, fates.get(verb, Claim.DELIVERED)))
     for claims in everyone:
         claims.close()
         assert claims.status == "redis"
@@ -416,7 +419,7 @@ def test_what_one_instance_alone_is_asked_about_is_remembered_for_all(server: Re
     one.deliver(X)
     claims = one.begin()
     claims.claim([Y])
-    claims.doubt([Y])
+    claims.mark_uncertain([Y])
     claims.close()
     for _ in range(20):
         let_pass(server, 60)
@@ -431,7 +434,7 @@ def test_whoever_asks_for_it_begins_the_window_of_a_point_anew(server: RedisServ
     Instance(server).deliver(X)
     claims = Instance(server).begin()
     claims.claim([Y])
-    claims.doubt([Y])
+    claims.mark_uncertain([Y])
     claims.close()
     for _ in range(20):
         let_pass(server, 60)
@@ -442,7 +445,7 @@ def test_a_redis_that_forgot_what_is_uncertain_is_told_again(server: RedisServer
     one = Instance(server)
     claims = one.begin()
     claims.claim([X])
-    claims.doubt([X])
+    claims.mark_uncertain([X])
     claims.close()
     server.command("FLUSHALL")
     claims = one.begin()
@@ -455,7 +458,7 @@ def test_what_another_instance_delivered_is_not_made_uncertain(instance: Callabl
     slow, fast = instance().begin(), instance()
     slow.claim([X])
     fast.deliver(X)
-    slow.doubt([X])
+    slow.mark_uncertain([X])
     slow.close()
     assert instance().begin().claim([X]) == [Claim.DELIVERED]
 
@@ -463,10 +466,110 @@ def test_what_another_instance_delivered_is_not_made_uncertain(instance: Callabl
 def test_what_is_uncertain_is_no_ones_to_release(instance: Callable[[], Instance]) -> None:
     claims = instance().begin()
     claims.claim([X])
-    claims.doubt([X])
+    claims.mark_uncertain([X])
     claims.release([X])
     claims.close()
     assert instance().begin().claim([X]) == [Claim.UNCERTAIN]
+
+
+# --- rejections --------------------------------------------------------------------------------------------
+
+
+def reject(instance: Instance, *identities: bytes, why: KnownRejection = REJECTION) -> None:
+    claims = instance.begin()
+    claims.claim(identities)
+    claims.mark_rejected(identities, why)
+    claims.close()
+    assert claims.status == "redis"
+
+
+def test_what_one_instance_was_refused_every_other_knows_with_its_code(
+    instance: Callable[[], Instance],
+) -> None:
+    reject(instance(), X)
+    claims = instance().begin()
+    assert claims.claim([Y, X]) == [Claim.OURS, Claim.REJECTED]
+    assert claims.rejection(X) == KnownRejection("1019", 1019)
+
+
+@pytest.mark.parametrize("why", [KnownRejection("out of order", 400), KnownRejection("http 413", 413), KnownRejection("é\n" * 99, None)])  # fmt: skip
+def test_a_rejection_is_kept_as_a_short_label_and_read_again(
+    instance: Callable[[], Instance], server: RedisServer, why: KnownRejection
+) -> None:
+    reject(instance(), X, why=why)
+    assert len(server.command("GET", key_prefix(FUNCTION) + X)) <= 8 + 64
+    claims = instance().begin()
+    assert claims.claim([X]) == [Claim.REJECTED]
+    told = claims.rejection(X)
+    assert (told.code, told.label[:10]) == (why.code, why.label.replace("\n", " ").replace("é", "?")[:10])
+
+
+def test_the_instance_that_was_told_the_reason_tells_it_in_full(instance: Callable[[], Instance]) -> None:
+    one = instance()
+    reject(one, X)
+    claims = one.begin()
+    assert (claims.claim([X]), claims.rejection(X)) == ([Claim.REJECTED], REJECTION)
+
+
+def test_a_rejection_is_not_prolonged_by_being_met_again(
+    instance: Callable[[], Instance], server: RedisServer
+) -> None:
+    reject(instance(), X)
+    for _ in range(9):
+        let_pass(server, 60)
+        assert instance().begin().claim([X]) == [Claim.REJECTED]
+    let_pass(server, 60)
+    assert instance().begin().claim([X]) == [Claim.OURS]
+
+
+def test_a_rejected_point_that_another_instance_delivered_since_is_a_duplicate(
+    instance: Callable[[], Instance],
+) -> None:
+    one = instance()
+    reject(one, X)
+    other = instance().begin()
+    other.confirm([X])
+    other.close()
+    assert one.begin().claim([X]) == [Claim.DELIVERED]
+
+
+def test_a_rejection_makes_neither_delivered_nor_uncertain_undone(instance: Callable[[], Instance]) -> None:
+    slow = instance().begin()
+    slow.claim([X, Y])
+    other = instance().begin()
+    other.confirm([X])
+    other.mark_uncertain([Y])
+    other.close()
+    slow.mark_rejected([X, Y], REJECTION)
+    slow.close()
+    assert instance().begin().claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
+
+
+def test_while_redis_is_away_an_instance_knows_its_own_rejections(redis_server: RedisServer) -> None:
+    one = Instance(redis_server)
+    reject(one, X)
+    redis_server.stop()
+    claims = one.begin()
+    assert (claims.claim([X, Y]), claims.status) == ([Claim.REJECTED, Claim.OURS], "degraded")
+
+
+def test_no_token_is_taken_for_a_rejection_and_no_rejection_for_delivered(server: RedisServer) -> None:
+    """A token is 8 random bytes; and what another version writes must never count as delivered."""
+    server.command("FLUSHALL")
+    for value in (b"refused:", b"!", b"2", b"", b"delivered", b"refuse:1019 1019", os.urandom(8)):
+        server.command("SET", key_prefix(FUNCTION) + X, value)
+        assert Instance(server).begin().claim([X]) == [Claim.HELD]
+
+
+def test_an_instance_of_the_version_before_takes_a_rejection_for_a_lease_and_sends_nothing(
+    server: RedisServer, instance: Callable[[], Instance]
+) -> None:
+    reject(instance(), X)
+    script = (
+        "local held = redis.call('GET', KEYS[1]) if held == '1' or held == '?' then return held end "
+        "if held == ARGV[1] then return 'o' end return 'h'"
+    )
+    assert server.command("EVAL", script, 1, key_prefix(FUNCTION) + X, b"a token!") == b"h"
 
 
 # --- cost --------------------------------------------------------------------------------------------------

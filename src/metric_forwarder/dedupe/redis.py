@@ -2,8 +2,8 @@
 
 One key for each identity, under one hash tag for each function, so that one script may touch many of them on a
 cluster too. The key holds a token while an instance sends the point (its lease), ``1`` once it was delivered, ``?`` if
-nobody knows and it must not be sent again; all of them expire by themselves. See docs/dedupe.md for the why, the memory
-it takes, and what happens when Redis fails.
+nobody knows and it must not be sent again, ``refused:`` and a label if the destination rejected it. All of them expire by
+themselves. See docs/dedupe.md for the reasons, the memory it takes, and what happens when Redis fails.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 
-from metric_forwarder.clients.background import Courier
+from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clients.redis import KEY_PREFIX, RedisConnection, RedisUnavailable, Script
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.dedupe.store import Claim, MemoryStore, told
+from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
 from metric_forwarder.settings.redis_address import RedisAddress
 
 # Some 2 ms of the server's time, which serves nobody else meanwhile.
@@ -42,12 +42,25 @@ _GRACE_S = 0.1
 
 _TOKEN_BYTES = 8
 _DELIVERED, _UNCERTAIN = b"1", b"?"
-_CLAIMS = {b"o"[0]: Claim.OURS, b"1"[0]: Claim.DELIVERED, b"?"[0]: Claim.UNCERTAIN, b"h"[0]: Claim.HELD}
+# As long as a token, and never alone: so no token is taken for one.
+_REJECTED = b"refused:"
+_MAX_LABEL = 64
+_MAX_CODE_DIGITS = 10
+# Reasons for rejections that are kept in full; a destination gives some dozens.
+_MAX_REASONS = 200
+_CLAIMS = {
+    b"o"[0]: Claim.OURS,
+    b"1"[0]: Claim.DELIVERED,
+    b"?"[0]: Claim.UNCERTAIN,
+    b"r"[0]: Claim.REJECTED,
+    b"h"[0]: Claim.HELD,
+}
 
-# KEYS, token, milliseconds of a lease, milliseconds of the window → one letter or mark for each key. What is remembered
-# is so for a whole window again; SET and not PEXPIRE, which users with narrow rights may lack.
+# KEYS, token, milliseconds of a lease, milliseconds of the window → one letter or mark for each key, then a line with the
+# label of each rejected one. Delivered and uncertain identities are remembered for a whole window again, rejected ones are
+# not. SET and not PEXPIRE, which users with narrow rights may lack.
 CLAIM = Script("""
-local claims = {}
+local claims, labels = {}, {}
 for i, key in ipairs(KEYS) do
   if redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) then
     claims[i] = 'o'
@@ -58,18 +71,23 @@ for i, key in ipairs(KEYS) do
       claims[i] = held
     elseif held == ARGV[1] then
       claims[i] = 'o'
+    elseif held and #held > 8 and string.sub(held, 1, 8) == 'refused:' then
+      claims[i] = 'r'
+      labels[#labels + 1] = string.char(10) .. string.sub(held, 9, 72)
     else
       claims[i] = 'h'
     end
   end
 end
-return table.concat(claims)
+return table.concat(claims) .. table.concat(labels)
 """)
 
-# KEYS, milliseconds, mark. Whoever holds the lease by now: this is what became of it; and delivered stays delivered.
+# KEYS, milliseconds, mark. Whoever holds the lease by now, this is what became of it. Delivered stays delivered, and a
+# rejection does not make certain what is uncertain.
 REMEMBER = Script("""
 for _, key in ipairs(KEYS) do
-  if ARGV[2] == '1' or redis.call('GET', key) ~= '1' then
+  local known = ARGV[2] ~= '1' and redis.call('GET', key)
+  if known ~= '1' and (ARGV[2] == '?' or known ~= '?') then
     redis.call('SET', key, ARGV[2], 'PX', ARGV[1])
   end
 end
@@ -128,6 +146,7 @@ class RedisStore:
         self._connection: RedisConnection | None = None
         self._used_at = 0.0
         self._rests_until = -math.inf
+        self._rejections: dict[bytes, KnownRejection] = {}
 
     def begin(self, deadline: Deadline) -> "RedisClaims":
         """Start an event; while Redis rests, it is not even tried."""
@@ -151,6 +170,24 @@ class RedisStore:
         allowed_s = 2 * TIMEOUTS_S[0] + _CHUNK_S * identities / CHUNK
         return Deadline(self._clock, min(deadline.at, self._clock.monotonic() + allowed_s))
 
+    def mark_of(self, rejection: KnownRejection) -> bytes:
+        """Return what Redis keeps of a rejection; this instance knows the reason in full when it reads it again."""
+        code = "" if rejection.code is None else rejection.code
+        label = f"{code} {rejection.label}".encode("ascii", "replace")[:_MAX_LABEL].replace(b"\n", b" ")
+        if len(self._rejections) < _MAX_REASONS:
+            self._rejections.setdefault(label, rejection)
+        return _REJECTED + label
+
+    def known_rejection(self, label: bytes) -> KnownRejection:
+        known = self._rejections.get(label)
+        if known is not None:
+            return known
+        code, _, name = label.decode("ascii", "replace").partition(" ")
+        is_plain = (
+            name.isprintable() and name and len(code) < _MAX_CODE_DIGITS and (code.isdecimal() or not code)
+        )
+        return KnownRejection(name, int(code) if code else None) if is_plain else UNKNOWN_REJECTION
+
     def touch(self) -> None:
         """The connection was good until now."""
         self._used_at = self._clock.monotonic()
@@ -165,8 +202,8 @@ class RedisStore:
 class RedisClaims:
     """One event's dealings with the store.
 
-    A courier talks to Redis, so that neither the pipeline nor a lane waits longer than they have: a claim is waited
-    for, a confirmation or a doubt is not. Those that come within a few milliseconds are written together.
+    A worker talks to Redis, so that neither the pipeline nor a lane waits longer than it may. A claim is waited for; what
+    is to be remembered is not, and what comes within a few milliseconds is written together.
     """
 
     def __init__(self, store: RedisStore, deadline: Deadline, token: bytes, *, degraded: bool) -> None:
@@ -175,11 +212,13 @@ class RedisClaims:
         self._token = token
         self._lock = threading.Lock()
         self._degraded = degraded
-        self._courier: Courier | None = None
+        self._worker: SerialWorker | None = None
         self._connection: RedisConnection | None = None
         self._reconnected = False
         self._closing = False
-        self._unwritten: dict[bytes, list[bytes]] = {_DELIVERED: [], _UNCERTAIN: []}
+        self._rejections: dict[bytes, KnownRejection] = {}
+        # Identities by the mark that is to be written.
+        self._unwritten: dict[bytes, list[bytes]] = {}
         self._posted: list[Future[bytes | None]] = []
 
     @property
@@ -189,18 +228,23 @@ class RedisClaims:
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
         """Claim what is free; once Redis has failed, what this instance does not know is free.
 
-        Redis is asked about what this instance is uncertain of, too: another one may have delivered it.
+        Redis is also asked about points that this instance knows as uncertain or rejected: another one may have delivered
+        them since.
         """
         remembered = self._store.memory.claim(identities)
         known = dict(zip(identities, remembered, strict=True))
         self._ask([identity for identity, claim in known.items() if claim is not Claim.DELIVERED], known)
-        # What Redis was not asked about, or has forgotten: its window begins anew there too, for the other instances.
-        self._write_soon(_DELIVERED, told(identities, remembered, Claim.DELIVERED))
-        doubted = told(identities, remembered, Claim.UNCERTAIN)
-        doubted = [identity for identity in doubted if known[identity] is not Claim.DELIVERED]
-        self._write_soon(_UNCERTAIN, doubted)
-        known.update(dict.fromkeys(doubted, Claim.UNCERTAIN))
+        # Redis was not asked about these, or has forgotten them: their window starts again there too, for the others.
+        self._write_soon(_DELIVERED, with_claim(identities, remembered, Claim.DELIVERED))
+        uncertain = with_claim(identities, remembered, Claim.UNCERTAIN)
+        uncertain = [identity for identity in uncertain if known[identity] is not Claim.DELIVERED]
+        self._write_soon(_UNCERTAIN, uncertain)
+        known.update(dict.fromkeys(uncertain, Claim.UNCERTAIN))
         return [known[identity] for identity in identities]
+
+    def rejection(self, identity: bytes) -> KnownRejection:
+        """Return why a point was rejected: in full if this instance was told so itself."""
+        return self._rejections.get(identity) or self._store.memory.rejection(identity)
 
     def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
         """Claim in Redis, and put what it says into ``known``."""
@@ -212,17 +256,33 @@ class RedisClaims:
             asking = partial(self._run, CLAIM, chunk, self._token, lease_ms, self._store.window_ms)
             answers = self._wait(self._submit(asking), patience)
             if answers is not None:
-                known.update(zip(chunk, map(_CLAIMS.__getitem__, answers), strict=True))
+                self._read_claims(chunk, answers, known)
+
+    def _read_claims(self, chunk: Sequence[bytes], reply: object, known: dict[bytes, Claim]) -> None:
+        marks, *labels = reply.split(b"\n") if isinstance(reply, bytes) else (b"",)
+        claims = [claim for mark in marks if (claim := _CLAIMS.get(mark)) is not None]
+        rejected = (
+            with_claim(chunk, claims, Claim.REJECTED) if len(claims) == len(marks) == len(chunk) else ()
+        )
+        if len(claims) != len(chunk) or len(marks) != len(chunk) or len(rejected) != len(labels):
+            self._degrade(NO_REDIS)
+            return
+        known.update(zip(chunk, claims, strict=True))
+        for identity, label in zip(rejected, labels, strict=True):
+            self._rejections[identity] = self._store.known_rejection(label)
 
     def confirm(self, identities: Sequence[bytes]) -> None:
-        """Remember, here at once and in Redis as soon as the courier comes to it."""
+        """Remember these, here at once and in Redis as soon as the worker comes to it."""
         self._store.memory.confirm(identities)
         self._write_soon(_DELIVERED, identities)
 
-    def doubt(self, identities: Sequence[bytes]) -> None:
-        """Remember that nobody knows, likewise."""
-        self._store.memory.doubt(identities)
+    def mark_uncertain(self, identities: Sequence[bytes]) -> None:
+        self._store.memory.mark_uncertain(identities)
         self._write_soon(_UNCERTAIN, identities)
+
+    def mark_rejected(self, identities: Sequence[bytes], rejection: KnownRejection) -> None:
+        self._store.memory.mark_rejected(identities, rejection)
+        self._write_soon(self._store.mark_of(rejection), identities)
 
     def release(self, identities: Sequence[bytes]) -> None:
         """Give up one's own leases; what cannot be given up runs out by itself."""
@@ -232,10 +292,10 @@ class RedisClaims:
 
     def close(self) -> None:
         """Wait for what is still under way, but not for long, and end the event."""
-        if self._courier is None:
+        if self._worker is None:
             return
         self._closing = True
-        self._courier.dismiss()
+        self._worker.dismiss()
         patience = self._store.patience(self._deadline, 0)
         for future in self._posted:
             if self._degraded and not future.done():
@@ -247,17 +307,17 @@ class RedisClaims:
         if self._degraded or not identities:
             return
         with self._lock:
-            self._unwritten[mark] += identities
+            self._unwritten.setdefault(mark, []).extend(identities)
         self._posted.append(self._submit(self._write))
 
     def _submit(self, job: Callable[[], bytes | None]) -> "Future[bytes | None]":
-        if self._courier is None:
+        if self._worker is None:
             try:
-                self._courier = Courier("redis")
+                self._worker = SerialWorker("redis")
             except RuntimeError:
                 self._degrade("no thread could be started to talk to Redis: give the function more memory")
                 return _nothing()
-        return self._courier.submit(partial(self._attempt, job))
+        return self._worker.submit(partial(self._attempt, job))
 
     def _wait(self, future: "Future[bytes | None]", patience: Deadline) -> bytes | None:
         try:
@@ -272,7 +332,7 @@ class RedisClaims:
         if first:
             self._store.rest(reason)
 
-    # What follows runs in the courier's thread.
+    # What follows runs in the worker's thread.
 
     def _attempt(self, job: Callable[[], bytes | None]) -> bytes | None:
         if self._degraded:
@@ -286,12 +346,12 @@ class RedisClaims:
             return None
 
     def _write(self) -> None:
-        if any(self._unwritten.values()) and not self._closing:
-            # More are on their way when answers come fast; a round trip costs as much as a hundred of them.
+        if self._unwritten and not self._closing:
+            # More are on their way when replies come fast; a round trip costs as much as a hundred of them.
             time.sleep(LINGER_S)
-        for mark in (_DELIVERED, _UNCERTAIN):
-            with self._lock:
-                identities, self._unwritten[mark] = self._unwritten[mark], []
+        with self._lock:
+            unwritten, self._unwritten = self._unwritten, {}
+        for mark, identities in unwritten.items():
             for chunk in _chunks(identities):
                 self._run(REMEMBER, chunk, self._store.window_ms, mark)
 
@@ -310,6 +370,9 @@ class RedisClaims:
             self._connection.close()
             answer = self._connection.run(script, keys, *arguments)
         return answer
+
+
+NO_REDIS = "the reply makes no sense: check that the address is that of a Redis"
 
 
 def _nothing() -> "Future[bytes | None]":

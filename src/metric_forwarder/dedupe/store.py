@@ -1,8 +1,12 @@
-"""Recognise a point that comes again: identities, the window, the store's port and the store in memory.
+"""Recognise a point that comes again: the store's port, the window, and the store in memory.
 
-The platform redelivers whole events and runs instances side by side. An identity is remembered only after its point
-was delivered, or is to be held since nobody knows (``MF_UNCERTAIN=hold``), so a redelivery sends exactly what is still
-missing. The window begins anew whenever a point comes again: an event may be redelivered for longer than it lasts.
+The platform redelivers whole events and runs instances side by side. An identity is remembered only once the fate of its
+point is known: delivered, rejected for good, or held because nobody knows (``MF_UNCERTAIN=hold``). So a redelivery sends
+exactly what is still missing.
+
+The window starts again whenever a point comes again, because an event may be redelivered for longer than the window. Only
+a rejection is not prolonged: once a window has passed, the destination is asked again, in case its owner has corrected
+the cause.
 """
 
 from collections import OrderedDict
@@ -18,42 +22,70 @@ class Claim(Enum):
 
     OURS = "ours"  # send it, then confirm or release
     DELIVERED = "delivered"  # a duplicate
-    UNCERTAIN = "uncertain"  # sent before, without an answer, and not to be sent again
+    UNCERTAIN = "uncertain"  # sent before without a reply, and not to be sent again
+    REJECTED = "rejected"  # refused by the destination before, and not to be sent again yet
     HELD = "held"  # another instance is sending it
+
+
+# A member of an Enum is looked up by its metaclass each time.
+_OURS, _DELIVERED, _UNCERTAIN, _REJECTED = Claim.OURS, Claim.DELIVERED, Claim.UNCERTAIN, Claim.REJECTED
+
+
+class KnownRejection(NamedTuple):
+    """Why the destination refused a point: as much as another report needs to say it again.
+
+    Attributes:
+        label: how the report calls the reply, such as ``1019``.
+        code: the destination's own code or status, if it gave one.
+        reason: the reason in full; empty if only the label was kept.
+    """
+
+    label: str
+    code: int | None = None
+    reason: str = ""
+
+
+UNKNOWN_REJECTION = KnownRejection("rejected before")
 
 
 class Claims(Protocol):
     """One event's dealings with a store, none of which raises.
 
-    ``claim`` is called by the thread that handles the event and may wait, but not past the event's deadline.
-    ``confirm`` and ``doubt`` are called by whichever thread has sent, one at a time, and must not wait.
+    ``claim`` is called by the thread that handles the event and may wait, but not past the event's deadline. ``confirm``
+    and the ``mark_…`` methods are called by whichever thread has sent, one at a time, and must not wait.
     """
 
     @property
     def status(self) -> str:
-        """As the report names it: ``memory``, ``off`` and so on; ``degraded`` once the store has failed."""
+        """The store's name in the report: ``memory``, ``off`` and so on; ``degraded`` once the store has failed."""
 
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
-        """Ask what may be sent, one answer each; asking again for one's own is no harm.
+        """Ask what may be sent; return one claim for each identity. Asking again for one's own does no harm.
 
-        What is remembered is from now on remembered for a whole window again.
+        Delivered and uncertain identities are remembered for a whole window from now on.
         """
 
-    def confirm(self, identities: Sequence[bytes]) -> None:
-        """Remember them: they were delivered."""
+    def rejection(self, identity: bytes) -> KnownRejection:
+        """Return why a point was rejected, after ``claim`` has said so."""
 
-    def doubt(self, identities: Sequence[bytes]) -> None:
-        """Remember them: they were sent and not answered, and nobody may send them again."""
+    def confirm(self, identities: Sequence[bytes]) -> None:
+        """Remember that these were delivered."""
+
+    def mark_uncertain(self, identities: Sequence[bytes]) -> None:
+        """Remember that these were sent without a reply, so that no instance sends them again."""
+
+    def mark_rejected(self, identities: Sequence[bytes], rejection: KnownRejection) -> None:
+        """Remember that the destination refused these, so that a redelivered event does not ask again."""
 
     def release(self, identities: Sequence[bytes]) -> None:
-        """Let others send them: they were claimed and not delivered."""
+        """Let others send these: they were claimed and not delivered."""
 
     def close(self) -> None:
-        """End the event: what was confirmed and released is written, or the status says ``degraded``."""
+        """End the event: everything confirmed, marked and released is written, or the status says ``degraded``."""
 
 
 class DedupeStore(Protocol):
-    """Remembers what was delivered, for as long as an instance is warm or longer."""
+    """Remembers what became of points, for as long as an instance is warm or longer."""
 
     def begin(self, deadline: Deadline) -> Claims:
         """Start an event; its leases last until a little after the deadline."""
@@ -70,10 +102,16 @@ class NoStore:
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
         return [Claim.OURS] * len(identities)
 
+    def rejection(self, _identity: bytes) -> KnownRejection:
+        return UNKNOWN_REJECTION
+
     def confirm(self, identities: Sequence[bytes]) -> None:
         """Nothing to remember."""
 
-    def doubt(self, identities: Sequence[bytes]) -> None:
+    def mark_uncertain(self, identities: Sequence[bytes]) -> None:
+        """Nothing to remember."""
+
+    def mark_rejected(self, identities: Sequence[bytes], rejection: KnownRejection) -> None:
         """Nothing to remember."""
 
     def release(self, identities: Sequence[bytes]) -> None:
@@ -84,17 +122,18 @@ class NoStore:
 
 
 class _Remembered(NamedTuple):
-    """What became of a point, until when it is known; shared by all that were remembered together."""
+    """What became of points, and until when it is known; shared by all that were remembered together."""
 
     expires_at: float
     claim: Claim
+    rejection: KnownRejection | None = None
 
 
 class MemoryStore:
     """Remembers within one warm instance, which handles one event at a time: a claim needs no lease.
 
     Args:
-        window_s: how long an identity is remembered after it was last met.
+        window_s: how long an identity is remembered after it last came.
         clock: monotonic seconds.
         capacity: how many identities are remembered at most; the oldest goes first. One takes about 180 bytes.
     """
@@ -102,7 +141,7 @@ class MemoryStore:
     status = "memory"
 
     def __init__(self, window_s: float, clock: Callable[[], float], capacity: int = 100_000) -> None:
-        self._window_s = window_s
+        self.window_s = window_s
         self._clock = clock
         self._capacity = capacity
         # The one that expires first comes first.
@@ -113,19 +152,25 @@ class MemoryStore:
 
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
         self._forget_expired()
-        # An Enum's member is looked up by its metaclass each time.
-        get, ours = self._known.get, Claim.OURS
+        get, ours = self._known.get, _OURS
         claims = [ours if (known := get(identity)) is None else known.claim for identity in identities]
         if claims.count(ours) < len(claims):
-            self.confirm(told(identities, claims, Claim.DELIVERED))
-            self.doubt(told(identities, claims, Claim.UNCERTAIN))
+            self.confirm(with_claim(identities, claims, _DELIVERED))
+            self.mark_uncertain(with_claim(identities, claims, _UNCERTAIN))
         return claims
 
-    def confirm(self, identities: Sequence[bytes]) -> None:
-        self._remember(identities, Claim.DELIVERED)
+    def rejection(self, identity: bytes) -> KnownRejection:
+        remembered = self._known.get(identity)
+        return (remembered and remembered.rejection) or UNKNOWN_REJECTION
 
-    def doubt(self, identities: Sequence[bytes]) -> None:
-        self._remember(identities, Claim.UNCERTAIN)
+    def confirm(self, identities: Sequence[bytes]) -> None:
+        self._remember(identities, _Remembered(self._expiry(), _DELIVERED))
+
+    def mark_uncertain(self, identities: Sequence[bytes]) -> None:
+        self._remember(identities, _Remembered(self._expiry(), _UNCERTAIN))
+
+    def mark_rejected(self, identities: Sequence[bytes], rejection: KnownRejection) -> None:
+        self._remember(identities, _Remembered(self._expiry(), _REJECTED, rejection))
 
     def release(self, identities: Sequence[bytes]) -> None:
         """Nothing was held."""
@@ -133,8 +178,10 @@ class MemoryStore:
     def close(self) -> None:
         """Nothing is under way."""
 
-    def _remember(self, identities: Sequence[bytes], claim: Claim) -> None:
-        remembered = _Remembered(self._clock() + self._window_s, claim)
+    def _expiry(self) -> float:
+        return self._clock() + self.window_s
+
+    def _remember(self, identities: Sequence[bytes], remembered: _Remembered) -> None:
         for identity in identities:
             self._known[identity] = remembered
             self._known.move_to_end(identity)
@@ -147,6 +194,6 @@ class MemoryStore:
             self._known.popitem(last=False)
 
 
-def told(identities: Sequence[bytes], claims: Sequence[Claim], claim: Claim) -> list[bytes]:
-    """Those of which a store said this."""
-    return [identity for identity, answer in zip(identities, claims, strict=True) if answer is claim]
+def with_claim(identities: Sequence[bytes], claims: Sequence[Claim], claim: Claim) -> list[bytes]:
+    """Return the identities that got this claim."""
+    return [identity for identity, given in zip(identities, claims, strict=True) if given is claim]

@@ -1,7 +1,7 @@
-"""A spool that holds nobody past their deadline: a courier deals with the store, and is waited for only so long.
+"""A spool that holds nobody past their deadline: a worker deals with the store, and is waited for only so long.
 
 No timeout covers a file system in the network that hangs, a name server that never answers, or an answer that comes a
-byte at a time. A courier that does not come back is left to itself, with the store it works with; what it writes after
+byte at a time. A worker that does not come back is left to itself, with the store it works with; what it writes after
 all is recognised by its coordinates.
 """
 
@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import TypeVar
 
-from metric_forwarder.clients.background import Courier
+from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.model import Message
 from metric_forwarder.spool.policies import ReplayPolicy, SpoolingPolicy
@@ -56,7 +56,7 @@ class BoundedSpool:
         return BoundedVisit(self, self._store, deadline, now_ms, complain)
 
     def give_up(self) -> None:
-        """Leave the store to the courier that is stuck with it."""
+        """Leave the store to the worker that is stuck with it."""
         self._store = None
 
     def learn(self, records: int, took_s: float) -> None:
@@ -89,7 +89,7 @@ class BoundedVisit:
         self._deadline = deadline
         self._now_ms = now_ms
         self._complain = complain
-        self._courier: Courier | None = None
+        self._worker: SerialWorker | None = None
         self._replay: Generator[Chunk, None, None] | None = None
         self._posted: list[Future[None]] = []
         self._given_up = False
@@ -142,10 +142,10 @@ class BoundedVisit:
 
     def close(self) -> None:
         """End the visit; complain of what could not be acknowledged."""
-        if self._courier is None:
+        if self._worker is None:
             return
         last = self._submit(self._replay.close if self._replay else _nothing)
-        self._courier.dismiss()
+        self._worker.dismiss()
         failures = [self._failure(last), *(job.exception() for job in self._posted if job.done())]
         for failure in failures:
             if failure is not None and not isinstance(failure, SpoolError):
@@ -154,7 +154,7 @@ class BoundedVisit:
             self._complain(text)
 
     def _failure(self, last: "Future[None]") -> BaseException | None:
-        """Wait for the last job: the courier has done the others before."""
+        """Wait for the last job: the worker has done the others before."""
         try:
             self._wait(last)
         except SpoolError as error:
@@ -162,14 +162,14 @@ class BoundedVisit:
         return None
 
     def _submit(self, job: Callable[[], _T]) -> "Future[_T]":
-        if self._courier is None:
+        if self._worker is None:
             try:
-                self._courier = Courier("spool")
+                self._worker = SerialWorker("spool")
             except RuntimeError:
                 raise SpoolError(
                     "no thread could be started to work with the spool: give the function more memory"
                 ) from None
-        return self._courier.submit(job)
+        return self._worker.submit(job)
 
     def _wait(self, future: "Future[_T]") -> _T:
         patience_s = 0.0 if self._given_up else max(_GRACE_S, self._deadline.remaining())
@@ -189,7 +189,7 @@ def _nothing() -> None:
 
 
 class BoundedChunk:
-    """A chunk whose acknowledgements the courier writes, those together that come while it is busy."""
+    """A chunk whose acknowledgements the worker writes, those together that come while it is busy."""
 
     def __init__(self, chunk: Chunk, post: Callable[[Callable[[], None]], None]) -> None:
         self._chunk = chunk
