@@ -1,6 +1,7 @@
 """What Telegraf's JSON becomes; see docs/formats.md."""
 
 import json
+import math
 import time
 from typing import Any
 
@@ -82,6 +83,7 @@ def test_batches_lists_and_values_in_a_row_are_read() -> None:
         ({"timestamp": 2**63}, "/timestamp", "timestamp"),
         ({"timestamp": True}, "/timestamp", "timestamp"),
         ({"fields": {"a/b": None}}, "/fields/a~1b", "type"),
+        ({"fields": {"a": math.inf}}, "/fields/a", "not-finite"),
     ],
 )
 def test_what_breaks_the_format_is_one_sample_and_says_where(

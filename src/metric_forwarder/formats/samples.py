@@ -6,8 +6,18 @@ decompressed sizes before it takes the memory for them. One bad line or field is
 are read. It knows nothing of triggers and destinations.
 """
 
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
+
+# The NaN by which Prometheus says that a series has ended. Only its bits tell it from any other.
+_STALE_BITS = struct.pack("<Q", 0x7FF0_0000_0000_0002)
+STALE_MARKER: float = struct.unpack("<d", _STALE_BITS)[0]
+
+
+def is_stale_marker(value: float) -> bool:
+    """Whether a value is the end of a series, which remote write carries and no other destination has a meaning for."""
+    return value != value and struct.pack("<d", value) == _STALE_BITS  # noqa: PLR0124 - how NaN is told
 
 
 class Sample(NamedTuple):
@@ -70,11 +80,14 @@ class FormatHint(NamedTuple):
         precision: the unit of times that carry none of their own: ``ns``, ``us``, ``ms`` or ``s``.
         labels: labels that the way of the message gives to each sample, such as those in a Pushgateway's path.
         content_type: as the HTTP request named it; empty if unknown.
+        resource_attributes: what becomes of those of OTLP that name neither service nor instance: ``target_info`` (a
+            sample that carries them), ``labels`` (of each sample) or ``filtered``.
     """
 
     precision: str = "ns"
     labels: Mapping[str, str] = {}
     content_type: str = ""
+    resource_attributes: str = "target_info"
 
 
 class Decoder(Protocol):

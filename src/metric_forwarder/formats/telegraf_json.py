@@ -50,7 +50,8 @@ def _read_metric(where: str, metric: Any) -> Iterator[Reading]:
     name, labels, time_ns = head
     for field, value in metric["fields"].items():
         kind = type(value)
-        if kind is float or kind is int or kind is bool:
+        # JSON has no word for infinity: it was a number beyond 64 bits.
+        if (kind is float and value - value == 0) or kind is int or kind is bool:
             yield Sample(
                 f"{where}/fields/{field}" if field.isalnum() else where + json_pointer(("fields", field)),
                 joined_name(name, field),
@@ -106,4 +107,6 @@ def _other_field(where: str, field: str, value: Any, metric: Mapping[str, Any]) 
     if isinstance(value, NotJson):
         return not_json(where, value)
     alone = {**metric, "fields": {field: value}}
-    return InvalidSample(where, "type", "is null: a field is a number, a boolean or a text", alone)
+    if value is None:
+        return InvalidSample(where, "type", "is null: a field is a number, a boolean or a text", alone)
+    return InvalidSample(where, "value", "is a number that no 64-bit float holds", alone)
