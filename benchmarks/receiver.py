@@ -33,13 +33,18 @@ def _serve(connection: socket.socket, delay_s: float) -> None:
                     return
                 received += chunk
                 end = received.find(b"\r\n\r\n")
-            missing = end + 4 + _content_length(received[:end]) - len(received)
+            length = _content_length(received[:end])
+            missing = end + 4 + length - len(received)
             while missing > 0:
                 missing -= len(connection.recv(262_144))
             received = b""
             if delay_s:
                 time.sleep(delay_s)
-            connection.sendall(_answer())
+            # One byte is what no remote write can read: it has to be refused as by a real endpoint.
+            connection.sendall(_REFUSAL if length == 1 else _answer())
+
+
+_REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
 
 def _content_length(head: bytes) -> int:

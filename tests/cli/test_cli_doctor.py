@@ -13,6 +13,7 @@ import pytest
 
 from metric_forwarder.cli.examination import CHECKS
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
+from support.answering_server import AnsweringServer, Reply, remote_write
 from support.command_line import child_environ, execute, point, run, settings_for
 from support.redis_server import PASSWORD, RedisServer
 
@@ -259,13 +260,13 @@ def remote_write_to(url: str) -> dict[str, str]:
     return {"DESTINATION": "remote-write", "REMOTE_WRITE_URL": url}
 
 
-def test_for_remote_write_its_own_endpoint_is_examined_and_no_key_is_asked_for(receiver: Emulator) -> None:
-    done = run("doctor", **remote_write_to(f"{receiver.base_url}/api/v1/write"))
+def test_for_remote_write_its_own_endpoint_is_examined_and_no_key_is_asked_for() -> None:
+    with AnsweringServer(remote_write) as endpoint:
+        done = run("doctor", **remote_write_to(f"{endpoint.url}/api/v1/write"))
     lines = _lines(done.out)
     assert done.status == 0
     assert all(lines[name][0] for name in ("connection", "answer", "clock"))
     assert not {"credentials", "region"} & set(lines)
-    assert {request["method"] for request in receiver.requests()} == {"POST"}
     gone = run("doctor", **remote_write_to("http://prometheus.invalid/api/v1/write"))
     assert "correct MF_REMOTE_WRITE_URL" in _lines(gone.out)["name"][1]
 
@@ -278,7 +279,7 @@ REMOTE_WRITE_ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {
     "redirection": (302, {"Location": "/"}, "check MF_REMOTE_WRITE_URL"),
     "nothing to store": (400, {}, "HTTP 400 to a request without any point: check MF_REMOTE_WRITE_URL"),
     "unwell": (503, {}, "look at the destination's health"),
-    "a page for people": (200, {}, "something else answers at MF_REMOTE_WRITE_URL"),
+    "success to what no remote write can read": (204, {}, "that no remote write can read"),
 }
 
 
@@ -312,9 +313,24 @@ def test_a_remote_write_endpoint_that_gives_no_answer_is_told(receiver: Emulator
         )
 
 
+ELSEWHERE = {
+    "a page for people": Reply(200, b"<!doctype html><title>Sign in</title>", "text/html"),
+    "a page that is called plain text": Reply(200, b"  <html>"),
+    "an error of another service": Reply(200, b'{"code": 1002, "message": "wrong path"}', "application/json"),
+}
+
+
+@pytest.mark.parametrize("reply", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_success_whose_text_is_none_is_told(reply: Reply) -> None:
+    with AnsweringServer(lambda _path, _body: reply) as server:
+        lines = _lines(run("doctor", **remote_write_to(f"{server.url}/api/v1/write")).out)
+    assert not lines["answer"][0]
+    assert "check MF_REMOTE_WRITE_URL" in lines["answer"][1]
+
+
 def test_a_clock_far_from_the_remote_write_endpoints_is_told() -> None:
-    with Emulator(EmulatorOptions(clock_offset_s=3600.0)) as receiver:
-        done = run("doctor", **remote_write_to(receiver.url))
+    with AnsweringServer(remote_write, clock_offset_s=3600.0) as endpoint:
+        done = run("doctor", **remote_write_to(f"{endpoint.url}/api/v1/write"))
     is_ok, said = _lines(done.out)["clock"]
     assert (done.status, is_ok) == (1, False)
     assert "s behind the destination's" in said

@@ -25,6 +25,7 @@ from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.sender import Behind, Policy, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
+from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
 from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
@@ -365,6 +366,9 @@ ANSWERS: dict[int, tuple[str, int]] = {
     200: ("delivered", 1),
     202: ("delivered", 1),
     204: ("delivered", 1),
+    206: ("undelivered", 1),
+    207: ("undelivered", 1),
+    299: ("undelivered", 1),
     301: ("undelivered", 1),
     304: ("undelivered", 1),
     400: ("rejected", 3),
@@ -403,7 +407,7 @@ def test_every_status_from_100_to_599_has_a_rule_that_retries_as_the_specificati
     again = {Action.RETRY, Action.RESEND, Action.HOLD_OFF, Action.SLOW_DOWN}
     for status in range(100, 600):
         rule = status_rule(status)
-        assert (rule.action is Action.ACCEPT) == (200 <= status < 300)
+        assert (rule.action is Action.ACCEPT) == (200 <= status < 205)
         assert (rule.action in again) == (status >= 500 or status == 429), status
         assert rule.remedy
     assert set(STATUSES) <= set(range(400, 600))
@@ -452,6 +456,120 @@ def test_a_refusal_is_understood_by_its_words_and_reported_in_ours(
     assert label == "http 400" or error["message"] in {refusal.reason for refusal in REFUSALS}
 
 
+NO_SUCCESS: dict[str, tuple[str, bytes]] = {
+    "a sign-in page": ("text/html; charset=utf-8", b"<!doctype html><title>Sign in</title>"),
+    "a page that is called something else": ("application/octet-stream", b"\xef\xbb\xbf\n <html>"),
+    "an error of Prometheus": ("application/json", b'{"status":"error","errorType":"bad_data"}'),
+    "an error in capitals": ("", b'{"Error": "no such topic"}'),
+    "an error of Tencent Cloud": ("", b'{"Response":{"Error":{"Code":"AuthFailure"},"RequestId":"x"}}'),
+    "an error of the receiver": ("text/plain", '{"code":1008,"message":"封禁"}'.encode()),
+    "a status in its text": ("application/json", b'{"status": 401}'),
+}
+SUCCESS: dict[str, tuple[str, bytes]] = {
+    "nothing": ("text/html", b""),
+    "a word": ("text/plain", b"OK"),
+    "no error": ("application/json", b'{"status":"success","errors":[],"code":0,"error":null}'),
+    "JSON that is none": ("application/json", b'{"error": ' + b"[" * 100_000),
+    "an empty object": ("application/json", b"{}"),
+}
+
+
+@pytest.mark.parametrize(("kind", "text"), NO_SUCCESS.values(), ids=NO_SUCCESS)
+def test_a_success_with_a_page_or_an_error_in_its_text_is_none(kind: str, text: bytes) -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.append(HttpReply(200, {"Content-Type": kind}, text))
+    report = harness.handle([point(1), point(2, "other")])
+    assert outcomes(report) == {"undelivered": 2}
+    assert "MF_REMOTE_WRITE_URL" in report["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(("kind", "text"), SUCCESS.values(), ids=SUCCESS)
+def test_a_success_whose_text_says_nothing_else_is_one(kind: str, text: bytes) -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.append(HttpReply(200, {"Content-Type": kind}, text))
+    assert outcomes(harness.handle([point(1), point(2, "other")])) == {"delivered": 2}
+
+
+def test_no_point_is_sent_to_what_takes_a_body_that_no_remote_write_can_read() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.proof_answer = HttpReply(204, {}, b"")
+    for _ in range(2):
+        report = harness.handle(point())
+        assert outcomes(report) == {"undelivered": 1}
+        assert "correct the URL" in report["errors"][0]["message"]
+        assert report["requests"]["sent"] == 0
+    assert harness.prometheus.requests == []
+    # Somebody has corrected the endpoint; the instance is the same.
+    harness.prometheus.proof_answer = HttpReply(400, {}, b"")
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+    assert len(harness.prometheus.proofs) == 3
+
+
+def test_an_endpoint_proves_itself_once_while_an_instance_is_warm_and_that_is_no_request_of_an_event() -> (
+    None
+):
+    harness = make_remote_write_harness(REMOTE_WRITE_PASSWORD="token")
+    for number in range(3):
+        report = harness.handle(point(number))
+        assert report["requests"] == {"sent": 1, "retried": 0, "returnCodes": {"http 204": 1}}
+    (proof,) = harness.prometheus.proofs
+    assert proof.headers == harness.prometheus.requests[0].headers
+
+
+REFUSING = [400, 401, 403, 404, 405, 409, 415, 422, 500, 501, 302]
+NOT_ANSWERING: list[Answer] = [
+    Failure(Fault.UNANSWERED, "timeout"),
+    Failure(Fault.UNREACHABLE, "ConnectionRefusedError"),
+    HttpReply(429, {"Retry-After": "600"}, b""),
+    HttpReply(503, {}, b""),
+    HttpReply(504, {}, b""),
+]
+
+
+@pytest.mark.parametrize("status", REFUSING)
+def test_whatever_refuses_an_unreadable_body_is_sent_the_points(status: int) -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.proof_answer = HttpReply(status, {}, b"")
+    assert outcomes(harness.handle([point(1), point(2, "other")])) == {"delivered": 2}
+    assert len(harness.prometheus.proofs) == 1
+
+
+@pytest.mark.parametrize("answer", NOT_ANSWERING)
+def test_an_endpoint_that_does_not_answer_the_proof_is_sent_points_and_asked_again_after_its_first_success(
+    answer: Answer,
+) -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.proof_answer = answer
+    # It tells points from what it cannot read: that is what was to be proven.
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    assert outcomes(harness.handle(point(2, "other"))) == {"delivered": 1}
+    assert len(harness.prometheus.proofs) == 2
+
+
+def test_a_success_is_not_believed_if_the_endpoint_then_takes_what_no_remote_write_can_read() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.proof_answer = Failure(Fault.UNANSWERED, "timeout")
+
+    def recover(request: HttpRequest) -> Answer:
+        del request
+        harness.prometheus.proof_answer = HttpReply(204, {}, b"")
+        return HttpReply(204, {}, b"")
+
+    harness.prometheus.script.append(recover)
+    report = harness.handle(point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert "correct the URL" in report["errors"][0]["message"]
+
+
+def test_an_endpoint_that_asked_to_be_left_alone_is_not_asked_to_prove_itself() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.proof_answer = HttpReply(429, {"Retry-After": "600"}, b"")
+    harness.prometheus.script.append(HttpReply(429, {"Retry-After": "600"}, b""))
+    for _ in range(5):
+        assert outcomes(harness.handle(point())) == {"undelivered": 1}
+    assert (len(harness.prometheus.proofs), len(harness.prometheus.requests)) == (1, 1)
+
+
 def make_destination(transport: Transport, url: str = "http://a/b", user: str = "") -> RemoteWrite:
     return RemoteWrite(url=url, user=user, password=Secret(""), transport=transport, time=lambda: START)
 
@@ -478,7 +596,8 @@ def test_a_label_that_an_answer_repeats_cannot_stop_the_delivery() -> None:
 def test_no_answer_whatsoever_raises(status: int, body: bytes, header: str) -> None:
     destination = make_destination(Stuck())
     verdict = destination.judge(HttpReply(status, {"Date": header, "Retry-After": header}, body))
-    assert (verdict.action is Action.ACCEPT) == (200 <= status < 300)
+    if verdict.action is Action.ACCEPT:
+        assert 200 <= status < 205
     assert verdict.retry_after_s is None or math.isfinite(verdict.retry_after_s)
 
 
@@ -541,6 +660,36 @@ def test_a_password_is_not_printed_and_not_logged(capsys: pytest.CaptureFixture[
     assert "hidden-token" not in capsys.readouterr().out
 
 
+def test_headers_of_the_settings_are_sent_and_tell_tenants_apart_without_a_secret_in_the_scope() -> None:
+    clock = FakeClock()
+
+    def made(**headers: str) -> tuple[InProcessPrometheus, RemoteWrite]:
+        prometheus = InProcessPrometheus(clock)
+        named = {name.replace("_", "-"): Secret(text) for name, text in headers.items()}
+        return prometheus, RemoteWrite(
+            url="http://a/b?tenant=1",
+            user="",
+            password=Secret(""),
+            transport=prometheus,
+            time=clock.time,
+            headers=named,
+        )
+
+    prometheus, destination = made(X_Scope_OrgID="team-a", content_type="text/plain")
+    destination.send([], 1)
+    (request,) = prometheus.requests
+    assert request.url == "http://a/b?tenant=1"
+    assert request.headers["X-Scope-OrgID"] == "team-a"
+    assert [value for name, value in request.headers.items() if name.lower() == "content-type"] == [
+        "application/x-protobuf"
+    ]
+    scopes = {
+        made(**headers)[1].scope for headers in ({}, {"T": "secret1"}, {"T": "secret2"}, {"U": "secret1"})
+    }
+    assert len(scopes) == 4
+    assert "secret" not in "".join(scopes)
+
+
 def test_what_one_endpoint_has_taken_another_one_has_not() -> None:
     def scope(url: str, user: str = "") -> str:
         return make_destination(Stuck(), url=url, user=user).scope
@@ -580,7 +729,9 @@ class Stuck:
         self.sent = 0
 
     def send(self, request: HttpRequest, timeout_s: float) -> Answer:
-        del request, timeout_s
+        del timeout_s
+        if request.body == UNREADABLE_BODY:
+            return HttpReply(400, {}, b"")
         self.sent += 1
         self.released.wait(10)
         return HttpReply(204, {}, b"")

@@ -1,5 +1,6 @@
 """A real VictoriaMetrics holds what was sent to it, as Prometheus does; where it differs is said here, too."""
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -13,7 +14,9 @@ from destinations.test_remote_write_prometheus import (
     test_readings_without_timestamps_all_arrive,
     test_ten_thousand_points_over_500_series_arrive_with_their_values_and_times,
 )
-from support.harness import ckafka, outcomes, point, report_of
+from metric_forwarder.bootstrap import Application
+from support.command_line import run
+from support.harness import ckafka, outcomes, point, remote_write_environ, report_of
 from support.victoria_metrics_server import VictoriaMetricsServer
 
 __all__ = [
@@ -67,3 +70,34 @@ def test_another_value_at_the_same_time_is_taken_and_not_refused(place: Place) -
         other = point(value, "other", timestamp=place.now_ms)
         assert outcomes(report_of(place.application(), other)) == {"delivered": 1}
     assert len(place.held("pc_other")) == 1
+
+
+WRONG_PATHS = (
+    "/api/v1/import",
+    "/api/v1/import/prometheus",
+    "/write",
+    "/api/v2/write",
+    "/influx/write",
+    "/metrics",
+    "/health",
+    "/ping",
+    "/api/v1/labels",
+    "/api/v1/query",
+    "/api/v1/push",
+    "/flags",
+)
+
+
+@pytest.mark.parametrize("path", WRONG_PATHS)
+def test_a_path_that_takes_something_else_is_never_called_delivered_and_doctor_says_so(
+    place: Place, path: str
+) -> None:
+    url = place.server.url.replace("/api/v1/write", path)
+    before = place.samples('{__name__=~".+"}')
+    report = report_of(Application(remote_write_environ(REMOTE_WRITE_URL=url)), [point(1), point(2, "other")])
+    assert "delivered" not in outcomes(report)
+    assert "MF_REMOTE_WRITE_URL" in report["errors"][0]["message"]
+    done = run("doctor", DESTINATION="remote-write", REMOTE_WRITE_URL=url)
+    assert done.status == 1
+    assert re.search("answer .*MF_REMOTE_WRITE_URL", done.out)
+    assert place.samples('{__name__=~".+"}') == before

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest
 from metric_forwarder.clock import Deadline
+from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PutRequest,
@@ -150,6 +151,8 @@ class InProcessPrometheus:
     Attributes:
         script: what the next requests meet, one entry each: None processes the request, a reply or a failure is the
             answer as it is, a callable decides.
+        proofs: the requests that no remote write can read; they are answered without the script.
+        proof_answer: how they are answered.
         refuse_if: asked for every series of a request that is otherwise fine; such a series is refused.
         is_partial: whether a refused request's good samples are stored, as newer Prometheus and Mimir do.
         samples: what was stored: labels → (Unix milliseconds, value), in the order of arrival.
@@ -163,10 +166,15 @@ class InProcessPrometheus:
         self.is_partial = is_partial
         self.samples: dict[tuple[tuple[str, str], ...], list[tuple[int, float]]] = {}
         self.requests: list[HttpRequest] = []
+        self.proofs: list[HttpRequest] = []
+        self.proof_answer: Answer = HttpReply(400, {}, b"snappy: corrupt input")
 
     def send(self, request: HttpRequest, timeout_s: float) -> Answer:
         del timeout_s
         with self._lock:
+            if request.body == UNREADABLE_BODY:
+                self.proofs.append(request)
+                return self.proof_answer
             self.requests.append(request)
             step = self.script.popleft() if self.script else None
             if step is None:

@@ -149,7 +149,8 @@ def answer(patient: Patient) -> Finding:
 
 def _remote_write_answer(patient: Patient) -> Finding:
     try:
-        verdict = patient.destination().judge(reply := patient.ask())
+        destination = patient.destination()
+        verdict = destination.judge(reply := patient.ask())
     except ConfigError as error:
         return Finding(False, "; ".join(error.problems))
     if isinstance(reply, Failure):
@@ -165,11 +166,9 @@ def _remote_write_answer(patient: Patient) -> Finding:
         )
     if verdict.action is not Action.ACCEPT:
         return Finding(False, verdict.reason)
-    if reply.headers.get("Content-Type", "").lower().startswith("text/html"):
-        return Finding(
-            False,
-            f"HTTP {reply.status}, and a page for people: something else answers at MF_REMOTE_WRITE_URL",
-        )
+    not_remote_write = destination.prepare(_TIMEOUT_S)
+    if not_remote_write is not None:
+        return Finding(False, not_remote_write.reason)
     return Finding(True, f"the destination answers (with HTTP {reply.status}, since it was sent nothing)")
 
 

@@ -21,6 +21,10 @@ class HttpDestination(ABC):
         return self.judge(self._transport.send(self.request(batch), timeout_s))
 
     @abstractmethod
+    def prepare(self, timeout_s: float) -> Verdict | None:
+        """Get what sending needs: see ``Destination``."""
+
+    @abstractmethod
     def request(self, batch: Batch) -> HttpRequest:
         """Join the points, stamp and sign; called again for every attempt."""
 

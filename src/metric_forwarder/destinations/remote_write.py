@@ -5,11 +5,14 @@ docs/remote-write.md; the bytes are in ``remote_write_wire``.
 """
 
 import hashlib
+import json
 import re
 from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from metric_forwarder.clients.http import (
     Failure,
@@ -22,6 +25,7 @@ from metric_forwarder.clients.http import (
 )
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
 from metric_forwarder.destinations.http import HttpDestination
+from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY, EndpointProof
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
     encode_labels,
@@ -40,6 +44,23 @@ _LOOKED_AT = 4096
 _REMEMBERED_SERIES = 20_000
 _DIGEST_BYTES = 16
 
+NO_HEADERS: Mapping[str, Secret] = MappingProxyType({})
+# What says how a request is written and who sends it; in lower case.
+RESERVED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+        "x-prometheus-remote-write-version",
+    }
+)
+
 _is_metric_name = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
 _is_label_name = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 _is_half_a_character = re.compile("[\ud800-\udfff]").search
@@ -54,20 +75,35 @@ class RemoteWrite(HttpDestination):
         password: empty: requests bring no authentication.
         transport: carries the requests.
         time: the wall clock, Unix seconds.
+        headers: that each request brings besides, such as the tenant's; never one of ``RESERVED_HEADERS``.
+        is_checked: whether the endpoint has to prove that it takes remote write: see ``remote_write_proof``.
     """
 
     carries_timestamps = True
     ordered = True
 
     def __init__(
-        self, *, url: str, user: str, password: Secret, transport: Transport, time: Callable[[], float]
+        self,
+        *,
+        url: str,
+        user: str,
+        password: Secret,
+        transport: Transport,
+        time: Callable[[], float],
+        headers: Mapping[str, Secret] = NO_HEADERS,
+        is_checked: bool = True,
     ) -> None:
         super().__init__(transport)
         self._url = url
-        self._headers = _HEADERS | _authorization(user, password)
+        self._headers = (
+            {name: value.reveal() for name, value in headers.items() if name.lower() not in RESERVED_HEADERS}
+            | _HEADERS
+            | _authorization(user, password)
+        )
         self._time = time
         self._known: OrderedDict[bytes, bytes] = OrderedDict()
-        self.scope = f"remote-write {url} {user}"
+        self._proof = EndpointProof(self._ask_unreadable) if is_checked else None
+        self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
     def admit(self, series: Series) -> Violation | None:
         """Refuse what is no name to Prometheus, and a series with the labels of another one."""
@@ -83,8 +119,16 @@ class RemoteWrite(HttpDestination):
     def encode(self, series: Series, value: float, time_ms: int) -> bytes:
         return encode_series(series.wire, [(float(value), time_ms)])
 
-    def prepare(self, timeout_s: float) -> Verdict | None:  # noqa: ARG002 - everything is there
-        return None
+    def prepare(self, timeout_s: float) -> Verdict | None:
+        """Let the endpoint prove that it takes remote write, once while the instance is warm."""
+        return None if self._proof is None else self._proof.before_points(timeout_s)
+
+    def send(self, batch: Batch, timeout_s: float) -> Verdict:
+        until = monotonic() + timeout_s
+        verdict = super().send(batch, timeout_s)
+        if verdict.action is Action.ACCEPT and self._proof is not None and not self._proof.is_proven:
+            return self._proof.after_success(until) or verdict
+        return verdict
 
     def request(self, batch: Batch) -> HttpRequest:
         body = compress([point.wire for point in batch])
@@ -100,6 +144,9 @@ class RemoteWrite(HttpDestination):
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
         return False
+
+    def _ask_unreadable(self, timeout_s: float) -> HttpReply | Failure:
+        return self._transport.send(HttpRequest("POST", self._url, self._headers, UNREADABLE_BODY), timeout_s)
 
     def _collision(self, series: Series) -> Violation | None:
         """The first series of an instance with these labels has them; the oldest is forgotten first."""
@@ -142,6 +189,14 @@ def _digest(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
 
 
+def _tenant(headers: Mapping[str, Secret]) -> str:
+    """What tells two tenants of one endpoint apart, without their secrets."""
+    if not headers:
+        return ""
+    named = sorted((name.lower(), value.reveal()) for name, value in headers.items())
+    return f" {_digest(json.dumps(named).encode()).hex()}"
+
+
 def _authorization(user: str, password: Secret) -> dict[str, str]:
     if not password:
         return {}
@@ -179,6 +234,9 @@ _PASSING = Rule(
 )
 _SERVER = "look at the destination's health; the points come again with the event"
 
+# Others of their class say that the request was taken in part, or was answered for somebody else.
+_SUCCESSES = frozenset({200, 201, 202, 203, 204})
+
 # HTTP statuses that say more than their class does; the classes are in ``status_rule``.
 STATUSES: Mapping[int, Rule] = {
     401: _AUTHENTICATION,
@@ -208,9 +266,9 @@ def status_rule(status: int) -> Rule:
     """The rule for an HTTP status: the table's, else that of its class."""
     if status in STATUSES:
         return STATUSES[status]
+    if status in _SUCCESSES:
+        return Rule(Action.ACCEPT, "nothing")
     match status // 100:
-        case 2:
-            return Rule(Action.ACCEPT, "nothing")
         case 4:
             return _REFUSED
         case 5:
@@ -261,6 +319,9 @@ _is_unknown_path = re.compile(r'remoteaddr: "[^"]*"; requesturi: [^; ]*; unsuppo
 
 def _judge_reply(reply: HttpReply) -> Verdict:
     rule = status_rule(reply.status)
+    if rule.action is Action.ACCEPT and reply.body and (told := _contradiction(reply)):
+        reason = f"the destination answered HTTP {reply.status} with {told}: {_URL.remedy}"
+        return Verdict(Action.STOP, f"http {reply.status}", reason, reply.status)
     if reply.status in _SPEAKING:
         text = reply.body[:_LOOKED_AT].decode("utf-8", "replace").lower()
         if _is_unknown_path(text):
@@ -270,6 +331,42 @@ def _judge_reply(reply: HttpReply) -> Verdict:
                 return Verdict(Action.SPLIT, refusal.label, refusal.reason, reply.status)
     reason = f"the destination answered HTTP {reply.status}: {rule.remedy}"
     return Verdict(rule.action, f"http {reply.status}", reason, reply.status)
+
+
+def _contradiction(reply: HttpReply) -> str:
+    """What in the body of an answer says that it is no success; empty if nothing does. Most successes have no body."""
+    text = reply.body.removeprefix(_BYTE_ORDER_MARK).lstrip()
+    kind = reply.headers.get("Content-Type", "").lower()
+    if text and ("text/html" in kind or text[:1] == b"<"):
+        return "a page for people"
+    if text[:1] == b"{":
+        try:
+            answer = json.loads(text)
+        except (ValueError, RecursionError):
+            return ""
+        if _tells_error(answer) or _tells_error(answer.get("Response")):
+            return "an error in its text"
+    return ""
+
+
+def _tells_error(answer: Any) -> bool:
+    """Whether an object is how services tell an error: ``{"error": …}``, ``{"status": "error"}``, ``{"code": 401}``."""
+    if not isinstance(answer, dict):
+        return False
+    members = {name.lower(): value for name, value in answer.items()}
+    return (
+        any(members.get(name) for name in _ERROR_MEMBERS)
+        or members.get("success") is False
+        or str(members.get("status", "")).lower() not in _GOOD_WORDS
+        or str(members.get("code", "")).lower() not in _GOOD_WORDS
+    )
+
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_ERROR_MEMBERS = ("error", "errors", "errorcode", "errormessage", "error_code", "error_message", "errortype")
+_GOOD_WORDS = frozenset(
+    {"", "none", "null", "0", "200", "201", "202", "204", "ok", "success", "succeeded", "accepted", "true"}
+)
 
 
 def _judge_failure(failure: Failure) -> Verdict:

@@ -1,0 +1,100 @@
+"""Proves that what answers at a URL takes remote write: a success is worth nothing from what calls everything a success.
+
+VictoriaMetrics answers 204 to any body at several of its paths, and a sign-in page answers 200. So before the first
+points a request is sent that only remote write can refuse: its body is no snappy block. Every implementation decodes the
+body before anything else, so the request stores nothing; whatever answers it with success is something else.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum, auto
+
+from metric_forwarder.clients.http import Failure, HttpReply
+from metric_forwarder.delivery.verdicts import Action, Verdict
+
+# A length that never ends. One byte, so that nothing that stores text finds a line in it.
+UNREADABLE_BODY = b"\xff"
+# Answers that say nothing about the request: too many requests, or nobody is there.
+_PASSING = frozenset({408, 425, 429, 502, 503, 504})
+# Time below which asking is no use.
+_SHORTEST_S = 0.05
+
+NOT_REMOTE_WRITE = "not remote write"
+_REASON = (
+    "what answers at MF_REMOTE_WRITE_URL calls a request a success that no remote write can read, so its success means "
+    "nothing: correct the URL, its path above all"
+)
+_UNPROVEN = (
+    "the destination answered success, but there was no time to find out whether it takes remote write"
+)
+
+
+class _Standing(Enum):
+    UNKNOWN = auto()
+    PROVEN = auto()
+    REFUTED = auto()
+
+
+class EndpointProof:
+    """What is known about an endpoint while the instance is warm; safe to use from several threads.
+
+    Args:
+        ask: sends the unreadable body within so many seconds.
+        monotonic: by which time is left.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[float], HttpReply | Failure],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask = ask
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._was_asked = False
+        self._standing = _Standing.UNKNOWN
+
+    @property
+    def is_proven(self) -> bool:
+        return self._standing is _Standing.PROVEN
+
+    def before_points(self, timeout_s: float) -> Verdict | None:
+        """Ask, unless it is known or was asked in vain; a verdict if no point may be sent.
+
+        Half of the time is left for the points: an endpoint that does not answer this may answer them.
+        """
+        with self._lock:
+            if self._standing is _Standing.UNKNOWN and self._was_asked:
+                return None
+            return None if self.is_proven else self._examine(timeout_s / 2)
+
+    def after_success(self, until: float) -> Verdict | None:
+        """Ask again after points were answered with success; a verdict if that success is not to be believed.
+
+        An endpoint that twice fails to answer this, and takes points in between, tells the one from the other: proven.
+        """
+        if self.is_proven:
+            return None
+        with self._lock:
+            if self.is_proven:
+                return None
+            left_s = until - self._monotonic()
+            if left_s < _SHORTEST_S:
+                return Verdict(Action.RESEND, NOT_REMOTE_WRITE, _UNPROVEN)
+            verdict = self._examine(left_s)
+            if verdict is None:
+                self._standing = _Standing.PROVEN
+            return verdict
+
+    def _examine(self, timeout_s: float) -> Verdict | None:
+        self._was_asked = True
+        reply = self._ask(timeout_s)
+        if isinstance(reply, HttpReply):
+            if 200 <= reply.status < 300:  # noqa: PLR2004 - the class of successes
+                # Asked again with the next event: somebody may have corrected the endpoint rather than the URL.
+                self._standing = _Standing.REFUTED
+                return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REASON, reply.status)
+            if reply.status not in _PASSING:
+                self._standing = _Standing.PROVEN
+        return None
