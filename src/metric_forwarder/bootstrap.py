@@ -14,10 +14,11 @@ from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.dedupe.store import DedupeStore, MemoryStore, NoStore
-from metric_forwarder.delivery.batching import Limits
+from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import Pacer
-from metric_forwarder.delivery.sender import Policy, Sender
+from metric_forwarder.delivery.retry import Policy
+from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
 from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
@@ -231,7 +232,7 @@ def build(
                 settings.concurrency,
                 hold_uncertain=settings.uncertain == "hold",
             ),
-            limits=Limits(settings.batch_max_points, settings.batch_max_bytes),
+            limits=BatchLimits(settings.batch_max_points, settings.batch_max_bytes),
             pacer=Pacer(clock, jitter, settings.max_rps),
             clock=clock,
             jitter=jitter,

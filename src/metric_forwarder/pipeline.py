@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.dedupe.store import Claims, DedupeStore
-from metric_forwarder.delivery.sender import Behind, RequestCounts, Sender
+from metric_forwarder.delivery.sender import BlockedSeries, Sender
+from metric_forwarder.delivery.settling import RequestCounts
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
@@ -104,7 +105,7 @@ class Pipeline:
         ledger = Ledger()
         counts = RequestCounts()
         # Of one event, however many chunks of the spool it replays.
-        behind: Behind = {}
+        blocked_series: BlockedSeries = {}
         claims = self._store.begin(deadline)
         complain = self._complaint(ledger)
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
@@ -113,7 +114,7 @@ class Pipeline:
                 intake = self._take_in(messages, ledger, policy)
                 settlement = Settlement(ledger, claims, policy)
                 sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
-                counts.add(self._deliver(intake, claims, sending, settlement, behind))
+                counts.add(self._deliver(intake, claims, sending, settlement, blocked_series))
                 settlement.close()
         finally:
             claims.close()
@@ -199,7 +200,7 @@ class Pipeline:
         claims: Claims,
         sending: Deadline,
         settlement: Settlement,
-        behind: Behind,
+        blocked_series: BlockedSeries,
     ) -> RequestCounts:
         """Send what is free, and only then wait for what other instances hold.
 
@@ -217,11 +218,11 @@ class Pipeline:
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
-                counts.add(self._sender.deliver(free, sending, settlement, behind))
+                counts.add(self._sender.deliver(free, sending, settlement, blocked_series))
             claims.release(settlement.take_unsent())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
-                behind.update({point.series.digest: _HELD for point in still_held})
+                blocked_series.update({point.series.digest: _HELD for point in still_held})
                 break
             if still_held:
                 pause = _FIRST_PAUSE_S if len(still_held) < len(held) else min(2 * pause, _LONGEST_PAUSE_S)

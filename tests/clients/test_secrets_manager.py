@@ -104,6 +104,7 @@ def test_a_refused_key_that_cannot_be_read_again_leaves_the_points_to_the_platfo
     manager.script = [None, "InternalError"]
     assert outcomes(warm.handle(point())) == {"undelivered": 1}
     manager.text = json.dumps(KEY)
+    warm.clock.sleep(60)
     assert outcomes(warm.handle(point())) == {"delivered": 1}
 
 
@@ -166,10 +167,11 @@ def test_lanes_side_by_side_share_one_failed_reading(manager: SecretsManagerServ
     assert len(manager.calls) == 1
 
 
-def test_the_next_event_reads_a_secret_that_could_not_be_read(manager: SecretsManagerServer) -> None:
+def test_a_redelivery_reads_a_secret_that_could_not_be_read(manager: SecretsManagerServer) -> None:
     manager.script = ["UnauthorizedOperation"]
     warm = Warm(manager)
     assert outcomes(warm.handle(point())) == {"undelivered": 1}
+    warm.clock.sleep(60)
     assert outcomes(warm.handle(point())) == {"delivered": 1}
 
 
@@ -220,6 +222,7 @@ def test_without_a_role_the_points_wait_for_one(manager: SecretsManagerServer) -
     assert "the function has no role" in report["errors"][0]["message"]
     assert "export TENCENTCLOUD_SECRETID" in report["errors"][0]["message"]
     warm.environ.update(role)
+    warm.clock.sleep(60)
     assert outcomes(warm.handle(point())) == {"delivered": 1}
 
 
@@ -231,6 +234,7 @@ def test_the_role_is_taken_from_the_environment_as_it_is_at_each_reading(
     warm.environ["TENCENTCLOUD_SESSIONTOKEN"] = "expired"
     assert outcomes(warm.handle(point())) == {"undelivered": 1}
     warm.environ["TENCENTCLOUD_SESSIONTOKEN"] = token
+    warm.clock.sleep(60)
     assert outcomes(warm.handle(point())) == {"delivered": 1}
 
 

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest, Transport
 from metric_forwarder.clock import Deadline, SystemClock
-from metric_forwarder.delivery.batching import Limits
+from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.pacing import Pacer
-from metric_forwarder.delivery.sender import Behind, Policy, Sender
+from metric_forwarder.delivery.retry import Policy
+from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
 from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
@@ -254,6 +255,7 @@ def test_what_comes_after_a_burst_without_timestamps_is_not_out_of_order() -> No
     burst = ckafka(*[point(value) for value in range(100)])
     harness.prometheus.script.extend([None] * 99 + [HttpReply(401, {}, b"")])
     assert outcomes(harness.handle(burst)) == {"delivered": 99, "undelivered": 1}
+    harness.clock.sleep(60)
     assert outcomes(harness.handle(burst)) == {"delivered": 1, "duplicate": 99}
     more = ckafka(*[point(value) for value in range(100, 200)], first_offset=100)
     assert outcomes(harness.handle(more)) == {"delivered": 100}
@@ -743,7 +745,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
     sender = Sender(
         destination,
         policy=Policy(max_attempts=1, request_timeout_s=1, concurrency=1),
-        limits=Limits(10, 10_000),
+        limits=BatchLimits(10, 10_000),
         pacer=Pacer(clock, lambda _: 0.0),
         clock=clock,
         jitter=lambda _: 0.0,
@@ -754,7 +756,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
         del verdict
         settled.update(dict.fromkeys((each.number for each in points), outcome))
 
-    behind: Behind = {}
+    blocked: BlockedSeries = {}
     for number in range(2):
         series = Series("pc", "m", ())
         assert destination.admit(series) is None
@@ -762,7 +764,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
         wire = destination.encode(series, number, time_ms)
         each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, time_ms, wire)
         until = Deadline(clock, clock.monotonic() + 0.2)
-        sender.deliver([each], until, settle, behind)
+        sender.deliver([each], until, settle, blocked)
     transport.released.set()
     assert settled == {0: Outcome.UNDELIVERED, 1: Outcome.UNDELIVERED}
     assert transport.sent == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metric_forwarder.delivery.verdicts import CODES, STATUSES, status_rule
+from metric_forwarder.destinations.receiver_verdicts import CODES, STATUSES, status_rule
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.harness import ROOT
 
@@ -10,11 +10,11 @@ PAGE = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
 
 
 def code_row(code: ReturnCode) -> str:
-    return f"| {int(code)} | {code.meaning} | {CODES[code].action.value} | {CODES[code].remedy} |"
+    return f"| {int(code)} | {code.meaning} | {CODES[code].action.text} | {CODES[code].remedy} |"
 
 
 def status_row(name: str, status: int) -> str:
-    return f"| {name} | {status_rule(status).action.value} | {status_rule(status).remedy} |"
+    return f"| {name} | {status_rule(status).action.text} | {status_rule(status).remedy} |"
 
 
 @pytest.mark.parametrize("code", list(ReturnCode))

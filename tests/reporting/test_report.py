@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.clients.http import Fault
 from metric_forwarder.dedupe.store import MemoryStore, NoStore
-from metric_forwarder.delivery.sender import RequestCounts
+from metric_forwarder.delivery.settling import RequestCounts
 from metric_forwarder.destinations.remote_write import REFUSALS
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode

@@ -1,7 +1,7 @@
-"""Points → lanes → batches. A lane is sent in order, lanes side by side; a series lives in one lane only.
+"""Points → lanes → batches. A lane is sent in order, lanes side by side; all points of a series are in one lane.
 
-For a destination that takes a series in order only, a lane comes in layers: the oldest point of each series, then the
-second of each, and so on; a batch ends before a series would be in it twice.
+A destination that takes a series in order only gets a lane round-robin: the oldest point of each series, then the second
+of each, and so on; a batch ends before a series would be in it twice.
 """
 
 from collections import Counter
@@ -9,15 +9,15 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from metric_forwarder.model import Batch, Point, Series
 
-# So long without a refusal, and twice as much may go again.
+# The limits are doubled after this time without a refusal.
 _GROW_AFTER_S = 60.0
 
 
-class Limits:
-    """How large a request may be: learned downwards from refusals, and doubled each minute that brings none.
+class BatchLimits:
+    """How large a request may be: lowered by refusals, and doubled after each minute without one.
 
-    What was refused may have been too much for the moment and not for a request: code 1018 speaks of a period. If it was
-    the request after all, trying costs one a minute.
+    A refusal as too many points may speak of a period and not of a request: code 1018 does. If a size was taken before,
+    it is the period that is full, and no size is learned. If it was the request after all, trying costs one a minute.
 
     Attributes:
         max_points: points in a request.
@@ -27,29 +27,33 @@ class Limits:
     def __init__(self, max_points: int, max_bytes: int) -> None:
         self._most_points = self.max_points = max_points
         self._most_bytes = self.max_bytes = max_bytes
+        # The largest request that was taken since the limits last grew.
         self._taken = 0
+        self._is_period_full = False
         self._changed_at = 0.0
 
-    def take(self, points: int) -> None:
-        """A request of so many points was taken."""
+    def accept(self, points: int) -> None:
+        """Note that a request of this many points was taken."""
         self._taken = max(self._taken, points)
 
-    def are_usual(self, points: int) -> bool:
-        """Whether a request of so many points is known to fit: as many were taken since the limits last grew, or it is one."""
-        return points <= max(1, self._taken)
+    def refuse(self, points: int) -> None:
+        """Note that a request was refused as too many points: not for its size, if it is a size that fits."""
+        self._is_period_full |= points <= max(1, self._taken)
 
     def learn_points(self, worked: int, now: float) -> None:
-        """So many points were taken where more were refused; ``now``: monotonic seconds."""
-        self.max_points = max(1, min(self.max_points, worked))
-        self._changed_at = now
+        """Lower the limit to what was taken where more was refused; ``now``: monotonic seconds."""
+        if not self._is_period_full:
+            self.max_points = max(1, min(self.max_points, worked))
+            self._changed_at = now
 
     def learn_bytes(self, worked: int, now: float) -> None:
-        """So many bytes were taken where more were refused."""
+        """Lower the limit to what was taken where more was refused; ``now``: monotonic seconds."""
         self.max_bytes = max(1, min(self.max_bytes, worked))
         self._changed_at = now
 
-    def grow(self, now: float) -> None:
-        """Allow more again, if the last refusal is long enough ago."""
+    def begin(self, now: float) -> None:
+        """Start an event: allow more again, if the last refusal is long enough ago."""
+        self._is_period_full = False
         minutes = int((now - self._changed_at) / _GROW_AFTER_S)
         if minutes > 0:
             self._changed_at = now
@@ -65,7 +69,7 @@ def plan_lanes(
     """Split points so that each lane holds one group, and a series stands in one lane in its order.
 
     A group gets only as many lanes as it can fill with whole batches, so that concurrency does not cost requests.
-    Lanes come longest first.
+    The longest lane comes first.
     """
     groups: dict[Hashable, list[Point]] = {}
     group_of: dict[Series, Hashable] = {}
@@ -95,7 +99,7 @@ def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[
     return [lane for lane in lanes if lane]
 
 
-def in_layers(points: Sequence[Point]) -> list[Point]:
+def round_robin(points: Sequence[Point]) -> list[Point]:
     """The oldest point of each series, then the second of each, …; points of one time keep their order."""
     depths: Counter[Series] = Counter()
     layers: list[list[Point]] = []
@@ -113,11 +117,8 @@ def size_of(points: Sequence[Point]) -> int:
     return sum(len(point.wire) for point in points)
 
 
-def pack(points: Sequence[Point], limits: Limits, *, once: bool = False) -> Iterator[Batch]:
-    """Cut a lane into batches within the limits in force at that moment; a point over them travels alone.
-
-    With ``once`` no batch holds two points of one series.
-    """
+def pack(points: Sequence[Point], limits: BatchLimits, *, one_per_series: bool = False) -> Iterator[Batch]:
+    """Cut a lane into batches within the limits in force at that moment; a point over them travels alone."""
     batch: list[Point] = []
     size = 0
     present: set[Series] = set()
@@ -130,7 +131,7 @@ def pack(points: Sequence[Point], limits: Limits, *, once: bool = False) -> Iter
             present.clear()
         batch.append(point)
         size += added
-        if once:
+        if one_per_series:
             present.add(point.series)
     if batch:
         yield batch

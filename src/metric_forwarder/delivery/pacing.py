@@ -2,10 +2,11 @@
 
 Refusals without an acceptance between them are one episode. Each episode lowers the rate once; within it all lanes
 pause, twice as long each time. A first guess is raised quickly until it meets a refusal, then in small steps.
-``tests/test_pacing.py`` holds this against limiters of several kinds.
+``tests/delivery/test_pacing.py`` holds this against limiters of several kinds.
 
-What a destination asks for (``Retry-After``) is kept, however long it is, by the event that it was asked in. Later events
-do not take its word for longer than a minute: it may be healthy again, and nobody would know.
+The event in which a destination asks for a pause (``Retry-After``) keeps to it, however long it is. Later events do so for
+less than a minute, and then probe with one request: the destination may be healthy again, and nobody would know. The same
+holds after a refusal of everything (``CoolDown``), such as that of a key.
 """
 
 import threading
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 
 from metric_forwarder.clock import Clock
+from metric_forwarder.delivery.verdicts import Verdict, still_refused
 
 _DECREASE = 0.9
 _OVERSHOT = 0.8
@@ -20,16 +22,17 @@ _OVERSHOT = 0.8
 _SLOW_INCREASE = 0.03
 # Factor of each second.
 _FAST_INCREASE = 2.0
-# So long without a refusal, and the destination must allow more than it did.
+# After this time without a refusal the destination must allow more than it did.
 _SPEED_UP_AFTER_S = 6.0
-# So long without a refusal, and there may be no limit at all.
+# After this time without a refusal there may be no limit at all.
 _FORGET_AFTER_S = 60.0
 _FIRST_PAUSE_S = 0.25
 _MAX_DOUBLINGS = 6
 _MIN_RATE = 1.0
 _WINDOW_S = 1.0
-# A Retry-After that is older is tested with one request and not obeyed: redeliveries come a minute apart, so each tests it.
-_TEST_AFTER_S = 50.0
+# After this time a pause is probed: redeliveries come a minute apart, so each of them probes it.
+_PROBE_AFTER_S = 50.0
+_FIRST_COOL_DOWN_S = 2.0
 
 
 class Pacer:
@@ -41,8 +44,8 @@ class Pacer:
 
     Attributes:
         accepted: how many requests the destination has taken.
-        is_testing: the next request will tell whether the destination still wants to be left alone; until it is
-            answered no other may go.
+        is_probing: the next request shows whether the destination takes requests again; until its reply is there no
+            other request may go.
     """
 
     def __init__(self, clock: Clock, jitter: Callable[[float], float], max_rate: float | None = None) -> None:
@@ -59,7 +62,7 @@ class Pacer:
         self._paused_until = 0.0
         self._asked_at = 0.0
         self._asked_until = 0.0
-        self.is_testing = False
+        self.is_probing = False
         self._recent: deque[float] = deque()
         self._lock = threading.Lock()
         self.accepted = 0
@@ -70,12 +73,12 @@ class Pacer:
         return self._rate
 
     def begin(self) -> None:
-        """Points are about to be sent: what was asked for long ago is tested instead of kept."""
+        """Start an event: probe a pause that was asked for long ago, instead of keeping it."""
         with self._lock:
             now = self._clock.monotonic()
-            if self._asked_until > now and now - self._asked_at >= _TEST_AFTER_S:
+            if self._asked_until > now and now - self._asked_at >= _PROBE_AFTER_S:
                 self._asked_until = now
-                self.is_testing = True
+                self.is_probing = True
 
     def reserve(self, within_s: float) -> float | None:
         """Take the next free moment: seconds to wait until then, or None if it is not within ``within_s``."""
@@ -116,7 +119,7 @@ class Pacer:
             return True
 
     def pause(self, seconds: float) -> None:
-        """Let nobody start for so long: the destination asked for it."""
+        """Let no request start within this time: the destination asked for it."""
         if seconds <= 0:
             return
         with self._lock:
@@ -124,8 +127,12 @@ class Pacer:
             self._asked_until = max(self._asked_until, self._asked_at + seconds)
 
     def asked_s(self) -> float:
-        """How much longer the destination wants to be left alone, seconds."""
+        """Seconds that are left of the pause that the destination asked for."""
         return max(0.0, self._asked_until - self._clock.monotonic())
+
+    def wait_s(self) -> float:
+        """Seconds until the next request may start, by the pace in force and by what the destination asked for."""
+        return max(self._next, self._asked_until) - self._clock.monotonic()
 
     def _decrease(self, now: float) -> None:
         self._trim(now)
@@ -144,7 +151,7 @@ class Pacer:
         elapsed = min(max(now - self._grown_at, 0.0), 1.0)
         self._grown_at = now
         if len(self._recent) / _WINDOW_S < rate / 2:
-            # The lanes do not use what they may: nothing is learned from their success.
+            # The lanes do not use what they may, so their success teaches nothing.
             return rate
         if self._is_guess or since_refusal > _SPEED_UP_AFTER_S:
             return float(rate * _FAST_INCREASE**elapsed)
@@ -157,3 +164,40 @@ class Pacer:
     def _trim(self, now: float) -> None:
         while self._recent and self._recent[0] <= now - _WINDOW_S:
             self._recent.popleft()
+
+
+class CoolDown:
+    """Keeps events from asking in vain, for a while after the destination refused one as a whole; kept while warm.
+
+    The pause doubles with each refusal until a request is taken. It stays below the minute between two redeliveries, so
+    that each of them probes whether the reason is gone.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._verdict: Verdict | None = None
+        self._pause_s = 0.0
+        self._refused_at = 0.0
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether the last that was heard of the destination is a refusal of everything."""
+        return self._verdict is not None
+
+    def verdict(self) -> Verdict | None:
+        """Why nothing may be sent now; None if something may."""
+        ago_s = self._clock.monotonic() - self._refused_at
+        if self._verdict is None or ago_s >= self._pause_s:
+            return None
+        return still_refused(self._verdict, ago_s, self._pause_s - ago_s)
+
+    def start(self, verdict: Verdict) -> None:
+        """Everything was refused."""
+        self._pause_s = min(max(2 * self._pause_s, _FIRST_COOL_DOWN_S), _PROBE_AFTER_S)
+        self._refused_at = self._clock.monotonic()
+        self._verdict = verdict
+
+    def end(self) -> None:
+        """A request was taken."""
+        self._verdict = None
+        self._pause_s = 0.0

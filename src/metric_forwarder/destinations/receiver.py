@@ -20,8 +20,9 @@ from metric_forwarder.clients.http import (
     server_time,
 )
 from metric_forwarder.credentials import CredentialSource
-from metric_forwarder.delivery.verdicts import Action, Verdict, for_code, for_status
+from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.http import HttpDestination
+from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.numerals import whole

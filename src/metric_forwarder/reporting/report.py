@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from metric_forwarder.delivery.sender import RequestCounts
+from metric_forwarder.delivery.settling import RequestCounts
 from metric_forwarder.model import Outcome, Problem
 from metric_forwarder.reporting.ledger import Filtered, Ledger
 

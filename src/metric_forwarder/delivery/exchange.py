@@ -1,0 +1,178 @@
+"""Sends a batch until its verdict is final, within the pace, the attempts and the time that there are."""
+
+import threading
+
+from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.delivery.batching import BatchLimits
+from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.delivery.pacing import CoolDown, Pacer
+from metric_forwarder.delivery.retry import BatchState, Final, Policy, RetryPolicy
+from metric_forwarder.delivery.settling import EventRecord
+from metric_forwarder.delivery.verdicts import (
+    OUT_OF_TIME,
+    Action,
+    Effect,
+    Verdict,
+    asked_to_wait,
+    too_slow_a_pace,
+)
+from metric_forwarder.model import Batch
+
+# Requests end this long before the deadline, so that their outcome can still be written.
+_LANDING_S = 0.05
+
+
+class Exchange:
+    """One event's exchange with the destination, shared by all lanes.
+
+    Attributes:
+        halted: why nothing more is sent for this event; None as long as something may be.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        policy: Policy,
+        retry: RetryPolicy,
+        pacer: Pacer,
+        cool_down: CoolDown,
+        limits: BatchLimits,
+        clock: Clock,
+        deadline: Deadline,
+        record: EventRecord,
+    ) -> None:
+        self._destination = destination
+        self._policy = policy
+        self._retry = retry
+        self._pacer = pacer
+        self._cool_down = cool_down
+        self._limits = limits
+        self._clock = clock
+        self._deadline = deadline
+        self._record = record
+        self.halted: Verdict | None = None
+        self._halt_lock = threading.Lock()
+        # Getting a key takes time, so this is not the lock that the end of the event takes.
+        self._key_lock = threading.Lock()
+        self._is_prepared = False
+        # Requests signed before the last change of key or clock deserve one more try.
+        self._signing = 0
+        self._fixed: set[Action] = set()
+
+    def begin(self) -> None:
+        """Take up what earlier events have left: a pause to keep, or to probe with one request."""
+        self._pacer.begin()
+        self._limits.begin(self._clock.monotonic())
+        self.halted = self._cool_down.verdict()
+        self._pacer.is_probing |= self._cool_down.is_unproven
+
+    def prepare(self) -> None:
+        """Let the destination get what its requests need: the first lane does it, the others wait."""
+        with self._key_lock:
+            if not self._is_prepared:
+                self._is_prepared = True
+                verdict = self._try_to_prepare()
+                if verdict is OUT_OF_TIME:
+                    self.halt(verdict)
+                elif verdict is not None:
+                    # Whatever the reason is, the next event would only wait for the same.
+                    self.halt(verdict._replace(action=Action.STOP))
+
+    def send(self, batch: Batch) -> Verdict:
+        """Try a batch until its verdict is final: a reply that trying again cannot change, or no more tries."""
+        state = BatchState(len(batch), self._pacer.accepted)
+        verdict: Verdict | None = None
+        while self.halted is None:
+            wait = self._pacer.reserve(self._time_left())
+            if wait is None:
+                return verdict or self._why_not_now()
+            self._sleep(wait)
+            reply = self._attempt(batch, state)
+            if reply is None:
+                return verdict or OUT_OF_TIME
+            verdict = reply
+            delay = self._next_delay(verdict, state)
+            self._pacer.is_probing = False
+            if delay is None or delay > self._time_left():
+                return verdict
+            self._sleep(delay)
+        return self.halted
+
+    def halt(self, verdict: Verdict) -> None:
+        """Send nothing more for this event, for the first reason that there is."""
+        with self._halt_lock:
+            if self.halted is None:
+                self.halted = verdict
+                if verdict.action.has(Effect.STOPS):
+                    self._cool_down.start(verdict)
+
+    def _try_to_prepare(self) -> Verdict | None:
+        state = BatchState(0, self._pacer.accepted)
+        while (timeout := self._time_for_one()) > 0:
+            verdict = self._destination.prepare(timeout)
+            if verdict is None:
+                return None
+            delay = self._retry.next_delay(verdict, state)
+            if isinstance(delay, Final) or delay > self._time_left():
+                return verdict
+            self._sleep(delay)
+        return OUT_OF_TIME
+
+    def _attempt(self, batch: Batch, state: BatchState) -> Verdict | None:
+        """Send once; None if there is no time left for it."""
+        timeout = self._time_for_one()
+        state.signing = self._signing
+        if timeout <= 0 or not self._record.start_attempt(batch, is_retry=state.sent > 0):
+            return None
+        state.sent += 1
+        verdict = self._destination.send(batch, timeout)
+        self._record.end_attempt(batch, verdict)
+        if verdict.action is Action.ACCEPT:
+            self._cool_down.end()
+            self._limits.accept(state.points)
+        elif verdict.action.has(Effect.LEARNS_POINTS):
+            self._limits.refuse(state.points)
+        return verdict
+
+    def _next_delay(self, verdict: Verdict, state: BatchState) -> float | None:
+        """Seconds to wait before the next attempt; None if the verdict is final."""
+        delay = self._retry.next_delay(verdict, state)
+        if delay is Final.UNLESS_FIXED:
+            delay = 0.0 if self._fix(verdict, state) else Final.EVENT
+        if delay is Final.EVENT:
+            self.halt(verdict)
+        return None if isinstance(delay, Final) else delay
+
+    def _fix(self, verdict: Verdict, state: BatchState) -> bool:
+        """Whether the batch deserves another try, since what it was refused for has changed."""
+        with self._key_lock:
+            if state.signing < self._signing:
+                return True
+            if verdict.action in self._fixed:
+                return False
+            self._fixed.add(verdict.action)
+            is_fixed = self._destination.fix(verdict, self._time_for_one())
+            self._signing += is_fixed
+            return is_fixed
+
+    def _time_left(self) -> float:
+        """Seconds within which a request must have ended."""
+        return self._deadline.remaining() - _LANDING_S
+
+    def _time_for_one(self) -> float:
+        """Seconds that one more request may take."""
+        return min(self._policy.request_timeout_s, self._time_left())
+
+    def _why_not_now(self) -> Verdict:
+        """Why the next request cannot start in time."""
+        left = max(0.0, self._time_left())
+        asked_s = self._pacer.asked_s()
+        if asked_s > left:
+            return asked_to_wait(asked_s)
+        wait_s = self._pacer.wait_s()
+        return too_slow_a_pace(wait_s) if 0 < left < wait_s else OUT_OF_TIME
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self._clock.sleep(seconds)

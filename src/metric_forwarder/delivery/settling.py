@@ -1,0 +1,109 @@
+"""What was sent for an event and what became of it, written down once, while lanes send and after time is up."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from metric_forwarder.delivery.verdicts import OUT_OF_TIME, Action, Effect, Verdict
+from metric_forwarder.model import Batch, Outcome, Point
+
+
+class Settle(Protocol):
+    """Writes the outcome of points; called from one thread at a time."""
+
+    def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None: ...
+
+
+class RequestCounts:
+    """What was sent for an event: requests, those of them that repeated an earlier one, and replies by label."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.retried = 0
+        self.answers: Counter[str] = Counter()
+
+    def add(self, other: "RequestCounts") -> None:
+        self.sent += other.sent
+        self.retried += other.retried
+        self.answers.update(other.answers)
+
+
+class EventRecord:
+    """Settles every point of an event once; nothing is written after it was closed, whatever a late thread says.
+
+    Args:
+        settle: is told the outcomes.
+        unanswered: what becomes of points that were sent and not answered.
+    """
+
+    def __init__(self, settle: Settle, unanswered: Outcome) -> None:
+        self._settle_points = settle
+        self._unanswered = unanswered
+        self._lock = threading.Lock()
+        self._closed = False
+        # Sent, and not known to be refused, until their outcome is written.
+        self._in_flight: dict[int, Batch] = {}
+        self._settled: list[Batch] = []
+        self.counts = RequestCounts()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def start_attempt(self, batch: Batch, *, is_retry: bool) -> bool:
+        """Count a request that is about to be sent; False if the event is over."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._in_flight[id(batch)] = batch
+            self.counts.sent += 1
+            self.counts.retried += is_retry
+        return True
+
+    def end_attempt(self, batch: Batch, verdict: Verdict) -> None:
+        """Count a reply."""
+        with self._lock:
+            if self._closed:
+                return
+            self.counts.answers[verdict.label] += 1
+            # What was accepted is in flight until that is written: an interrupted event does not know it.
+            if verdict.action is not Action.ACCEPT and not verdict.action.has(Effect.MAY_HAVE_ARRIVED):
+                del self._in_flight[id(batch)]
+
+    def settle(self, points: Batch, verdict: Verdict) -> Outcome:
+        """Write what a final verdict makes of points."""
+        outcome = self._outcome(verdict.action)
+        with self._lock:
+            if not self._closed:
+                self._in_flight.pop(id(points), None)
+                self._settled.append(points)
+                self._settle_points(points, outcome, verdict)
+        return outcome
+
+    def close(self) -> None:
+        """Write nothing any more."""
+        with self._lock:
+            self._closed = True
+
+    def settle_rest(self, points: Sequence[Point], unsent: Verdict) -> list[Point]:
+        """Close, and settle the points that are left, which are returned: ``unsent`` says why they were not sent."""
+        with self._lock:
+            self._closed = True
+            if sum(map(len, self._settled)) == len(points):
+                return []
+            in_flight = {point.number for batch in self._in_flight.values() for point in batch}
+            settled = {point.number for batch in self._settled for point in batch}
+            left = [point for point in points if point.number not in settled]
+            sent = [point for point in left if point.number in in_flight]
+            waiting = [point for point in left if point.number not in in_flight]
+            self._settle_points(sent, self._unanswered, OUT_OF_TIME)
+            self._settle_points(waiting, Outcome.UNDELIVERED, unsent)
+            return left
+
+    def _outcome(self, action: Action) -> Outcome:
+        if action is Action.ACCEPT:
+            return Outcome.DELIVERED
+        if action.has(Effect.REFUSES):
+            return Outcome.REJECTED
+        return self._unanswered if action.has(Effect.MAY_HAVE_ARRIVED) else Outcome.UNDELIVERED
