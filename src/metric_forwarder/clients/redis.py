@@ -33,8 +33,8 @@ from metric_forwarder.settings.redis_address import RedisAddress
 
 KEY_PREFIX = "mf:"
 _COMMANDS = (
-    "AUTH, SELECT, PING, EVAL, EVALSHA, GET, SET and DEL, and for a spool XADD, XDEL, XLEN, XRANGE, XREVRANGE and "
-    "MEMORY USAGE,"
+    "AUTH, SELECT, PING, EVAL, EVALSHA, GET, SET and DEL, and for a spool XADD, XDEL, XLEN, XRANGE, XREVRANGE, "
+    "RENAMENX, PTTL and MEMORY USAGE,"
 )
 
 
@@ -45,12 +45,21 @@ class RedisUnavailable(Exception):
         reason: what happened and what to do about it, for people.
         reconnect: whether a new connection may do at once: this one broke, or led to a replica.
         is_full: whether it has no memory for what was asked, but would still delete.
+        is_wrong_type: whether a key holds something of another type.
     """
 
-    def __init__(self, reason: str, *, reconnect: bool = False, is_full: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        reconnect: bool = False,
+        is_full: bool = False,
+        is_wrong_type: bool = False,
+    ) -> None:
         self.reason = reason
         self.reconnect = reconnect
         self.is_full = is_full
+        self.is_wrong_type = is_wrong_type
         super().__init__(reason)
 
 
@@ -148,7 +157,8 @@ def explain(error: Exception) -> RedisUnavailable:
     for kinds, reason, reconnect in _REASONS:
         if _KINDS.get(code) in kinds or any(isinstance(cause, kinds) for cause in _causes(error)):
             return RedisUnavailable(reason, reconnect=reconnect, is_full=OutOfMemoryError in kinds)
-    return RedisUnavailable(f"Redis answered with an error ({code}): look it up in Redis's documentation")
+    reason = f"Redis answered with an error ({code}): look it up in Redis's documentation"
+    return RedisUnavailable(reason, is_wrong_type=code == "WRONGTYPE")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

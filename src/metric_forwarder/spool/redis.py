@@ -1,24 +1,33 @@
 """The spool as Redis streams, for instances that share no file system; it needs Redis 5 or newer.
 
 Three streams for each function, under one hash tag so that a cluster keeps them in one slot: points, dead letters, and
-what was set aside because it is no record. A record is one entry; an acknowledged one is deleted. One replay runs at a
+what was set aside because it is not a record. A record is one entry; an acknowledged one is deleted. One replay runs at a
 time, by a lease that lasts as long as the replay may.
 """
 
 import math
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.model import Message
 from metric_forwarder.settings.redis_address import RedisAddress
-from metric_forwarder.spool.store import SpoolError, SpoolRecord, decode_record, encode_record, message_of
+from metric_forwarder.spool.store import (
+    SpoolError,
+    SpoolRecord,
+    by_time,
+    decode_record,
+    encode_in_batches,
+    message_of,
+)
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-# Some milliseconds of the server's time, which serves nobody else meanwhile.
+# Some milliseconds of the server's time, which serves nobody else meanwhile; and what a small function has memory for.
 _CHUNK = 500
+_CHUNK_BYTES = 2**20
+# Longer than any record that is written: the dead letters of an event are bounded.
+_MAX_ENTRY_BYTES = 32 * 2**20
 _TIMEOUT_S = 1.0
 # After a broken connection a write is asked for again at once, or never: its key need not live longer.
 _REMEMBERED_MS = 60_000
@@ -47,22 +56,55 @@ end
 redis.call('SET', KEYS[4], cjson.encode(ids), 'PX', ARGV[2])
 return ids
 """)
-_READ = Script("return redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[2], 'COUNT', ARGV[3])")
+# The stream; from this id on, the id that was met before, last id, most entries, most bytes, most bytes of an entry → the
+# entries. One that is too long comes without its fields.
+_READ = Script("""
+local found, size, from, known = {}, 0, ARGV[1], ARGV[2]
+local most, most_bytes, longest = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+while true do
+  local part = redis.call('XRANGE', KEYS[1], from, ARGV[3], 'COUNT', 11)
+  for _, entry in ipairs(part) do
+    if entry[1] ~= known then
+      local length = 0
+      for _, text in ipairs(entry[2]) do
+        length = length + #text
+      end
+      if length > longest then
+        entry, length = {entry[1], {}}, 0
+      end
+      if #found == most or (#found > 0 and size + length > most_bytes) then
+        return found
+      end
+      found[#found + 1] = entry
+      size = size + length
+    end
+    from, known = entry[1], entry[1]
+  end
+  if #part < 11 then
+    return found
+  end
+end
+""")
 _LAST = Script("return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)")
 _LENGTH = Script("return redis.call('XLEN', KEYS[1])")
 _DELETE = Script("return redis.call('XDEL', KEYS[1], unpack(ARGV))")
+# The stream, what is set aside; the id.
 _SET_ASIDE = Script("""
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 1 then
-  redis.call('XADD', KEYS[2], '*', 'r', ARGV[2])
+local entry = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+if entry then
+  redis.call('XADD', KEYS[2], '*', 'r', table.concat(entry[2], ' '))
+  redis.call('XDEL', KEYS[1], ARGV[1])
 end
 """)
+_RENAME = Script("return redis.call('RENAMENX', KEYS[1], KEYS[2])")
 # A Redis that the spool has filled takes no lease; it does once the reserve is given up. It is kept before anything else is
 # written, so that it is always part of what fills the Redis.
 _RESERVE = Script("redis.call('SET', KEYS[1], string.rep('.', 1048576), 'NX')")
 _GIVE_UP_RESERVE = Script("return redis.call('DEL', KEYS[1])")
+# A lease without an end is nobody's: none is made so.
 _LOCK = Script("""
 local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then
+if held and held ~= ARGV[1] and redis.pcall('PTTL', KEYS[1]) ~= -1 then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -98,10 +140,9 @@ class RedisSpool:
         try:
             self._run(_RESERVE, [self._reserve])
             for key, records in ((self._points, points), (self._dead, dead_letters)):
-                # Noted chunk by chunk: what was written before a failure is taken back.
-                left = iter(records)
-                while part := list(islice(left, _CHUNK)):
-                    written.append((key, self._add(key, part)))
+                # Noted batch by batch: what was written before a failure is taken back.
+                batches = encode_in_batches(records, _CHUNK, _CHUNK_BYTES)
+                written.extend((key, self._add(key, lines)) for lines in batches)
         except (RedisUnavailable, SpoolError) as error:
             self._take_back(written)
             raise _error(error) from None
@@ -109,7 +150,7 @@ class RedisSpool:
     def waiting(self, *, dead_letters: bool) -> int:
         keys = (self._points, self._dead) if dead_letters else (self._points,)
         try:
-            return sum(int(self._run(_LENGTH, [key])) for key in keys)
+            return sum(map(self._length, keys))
         except RedisUnavailable as error:
             raise _error(error) from None
 
@@ -120,21 +161,47 @@ class RedisSpool:
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["RedisChunk", None, None]:
         lease = _Lease(os.urandom(8), math.ceil(lease_s * 1000))
         try:
+            yield from self._begin(lease)
             try:
-                self._hold(lease)
-            except RedisUnavailable as unavailable:
-                if not unavailable.is_full:
-                    raise
-                self._run(_GIVE_UP_RESERVE, [self._reserve])
-                self._hold(lease)
-            try:
-                yield from self._chunks(self._points, lease, dead=False)
+                # What the replay itself writes is left for the next one.
+                last_dead = yield from self._last(self._dead)
+                yield from self._chunks(
+                    self._points, (yield from self._last(self._points)), lease, dead=False
+                )
                 if dead_letters:
-                    yield from self._chunks(self._dead, lease, dead=True)
+                    yield from self._chunks(self._dead, last_dead, lease, dead=True)
             finally:
                 self._run(_UNLOCK, [self._lock], lease.token)
         except RedisUnavailable as error:
             raise _error(error) from None
+
+    def delete(self, key: bytes, ids: Sequence[bytes]) -> None:
+        for start in range(0, len(ids), _CHUNK):
+            self._run(_DELETE, [key], *ids[start : start + _CHUNK])
+
+    def _length(self, key: bytes) -> int:
+        try:
+            return int(self._run(_LENGTH, [key]))
+        except RedisUnavailable as error:
+            if not error.is_wrong_type:
+                raise
+        # A replay will set it aside.
+        return 1
+
+    def _begin(self, lease: "_Lease") -> Iterator["RedisChunk"]:
+        """Take the lease; yield what had to be set aside for that."""
+        try:
+            self._hold(lease)
+        except RedisUnavailable as error:
+            if error.is_wrong_type:
+                yield from self._rename(self._lock)
+            elif error.is_full:
+                self._run(_GIVE_UP_RESERVE, [self._reserve])
+            else:
+                raise
+        else:
+            return
+        self._hold(lease)
 
     def _hold(self, lease: "_Lease") -> None:
         """Take or renew the lease of a replay.
@@ -146,35 +213,71 @@ class RedisSpool:
         if not self._run(_LOCK, [self._lock], lease.token, lease.milliseconds):
             raise SpoolError("another replay of this spool is running: wait for it to end")
 
-    def delete(self, key: bytes, ids: Sequence[bytes]) -> None:
-        for start in range(0, len(ids), _CHUNK):
-            self._run(_DELETE, [key], *ids[start : start + _CHUNK])
+    def _last(self, key: bytes) -> Generator["RedisChunk", None, bytes | None]:
+        """The id of a stream's last entry; yield what stands in its place, if it is not a stream."""
+        try:
+            found = self._run(_LAST, [key])
+        except RedisUnavailable as error:
+            if not error.is_wrong_type:
+                raise
+            yield from self._rename(key)
+            return None
+        last: bytes | None = found[0][0] if found else None
+        return last
 
-    def _chunks(self, key: bytes, lease: "_Lease", *, dead: bool) -> Iterator["RedisChunk"]:
-        last = self._run(_LAST, [key])
-        begin = b"-"
-        while last:
-            # What is added meanwhile, and what stays because it still cannot be delivered, is not met again.
-            entries = self._run(_READ, [key], begin, last[0][0], _CHUNK)
+    def _rename(self, key: bytes) -> Iterator["RedisChunk"]:
+        """Set aside a key that holds something of another type, and yield what a report says about it."""
+        aside = key + b":set-aside:" + os.urandom(4).hex().encode("ascii")
+        try:
+            self._run(_RENAME, [key, aside])
+            source, reason = (
+                aside,
+                "is not of this spool: it was set aside under this name, for a person to look at",
+            )
+        except RedisUnavailable as error:
+            source, reason = key, f"is not of this spool, and cannot be renamed ({error.reason}): remove it"
+        yield RedisChunk(self, key, [], [_broken(source, reason)], dead=True)
+
+    def _chunks(
+        self, key: bytes, last: bytes | None, lease: "_Lease", *, dead: bool
+    ) -> Iterator["RedisChunk"]:
+        begin, known = b"-", b""
+        # What is added meanwhile, and what stays because it still cannot be delivered, is not met again.
+        while last is not None:
+            entries = self._run(_READ, [key], begin, known, last, _CHUNK, _CHUNK_BYTES, _MAX_ENTRY_BYTES)
             if not entries:
                 return
             # The server may have been restarted, and have forgotten.
             self._hold(lease)
-            yield RedisChunk(self, key, [self._message(key, *entry) for entry in entries], dead=dead)
-            begin = _after(entries[-1][0])
+            begin = known = entries[-1][0]
+            read = [self._message(key, *entry) for entry in entries]
+            broken = [message for _, message in read if message.broken is not None]
+            yield RedisChunk(self, key, [pair for pair in read if pair[1].broken is None], broken, dead=dead)
 
     def _message(self, key: bytes, entry_id: bytes, fields: Sequence[bytes]) -> tuple[bytes, Message]:
         try:
-            record = decode_record(dict(zip(fields[::2], fields[1::2], strict=True))[b"r"])
+            return entry_id, message_of(
+                decode_record(dict(zip(fields[::2], fields[1::2], strict=True))[b"r"])
+            )
         except (ValueError, KeyError):
-            self._run(_SET_ASIDE, [key, self._aside], entry_id, b" ".join(fields))
-            source = f"spool/{entry_id.decode('ascii')}"
-            reason = f"is no record of this spool: it was set aside in {self._aside.decode('ascii')}"
-            return entry_id, Message(source, None, broken=reason)
-        return entry_id, message_of(record)
+            pass
+        reason = f"is not a record of this spool: it was set aside in {_text(self._aside)}"
+        try:
+            self._set_aside(key, entry_id)
+        except RedisUnavailable as error:
+            reason = f"is not a record of this spool, and could not be set aside: {error.reason}"
+        return entry_id, _broken(entry_id, reason)
 
-    def _add(self, key: bytes, records: Sequence[SpoolRecord]) -> list[bytes]:
-        lines = [encode_record(record).encode("ascii") for record in records]
+    def _set_aside(self, key: bytes, entry_id: bytes) -> None:
+        try:
+            self._run(_SET_ASIDE, [key, self._aside], entry_id)
+        except RedisUnavailable as error:
+            if not error.is_wrong_type:
+                raise
+            list(self._rename(self._aside))
+            self._run(_SET_ASIDE, [key, self._aside], entry_id)
+
+    def _add(self, key: bytes, lines: Sequence[bytes]) -> list[bytes]:
         keys = [self._points, self._dead, key, self._prefix + b"written:" + os.urandom(8)]
         told = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)
         if isinstance(told, int):
@@ -209,21 +312,28 @@ class _Lease(NamedTuple):
 
 
 class RedisChunk:
-    """Some entries of a stream, being replayed."""
+    """Some entries of a stream, being replayed.
+
+    Args:
+        entries: id and message of each.
+        broken: what is told besides.
+    """
 
     def __init__(
         self,
         spool: RedisSpool,
         key: bytes,
         entries: Sequence[tuple[bytes, Message]],
+        broken: Sequence[Message],
         *,
         dead: bool,
     ) -> None:
         self._spool = spool
         self._key = key
         self._ids = [entry_id for entry_id, _ in entries]
-        self._open = {row for row, (_, message) in enumerate(entries) if message.broken is None}
-        self.messages = [message._replace(receipt=row) for row, (_, message) in enumerate(entries)]
+        self._open = set(range(len(entries)))
+        numbered = (message._replace(receipt=receipt) for receipt, (_, message) in enumerate(entries))
+        self.messages = [*broken, *by_time(numbered)]
         self.dead = dead
 
     def acknowledge(self, receipts: Sequence[int]) -> None:
@@ -239,12 +349,20 @@ class RedisChunk:
         """An acknowledged entry is gone already."""
 
 
-def _after(entry_id: bytes) -> bytes:
-    milliseconds, _, sequence = entry_id.partition(b"-")
-    return b"%s-%d" % (milliseconds, int(sequence) + 1)
+def _broken(name: bytes, reason: str) -> Message:
+    return Message(f"spool/{_text(name)}", None, broken=reason)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
 
 
 def _error(error: RedisUnavailable | SpoolError) -> SpoolError:
-    return (
-        error if isinstance(error, SpoolError) else SpoolError(f"the spool in Redis failed: {error.reason}")
-    )
+    if isinstance(error, SpoolError):
+        return error
+    if error.is_wrong_type:
+        return SpoolError(
+            "the spool in Redis failed: one of its keys holds something of another type: replay the spool, which sets "
+            "that aside"
+        )
+    return SpoolError(f"the spool in Redis failed: {error.reason}")

@@ -19,7 +19,7 @@ from metric_forwarder.spool.store import (
     SpoolRecord,
     by_time,
     decode_record,
-    encode_record,
+    encode_in_batches,
     message_of,
 )
 
@@ -93,17 +93,10 @@ def set_aside(path: Path, odd: OddFile) -> Message:
 
 def encode_files(records: Iterable[SpoolRecord]) -> Iterator[tuple[int, bytes]]:
     """Write records as the contents of files: how many records came before, and the content."""
-    before, size = 0, 0
-    lines: list[bytes] = []
-    for record in records:
-        line = encode_record(record).encode("ascii") + b"\n"
-        if lines and (len(lines) == MAX_RECORDS or size + len(line) > MAX_BYTES):
-            yield before, _content(lines)
-            before, size, lines = before + len(lines), 0, []
-        lines.append(line)
-        size += len(line)
-    if lines:
+    before = 0
+    for lines in encode_in_batches(records, MAX_RECORDS, MAX_BYTES):
         yield before, _content(lines)
+        before += len(lines)
 
 
 def count_waiting(path: Path) -> int:

@@ -6,10 +6,10 @@ A ``SpoolStore`` stores records, however long that takes. ``bounded`` makes sure
 
 import json
 from base64 import b64encode
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from metric_forwarder.formats.payload import NotJson
+from metric_forwarder.formats.payload import NotJson, holds_too_much
 from metric_forwarder.model import Message, Outcome
 
 # Milliseconds of any year that a calendar knows; more is no time.
@@ -52,11 +52,30 @@ def encode_record(record: SpoolRecord) -> str:
     return json.dumps(members, separators=(",", ":"))
 
 
+def encode_in_batches(
+    records: Iterable[SpoolRecord], max_records: int, max_bytes: int
+) -> Iterator[list[bytes]]:
+    """Write records as lines, so many records and, unless one alone is longer, so many bytes at a time."""
+    size = 0
+    lines: list[bytes] = []
+    for record in records:
+        line = encode_record(record).encode("ascii") + b"\n"
+        if lines and (len(lines) == max_records or size + len(line) > max_bytes):
+            yield lines
+            size, lines = 0, []
+        lines.append(line)
+        size += len(line)
+    if lines:
+        yield lines
+
+
 def decode_record(line: bytes) -> SpoolRecord:
     """Read such a line; raises ``ValueError`` if it is not a record.
 
     Members that a later version added are ignored.
     """
+    if holds_too_much(line):
+        raise ValueError("holds too many values")
     try:
         members = json.loads(line)
         record = SpoolRecord(**{name: members[name] for name in SpoolRecord._fields if name in members})
