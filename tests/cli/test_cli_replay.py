@@ -63,7 +63,7 @@ def test_it_stops_when_nothing_moves_and_says_what_is_left(receiver: Emulator, t
 def test_it_goes_on_while_something_moves(receiver: Emulator, tmp_path: Path) -> None:
     settings = spooling(receiver, tmp_path.as_uri())
     fill(receiver, settings, [point(n, namespace=f"n{n}") for n in range(6)])
-    receiver.fault("code", 1008, times=1, match={"namespace": "n5"})
+    receiver.fault("code", 1003, times=1, match={"namespace": "n5"})
     done = run("replay", **settings, CONCURRENCY="1")
     assert (done.status, counted(done.printed)) == (0, {"delivered": 6})
     assert len(receiver.points()) == 6
