@@ -33,7 +33,14 @@ from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.triggers import DecodeContext, HttpRejection, decode
-from metric_forwarder.triggers.decoding import Bridge, HttpAccess, ObjectName, ObjectSource, StoredObject
+from metric_forwarder.triggers.decoding import (
+    AllowedBuckets,
+    Bridge,
+    HttpAccess,
+    ObjectName,
+    ObjectSource,
+    StoredObject,
+)
 
 if TYPE_CHECKING:
     from metric_forwarder.spool.store import SpoolStore
@@ -103,7 +110,7 @@ class Application:
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
-        decoded = decode(event, self._access(settings, deadline))
+        decoded = decode(event, self._access(settings, context, deadline))
         if isinstance(decoded, HttpRejection):
             JsonLog(settings.log_level).write(
                 "WARN",
@@ -129,12 +136,13 @@ class Application:
         self._bridge = make_bridge(settings, credentials, self._clock)
         return pipeline
 
-    def _access(self, settings: Settings, deadline: Deadline) -> DecodeContext:
+    def _access(self, settings: Settings, context: Mapping[str, Any], deadline: Deadline) -> DecodeContext:
         """What decoding may use during this invocation."""
         fetch_until = self._clock.monotonic() + deadline.remaining() * _FETCHING_SHARE
         return DecodeContext(
             HttpAccess(settings.http_token, settings.http_auth == "cam", self._bridge),
             self._objects,
+            AllowedBuckets(str(context.get("tencentcloud_appid", "")), settings.cos_buckets),
             Deadline(self._clock, fetch_until),
         )
 

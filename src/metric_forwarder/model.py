@@ -59,6 +59,7 @@ class Message(NamedTuple):
         retriable: what is broken may be whole the next time: the point is undelivered instead, so that the platform
             redelivers it.
         judged: its point was valid as the producer wrote it; the spool has written it anew.
+        left_out: why it is left out on purpose; then it counts as one filtered point.
         places: where the points of its list stood in the message that a producer sent, in the order of the list; empty if
             they still stand there. The spool keeps some points of a message without the others.
     """
@@ -72,6 +73,7 @@ class Message(NamedTuple):
     receipt: int | None = None
     judged: bool = False
     places: tuple[str, ...] = ()
+    left_out: str | None = None
 
     def place(self, pointer: str) -> str | None:
         """The coordinates of a point in it; a replayed point has the same as a redelivered one."""

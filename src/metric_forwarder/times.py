@@ -17,6 +17,10 @@ MILLISECONDS_FROM = 1e11
 # By the schemas; as milliseconds the year 5138 again.
 NUMBERS_BELOW = 1e14
 
+# What a platform gives may also be in microseconds or nanoseconds, and is no time of before 1973.
+_NANOSECONDS_BELOW = 1e20
+_EARLIEST_S = 1e8
+
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
@@ -54,14 +58,21 @@ def milliseconds(timestamp: float | str) -> int | None:
 
 
 def told_milliseconds(told: Any) -> int | None:
-    """The same of what a platform tells, which may be anything, and a number also as text; None if it is no time."""
+    """Read the time that a platform gives, as Unix milliseconds; None if it is no time.
+
+    It is RFC 3339 text, or a number, also as text, of seconds, milliseconds, microseconds or nanoseconds. Their sizes do
+    not overlap between the years 1973 and 5138; a smaller number, such as 0, stands for no time.
+    """
     if isinstance(told, str):
         number = whole(told)
         if number is None:
             return milliseconds(told)
         told = number
-    is_time = type(told) in (int, float) and 0 <= told < NUMBERS_BELOW
-    return milliseconds(told) if is_time else None
+    if type(told) not in (int, float) or not _EARLIEST_S <= told < _NANOSECONDS_BELOW:
+        return None
+    while told >= NUMBERS_BELOW:
+        told /= 1000
+    return milliseconds(told)
 
 
 def rfc3339(time_ns: int) -> str:

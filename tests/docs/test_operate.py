@@ -13,7 +13,7 @@ from metric_forwarder.reporting import ledger, replies
 from metric_forwarder.scrape import scraper
 from metric_forwarder.spool import files as file_spool
 from metric_forwarder.spool import policies
-from metric_forwarder.triggers import cls, cos, http
+from metric_forwarder.triggers import cos, decoding, http
 from support.harness import ROOT, Harness, ckafka, make_harness, point
 
 PAGE = (ROOT / "docs" / "operate.md").read_text("utf-8")
@@ -65,7 +65,7 @@ def test_an_error_of_a_report_shown_is_one_that_the_function_makes(
     [
         ("body over HTTP, inflated", f"{http.MAX_BODY_BYTES // 2**20} MB"),
         ("object in COS, inflated", f"{cos.MAX_OBJECT_BYTES // 2**20} MB"),
-        ("CLS event, inflated", f"{cls.MAX_INFLATED_BYTES // 2**20} MB"),
+        ("CLS event, inflated", f"{decoding.MAX_INFLATED_BYTES // 2**20} MB"),
         ("points in one message", f"{payload.MAX_POINTS:,}"),
         ("values in one message: numbers, texts, lists, objects", f"{payload.MAX_VALUES:,}"),
         ("lines of an object in COS", f"{cos.MAX_LINES:,}"),

@@ -11,7 +11,12 @@ from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver
 
 ROOT = Path(__file__).parents[2]
-CONTEXT = {"request_id": "test-request", "time_limit_in_ms": 60_000, "memory_limit_in_mb": 128}
+CONTEXT = {
+    "request_id": "test-request",
+    "time_limit_in_ms": 60_000,
+    "memory_limit_in_mb": 128,
+    "tencentcloud_appid": "1250000000",
+}
 
 
 def environ(**settings: str) -> dict[str, str]:

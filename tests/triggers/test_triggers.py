@@ -4,6 +4,7 @@ import ast
 import base64
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from metric_forwarder.triggers import (
     Redelivery,
     ReplyTo,
     TriggerTraits,
-    cls,
     dead_letter,
     decode,
     records,
     traits,
 )
-from metric_forwarder.triggers.decoding import OFFLINE, HttpAccess, checksum
+from metric_forwarder.triggers.decoding import MAX_INFLATED_BYTES, OFFLINE, HttpAccess, checksum
+from support.harness import make_harness, outcomes
 
 ROOT = Path(__file__).parents[2]
 POINT = {"metricName": "cpuload", "dimensions": {"ip": "10.0.0.1"}, "value": 1}
@@ -241,6 +242,10 @@ def cls_event(content: Any, *, raw: bytes | None = None) -> dict[str, Any]:
     return {"clslogs": {"data": base64.b64encode(gzip.compress(text, mtime=0)).decode()}}
 
 
+def cls_logs(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return cls_event({"topic_name": "t", "records": records})
+
+
 def test_a_log_is_a_message_with_the_time_of_the_log() -> None:
     batch = {
         "topic_id": "id",
@@ -295,7 +300,7 @@ def test_logs_cut_off_are_one_broken_message() -> None:
 
 
 def test_a_bomb_of_logs_is_not_inflated_beyond_its_bound() -> None:
-    bomb = cls_event(None, raw=bytes(cls.MAX_INFLATED_BYTES + 1))
+    bomb = cls_event(None, raw=bytes(MAX_INFLATED_BYTES + 1))
     assert only(bomb).broken == "holds more than 8 MB: split it"
 
 
@@ -354,7 +359,7 @@ def test_the_time_of_a_cloud_event_is_read_however_it_is_written(time: Any) -> N
         10**400,
         {},
         "9" * 5000,
-        "9" * 17,
+        "9" * 21,
         "0" * 20 + "9" * 5000,
     ],
     ids=lambda time: str(time)[-9:],
@@ -464,6 +469,22 @@ def test_an_http_request_in_a_dead_letter_must_be_let_in_like_any_other() -> Non
     assert isinstance(decode(sample("events/http.json")), HttpRejection)
 
 
+def test_an_http_request_in_a_dead_letter_that_is_a_message_is_not_let_in() -> None:
+    body = json.dumps(letter(json.dumps(sample("events/http.json"))))
+    (message,) = messages({"Records": [{"CMQ": {"msgId": "1", "msgBody": body}}]}, OFFLINE)
+    assert "not let in" in str(message.broken)
+
+
+def test_a_cls_batch_in_a_message_is_inflated_no_further_than_a_message_may_need() -> None:
+    logs = cls_logs([{"content": "x" * 2**20, "timestamp": "0"}])
+    body = json.dumps(letter(json.dumps(logs)))
+    assert len(str(only(logs).body)) == 2**20
+    assert (
+        only({"Records": [{"CMQ": {"msgId": "1", "msgBody": body}}]}).broken
+        == "holds more than 1 MB: split it"
+    )
+
+
 # --- timer and direct ---------------------------------------------------------------------------------------
 
 
@@ -487,10 +508,137 @@ def test_any_member_of_a_payload_makes_an_event_a_payload(member: str) -> None:
     assert (decoded(event).traits.name, only(event).body) == ("direct", event)
 
 
+# --- CLS: times, fields and own lines ----------------------------------------------------------------------------
+
+
+TIME_MS = 1_772_443_800_125
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "time_ms"),
+    [
+        (str(TIME_MS // 1000), TIME_MS // 1000 * 1000),
+        (str(TIME_MS), TIME_MS),
+        (str(TIME_MS * 1000 + 1), TIME_MS),
+        (str(TIME_MS * 10**6 + 999), TIME_MS),
+        (TIME_MS * 1000, TIME_MS),
+        ("0", None),
+        (0, None),
+        ("5", None),
+        ("-1772443800", None),
+        ("9" * 22, None),
+        ("soon", None),
+        (None, None),
+    ],
+    ids=["s", "ms", "µs", "ns", "number", "0", "number 0", "1970", "negative", "far", "text", "none"],
+)
+def test_the_unit_of_a_logs_time_is_told_by_its_size(timestamp: Any, time_ms: int | None) -> None:
+    assert only(cls_logs([{"content": TEXT, "timestamp": timestamp}])).time_ms == time_ms
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT,
+        {"__CONTENT__": TEXT},
+        {"__CONTENT__": TEXT, "__TAG__.host": "a"},
+        json.dumps({"__CONTENT__": TEXT}),
+        {"SCF_Message": TEXT, "SCF_Type": "Custom", "SCF_FunctionName": "another"},
+        {"metricName": "cpuload", "dimensions": '{"ip": "10.0.0.1"}', "value": "1"},
+        '{"metricName":"cpuload","dimensions":"{\\"ip\\":\\"10.0.0.1\\"}","value":"1"}',
+        POINT,
+    ],
+    ids=["text", "__CONTENT__", "with tags", "as JSON text", "a function's line", "fields", "fields as text", "object"],
+)  # fmt: skip
+def test_a_log_holds_its_payload_as_text_in_a_field_or_as_fields(content: Any) -> None:
+    harness = make_harness(NAMESPACE="pc")
+    report = harness.handle(cls_logs([{"content": content, "timestamp": "0"}]))
+    assert outcomes(report) == {"delivered": 1}, report["errors"]
+    assert harness.receiver.points == [("pc", POINT)]
+
+
+def test_a_payload_with_a_text_for_a_number_stays_invalid_in_a_log() -> None:
+    content = json.dumps({**POINT, "value": "1"})
+    assert outcomes(make_harness().handle(cls_logs([{"content": content, "timestamp": "0"}]))) == {
+        "invalid": 1
+    }
+
+
+REQUEST_ID = "3ae6ab5e-1c2d-4e5f-8a9b-0c1d2e3f4a5b"
+PLATFORM_LINES = [
+    f"START RequestId: {REQUEST_ID}",
+    f"END RequestId: {REQUEST_ID}",
+    f"Report RequestId: {REQUEST_ID} Duration:41ms Memory:128MB MemUsage:38.5MB",
+    f"Init Report RequestId: {REQUEST_ID} Coldstart: 236ms",
+]
+
+
+def test_the_forwarders_own_log_comes_back_without_a_new_error(capsys: pytest.CaptureFixture[str]) -> None:
+    harness = make_harness()
+    harness.handle({"Records": [{"Ckafka": {"msgBody": "not JSON"}}]})
+    with pytest.raises(UnknownTrigger):
+        harness.application.handle({"detail": 1}, {})
+    lines = [*PLATFORM_LINES, *capsys.readouterr().out.splitlines()]
+    for wrap in (
+        str,
+        lambda line: {"__CONTENT__": line},
+        lambda line: {"SCF_Message": line, "SCF_Type": "Custom"},
+    ):
+        records = [{"content": wrap(line), "timestamp": "0"} for line in lines]
+        records.append({"content": {"SCF_Message": "anything", "SCF_Type": "Platform"}, "timestamp": "0"})
+        report = harness.handle(cls_logs([*records, {"content": TEXT, "timestamp": "0"}]))
+        assert outcomes(report) == {"filtered": len(lines) + 1, "delivered": 1}
+        assert {told["rule"] for told in report["filtered"]} == {"own-log"}
+        (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+        assert line["level"] == "INFO"
+
+
+def test_a_log_that_only_looks_like_an_own_line_is_a_log_like_any_other() -> None:
+    for content in ('{"level":"INFO"}', "START", "START RequestId: x", '{"level":"info","event":"report"}'):
+        assert only(cls_logs([{"content": content, "timestamp": "0"}])).left_out is None
+
+
+# --- EventBridge: the connector for API Gateway ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "body"),
+    [
+        ({"body": TEXT, "httpMethod": "POST", "headers": {}}, TEXT),
+        ({"body": POINT}, POINT),
+        ({"body": base64.b64encode(TEXT.encode()).decode(), "isBase64Encoded": True}, TEXT.encode()),
+    ],
+    ids=["text", "decoded", "base64"],
+)
+def test_the_connector_for_api_gateway_hands_over_the_body_of_a_request(
+    data: dict[str, Any], body: Any
+) -> None:
+    event = {
+        "specversion": "1.0",
+        "id": "1",
+        "type": "connector:apigw",
+        "source": "apigw.cloud.tencent",
+        "data": data,
+    }
+    assert only(event).body == body
+
+
+def test_a_request_without_a_body_is_broken_in_an_event_of_that_connector() -> None:
+    event = {"specversion": "1.0", "id": "1", "type": "connector:apigw", "data": {"headers": {}}}
+    assert only(event).broken == 'has no "data.body"'
+
+
 # --- the documents ------------------------------------------------------------------------------------------
 
 
 def test_the_document_has_every_kind_of_trigger_and_every_setting_of_http() -> None:
     text = (ROOT / "docs" / "triggers.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*) \| ([^|]*) \| ([^|]*) \| (WARN|ERROR) \|$", text, re.MULTILINE)
+    replies = {"platform": ReplyTo.PLATFORM, "caller": ReplyTo.CALLER, "HTTP client": ReplyTo.HTTP_CLIENT, "receiver's client": ReplyTo.PUT_MONITOR_DATA}  # fmt: skip
+    told = {name: (replies[reply_to], level) for names, _, reply_to, level in rows for name in re.findall(r"`([^`]+)`", names)}  # fmt: skip
+    assert told == {
+        row.name: (row.reply_to, "WARN" if row.is_redelivered_until_handled else "ERROR")
+        for row in TRAITS.values()
+    }
     for name in (*TRAITS, *records.RECORDS, "MF_HTTP_TOKEN", "MF_HTTP_AUTH=cam"):
         assert name in text, name

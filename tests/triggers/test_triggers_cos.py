@@ -26,15 +26,16 @@ from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.cos import ENDPOINT, CosObjects, RoleCredentials, authorization
 from metric_forwarder.clients.http import RequestsTransport
 from metric_forwarder.clock import Deadline, SystemClock
-from metric_forwarder.errors import DeliveryIncomplete
+from metric_forwarder.errors import ConfigError, DeliveryIncomplete
 from metric_forwarder.model import Message
 from metric_forwarder.secret import Secret
+from metric_forwarder.settings.settings import Settings
 from metric_forwarder.triggers import Decoded, decode
 from metric_forwarder.triggers.cos import MAX_OBJECT_BYTES
 from metric_forwarder.triggers.decoding import OFFLINE, ObjectName, StoredObject, Unreadable
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.fakes import FakeClock, InProcessReceiver
-from support.harness import environ, outcomes, report_of
+from support.harness import CONTEXT, environ, outcomes, report_of
 
 ROLE = {
     "TENCENTCLOUD_SECRETID": "AKIDrole",
@@ -575,10 +576,10 @@ def test_created_objects_are_delivered_once_each_and_the_uploaders_signature_app
     bucket.objects["/hosts/2026-03-02.jsonl"] = LINE + b"\n" + LINE
     bucket.objects["/hosts/2026-03-02.json.gz"] = gzip.compress(json.dumps([POINT, {"value": 1}]).encode())
     app = application(receiver, bucket)
-    report = app.handle(EVENT, {})
+    report = app.handle(EVENT, CONTEXT)
     assert (report["trigger"], report["status"], report["received"]) == ("cos", "partial", 4)
     assert len(receiver.points()) == 3
-    assert app.handle(EVENT, {})["outcomes"]["duplicate"] == 3
+    assert app.handle(EVENT, CONTEXT)["outcomes"]["duplicate"] == 3
     printed = capsys.readouterr().out
     for secret in ("uploaders-signature", "AKIDuploader", "AKIDrole", "the-roles-key", "token/with"):
         assert secret not in printed
@@ -587,9 +588,9 @@ def test_created_objects_are_delivered_once_each_and_the_uploaders_signature_app
 def test_the_same_content_uploaded_again_later_is_new(receiver: Emulator, bucket: Bucket) -> None:
     bucket.objects["/hosts/a.json"] = LINE
     app = application(receiver, bucket)
-    assert app.handle(event(), {})["outcomes"]["delivered"] == 1
+    assert app.handle(event(), CONTEXT)["outcomes"]["delivered"] == 1
     bucket.written += 60
-    assert app.handle(event(), {})["outcomes"]["delivered"] == 1
+    assert app.handle(event(), CONTEXT)["outcomes"]["delivered"] == 1
 
 
 def test_what_cannot_be_fetched_makes_the_platform_redeliver_and_what_could_be_is_not_sent_twice(
@@ -599,7 +600,7 @@ def test_what_cannot_be_fetched_makes_the_platform_redeliver_and_what_could_be_i
     bucket.responses["/hosts/2026-03-02.json.gz"] = lambda handler: handler.answer(503)
     app = application(receiver, bucket)
     with pytest.raises(DeliveryIncomplete) as raised:
-        app.handle(EVENT, {})
+        app.handle(EVENT, CONTEXT)
     report = raised.value.report
     assert (report["outcomes"]["delivered"], report["outcomes"]["undelivered"]) == (1, 1)
     (error,) = report["errors"]
@@ -607,7 +608,7 @@ def test_what_cannot_be_fetched_makes_the_platform_redeliver_and_what_could_be_i
     assert re.search("HTTP 503", error["message"])
     bucket.responses.clear()
     bucket.objects["/hosts/2026-03-02.json.gz"] = gzip.compress(LINE)
-    again = app.handle(EVENT, {})["outcomes"]
+    again = app.handle(EVENT, CONTEXT)["outcomes"]
     assert (again["duplicate"], again["delivered"]) == (1, 1)
     assert len(receiver.points()) == 2
 
@@ -647,17 +648,75 @@ def test_what_cannot_be_fetched_is_no_dead_letter_and_a_spool_does_not_hide_it(
     bucket.responses["/hosts/a.json"] = lambda handler: handler.answer(503)
     app = application(receiver, bucket, MF_SPOOL=f"file://{tmp_path}/spool")
     with pytest.raises(DeliveryIncomplete):
-        app.handle(event(), {})
+        app.handle(event(), CONTEXT)
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and b"hosts/a.json" in path.read_bytes()]
     assert kept == []
     bucket.responses.clear()
-    app.handle(event(), {})
+    app.handle(event(), CONTEXT)
     kept = [path for path in tmp_path.rglob("*") if path.is_file() and b"hosts/a.json" in path.read_bytes()]
     assert len(kept) == 1, "an object that is gone is a dead letter"
 
 
 def test_nothing_is_fetched_where_decoding_is_offline() -> None:
-    decoded = decode(event())
+    decoded = decode(event(), OFFLINE)
     assert isinstance(decoded, Decoded)
     (message,) = decoded.messages
     assert (message.broken, message.retriable) == ("is not fetched here", True)
+
+
+# --- whose objects are fetched ---------------------------------------------------------------------------------
+
+
+OWN = {"tencentcloud_appid": "1250000000"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "context", "buckets", "is_fetched"),
+    [
+        ({}, OWN, "", True),
+        ({}, {"tencentcloud_appid": 1250000000}, "", True),
+        ({"cosBucket": {"name": "theirs", "appid": "1259999999"}}, OWN, "", False),
+        ({"cosBucket": {"name": "theirs-1259999999"}}, OWN, "", True),
+        ({"cosBucket": {"name": "a-1250000000", "appid": "9"}}, OWN, "", False),
+        ({}, {}, "", False),
+        ({"cosBucket": {"name": "theirs", "appid": "1259999999"}}, OWN, "theirs-1259999999", True),
+        ({}, OWN, "theirs-1259999999", False),
+        ({}, {}, "metrics-1250000000, theirs-1259999999", True),
+    ],
+    ids=["own", "own by number", "another's", "own with a telling name", "name of ours, their APPID", "unknown account", "listed", "own, unlisted", "own, listed"],
+)  # fmt: skip
+def test_objects_are_fetched_only_from_the_own_accounts_buckets_or_from_those_listed(
+    changes: dict[str, Any], context: dict[str, Any], buckets: str, *, is_fetched: bool
+) -> None:
+    source, clock = Recorder(), FakeClock()
+    receiver = InProcessReceiver(clock)
+    app = Application(environ(COS_BUCKETS=buckets), clock, lambda _: receiver, source)
+    report = report_of(app, event(**changes), context={"time_limit_in_ms": 9000, **context})
+    assert outcomes(report) == ({"delivered": 1} if is_fetched else {"invalid": 1})
+    assert len(source.asked) == is_fetched
+    assert is_fetched or "MF_COS_BUCKETS" in report["errors"][0]["message"]
+
+
+def dead_letter_of(inside: Any) -> str:
+    return json.dumps({"Body": {"ClientContext": json.dumps(inside)}})
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_no_object_is_fetched_for_what_stands_in_a_message(depth: int) -> None:
+    source, clock = Recorder(), FakeClock()
+    receiver = InProcessReceiver(clock)
+    app = Application(environ(), clock, lambda _: receiver, source)
+    inside = event()
+    for _ in range(depth):
+        inside = {"Records": [{"CMQ": {"msgId": "1", "msgBody": dead_letter_of(inside)}}]}
+    report = report_of(app, inside)
+    assert (outcomes(report), source.asked) == ({"invalid": 1}, [])
+    # The platform's own dead letter, which comes as an event, is the event inside.
+    assert outcomes(report_of(app, json.loads(dead_letter_of(event())))) == {"delivered": 1}
+
+
+def test_buckets_that_are_none_are_a_configuration_error() -> None:
+    for wrong in ("metrics", "Metrics-1250000000", "a-1,b.c-1", "http://a-1"):
+        with pytest.raises(ConfigError, match="MF_COS_BUCKETS"):
+            Settings.read(environ(COS_BUCKETS=wrong))
+    assert Settings.read(environ(COS_BUCKETS=" a-1, b-2 ,")).cos_buckets == ("a-1", "b-2")

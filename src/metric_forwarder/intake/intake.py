@@ -150,6 +150,9 @@ class Intake:
 
     def take(self, message: Message) -> None:
         """Receive a message: every point in it is counted, none is lost, nothing raises."""
+        if message.left_out is not None:
+            self._ledger.receive_filtered(message.source, "", "own-log", message.left_out)
+            return
         if message.broken is not None:
             outcome = Outcome.UNDELIVERED if message.retriable else Outcome.INVALID
             problem = Problem(outcome, message.source, "", "record", None, message.broken)

@@ -26,6 +26,7 @@ PREFIX = "MF_"
 _MAX_NAMESPACE = 32
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 # host, host:port, [IPv6] or [IPv6]:port; no other character can be taken for part of a URL.
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}-[0-9]+")
 _HOST = re.compile(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _A_REGION = "a region such as gz or ap-guangzhou"
 # The full name of a region, whether or not the receiver has a code for it.
@@ -142,6 +143,11 @@ VARIABLES: tuple[Variable, ...] = (
         '`ID:KEY,ID:KEY` or `{"ID": "KEY"}`',
     ),
     Variable(
+        "MF_COS_BUCKETS",
+        "",
+        "buckets whose objects are read, with their APPID: `name-1250000000,…`; empty: those of the function's own account",
+    ),
+    Variable(
         "MF_SCRAPE_HOSTS", "", "hosts that a timer may scrape: `10.0.0.5:9100,node.internal`; empty: none"
     ),
     Variable("MF_SCHEMA", "", "a JSON Schema (draft-07) file of your own for a point"),
@@ -187,6 +193,7 @@ class Settings(NamedTuple):
     http_auth: str
     bridge: str
     bridge_accounts: tuple[tuple[str, Secret], ...]
+    cos_buckets: tuple[str, ...]
     scrape_hosts: tuple[str, ...]
     schema: str
     log_level: str
@@ -254,6 +261,7 @@ class Settings(NamedTuple):
             http_auth=reader.choice("MF_HTTP_AUTH", ("token", "cam")),
             bridge=bridge,
             bridge_accounts=bridge_accounts,
+            cos_buckets=reader.buckets("MF_COS_BUCKETS"),
             scrape_hosts=reader.hosts("MF_SCRAPE_HOSTS"),
             schema=reader.text("MF_SCHEMA"),
             log_level=reader.choice("MF_LOG_LEVEL", ("DEBUG", "INFO", "WARN", "ERROR")),
@@ -425,6 +433,14 @@ class _Reader:
                 right = f"hosts, each as host or host:port, between commas; number {number} is none"
                 return self._wrong(name, right, ())
         return hosts
+
+    def buckets(self, name: str) -> tuple[str, ...]:
+        buckets = tuple(bucket.strip() for bucket in self.text(name).split(",") if bucket.strip())
+        if not all(map(_BUCKET.fullmatch, buckets)):
+            return self._wrong(
+                name, "buckets between commas, each with its APPID, such as metrics-1250000000", ()
+            )
+        return buckets
 
     def store(self, name: str, choices: tuple[str, ...]) -> tuple[str, RedisAddress | None]:
         """A choice, or ``redis`` and where it is."""

@@ -1,52 +1,63 @@
 """CLS: ``{"clslogs":{"data":"<base64 of gzip of JSON>"}}``, one message for each log.
 
-Inside: ``{"topic_id":"…","topic_name":"…","records":[{"timestamp":"1605578090000000","content":"…"}]}``; the time is
-that of the log, in microseconds, as text. Source: Tencent Cloud, SCF CLS trigger.
+Inside: ``{"topic_id":"…","topic_name":"…","records":[{"timestamp":"1605578090000000","content":"…"}]}``. The time is that
+of the log, as text: in microseconds by the document, and also seen in other units, which are told apart by their size.
+``content`` is the text of a log, or its fields, a map of text to text: ``__CONTENT__`` holds a log of raw text, and
+``SCF_Message`` a line that a function wrote, beside ``SCF_Type``, which is ``Platform`` or ``Custom``. Sources: Tencent
+Cloud, SCF CLS trigger; structure of SCF's logs in CLS (583/60336).
 """
 
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.formats.payload import MAX_POINTS, MAX_VALUES, holds_too_much
 from metric_forwarder.model import Message
-from metric_forwarder.numerals import whole
-from metric_forwarder.times import NUMBERS_BELOW
+from metric_forwarder.times import told_milliseconds
 from metric_forwarder.triggers.decoding import DecodeContext, Decoded, Unreadable
 from metric_forwarder.triggers.inflate import inflate
 from metric_forwarder.triggers.traits import CLS
 
-# An asynchronous event has at most 128 KB, which gzip can make a hundred MB of; see ``cos.MAX_OBJECT_BYTES``.
-MAX_INFLATED_BYTES = 8 * 2**20
+# A log of raw text has its text in one field; so has a line that a function of SCF wrote.
+_CONTENT_FIELDS = ("__CONTENT__", "SCF_Message")
+# A point's members that are no text.
+_JSON_FIELDS = ("dimensions", "value", "timestamp")
+# Only a text that may be such a map is decoded here; every other one is decoded once, later.
+_MAP_MARKS = ('{"__CONTENT__"', '{"SCF_', '{"metricName":"')
+_MAX_FIELDS_TEXT = 65_536
+_PLATFORM_LINE = "is a line that the platform logs for each invocation: let the trigger read another topic"
+_OWN_LINE = re.compile(r'\{"level":"[A-Z]{4,5}","event":"[a-z-]+"[,}]')
+_PLATFORM = re.compile(r"(?:START|END|Report|Init Report|Event|Response|ERROR) RequestId: ?[0-9a-f-]{36}\b")
 
 
 def matches(event: Any) -> bool:
     return isinstance(event, dict) and "clslogs" in event
 
 
-def decode(event: dict[str, Any], _context: DecodeContext) -> Decoded:
-    return Decoded(CLS, _messages(event["clslogs"]))
+def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
+    return Decoded(CLS, _messages(event["clslogs"], context.max_inflated_bytes))
 
 
-def _messages(logs: Any) -> Iterator[Message]:
+def _messages(logs: Any, max_inflated_bytes: int) -> Iterator[Message]:
     try:
-        text = _inflated(logs)
+        text = _inflated(logs, max_inflated_bytes)
         batch = _batch(text)
     except Unreadable as unreadable:
         yield Message("clslogs", None, broken=unreadable.reason)
         return
     topic = batch.get("topic_name") or batch.get("topic_id")
     topic = topic[:100] if isinstance(topic, str) else "cls"
-    # A topic and a microsecond do not tell two logs apart. The batch as a whole does: redelivered, it is the same
-    # text, and two batches that are the same to the last timestamp could not be told from a redelivery by anyone.
+    # A topic and a microsecond do not identify a log, but the batch as a whole does: when it is redelivered, it has the
+    # same text, and a second batch with the same text to the last timestamp cannot be told from a redelivery.
     digest = hashlib.sha256(text).hexdigest()
     for index, record in enumerate(batch["records"]):
         yield _message(record, f"{topic} log {index}", f"cls/{digest}#{index}")
 
 
-def _inflated(logs: Any) -> bytes:
+def _inflated(logs: Any, limit: int) -> bytes:
     data = logs.get("data") if isinstance(logs, dict) else None
     if not isinstance(data, str):
         raise Unreadable('has no "data" text')
@@ -54,7 +65,7 @@ def _inflated(logs: Any) -> bytes:
         packed = base64.b64decode(data, validate=True)
     except ValueError:
         raise Unreadable('has a "data" that is not base64') from None
-    return b"".join(inflate([packed], MAX_INFLATED_BYTES))
+    return b"".join(inflate([packed], limit))
 
 
 def _batch(text: bytes) -> dict[str, Any]:
@@ -74,9 +85,54 @@ def _batch(text: bytes) -> dict[str, Any]:
 def _message(record: Any, place: str, coordinates: str) -> Message:
     if not isinstance(record, dict) or record.get("content") is None:
         return Message(place, None, coordinates, broken='has no "content"')
-    return Message(place, record["content"], coordinates, _time_ms(record.get("timestamp")))
+    content = record["content"]
+    fields = _fields(content)
+    if fields is not None:
+        if fields.get("SCF_Type") == "Platform":
+            return Message(place, None, coordinates, left_out=_PLATFORM_LINE)
+        content = _payload(fields, content)
+    if isinstance(content, str) and (reason := _own_line(content)) is not None:
+        return Message(place, None, coordinates, left_out=reason)
+    return Message(place, content, coordinates, told_milliseconds(record.get("timestamp")))
 
 
-def _time_ms(microseconds: Any) -> int | None:
-    number = whole(microseconds)
-    return number // 1000 if number is not None and number < 1000 * NUMBERS_BELOW else None
+def _fields(content: Any) -> dict[str, str] | None:
+    """Return the fields of a log that CLS keeps as a map of text to text, also as JSON text; None for any other log."""
+    if isinstance(content, str) and len(content) <= _MAX_FIELDS_TEXT and content.startswith(_MAP_MARKS):
+        try:
+            content = json.loads(content)
+        except (ValueError, RecursionError):
+            return None
+    is_map = (
+        isinstance(content, dict) and content and all(isinstance(value, str) for value in content.values())
+    )
+    return content if is_map else None
+
+
+def _payload(fields: dict[str, str], content: Any) -> Any:
+    """Return the payload that a log holds in one of its fields, or as its fields."""
+    for name in _CONTENT_FIELDS:
+        if name in fields:
+            return fields[name]
+    if "metricName" not in fields:
+        return content
+    # CLS keeps every field as text.
+    return {name: _decoded(text) if name in _JSON_FIELDS else text for name, text in fields.items()}
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _own_line(line: str) -> str | None:
+    """Return why a line is left out that this function or the platform has logged.
+
+    Where the trigger reads the topic that the function logs to, each of them would otherwise be an invalid point, which
+    is reported in another line.
+    """
+    if _OWN_LINE.match(line):
+        return "is a log line of the forwarder itself: let the trigger read another topic"
+    return _PLATFORM_LINE if _PLATFORM.match(line) else None

@@ -52,7 +52,7 @@ def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iter
     if not "".join(event_name.split()).startswith(_CREATED):
         return
     try:
-        name = _object_name(record["cos"])
+        name = _allowed_name(record["cos"], context)
         place = f"{name.bucket}/{name.key[-_SHOWN_CHARACTERS:]}"
         size = whole(record["cos"]["cosObject"].get("size"))
         if size is not None and size > MAX_OBJECT_BYTES:
@@ -84,6 +84,20 @@ class _Line(NamedTuple):
 
     number: int
     text: bytes
+
+
+def _allowed_name(cos: dict[str, Any], context: DecodeContext) -> ObjectName:
+    if context.is_in_message:
+        raise Unreadable(
+            "names an object in COS inside of a message: objects are fetched for the platform's events only"
+        )
+    name = _object_name(cos)
+    if name.bucket not in context.buckets:
+        raise Unreadable(
+            "names an object in a bucket that is not the account's own: if it is to be read, list the bucket in "
+            "MF_COS_BUCKETS"
+        )
+    return name
 
 
 def _object_name(cos: dict[str, Any]) -> ObjectName:

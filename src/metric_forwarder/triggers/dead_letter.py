@@ -1,8 +1,11 @@
 """SCF's dead letter: ``{"RequestId":"…","ErrorCode":-1,"ErrorMessage":"…","Body":{"ClientContext":"<the event>",…}}``.
 
 ``ClientContext`` is the event as JSON text. The platform puts dead letters into a CMQ queue or topic, so a function
-that reads that topic gets them as the bodies of CMQ records; invoked by hand, it gets one as its event. Source:
-Tencent Cloud, SCF dead letter queue.
+that reads that topic receives them as the bodies of CMQ records, and one that is invoked by hand as its event.
+
+A dead letter in a message may have been written by anyone who may write to the topic. What it holds is therefore read as
+messages are, and gives no more rights: no object is fetched for it, and no HTTP client is let in by it. Source: Tencent
+Cloud, SCF dead letter queue.
 """
 
 import json
@@ -27,8 +30,7 @@ def matches(event: Any) -> bool:
 def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
     """Read the event inside, under its own name.
 
-    Whatever is inside, it is the platform that is answered: who once sent it has long stopped waiting. An event that
-    cannot be read is one broken message, since an exception would only make another dead letter.
+    An event that cannot be read is one broken message, since an exception would only make another dead letter.
     """
     from metric_forwarder import triggers  # noqa: PLC0415 - events hold dead letters, and dead letters events
 
@@ -51,16 +53,16 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
 
 
 def open_letter(body: Any, context: DecodeContext) -> Iterable[Message] | None:
-    """The messages of the event in a dead letter that came as a message; None if ``body`` is no dead letter."""
+    """Return the messages of a dead letter that came as a message; None if ``body`` is not a dead letter."""
     if isinstance(body, str):
-        # Only what says so is decoded here: every other body is decoded once, later.
+        # Only a body that mentions it is decoded here; every other body is decoded once, later.
         if '"ClientContext"' not in body:
             return None
         try:
             body = json.loads(body)
         except (ValueError, RecursionError):
             return None
-    return decode(body, context).messages if matches(body) else None
+    return decode(body, context.in_message()).messages if matches(body) else None
 
 
 def _broken(reason: str) -> Decoded:

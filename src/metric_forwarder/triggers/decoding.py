@@ -11,6 +11,11 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.secret import Secret
 from metric_forwarder.triggers.traits import TriggerTraits
 
+# An asynchronous event has at most 128 KB, which gzip can make a hundred MB of; see ``cos.MAX_OBJECT_BYTES``.
+MAX_INFLATED_BYTES = 8 * 2**20
+# Ten times the largest message: logs are compressed about so far, and a bomb further.
+_MAX_INFLATED_IN_MESSAGE = 2**20
+
 
 class Decoded(NamedTuple):
     """What a trigger event holds: its messages, and the traits of the way in which it came."""
@@ -155,6 +160,27 @@ class HttpAccess(NamedTuple):
     bridge: Bridge | None = None
 
 
+class AllowedBuckets(NamedTuple):
+    """The buckets whose objects are fetched: those listed, or, without a list, those of the function's own account.
+
+    Whoever may send the function an event names the bucket, and the request is signed with the function's role.
+
+    Attributes:
+        app_id: of the account that the function runs in; empty: unknown.
+        names: full names, with their APPID.
+        is_any: allow every bucket, because nothing is fetched anyway.
+    """
+
+    app_id: str = ""
+    names: tuple[str, ...] = ()
+    is_any: bool = False
+
+    def __contains__(self, bucket: object) -> bool:
+        if self.is_any or self.names:
+            return self.is_any or bucket in self.names
+        return isinstance(bucket, str) and bool(self.app_id) and bucket.endswith(f"-{self.app_id}")
+
+
 _NO_TIME = Deadline(SystemClock(), float("-inf"))
 
 
@@ -164,20 +190,38 @@ class DecodeContext(NamedTuple):
     Attributes:
         http: who is let in over HTTP.
         objects: fetches the objects that an event names.
+        buckets: where from.
         deadline: until when fetching may take.
         depth: how many dead letters are around the event being read.
+        is_in_message: whether the event stands inside of a message, which is written by another than the platform.
+        max_inflated_bytes: of compressed data in the event itself.
     """
 
     http: HttpAccess = HttpAccess()
     objects: ObjectSource = _NoObjects()
+    buckets: AllowedBuckets = AllowedBuckets()
     deadline: Deadline = _NO_TIME
     depth: int = 0
+    is_in_message: bool = False
+    max_inflated_bytes: int = MAX_INFLATED_BYTES
 
     def nested(self) -> "DecodeContext":
         """Return the context for the event inside of a dead letter."""
         return self._replace(depth=self.depth + 1)
 
+    def in_message(self) -> "DecodeContext":
+        """Return the context for an event inside of a message: no object is fetched for it, no client is let in.
+
+        Whoever may write messages must not make the function use what only the platform may ask for.
+        """
+        return self._replace(
+            http=HttpAccess(),
+            objects=_NoObjects(),
+            is_in_message=True,
+            max_inflated_bytes=_MAX_INFLATED_IN_MESSAGE,
+        )
+
 
 CLOSED = DecodeContext()
 # For reading an event outside of a function: lets every HTTP request in, fetches nothing.
-OFFLINE = DecodeContext(http=HttpAccess(platform_authenticates=True))
+OFFLINE = DecodeContext(HttpAccess(platform_authenticates=True), buckets=AllowedBuckets(is_any=True))

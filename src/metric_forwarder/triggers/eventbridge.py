@@ -2,7 +2,8 @@
 
 ``{"specversion":"1.0","id":"…","type":"connector:tdmq","source":"tdmq.cloud.tencent","time":"1615430559146",
 "data":{"topic":"…","msgId":"…","msgBody":"…"}}``; ``specversion`` is also ``"0"``, ``time`` also a number. The
-connectors for TDMQ and CKafka put the message into ``data.msgBody``; a custom event has its payload in ``data``.
+connectors for TDMQ and CKafka put the message into ``data.msgBody``, that for API Gateway (``connector:apigw``) the body of
+the request into ``data.body``; a custom event has its payload in ``data``.
 Sources: Tencent Cloud, EventBridge's event structure, its TDMQ and CKafka connectors, its SCF target (batches);
 CloudEvents 1.0 (``data_base64``; ``source`` and ``id`` together are unique).
 """
@@ -70,6 +71,21 @@ def _body(event: dict[str, Any]) -> Any:
         if data["msgBody"] is None:
             raise ValueError('has a "data.msgBody" that is null')
         return data["msgBody"]
+    if event.get("type") == "connector:apigw":
+        return _apigw_body(data)
     if direct.matches(data):
         return data
-    raise ValueError('has no "data.msgBody", and its "data" is no payload')
+    raise ValueError('has no "data.msgBody", and its "data" is not a payload')
+
+
+def _apigw_body(data: dict[str, Any]) -> Any:
+    """Return the body of the HTTP request that the connector for API Gateway hands over."""
+    body = data.get("body")
+    if body is None:
+        raise ValueError('has no "data.body"')
+    if not isinstance(body, str) or data.get("isBase64Encoded") not in (True, "true"):
+        return body
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError:
+        raise ValueError('has a "data.body" that is not base64, though isBase64Encoded says so') from None
