@@ -15,6 +15,7 @@ PACKAGE = ROOT / "src" / "metric_forwarder"
 LAYERS = (
     {"errors", "secret", "model", "clock", "times", "numerals", "version", "reporting.log"},
     {"put_monitor_data.regions", "put_monitor_data.return_codes", "put_monitor_data.signing"},
+    {"destinations.table"},
     {"settings", "formats", "reporting.ledger", "clients.http", "clients.background"},
     {"put_monitor_data.server", "put_monitor_data.claims", "delivery.verdicts"},
     {"credentials", "clients.redis", "clients.secrets_manager"},

@@ -31,7 +31,7 @@ from metric_forwarder.reporting.replies import reject, reply
 from metric_forwarder.scrape.scraper import Scraper
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
-from metric_forwarder.settings.settings import Settings
+from metric_forwarder.settings.settings import PREFIX, Settings
 from metric_forwarder.triggers import DecodeContext, HttpRejection, decode
 from metric_forwarder.triggers.decoding import (
     AllowedBuckets,
@@ -84,6 +84,7 @@ class Application:
         self._clock = clock or SystemClock()
         self._transport = transport or RequestsTransport
         self._objects = objects or _LazyObjects(self._cos_objects)
+        self._given_before: tuple[dict[str, str], str] | None = None
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
         self._bridge: Bridge | None = None
@@ -103,10 +104,14 @@ class Application:
 
     def _handle(self, event: Any, context: Mapping[str, Any], request_id: str) -> Any:
         started = self._clock.monotonic()
-        settings, problems = self._collect_settings(context)
-        if problems or self._pipeline is None or settings != self._settings:
-            self._pipeline = self._renewed(settings, problems, function_name(context))
-            self._settings = settings
+        given = self._given(context)
+        if self._pipeline is None or self._settings is None or given != self._given_before:
+            self._pipeline = None
+            environ, region = given
+            self._settings, problems = Settings.collect(environ, platform_region=region)
+            self._pipeline = self._renewed(self._settings, problems, function_name(context))
+            self._given_before = given
+        settings = self._settings
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
@@ -160,11 +165,11 @@ class Application:
     def _environment(self) -> Mapping[str, str]:
         return os.environ if self._environ is None else self._environ
 
-    def _collect_settings(self, context: Mapping[str, Any]) -> tuple[Settings, list[str]]:
-        """The settings in force for an invocation, and what is wrong with them."""
+    def _given(self, context: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+        """The texts of the settings, and the region of the platform: to compare them is cheaper than to read them."""
         environ = self._environment
         region = environ.get("TENCENTCLOUD_REGION") or context.get("tencentcloud_region") or ""
-        return Settings.collect(environ, platform_region=str(region))
+        return {name: text for name, text in environ.items() if name.startswith(PREFIX)}, str(region)
 
 
 class _LazyObjects:
@@ -324,17 +329,15 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
 
 def make_bridge(settings: Settings, credentials: CredentialSource, clock: Clock) -> Bridge | None:
     """Make what serves clients of the receiver; None where the bridge is closed."""
-    if not settings.bridge:
+    if not settings.bridge_accounts:
         return None
     # Not needed by an instance without a bridge.
     from metric_forwarder.bridge.accounts import Accounts, OwnKey  # noqa: PLC0415
     from metric_forwarder.bridge.requests import ReceiverBridge  # noqa: PLC0415
 
-    is_own = settings.bridge == "own"
-    accounts = (
-        OwnKey(credentials, clock.time) if is_own else Accounts(dict(settings.bridge_accounts), clock.time)
-    )
-    return ReceiverBridge(accounts, clock.time, any_region=settings.destination != "receiver")
+    listed = settings.bridge_accounts
+    accounts = OwnKey(credentials, clock.time) if listed == "own" else Accounts(dict(listed), clock.time)
+    return ReceiverBridge(accounts, clock.time, any_region=not settings.kind.uses_account)
 
 
 def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) -> DedupeStore:
@@ -346,7 +349,7 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
     if settings.dedupe == "off":
         return NoStore()
     memory = MemoryStore(settings.dedupe_window_s, clock.monotonic)
-    if settings.dedupe_redis is None:
+    if not isinstance(settings.dedupe, RedisAddress):
         return memory
     try:
         from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415 - only where a setting asks for it
@@ -355,7 +358,7 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
             raise
         raise ConfigError([MISSING_REDIS.format("MF_DEDUPE")]) from None
     return RedisStore(
-        settings.dedupe_redis,
+        settings.dedupe,
         function=function,
         window_s=settings.dedupe_window_s,
         memory=memory,
@@ -365,7 +368,7 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
 
 
 def _bounded_spool(settings: Settings, function: str, clock: Clock) -> Spool | None:
-    if not settings.spool and settings.spool_redis is None:
+    if not settings.spool:
         return None
     # Not needed by an instance without a spool.
     from metric_forwarder.spool.bounded import BoundedSpool  # noqa: PLC0415
@@ -379,8 +382,8 @@ def make_spool(settings: Settings, function: str) -> "SpoolStore":
     Raises:
         ConfigError: it needs a package that is not there.
     """
-    if settings.spool_redis is not None:
-        return _redis_spool(settings.spool_redis, function)
+    if isinstance(settings.spool, RedisAddress):
+        return _redis_spool(settings.spool, function)
     # Not needed by an instance without a spool.
     from metric_forwarder.spool.files import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
 

@@ -7,8 +7,8 @@ import re
 _HARMLESS = re.compile(r"[\w.,+* -]{1,24}")
 
 
-def held(value: str) -> str:
-    """What a message may say that a setting holds.
+def describe_value(value: str) -> str:
+    """Describe a setting's value in an error message without leaking a secret.
 
     One rule for all settings: a value that can be a URL, or a piece of one, may have a password anywhere.
     """

@@ -174,7 +174,7 @@ def test_no_text_makes_reading_a_url_fail_in_another_way(text: str) -> None:
 
 def test_settings_show_the_place_and_never_the_password() -> None:
     read = Settings.read(environ(DEDUPE=f"redis://:{PASSWORD_IN_URL}@10.0.0.7/2"))
-    assert str(read.dedupe_redis) == "redis://10.0.0.7:6379/2"
+    assert str(read.dedupe) == "redis://10.0.0.7:6379/2"
     assert PASSWORD not in repr(read)
 
 

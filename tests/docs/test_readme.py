@@ -11,10 +11,10 @@ from pathlib import Path
 import click
 import pytest
 
-from metric_forwarder.cli import reference
+from metric_forwarder.cli import reference, settings_in_chinese
 from metric_forwarder.cli.commands import forwarder
 from metric_forwarder.cli.prometheus_server import find_program
-from metric_forwarder.settings.settings import VARIABLES
+from metric_forwarder.settings.settings import SETTINGS
 from support.command_line import ROOT, child_environ, on_terminal
 
 READMES = ("README.md", "README.zh-CN.md")
@@ -40,22 +40,16 @@ def test_what_is_generated_is_up_to_date(name: str) -> None:
     assert reference.renewed(_text(name), part, generate()) == _text(name), remedy
 
 
-def _settings_rows(name: str) -> list[tuple[str, ...]]:
-    rows = [line for line in _text(name).splitlines() if line.startswith("| `MF_")]
-    return [tuple(cell.strip() for cell in row.split("|")[1:-1]) for row in rows]
+def _named(text: str) -> set[str]:
+    return set(re.findall(r"`([^`]+)`", text))
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_each_setting_has_its_row_with_its_default_in_the_same_order(name: str) -> None:
-    wanted = [(f"`{v.name}`", f"`{v.default}`" if v.default else "") for v in VARIABLES]
-    assert [row[:2] for row in _settings_rows(name)] == wanted
-
-
-def test_the_chinese_meanings_are_chinese_and_name_the_same_values() -> None:
-    for (name, _, chinese), variable in zip(_settings_rows("README.zh-CN.md"), VARIABLES, strict=True):
-        assert re.search(r"[\u4e00-\u9fff]", chinese), name
-        named = set(re.findall(r"`([^`]+)`", variable.meaning))
-        assert named <= set(re.findall(r"`([^`]+)`", chinese)), name
+def test_every_setting_has_a_chinese_meaning_that_names_the_same_values() -> None:
+    assert list(settings_in_chinese.MEANINGS) == [each.name for each in SETTINGS]
+    for each in SETTINGS:
+        chinese = settings_in_chinese.MEANINGS[each.name]
+        assert re.search(r"[\u4e00-\u9fff]", chinese), each.name
+        assert _named(each.meaning) <= _named(chinese), each.name
 
 
 def test_every_command_and_every_option_is_in_the_reference() -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.schema import Contract
-from metric_forwarder.secret import held
-from metric_forwarder.settings.settings import VARIABLES, Settings
+from metric_forwarder.secret import describe_value
+from metric_forwarder.settings.settings import SETTINGS, Settings
 from support.harness import environ, remote_write_environ
 
 SECRET = "hunter2"
@@ -28,7 +28,7 @@ def problems(settings: dict[str, str], **others: str) -> tuple[str, ...]:
 
 
 @given(
-    name=st.sampled_from([variable.name for variable in VARIABLES]),
+    name=st.sampled_from([each.name for each in SETTINGS]),
     before=st.lists(PIECES, max_size=6).map("".join),
     within=st.lists(PIECES, max_size=2).map("".join),
     after=st.lists(PIECES, max_size=6).map("".join),
@@ -54,7 +54,7 @@ def test_no_error_shows_anything_of_what_may_be_a_url(
 
 @pytest.mark.parametrize("shown", ["many", "-1", "1e9", "0.5 s", "prometheus", "ap-mars", "温度", "1,5"])
 def test_a_word_or_a_number_is_shown(shown: str) -> None:
-    assert held(shown) == f'is "{shown}"'
+    assert describe_value(shown) == f'is "{shown}"'
     for name in ("CONCURRENCY", "MAX_RPS", "UNCERTAIN", "DEDUPE", "REGION"):
         if (name, shown) != ("MAX_RPS", "1e9"):
             assert problems(environ(**{name: shown}))[0].startswith(f'MF_{name} is "{shown}": set it to ')
@@ -62,7 +62,7 @@ def test_a_word_or_a_number_is_shown(shown: str) -> None:
 
 @pytest.mark.parametrize("hidden", ["tsPHxrAB8fhffaGNmHZDjxxxxxxxxxx", "a/b", "u:p", "http", ""], ids=repr)
 def test_what_is_as_long_as_a_key_or_looks_like_a_url_is_not(hidden: str) -> None:
-    assert (held(hidden) == "cannot be used") == (hidden != "http")
+    assert (describe_value(hidden) == "cannot be used") == (hidden != "http")
 
 
 def test_bounds_are_written_out() -> None:

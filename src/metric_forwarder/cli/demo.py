@@ -27,7 +27,7 @@ from metric_forwarder.cli.local_function import (
 from metric_forwarder.cli.options import example
 from metric_forwarder.cli.sample_events import TEMPLATES
 from metric_forwarder.errors import ForwarderError, UnknownTrigger
-from metric_forwarder.settings.settings import PREFIX, VARIABLES, Settings
+from metric_forwarder.settings.settings import PREFIX, SETTINGS, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,7 +174,7 @@ def _settings(receiver: "Emulator", events: Mapping[str, Any]) -> dict[str, str]
         "MF_NAMESPACE": "demo",
         **http_access(events.values()),
     }
-    known = {variable.name for variable in VARIABLES}
+    known = {each.name for each in SETTINGS}
     return {name: value for name, value in wanted.items() if name in known}
 
 

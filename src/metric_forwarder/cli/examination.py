@@ -204,28 +204,28 @@ def clock_skew(patient: Patient) -> Finding:
     return Finding(True, f"within {_MAX_SKEW_S:.0f} s of {patient.whose_clock}")
 
 
-def dedupe(patient: Patient) -> Finding:
-    address = patient.settings.dedupe_redis
-    if address is not None:
-        return _redis(address)
+def dedupe_store(patient: Patient) -> Finding:
+    dedupe = patient.settings.dedupe
+    if isinstance(dedupe, RedisAddress):
+        return _redis(dedupe)
     where = {"memory:": "each warm instance remembers for itself", "off": "nothing is remembered"}
-    return Finding(True, f"{where[patient.settings.dedupe]} (MF_DEDUPE)")
+    return Finding(True, f"{where[dedupe]} (MF_DEDUPE)")
 
 
 def spool(patient: Patient) -> Finding:
     settings = patient.settings
-    if settings.spool_redis is not None:
-        return _redis_spool(settings, settings.spool_redis)
+    if isinstance(settings.spool, RedisAddress):
+        return _redis_spool(settings, settings.spool)
     if not settings.spool:
         return Finding(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
-    return _spool_folder(settings)
+    return _spool_folder(settings, settings.spool)
 
 
 def bridge(patient: Patient) -> Finding:
     settings = patient.settings
-    if not settings.bridge:
+    if not settings.bridge_accounts:
         return Finding(True, "closed: no MF_BRIDGE_ACCOUNTS")
-    if settings.bridge == "own":
+    if settings.bridge_accounts == "own":
         return Finding(True, "open to clients that sign with the forwarder's own key")
     return Finding(
         True, f"open to clients of {len(settings.bridge_accounts)} accounts that sign with their key"
@@ -257,8 +257,8 @@ def scrape(patient: Patient) -> Finding:
     return Finding(True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open")
 
 
-def _spool_folder(settings: Settings) -> Finding:
-    folder = Path(unquote(urlsplit(settings.spool).path))
+def _spool_folder(settings: Settings, url: str) -> Finding:
+    folder = Path(unquote(urlsplit(url).path))
     try:
         existing = _nearest(folder)
     except OSError as error:
@@ -320,7 +320,7 @@ CHECKS: tuple[Check, ...] = (
     Check("connection", connection, needs="name"),
     Check("answer", answer, needs="connection"),
     Check("clock", clock_skew, needs="answer"),
-    Check("dedupe", dedupe),
+    Check("dedupe", dedupe_store),
     Check("spool", spool),
     Check("http", http_exposure),
     Check("bridge", bridge),

@@ -1,7 +1,7 @@
 """The generated parts of the documents: ``python -m metric_forwarder.cli.reference`` rewrites them in place.
 
-The commands' own help becomes the reference in ``docs/cli.md``, ``settings.VARIABLES`` the settings table in
-``README.md``; the Chinese table is written by hand, and tests compare all three. Run it in the project's folder.
+The commands' own help becomes the reference in ``docs/cli.md``, the declarations of ``settings.settings`` the settings
+tables of both READMEs. Run it in the project's folder.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
+from metric_forwarder.cli import settings_in_chinese
 from metric_forwarder.cli.commands import forwarder
-from metric_forwarder.settings.settings import VARIABLES
+from metric_forwarder.destinations.table import DESTINATIONS
+from metric_forwarder.settings.settings import SETTINGS
 
 _UNWRAPPED = "\b"
 
@@ -46,8 +48,43 @@ def _option(option: click.Option) -> str:
 
 def settings() -> str:
     """The settings table, in Markdown."""
-    rows = (f"| `{v.name}` | {_default(v.default)} | {_cell(v.meaning)} |\n" for v in VARIABLES)
-    return "| variable | default | meaning |\n|---|---|---|\n" + "".join(rows)
+    meanings = {each.name: each.meaning for each in SETTINGS}
+    told = {name: kind.meaning for name, kind in DESTINATIONS.items()}
+    *others, last = _destinations(told, " ({})")
+    meanings["MF_DESTINATION"] = _filled(meanings["MF_DESTINATION"], f"{', '.join(others)} or {last}")
+    return _table("| variable | default | meaning |", meanings, "; {} for `{}`")
+
+
+def settings_in_chinese_table() -> str:
+    """The settings table in Chinese, in Markdown."""
+    meanings = dict(settings_in_chinese.MEANINGS)
+    *others, last = _destinations(settings_in_chinese.DESTINATIONS, settings_in_chinese.IN_BRACKETS)
+    meanings["MF_DESTINATION"] = _filled(meanings["MF_DESTINATION"], f"{'、'.join(others)} 或 {last}")
+    return _table(settings_in_chinese.HEADING, meanings, settings_in_chinese.ELSEWHERE)
+
+
+def _table(heading: str, meanings: Mapping[str, str], elsewhere: str) -> str:
+    """The rows of all settings; ``elsewhere`` says which default a destination has instead."""
+    rows = [heading, "|---|---|---|"]
+    for each in SETTINGS:
+        others = (
+            elsewhere.format(kind.defaults[each.name], name)
+            for name, kind in DESTINATIONS.items()
+            if each.name in kind.defaults
+        )
+        meaning = meanings[each.name] + "".join(others)
+        rows.append(f"| `{each.name}` | {_default(each.default)} | {_cell(meaning)} |")
+    return "\n".join(rows)
+
+
+def _destinations(meanings: Mapping[str, str], form: str) -> list[str]:
+    return [
+        f"`{name}`" + (form.format(meanings[name]) if meanings.get(name) else "") for name in DESTINATIONS
+    ]
+
+
+def _filled(meaning: str, destinations: str) -> str:
+    return meaning.replace("{destinations}", destinations)
 
 
 def _default(text: str) -> str:
@@ -61,6 +98,7 @@ def _cell(text: str) -> str:
 GENERATED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "docs/cli.md": ("commands", commands),
     "README.md": ("settings", settings),
+    "README.zh-CN.md": ("settings", settings_in_chinese_table),
 }
 """File → the name of its generated part, and what generates it."""
 

@@ -24,6 +24,7 @@ from metric_forwarder.cli.local_function import (
 from metric_forwarder.cli.options import example, json_option
 from metric_forwarder.model import Outcome
 from metric_forwarder.reporting.ledger import MAX_PROBLEMS
+from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError, SpoolStore
 
@@ -105,7 +106,7 @@ def replay(
     if others:
         named = ", ".join(others)
         click.echo(f"The records here are of {named}, not of {function}: name it with --function.", err=True)
-    elif not waiting and settings.spool_redis is not None:
+    elif not waiting and isinstance(settings.spool, RedisAddress):
         click.echo(f"None is of {function}; Redis does not tell of others: check --function.", err=True)
     ctx.exit(0 if invocation.is_complete and not replayed.left and not others else 1)
 
@@ -168,7 +169,7 @@ def _merge_filtered(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) 
 def _spool(settings: Settings, function: str) -> SpoolStore:
     from metric_forwarder.bootstrap import make_spool
 
-    if not settings.spool and settings.spool_redis is None:
+    if not settings.spool:
         raise Unusable(
             "MF_SPOOL is empty: set it to where the function's spool is seen from here, such as file:///mnt/spool or "
             "redis://:password@10.0.0.5:6379"

@@ -53,7 +53,7 @@ def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
 
 def _welcome(url: str, settings: Settings) -> str:
     points = "open" if settings.http_token or settings.http_auth == "cam" else "closed (set MF_HTTP_TOKEN)"
-    bridge = "open" if settings.bridge else "closed (set MF_BRIDGE_ACCOUNTS)"
+    bridge = "open" if settings.bridge_accounts else "closed (set MF_BRIDGE_ACCOUNTS)"
     return (
         f"The function listens on {url} until interrupted (Ctrl-C).\n"
         f"Payloads by POST: {points}. Clients of the receiver, at {url}/v2/index.php: {bridge}."

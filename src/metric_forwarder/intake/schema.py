@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.payload import NotJson, Violation
-from metric_forwarder.secret import held
+from metric_forwarder.secret import describe_value
 from metric_forwarder.times import NUMBERS_BELOW, milliseconds
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ def _read_user_schema(path: str) -> Mapping[str, Any]:
         problem = "its file must hold JSON in UTF-8"
     else:
         return schema
-    raise ConfigError([f"MF_SCHEMA {held(path)}: {problem}"])
+    raise ConfigError([f"MF_SCHEMA {describe_value(path)}: {problem}"])
 
 
 class _Unfollowable(Exception):

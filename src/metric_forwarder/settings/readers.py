@@ -1,0 +1,285 @@
+"""What reads the text of a setting: each returns a value, or raises ``BadValue`` that says what would be right."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Literal, TypeVar
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+
+from metric_forwarder.put_monitor_data.regions import short_region
+from metric_forwarder.secret import Secret, is_plain
+from metric_forwarder.settings.declaration import BadValue
+from metric_forwarder.settings.redis_address import (
+    SCHEMES,
+    WOULD_BE_RIGHT,
+    BadRedisUrl,
+    RedisAddress,
+    names_host,
+    parse_redis_url,
+)
+
+_Number = TypeVar("_Number", int, float)
+
+A_REGION = "a region such as gz or ap-guangzhou"
+_MAX_NAMESPACE = 32
+_THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
+# host, host:port, [IPv6] or [IPv6]:port; no other character can be taken for part of a URL.
+_HOST = re.compile(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}-[0-9]+")
+# The full name of a region, whether or not the receiver has a code for it.
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z0-9]{2,20}){1,3}")
+# A shorter token can be guessed by someone who may call a public address as often as they like.
+_SHORTEST_TOKEN = 20
+# A petabyte is enough for a spool, in digits of MB.
+_DIGITS = 9
+# Neither a SecretId nor a SecretKey nor a token holds one of these.
+_is_one_key = re.compile(r"[^\s\"'`,;{}]*").fullmatch
+
+BridgeAccounts = Literal["own"] | tuple[tuple[str, Secret], ...]
+
+
+def text(value: str) -> str:
+    return value
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    """One of some words, in whatever case."""
+
+    def read(value: str) -> str:
+        for each in choices:
+            if value.lower() == each.lower():
+                return each
+        raise BadValue(" or ".join(choices))
+
+    return read
+
+
+def whole(minimum: int, maximum: int) -> Callable[[str], int]:
+    return _number(int, "a whole number", minimum, maximum)
+
+
+def seconds(minimum: float, maximum: float) -> Callable[[str], float]:
+    return _number(float, "a number of seconds", minimum, maximum)
+
+
+def rate(value: str) -> float | None:
+    """Requests a second, or no limit."""
+    return _read_rate(value) if value else None
+
+
+def _number(
+    kind: Callable[[str], _Number], what: str, minimum: float, maximum: float
+) -> Callable[[str], _Number]:
+    def read(value: str) -> _Number:
+        try:
+            number = kind(value)
+            if minimum <= number <= maximum:
+                return number
+        except (ValueError, OverflowError):
+            pass
+        raise BadValue(f"{what} from {minimum:.12g} to {maximum:.12g}")
+
+    return read
+
+
+_read_rate = _number(float, "a number of requests a second", 0.01, 100_000)
+
+
+def namespace(value: str) -> str:
+    if len(value) > _MAX_NAMESPACE or not all(c == "_" or (c.isascii() and c.isalnum()) for c in value):
+        raise BadValue("at most 32 letters, digits and underscores")
+    return value
+
+
+def region(value: str) -> str:
+    """The receiver's code of a region, or the full name of a region that it has no code for."""
+    short = short_region(value)
+    if short is not None:
+        return short
+    if value and not _REGION.fullmatch(value.lower()):
+        raise BadValue(A_REGION)
+    return value.lower()
+
+
+# --- URLs and hosts -----------------------------------------------------------------------------------------
+
+
+def url(value: str) -> str:
+    """Where requests go."""
+    if not _is_url(value) or "?" in value:
+        raise BadValue("http or https://host:port/path, without user, password, query or fragment")
+    return value
+
+
+def optional_url(value: str) -> str:
+    """Where requests go, perhaps with a query; or nothing."""
+    if value and not _is_url(value):
+        raise BadValue("http or https://host:port/path, without user, password or fragment")
+    return value
+
+
+def _is_url(value: str) -> bool:
+    parts = _split(value)
+    return (
+        parts is not None
+        and parts.scheme in {"http", "https"}
+        and bool(parts.path)
+        and "#" not in value
+        and f"{parts.path}{parts.query}".isascii()
+    )
+
+
+def origin(value: str) -> str:
+    """``https://host[:port]``; what goes there is secret, so ``http`` only to this machine."""
+    value = value.rstrip("/")
+    parts = _split(value)
+    if parts is not None and value == f"{parts.scheme}://{parts.netloc}":
+        is_here = parts.scheme == "http" and parts.hostname in _THIS_MACHINE
+        if parts.scheme == "https" or is_here:
+            return value
+    raise BadValue("https://host, without path, user or password; http://127.0.0.1:port for a test")
+
+
+def _split(value: str) -> SplitResult | None:
+    """Take a URL apart; None if it is not one, no connection to its host could be tried, or it holds a user."""
+    if not value.isprintable() or "@" in value or " " in value:
+        return None
+    try:
+        parts = urlsplit(value)
+        is_usable = names_host(parts) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_usable else None
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    found = tuple(host.strip().lower() for host in value.split(",") if host.strip())
+    for number, host in enumerate(found, 1):
+        if not _HOST.fullmatch(host):
+            raise BadValue(f"hosts, each as host or host:port, between commas; number {number} is not one")
+    return found
+
+
+def buckets(value: str) -> tuple[str, ...]:
+    found = tuple(bucket.strip() for bucket in value.split(",") if bucket.strip())
+    if not all(map(_BUCKET.fullmatch, found)):
+        raise BadValue("buckets between commas, each with its APPID, such as metrics-1250000000")
+    return found
+
+
+def dedupe(value: str) -> str | RedisAddress:
+    """``memory:``, ``off``, or where Redis is."""
+    return _redis(value) or _dedupe_word(value)
+
+
+_dedupe_word = choice("memory:", "off", "redis://…", "rediss://…")
+
+
+def spool(value: str) -> str | RedisAddress:
+    """``file:///folder``, ``file:///folder?max_mb=512``, where Redis is, or nothing."""
+    address = _redis(value)
+    if address is not None:
+        return address
+    if value and not _is_spool_folder(value):
+        raise BadValue("file:///folder, file:///folder?max_mb=512, redis://host or rediss://host")
+    return value
+
+
+def _redis(value: str) -> RedisAddress | None:
+    if not value.lower().startswith(tuple(f"{scheme}:" for scheme in SCHEMES)):
+        return None
+    try:
+        return parse_redis_url(value)
+    except BadRedisUrl as bad:
+        raise BadValue(f"set it to {WOULD_BE_RIGHT}", f"holds a URL that cannot be used ({bad})") from None
+
+
+def _is_spool_folder(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return False
+    options = parse_qs(parts.query, keep_blank_values=True)
+    max_mb = options.pop("max_mb", ["1"])[-1]
+    is_size = max_mb.isascii() and max_mb.isdigit() and len(max_mb) <= _DIGITS and int(max_mb) > 0
+    is_folder = len(parts.path) > 1 and "\0" not in unquote(parts.path)
+    return parts.scheme == "file" and not parts.netloc and is_folder and not options and is_size
+
+
+# --- secrets: no message shows anything of their text -------------------------------------------------------
+
+
+def key_id(value: str) -> str:
+    """A SecretId."""
+    if not is_plain(value):
+        raise BadValue(
+            "copy it again, letters and digits alone", "holds characters that no key of Tencent Cloud has"
+        )
+    if not _is_one_key(value):
+        raise BadValue(
+            "set it to one key, without quotes and commas", "holds more than a key of Tencent Cloud"
+        )
+    return value
+
+
+def key(value: str) -> Secret:
+    """A SecretKey."""
+    return Secret(key_id(value))
+
+
+def user(value: str) -> str:
+    """The user of basic authentication."""
+    if ":" in value or not value.isprintable():
+        raise BadValue("set it without a colon", "cannot stand in basic authentication")
+    return value
+
+
+def password(value: str) -> Secret:
+    """A password or a token, for a header."""
+    if not is_plain(value):
+        raise BadValue("set it to letters, digits and punctuation", "cannot stand in a header")
+    return Secret(value)
+
+
+def token(value: str) -> Secret:
+    """A token that lets clients in."""
+    password(value)
+    if not _is_one_key(value):
+        raise BadValue("set it to one token, without quotes and commas", "holds more than a token")
+    if 0 < len(value) < _SHORTEST_TOKEN:
+        raise BadValue(
+            f"set it to {_SHORTEST_TOKEN} random characters or more, such as those that openssl rand -hex 16 prints",
+            "is short enough to be guessed",
+        )
+    return Secret(value)
+
+
+def bridge_accounts(value: str) -> BridgeAccounts:
+    """``own``, or accounts, each its SecretId and SecretKey; empty: the bridge is closed."""
+    if value.lower() == "own":
+        return "own"
+    if not value:
+        return ()
+    found = _read_accounts(value)
+    if not found:
+        raise BadValue(
+            'set it to own, to ID:KEY,ID:KEY, or to {"ID": "KEY"}, each a SecretId and its SecretKey',
+            "cannot be read",
+        )
+    return tuple((secret_id, Secret(secret_key)) for secret_id, secret_key in sorted(found.items()))
+
+
+def _read_accounts(value: str) -> dict[str, str]:
+    """SecretId → SecretKey; empty if the text has neither of the two forms."""
+    if value.startswith("{"):
+        try:
+            pairs = json.loads(value, object_pairs_hook=list)
+        except (ValueError, RecursionError):
+            return {}
+    else:
+        pairs = [account.strip().partition(":")[::2] for account in value.split(",") if account.strip()]
+    usable = all(
+        isinstance(each, str) and each.strip() and is_plain(each.strip()) for pair in pairs for each in pair
+    )
+    found = {secret_id.strip(): secret_key.strip() for secret_id, secret_key in pairs} if usable else {}
+    return found if len(found) == len(pairs) else {}
