@@ -41,7 +41,7 @@ HOMES = {
     "tencentcloud": {"clients.secrets_manager", "cli"},
     "redis": {"clients.redis"},
     "prometheus_client": {"scrape.exposition"},
-    "cramjam": {"destinations.remote_write_wire"},
+    "cramjam": {"destinations.remote_write_wire", "formats.snappy"},
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": {"cli"},

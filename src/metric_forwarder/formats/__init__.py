@@ -42,6 +42,9 @@ _MODULES = {
     Format.REMOTE_WRITE: "remote_write",
 }
 
+# Whose length says little about how many samples they hold.
+_COMPRESSED = (Format.OTLP_PROTOBUF, Format.REMOTE_WRITE)
+
 
 def decoder(name: Format) -> Decoder:
     """The decoder of a format other than our own JSON; its module is loaded now."""
@@ -57,7 +60,7 @@ def read(name: Format, body: Any, hint: FormatHint) -> Iterator[Reading]:
         hint: what is known besides.
     """
     readings = decoder(name)(body, hint)
-    if isinstance(body, (str, bytes)) and len(body) <= _UNCOUNTED:
+    if isinstance(body, (str, bytes)) and len(body) <= _UNCOUNTED and name not in _COMPRESSED:
         return readings
     found = list(islice(readings, MAX_SAMPLES + 1))
     if len(found) <= MAX_SAMPLES:

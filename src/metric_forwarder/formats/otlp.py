@@ -191,7 +191,7 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str]) -> Iterator
 
 
 def _series(where: str, metric: dict[str, Any], kind: str, labels: Mapping[str, str]) -> _Series:
-    name, unit = metric.get("name"), metric.get("unit", "")
+    name, unit = metric.get("name", ""), metric.get("unit", "")
     if not isinstance(name, str) or not isinstance(unit, str):
         raise _Wrong("/name" if isinstance(unit, str) else "/unit", "name", "is no text")
     temporality = _temporality(metric[kind], kind) if kind in ("sum", "histogram") else _CUMULATIVE
@@ -260,7 +260,7 @@ def _attributes(where: str, attributes: Any) -> dict[str, str]:
         raise _Wrong(where, "size", f"has more than {MAX_LABELS} attributes")
     found: dict[str, str] = {}
     for index, attribute in enumerate(attributes):
-        key = attribute.get("key") if isinstance(attribute, dict) else None
+        key = attribute.get("key", "") if isinstance(attribute, dict) else None
         if not isinstance(key, str):
             raise _Wrong(f"{where}/{index}", "type", 'is no attribute: it must be {"key":"…","value":{…}}')
         found[key] = _text(f"{where}/{index}/value", attribute.get("value"))
@@ -308,7 +308,7 @@ def _plain(value: Any, depth: int) -> Any:
         return [_plain(member, depth + 1) for member in members]
     if kind == "kvlistValue":
         return {
-            str(member.get("key")): _plain(member.get("value"), depth + 1)
+            str(member.get("key", "")): _plain(member.get("value"), depth + 1)
             for member in members
             if isinstance(member, dict)
         }

@@ -1,0 +1,194 @@
+"""Prometheus remote write 1.0 → samples: a snappy block that holds a protobuf ``WriteRequest``.
+
+Source: the remote write 1.0 specification and its ``remote.proto``::
+
+    WriteRequest { repeated TimeSeries timeseries = 1; repeated MetricMetadata metadata = 3; }
+    TimeSeries   { repeated Label labels = 1; repeated Sample samples = 2; repeated Exemplar exemplars = 3;
+                   repeated Histogram histograms = 4; }
+    Label        { string name = 1; string value = 2; }
+    Sample       { double value = 1; int64 timestamp = 2; }
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name, prometheus_name
+from metric_forwarder.formats.protobuf import (
+    BYTES,
+    FIXED64,
+    VARINT,
+    BadProtobuf,
+    double,
+    fields,
+    signed,
+    varint,
+)
+from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.snappy import BadSnappy, decompress
+
+_read_double = struct.Struct("<d").unpack_from
+_NS_IN_MS = 1_000_000
+_SERIES = 1
+_LABELS, _SAMPLES, _EXEMPLARS, _HISTOGRAMS = 1, 2, 3, 4
+_FIRST, _SECOND = 1, 2
+# The same with their wire types, and a length that takes one byte.
+_LABEL, _SAMPLE, _DOUBLE, _TIME = 0x0A, 0x12, 0x09, 0x10
+_SHORT = 2 + 0x7F
+_VALUE_AND_TAG = 10
+
+
+def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
+    """Read the samples of a request; see ``Decoder``."""
+    del hint
+    if not isinstance(body, bytes):
+        yield InvalidSample(
+            "", "type", "is text: remote write is binary, which this trigger cannot hand over", body
+        )
+        return
+    try:
+        data = decompress(body)
+    except BadSnappy as bad:
+        yield InvalidSample("", "snappy", str(bad), body)
+        return
+    yield from _Request(data).read()
+
+
+class _Label(NamedTuple):
+    """A label as it is written; ``is_usual`` if its name needs no change and its value is not empty."""
+
+    name: str
+    value: str
+    is_usual: bool
+
+
+class _Request:
+    """A request being read: most labels and times come again with each of its series."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._labels: dict[bytes, _Label] = {}
+        self._times: dict[bytes, int] = {}
+
+    def read(self) -> Iterator[Reading]:
+        number = 0
+        try:
+            for field, kind, begin, end in fields(self._data, 0, len(self._data)):
+                # Metadata is the type and the help of a metric: no value is lost with it.
+                if field == _SERIES and kind == BYTES:
+                    yield from self._read_series(f"series {number}", begin, end)
+                    number += 1
+        except BadProtobuf as bad:
+            yield InvalidSample(f"series {number}", "protobuf", f"is no protobuf: it {bad}", None)
+
+    def _read_series(self, where: str, begin: int, end: int) -> Iterator[Reading]:
+        """Read a series; what is wrong with its labels is wrong with each of its samples."""
+        labels: list[_Label] = []
+        samples: list[tuple[float, int]] = []
+        others: list[Reading] = []
+        data, position, known = self._data, begin, self._labels
+        try:
+            while position < end:
+                # Labels and samples of the usual length are read here: there is one for each few bytes.
+                last = position + 2 + (data[position + 1] if position + 1 < end else 0)
+                tag = data[position] if last <= end and last - position <= _SHORT else 0
+                if tag == _LABEL:
+                    label = known.get(data[position + 2 : last])
+                    labels.append(label or self._label(position + 2, last))
+                    position = last
+                elif tag == _SAMPLE:
+                    samples.append(self._sample(position + 2, last))
+                    position = last
+                else:
+                    position = self._read_other(where, position, end, labels, samples, others)
+        except (BadProtobuf, UnicodeDecodeError) as bad:
+            reason = "holds a label that is not UTF-8" if isinstance(bad, UnicodeDecodeError) else str(bad)
+            yield InvalidSample(where, "protobuf", reason, None)
+            return
+        yield from _told(where, labels, samples)
+        yield from others
+
+    def _read_other(
+        self,
+        where: str,
+        begin: int,
+        end: int,
+        labels: list[_Label],
+        samples: list[tuple[float, int]],
+        others: list[Reading],
+    ) -> int:
+        """Read a field that is long, or no label and no sample; return where it ends."""
+        field, kind, first, last = next(fields(self._data, begin, end))
+        if kind == BYTES and field == _LABELS:
+            labels.append(self._label(first, last))
+        elif kind == BYTES and field == _SAMPLES:
+            samples.append(self._sample(first, last))
+        elif kind == BYTES and field == _EXEMPLARS:
+            place = f"{where} exemplar {len(others)}"
+            others.append(FilteredSample(place, "exemplar", "is an exemplar, which no destination takes"))
+        elif kind == BYTES and field == _HISTOGRAMS:
+            message = "is a native histogram, which is not written yet: send classic buckets"
+            others.append(
+                InvalidSample(f"{where} histogram {len(others)}", "native-histogram", message, None)
+            )
+        return last
+
+    def _label(self, begin: int, end: int) -> _Label:
+        written = self._data[begin:end]
+        label = self._labels.get(written)
+        if label is None:
+            name = value = ""
+            for field, kind, first, last in fields(written, 0, len(written)):
+                if kind == BYTES and field == _FIRST:
+                    name = written[first:last].decode()
+                elif kind == BYTES and field == _SECOND:
+                    value = written[first:last].decode()
+            label = self._labels[written] = _Label(name, value, bool(value) and prometheus_name(name) == name)
+        return label
+
+    def _sample(self, begin: int, end: int) -> tuple[float, int]:
+        data = self._data
+        if end - begin > _VALUE_AND_TAG and data[begin] == _DOUBLE and data[begin + 9] == _TIME:
+            written = data[begin + _VALUE_AND_TAG : end]
+            known = self._times.get(written)
+            if known is not None:
+                return _read_double(data, begin + 1)[0], known
+            number, last = varint(data, begin + _VALUE_AND_TAG, end)
+            if last == end:
+                self._times[written] = signed(number)
+                return _read_double(data, begin + 1)[0], signed(number)
+        value, time_ms = 0.0, 0
+        for field, kind, number, last in fields(data, begin, end):
+            if field == _FIRST and kind == FIXED64:
+                value = double(data, last)
+            elif field == _SECOND and kind == VARINT:
+                time_ms = signed(number)
+        return value, time_ms
+
+
+def _told(where: str, pairs: list[_Label], samples: list[tuple[float, int]]) -> Iterator[Reading]:
+    labels: dict[str, str] = {}
+    is_usual = True
+    for name, text, is_usual_label in pairs:
+        labels[name] = text
+        is_usual = is_usual and is_usual_label
+    metric = labels.pop("__name__", "")
+    if not metric or len(labels) + 1 != len(pairs) or len(labels) > MAX_LABELS:
+        shared = [[label.name, label.value] for label in pairs[: MAX_LABELS + 1]]
+        for index, (value, time_ms) in enumerate(samples):
+            raw = {"labels": shared, "value": str(value), "timestamp": time_ms}
+            yield InvalidSample(f"{where} sample {index}", *_why_not(metric, len(labels)), raw)
+        return
+    metric = metric_name(metric)
+    if not is_usual:
+        labels = label_names(labels.items())
+    for index, (value, time_ms) in enumerate(samples):
+        yield Sample(f"{where} sample {index}", metric, labels, value, time_ms * _NS_IN_MS)
+
+
+def _why_not(name: str, count: int) -> tuple[str, str]:
+    if not name:
+        return "name", "has no label __name__"
+    if count > MAX_LABELS:
+        return "size", f"has more than {MAX_LABELS} labels"
+    return "duplicate-label", "names a label twice"
