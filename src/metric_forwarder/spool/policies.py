@@ -335,7 +335,9 @@ def _point_record(point: Point) -> SpoolRecord:
 
 def _letter_text(letter: DeadLetter) -> tuple[str, str]:
     """What its producer wrote, as text, and a remark if that is impossible."""
-    if letter.payload is letter.message.body and isinstance(letter.payload, str):
+    is_json = letter.pointer.startswith("/")
+    if isinstance(letter.payload, str) and not is_json:
+        # A whole message, or a line of one.
         return letter.payload, ""
     return payload_text(letter.payload)
 
