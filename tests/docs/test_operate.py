@@ -71,6 +71,7 @@ def test_an_error_of_a_report_shown_is_one_that_the_function_makes(
         ("lines of an object in COS", f"{cos.MAX_LINES:,}"),
         ("logs in a CLS event", f"{payload.MAX_POINTS:,}"),
         ("dead letters of one event", f"{policies.MAX_DEAD_LETTERS:,}"),
+        ("dead letters of one event, in bytes", f"{policies.MAX_DEAD_LETTER_BYTES // 2**20} MB"),
         ("scrape target", f"{scraper.MAX_TARGET_BYTES // 2**20} MB"),
         ("samples of one scrape", f"{scraper.MAX_SAMPLES:,}"),
         ("spool", f"{file_spool.DEFAULT_MAX_BYTES // 2**20} MB; files: `?max_mb=…`"),

@@ -1,5 +1,6 @@
 """Dead letters: what is still refused stays, and what many of them share is kept once."""
 
+import hashlib
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -156,3 +157,42 @@ def test_texts_that_json_writes_with_six_times_the_bytes_are_counted_so(
     assert outcomes(report) == {"invalid": 4}
     assert size(folder) < MAX_DEAD_LETTER_BYTES
     assert len(complaints(report)) == 1
+
+
+# --- other versions -----------------------------------------------------------------------------------------------
+
+# As the first version wrote it, its header included.
+OLD_FILE = "dead-001767225600000-c91b3d1eff1f-0000000.jsonl"
+OLD_LINES = (
+    '{"payload":{"metricName":"m","dimensions":{},"value":1},"source":"t/0@1","coordinates":"t/0@1","time_ms":1767225600000,"outcome":"rejected","reason":"r"}',
+    '{"payload":{"metricName":"m","dimensions":{},"value":"2"},"source":"t/0@2","coordinates":"t/0@2#/1","time_ms":1767225600000,"outcome":"invalid","reason":"r"}',
+    '{"payload":"{","source":"t/0@3","coordinates":null,"time_ms":null,"outcome":"invalid","reason":"r"}',
+    '{"payload":[{"metricName":"m","dimensions":{},"value":4}],"source":"t/0@4","coordinates":"t/0@4","time_ms":1767225600000,"outcome":"invalid","reason":"r"}',
+)
+
+
+def test_dead_letters_that_the_first_version_wrote_are_replayed(spooling: Harness, folder: Path) -> None:
+    lines = "".join(f"{line}\n" for line in OLD_LINES)
+    header = {"format": "metric-forwarder spool 1", "count": 4, "sha256": hashlib.sha256(lines.encode()).hexdigest()}  # fmt: skip
+    folder.mkdir()
+    (folder / OLD_FILE).write_text(f"{json.dumps(header)}\n{lines}")
+    report = spooling.handle(REPLAY_ALL)
+    assert outcomes(report) == {"delivered": 2, "invalid": 2}
+    assert [error["source"] for error in report["errors"]] == ["t/0@3", "t/0@2"]
+    assert values(spooling.receiver.points) == [1, 4]
+
+
+def test_what_the_first_version_can_read_has_no_member_that_it_does_not_know(
+    spooling: Harness, folder: Path
+) -> None:
+    spooling.handle(ckafka(point("1"), "{", [point("2"), point("3")], b"x".decode()))
+    known = {"payload", "source", "coordinates", "time_ms", "outcome", "reason"}
+    assert [set(letter) for letter in letters(folder)] == [known] * 5
+
+
+def test_members_that_a_later_version_adds_are_ignored(spooling: Harness, folder: Path) -> None:
+    lines = json.dumps({**dead(point(1))._asdict(), "later": [1]}) + "\n"
+    header = {"format": "metric-forwarder spool 1", "count": 1, "sha256": hashlib.sha256(lines.encode()).hexdigest(), "later": 1}  # fmt: skip
+    folder.mkdir()
+    (folder / OLD_FILE).write_text(f"{json.dumps(header)}\n{lines}")
+    assert outcomes(spooling.handle(REPLAY_ALL)) == {"delivered": 1}
