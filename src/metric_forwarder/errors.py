@@ -78,8 +78,15 @@ class UnknownTrigger(ForwarderError):
         super().__init__(
             f"the event is of no known trigger: {seen}. Known are the triggers in docs/triggers.md, "
             'and a payload itself, such as {"metricName": …, "dimensions": {…}, "value": …}'
+            + (_HOW_TO_ASK if {key.lower() for key in self.keys} & _IN_JOBS else "")
         )
 
+
+_IN_JOBS = {"replay", "deadletters", "scrape", "keep"}
+_HOW_TO_ASK = (
+    '. A job is asked for with {"replay": true}, with "deadLetters": true if you like, or with '
+    '{"scrape": ["http://host:9100/metrics"], "keep": ["node_load1"]}'
+)
 
 # Python's names of types, as whoever writes JSON knows them.
 _IN_JSON = {

@@ -1,10 +1,18 @@
-"""A timer's message may be a job instead of a payload: ``{"replay": true}`` or ``{"scrape": […], "keep": […]}``."""
+"""A job in place of a payload: ``{"replay": true}`` or ``{"scrape": […], "keep": […]}``.
 
+A timer asks for one in its message, a person by invoking the function with it.
+"""
+
+import re
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats.payload import read_payload
 
 DEFAULT_JOB = "scrape"
+# A member of this name asks for a job; one of a payload's members says that it is a payload after all.
+MEMBERS = frozenset({"replay", "scrape"})
+_MEMBERS_OF_A_PAYLOAD = frozenset({"metricName", "dimensions", "value", "points", "Namespace", "Data"})
+_MENTIONS_A_JOB = re.compile("|".join(MEMBERS), re.IGNORECASE)
 
 
 class Replay(NamedTuple):
@@ -14,7 +22,7 @@ class Replay(NamedTuple):
 
 
 class Scrape(NamedTuple):
-    """Fetch what targets expose, and forward the samples whose names are kept.
+    """Fetch metrics from targets, and forward the samples whose names are kept.
 
     Attributes:
         targets: URLs.
@@ -30,7 +38,7 @@ class Scrape(NamedTuple):
 
 
 class BadJob(NamedTuple):
-    """A job that says nothing that could be done; ``reason`` goes on from "the message"."""
+    """A job that cannot be understood; ``reason`` completes a sentence that begins with "the message"."""
 
     reason: str
 
@@ -45,10 +53,13 @@ _REPLAY_FORM = 'is no replay job: it must be {"replay": true}, with "deadLetters
 
 
 def read_job(body: Any) -> Job | None:
-    """The job a timer's message asks for, or None if it is a payload."""
+    """Return the job that a message asks for, or None if it is a payload."""
+    if isinstance(body, str) and not _MENTIONS_A_JOB.search(body):
+        # Parsing a large payload twice would cost as much again.
+        return None
     points = read_payload(body).points
     asked = points[0] if len(points) == 1 else None
-    if not isinstance(asked, dict):
+    if not isinstance(asked, dict) or not _MEMBERS_OF_A_PAYLOAD.isdisjoint(asked):
         return None
     names = {name.lower() for name in asked}
     if "scrape" in names:
@@ -74,7 +85,7 @@ def _read_scrape(asked: dict[str, Any]) -> Scrape | BadJob:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """A list of texts, each once; empty if it is none."""
+    """Return a list of texts, each once; empty if it is no such list."""
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         return ()
     return tuple(dict.fromkeys(value))

@@ -123,7 +123,7 @@ class Pipeline:
         forgotten = ledger.close()
         if forgotten:
             self._log.write(
-                "ERROR", "defect", message=f"{forgotten} points had no outcome; please report this"
+                "ERROR", "defect", message=f"points without an outcome: {forgotten}; please report this"
             )
         report = make_report(
             trigger=decoded.traits.name,
@@ -249,7 +249,9 @@ class Pipeline:
 
 def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
     if spool is None:
-        raise ConfigError(["MF_SPOOL is empty, and a timer asks for a replay: set it, or remove the timer"])
+        raise ConfigError(
+            ["MF_SPOOL is empty, and a replay is asked for: set it, or remove the timer that asks"]
+        )
     yield from spool.replay(dead_letters=job.dead_letters)
 
 

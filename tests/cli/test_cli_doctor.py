@@ -189,7 +189,7 @@ def test_a_redis_that_takes_the_spool_is_ok_with_what_waits_and_nothing_is_left_
     before = lasting_keys(redis_server)
     is_ok, said = _lines(run("doctor", **settings).out)["spool"]
     assert is_ok
-    assert said.endswith("of default/metric-forwarder 2 points wait, 1 dead letters")
+    assert said.endswith("of default/metric-forwarder 2 points wait, 1 dead letter")
     redis_server.command("ACL", "SETUSER", "forwarder", "-xlen")
     assert not _lines(run("doctor", **settings).out)["spool"][0]
     assert lasting_keys(redis_server) == before
@@ -203,7 +203,7 @@ def lasting_keys(server: RedisServer) -> set[bytes]:
 @pytest.mark.parametrize(
     ("path", "ok", "told"),
     [
-        pytest.param("there", True, "there can be written; of default/metric-forwarder 1 points wait, 0 dead letters; there are some of a/b, too", id="a folder"),
+        pytest.param("there", True, "there can be written; of default/metric-forwarder 1 point waits, 0 dead letters; there are some of a/b, too", id="a folder"),
         pytest.param("new/spool", True, "new/spool does not exist yet: it will be made below {}", id="a new one"),
         pytest.param("file/spool", False, "{}/file cannot be written: mount it, or", id="a file on the way"),
         pytest.param("file", False, "file cannot be written: mount it, or", id="a file"),

@@ -294,7 +294,9 @@ def _waiting(settings: Settings, detail: str) -> Finding:
         others = store.others()
     except SpoolError as error:
         return Finding(False, str(error))
-    counted = f"of {FUNCTION} {points} points wait, {both - points} dead letters"
+    dead = both - points
+    counted = f"of {FUNCTION} {points} {'point waits' if points == 1 else 'points wait'}, "
+    counted += f"{dead} dead letter{'' if dead == 1 else 's'}"
     return Finding(
         True, "; ".join([detail, counted, *(f"there are some of {other}, too" for other in others)])
     )

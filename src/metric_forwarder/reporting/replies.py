@@ -123,7 +123,7 @@ def _to_receivers_client(report: Report) -> dict[str, Any]:
         return _receivers_reply(code, "OK")
     outcomes, received = report["outcomes"], report["received"]
     safe = sum(outcomes[outcome.value] for outcome in _SAFE)
-    where = f"{received - safe} of {received} points were not delivered"
+    where = f"{received - safe} of {received} {'point was' if received == 1 else 'points were'} not delivered"
     errors = (
         report["errors"]
         if code in (ReturnCode.NOT_READY, ReturnCode.INTERNAL_FAILURE)

@@ -1,13 +1,17 @@
-"""Direct invocation: the event is itself a payload."""
+"""Direct invocation: the event is itself a payload, or a job such as ``{"replay": true}``."""
 
 from typing import Any
 
+from metric_forwarder import jobs
 from metric_forwarder.model import Message
 from metric_forwarder.triggers.decoding import DecodeContext, Decoded
 from metric_forwarder.triggers.traits import DIRECT
 
 # Any one of these tells a payload, so that a misspelt point is reported as invalid and not as an unknown event.
-_MEMBERS = frozenset({"metricName", "dimensions", "value", "namespace", "points", "Namespace", "Data"})
+_MEMBERS = (
+    frozenset({"metricName", "dimensions", "value", "namespace", "points", "Namespace", "Data"})
+    | jobs.MEMBERS
+)
 
 
 def matches(event: Any) -> bool:
