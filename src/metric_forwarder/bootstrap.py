@@ -21,8 +21,9 @@ from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
-from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
+from metric_forwarder.intake.intake import Intake, IntakeRules
 from metric_forwarder.intake.schema import Contract
+from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.pipeline import Pipeline, Rules, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
@@ -269,14 +270,14 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
         destination=destination,
-        book=SeriesBook(destination.admit),
+        known=SeriesCache(destination.admit).for_event(),
         rules=IntakeRules(
             round(clock.time() * 1000),
             settings.batch_max_bytes,
             settings.namespace,
             max_ahead_s=settings.max_ahead_s,
+            max_explained=sys.maxsize,
         ),
-        max_explained=sys.maxsize,
     )
 
 

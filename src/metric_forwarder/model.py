@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 _DIGEST_BYTES = 16
 
 
+# Coordinates begin so where a redelivered event is measured again: the place says which reading it is, whatever its value.
+MEASURED_AGAIN = "scrape/"
+
+
 class Outcome(str, Enum):
     """What became of a point; every received point ends in exactly one.
 
@@ -45,12 +49,29 @@ class Problem(NamedTuple):
     message: str
 
 
+class FormatHint(NamedTuple):
+    """What is known about a message besides its body, for the format that reads it.
+
+    Attributes:
+        precision: the unit of times that carry none of their own: ``ns``, ``us``, ``ms`` or ``s``.
+        labels: labels that the way of the message gives to each sample, such as those in a Pushgateway's path.
+        content_type: as the HTTP request named it; empty if unknown.
+        resource_attributes: what becomes of those of OTLP that name neither service nor instance: ``target_info`` (a
+            sample that carries them), ``labels`` (of each sample) or ``filtered``.
+    """
+
+    precision: str = "ns"
+    labels: Mapping[str, str] = {}
+    content_type: str = ""
+    resource_attributes: str = "target_info"
+
+
 class Message(NamedTuple):
     """One payload inside a trigger event.
 
     Attributes:
         source: how a report names it, such as ``demo-topic/0@37``.
-        body: JSON text, or what the platform has decoded already.
+        body: text, bytes, or what the platform has decoded already; or a reading of ``formats.samples`` itself.
         coordinates: what stays the same when the platform redelivers it, and differs between two messages;
             None when the trigger gives no such thing.
         time_ms: when the trigger fired, Unix milliseconds, for points that bring no time; None if unknown.
@@ -62,6 +83,8 @@ class Message(NamedTuple):
         left_out: why it is left out on purpose; then it counts as one filtered point.
         places: where the points of its list stood in the message that a producer sent, in the order of the list; empty if
             they still stand there. The spool keeps some points of a message without the others.
+        format: a name of ``formats.Format``, where the way of the message says it; None: a setting or its shape tells it.
+        hint: what is known besides, for such a format.
     """
 
     source: str
@@ -74,6 +97,8 @@ class Message(NamedTuple):
     judged: bool = False
     places: tuple[str, ...] = ()
     left_out: str | None = None
+    format: str | None = None
+    hint: FormatHint = FormatHint()
 
     def place(self, pointer: str) -> str | None:
         """The coordinates of a point in it; a replayed point has the same as a redelivered one."""

@@ -10,8 +10,10 @@ from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.settling import RequestCounts
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
+from metric_forwarder.intake.given_times import GivenTimes
+from metric_forwarder.intake.intake import Intake, IntakeRules
 from metric_forwarder.intake.schema import Contract
+from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
@@ -27,9 +29,10 @@ _LONGEST_PAUSE_S = 0.5
 # Kept back, so that what is released at last can still be sent.
 _LAST_SEND_S = 0.25
 
-
 # Of the time an invocation has, what scraping may take: the rest is for delivering what was scraped.
 _FETCHING_SHARE = 0.5
+# And what taking in may take, fetching included: the rest is for delivering what was taken in.
+_INTAKE_SHARE = 0.75
 
 
 class Rules(NamedTuple):
@@ -92,7 +95,8 @@ class Pipeline:
         self._scraper = scraper
         self._clock = clock
         self._log = log
-        self._book = SeriesBook(sender.destination.admit)
+        self._series = SeriesCache(sender.destination.admit)
+        self._given_times = GivenTimes()
 
     def handle(self, decoded: Decoded, *, request_id: str, deadline: Deadline) -> Report:
         """Deliver an event's points before the deadline, and account for every one.
@@ -101,7 +105,6 @@ class Pipeline:
             ConfigError: it asks for a job that the settings do not provide for.
         """
         started = self._clock.monotonic()
-        self._book.make_room()
         ledger = Ledger()
         counts = RequestCounts()
         # Of one event, however many chunks of the spool it replays.
@@ -111,12 +114,15 @@ class Pipeline:
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
         try:
             for messages, policy in self._chunks(decoded, deadline, spool):
-                intake = self._take_in(messages, ledger, policy)
+                intake = self._take_in(messages, ledger, policy, deadline)
                 settlement = Settlement(ledger, claims, policy)
                 sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
                 counts.add(self._deliver(intake, claims, sending, settlement, blocked_series))
                 settlement.close()
+                if self._sender.destination.carries_timestamps:
+                    self._given_times.remember(_arrived(intake.points, ledger))
         finally:
+            self._series.evict_if_full()
             claims.close()
             if spool:
                 spool.close()
@@ -170,7 +176,11 @@ class Pipeline:
                     yield from _replayed(job, spool)
 
     def _take_in(
-        self, messages: Iterable[Message], ledger: Ledger, dead_letters: UndeliveredPolicy
+        self,
+        messages: Iterable[Message],
+        ledger: Ledger,
+        dead_letters: UndeliveredPolicy,
+        deadline: Deadline,
     ) -> Intake:
         destination = self._sender.destination
         rules = IntakeRules(
@@ -186,12 +196,13 @@ class Pipeline:
             self._identifier,
             ledger,
             destination=destination,
-            book=self._book,
+            known=self._series.for_event(),
+            given_times=self._given_times,
             rules=rules,
             dead_letters=dead_letters,
+            deadline=_keep_back(deadline, deadline.remaining() * (1 - _INTAKE_SHARE)),
         )
-        for message in messages:
-            intake.take(message)
+        intake.take_all(messages)
         return intake
 
     def _deliver(
@@ -253,6 +264,17 @@ def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[
             ["MF_SPOOL is empty, and a replay is asked for: set it, or remove the timer that asks"]
         )
     yield from spool.replay(dead_letters=job.dead_letters)
+
+
+def _arrived(points: Iterable[Point], ledger: Ledger) -> Iterator[Point]:
+    """The points that arrived with a time that the forwarder gave them."""
+    for point in points:
+        if point.timestamp_ns is None and ledger.outcome(point.number) in _SENT:
+            yield point
+
+
+# An uncertain point may have arrived, and is not sent again.
+_SENT = frozenset({Outcome.DELIVERED, Outcome.UNCERTAIN})
 
 
 def _keep_back(deadline: Deadline, reserve_s: float) -> Deadline:

@@ -20,6 +20,9 @@ NUMBERS_BELOW = 1e14
 # What a platform gives may also be in microseconds or nanoseconds, and is no time of before 1973.
 _NANOSECONDS_BELOW = 1e20
 _EARLIEST_S = 1e8
+# What RFC 3339 can tell in any time zone.
+MIN_NS = -62_135_596_800 * 10**9
+MAX_NS = 253_402_300_800 * 10**9 - 1
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000

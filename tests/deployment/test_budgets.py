@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.dedupe.identity import Identifier
-from metric_forwarder.destinations.remote_write import RemoteWrite
-from metric_forwarder.intake.intake import Intake, IntakeRules, SeriesBook
-from metric_forwarder.intake.schema import Contract
-from metric_forwarder.model import Message
-from metric_forwarder.reporting.ledger import Ledger
-from metric_forwarder.secret import Secret
+from metric_forwarder.intake.series import SeriesCache
 from receiver_emulator import Emulator
-from support.fakes import FakeClock, InProcessPrometheus
 from support.harness import CONTEXT, ROOT, ckafka, environ, make_harness, point
 
 POINTS = 10_000
@@ -129,43 +122,16 @@ def test_a_warm_instance_keeps_no_more_of_a_point_than_its_identity() -> None:
     assert kept / POINTS <= 220
 
 
-def test_a_warm_instance_keeps_no_more_series_than_it_may() -> None:
-    book = SeriesBook(lambda _: None, most=2)
-    first = book.find("pc", "m", {"host": "0"})
-    book.make_room()
-    assert book.find("pc", "m", {"host": "0"}) is first
-    for number in range(1, 4):
-        book.find("pc", "m", {"host": str(number)})
-    book.make_room()
-    assert len(book.series) == 0
-
-
-def test_a_warm_instance_that_forgets_its_series_keeps_nothing_about_them() -> None:
-    destination = RemoteWrite(
-        url="http://a/b",
-        user="",
-        password=Secret(""),
-        transport=InProcessPrometheus(FakeClock()),
-        time=lambda: 0.0,
-    )
-    book = SeriesBook(destination.admit, most=2)
-    intake = Intake(
-        Contract("remote-write"),
-        Identifier(destination.scope, "content"),
-        Ledger(),
-        destination=destination,
-        book=book,
-        rules=IntakeRules(0, 10_000, "pc"),
-    )
-    for metric in ("a", "b", "c" * 1024):
-        intake.take(Message("s", json.dumps(point(metric=metric))))
-
-    def kept() -> dict[str, int]:
-        return {name: len(value) for name, value in vars(book).items() if isinstance(value, dict)}
-
-    assert 0 not in kept().values()
-    book.make_room()
-    assert kept() == dict.fromkeys(kept(), 0)
+def test_a_warm_instance_keeps_series_up_to_a_bound_of_bytes() -> None:
+    cache = SeriesCache(lambda _: None, max_bytes=2000)
+    first = cache.for_event().find("pc", "m", {"host": "0"})
+    assert cache.for_event().find("pc", "m", {"host": "0"}) is first
+    of_event = cache.for_event()
+    for number in range(1, 10):
+        of_event.find("pc", "m", {"host": str(number)})
+    assert cache.for_event() is not of_event
+    assert of_event.find("pc", "m", {"host": "0"}) is first, "an event under way keeps its series"
+    assert cache.size == 0
 
 
 COLLECTING = """

@@ -1,11 +1,19 @@
-"""The time of a point: how far ahead of the clock it may be."""
+"""The time of a point: how far ahead of the clock it may be, and what it is if the point brings none."""
 
+import base64
+import gzip
+import json
+import sys
 from typing import Any
 
 import pytest
 
+from metric_forwarder.clients.http import HttpReply
+from metric_forwarder.intake.given_times import EventTimes, GivenTimes
+from metric_forwarder.model import Message, Point, Series
 from metric_forwarder.settings.settings import Settings
 from support.harness import (
+    RemoteWriteHarness,
     ckafka,
     environ,
     make_harness,
@@ -76,3 +84,120 @@ def test_a_trigger_whose_time_is_ahead_spoils_no_series_that_carries_times() -> 
     assert (report["errors"][0]["rule"], report["errors"][0]["pointer"]) == ("maxAhead", "")
     # The receiver stamps points on arrival: nothing is wrong with this one there.
     assert outcomes(make_harness().handle(firing("2026-01-01T01:05:00Z"))) == {"delivered": 1}
+
+
+# --- times that the forwarder gives ----------------------------------------------------------------------------
+
+READING = {"metricName": "m", "dimensions": {"a": "b"}}
+
+
+def cls(second: int, *values: int) -> dict[str, Any]:
+    """Logs of one second, to the microsecond as CLS tells it."""
+    records = [
+        {"timestamp": str((NOW_S + second) * 1_000_000), "content": json.dumps({**READING, "value": value})}
+        for value in values
+    ]
+    packed = gzip.compress(json.dumps({"topic_id": "t", "records": records}).encode())
+    return {"clslogs": {"data": base64.b64encode(packed).decode()}}
+
+
+def stored(harness: RemoteWriteHarness) -> list[tuple[int, float]]:
+    (samples,) = harness.prometheus.samples.values()
+    return samples
+
+
+def test_seventy_logs_of_one_second_in_two_batches_are_seventy_samples() -> None:
+    harness = make_remote_write_harness()
+    for batch in (range(40), range(40, 70)):
+        assert outcomes(harness.handle(cls(-5, *batch))) == {"delivered": len(batch)}
+    assert [value for _, value in stored(harness)] == list(range(70))
+    assert [time_ms for time_ms, _ in stored(harness)] == [
+        (NOW_S - 5) * 1000 + number for number in range(70)
+    ]
+
+
+def test_a_time_follows_on_whatever_it_comes_from() -> None:
+    harness = make_remote_write_harness()
+    one = {**READING, "value": 1}
+    events: list[Any] = [
+        cls(0, 1, 1),
+        ckafka(*[one] * 50),  # stamped on arrival
+        {"Type": "Timer", "TriggerName": "t", "Time": "2026-01-01T00:00:00Z", "Message": json.dumps(one)},
+        {"specversion": "1.0", "id": "1", "source": "s", "time": NOW_S * 1000, "data": one},
+        cls(-1, 1, 1, 1),
+        ckafka(one, first_offset=99),
+    ]
+    delivered = [outcomes(harness.handle(event)) for event in events]
+    assert delivered == [{"delivered": count} for count in (2, 50, 1, 1, 3, 1)]
+    times = [time_ms for time_ms, _ in stored(harness)]
+    assert times == list(range(NOW_S * 1000, NOW_S * 1000 + 58))
+
+
+def test_a_time_follows_on_after_the_instance_has_met_any_number_of_series() -> None:
+    harness = make_remote_write_harness()
+    assert outcomes(harness.handle(cls(0, 1, 2, 3))) == {"delivered": 3}
+    many = [
+        {"metricName": "other", "dimensions": {"a": str(n), "b": "x" * 1500}, "value": 1} for n in range(6000)
+    ]
+    assert outcomes(harness.handle([*many])) == {"delivered": 6000}
+    assert outcomes(harness.handle(cls(0, 4))) == {"delivered": 1}
+
+
+def test_a_clock_that_was_wrong_for_one_event_moves_no_later_time() -> None:
+    harness = make_remote_write_harness()
+    harness.clock.set_wrong_by(3600)
+    harness.handle(ckafka({**READING, "value": 1}))
+    harness.clock.set_wrong_by(0)
+    report = harness.handle(ckafka({**READING, "value": 2}, first_offset=1))
+    # The destination holds a sample of an hour later, and says so: the point is not delivered with a time that is false.
+    assert outcomes(report) == {"rejected": 1}
+    assert report["errors"][0]["rule"] == "out of order"
+    harness.clock.sleep(3600)
+    assert outcomes(harness.handle(ckafka({**READING, "value": 3}, first_offset=2))) == {"delivered": 1}
+    assert [time_ms for time_ms, _ in stored(harness)] == [(NOW_S + 3600) * 1000, (NOW_S + 3600) * 1000 + 1]
+
+
+def test_no_time_that_is_given_is_more_than_ten_minutes_ahead_of_the_clock() -> None:
+    times = EventTimes(GivenTimes(), NOW_S * 1000)
+    series = Series("pc", "m", ())
+    last = times.next_ms(series, NOW_S * 1000 + 599_998)
+    assert [times.next_ms(series, NOW_S * 1000) - last for _ in range(2)] == [1, 2]
+    assert times.next_ms(series, NOW_S * 1000) == NOW_S * 1000
+
+
+def test_a_time_is_remembered_only_if_its_point_was_sent() -> None:
+    harness = make_remote_write_harness(MAX_ATTEMPTS="1")
+    harness.prometheus.script.append(HttpReply(503, {}, b""))
+    assert outcomes(harness.handle(cls(0, 1, 2))) == {"undelivered": 2}
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(cls(0, 1, 2))) == {"delivered": 2}
+    assert [time_ms for time_ms, _ in stored(harness)] == [NOW_S * 1000, NOW_S * 1000 + 1]
+
+
+def test_no_more_series_are_remembered_than_fit_into_the_bound() -> None:
+    given = GivenTimes(max_remembered=2)
+    for name in ("a", "b", "c"):
+        point_of = Point(0, Series("pc", name, ()), 1, None, None, Message("s", None), "", None, 5, b"")
+        given.remember([point_of])
+    assert [given.last_ms(Series("pc", name, ())) for name in ("a", "b", "c")] == [None, 5, 5]
+
+
+def test_twenty_thousand_logs_whose_milliseconds_come_twice_cost_as_much_each_as_a_few() -> None:
+    """Steps are counted, since time depends on the machine."""
+    counted: list[int] = []
+    for count in (5000, 10_000, 20_000):
+        times, series, steps = EventTimes(GivenTimes(), NOW_S * 1000), Series("pc", "m", ()), 0
+
+        def step(*_: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            return step
+
+        sys.settrace(step)
+        try:
+            for number in range(count):
+                times.next_ms(series, NOW_S * 1000 + number // 2)
+        finally:
+            sys.settrace(None)
+        counted.append(steps)
+    assert counted[2] < 2.1 * counted[1] < 2.1 * 2.1 * counted[0]

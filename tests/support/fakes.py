@@ -35,6 +35,7 @@ class FakeClock:
     def __init__(self, start: float = START) -> None:
         self._now = 0.0
         self._start = start
+        self._wrong_by = 0.0
         self._lock = threading.Lock()
         self.slept: list[float] = []
 
@@ -42,7 +43,11 @@ class FakeClock:
         return self._now
 
     def time(self) -> float:
-        return self._start + self._now
+        return self._start + self._now + self._wrong_by
+
+    def set_wrong_by(self, seconds: float) -> None:
+        """Let the wall clock be ahead by so much, and the monotonic one be right."""
+        self._wrong_by = seconds
 
     def process_time(self) -> float:
         """Nothing that is timed with this clock computes."""

@@ -3,7 +3,7 @@
 import hashlib
 import struct
 
-from metric_forwarder.model import Series
+from metric_forwarder.model import MEASURED_AGAIN, Message, Series
 
 DIGEST_BYTES = 16
 _pack_double = struct.Struct("<d").pack
@@ -24,7 +24,13 @@ class Identifier:
         self._by_content = by == "content"
 
     def identity(
-        self, series: Series, value: float, time_ns: int | None, key: str | None, place: str | None
+        self,
+        series: Series,
+        value: float,
+        time_ns: int | None,
+        key: str | None,
+        message: Message,
+        pointer: str,
     ) -> bytes | None:
         """The digest of what makes this point the same when it comes again; None if nothing does.
 
@@ -32,15 +38,17 @@ class Identifier:
         addition, the first of these that there is: the producer's idempotency key; the time alone, which is enough; the
         place in the event. Two equal readings with none of these are two readings.
 
-        ``time_ns`` is the producer's own time, Unix nanoseconds, ``key`` its idempotency key, ``place`` where it stood: see
-        ``Message.place``.
+        ``time_ns`` is the producer's own time, Unix nanoseconds, ``key`` its idempotency key.
         """
         if key is not None:
             text = f"#{key}" if time_ns is None else f"@{time_ns}#{key}"
         elif time_ns is not None and self._by_content:
             text = f"@{time_ns}"
-        elif place is not None:
+        elif message.coordinates is not None:
+            place = message.place(pointer) if pointer else message.coordinates
             text = f"/{place}" if time_ns is None else f"@{time_ns}/{place}"
+            if message.coordinates.startswith(MEASURED_AGAIN):
+                value = 0
         else:
             return None
         try:

@@ -23,6 +23,10 @@ class Destination(Protocol):
         """Whether a point arrives with its own time, or is stamped on arrival."""
 
     @property
+    def carries_non_finite(self) -> bool:
+        """Whether NaN and the infinities can be sent."""
+
+    @property
     def ordered(self) -> bool:
         """Whether it takes the points of a series only in the order of their times.
 

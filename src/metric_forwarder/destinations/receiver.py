@@ -50,6 +50,7 @@ class PutMonitorDataDestination(HttpDestination):
     """
 
     carries_timestamps = False
+    carries_non_finite = False
     ordered = False
 
     def __init__(

@@ -80,6 +80,7 @@ class RemoteWrite(HttpDestination):
     """
 
     carries_timestamps = True
+    carries_non_finite = True
     ordered = True
 
     def __init__(

@@ -1,14 +1,17 @@
-"""Message → payload: JSON text becomes the members of its points, before anyone judges them.
+"""Message → payloads: JSON text becomes the members of its points, before anyone judges them.
 
 The four forms of a payload are in docs/payload.md. Nothing here raises because of what a producer wrote: what
 cannot be read comes back as a ``Violation``.
+
+There are two roads. ``read_payloads`` is the careful one: it reads one message, and can say what is wrong with it.
+``decode_together`` is the fast one: it reads many messages at once, or none; where it reads them, it says the same.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 _ENVELOPE = frozenset({"namespace", "dimensions", "points"})
 # What a client of the receiver sends beside Namespace and Data belongs to its request, not to its points.
@@ -28,10 +31,16 @@ MAX_VALUES = 500_000
 # Too short a text to hold enough of them to matter.
 _UNCOUNTED = 250_000
 
-# Longer texts are not split: what is around a value is kept for each series.
-_LONGEST_SPLIT = 1000
-_VALUE = '"value":'
-_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Of a text whose marks are counted: so much at once, which bounds the memory that this takes.
+_COUNTED_AT_ONCE = 65_536
+# Bytes of what an envelope gives to its points, times their number: it is written out for each of them, in memory and in a
+# request. 100,000 points may share 160 bytes.
+MAX_SHARED_BYTES = 16 * 2**20
+
+# Stands between messages that are decoded together; a message that holds it is decoded alone.
+_SEPARATING = "metric_forwarder: next message"
+_SEPARATOR = f',"{_SEPARATING}",'
+_LISTS = frozenset({"points", "Data"})
 
 
 class Violation(NamedTuple):
@@ -70,12 +79,16 @@ class Payload(NamedTuple):
         prefix: the JSON pointer of the list that held them; None when the payload is itself a point.
         inherited: tells whether a member of a point came from its envelope: (index, path) → the pointer there.
         violations: what is wrong with the payload around its points; then none of them can be trusted.
+        place: where it stands among several payloads of a message, such as ``line 3``; empty if it is the only one.
+        text: what stands there; None if it is the whole message.
     """
 
     points: Sequence[Any]
     prefix: str | None = None
     inherited: Callable[[int, Sequence[Any]], str | None] | None = None
     violations: tuple[Violation, ...] = ()
+    place: str = ""
+    text: str | None = None
 
     def own(self, index: int) -> Any:
         """A point without what its envelope gives to all its points."""
@@ -87,12 +100,13 @@ class Payload(NamedTuple):
         return self.points.envelope if isinstance(self.points, _Merged) else None
 
     def pointer(self, index: int) -> str:
-        """The JSON pointer of a point."""
-        return "" if self.prefix is None else f"{self.prefix}/{index}"
+        """The JSON pointer of a point, behind the place of the payload."""
+        return self.place if self.prefix is None else f"{self.place}{self.prefix}/{index}"
 
     def locate(self, index: int, path: Sequence[Any]) -> str:
         """The JSON pointer of a member of a point, in the envelope if it was inherited from there."""
-        return (self.inherited and self.inherited(index, path)) or self.pointer(index) + json_pointer(path)
+        inherited = self.inherited and self.inherited(index, path)
+        return self.place + inherited if inherited else self.pointer(index) + json_pointer(path)
 
 
 def json_pointer(path: Sequence[Any]) -> str:
@@ -100,9 +114,66 @@ def json_pointer(path: Sequence[Any]) -> str:
     return "".join("/" + str(step)[:100].replace("~", "~0").replace("/", "~1") for step in path)
 
 
+def decode_together(texts: Sequence[str]) -> list[Any] | None:
+    """Decode many messages by one call of the scanner; None if there is anything unusual about one of them.
+
+    What comes back is what ``decode`` makes of each text, unless that is a string. Three things prove it. Each text is one
+    JSON value: the separator, which none of them holds, stands at every second place of the list that they make together.
+    There is no NaN or Infinity: the decoder raises. No name stands twice in an object, of which the decoder would keep the
+    last: there are as many members left as there are quotes before a colon in the text, and every other reason for a
+    difference (such a quote inside of a string, an object where a point has none) only makes for more quotes.
+    """
+    text = f"[{_SEPARATOR.join(texts)}]"
+    if len(text) > _UNCOUNTED and holds_too_much(text):
+        return None
+    if " :" in text or "\t:" in text or ("\n" in text and "\n:" in text) or ("\r" in text and "\r:" in text):
+        return None
+    try:
+        decoded, end = _FAST_DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    between = len(texts) - 1
+    is_aligned = (
+        end == len(text)
+        and len(decoded) == 2 * between + 1
+        and decoded[1::2].count(_SEPARATING) == between == text.count(_SEPARATOR)
+    )
+    bodies: list[Any] = decoded[::2]
+    return bodies if is_aligned and _count_members(bodies) == text.count('":') else None
+
+
+def _count_members(values: Iterable[Any]) -> int:
+    """The members of objects where a payload may have them; those of an object elsewhere are left out."""
+    count = 0
+    for value in values:
+        if type(value) is dict:
+            count += len(value)
+            for name, member in value.items():
+                if type(member) is dict and name == "dimensions":
+                    count += len(member)
+                elif type(member) is list and name in _LISTS:
+                    count += _count_members(member)
+        elif type(value) is list:
+            count += _count_members(value)
+    return count
+
+
 def read_payload(body: Any) -> Payload:
-    """Decode a message's body, and find its points."""
+    """Decode a message's body that is one JSON value, and find its points."""
     return find_points(decode(body))
+
+
+def read_payloads(body: Any) -> Iterator[Payload]:
+    """Decode a message's body, and find its points.
+
+    Several JSON values one after the other are as many payloads: concatenated, a line each, or over several lines. One that
+    cannot be read is one violation, and the others are read.
+    """
+    decoded = decode(body)
+    if isinstance(decoded, Violation) and decoded.rule in _OF_ONE_VALUE:
+        yield from _read_sequence(_text_of(body), decoded)
+    else:
+        yield find_points(decoded)
 
 
 def holds_too_much(text: str | bytes) -> bool:
@@ -110,15 +181,23 @@ def holds_too_much(text: str | bytes) -> bool:
     if len(text) <= _UNCOUNTED:
         return False
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    marks = _marks(content)
-    # To tell apart what stands inside of texts takes ten times as long.
-    return (
-        marks > MAX_VALUES and marks - sum(_marks(text[0]) for text in _TEXT.finditer(content)) > MAX_VALUES
-    )
+    # To tell apart what stands inside of strings takes some times as long.
+    return _marks(content) > MAX_VALUES and _marks_outside_strings(content) > MAX_VALUES
 
 
 def _marks(text: bytes) -> int:
     return text.count(b",") + text.count(b"{") + text.count(b"[")
+
+
+def _marks_outside_strings(content: bytes) -> int:
+    """Count in time and memory that are linear whatever the text is, JSON or not."""
+    unescaped = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks, is_inside = 0, 0
+    for start in range(0, len(unescaped), _COUNTED_AT_ONCE):
+        parts = unescaped[start : start + _COUNTED_AT_ONCE].split(b'"')
+        marks += _marks(b"".join(parts[is_inside::2]))
+        is_inside = (is_inside + len(parts) - 1) % 2
+    return marks
 
 
 def decode(body: Any) -> Any:
@@ -126,13 +205,6 @@ def decode(body: Any) -> Any:
 
     What cannot be decoded, or holds more than ``MAX_VALUES``, comes back as a ``Violation``.
     """
-    if type(body) is str and len(body) <= _UNCOUNTED:
-        try:
-            decoded, end = _DECODER.raw_decode(body)
-            if end == len(body) and type(decoded) is not str:
-                return decoded
-        except (ValueError, RecursionError):
-            pass
     try:
         decoded = _decode(body) if isinstance(body, (str, bytes)) else body
         return _decode(decoded) if isinstance(decoded, str) else decoded
@@ -140,23 +212,108 @@ def decode(body: Any) -> Any:
         return undecodable.violation
 
 
-def split_at_value(body: Any) -> tuple[tuple[str, str], Any] | None:
-    """Take a message apart into the text around the value of a point, and that value; None if it is none or a long text.
+# What may be wrong with one of several values; everything else is wrong with the whole text.
+_OF_ONE_VALUE = frozenset({"json", "depth"})
+_find_value = re.compile(r"[^ \t\n\r]").search
+# Where values may begin again after one that cannot be read: a line that begins with a bracket.
+_BRACKET_LINE = re.compile(r"\n(?=[{\[])")
 
-    JSON says nothing about a text by the digits of a number in it, so texts that are the same around it differ in it
-    alone. Whether it was the point's value, and the text JSON at all, is for whoever has decoded one of them to know.
+
+def has_bracket_line(body: Any) -> bool:
+    """Whether there may be values after one that cannot be read."""
+    if isinstance(body, bytes):
+        return b"\n{" in body or b"\n[" in body
+    return isinstance(body, str) and _BRACKET_LINE.search(body) is not None
+
+
+def _text_of(body: str | bytes) -> str:
+    """The text in which decoding failed."""
+    text = (body.decode() if isinstance(body, bytes) else body).removeprefix("\ufeff")
+    if text.lstrip().startswith('"'):
+        try:
+            decoded = _decode(text)
+        except _Undecodable:
+            return text
+        return str(decoded)
+    return text
+
+
+def _read_sequence(text: str, whole: Violation) -> Iterator[Payload]:
+    """The payloads of values one after the other; ``whole`` is what is wrong with the text as one value."""
+    lines = _Lines(text)
+    for count, (begin, end, value) in enumerate(_values(text)):
+        if count == 0 and end == len(text) and isinstance(value, Violation):
+            break
+        place = lines.place(begin)
+        if count == MAX_POINTS:
+            yield _refused("", _TOO_MANY)._replace(place=place, text="")
+            return
+        payload = find_points(decode(value) if isinstance(value, str) else value)
+        yield payload._replace(place=place, text=text[begin:end])
+    else:
+        if text.strip():
+            return
+    yield find_points(whole)
+
+
+def _values(text: str) -> Iterator[tuple[int, int, Any]]:
+    """Where each value begins and ends, and what it is: a ``Violation`` if it cannot be read.
+
+    After such a one values are looked for from each line on that begins with a bracket, each time as far as the next such
+    line. So every part of the text is scanned twice at most.
     """
-    if type(body) is not str or len(body) > _LONGEST_SPLIT:
-        return None
-    name = body.find(_VALUE)
-    if name < 0:
-        return None
-    start = name + len(_VALUE)
-    try:
-        value, end = _DECODER.raw_decode(body, start + body.startswith(" ", start))
-    except (ValueError, RecursionError):
-        return None
-    return (body[:start], body[end:]), value
+    first_bad = len(text)
+    for begin, end, value in _values_until_failure(text):
+        if isinstance(value, Violation):
+            first_bad = begin
+            break
+        yield begin, end, value
+    starts = [first_bad, *(match.end() for match in _BRACKET_LINE.finditer(text, first_bad))]
+    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
+        for begin, end, value in _values_until_failure(text[start:stop]):
+            yield start + begin, start + end, value
+
+
+def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
+    end = 0
+    while found := _find_value(text, end):
+        begin = found.start()
+        try:
+            value, end = _DECODER.raw_decode(text, begin)
+        except (ValueError, RecursionError) as error:
+            yield begin, len(text), _undecodable(error).violation
+            return
+        yield begin, end, value
+
+
+class _Lines:
+    """Names where values begin, asked in their order."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._position = 0
+        self._line = 1
+        self._values_of_line = 0
+
+    def place(self, begin: int) -> str:
+        breaks = self._text.count("\n", self._position, begin)
+        self._position = begin
+        self._line += breaks
+        self._values_of_line = 1 if breaks else self._values_of_line + 1
+        place = f"line {self._line}"
+        return place if self._values_of_line == 1 else f"{place} value {self._values_of_line}"
+
+
+def is_our_own(decoded: Any) -> bool:
+    """Whether decoded JSON is beyond doubt what this module reads, and no other format."""
+    if type(decoded) is list:
+        return not decoded or (type(decoded[0]) is dict and "metricName" in decoded[0])
+    return type(decoded) is dict and (holds_points(decoded) or "metricName" in decoded)
+
+
+def holds_points(decoded: Mapping[str, Any]) -> bool:
+    """Whether an object is an envelope rather than a point."""
+    return "points" in decoded or "Data" in decoded
 
 
 def find_points(decoded: Any) -> Payload:
@@ -202,6 +359,8 @@ def _envelope(
     elif len(dimensions) > _MAX_INHERITED:
         more = f"has {len(dimensions)} members, more than any destination takes: leave some out"
         violations += (Violation("/dimensions", "maxProperties", more),)
+    elif _shared_bytes(envelope.get(namespace_key), dimensions) * len(raw) > MAX_SHARED_BYTES:
+        violations += (Violation("", "size", _SHARES_TOO_MUCH),)
     if violations:
         # Even an empty list counts then: whatever the producer meant to send stands in the unknown member.
         return Payload(raw or (None,), f"/{list_key}", violations=violations)
@@ -220,6 +379,17 @@ def _envelope(
     return Payload(_Merged(raw, defaults, dimensions), f"/{list_key}", inherited)
 
 
+def _shared_bytes(namespace: Any, dimensions: Mapping[str, Any]) -> int:
+    """How much an envelope adds to each of its points."""
+    texts = [namespace, *dimensions, *dimensions.values()]
+    # A request holds "\\u1234" for a character that is not ASCII.
+    return sum(len(text) if text.isascii() else 6 * len(text) for text in texts if isinstance(text, str))
+
+
+_SHARES_TOO_MUCH = (
+    "gives its points more dimensions and namespace than fit into memory, since they are written out for each point: shorten "
+    f"them, or split the points; length times points is at most {MAX_SHARED_BYTES // 2**20} MB"
+)
 _TOO_MANY = ("size", f"holds more than {MAX_POINTS} points: split it")
 
 
@@ -276,14 +446,19 @@ def _decode(text: str | bytes) -> Any:
         raise _Undecodable(
             "encoding", f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
         ) from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        raise _undecodable(error) from None
+
+
+def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
+    """What it means that the decoder raised this."""
+    if isinstance(error, RecursionError):
+        return _Undecodable("depth", "is nested too deeply: a payload has at most a few levels")
+    if isinstance(error, json.JSONDecodeError):
         where = f"line {error.lineno} column {error.colno}"
-        raise _Undecodable("json", f"is not JSON: {error.msg} at {where}") from None
-    except RecursionError:
-        raise _Undecodable("depth", "is nested too deeply: a payload has at most a few levels") from None
-    except ValueError:
-        # An integer literal of more digits than Python converts.
-        raise _Undecodable("json", "holds a number with too many digits: write it as a float") from None
+        return _Undecodable("json", f"is not JSON: {error.msg} at {where}")
+    # An integer literal of more digits than Python converts.
+    return _Undecodable("json", "holds a number with too many digits: write it as a float")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
@@ -300,4 +475,9 @@ def _constant(name: str) -> NotJson:
     return NotJson("not-finite", f"{name} is no JSON number: send a finite number, or no point", name)
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+_FAST_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -6,9 +6,20 @@ decompressed sizes before it takes the memory for them. One bad line or field is
 are read. It knows nothing of triggers and destinations.
 """
 
+__all__ = [
+    "Decoder",
+    "FilteredSample",
+    "FormatHint",
+    "InvalidSample",
+    "Reading",
+    "Sample",
+]
+
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
+
+from metric_forwarder.model import FormatHint
 
 # The NaN by which Prometheus says that a series has ended. Only its bits tell it from any other.
 _STALE_BITS = struct.pack("<Q", 0x7FF0_0000_0000_0002)
@@ -71,23 +82,6 @@ class FilteredSample(NamedTuple):
 
 
 Reading = Sample | InvalidSample | FilteredSample
-
-
-class FormatHint(NamedTuple):
-    """What is known about a message besides its body.
-
-    Attributes:
-        precision: the unit of times that carry none of their own: ``ns``, ``us``, ``ms`` or ``s``.
-        labels: labels that the way of the message gives to each sample, such as those in a Pushgateway's path.
-        content_type: as the HTTP request named it; empty if unknown.
-        resource_attributes: what becomes of those of OTLP that name neither service nor instance: ``target_info`` (a
-            sample that carries them), ``labels`` (of each sample) or ``filtered``.
-    """
-
-    precision: str = "ns"
-    labels: Mapping[str, str] = {}
-    content_type: str = ""
-    resource_attributes: str = "target_info"
 
 
 class Decoder(Protocol):

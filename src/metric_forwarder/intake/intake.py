@@ -1,19 +1,42 @@
 """Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from metric_forwarder import formats
+from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.formats.payload import Payload, Violation, read_payload, split_at_value
+from metric_forwarder.formats import Format
+from metric_forwarder.formats.payload import (
+    Payload,
+    Violation,
+    decode_together,
+    find_points,
+    has_bracket_line,
+    holds_points,
+    is_our_own,
+    read_payloads,
+)
+from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample, is_stale_marker
+from metric_forwarder.intake.given_times import EventTimes, GivenTimes
 from metric_forwarder.intake.schema import Contract, is_finite
+from metric_forwarder.intake.series import KnownSeries, as_text
 from metric_forwarder.model import DeadLetter, Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
-from metric_forwarder.times import NS_PER_MS, NS_PER_S, nanoseconds, to_milliseconds
+from metric_forwarder.times import (
+    MAX_NS,
+    MIN_NS,
+    NS_PER_MS,
+    NS_PER_S,
+    NUMBERS_BELOW,
+    nanoseconds,
+    to_milliseconds,
+)
 
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
-# A value, and a time, take no more bytes than this in a request: 309 digits and some more.
-_LONGEST_VALUE = 400
+# Characters of the messages that are decoded by one call: enough to make its cost disappear.
+_DECODED_TOGETHER = 32_768
 
 
 class IntakeRules(NamedTuple):
@@ -25,6 +48,8 @@ class IntakeRules(NamedTuple):
         default_namespace: for points that name none.
         max_age_s: a point with an older timestamp is stale; 0: none is.
         max_ahead_s: a point whose time is further ahead of the clock is invalid; 0: none is.
+        format_of: the format of a message by its source; None, or if it says None: its shape tells it.
+        max_explained: of so many invalid points it is said what is wrong: that costs much more than finding them.
     """
 
     now_ms: int
@@ -32,59 +57,8 @@ class IntakeRules(NamedTuple):
     default_namespace: str = ""
     max_age_s: float = 0
     max_ahead_s: float = 0
-
-
-class SeriesBook:
-    """The series that an instance has seen: in the next event they are known already.
-
-    Args:
-        admit: says what is wrong with a series, whatever the value of its point.
-        most: so many are kept from one event to the next, each way of writing one counted; one takes about 1.5 KB.
-
-    Attributes:
-        series: by namespace, metric and dimensions as they stood in a point.
-        refused: those that were not admitted, and why.
-        sound: those whose points are valid with every finite value, by metric name and dimensions as a point has them.
-        texts: the same, by the text around the value of a message that was such a point.
-        free_from: the first millisecond after the points that were stamped on arrival, Unix milliseconds.
-    """
-
-    def __init__(self, admit: Callable[[Series], Violation | None], most: int = 4_000) -> None:
-        self._admit = admit
-        self._most = most
-        self.series: dict[tuple[Any, ...], Series] = {}
-        self.refused: dict[Series, Violation] = {}
-        self.sound: dict[tuple[Any, ...], Series] = {}
-        self.texts: dict[tuple[str, str], Series] = {}
-        self.free_from: dict[Series, int] = {}
-
-    def make_room(self) -> None:
-        """Forget all of them if they have become too many; not while an event is handled, whose points share them."""
-        if len(self.series) > self._most:
-            self.series.clear()
-            self.refused.clear()
-            self.sound.clear()
-            self.texts.clear()
-            self.free_from.clear()
-
-    def find(self, namespace: str, metric: str, dimensions: dict[str, str | int]) -> Series:
-        # To a dict 1 and 1.0 are one key; they are one text as well.
-        key = (namespace, metric, *dimensions.items())
-        series = self.series.get(key)
-        if series is None:
-            ordered = tuple(sorted((name, _text(value)) for name, value in dimensions.items()))
-            series = self.series[key] = self._intern(namespace, metric, ordered)
-        return series
-
-    def _intern(self, namespace: str, metric: str, ordered: tuple[tuple[str, str], ...]) -> Series:
-        canonical = (namespace, metric, *ordered)
-        series = self.series.get(canonical)
-        if series is None:
-            series = self.series[canonical] = Series(namespace, metric, ordered)
-            refusal = self._admit(series)
-            if refusal is not None:
-                self.refused[series] = refusal
-        return series
+    max_explained: int = 100
+    format_of: Callable[[str], Format | None] | None = None
 
 
 class DeadLetters(Protocol):
@@ -105,11 +79,12 @@ class Intake:
     """Takes the messages of one event in.
 
     Args:
-        book: the series seen so far; those of this event are added.
         ledger: gets a row for every point received, and the outcome of those that go no further.
-        destination: writes a point as a request holds it, and says whether it arrives with a time.
-        max_explained: how many invalid points are told what is wrong with them: that costs much more than finding them.
+        destination: writes a point as a request holds it, and says what it carries.
+        known: the series met so far; those of this event are added.
+        given_times: what was given to points without a time before this event; None: nothing.
         dead_letters: gets everything that is neither delivered nor redelivered, with the reason; None: it is not kept.
+        deadline: until when points are taken in; None: however long it takes.
 
     Attributes:
         points: the points to deliver, in the order in which they came.
@@ -123,208 +98,375 @@ class Intake:
         ledger: Ledger,
         *,
         destination: Destination,
-        book: SeriesBook,
+        known: KnownSeries,
         rules: IntakeRules,
-        max_explained: int = 100,
+        given_times: GivenTimes | None = None,
         dead_letters: DeadLetters | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
         self._contract = contract
         self._identity = identifier.identity
         self._ledger = ledger
+        self._destination = destination
         self._encode = destination.encode
         self._carries_timestamps = destination.carries_timestamps
+        self._known = known
+        self._recognise = known.by_point.get
         self._rules = rules
         now_ns = rules.now_ms * NS_PER_MS
-        self._oldest_ns = now_ns - round(rules.max_age_s * NS_PER_S) if rules.max_age_s else None
-        self._latest_ns = now_ns + round(rules.max_ahead_s * NS_PER_S) if rules.max_ahead_s else None
-        self._explanations_left = max_explained
+        self._oldest_ns = now_ns - round(rules.max_age_s * NS_PER_S) if rules.max_age_s else float("-inf")
+        self._latest_ns = now_ns + round(rules.max_ahead_s * NS_PER_S) if rules.max_ahead_s else float("inf")
+        self._next_ms = EventTimes(given_times or GivenTimes(), rules.now_ms).next_ms
+        self._explanations_left = rules.max_explained
         self._dead_letters = dead_letters
-        self._book = book
-        self._sound = book.sound
-        self._texts = book.texts
-        self._free_from = book.free_from
-        # The times given to points that brought none, each with where to look for the next free one.
-        self._stamps: dict[Series, dict[int, int]] = {}
+        self._deadline = deadline
+        self._is_late = self._has_left = False
         self.points: list[Point] = []
         self.stale: dict[int, Problem] = {}
 
+    # --- messages ----------------------------------------------------------------------------------------------
+
     def take(self, message: Message) -> None:
         """Receive a message: every point in it is counted, none is lost, nothing raises."""
-        if message.left_out is not None:
-            self._ledger.receive_filtered(message.source, "", "own-log", message.left_out)
+        self.take_all((message,))
+
+    def take_all(self, messages: Iterable[Message]) -> None:
+        """Receive the messages of an event, in their order; texts of JSON are decoded together."""
+        together: list[Message] = []
+        texts: list[str] = []
+        size = 0
+        for message in messages:
+            text = self._json_text(message)
+            if text is not None:
+                together.append(message)
+                texts.append(text)
+                size += len(text)
+            if text is None or size > _DECODED_TOGETHER:
+                self._take_together(together, texts)
+                together, texts, size = [], [], 0
+            if text is None:
+                self._take_carefully(message)
+        self._take_together(together, texts)
+
+    def _json_text(self, message: Message) -> str | None:
+        """A message's body, if it is text that may be decoded together with others."""
+        body: Any = message.body
+        is_readable = message.broken is None and message.left_out is None
+        if not is_readable or (type(body) is not str and type(body) is not bytes):
+            return None
+        if message.format is not None or self._rules.format_of is not None:
+            chosen = self._chosen_format(message)
+            if chosen is not None and chosen is not Format.JSON:
+                return None
+        if type(body) is bytes:
+            try:
+                return body.decode()
+            except UnicodeDecodeError:
+                return None
+        return str(body)
+
+    def _take_together(self, messages: Sequence[Message], texts: Sequence[str]) -> None:
+        """The fast road; messages among which one is unusual take it one by one, and that one the careful road."""
+        if not messages:
             return
-        if message.broken is not None:
+        if self._must_leave(messages[0]):
+            for message in messages:
+                self._leave(message, "")
+            return
+        bodies = decode_together(texts)
+        if bodies is not None:
+            for message, body in zip(messages, bodies, strict=True):
+                if type(body) is dict and "metricName" in body and not holds_points(body):
+                    self._take_point(message, None, 0, body)
+                elif is_our_own(body):
+                    self._take_payload(message, find_points(body))
+                else:
+                    self._take_carefully(message)
+        elif len(messages) == 1:
+            self._take_carefully(messages[0])
+        else:
+            for message, text in zip(messages, texts, strict=True):
+                self._take_together([message], [text])
+
+    def _take_carefully(self, message: Message) -> None:
+        """The careful road: a message by itself, of any kind."""
+        if self._must_leave(message):
+            self._leave(message, "")
+        elif message.left_out is not None:
+            self._ledger.receive_filtered(message.source, "", "own-log", message.left_out)
+        elif message.broken is not None:
             outcome = Outcome.UNDELIVERED if message.retriable else Outcome.INVALID
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
             self._settle(message, None, "", [problem])
-            return
-        is_ahead = self._comes_from_ahead(message)
-        split = split_at_value(message.body)
-        if split is not None and not is_ahead:
-            around, value = split
-            series = self._texts.get(around)
-            if series is not None and is_finite(value):
-                self._repeat(message, "", value, series)
-                return
-        payload = read_payload(message.body)
-        accepts = self._contract.accepts_again if message.judged else self._contract.accepts
-        if payload.violations:
-            self._refuse_whole(message, payload)
-            return
-        for index, raw in enumerate(payload.points):
-            series = None if is_ahead else self._seen(raw)
-            if series is not None:
-                self._repeat(message, payload.pointer(index), raw["value"], series)
-            elif accepts(raw):
-                self._receive(message, payload, index, raw)
-            elif self._explanations_left or (self._dead_letters and self._dead_letters.has_room):
-                violations = self._explain(payload, index, raw)
-                pointer = payload.pointer(index)
-                self._refuse(message, payload.own(index), pointer, violations, payload.envelope)
+        elif isinstance(message.body, (Sample, InvalidSample, FilteredSample)):
+            self._take_reading(message, message.body)
+        else:
+            found = self._format_of(message)
+            if isinstance(found, InvalidSample):
+                self._take_reading(message, found)
+            elif found is Format.JSON:
+                for payload in read_payloads(message.body):
+                    self._take_payload(message, payload)
             else:
-                # An event may hold a million of them, and what takes too long is redelivered for ever.
-                self._ledger.settle_untold(Outcome.INVALID)
-                if self._dead_letters:
-                    self._dead_letters.skip(message)
+                for reading in formats.read(found, message.body, message.hint):
+                    self._take_reading(message, reading)
 
-    def _seen(self, raw: Any) -> Series | None:
-        """The series of a point that differs from a valid one in its value alone, as most points of a stream do."""
+    def _format_of(self, message: Message) -> Format | InvalidSample:
+        """How a message is read: as its way or a setting says, else as its shape does."""
+        if message.judged:
+            return Format.JSON
+        chosen = self._chosen_format(message)
+        if chosen is not None:
+            return chosen
+        # Most messages are our own JSON, and never need this.
+        from metric_forwarder.formats.detect import detect  # noqa: PLC0415
+
+        found = detect(message.body, message.hint)
+        # After a beginning that fits nothing our own reader goes on with the next value, and says what is wrong.
+        return Format.JSON if isinstance(found, InvalidSample) and has_bracket_line(message.body) else found
+
+    def _chosen_format(self, message: Message) -> Format | None:
+        if message.format is not None:
+            return Format(message.format)
+        return self._rules.format_of(message.source) if self._rules.format_of is not None else None
+
+    def _take_payload(self, message: Message, payload: Payload) -> None:
+        if self._must_leave(message):
+            self._leave(message, payload.place)
+        elif payload.violations:
+            self._refuse_whole(message, payload)
+        else:
+            for index, raw in enumerate(payload.points):
+                self._take_point(message, payload, index, raw)
+
+    # --- points of our own JSON --------------------------------------------------------------------------------
+
+    def _take_point(self, message: Message, payload: Payload | None, index: int, raw: Any) -> None:
+        """Receive a point; without a payload it is the whole message."""
+        time_ns = key = None
+        series = self._find_known(raw)
+        if series is not None and len(raw) > _REQUIRED_MEMBERS:
+            optional = self._read_optional(raw)
+            series, time_ns, key = (series, *optional) if optional else (None, None, None)
+        if series is None or self._is_late:
+            if self._must_leave(message):
+                self._leave(message, payload.pointer(index) if payload else "")
+                return
+            accepts = self._contract.accepts_again if message.judged else self._contract.accepts
+            if not accepts(raw):
+                self._refuse_point(message, payload or Payload((raw,)), index)
+                return
+            found = self._find_series(raw)
+            if isinstance(found, Violation):
+                self._refuse_series(message, payload or Payload((raw,)), index, found)
+                return
+            series = found
+            time_ns = nanoseconds(raw["timestamp"]) if "timestamp" in raw else None
+            key = as_text(raw["id"]) if "id" in raw else None
+        value = raw["value"]
+        if payload is None:
+            self._add(message, "", series, value, time_ns, key, raw=raw)
+        else:
+            pointer = payload.pointer(index)
+            own, envelope = payload.own(index), payload.envelope
+            self._add(message, pointer, series, value, time_ns, key, raw=own, envelope=envelope)
+
+    def _find_known(self, raw: Any) -> Series | None:
+        """The series of a point whose required members are known to be valid."""
         try:
-            if type(raw) is dict and len(raw) == _REQUIRED_MEMBERS and is_finite(raw["value"]):
-                dimensions = raw["dimensions"]
-                # Text throughout, which is equal to nothing but the same text.
-                return self._sound.get((raw["metricName"], *dimensions, *dimensions.values()))
+            dimensions = raw["dimensions"]
+            series = self._recognise(
+                (raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values())
+            )
+            return series if series is not None and is_finite(raw["value"]) else None
         except (KeyError, AttributeError, TypeError):
             # A member is missing, is no object, or holds one: the contract says so.
-            pass
+            return None
+
+    def _read_optional(self, raw: Mapping[str, Any]) -> tuple[int | None, str | None] | None:
+        """Time and key of a point of a known series; None unless all of its optional members are valid."""
+        time_ns = key = None
+        expected = _REQUIRED_MEMBERS + ("namespace" in raw and raw["namespace"] is not None)
+        if "timestamp" in raw:
+            timestamp = raw["timestamp"]
+            if type(timestamp) is str or (
+                (type(timestamp) is int or type(timestamp) is float) and 0 <= timestamp < NUMBERS_BELOW
+            ):
+                time_ns = nanoseconds(timestamp)
+            expected += time_ns is not None
+        if "id" in raw:
+            if self._contract.accepts_id(raw["id"]):
+                key = as_text(raw["id"])
+            expected += key is not None
+        return (time_ns, key) if len(raw) == expected else None
+
+    def _find_series(self, raw: Mapping[str, Any]) -> Series | Violation:
+        """The series of a valid point, which is recognised from now on if no finite value can be wrong in it."""
+        namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
+        found = self._known.find(namespace or self._rules.default_namespace, metric, dimensions)
+        if (
+            isinstance(found, Series)
+            and self._contract.takes_any_number
+            and all(type(value) is str for value in dimensions.values())
+        ):
+            self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
+        return found
+
+    # --- samples of other formats ------------------------------------------------------------------------------
+
+    def _take_reading(self, message: Message, reading: Reading) -> None:
+        if self._must_leave(message):
+            self._leave(message, reading.where)
+        elif isinstance(reading, Sample):
+            self._take_sample(message, reading)
+        elif isinstance(reading, InvalidSample):
+            problem = Problem(
+                Outcome.INVALID, message.source, reading.where, reading.rule, None, reading.message
+            )
+            self._settle(message, reading.raw, reading.where, [problem])
+        else:
+            self._ledger.receive_filtered(message.source, reading.where, reading.rule, reading.message)
+
+    def _take_sample(self, message: Message, sample: Sample) -> None:
+        """Receive a sample, which is held to the same rules as a point."""
+        raw = {"metricName": sample.metric, "dimensions": dict(sample.dimensions), "value": sample.value}
+        if is_stale_marker(sample.value) and not self._destination.carries_non_finite:
+            self._take_reading(message, FilteredSample(sample.where, "stale-marker", _SERIES_ENDED))
+            return
+        problem = self._why_not_carried(sample)
+        if problem is not None:
+            self._settle(message, raw, sample.where, _problems(message, [problem]))
+            return
+        # Whether the destination carries NaN and the infinities is known by now; a schema knows numbers alone.
+        is_special = type(sample.value) is float and not is_finite(sample.value)
+        judged = {**raw, "value": 0} if is_special else raw
+        series: Series | Violation | None = self._find_known(judged)
+        if series is None:
+            if not self._contract.accepts(judged):
+                found = self._violations(judged)
+                self._settle(message, raw, sample.where, _problems(message, _of_sample(sample.where, found)))
+                return
+            series = self._find_series(judged)
+        if isinstance(series, Violation):
+            self._settle(
+                message, raw, sample.where, _problems(message, [series._replace(pointer=sample.where)])
+            )
+            return
+        self._add(message, sample.where, series, sample.value, sample.time_ns, None, raw=raw)
+
+    def _why_not_carried(self, sample: Sample) -> Violation | None:
+        """What no schema can say of a sample."""
+        value, time_ns = sample.value, sample.time_ns
+        if type(value) is float and not is_finite(value) and not self._destination.carries_non_finite:
+            return Violation(
+                sample.where, "not-finite", f"is {value}, which this destination cannot carry: {_LEAVE}"
+            )
+        if sample.is_delta and self._carries_timestamps:
+            return Violation(sample.where, "delta", _DELTA)
+        if time_ns is not None and not MIN_NS <= time_ns <= MAX_NS:
+            return Violation(
+                sample.where, "timestamp", "has a time outside the years 1 to 9999: correct its unit"
+            )
         return None
 
-    def _refuse_whole(self, message: Message, payload: Payload) -> None:
-        """Keep a message whole, once: without what stands around them its points would say something else."""
-        self._refuse(message, message.body, "", payload.violations)
-        for _ in range(1, len(payload.points)):
-            self._ledger.settle(self._ledger.open(), Outcome.INVALID)
+    # --- what becomes of them ----------------------------------------------------------------------------------
 
-    def _explain(self, payload: Payload, index: int, raw: Any) -> Sequence[Violation]:
-        """What is wrong with a point; of many, the first are told apart and the rest is refused as quickly as taken."""
-        if self._explanations_left == 0:
-            return [_UNEXPLAINED._replace(pointer=payload.pointer(index))]
-        self._explanations_left -= 1
-        found = self._contract.violations(raw)
-        return [violation._replace(pointer=payload.locate(index, path)) for path, violation in found]
-
-    def _repeat(self, message: Message, pointer: str, value: float, series: Series) -> None:
-        identity = self._identity(series, value, None, None, message.place(pointer))
-        time_ms = self._time(series, message)
-        wire = self._encode(series, value, time_ms)
-        self.points.append(
-            Point(self._ledger.open(), series, value, None, None, message, pointer, identity, time_ms, wire)
-        )
-
-    def _receive(self, message: Message, payload: Payload, index: int, raw: dict[str, Any]) -> None:
-        pointer = payload.pointer(index)
-        namespace = raw.get("namespace") or self._rules.default_namespace
-        timestamp = raw.get("timestamp")
-        time_ns = None if timestamp is None else nanoseconds(timestamp)
-        if time_ns is not None and self._is_ahead(time_ns):
-            self._refuse_ahead(message, payload, index, time_ns)
+    def _add(
+        self,
+        message: Message,
+        pointer: str,
+        series: Series,
+        value: float,
+        time_ns: int | None,
+        key: str | None,
+        *,
+        raw: Any,
+        envelope: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make the point, unless its time or its size is wrong."""
+        if time_ns is None:
+            time_ms = self._rules.now_ms if message.time_ms is None else message.time_ms
+            if self._carries_timestamps:
+                if time_ms * NS_PER_MS > self._latest_ns:
+                    problem = self._ahead(message, pointer, time_ms * NS_PER_MS)
+                    self._settle(message, raw, pointer, [problem], envelope)
+                    return
+                time_ms = self._next_ms(series, time_ms)
+        elif time_ns > self._latest_ns:
+            problem = self._ahead(message, f"{pointer}/timestamp", time_ns)
+            self._settle(message, raw, pointer, [problem], envelope)
             return
-        if time_ns is None and self._comes_from_ahead(message):
-            self._refuse_ahead(message, payload, index, None)
-            return
-        series = self._book.find(namespace, raw["metricName"], raw["dimensions"])
-        refusal = self._book.refused.get(series)
-        if refusal is not None:
-            violation = refusal._replace(pointer=pointer + refusal.pointer)
-            self._refuse(message, payload.own(index), pointer, [violation], payload.envelope)
-            return
-        key = raw.get("id")
-        if key is not None:
-            key = _text(key)
-        value = raw["value"]
-        identity = self._identity(series, value, time_ns, key, message.place(pointer))
-        time_ms = self._time(series, message) if time_ns is None else to_milliseconds(time_ns)
+        else:
+            time_ms = to_milliseconds(time_ns)
         wire = self._encode(series, value, time_ms)
         if len(wire) > self._rules.max_bytes:
-            problems = [_oversized(message, pointer, len(wire))]
-            self._settle(message, payload.own(index), pointer, problems, payload.envelope)
+            self._settle(message, raw, pointer, [_oversized(message, pointer, len(wire))], envelope)
             return
+        identity = self._identity(series, value, time_ns, key, message, pointer)
         number = self._ledger.open()
         point = Point(number, series, value, time_ns, key, message, pointer, identity, time_ms, wire)
         self.points.append(point)
-        if time_ns is not None and self._oldest_ns is not None and time_ns < self._oldest_ns:
+        if time_ns is not None and time_ns < self._oldest_ns:
             self.stale[number] = _stale(point, (self._oldest_ns - time_ns) / NS_PER_S)
-        self._remember(message, pointer, raw, series, len(wire))
 
-    def _is_ahead(self, time_ns: int) -> bool:
-        """Whether a time is so far ahead of the clock that it can only be wrong."""
-        return self._latest_ns is not None and time_ns > self._latest_ns
+    def _refuse_whole(self, message: Message, payload: Payload) -> None:
+        """Keep a payload whole, once: without what stands around them its points would say something else."""
+        violations = [
+            violation._replace(pointer=payload.place + violation.pointer) for violation in payload.violations
+        ]
+        raw = message.body if payload.text is None else payload.text
+        self._settle(message, raw, payload.place, _problems(message, violations))
+        for _ in range(1, len(payload.points)):
+            self._ledger.settle(self._ledger.open(), Outcome.INVALID)
 
-    def _comes_from_ahead(self, message: Message) -> bool:
-        """Whether the message's time is such; only where it goes to the destination."""
-        return (
-            self._carries_timestamps
-            and message.time_ms is not None
-            and self._is_ahead(message.time_ms * NS_PER_MS)
-        )
-
-    def _refuse_ahead(self, message: Message, payload: Payload, index: int, time_ns: int | None) -> None:
-        """Refuse a point whose own time, or that of its message, is too far ahead.
-
-        Prometheus would store it, and then refuse every reading of every series that is older than some minutes less.
-        """
-        pointer = payload.pointer(index)
-        pointer_of_time = pointer if time_ns is None else f"{pointer}/timestamp"
-        if time_ns is None:
-            time_ns = (message.time_ms or 0) * NS_PER_MS
-        ahead_s = (time_ns - self._rules.now_ms * NS_PER_MS) / NS_PER_S
-        problems = [_ahead(message, pointer_of_time, ahead_s)]
-        self._settle(message, payload.own(index), pointer, problems, payload.envelope)
-
-    def _remember(
-        self, message: Message, pointer: str, raw: dict[str, Any], series: Series, size: int
-    ) -> None:
-        """Know a point again that differs from this one in its value alone, if no finite value can be wrong in it."""
-        is_any_value_right = len(raw) == _REQUIRED_MEMBERS and self._contract.takes_any_number
-        if not is_any_value_right or size + _LONGEST_VALUE > self._rules.max_bytes:
+    def _refuse_point(self, message: Message, payload: Payload, index: int) -> None:
+        """Say what is wrong with a point; of many, the first are explained and the others refused as quickly as taken."""
+        if not (self._explanations_left or (self._dead_letters and self._dead_letters.has_room)):
+            # An event may hold a million of them, and what takes too long is redelivered forever.
+            self._ledger.settle_untold(Outcome.INVALID)
+            if self._dead_letters:
+                self._dead_letters.skip(message)
             return
-        dimensions = raw["dimensions"]
-        if all(type(value) is str for value in dimensions.values()):
-            seen = (raw["metricName"], *dimensions, *dimensions.values())
-            self._sound[seen] = series
-            split = None if pointer else split_at_value(message.body)
-            # There is but one number in it, so this is its value.
-            if split is not None and is_finite(split[1]):
-                self._texts[split[0]] = series
+        found = self._violations(payload.points[index])
+        violations = [violation._replace(pointer=payload.locate(index, path)) for path, violation in found]
+        pointer, envelope = payload.pointer(index), payload.envelope
+        self._settle(message, payload.own(index), pointer, _problems(message, violations), envelope)
 
-    def _time(self, series: Series, message: Message) -> int:
-        """The time of a point that brought none.
+    def _refuse_series(self, message: Message, payload: Payload, index: int, refusal: Violation) -> None:
+        pointer = payload.pointer(index)
+        violation = refusal._replace(pointer=pointer + refusal.pointer)
+        self._settle(message, payload.own(index), pointer, _problems(message, [violation]), payload.envelope)
 
-        Where points arrive with their time, a series has no two of them at one moment, so that both are kept; and none
-        that is stamped now is older than the last that was: a burst of them lies ahead of the clock.
-        """
-        wanted = self._rules.now_ms if message.time_ms is None else message.time_ms
-        if not self._carries_timestamps:
-            return wanted
-        if message.time_ms is None:
-            wanted = max(wanted, self._free_from.get(series, wanted))
-        stamps, time_ms = self._stamps.setdefault(series, {}), wanted
-        while time_ms in stamps:
-            time_ms = stamps[time_ms]
-        stamps[wanted] = stamps[time_ms] = time_ms + 1
-        if message.time_ms is None:
-            self._free_from[series] = time_ms + 1
-        return time_ms
+    def _violations(self, raw: Any) -> Sequence[tuple[tuple[Any, ...], Violation]]:
+        """Everything that is wrong with a point, and where in it; of the later ones only that something is."""
+        if self._explanations_left == 0:
+            return [((), _UNEXPLAINED)]
+        self._explanations_left -= 1
+        return self._contract.violations(raw)
 
-    def _refuse(
-        self,
-        message: Message,
-        raw: Any,
-        pointer: str,
-        violations: Sequence[Violation],
-        envelope: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._settle(message, raw, pointer, _problems(message, violations), envelope)
+    def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
+        """Prometheus would store it, and then refuse the readings of every series that are more than an hour older."""
+        ahead_s = (time_ns - self._rules.now_ms * NS_PER_MS) / NS_PER_S
+        text = (
+            f"has a time {ahead_s:.0f} s ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: correct the "
+            "producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
+        )
+        return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
+
+    def _must_leave(self, message: Message) -> bool:
+        """Whether the time is up. What is replayed from the spool is taken in nonetheless: a chunk of it is small."""
+        if self._deadline is not None and not self._is_late:
+            self._is_late = self._deadline.remaining() <= 0
+        return self._is_late and message.receipt is None
+
+    def _leave(self, message: Message, pointer: str) -> None:
+        """Leave a point to the platform, which redelivers the event."""
+        if self._has_left:
+            self._ledger.settle_untold(Outcome.UNDELIVERED)
+            return
+        self._has_left = True
+        problem = Problem(Outcome.UNDELIVERED, message.source, pointer, "out of time", None, _NOT_TAKEN_IN)
+        self._ledger.settle(self._ledger.open(), Outcome.UNDELIVERED, [problem])
 
     def _settle(
         self,
@@ -347,6 +489,16 @@ _UNEXPLAINED = Violation(
     "breaks the schema, as many points of this event do: what is wrong is told of the first ones; metric-forwarder check "
     "tells it of all",
 )
+_SERIES_ENDED = "is Prometheus's mark that a series has ended, which means nothing to this destination"
+_LEAVE = "leave it out at its producer"
+_DELTA = (
+    "is a sum since the producer's last report, and the destination takes sums since its start: let it report cumulative "
+    "sums, in OpenTelemetry with OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative"
+)
+_NOT_TAKEN_IN = (
+    "was not taken in, as all points after it, since the time was up: they come again with the event; raise the function's "
+    "timeout, or send fewer points in one message"
+)
 
 
 def _problems(message: Message, violations: Sequence[Violation]) -> list[Problem]:
@@ -355,8 +507,24 @@ def _problems(message: Message, violations: Sequence[Violation]) -> list[Problem
     ]
 
 
-def _text(value: str | float) -> str:
-    return value if isinstance(value, str) else str(int(value))
+def _of_sample(where: str, found: Sequence[tuple[tuple[Any, ...], Violation]]) -> list[Violation]:
+    """What is wrong with a sample, in its own terms: it has a name and labels, no members."""
+    return [
+        violation._replace(pointer=where, message=f"{_part_of_sample(path)}{violation.message}")
+        for path, violation in found
+    ]
+
+
+def _part_of_sample(path: tuple[Any, ...]) -> str:
+    match path:
+        case ("metricName",):
+            return "its name "
+        case ("dimensions",):
+            return "its set of labels "
+        case ("dimensions", label):
+            return f'its label "{str(label)[:60]}" '
+        case _:
+            return ""
 
 
 def _stale(point: Point, late_s: float) -> Problem:
@@ -365,14 +533,6 @@ def _stale(point: Point, late_s: float) -> Problem:
         "so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
     )
     return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
-
-
-def _ahead(message: Message, pointer: str, ahead_s: float) -> Problem:
-    text = (
-        f"has a time {ahead_s:.0f} s ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: correct the "
-        "producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
-    )
-    return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
 
 
 def _oversized(message: Message, pointer: str, size: int) -> Problem:

@@ -54,6 +54,7 @@ class Contract:
         accepts: whether a point is valid.
         accepts_again: whether one that was valid, and that the spool has written anew, can be sent: the user's schema judges
             what producers write.
+        accepts_id: whether a point's ``id`` is valid, by a shipped schema.
         takes_any_number: whether a valid point stays valid with any other finite value.
 
     Raises:
@@ -64,6 +65,7 @@ class Contract:
         self.schema: Mapping[str, Any]
         self.accepts: Callable[[Any], bool]
         self.accepts_again: Callable[[Any], bool]
+        self.accepts_id: Callable[[Any], bool] = lambda _: False
         self.takes_any_number = not user_schema
         self._schemas: tuple[Mapping[str, Any], ...]
         if user_schema:
@@ -75,6 +77,7 @@ class Contract:
             self.schema = _read(SCHEMAS / f"{destination}.json")
             self._schemas = (self.schema,)
             self.accepts = self.accepts_again = predicate(self.schema)
+            self.accepts_id = _text_or_whole_check(self.schema["properties"]["id"])
 
     def violations(self, point: Any) -> list[tuple[tuple[Any, ...], Violation]]:
         """Everything wrong with a point: its path inside the point, and the violation with an empty pointer."""

@@ -17,7 +17,7 @@ from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.jobs import Scrape
-from metric_forwarder.model import Message
+from metric_forwarder.model import MEASURED_AGAIN, Message
 from metric_forwarder.scrape.exposition import Keep, NotExposition, Sample, lines_of, read_samples
 from metric_forwarder.times import MILLISECONDS_FROM
 
@@ -292,7 +292,7 @@ def _message(sample: Sample, target: Target, job: Scrape, firing: Message) -> Me
     coordinates = None
     if firing.coordinates is not None:
         series = json.dumps([target.url, sample.name, sorted(sample.labels.items())])
-        coordinates = f"{firing.coordinates}/scrape/{series}"
+        coordinates = f"{MEASURED_AGAIN}{firing.coordinates}/{series}"
     return Message(f"{target.source} {sample.name}"[:200], body, coordinates, firing.time_ms)
 
 

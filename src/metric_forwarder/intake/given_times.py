@@ -1,0 +1,65 @@
+"""The times that the forwarder gives to points that bring none: one rule, wherever the time comes from.
+
+A destination that carries times takes one value of a series at one time, and none before the newest. Readings of one
+second, or those of two objects or logs of one moment, would lose all but one.
+"""
+
+from collections.abc import Iterable
+
+from metric_forwarder.model import Point, Series
+
+# So far a time may be moved, and lie ahead of the clock: more than a burst needs, and less than Prometheus minds.
+MAX_MOVED_MS = 600_000
+# Series of which the last given time is remembered; one takes about 170 bytes.
+MAX_REMEMBERED = 50_000
+
+
+class GivenTimes:
+    """What was given and arrived, for the life of a warm instance; of the rest nothing is remembered."""
+
+    def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
+        self._max_remembered = max_remembered
+        # Of each series by its digest; the one given longest ago comes first.
+        self._last_ms: dict[bytes, int] = {}
+
+    def last_ms(self, series: Series) -> int | None:
+        """The last time that was given to a point of this series and arrived, Unix milliseconds."""
+        return self._last_ms.get(series.digest)
+
+    def remember(self, delivered: Iterable[Point]) -> None:
+        """Take note of the points that arrived with a given time, in the order of their times."""
+        last_ms = self._last_ms
+        for point in delivered:
+            digest = point.series.digest
+            last_ms.pop(digest, None)
+            last_ms[digest] = point.time_ms
+        while len(last_ms) > self._max_remembered:
+            del last_ms[next(iter(last_ms))]
+
+
+class EventTimes:
+    """Gives times to the points of one event.
+
+    Args:
+        now_ms: when the event was received, Unix milliseconds.
+    """
+
+    def __init__(self, given: GivenTimes, now_ms: int) -> None:
+        self._given = given
+        self._latest_ms = now_ms + MAX_MOVED_MS
+        self._in_event_ms: dict[Series, int] = {}
+
+    def next_ms(self, series: Series, wanted_ms: int) -> int:
+        """The time for a point that is of ``wanted_ms``: that moment, or one millisecond after the last given one.
+
+        A time that would be moved too far, or too far ahead of the clock, stays as it is: the last one was given by a clock
+        that was wrong, or this reading is old. The destination then says so itself.
+        """
+        last_ms = self._in_event_ms.get(series)
+        if last_ms is None:
+            last_ms = self._given.last_ms(series)
+        time_ms = wanted_ms
+        if last_ms is not None and wanted_ms <= last_ms < min(wanted_ms + MAX_MOVED_MS, self._latest_ms):
+            time_ms = last_ms + 1
+        self._in_event_ms[series] = time_ms
+        return time_ms

@@ -1,0 +1,144 @@
+"""Samples of other formats are held to the same rules as points of our own JSON."""
+
+import json
+import math
+
+import pytest
+
+from metric_forwarder.bootstrap import make_intake
+from metric_forwarder.formats import Format
+from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
+from metric_forwarder.intake.intake import Intake
+from metric_forwarder.model import Message, Outcome, Problem
+from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.settings.settings import Settings
+from support.fakes import START, FakeClock
+from support.harness import environ, point, remote_write_environ
+
+NOW_NS = int(START) * 10**9
+DESTINATIONS = {"receiver": environ(), "remote-write": remote_write_environ()}
+
+
+def take(settings: dict[str, str], *readings: Reading) -> tuple[Intake, Ledger]:
+    ledger = Ledger()
+    intake = make_intake(Settings.read(settings), FakeClock(), ledger)
+    intake.take_all(Message("s", reading, "c") for reading in readings)
+    return intake, ledger
+
+
+def problem_of(settings: dict[str, str], reading: Reading) -> Problem:
+    intake, ledger = take(settings, reading)
+    assert intake.points == []
+    (problem,) = ledger.problems
+    return problem
+
+
+@pytest.mark.parametrize("settings", DESTINATIONS.values(), ids=DESTINATIONS)
+def test_a_sample_becomes_a_point_of_its_own_place(settings: dict[str, str]) -> None:
+    sample = Sample("line 12", "cpu", {"host": "a"}, 0.5, NOW_NS + 1)
+    intake, _ = take(settings, sample, sample._replace(where="line 13", time_ns=None))
+    first, second = intake.points
+    assert (first.series, first.value, first.timestamp_ns, first.pointer) == (
+        second.series,
+        0.5,
+        NOW_NS + 1,
+        "line 12",
+    )
+    assert (first.series.namespace, first.series.metric, first.series.dimensions) == (
+        "pc",
+        "cpu",
+        (("host", "a"),),
+    )
+    assert second.message.place(second.pointer) == "c#line 13"
+    assert None not in {first.identity, second.identity}
+    assert first.identity != second.identity
+
+
+@pytest.mark.parametrize("settings", DESTINATIONS.values(), ids=DESTINATIONS)
+@pytest.mark.parametrize(
+    ("sample", "rule", "text"),
+    [
+        (Sample("w", "a b", {}, 1), "pattern", "its name "),
+        (Sample("w", "a", {"x y": "1"}, 1), "pattern", 'its label "x y" '),
+        (Sample("w", "a", {f"d{n}": "x" for n in range(40)}, 1), "maxProperties", "its set of labels has 40"),
+        (Sample("w", "a", {}, 10**400), "maximum", "beyond every number"),
+        (Sample("w", "a", {}, 1, NOW_NS + 700 * 10**9), "maxAhead", "ahead of the forwarder's clock"),
+        (Sample("w", "a", {}, 1, 2**70), "timestamp", "unit"),
+        (Sample("w", "a", {}, 1, -(2**70)), "timestamp", "unit"),
+    ],
+)
+def test_what_is_wrong_with_a_sample_is_said_in_its_own_terms(
+    settings: dict[str, str], sample: Sample, rule: str, text: str
+) -> None:
+    problem = problem_of(settings, sample)
+    assert (problem.outcome, problem.rule) == (Outcome.INVALID, rule)
+    assert problem.pointer.startswith("w")
+    assert text in problem.message
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_nan_and_the_infinities_are_valid_where_the_destination_carries_them(value: float) -> None:
+    sample = Sample("line 1", "m", {}, value)
+    problem = problem_of(environ(), sample)
+    assert (problem.outcome, problem.rule) == (Outcome.INVALID, "not-finite")
+    intake, _ = take(remote_write_environ(), sample)
+    (found,) = intake.points
+    assert repr(found.value) == repr(value)
+    assert found.identity is not None
+
+
+def test_a_delta_goes_to_a_destination_that_sums_and_to_no_other() -> None:
+    sample = Sample("s", "m", {}, 1, is_delta=True)
+    assert len(take(environ(), sample)[0].points) == 1
+    assert "cumulative" in problem_of(remote_write_environ(), sample).message
+
+
+def test_what_a_format_cannot_read_is_invalid_and_what_it_leaves_out_is_filtered() -> None:
+    _, ledger = take(
+        environ(),
+        InvalidSample("line 2", "json", "is no line", "x"),
+        FilteredSample("line 3", "text", "is text"),
+    )
+    counts = {outcome: count for outcome, count in ledger.outcomes().items() if count}
+    assert counts == {Outcome.INVALID: 1, Outcome.FILTERED: 1}
+    assert [problem.pointer for problem in ledger.problems] == ["line 2"]
+    assert [filtered.pointer for filtered in ledger.filtered] == ["line 3"]
+
+
+def test_a_message_of_a_named_format_is_read_by_its_decoder() -> None:
+    body = 'cpu{host="a"} 0.5\nbroken {\n'
+    ledger = Ledger()
+    intake = make_intake(Settings.read(environ()), FakeClock(), ledger)
+    intake.take(Message("s", body, "c", format=Format.PROMETHEUS_TEXT))
+    (found,) = intake.points
+    assert (found.series.metric, found.value) == ("cpu", 0.5)
+    assert ledger.received == 2
+
+
+def test_a_message_whose_format_nobody_names_is_read_as_its_shape_says() -> None:
+    bodies = [
+        'cpu{host="a"} 0.5',
+        '{"name":"cpu","fields":{"usage":1},"tags":{},"timestamp":1767225600}',
+        "cpu,host=a usage=1",
+    ]
+    for body in bodies:
+        ledger = Ledger()
+        intake = make_intake(Settings.read(environ()), FakeClock(), ledger)
+        intake.take_all([Message("s", json.dumps(point()), "c"), Message("s", body, "d")])
+        assert (len(intake.points), ledger.problems) == (2, []), body
+
+
+def test_a_setting_names_the_format_of_a_topic() -> None:
+    ledger = Ledger()
+    intake = make_intake(Settings.read(environ()), FakeClock(), ledger)
+    rules = intake._rules._replace(format_of=lambda source: Format.INFLUX if source == "t" else None)
+    intake._rules = rules
+    intake.take_all(
+        [
+            Message("t", json.dumps(point()), "c"),
+            Message("t", "cpu a=1", "c"),
+            Message("s", json.dumps(point()), "d"),
+        ]
+    )
+    assert [found.series.metric for found in intake.points] == ["cpu_a", "diskusage"]
+    assert ledger.received == 3
