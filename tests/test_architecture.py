@@ -14,7 +14,12 @@ PACKAGE = ROOT / "src" / "metric_forwarder"
 # From the ground up; a module imports only from its own line or those above it.
 LAYERS = (
     {"errors", "secret", "model", "clock", "times", "numerals", "version", "reporting.log"},
-    {"put_monitor_data.regions", "put_monitor_data.return_codes", "put_monitor_data.signing"},
+    {
+        "put_monitor_data.regions",
+        "put_monitor_data.replies",
+        "put_monitor_data.return_codes",
+        "put_monitor_data.signing",
+    },
     {"destinations.table"},
     {"settings", "formats", "reporting.ledger", "clients.http", "clients.background"},
     {"put_monitor_data.server", "put_monitor_data.claims", "delivery.verdicts"},

@@ -184,7 +184,8 @@ class Pipeline:
     ) -> Intake:
         destination = self._sender.destination
         rules = IntakeRules(
-            self._now_ms(),
+            # The age of a point is judged by the clock that will stamp it, as far as that is known.
+            self._now_ms() + round(destination.clock_offset_s * 1000),
             self._rules.max_point_bytes,
             self._rules.default_namespace,
             # A destination that carries times takes old ones too.
@@ -224,8 +225,8 @@ class Pipeline:
         while held:
             free, still_held = settlement.claim(held)
             free = settlement.settle_stale(free, intake.stale)
-            if still_held and self._sender.destination.ordered:
-                free, waiting = _in_order(free, still_held)
+            if still_held:
+                free, waiting = _in_order(free, still_held, by_time=self._sender.destination.ordered)
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
@@ -282,16 +283,21 @@ def _keep_back(deadline: Deadline, reserve_s: float) -> Deadline:
     return deadline.earlier(min(reserve_s, deadline.remaining() / 2))
 
 
-def _in_order(free: Sequence[Point], held: Sequence[Point]) -> tuple[list[Point], list[Point]]:
+def _in_order(
+    free: Sequence[Point], held: Sequence[Point], *, by_time: bool
+) -> tuple[list[Point], list[Point]]:
     """Of the points that are free: those to send, and those that would pass a held one of their series."""
-    oldest: dict[Series, int] = {}
+    # Points without a time of their own have that of their event: then their order is that in which they came.
+    places = {point.number: point.time_ms if by_time else point.number for point in (*free, *held)}
+    first_held: dict[Series, int] = {}
     for point in held:
-        oldest[point.series] = min(point.time_ms, oldest.get(point.series, point.time_ms))
+        place = places[point.number]
+        first_held[point.series] = min(place, first_held.get(point.series, place))
     ours: list[Point] = []
     waiting: list[Point] = []
     for point in free:
-        is_later = point.time_ms > oldest.get(point.series, point.time_ms)
-        (waiting if is_later else ours).append(point)
+        place = places[point.number]
+        (waiting if place > first_held.get(point.series, place) else ours).append(point)
     return ours, waiting
 
 

@@ -167,6 +167,17 @@ def test_lanes_side_by_side_share_one_failed_reading(manager: SecretsManagerServ
     assert len(manager.calls) == 1
 
 
+def test_a_key_that_is_refused_again_and_again_is_not_read_for_every_event(
+    manager: SecretsManagerServer,
+) -> None:
+    manager.text = json.dumps(OLD_KEY)
+    warm = Warm(manager)
+    for number in range(100):
+        assert outcomes(warm.handle(point(number))) == {"undelivered": 1}
+        warm.clock.sleep(0.02)
+    assert len(manager.calls) <= 3
+
+
 def test_a_redelivery_reads_a_secret_that_could_not_be_read(manager: SecretsManagerServer) -> None:
     manager.script = ["UnauthorizedOperation"]
     warm = Warm(manager)

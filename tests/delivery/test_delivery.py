@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.destinations.receiver_verdicts import CODES, status_rule
 from metric_forwarder.model import Message, Outcome, Point, Series
+from metric_forwarder.put_monitor_data.replies import read_code
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, RequestLimits
 from metric_forwarder.secret import Secret
@@ -131,6 +133,85 @@ def test_the_code_may_be_text_and_the_content_type_anything(harness: Harness, bo
     assert outcomes(harness.handle(point())) == {"delivered": 1}
 
 
+ENCODED = "成功".encode("gb18030")
+CLEAR_CODES = {
+    "GBK": b'{"code":%d,"message":"' + ENCODED + b'"}',
+    "GBK before the code": b'{"message":"' + ENCODED + b'","code":%d}',
+    "GBK with a backslash for a second byte": b'{"code":%d,"message":"\x81\x5c"}',
+    "a raw tab": b'{"code":%d,"message":"a\tb"}',
+    "a raw line break": b'{"code":%d,\n"message":"a\r\nb"}',
+    "NUL behind": b'{"code":%d,"message":"OK"}\0\0',
+    "NUL in the message": b'{"code":%d,"message":"O\0K"}',
+    "text behind": b'{"code":%d,"message":"OK"}<!-- 12 ms -->',
+    "a byte order mark": b'\xef\xbb\xbf{"code":%d,"message":"OK"}',
+    "no character at all": b'{"code":%d,"message":"\xff\xfe\x80"}',
+    "quotes in the message": b'{"code":%d,"message":"no "quotes" here"}',
+    "an escape that JSON does not know": b'{"code":%d,"message":"\\x00"}',
+    "a code as text": b'{"code":"%d","message":"' + ENCODED + b'"}',
+}
+
+
+@pytest.mark.parametrize("body", CLEAR_CODES.values(), ids=CLEAR_CODES)
+def test_the_code_counts_whatever_stands_beside_it(harness: Harness, body: bytes) -> None:
+    harness.receiver.script.append(HttpReply(200, {}, body % 0))
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    harness.receiver.script.append(HttpReply(200, {}, body % 1008))
+    report = harness.handle(point(2))
+    assert report["requests"]["returnCodes"] == {"1008": 1}
+    assert [error["code"] for error in report["errors"]] == [1008]
+
+
+NO_CODES = {
+    "a page about a code": b'<html>{"code":0,"message":"OK"}</html>',
+    "a code deeper inside": b'{"data":{"code":0,"message":"OK"}}',
+    "a code in a text": b'{"message":"{\\"code\\":0}"}',
+    "a code in a text that is no JSON": b'{"message":""code":0,"}',
+    "half a reply in GBK": b'{"code":0,"message":"' + ENCODED,
+    "half a reply with quotes": b'{"code":0,"message":"no "quo',
+    "a list": b'[{"code":0}]',
+    "an object without a code": b'{"message":"OK"} {"code":0}',
+    "a fraction": b'{"code":0.5,"message":"' + ENCODED + b'"}',
+}
+
+
+@pytest.mark.parametrize("body", NO_CODES.values(), ids=NO_CODES)
+def test_no_code_is_read_where_none_was_said(harness: Harness, body: bytes) -> None:
+    always(harness, HttpReply(200, {}, body))
+    report = harness.handle(point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert "0" not in report["requests"]["returnCodes"]
+
+
+@given(
+    st.integers(0, 1021),
+    st.text(max_size=20),
+    st.sampled_from(["utf-8", "gb18030", "utf-16", "big5"]),
+    st.binary(max_size=5),
+)
+def test_a_complete_reply_in_any_encoding_has_its_code(
+    code: int, message: str, encoding: str, behind: bytes
+) -> None:
+    text = json.dumps({"code": code, "message": message}, ensure_ascii=False)
+    body = text.encode(encoding, "replace")
+    assert read_code(body) == code
+    if encoding in {"utf-8", "gb18030"}:
+        assert read_code(body + b"\0" + behind) == code
+
+
+@pytest.mark.parametrize("piece", [b"{", b'{"code":', b'"', b'{"code":0,"', b"\\", b"[", b"\x81"])
+def test_reading_the_code_of_a_reply_takes_linear_time(piece: bytes) -> None:
+    def cost(size: int) -> float:
+        body = b'{"code":0,"message":"' + piece * (size // len(piece))
+        best = math.inf
+        for _ in range(3):
+            began = time.process_time()
+            read_code(body)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert cost(800_000) <= 8 * 4 * cost(100_000) + 0.01
+
+
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_no_body_whatsoever_raises(body: bytes) -> None:
@@ -190,6 +271,21 @@ def test_a_long_retry_after_is_not_blamed_on_the_functions_timeout(harness: Harn
     assert error["rule"] == "retry-after"
     assert "asked for no request within another 86400 s" in error["message"]
     assert "timeout" not in error["message"]
+
+
+def test_time_that_is_up_is_not_told_as_a_pause_that_nobody_asked_for() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1")
+    harness.receiver.latency_s = 0.5
+    report = harness.handle([point(value, f"m{value}") for value in range(20)], 3000)
+    assert report["outcomes"]["undelivered"] > 0
+    assert {error["rule"] for error in report["errors"]} == {"out of time"}
+
+
+def test_a_pace_that_leaves_no_time_is_told_as_what_it_is() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1", MAX_RPS="0.2")
+    report = harness.handle([point(value, f"m{value}") for value in range(9)], 10_000)
+    assert {error["rule"] for error in report["errors"]} == {"pace"}
+    assert "MF_MAX_RPS" in report["errors"][0]["message"]
 
 
 def test_a_long_retry_after_is_tested_by_each_redelivery_with_one_request() -> None:
@@ -469,6 +565,35 @@ def test_a_wrong_clock_is_learned_from_the_answer_and_kept_while_warm(harness: H
     assert len(harness.receiver.requests) == 2
     harness.handle(point())
     assert len(harness.receiver.requests) == 3
+
+
+def test_a_time_that_is_refused_without_a_date_does_not_claim_that_the_clock_was_corrected(
+    harness: Harness,
+) -> None:
+    always(harness, HttpReply(200, {}, b'{"code":1021,"message":""}'))
+    (error,) = harness.handle(point())["errors"]
+    assert "this reply had none" in error["message"]
+    assert "was corrected" not in error["message"]
+
+
+@pytest.mark.parametrize("ahead_s", [600, -600])
+def test_the_age_of_a_point_is_judged_by_the_receivers_clock_once_it_is_known(
+    harness: Harness, ahead_s: int
+) -> None:
+    harness.receiver.clock_offset_s = -ahead_s
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    now = harness.clock.time() - ahead_s
+    fresh, old = point(2, timestamp=now - 10), point(3, timestamp=now - 310)
+    assert outcomes(harness.handle([fresh, old])) == {"delivered": 1, "stale": 1}
+
+
+def test_a_page_with_a_date_does_not_set_the_clock(harness: Harness) -> None:
+    date = formatdate(harness.clock.time() - 600, usegmt=True)
+    always(harness, HttpReply(200, {"Date": date}, b"<html>"))
+    harness.handle(point(1))
+    harness.receiver.script.clear()
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(point(2, timestamp=harness.clock.time() - 10))) == {"delivered": 1}
 
 
 def test_a_request_without_an_answer_is_resent_by_default(harness: Harness) -> None:
@@ -836,6 +961,79 @@ def test_a_refusal_of_what_was_under_way_when_a_pause_began_is_no_failure() -> N
     crowded = Refusing(ReturnCode.TOO_MANY_REQUESTS, [both.wait] * 2)
     settled = deliver(crowded, clock, MeetingPacer(clock), attempts=1, lanes=2)
     assert Counter(settled) == {Outcome.UNDELIVERED: 1, Outcome.DELIVERED: 1}
+
+
+# --- what waits ---------------------------------------------------------------------------------------------------
+
+
+UNDELIVERING: list[Answer | ReturnCode] = [
+    ReturnCode.INTERNAL_FAILURE,
+    ReturnCode.TOO_MANY_REQUESTS,
+    HttpReply(500, {}, b""),
+    Failure(Fault.UNANSWERED, "timeout"),
+]
+
+
+@pytest.mark.parametrize("answer", UNDELIVERING, ids=str)
+def test_no_point_passes_an_undelivered_one_of_its_series(answer: Answer | ReturnCode) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="10", CONCURRENCY="1", MAX_ATTEMPTS="4")
+    harness.receiver.script.extend([None, *[answer] * 4])
+    event = ckafka(*(point(value, f"m{value % 2}") for value in range(40)))
+    report = harness.handle(event)
+    assert outcomes(report) == {"delivered": 10, "undelivered": 30}
+    assert report["requests"]["sent"] == 5
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(event)) == {"delivered": 30, "duplicate": 10}
+    assert values(harness.receiver.points) == [*range(40)]
+
+
+def test_other_series_pass_an_undelivered_point() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1", MAX_ATTEMPTS="1")
+    harness.receiver.script.append(ReturnCode.INTERNAL_FAILURE)
+    report = harness.handle(ckafka(point(1, "a"), point(2, "b"), point(3, "a")))
+    assert outcomes(report) == {"delivered": 1, "undelivered": 2}
+    assert "an earlier point of its series is undelivered" in report["errors"][1]["message"]
+
+
+def test_a_spooled_point_is_not_passed_by_a_later_one_of_its_series(tmp_path: Path) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="10", CONCURRENCY="1", MAX_ATTEMPTS="1", SPOOL=tmp_path.as_uri())
+    harness.receiver.script.append(ReturnCode.INTERNAL_FAILURE)
+    assert outcomes(harness.handle(ckafka(*(point(value) for value in range(30))))) == {"spooled": 30}
+    replay = {"Type": "Timer", "TriggerName": "replay", "Time": "now", "Message": '{"replay": true}'}
+    harness.handle(replay)
+    assert values(harness.receiver.points) == [*range(30)]
+
+
+# --- between events -----------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_of_everything_is_remembered_between_events() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1")
+    harness.receiver.refuse_if = lambda _: ReturnCode.CLIENT_BLOCKED
+    for number in range(60):
+        report = harness.handle(point(number))
+        assert outcomes(report) == {"undelivered": 1}
+        assert report["errors"][0]["code"] == 1008
+        harness.clock.sleep(1)
+    assert len(harness.receiver.requests) == 5
+    assert "not sent, since a request was refused" in report["errors"][0]["message"]
+
+
+def test_each_redelivery_probes_with_one_request_whether_the_refusal_still_holds() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
+    event = ckafka(*(point(value, f"m{value}") for value in range(20)))
+    harness.receiver.refuse_if = lambda _: ReturnCode.CLIENT_BLOCKED
+    for redelivery in range(10):
+        before = len(harness.receiver.requests)
+        assert outcomes(harness.handle(event)) == {"undelivered": 20}
+        assert redelivery == 0 or len(harness.receiver.requests) == before + 1
+        harness.clock.sleep(60)
+    harness.receiver.refuse_if = lambda _: None
+    assert outcomes(harness.handle(event)) == {"delivered": 20}
+    harness.receiver.script.append(ReturnCode.CLIENT_BLOCKED)
+    harness.handle(point(1))
+    harness.clock.sleep(2.1)
+    assert outcomes(harness.handle(point(2))) == {"delivered": 1}, "the pause begins anew after a success"
 
 
 # --- without threads -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import queue
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -92,10 +93,14 @@ class Fault(Enum):
 
 
 class Failure(NamedTuple):
-    """No answer: ``detail`` names the kind of error, never an address, a URL or a payload."""
+    """No answer: ``detail`` names the kind of error, never an address, a URL or a payload.
+
+    ``is_tls`` says that there was a connection, and no encrypted one.
+    """
 
     fault: Fault
     detail: str
+    is_tls: bool = False
 
 
 class Transport(Protocol):
@@ -218,7 +223,7 @@ class RequestsTransport:
     def _failure(self, error: Exception) -> Failure:
         """What it means that not a byte of an answer came."""
         if isinstance(error, _NotConnected):
-            return Failure(Fault.UNREACHABLE, error.detail)
+            return Failure(Fault.UNREACHABLE, error.detail, error.is_tls)
         if isinstance(error, (requests.RequestException, LocationValueError)):
             # Of ``requests`` only what reads a URL is used.
             return Failure(Fault.UNREACHABLE, type(error).__name__)
@@ -242,11 +247,27 @@ def _silence(tree: str) -> None:
             logger.disabled = True
 
 
+# By OpenSSL's number of what is wrong with a certificate; its texts may name the host.
+_UNTRUSTED = {
+    10: "its certificate has expired",
+    18: "its certificate is self-signed",
+    19: "its certificate is signed by an authority that is not trusted",
+    20: "its certificate is signed by an authority that is not trusted",
+    62: "its certificate is that of another host",
+    64: "its certificate is that of another host",
+}
+
+
 class _NotConnected(HTTPError):
     """No connection came about, so nothing was sent; ``detail`` names the kind of error."""
 
     def __init__(self, error: Exception) -> None:
-        if isinstance(error, NewConnectionError):
+        self.is_tls = isinstance(error, ssl.SSLError)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            self.detail = _UNTRUSTED.get(error.verify_code, "its certificate is not trusted")
+        elif isinstance(error, ssl.SSLError):
+            self.detail = f"TLS failed: {error.reason}"
+        elif isinstance(error, NewConnectionError):
             self.detail = type(error.__cause__ or error).__name__
         elif isinstance(error, (ConnectTimeoutError, TimeoutError)):
             self.detail = "no connection in time"

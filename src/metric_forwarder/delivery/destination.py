@@ -35,6 +35,10 @@ class Destination(Protocol):
         again, and an answer to it is true of it.
         """
 
+    @property
+    def clock_offset_s(self) -> float:
+        """How far the destination's clock is ahead of ours, as its replies told; 0 as long as they did not."""
+
     def admit(self, series: Series) -> Violation | None:
         """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy.
 

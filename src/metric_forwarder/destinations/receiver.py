@@ -25,15 +25,16 @@ from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
-from metric_forwarder.numerals import whole
+from metric_forwarder.put_monitor_data.replies import is_cut_off, read_code
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.signing import ACTION, sign, string_to_sign
 
 # Nonce is documented as a random positive integer; no upper bound is published, 31 bits fit every server.
 _MAX_NONCE = 2**31 - 1
 _HTTP_OK = 200
-# So far beyond the documented ones that something else has answered.
-_NO_CODE = 10**6
+_KNOWN_CODES = frozenset(map(int, ReturnCode))
+# The Date of a reply has no fractions, and the reply took a moment: less than this tells nothing about a clock.
+_SAME_CLOCK_S = 5.0
 
 
 class PutMonitorDataDestination(HttpDestination):
@@ -72,6 +73,8 @@ class PutMonitorDataDestination(HttpDestination):
         self._time = time
         # Instances may start from one frozen image: a generator seeded there would repeat its nonces.
         self._nonce = nonce or (lambda: random.SystemRandom().randint(1, _MAX_NONCE))
+        # Signatures keep to this machine's clock until one is refused for its time.
+        self._signing_offset_s = 0.0
         self._clock_offset_s = 0.0
         parts = urlsplit(url)
         self._path = parts.path
@@ -103,7 +106,7 @@ class PutMonitorDataDestination(HttpDestination):
             "Action": ACTION,
             "SecretId": credentials.secret_id,
             "Region": self._region,
-            "Timestamp": int(self._time() + self._clock_offset_s),
+            "Timestamp": int(self._time() + self._signing_offset_s),
             "Nonce": self._nonce(),
         }
         text = string_to_sign(
@@ -129,9 +132,20 @@ class PutMonitorDataDestination(HttpDestination):
         if isinstance(reply, Failure):
             return _judge_failure(reply)
         verdict = _judge_body(reply.body) if reply.status == _HTTP_OK else for_status(reply.status)
-        return verdict._replace(
-            server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._time())
-        )
+        told_s = server_time(reply)
+        if verdict.code in _KNOWN_CODES and told_s is not None:
+            self._learn_clock(told_s)
+        if verdict.action is Action.SET_CLOCK and told_s is None:
+            verdict = verdict._replace(reason=f"{verdict.reason}; this reply had none")
+        return verdict._replace(server_time=told_s, retry_after_s=retry_after_s(reply, now=self._time()))
+
+    @property
+    def clock_offset_s(self) -> float:
+        return self._clock_offset_s
+
+    def _learn_clock(self, told_s: float) -> None:
+        offset_s = told_s - self._time()
+        self._clock_offset_s = offset_s if abs(offset_s) >= _SAME_CLOCK_S else 0.0
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:
         """Read the key again, or take the receiver's clock for all later signatures."""
@@ -139,7 +153,7 @@ class PutMonitorDataDestination(HttpDestination):
             return self._credentials.refresh(timeout_s)
         if verdict.server_time is None:
             return False
-        self._clock_offset_s = verdict.server_time - self._time()
+        self._signing_offset_s = verdict.server_time - self._time()
         return True
 
 
@@ -156,27 +170,26 @@ _POST_HEADERS: Mapping[str, str] = {**_HEADERS, "Content-Type": "application/jso
 
 def _judge_body(body: bytes) -> Verdict:
     """Only a complete reply of the receiver counts; a page, an empty or a half one does not."""
-    try:
-        decoded = json.loads(body)
-    except (ValueError, RecursionError):
-        decoded = None
-    code = decoded.get("code") if isinstance(decoded, dict) else None
-    if isinstance(code, str):
-        code = whole(code)
-    if type(code) is int and abs(code) < _NO_CODE:
-        if code in ReturnCode.__members__.values():
-            return for_code(ReturnCode(code))
+    code = read_code(body)
+    if code in _KNOWN_CODES:
+        return for_code(ReturnCode(code))
+    if code is not None:
         reason = f"the receiver answered with the undocumented code {code}: ask Tencent Cloud's support"
         return Verdict(Action.RETRY, str(code), reason, code)
-    stripped = body.lstrip()
-    if not stripped or (decoded is None and stripped.startswith(b"{")):
-        reason = "the answer was empty or broke off: the receiver may have taken the request"
+    if is_cut_off(body):
+        reason = "the reply was empty or broke off: the receiver may have taken the request"
         return Verdict(Action.RESEND, "no answer", reason)
-    reason = "the answer was not the receiver's: check MF_RECEIVER_URL, and what stands between"
+    reason = "the reply was not the receiver's: check MF_RECEIVER_URL, and what stands between"
     return Verdict(Action.RETRY, "not the receiver", reason)
 
 
 def _judge_failure(failure: Failure) -> Verdict:
+    if failure.is_tls:
+        reason = (
+            f"no encrypted connection to the receiver ({failure.detail}): the receiver itself speaks only HTTP, so correct "
+            "MF_RECEIVER_URL, or what answers there"
+        )
+        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     if failure.fault is Fault.UNREACHABLE:
         reason = (
             f"no connection to the receiver ({failure.detail}): it is only reachable inside Tencent Cloud's network; "

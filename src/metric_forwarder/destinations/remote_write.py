@@ -371,6 +371,12 @@ _GOOD_WORDS = frozenset(
 
 
 def _judge_failure(failure: Failure) -> Verdict:
+    if failure.is_tls:
+        reason = (
+            f"no encrypted connection to the destination ({failure.detail}): correct its certificate, or the scheme, host "
+            "and port of MF_REMOTE_WRITE_URL"
+        )
+        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     if failure.fault is Fault.UNREACHABLE:
         reason = (
             f"no connection to the destination ({failure.detail}): check MF_REMOTE_WRITE_URL, the function's VPC and "

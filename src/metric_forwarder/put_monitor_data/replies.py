@@ -1,0 +1,53 @@
+"""The code in a reply of the receiver, whatever stands beside it.
+
+A reply is ``{"code":0,"message":"OK"}``. The message is text of others: its encoding may be GBK, it may hold raw tabs and line
+breaks, and NUL or more text may follow the object. None of that changes what the code says. A reply that broke off has no
+code, and neither has a page.
+"""
+
+import json
+import re
+from typing import Any
+
+from metric_forwarder.numerals import whole
+
+# Codes from here on are so far beyond the documented ones that something else has answered.
+_NO_CODE = 10**6
+# Control characters in a text are forbidden by JSON, and no reason to doubt the code.
+_LENIENT = json.JSONDecoder(strict=False)
+_PADDING = "\ufeff\0 \t\r\n"
+# The message may be no JSON at all, such as one with quotes inside; then the code must come first and the object be closed.
+_begins_with_code = re.compile(r'\{\s*"code"\s*:\s*("?)(-?[0-9]{1,7})\1\s*,\s*"').match
+
+
+def read_code(body: bytes) -> int | None:
+    """The code of a complete reply; None if this is none. Takes linear time and never raises."""
+    try:
+        decoded = json.loads(body)
+    except (ValueError, RecursionError):
+        decoded = _read_leniently(body)
+    code = decoded.get("code") if isinstance(decoded, dict) else None
+    if isinstance(code, str):
+        code = whole(code)
+    return code if type(code) is int and abs(code) < _NO_CODE else None
+
+
+def is_cut_off(body: bytes) -> bool:
+    """Whether this may be the beginning of a reply, or nothing at all came."""
+    return not (stripped := body.strip(b"\0 \t\r\n")) or (
+        stripped.startswith(b"{") and _read_leniently(body) is None
+    )
+
+
+def _read_leniently(body: bytes) -> Any:
+    """The object that a body begins with; None if it begins with none that is complete."""
+    for encoding in ("utf-8", "gb18030"):
+        text = body.decode(encoding, "replace").strip(_PADDING)
+        if not text.startswith("{"):
+            return None
+        try:
+            return _LENIENT.raw_decode(text)[0]
+        except (ValueError, RecursionError):
+            continue
+    first = _begins_with_code(text)
+    return {"code": first[2]} if first and text.endswith("}") else None
