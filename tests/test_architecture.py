@@ -40,9 +40,9 @@ LAYERS = (
 HOMES = {
     "requests": {"clients.http"},
     "urllib3": {"clients.http"},
-    "jsonschema": {"intake.schema"},
-    "jsonschema_specifications": {"intake.schema"},
-    "referencing": {"intake.schema"},
+    "jsonschema": {"intake.explain", "intake.user_schema"},
+    "jsonschema_specifications": {"intake.user_schema"},
+    "referencing": {"intake.user_schema"},
     "tencentcloud": {"clients.secrets_manager", "cli"},
     "redis": {"clients.redis"},
     "prometheus_client": {"scrape.exposition"},

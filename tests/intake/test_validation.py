@@ -435,3 +435,146 @@ def test_what_cannot_be_sent_is_invalid_even_by_a_schema_that_allows_everything(
     path.write_text('{"properties": {"value": {"multipleOf": 0.5}}}')
     report = make_harness(SCHEMA=str(path), RECEIVER_METHOD=method).handle([point(**broken), point(id=1)])
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
+
+
+def with_schema(folder: Path, schema: Any, *points: Any) -> dict[str, Any]:
+    path = folder / "own.json"
+    path.write_text(schema if isinstance(schema, str) else json.dumps(schema), encoding="utf-8")
+    report: dict[str, Any] = make_harness(SCHEMA=str(path)).handle(list(points))
+    return report
+
+
+REFUSED_SCHEMAS: dict[str, tuple[Any, str]] = {
+    "2020-12": ({"$schema": "https://json-schema.org/draft/2020-12/schema"}, "only draft-07 is supported"),
+    "draft-04": ({"$schema": "http://json-schema.org/draft-04/schema#"}, "draft-04/schema#), and only"),
+    "no standard": ({"$schema": "sEcret"}, "only draft-07 is supported"),
+    "no text": ({"$schema": 7}, "only draft-07 is supported"),
+    "2020-12 in a part": (
+        {"properties": {"value": {"$schema": "https://json-schema.org/draft/2020-12/schema"}}},
+        "only draft-07 is supported",
+    ),
+    "a word of a later draft": (
+        {"unevaluatedProperties": False},
+        '"unevaluatedProperties" is a word of a later',
+    ),
+    "one in a part": (
+        {"properties": {"dimensions": {"dependentRequired": {}}}},
+        "is a word of a later draft",
+    ),
+    "a pattern without an end": ({"properties": {"id": {"pattern": "(a"}}}, 'the pattern "(a" in its file'),
+    "a pattern for names without an end": ({"patternProperties": {"[a": True}}, "cannot be used"),
+    "a pattern of Unicode properties": ({"properties": {"id": {"pattern": r"\p{L}"}}}, "cannot be used"),
+    "NaN": ('{"properties": {"value": {"maximum": NaN}}}', "holds NaN, which is no number of JSON"),
+    "a number beyond all": ('{"properties": {"value": {"multipleOf": 1e999}}}', "no 64-bit float holds"),
+}
+
+
+@pytest.mark.parametrize(("schema", "told"), REFUSED_SCHEMAS.values(), ids=REFUSED_SCHEMAS)
+def test_a_schema_whose_rules_would_not_be_judged_as_written_is_a_configuration_error(
+    tmp_path: Path, schema: Any, told: str
+) -> None:
+    with pytest.raises(ConfigError, match="MF_SCHEMA") as raised:
+        with_schema(tmp_path, schema)
+    assert told in str(raised.value)
+    assert "sEcret" not in str(raised.value)
+
+
+# What a schema says of a value: what it accepts, and what it does not.
+JUDGED: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
+    "multiples in decimal": ({"multipleOf": 0.01}, [19.99, 1.1, 0.07, -0.29, 1e300, 0], [0.001, 19.999]),
+    "multiples of a tiny number": ({"multipleOf": 5e-324}, [0.1, 1.7e308, 3], []),
+    "integers": ({"type": "integer"}, [1, 1.0, -0.0, 1e15], [1.5]),
+    "words beside a reference are ignored": ({"$ref": "#/definitions/any", "maximum": 1}, [7], []),
+    "formats that are not checked": ({"format": "ipv4"}, [7], []),
+    "true is no 1": ({"enum": [1]}, [1, 1.0], [2]),
+}
+
+
+@pytest.mark.parametrize(("rule", "good", "bad"), JUDGED.values(), ids=JUDGED)
+def test_a_schema_of_the_users_own_is_judged_as_its_standard_says(
+    tmp_path: Path, rule: dict[str, Any], good: list[Any], bad: list[Any]
+) -> None:
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema",
+        "properties": {"value": rule},
+        "definitions": {"any": {}},
+    }
+    report = with_schema(tmp_path, schema, *map(point, good), *map(point, bad))
+    refused = [error["pointer"] for error in report["errors"]]
+    assert refused == [f"/{number}/value" for number in range(len(good), len(good) + len(bad))]
+
+
+PATTERNS: dict[str, tuple[str, list[str], list[str]]] = {
+    "an end is no line break before it": ("^[a-z]+$", ["ab"], ["ab\n"]),
+    "digits are ASCII": (r"^\d+$", ["12"], ["١٢"]),
+    "letters are ASCII": (r"^\w+$", ["ab_1"], ["盘"]),
+    "spaces are all of Unicode": (r"^\s$", [" ", "\u00a0", "\u3000"], ["a"]),
+    "in a class as well": (r"^[\s\d$.]+$", ["\u3000", "1", "$."], ["a", "\u0661"]),
+    "no space": (r"^\S$", ["a"], ["\u3000"]),
+    "a named group": (r"^(?<pair>a|b)\k<pair>$", ["aa", "bb"], ["ab"]),
+    "a code point": (r"^\u{1F600}\cA$", ["\U0001f600\x01"], ["u"]),
+    "a slash, and what is nothing special": (r"^\/\A\Z$", ["/AZ"], ["/"]),
+    "anything, nothing": (r"^[^]$|[]", ["\n", "a"], ["ab"]),
+    "a class that holds an opening bracket": (r"^[a[]$", ["a", "["], ["b"]),
+    "a dot is no line end": ("^.$", ["a"], ["\n", "\r", "\u2028"]),
+}
+
+
+@pytest.mark.parametrize(("pattern", "good", "bad"), PATTERNS.values(), ids=PATTERNS)
+def test_a_pattern_means_what_it_means_in_ecma_262(
+    tmp_path: Path, pattern: str, good: list[str], bad: list[str]
+) -> None:
+    for place in (
+        {"properties": {"id": {"pattern": pattern}}},
+        {"properties": {"dimensions": {"propertyNames": {"pattern": pattern}}}},
+        {"properties": {"dimensions": {"patternProperties": {pattern: True}, "additionalProperties": False}}},
+    ):
+        report = with_schema(
+            tmp_path, place, *(point(1, id=text, dimensions={text: "x"}) for text in (*good, *bad))
+        )
+        assert {
+            error["pointer"].split("/")[1] for error in report["errors"] if error["outcome"] == "invalid"
+        } == {str(number) for number in range(len(good), len(good) + len(bad))}
+
+
+def test_a_byte_order_mark_before_a_schema_is_read(tmp_path: Path) -> None:
+    report = with_schema(tmp_path, '\ufeff{"properties": {"value": {"maximum": 5}}}', point(1), point(7))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+
+
+def test_members_that_a_users_pattern_names_are_known(tmp_path: Path) -> None:
+    schema = {
+        "properties": {"metricName": {}, "value": {}, "dimensions": {}},
+        "patternProperties": {"^x_": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    report = with_schema(tmp_path, schema, point(1, x_a="b"), point(2, y_a="b", x_a="b"))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert [error["pointer"] for error in report["errors"]] == ["/1/y_a"]
+
+
+SAID: dict[str, tuple[Any, str]] = {
+    "no object": (
+        5,
+        "5 is not an object: it must be an object with the members metricName, dimensions and value",
+    ),
+    "an infinity that a parser made": (
+        point(float("inf")),
+        "is beyond every number that can be sent: the largest is 1.7976931348623157e308",
+    ),
+    "NaN that a parser made": (point(float("nan")), "is no number (NaN): send a finite number, or no point"),
+}
+
+
+@pytest.mark.parametrize("destination", DESTINATIONS)
+@pytest.mark.parametrize(("bad", "said"), SAID.values(), ids=SAID)
+def test_an_errors_words_fit(destination: str, bad: Any, said: str) -> None:
+    ((_, violation),) = CONTRACTS[destination].violations(bad)
+    assert violation.message == said
+
+
+def test_a_description_of_the_users_own_is_quoted(tmp_path: Path) -> None:
+    rule = {"maximum": 1, "description": "A share of {one}. Never more."}
+    report = with_schema(tmp_path, {"properties": {"value": rule}}, point(5))
+    (error,) = report["errors"]
+    assert error["message"] == '5 is out of range: MF_SCHEMA says of it "A share of {one}. Never more."'
