@@ -166,6 +166,23 @@ def test_odd_drafts_stop_no_replay_and_no_write(harness: Harness, folder: Path) 
     assert outcomes(harness.handle(REPLAY_ALL)) == {"delivered": 1}
 
 
+def test_records_of_a_file_that_cannot_be_removed_are_not_replayed_again(folder: Path) -> None:
+    FileSpool(folder).write([good(1), good(2)], [])
+    (file,) = folder.glob("points-*.jsonl")
+    content = file.read_bytes()
+    chunks = FileSpool(folder).replay(dead_letters=False)
+    chunk = next(chunks)
+    file.unlink()
+    file.mkdir()
+    chunk.acknowledge([0, 1])
+    chunks.close()
+    file.rmdir()
+    file.write_bytes(content)
+    assert FileSpool(folder).waiting(dead_letters=False) == 0
+    assert list(FileSpool(folder).replay(dead_letters=False)) == []
+    assert not list(folder.glob("points-*.jsonl"))
+
+
 CONTENTS = st.one_of(
     st.binary(max_size=200),
     st.recursive(

@@ -108,6 +108,17 @@ def test_files_that_an_older_version_wrote_keep_their_place(folder: Path) -> Non
     assert new.name.startswith("points-001767225600000-")
 
 
+@pytest.mark.parametrize("number", ["999999999999999", "999999999999999999", "9" * 100])
+def test_a_number_that_no_write_can_have_spoils_no_order(folder: Path, number: str) -> None:
+    spool = FileSpool(folder)
+    spool.write([record(1)], [])
+    (file,) = folder.glob("points-*")
+    file.rename(folder / f"points-{number}-odd.jsonl")
+    for value in (2, 3, 4):
+        FileSpool(folder).write([record(value)], [])
+    assert replayed(folder) == [1, 2, 3, 4]
+
+
 def test_a_second_instance_whose_clock_is_behind_makes_no_earlier_point_refused(folder: Path) -> None:
     harness = make_remote_write_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
     now_ms = round(harness.clock.time() * 1000)

@@ -48,6 +48,8 @@ DEFAULT_MAX_BYTES = 256 * 2**20
 _MAX_NAME = 160
 # No instance lives longer than 900 s.
 _LONGEST_WRITE_S = 1800
+# Of a name that only looks like one; a time that is larger is in the year 30,490.
+_MAX_NUMBER = 9 * 10**14
 _NUMBER = re.compile(r"(?:points|dead)-(\d{1,18})-", re.ASCII)
 
 
@@ -220,7 +222,8 @@ def _survey(folder: Path) -> _Survey:
 def _order(name: str) -> tuple[int, str]:
     """Where a file belongs among others, by its name."""
     found = _NUMBER.match(name)
-    return (int(found[1]) if found else 0, name)
+    number = int(found[1]) if found else 0
+    return (number if number < _MAX_NUMBER else 0, name)
 
 
 class _ChunkBuilder:

@@ -234,8 +234,10 @@ class DeadLetterBox:
             self._message, self._groups = letter.message, {}
         group = self._groups.get(letter.problem.message)
         if group is None or group.is_full:
-            around, _ = payload_text(envelope)
-            record = self._record(letter, around, letter.problem.message)
+            around, remark = payload_text(envelope)
+            if remark:
+                around = "{}"
+            record = self._record(letter, around, letter.problem.message + remark)
             self._bytes += _written_size(around)
             group = _Group(record._replace(coordinates=letter.message.coordinates), letter.message)
             self._groups[letter.problem.message] = group

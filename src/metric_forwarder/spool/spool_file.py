@@ -168,10 +168,7 @@ class SpoolFile:
         self._open_rows -= new
         self._unwritten += sorted(new)
         try:
-            if not self._open_rows:
-                self._remove()
-            elif self._unwritten:
-                self._write()
+            self._note()
         except OSError as error:
             raise SpoolError(
                 f"the spool cannot be written: {error.strerror}; points may be sent twice"
@@ -189,6 +186,19 @@ class SpoolFile:
         """
         if not self._open_rows:
             self.acknowledge(())
+
+    def _note(self) -> None:
+        """Remove the file if nothing of it is left; otherwise, or if that is impossible, write rows down."""
+        if not self._open_rows:
+            try:
+                self._remove()
+            except OSError:
+                if not self._unwritten:
+                    raise
+            else:
+                return
+        if self._unwritten:
+            self._write()
 
     def _write(self) -> None:
         lines = b"".join(b"%d\n" % row for row in self._unwritten)
