@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -166,6 +167,7 @@ class RequestsTransport:
                 failure = _broken_off
                 body = response.read(MAX_REPLY_BYTES)
         except (requests.RequestException, HTTPError, OSError) as error:
+            _forget_frames(error)
             return failure(error)
         self._answered_before = True
         return HttpReply(response.status, response.headers, body)
@@ -189,7 +191,10 @@ class RequestsTransport:
 
     def _open(self, request: HttpRequest, timeout_s: float) -> BaseHTTPResponse:
         scheme, _, rest = request.url.partition("://")
-        host, _, target = rest.partition("/")
+        host, slash, target = rest.partition("/")
+        if not slash and "?" in host:
+            host, _, query = host.partition("?")
+            target = f"?{query}"
         # A time-out of 0 would mean none to some of the layers below.
         timeout_s = max(timeout_s, 0.001)
         return self._pool_for(f"{scheme}://{host}").urlopen(
@@ -232,6 +237,23 @@ class RequestsTransport:
         cause = error.args[-1] if isinstance(error, ProtocolError) and error.args else error
         stale = self._answered_before and isinstance(cause, ConnectionError)
         return Failure(Fault.STALE if stale else Fault.UNANSWERED, type(cause).__name__)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of what the functions that failed still hold, the request's body above all.
+
+    Their variables hold the error, whose traceback holds them: only the collector would free that, and it runs rarely.
+    """
+    pending, seen = [error], set()
+    while pending:
+        one = pending.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        traceback.clear_frames(one.__traceback__)
+        one.__traceback__ = None
+        related = (one.__cause__, one.__context__, *one.args)
+        pending += [other for other in related if isinstance(other, BaseException)]
 
 
 def _broken_off(error: Exception) -> Failure:
@@ -399,6 +421,7 @@ class _Reading:
                     self._put(chunk)
             self._put(_END)
         except (requests.RequestException, HTTPError, OSError) as error:
+            _forget_frames(error)
             self._put(failure(error))
         finally:
             self._response = None
