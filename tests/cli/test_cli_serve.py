@@ -1,22 +1,26 @@
-"""``serve``: the function behind an HTTP front, as a Function URL would call it."""
+"""``serve``: the function behind an HTTP server, as a Function URL would call it."""
 
 import asyncio
 import gzip
 import io
 import json
+import re
 import socket
 import struct
 import threading
+import tracemalloc
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
-from metric_forwarder.cli.http_server import HttpServer, make_response
+from metric_forwarder.cli.http_server import HttpServer, ServerLimits, listen, make_response, serve_until
+from metric_forwarder.cli.serve import TimedLog
 from receiver_emulator import Emulator
 from support.command_line import point, run, settings_for
 from support.served import serving
@@ -173,3 +177,202 @@ def test_what_is_no_http_or_breaks_off_leaves_nothing_of_itself_in_the_log(recei
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         # The same server, and after all of that.
         assert send(f"{url}/v2/index.php", b"")[1]["code"] == 1004
+
+
+def test_a_client_that_leaves_too_early_leaves_no_traceback(receiver: Emulator) -> None:
+    with serving(**settings_for(receiver), BRIDGE_ACCOUNTS="own") as url:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        head = b"POST /v2/index.php HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        for how in (socket.SHUT_WR, socket.SHUT_RDWR):
+            with socket.create_connection(address) as client:
+                client.sendall(head)
+                client.shutdown(how)
+        for _ in range(20):
+            # Without the token it is answered at once, and leaves in the middle of its body.
+            with socket.create_connection(address) as client:
+                client.sendall(HEAD.format(path="/", length=2**20).encode() + bytes(2**18))
+        with socket.create_connection(address) as client:
+            client.sendall(head)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with socket.create_connection(address, timeout=10) as client:
+            client.sendall(head)
+            assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            client.sendall(b"[1,2,3,4]")
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_each_line_of_the_log_has_its_time_and_stays_json() -> None:
+    stream = io.StringIO()
+    log = TimedLog(stream)
+    log.write('{"level":"INFO","event":"report"}\n')
+    log.write("Traceback\n")
+    first, second = stream.getvalue().splitlines()
+    members = json.loads(first)
+    assert list(members) == ["time", "level", "event"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", members["time"])
+    assert second.endswith("Z Traceback")
+
+
+# --- what clients can hold --------------------------------------------------------------------------------------
+
+
+def echo(event: Any, _context: Any) -> Any:
+    return {"bytes": len(event["body"])}
+
+
+@asynccontextmanager
+async def served(
+    handler: Any = echo, check_head: Any = lambda _event: None, **limits: Any
+) -> AsyncIterator[int]:
+    """The port of a server in this event loop."""
+    server = HttpServer([handler], dict, check_head, ServerLimits(**limits))
+    listener, stopping = listen("127.0.0.1", 0), asyncio.Event()
+    port: int = listener.getsockname()[1]
+    running = asyncio.create_task(serve_until(stopping, server, listener, 10))
+    try:
+        yield port
+    finally:
+        stopping.set()
+        await asyncio.wait_for(running, 20)
+
+
+async def ask(port: int, path: str = "/", body: bytes = b"[]") -> tuple[int, Any]:
+    async with ClientSession() as client, client.post(f"http://127.0.0.1:{port}{path}", data=body) as reply:
+        return reply.status, json.loads(await reply.text() or "null")
+
+
+HEAD = "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+
+
+async def begin(port: int, text: str | bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(text.encode() if isinstance(text, str) else text)
+    return reader, writer
+
+
+def test_a_client_that_is_not_let_in_is_answered_before_it_has_sent_its_body() -> None:
+    asked: list[Any] = []
+
+    def reject(event: Any) -> Any:
+        asked.append(event)
+        return {"statusCode": 401, "headers": {}, "body": "{}"}
+
+    async def scenario() -> bytes:
+        async with served(check_head=reject) as port:
+            reader, writer = await begin(port, HEAD.format(path="/", length=6 * 2**20))
+            reply = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            return reply
+
+    assert asyncio.run(scenario()).startswith(b"HTTP/1.1 401 Unauthorized")
+    assert "body" not in asked[0]
+
+
+def test_unfinished_bodies_take_a_bounded_memory_and_hold_up_no_other_client() -> None:
+    block = bytes(2**20)
+
+    async def scenario() -> int:
+        async with served(large_bodies=4, place_timeout_s=60, body_timeout_s=60) as port:
+            with ExitStack() as stack:
+                clients = [
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(60)
+                ]
+                for client in clients:
+                    client.sendall(HEAD.format(path="/", length=6 * 2**20).encode())
+                    client.setblocking(False)
+                assert await ask(port) == (200, {"bytes": 2})
+                tracemalloc.start()
+                stack.callback(tracemalloc.stop)
+                left = dict.fromkeys(clients, 5 * 2**20)
+                for _ in range(20):
+                    for client in clients:
+                        # The server need not take it.
+                        with suppress(BlockingIOError):
+                            left[client] -= client.send(block[: left[client]])
+                    assert await ask(port) == (200, {"bytes": 2})
+                return tracemalloc.get_traced_memory()[0]
+
+    assert asyncio.run(scenario()) < 4 * 6 * 2**20 + 60 * 3 * 2**16
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [("", b""), ("POST / HT", b""), (HEAD.format(path="/", length=9) + "[", b"HTTP/1.1 408")],
+    ids=["nothing", "half a head", "half a body"],
+)
+def test_a_client_that_does_not_go_on_is_given_up(text: str, status: bytes) -> None:
+    async def scenario() -> bytes:
+        async with served(head_timeout_s=0.2, body_timeout_s=0.2) as port:
+            reader, writer = await begin(port, text)
+            reply = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            return reply
+
+    assert asyncio.run(scenario())[:12] == status
+
+
+def test_the_oldest_connection_without_a_request_makes_room_for_a_new_one() -> None:
+    async def scenario() -> None:
+        async with served(connections=20) as port:
+            idle = [await begin(port, "") for _ in range(20)]
+            assert await ask(port) == (200, {"bytes": 2})
+            assert await asyncio.wait_for(idle[0][0].read(), 10) == b""
+            idle[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await asyncio.wait_for(idle[-1][0].read(15), 10)) == b"HTTP/1.1 200 OK"
+            for _, writer in idle:
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_largest_unfinished_head_is_given_up_if_all_of_them_are_too_large() -> None:
+    async def scenario() -> None:
+        async with served(head_bytes=400_000) as port:
+            small, small_writer = await begin(port, "GET /healthz?" + "a" * 20_000)
+            large = [await begin(port, "GET /?" + "a" * size) for size in (150_000, 250_000)]
+            # The kernel hands it over piece by piece.
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(large[1][0].read(), 10) == b""
+            small_writer.write(b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert await asyncio.wait_for(small.read(15), 10) == b"HTTP/1.1 200 OK"
+            for _, writer in (*large, (small, small_writer)):
+                writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_large_bodies_wait_for_their_turn_and_then_are_asked_to_come_again() -> None:
+    async def scenario() -> None:
+        async with served(large_bodies=1, place_timeout_s=0.2) as port:
+            _, writer = await begin(port, HEAD.format(path="/", length=100_000))
+            assert (await ask(port, body=bytes(100_000)))[0] == 503
+            writer.write(bytes(100_000))
+            assert (await ask(port, body=bytes(90_000))) == (200, {"bytes": 90_000})
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_request_under_way_is_answered_when_the_server_is_told_to_stop() -> None:
+    arrivals = threading.Semaphore(0)
+    instance = Instance(arrivals)
+
+    async def scenario() -> tuple[int, Any]:
+        async with served(instance) as port:
+            asked = asyncio.create_task(ask(port))
+            assert await asyncio.to_thread(arrivals.acquire, timeout=10)
+            asyncio.get_running_loop().call_later(0.1, instance.gate.set)
+        return await asked
+
+    assert asyncio.run(scenario()) == (200, {"done": True})
+
+
+def test_health_and_readiness_are_told_without_asking_the_function() -> None:
+    instance = Instance(threading.Semaphore(0))
+
+    async def scenario() -> list[int]:
+        async with served(instance) as port, ClientSession() as client:
+            urls = [f"http://127.0.0.1:{port}/{name}" for name in ("healthz", "readyz")]
+            return [(await client.get(url)).status for url in urls]
+
+    assert (asyncio.run(scenario()), instance.events) == ([200, 200], [])

@@ -1,14 +1,20 @@
-"""An HTTP server that calls the function as a Function URL would: HTTP → event and context → reply → HTTP."""
+"""An HTTP server that calls the function as a Function URL would: HTTP → event and context → reply → HTTP.
+
+It bounds what clients can hold, whoever they are: connections, the time for a request's head and for its body, and the
+bodies that are in memory at once. A client whose head is rejected is answered before its body is read.
+"""
 
 import asyncio
 import base64
 import json
+import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, NamedTuple, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from metric_forwarder.cli.local_function import Handler
 from receiver_emulator.server_log import server_log
@@ -17,7 +23,39 @@ from receiver_emulator.server_log import server_log
 MAX_BODY_BYTES = 6 * 2**20
 # A GET of the receiver's protocol carries its points in the first line.
 _LONGEST_LINE = 2**20
+# What is buffered of a body before anyone asks for it is up to twice as much.
+_BUFFER_BYTES = 2**15
+# A client that was rejected may go on sending so long, so that it reads the reply.
+_LINGER_S = 1.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 MakeContext = Callable[[], Mapping[str, Any]]
+CheckHead = Callable[[Mapping[str, Any]], Any]
+
+
+class ServerLimits(NamedTuple):
+    """What clients can hold at most, all of them together unless it says otherwise.
+
+    Attributes:
+        connections: open at once.
+        head_timeout_s: of each request, from the connection or the last reply until its head is complete.
+        head_bytes: of requests whose head is not complete.
+        body_timeout_s: of each request, to receive its body.
+        small_body_bytes: bodies beyond this size are in memory only a few at a time.
+        large_bodies: how many that is.
+        place_timeout_s: how long a large body waits for its turn.
+    """
+
+    connections: int = 512
+    head_timeout_s: float = 10.0
+    head_bytes: int = 16 * 2**20
+    body_timeout_s: float = 20.0
+    small_body_bytes: int = 65_536
+    large_bodies: int = 8
+    place_timeout_s: float = 5.0
+
+
+DEFAULT_LIMITS = ServerLimits()
 
 
 class HttpServer:
@@ -26,50 +64,198 @@ class HttpServer:
     Args:
         handlers: one for each instance.
         make_context: makes the context of an invocation.
+        check_head: given the event of a request without its body, returns the reply to a client that is not let in;
+            None for every other.
+        limits: what clients can hold.
     """
 
-    def __init__(self, handlers: Sequence[Handler], make_context: MakeContext) -> None:
+    def __init__(
+        self,
+        handlers: Sequence[Handler],
+        make_context: MakeContext,
+        check_head: CheckHead = lambda _event: None,
+        limits: ServerLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.limits = limits
         self._handlers = handlers
         self._make_context = make_context
+        self._check_head = check_head
         self._idle: asyncio.Queue[Handler] = asyncio.Queue()
-        # The loop's own threads are few: as many as the machine has processors, and four.
+        self._large_bodies = asyncio.Semaphore(limits.large_bodies)
+        # In the order in which they came.
+        self._connections: dict[object, Connection] = {}
+        self._is_stopping = False
+        # The event loop's own threads are few: as many as the machine has processors, and four.
         self._threads = ThreadPoolExecutor(len(handlers), thread_name_prefix="instance")
 
     def application(self) -> web.Application:
         """Make what ``aiohttp`` serves."""
-        # What the platform's gateway would let through.
         app = web.Application(client_max_size=MAX_BODY_BYTES)
-        app.router.add_route("*", "/{rest:.*}", self._answer)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._readiness)
+        app.router.add_route("*", "/{rest:.*}", self._answer, expect_handler=_expect)
         app.on_startup.append(self._start)
         return app
+
+    def connect(self, connection: "Connection", protocol: object) -> None:
+        """Take note of a new connection; if there are too many, the oldest that waits for a request makes room for it."""
+        self._connections[protocol] = connection
+        if len(self._connections) > self.limits.connections:
+            (self._waiting()[:1] or [connection])[0].abort()
+
+    def disconnect(self, protocol: object) -> None:
+        """Forget a connection that has ended."""
+        self._connections.pop(protocol, None)
+
+    def bound_heads(self) -> None:
+        """Abort the connection with the largest unfinished head if all of them together are too large."""
+        waiting = self._waiting()
+        if sum(connection.head_bytes for connection in waiting) > self.limits.head_bytes:
+            max(waiting, key=lambda connection: connection.head_bytes).abort()
+
+    def stop(self) -> None:
+        """Say that no further request is welcome."""
+        self._is_stopping = True
+
+    def _waiting(self) -> list["Connection"]:
+        return [connection for connection in self._connections.values() if connection.is_waiting]
 
     async def _start(self, _app: web.Application) -> None:
         for handler in self._handlers:
             self._idle.put_nowait(handler)
 
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def _readiness(self, _request: web.Request) -> web.Response:
+        if self._is_stopping:
+            return web.json_response({"status": "stopping"}, status=503)
+        return web.json_response({"status": "ready"})
+
     async def _answer(self, request: web.Request) -> web.Response:
+        connection = self._connections.get(request.protocol)
+        if connection is not None:
+            connection.begin_request()
         try:
-            event = make_event(request, await request.read())
+            return await self._answer_in_bounds(request)
         except (web.RequestPayloadError, ConnectionError):
-            # The body broke off, or its framing is wrong: nobody waits for more of an answer.
+            # The body broke off, or its framing is wrong: nobody waits for more of a reply.
             return web.Response(status=400)
+        finally:
+            if connection is not None:
+                connection.end_request()
+
+    async def _answer_in_bounds(self, request: web.Request) -> web.Response:
+        event = _make_head(request)
+        rejection = self._check_head(event)
+        if rejection is not None:
+            return await _answer_early(request, make_response(rejection))
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            return await _answer_early(request, web.Response(status=413))
+        async with self._place_for_body(request) as is_given:
+            if not is_given:
+                return await _answer_early(request, web.Response(status=503, headers={"Retry-After": "1"}))
+            try:
+                body = await asyncio.wait_for(_read_body(request), self.limits.body_timeout_s)
+            except asyncio.TimeoutError:
+                return await _answer_early(request, web.Response(status=408))
+            return make_response(await self._invoke(_with_body(event, body)))
+
+    @asynccontextmanager
+    async def _place_for_body(self, request: web.Request) -> AsyncIterator[bool]:
+        """Give a place for the body of a request, until the request was answered."""
+        length = request.content_length
+        is_small = not request.body_exists or (length is not None and length <= self.limits.small_body_bytes)
+        if is_small:
+            yield True
+            return
+        try:
+            await asyncio.wait_for(self._large_bodies.acquire(), self.limits.place_timeout_s)
+        except asyncio.TimeoutError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._large_bodies.release()
+
+    async def _invoke(self, event: Mapping[str, Any]) -> Any:
         handler = await self._idle.get()
         try:
             loop = asyncio.get_running_loop()
-            reply = await loop.run_in_executor(self._threads, handler, event, self._make_context())
+            return await loop.run_in_executor(self._threads, handler, event, self._make_context())
         finally:
             self._idle.put_nowait(handler)
-        return make_response(reply)
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection: passes everything on to ``aiohttp``, and knows whether a request is under way.
+
+    Attributes:
+        is_waiting: whether none of its requests is being answered.
+        head_bytes: received while it waits.
+    """
+
+    def __init__(self, server: HttpServer, protocol: asyncio.Protocol) -> None:
+        self._server = server
+        self._protocol = protocol
+        self._transport: asyncio.BaseTransport | None = None
+        self.is_waiting = True
+        self.head_bytes = 0
+
+    def abort(self) -> None:
+        """Close it at once, whatever it still has to say."""
+        self.is_waiting = False
+        if isinstance(self._transport, asyncio.Transport):
+            self._transport.abort()
+
+    def begin_request(self) -> None:
+        self.is_waiting, self.head_bytes = False, 0
+
+    def end_request(self) -> None:
+        self.is_waiting = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._protocol.connection_made(transport)
+        self._server.connect(self, self._protocol)
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_waiting:
+            self.head_bytes += len(data)
+            if self.head_bytes > _BUFFER_BYTES:
+                self._server.bound_heads()
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.disconnect(self._protocol)
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
 
 def make_event(request: web.Request, body: bytes) -> dict[str, Any]:
-    """Make the event of a Function URL: a body that is no text is base64, as API Gateway has it."""
-    event: dict[str, Any] = {
+    """Make the event of a Function URL: a body that is not text is base64, as API Gateway has it."""
+    return _with_body(_make_head(request), body)
+
+
+def _make_head(request: web.Request) -> dict[str, Any]:
+    return {
         "httpMethod": request.method,
         "path": request.path,
         "queryString": _members(request.query.items()),
         "headers": _members((name.lower(), value) for name, value in request.headers.items()),
     }
+
+
+def _with_body(event: dict[str, Any], body: bytes) -> dict[str, Any]:
     try:
         return {**event, "body": body.decode()}
     except UnicodeDecodeError:
@@ -77,7 +263,7 @@ def make_event(request: web.Request, body: bytes) -> dict[str, Any]:
 
 
 def _members(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
-    """Names with their values; of a name that comes more than once, all."""
+    """Return names with their values; a name that occurs more than once has a list of all its values."""
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value)
@@ -85,7 +271,7 @@ def _members(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
 
 
 def make_response(reply: Any) -> web.Response:
-    """Make the HTTP answer; what has no ``statusCode`` is a success, as the platform has it."""
+    """Make the HTTP response; a reply without a ``statusCode`` is a success, as the platform has it."""
     if not isinstance(reply, dict) or "statusCode" not in reply:
         return web.Response(body=json.dumps(reply).encode(), content_type="application/json")
     body = reply.get("body", "")
@@ -93,21 +279,78 @@ def make_response(reply: Any) -> web.Response:
     return web.Response(status=int(reply["statusCode"]), headers=reply.get("headers", {}), body=data)
 
 
+async def _answer_early(request: web.Request, response: web.Response) -> web.Response:
+    """Send the response to a request whose body is not wanted, and close the connection.
+
+    A client that is still sending would lose the response if the connection were closed at once.
+    """
+    response.force_close()
+    await response.prepare(request)
+    await response.write_eof()
+    # What aiohttp raises for a connection that has gone meanwhile.
+    gone = (web.RequestPayloadError, ConnectionError, RuntimeError)
+    with suppress(asyncio.TimeoutError, *gone):
+        await asyncio.wait_for(_discard(request), _LINGER_S)
+    return response
+
+
+async def _discard(request: web.Request) -> None:
+    while not request.content.at_eof():
+        await request.content.readany()
+
+
+async def _expect(request: web.Request) -> None:
+    """Accept ``Expect: 100-continue``; the client is told to continue only when its body is read."""
+    if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+
+
+async def _read_body(request: web.Request) -> bytes:
+    if hdrs.EXPECT in request.headers and request.transport is not None:
+        request.transport.write(_CONTINUE)
+    return await request.read()
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Take an address; raises ``OSError`` where that is not possible."""
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def run(front: HttpServer, listener: socket.socket, patience_s: float) -> None:
-    """Serve until interrupted; requests under way then have ``patience_s`` to come to their end."""
-    web.run_app(
-        front.application(),
-        sock=listener,
-        print=lambda *_: None,
+def run(server: HttpServer, listener: socket.socket, drain_s: float) -> None:
+    """Serve until SIGINT or SIGTERM; requests that are under way then have ``drain_s`` seconds to be answered."""
+    asyncio.run(_run(server, listener, drain_s))
+
+
+async def _run(server: HttpServer, listener: socket.socket, drain_s: float) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await serve_until(stopping, server, listener, drain_s)
+
+
+async def serve_until(
+    stopping: asyncio.Event, server: HttpServer, listener: socket.socket, drain_s: float
+) -> None:
+    """Serve until the event is set, then answer what is under way."""
+    runner = web.AppRunner(
+        server.application(),
         access_log=None,
-        shutdown_timeout=patience_s,
+        shutdown_timeout=drain_s,
         logger=server_log("metric_forwarder.http"),
         max_line_size=_LONGEST_LINE,
+        # It counts from the connection or the last reply until the head of the next request is complete.
+        keepalive_timeout=server.limits.head_timeout_s,
+        lingering_time=0,
+        read_bufsize=_BUFFER_BYTES,
         # A compressed body is the function's to inflate, within its own bounds.
         auto_decompress=False,
     )
+    await runner.setup()
+    make_protocol = cast("web.Server", runner.server)
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: Connection(server, make_protocol()), sock=listener, backlog=1024
+    )
+    await stopping.wait()
+    server.stop()
+    listening.close()
+    await runner.cleanup()

@@ -1,8 +1,12 @@
-"""``serve``: the function behind a small HTTP front of its own."""
+"""``serve``: the function behind an HTTP server of its own."""
 
 import contextlib
+import io
 import os
 import sys
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, TextIO
 
 import click
 
@@ -10,7 +14,12 @@ from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.local_function import load_handler, make_context
 from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
+from metric_forwarder.put_monitor_data.server import PATHS
+from metric_forwarder.reporting.log import JsonLog
+from metric_forwarder.reporting.replies import reject
 from metric_forwarder.settings.settings import Settings
+from metric_forwarder.triggers.decoding import HttpAccess
+from metric_forwarder.triggers.http import check_head
 
 
 @click.command(epilog=example("metric-forwarder serve --port 9000"))
@@ -26,11 +35,11 @@ from metric_forwarder.settings.settings import Settings
 )
 @time_limit_option
 def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
-    """Run the function behind an HTTP front until interrupted.
+    """Run the function behind an HTTP server until interrupted.
 
-    A request is answered as the deployed function's URL would, by the settings: payloads by POST (MF_HTTP_TOKEN), and
-    clients of the receiver where MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at a time. The
-    log goes to standard error.
+    A request is answered as the deployed function's URL would answer it, by the settings: payloads by POST
+    (MF_HTTP_TOKEN), and clients of the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at
+    a time. GET /healthz and /readyz answer a load balancer. The log goes to standard error.
     """
     from metric_forwarder.cli.http_server import HttpServer, listen, run
 
@@ -43,12 +52,50 @@ def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
         shown = f"[{host}]" if ":" in host else host
         click.echo(_welcome(f"http://{shown}:{listener.getsockname()[1]}", settings))
         sys.stdout.flush()
-        front = HttpServer(
-            [load_handler() for _ in range(instances)], lambda: make_context(os.environ, time_limit_s)
+        server = HttpServer(
+            [load_handler() for _ in range(instances)],
+            lambda: make_context(os.environ, time_limit_s),
+            _head_check(settings),
         )
         # For as long as it serves: the handlers' threads have one standard output between them.
-        with contextlib.redirect_stdout(sys.stderr):
-            run(front, listener, time_limit_s)
+        with contextlib.redirect_stdout(TimedLog(sys.stderr)):
+            run(server, listener, time_limit_s)
+
+
+def _head_check(settings: Settings) -> Callable[[Mapping[str, Any]], Any]:
+    """Make what rejects a request before its body is read, as the function would reject it afterwards."""
+    access = HttpAccess(settings.http_token, settings.http_auth == "cam")
+    log = JsonLog(settings.log_level)
+
+    def check(event: Mapping[str, Any]) -> Any:
+        if settings.bridge_accounts and event["path"].endswith(PATHS):
+            return None
+        rejection = check_head(event, access)
+        if rejection is None:
+            return None
+        log.write("WARN", "refused", statusCode=rejection.status, message=rejection.reason)
+        return reject(rejection)
+
+    return check
+
+
+class TimedLog(io.TextIOBase):
+    """Adds the time to each line, which the platform's log has and a stream has not."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        for line in text.splitlines(keepends=True):
+            is_object = line.startswith('{"')
+            self._stream.write(
+                f'{{"time":"{time}",{line[1:]}' if is_object else f"{time} {line}" if line.strip() else line
+            )
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _welcome(url: str, settings: Settings) -> str:

@@ -49,9 +49,9 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
     bridge = context.http.bridge
     if bridge is not None and bridge.serves(event):
         return bridge.decode(event, HttpBody(event, headers), context.deadline)
-    refusal = _refusal(event, headers, context.http)
-    if refusal is not None:
-        return refusal
+    rejection = _check_head(event, headers, context.http)
+    if rejection is not None:
+        return rejection
     key = headers.get("idempotency-key")
     try:
         body = HttpBody(event, headers).read()
@@ -64,14 +64,20 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
     return Decoded(HTTP, (message,))
 
 
-def _refusal(
-    event: Mapping[str, Any], headers: Mapping[str, str], context: HttpAccess
+def check_head(event: Mapping[str, Any], access: HttpAccess) -> HttpRejection | None:
+    """Return why a request is not let in, by its method and headers alone; None if its body may be read."""
+    if access.bridge is not None and access.bridge.serves(event):
+        return None
+    return _check_head(event, _lower_case(event["headers"]), access)
+
+
+def _check_head(
+    event: Mapping[str, Any], headers: Mapping[str, str], access: HttpAccess
 ) -> HttpRejection | None:
-    """Why a request is not let in, told without looking at its body."""
-    if not context.platform_authenticates:
-        if not context.token:
+    if not access.platform_authenticates:
+        if not access.token:
             return HttpRejection(401, _CLOSED, _BEARER)
-        if not _knows(context.token.reveal(), headers.get("authorization", "")):
+        if not _knows(access.token.reveal(), headers.get("authorization", "")):
             reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN'
             return HttpRejection(401, reason, _BEARER)
     method = event["httpMethod"]
