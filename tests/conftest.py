@@ -29,6 +29,7 @@ _WITH_PROGRAMS = {
         "delivery/test_chaos_prometheus.py",
         "bridge/test_migration.py",
         "destinations/test_remote_write_prometheus.py",
+        "intake/test_relabel_prometheus.py",
     ],
     "victoria-metrics": ["destinations/test_remote_write_victoria_metrics.py"],
 }

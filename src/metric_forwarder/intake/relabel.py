@@ -1,0 +1,288 @@
+"""Relabel rules: what Prometheus's ``metric_relabel_configs`` make of the labels of a point.
+
+The metric's name is the label ``__name__``, and the namespace ``__namespace__``. Other labels that begin with two
+underscores serve the rules alone, and are taken away behind the last. Sources: Prometheus, configuration
+(relabel_config) and its package ``relabel``.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from metric_forwarder.intake.re2 import BadPattern, Groups, Pattern
+
+NAME = "__name__"
+NAMESPACE = "__namespace__"
+_MAX_RULES = 1_000
+# Results that are kept from one point to the next of its series.
+_MAX_KNOWN = 4_000
+_LONGEST_KNOWN = 2_000
+
+_is_label = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
+_is_target = re.compile(r"(?:[a-zA-Z_]|\$(?:\{\w+\}|\w))(?:\w|\$(?:\{\w+\}|\w))*", re.ASCII).fullmatch
+_reference = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))").sub
+_MEMBERS = frozenset(
+    {"source_labels", "separator", "regex", "modulus", "target_label", "replacement", "action"}
+)
+_DEFAULT_REGEX = "(.*)"
+_DEFAULT_REPLACEMENT = "$1"
+_DEFAULT_SEPARATOR = ";"
+
+Labels = dict[str, str]
+
+
+class Relabelled(NamedTuple):
+    """A point's namespace, metric and labels behind the last rule."""
+
+    namespace: str
+    metric: str
+    labels: Mapping[str, str]
+
+
+class BadRule(ValueError):
+    """A rule that Prometheus would refuse, or that is not known here; the message says which and why."""
+
+
+class _Rule(NamedTuple):
+    """One rule; its members are those of Prometheus's ``relabel_config``."""
+
+    source_labels: Sequence[str]
+    separator: str
+    regex: Pattern
+    modulus: int
+    target_label: str
+    replacement: str
+    action: Callable[["_Rule", Labels], bool]
+
+    def value(self, labels: Labels) -> str:
+        return self.separator.join([labels.get(name, "") for name in self.source_labels])
+
+
+class Relabeller:
+    """Applies static labels, and then rules in their order.
+
+    Args:
+        rules: decoded JSON: a list of objects with the members of ``relabel_config``.
+        labels: added to each point that has no such label.
+
+    Raises:
+        BadRule: one of them is none.
+    """
+
+    def __init__(self, rules: Any, labels: Mapping[str, str]) -> None:
+        self._rules = _read_rules(rules)
+        self._labels = dict(labels)
+        self._known: dict[tuple[Any, ...], Relabelled | None] = {}
+
+    def apply(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Relabelled | None:
+        """What the rules make of a point; None if one of them drops it. ``metric`` is empty if they took its name."""
+        key = (namespace, metric, *labels.items())
+        if key in self._known:
+            return self._known[key]
+        result = self._apply(namespace, metric, labels)
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        if sum(map(len, labels.values())) < _LONGEST_KNOWN:
+            self._known[key] = result
+        return result
+
+    def _apply(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Relabelled | None:
+        found = {**self._labels, **labels, NAMESPACE: namespace, NAME: metric}
+        found = {name: value for name, value in found.items() if value}
+        if not all(rule.action(rule, found) for rule in self._rules) or not found:
+            # A point that has lost all of its labels is dropped, too.
+            return None
+        namespace, metric = found.pop(NAMESPACE, ""), found.pop(NAME, "")
+        return Relabelled(
+            namespace, metric, {name: found[name] for name in found if not name.startswith("__")}
+        )
+
+
+def _set(labels: Labels, name: str, value: str) -> None:
+    """An empty value is no label."""
+    if value:
+        labels[name] = value
+    else:
+        labels.pop(name, None)
+
+
+def _replace(rule: _Rule, labels: Labels) -> bool:
+    groups = rule.regex.fullmatch(rule.value(labels))
+    if groups is not None:
+        target = expand(rule.target_label, groups, rule.regex)
+        if not _is_label(target):
+            labels.pop(rule.target_label, None)
+        else:
+            value = expand(rule.replacement, groups, rule.regex)
+            # Prometheus takes away the label of the unexpanded name.
+            _set(labels, target if value else rule.target_label, value)
+    return True
+
+
+def _keep(rule: _Rule, labels: Labels) -> bool:
+    return rule.regex.fullmatch(rule.value(labels)) is not None
+
+
+def _drop(rule: _Rule, labels: Labels) -> bool:
+    return not _keep(rule, labels)
+
+
+def _keep_equal(rule: _Rule, labels: Labels) -> bool:
+    return labels.get(rule.target_label, "") == rule.value(labels)
+
+
+def _drop_equal(rule: _Rule, labels: Labels) -> bool:
+    return not _keep_equal(rule, labels)
+
+
+def _lowercase(rule: _Rule, labels: Labels) -> bool:
+    _set(labels, rule.target_label, rule.value(labels).lower())
+    return True
+
+
+def _uppercase(rule: _Rule, labels: Labels) -> bool:
+    _set(labels, rule.target_label, rule.value(labels).upper())
+    return True
+
+
+def _hashmod(rule: _Rule, labels: Labels) -> bool:
+    digest = hashlib.md5(rule.value(labels).encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+    labels[rule.target_label] = str(int.from_bytes(digest[8:], "big") % rule.modulus)
+    return True
+
+
+def _label_map(rule: _Rule, labels: Labels) -> bool:
+    for name in sorted(labels):
+        groups = rule.regex.fullmatch(name)
+        if groups is not None:
+            _set(labels, expand(rule.replacement, groups, rule.regex), labels[name])
+    return True
+
+
+def _label_drop(rule: _Rule, labels: Labels) -> bool:
+    for name in [name for name in labels if rule.regex.fullmatch(name) is not None]:
+        del labels[name]
+    return True
+
+
+def _label_keep(rule: _Rule, labels: Labels) -> bool:
+    for name in [name for name in labels if rule.regex.fullmatch(name) is None]:
+        del labels[name]
+    return True
+
+
+def expand(template: str, groups: Groups, pattern: Pattern) -> str:
+    """Put groups into a template, as Go does: ``$1``, ``${1}``, ``$name``, and ``$$`` for a dollar."""
+    if "$" not in template:
+        return template
+
+    def group(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name is None:
+            return "$"
+        number = int(name) if name.isascii() and name.isdigit() and len(name) < 9 else pattern.names.get(name)  # noqa: PLR2004 - no pattern has as many groups
+        return (groups[number] or "") if number is not None and number < len(groups) else ""
+
+    return _reference(group, template)
+
+
+_ACTIONS: Mapping[str, Callable[[_Rule, Labels], bool]] = {
+    "replace": _replace,
+    "keep": _keep,
+    "drop": _drop,
+    "keepequal": _keep_equal,
+    "dropequal": _drop_equal,
+    "lowercase": _lowercase,
+    "uppercase": _uppercase,
+    "hashmod": _hashmod,
+    "labelmap": _label_map,
+    "labeldrop": _label_drop,
+    "labelkeep": _label_keep,
+}
+_WITH_TARGET = frozenset({"replace", "hashmod", "lowercase", "uppercase", "keepequal", "dropequal"})
+# What an action has no use for, and therefore refuses.
+_FOREIGN = {
+    **dict.fromkeys(("labeldrop", "labelkeep"), _MEMBERS - {"regex", "action"}),
+    **dict.fromkeys(("keepequal", "dropequal"), _MEMBERS - {"source_labels", "target_label", "action"}),
+    **dict.fromkeys(("lowercase", "uppercase"), frozenset({"replacement"})),
+}
+
+
+def _read_rules(rules: Any) -> list[_Rule]:
+    if not isinstance(rules, list) or len(rules) > _MAX_RULES:
+        raise BadRule(f" is no list of at most {_MAX_RULES} rules")
+    return [_read_rule(f"/{index}", rule) for index, rule in enumerate(rules)]
+
+
+def _read_rule(where: str, rule: Any) -> _Rule:
+    try:
+        return _read_members(rule)
+    except BadRule as wrong:
+        raise BadRule(f"{where}{wrong}") from None
+
+
+def _read_members(rule: Any) -> _Rule:
+    if not isinstance(rule, dict):
+        raise BadRule(" is no object")
+    unknown = sorted(set(rule) - _MEMBERS)
+    if unknown:
+        raise BadRule(
+            f"/{str(unknown[0])[:40]} is no member of a rule: it may have {', '.join(sorted(_MEMBERS))}"
+        )
+    action = str(rule.get("action", "replace")).lower()
+    if action not in _ACTIONS:
+        raise BadRule(f"/action must be one of {', '.join(_ACTIONS)}")
+    foreign = sorted(_FOREIGN.get(action, frozenset()) & rule.keys())
+    if foreign:
+        raise BadRule(f"/{foreign[0]} has no meaning for {action}")
+    read = _Rule(
+        _read_sources(rule.get("source_labels", [])),
+        _read_text(rule, "separator", _DEFAULT_SEPARATOR),
+        _read_pattern(rule),
+        _read_modulus(rule, action),
+        _read_text(rule, "target_label", ""),
+        _read_text(rule, "replacement", _DEFAULT_REPLACEMENT),
+        _ACTIONS[action],
+    )
+    _check_target(action, read)
+    return read
+
+
+def _read_text(rule: Mapping[str, Any], member: str, default: str) -> str:
+    value = rule.get(member, default)
+    if not isinstance(value, str):
+        raise BadRule(f"/{member} is no text")
+    return value
+
+
+def _read_sources(sources: Any) -> Sequence[str]:
+    if not isinstance(sources, list) or not all(
+        isinstance(name, str) and _is_label(name) for name in sources
+    ):
+        raise BadRule("/source_labels is no list of labels' names")
+    return tuple(sources)
+
+
+def _read_pattern(rule: Mapping[str, Any]) -> Pattern:
+    try:
+        return Pattern(_read_text(rule, "regex", _DEFAULT_REGEX))
+    except BadPattern as bad:
+        raise BadRule(f"/regex {bad}") from None
+
+
+def _read_modulus(rule: Mapping[str, Any], action: str) -> int:
+    modulus = rule.get("modulus", 0)
+    if type(modulus) is not int or not 0 <= modulus < 2**64 or (action == "hashmod" and modulus == 0):
+        raise BadRule("/modulus must be a whole number above 0")
+    return modulus
+
+
+def _check_target(action: str, rule: _Rule) -> None:
+    if action in _WITH_TARGET and not rule.target_label:
+        raise BadRule(f"/target_label is needed by {action}")
+    is_right = _is_target if action == "replace" else _is_label
+    if action in _WITH_TARGET and not is_right(rule.target_label):
+        raise BadRule("/target_label is no name of a label")
+    if action == "labelmap" and not _is_target(rule.replacement):
+        raise BadRule("/replacement must make the name of a label, as $1 does")
