@@ -12,9 +12,14 @@ The two paths of the protocol, and every other path that is not the receiver's o
 | ``POST /-/faults`` | adds one fault or a list (see ``faults``), answers what is still to come |
 | ``DELETE /-/faults`` | forgets the faults still to come |
 | ``DELETE /-/points`` | forgets points and requests |
+
+A web page that someone has open on this machine can send requests here, too, and a name server of its own can lead its
+name to this address. So this interface and the page refuse a ``Host`` that such a page could have, and every change that
+a page of another origin asks for.
 """
 
 import asyncio
+import ipaddress
 import json
 import random
 import socket
@@ -55,6 +60,7 @@ _DISCONNECT_POLL_S = 0.02
 _SHUTDOWN_S = 0.2
 _TURNS_OF_A_TRANSPORT = 5
 _BODILESS_STATUSES = (204, 304)
+_SAFE_METHODS = ("GET", "HEAD")
 _SECURITY_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -201,11 +207,11 @@ async def _settle_transports() -> None:
 
 
 def _application(receiver: EmulatedReceiver) -> web.Application:
-    app = web.Application(client_max_size=_LARGEST_BODY)
+    app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_refuse_other_origins])
     app[_RECEIVER] = receiver
     app[_PAGE] = _page_with_meanings()
     for path in PATHS:
-        app.router.add_route("*", path, _protocol)
+        app.router.add_route("*", path, _protocol, expect_handler=_expect)
     app.router.add_get("/", _page, allow_head=False)
     app.router.add_get("/-/points", _get_points, allow_head=False)
     app.router.add_delete("/-/points", _delete_points)
@@ -214,8 +220,16 @@ def _application(receiver: EmulatedReceiver) -> web.Application:
     app.router.add_post("/-/faults", _post_faults)
     app.router.add_delete("/-/faults", _delete_faults)
     app.router.add_route("*", "/-/{rest:.*}", _unknown_control)
-    app.router.add_route("*", "/{rest:.*}", _protocol)
+    app.router.add_route("*", "/{rest:.*}", _protocol, expect_handler=_expect)
     return app
+
+
+async def _expect(request: web.Request) -> None:
+    """Tell a client to continue, if it is still there."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _page_with_meanings() -> bytes:
@@ -374,6 +388,37 @@ _ENACT: Mapping[FaultKind, Enact] = {
 
 
 # --- the receiver's own interface --------------------------------------------------------------------------
+
+
+@web.middleware
+async def _refuse_other_origins(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    if request.path != "/" and not request.path.startswith("/-/"):
+        return await handler(request)
+    if not _is_local_name(request.host, request.app[_RECEIVER].options.host):
+        return _json(
+            {"error": "ask by an IP address or by localhost: another name may be a web page's"}, status=403
+        )
+    if request.method not in _SAFE_METHODS and not _is_own_origin(request):
+        return _json({"error": "a page of another origin may not change anything here"}, status=403)
+    return await handler(request)
+
+
+def _is_local_name(host: str, own_host: str) -> bool:
+    """Return whether a ``Host`` cannot be the name of a web site: an address, or a name without a domain."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    with suppress(ValueError):
+        ipaddress.ip_address(name)
+        return True
+    return name.lower() == own_host.lower() or (bool(name) and "." not in name)
+
+
+def _is_own_origin(request: web.Request) -> bool:
+    """Return whether no web page sent the request, or one that was loaded from here."""
+    origin = request.headers.get("Origin")
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    return origin in (None, f"http://{request.host}") and site in ("none", "same-origin")
 
 
 async def _page(request: web.Request) -> web.Response:

@@ -17,4 +17,5 @@ def _without_request(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.exc_info = None
-    return True
+    # What aiohttp raises, and logs as a defect, for a client that leaves while the rest of its body is discarded.
+    return not (isinstance(error, RuntimeError) and error.args == ("Connection closed.",))

@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -896,3 +897,59 @@ def test_as_a_program_it_serves_until_a_signal_and_exits_cleanly(number: signal.
         process.send_signal(number)
         _, errors = process.communicate(timeout=10)
     assert (process.returncode, errors) == (0, "")
+
+
+# --- web pages that are open on the same machine -----------------------------------------------------------
+
+
+def _ask_as_page(receiver: Emulator, method: str, path: str, headers: dict[str, str]) -> int:
+    connection = http.client.HTTPConnection(
+        "127.0.0.1", int(receiver.base_url.rpartition(":")[2]), timeout=10
+    )
+    with closing(connection):
+        connection.putrequest(method, path, skip_host=True)
+        body = b'{"fault": "reset", "times": null}' if method == "POST" else b""
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "127.0.0.1:8080", "Origin": "https://evil.example"},
+        {"Host": "127.0.0.1:8080", "Origin": "null"},
+        {"Host": "localhost:8080", "Origin": "http://localhost:3000"},
+        {"Host": "127.0.0.1:8080", "Sec-Fetch-Site": "cross-site"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+        {"Host": "evil.example"},
+        {"Host": "127.0.0.1.evil.example:8080"},
+    ],
+    ids=str,
+)
+def test_a_page_of_another_origin_can_change_nothing(receiver: Emulator, headers: dict[str, str]) -> None:
+    for method, path in (("POST", "/-/faults"), ("DELETE", "/-/faults"), ("DELETE", "/-/points")):
+        assert _ask_as_page(receiver, method, path, headers) == 403
+    assert receiver.faults() == []
+
+
+@pytest.mark.parametrize("path", ["/", "/-/points", "/-/requests", "/-/faults"])
+def test_a_page_whose_name_leads_to_this_address_can_read_nothing(receiver: Emulator, path: str) -> None:
+    assert _ask_as_page(receiver, "GET", path, {"Host": "evil.example"}) == 403
+    for host in ("127.0.0.1", "localhost:8080", "[::1]:8080", "emulator:8080"):
+        assert _ask_as_page(receiver, "GET", path, {"Host": host}) == 200
+
+
+def test_the_receivers_own_page_and_scripts_can_change_what_they_like(receiver: Emulator) -> None:
+    for headers in (
+        {"Host": "127.0.0.1:8080", "Origin": "http://127.0.0.1:8080", "Sec-Fetch-Site": "same-origin"},
+        {"Host": "127.0.0.1:8080"},
+    ):
+        assert _ask_as_page(receiver, "POST", "/-/faults", headers) == 200
+        assert _ask_as_page(receiver, "DELETE", "/-/faults", headers) == 204
+
+
+def test_the_protocol_is_for_every_name_since_clients_know_the_receivers(receiver: Emulator) -> None:
+    headers = {"Host": "receiver.monitor.tencentyun.com:8080"}
+    assert _ask_as_page(receiver, "GET", "/v2/index.php", headers) == 200
