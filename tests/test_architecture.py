@@ -165,3 +165,80 @@ def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None
         "metric_forwarder.clients.cos",
     )
     assert [name for name in told["modules"] if name.startswith(heavy)] == []
+
+
+# What only an option opens: the room or the library, and settings that open it.
+ROOMS = {
+    "metric_forwarder.bridge.requests": {"MF_BRIDGE_ACCOUNTS": "own"},
+    "metric_forwarder.spool.files": {"MF_SPOOL": "file:///nonexistent/spool"},
+    "metric_forwarder.clients.secrets_manager": {"MF_SECRET_NAME": "key", "MF_SECRET_ID": "", "MF_SECRET_KEY": ""},
+    "metric_forwarder.destinations.remote_write": {"MF_DESTINATION": "remote-write", "MF_REMOTE_WRITE_URL": "http://127.0.0.1:1/w"},
+    "metric_forwarder.destinations.stdout": {"MF_DESTINATION": "stdout"},
+    "metric_forwarder.clients.redis": {"MF_DEDUPE": "redis://127.0.0.1:1", "MF_SPOOL": "redis://127.0.0.1:1"},
+    "metric_forwarder.spool.redis": {"MF_SPOOL": "redis://127.0.0.1:1"},
+}  # fmt: skip
+# Needed by an event only, or by nothing on the usual road.
+NEVER = (
+    "jsonschema",
+    "referencing",
+    "tencentcloud",
+    "redis",
+    "hiredis",
+    "prometheus_client",
+    "cramjam",
+    "yaml",
+    "click",
+    "rich",
+    "aiohttp",
+    "difflib",
+    "metric_forwarder.scrape.",
+    "metric_forwarder.bridge.",
+    "metric_forwarder.spool.",
+    "metric_forwarder.clients.cos",
+    "metric_forwarder.cli.",
+)
+HANDLE = """
+import json, sys
+import index
+point = {"metricName": "up", "namespace": "pc", "dimensions": {}, "value": 1}
+for event in (point, {"Type": "Timer", "Message": json.dumps(point), "Time": "", "TriggerName": "t"}):
+    try:
+        index.main_handler(event, {"time_limit_in_ms": 1500, "request_id": "r"})
+    except Exception as error:
+        assert type(error).__name__ == "DeliveryIncomplete", error
+json.dump(sorted(sys.modules), sys.stderr)
+"""
+
+
+def _loaded(**settings: str) -> set[str]:
+    """The modules of a fresh instance after it has handled events; nothing listens where it delivers to."""
+    environ = {
+        "PYTHONPATH": str(ROOT / "src"),
+        "MF_RECEIVER_URL": "http://127.0.0.1:1/v2/index.php",
+        "MF_SECRET_ID": "AKIDexample",
+        "MF_SECRET_KEY": "example",
+        "MF_REGION": "gz",
+        "MF_MAX_ATTEMPTS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", HANDLE],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**environ, **settings},
+    )
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def test_without_an_option_none_of_its_rooms_is_open_after_an_event() -> None:
+    loaded = _loaded()
+    assert [name for name in sorted(loaded) if name.startswith(NEVER)] == []
+    assert loaded.isdisjoint(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_an_option_opens_its_own_room_and_no_other(room: str) -> None:
+    loaded = _loaded(**ROOMS[room])
+    assert room in loaded
+    opened_together = {name for name in ROOMS if ROOMS[name].keys() & ROOMS[room].keys()}
+    assert loaded & ROOMS.keys() <= opened_together

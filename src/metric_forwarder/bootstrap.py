@@ -3,13 +3,13 @@
 import os
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from metric_forwarder.clients.http import RequestsTransport, Transport
-from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
 from metric_forwarder.dedupe.identity import Identifier
@@ -19,18 +19,22 @@ from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
-from metric_forwarder.destinations.receiver import PutMonitorDataDestination
-from metric_forwarder.errors import Attempts, ConfigError, UnknownTrigger
+from metric_forwarder.destinations.parts import DestinationModule, Parts
+from metric_forwarder.errors import ConfigError, ProblemCollector, UnknownTrigger
+from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeRules
 from metric_forwarder.intake.schema import Contract
 from metric_forwarder.intake.series import SeriesCache
-from metric_forwarder.pipeline import Pipeline, Rules, Spool
+from metric_forwarder.jobs import Scrape
+from metric_forwarder.model import Message
+from metric_forwarder.pipeline import Pipeline, Rules, ScrapeSource, Spool, TakingIn
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.replies import reject, reply
-from metric_forwarder.scrape.scraper import Scraper
 from metric_forwarder.secret import Secret
+from metric_forwarder.settings.extras import imports_of
+from metric_forwarder.settings.kept import Kept
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import PREFIX, Settings
 from metric_forwarder.triggers import DecodeContext, HttpRejection, decode
@@ -50,16 +54,8 @@ if TYPE_CHECKING:
 _LONGEST_S = 900
 # What is assumed where the platform does not say.
 _UNKNOWN_TIME_LIMIT_MS = 60_000
-MISSING_CRAMJAM = (
-    "MF_DESTINATION is remote-write, and the package cramjam is not installed: deploy the function with it "
-    "(make deploy EXTRAS=remote-write), or in a clone: .venv/bin/pip install -e '.[remote-write]'"
-)
 # Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
 _FETCHING_SHARE = 0.5
-MISSING_REDIS = (
-    "{} names Redis, and the package redis is not installed: deploy the function with it (make deploy EXTRAS=redis), "
-    "or in a clone: .venv/bin/pip install -e '.[redis]'"
-)
 
 
 class Application:
@@ -89,6 +85,7 @@ class Application:
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
         self._bridge: Bridge | None = None
+        self._kept = Kept()
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
@@ -110,7 +107,7 @@ class Application:
             self._pipeline = None
             environ, region = given
             self._settings, problems = Settings.collect(environ, platform_region=region)
-            self._pipeline = self._renewed(self._settings, problems, function_name(context))
+            self._pipeline = self._compose(self._settings, problems, function_name(context))
             self._given_before = given
         settings = self._settings
         limit_s = time_limit_s(context)
@@ -130,17 +127,24 @@ class Application:
         report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
         return reply(decoded.traits.reply_to, report)
 
-    def _renewed(self, settings: Settings, problems: list[str], function: str) -> Pipeline:
-        """Everything by new settings.
+    def _compose(self, settings: Settings, problems: Sequence[str], function: str) -> Pipeline:
+        """Make everything by new settings, but for what none of the changed ones is about.
 
         Raises:
             ConfigError: with everything that is wrong.
         """
-        credentials = make_credentials(settings, self._environment)
-        transport = self._transport(settings.concurrency)
-        pipeline = build(settings, self._clock, transport, credentials, function, problems)
-        self._bridge = make_bridge(settings, credentials, self._clock)
+        parts = self._kept.make("parts", self._make_parts, settings)
+        pipeline = build(settings, parts, function, problems, self._kept)
+        self._bridge = self._kept.make("bridge", lambda read: make_bridge(read, parts), settings, parts)
         return pipeline
+
+    def _make_parts(self, settings: Settings) -> Parts:
+        connections = settings.concurrency
+        return Parts(
+            make_credentials(settings, self._environment),
+            connect=lambda: self._transport(connections),
+            clock=self._clock,
+        )
 
     def _access(self, settings: Settings, context: Mapping[str, Any], deadline: Deadline) -> DecodeContext:
         """What decoding may use during this invocation."""
@@ -206,56 +210,107 @@ def function_name(context: Mapping[str, Any]) -> str:
     return f"{context.get('namespace', '')}/{context.get('function_name', '')}"
 
 
-def build(
-    settings: Settings,
-    clock: Clock,
-    transport: Transport,
-    credentials: CredentialSource,
-    function: str,
-    problems: Sequence[str],
-) -> Pipeline:
+def build(settings: Settings, parts: Parts, function: str, problems: Sequence[str], kept: Kept) -> Pipeline:
     """Make a pipeline and everything it works with.
+
+    Args:
+        settings: those in force.
+        parts: what a destination is made with.
+        function: namespace and name of the function.
+        problems: what is known to be wrong with the settings.
+        kept: what earlier settings made; what they made of the same values is used again.
 
     Raises:
         ConfigError: with everything that is wrong, the known problems first.
     """
+    clock = parts.clock
     log = JsonLog(settings.log_level)
-    attempts = Attempts(problems)
-    destination = attempts.make(lambda: make_destination(settings, clock, credentials, transport))
-    contract = attempts.make(lambda: Contract(settings.destination, settings.schema))
-    store = attempts.make(lambda: make_store(settings, clock, function, log))
-    spool = attempts.make(lambda: _bounded_spool(settings, function, clock))
-    attempts.check()
-
-    # A generator of its own, seeded by the system: nobody else's draws disturb it, nor does it disturb theirs.
-    draw = random.Random().uniform
-
-    def jitter(ceiling: float) -> float:
-        return draw(0, ceiling)
-
+    found = ProblemCollector(problems)
+    destination = found.collect(
+        lambda: kept.make("destination", lambda read: make_destination(read, parts), settings, parts)
+    )
+    contract = found.collect(
+        lambda: kept.make("contract", lambda read: Contract(read.kind.schema, read.schema), settings)
+    )
+    memory = kept.make("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic), settings)
+    store = found.collect(
+        lambda: kept.make(
+            "store", lambda read: make_store(read, clock, function, memory), settings, memory, function
+        )
+    )
+    spool = found.collect(
+        lambda: kept.make("spool", lambda read: _bounded_spool(read, function, clock), settings, function)
+    )
+    found.check()
+    scope = destination.scope
+    limits = kept.make(
+        "limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), settings, scope
+    )
+    jitter = kept.make("jitter", make_jitter, settings)
+    pacer = kept.make("pacer", lambda read: Pacer(clock, jitter, read.max_rps), settings, scope)
+    learned = (destination, limits, pacer, clock, jitter)
+    sender = kept.make("sender", lambda read: make_sender(read, *learned), settings, *learned)
+    series_parts = (destination, contract, settings.namespace, settings.batch_max_bytes)
     return Pipeline(
-        contract=contract,
-        identifier=Identifier(destination.scope, settings.dedupe_by),
-        rules=Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes, settings.max_ahead_s),
-        store=store,
-        sender=Sender(
-            destination,
-            policy=Policy(
-                settings.max_attempts,
-                settings.request_timeout_s,
-                settings.concurrency,
-                hold_uncertain=settings.uncertain == "hold",
-            ),
-            limits=BatchLimits(settings.batch_max_points, settings.batch_max_bytes),
-            pacer=Pacer(clock, jitter, settings.max_rps),
-            clock=clock,
-            jitter=jitter,
+        taking_in=TakingIn(
+            contract,
+            Identifier(scope, settings.dedupe_by),
+            Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes, settings.max_ahead_s),
+            kept.make("series", lambda _: SeriesCache(destination.admit), settings, *series_parts),
+            kept.make("given times", lambda _: GivenTimes(), settings, scope),
         ),
+        store=store,
+        sender=sender,
         spool=spool,
-        scraper=Scraper(settings.scrape_hosts, lambda: RequestsTransport(1), clock),
+        scraper=kept.make("scraper", lambda read: LazyScraper(read.scrape_hosts, clock), settings),
         clock=clock,
         log=log,
     )
+
+
+def make_jitter(settings: Settings) -> Callable[[float], float]:  # noqa: ARG001 - it is kept like what settings make
+    """A generator of its own, seeded by the system: nobody else's draws disturb it, nor does it disturb theirs."""
+    draw = random.Random().uniform
+    return lambda ceiling: draw(0, ceiling)
+
+
+def make_sender(
+    settings: Settings,
+    destination: Destination,
+    limits: BatchLimits,
+    pacer: Pacer,
+    clock: Clock,
+    jitter: Callable[[float], float],
+) -> Sender:
+    return Sender(
+        destination,
+        policy=Policy(
+            settings.max_attempts,
+            settings.request_timeout_s,
+            settings.concurrency,
+            hold_uncertain=settings.uncertain == "hold",
+        ),
+        limits=limits,
+        pacer=pacer,
+        clock=clock,
+        jitter=jitter,
+    )
+
+
+class LazyScraper:
+    """A ``ScrapeSource`` whose module is imported when the first timer asks to scrape."""
+
+    def __init__(self, hosts: Sequence[str], clock: Clock) -> None:
+        self._hosts = hosts
+        self._clock = clock
+        self._scraper: ScrapeSource | None = None
+
+    def messages(self, job: Scrape, firing: Message, patience: Deadline) -> Iterator[Message]:
+        if self._scraper is None:
+            from metric_forwarder.scrape.scraper import Scraper  # noqa: PLC0415
+
+            self._scraper = Scraper(self._hosts, lambda: RequestsTransport(1), self._clock)
+        return self._scraper.messages(job, firing, patience)
 
 
 def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
@@ -264,9 +319,9 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
     No key and no region is needed. The age of points is not judged: it depends on when they are sent.
     """
     nobody = FixedCredentials(Credentials("", Secret("")))
-    destination = make_destination(settings, clock, nobody, RequestsTransport(1))
+    destination = make_destination(settings, Parts(nobody, lambda: RequestsTransport(1), clock))
     return Intake(
-        Contract(settings.destination, settings.schema),
+        Contract(settings.kind.schema, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
         destination=destination,
@@ -281,45 +336,24 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
     )
 
 
-def make_destination(
-    settings: Settings, clock: Clock, credentials: CredentialSource, transport: Transport
-) -> Destination:
-    """Make the destination the settings name.
+def make_destination(settings: Settings, parts: Parts) -> Destination:
+    """Make the destination that the settings name: see ``destinations.table``.
 
     Raises:
-        ConfigError: it needs a package that is not there.
+        ConfigError: it needs a package that is not installed.
     """
-    if settings.destination == "remote-write":
-        return _remote_write(settings, clock, transport)
-    return PutMonitorDataDestination(
-        url=settings.receiver_url,
-        method=settings.receiver_method,
-        region=settings.region,
-        credentials=credentials,
-        transport=transport,
-        time=clock.time,
-    )
-
-
-def _remote_write(settings: Settings, clock: Clock, transport: Transport) -> Destination:
-    try:
-        from metric_forwarder.destinations.remote_write import RemoteWrite  # noqa: PLC0415 - only where a setting asks for it
-    except ModuleNotFoundError as error:
-        if error.name != "cramjam":
-            raise
-        raise ConfigError([MISSING_CRAMJAM]) from None
-    return RemoteWrite(
-        url=settings.remote_write_url,
-        user=settings.remote_write_user,
-        password=settings.remote_write_password,
-        transport=transport,
-        time=clock.time,
-    )
+    kind = settings.kind
+    with imports_of(kind.extra, "MF_DESTINATION"):
+        module = cast("DestinationModule", import_module(kind.module))
+    return module.make(settings, parts)
 
 
 def make_credentials(settings: Settings, environ: Mapping[str, str]) -> CredentialSource:
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
+    # Only where a setting asks for it.
+    from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager  # noqa: PLC0415
+
     # Empty only where nothing needs the secret: see ``Settings.read``.
     region = REGION_NAMES.get(settings.region, settings.region)
     reference = SecretReference(
@@ -328,7 +362,7 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
     return SecretsManager(reference, environ)
 
 
-def make_bridge(settings: Settings, credentials: CredentialSource, clock: Clock) -> Bridge | None:
+def make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
     """Make what serves clients of the receiver; None where the bridge is closed."""
     if not settings.bridge_accounts:
         return None
@@ -337,11 +371,12 @@ def make_bridge(settings: Settings, credentials: CredentialSource, clock: Clock)
     from metric_forwarder.bridge.requests import ReceiverBridge  # noqa: PLC0415
 
     listed = settings.bridge_accounts
-    accounts = OwnKey(credentials, clock.time) if listed == "own" else Accounts(dict(listed), clock.time)
-    return ReceiverBridge(accounts, clock.time, any_region=not settings.kind.uses_account)
+    time = parts.clock.time
+    accounts = OwnKey(parts.credentials, time) if listed == "own" else Accounts(dict(listed), time)
+    return ReceiverBridge(accounts, time, any_region=not settings.kind.uses_account)
 
 
-def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) -> DedupeStore:
+def make_store(settings: Settings, clock: Clock, function: str, memory: MemoryStore) -> DedupeStore:
     """Make the store for deduplication.
 
     Raises:
@@ -349,15 +384,11 @@ def make_store(settings: Settings, clock: Clock, function: str, log: JsonLog) ->
     """
     if settings.dedupe == "off":
         return NoStore()
-    memory = MemoryStore(settings.dedupe_window_s, clock.monotonic)
     if not isinstance(settings.dedupe, RedisAddress):
         return memory
-    try:
-        from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415 - only where a setting asks for it
-    except ModuleNotFoundError as error:
-        if error.name != "redis":
-            raise
-        raise ConfigError([MISSING_REDIS.format("MF_DEDUPE")]) from None
+    with imports_of("redis", "MF_DEDUPE"):
+        from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415
+    log = JsonLog(settings.log_level)
     return RedisStore(
         settings.dedupe,
         function=function,
@@ -395,11 +426,7 @@ def make_spool(settings: Settings, function: str) -> "SpoolStore":
 
 
 def _redis_spool(address: RedisAddress, function: str) -> "SpoolStore":
-    try:
-        from metric_forwarder.dedupe.redis import key_prefix  # noqa: PLC0415 - only where a setting asks for it
+    with imports_of("redis", "MF_SPOOL"):
+        from metric_forwarder.dedupe.redis import key_prefix  # noqa: PLC0415
         from metric_forwarder.spool.redis import RedisSpool  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name != "redis":
-            raise
-        raise ConfigError([MISSING_REDIS.format("MF_SPOOL")]) from None
     return RedisSpool(address, key_prefix(f"{function} spool"))

@@ -35,8 +35,8 @@ class ConfigError(ForwarderError):
         super().__init__("\n  - ".join([f"{heading}:", *self.problems]))
 
 
-class Attempts:
-    """Makes several things, and tells at the end all that is wrong with the settings they were made from.
+class ProblemCollector:
+    """Runs several factories and collects their ConfigErrors, to raise them as one.
 
     Args:
         problems: what is known to be wrong already.
@@ -45,8 +45,8 @@ class Attempts:
     def __init__(self, problems: Iterable[str] = ()) -> None:
         self._problems = list(problems)
 
-    def make(self, maker: Callable[[], _T]) -> _T:
-        """What the maker makes; nothing to be used before ``check`` was passed."""
+    def collect(self, maker: Callable[[], _T]) -> _T:
+        """Return what the factory makes; nothing to be used before ``check`` was passed."""
         try:
             return maker()
         except ConfigError as error:

@@ -19,7 +19,6 @@ from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.report import Report, loss_level, make_report
-from metric_forwarder.scrape.scraper import Scraper
 from metric_forwarder.settlement import PlatformRedelivers, Settlement, UndeliveredPolicy
 from metric_forwarder.triggers import Decoded
 
@@ -67,6 +66,23 @@ class Spool(Protocol):
         """Start an event that was received at that time, Unix milliseconds."""
 
 
+class TakingIn(NamedTuple):
+    """What messages are taken in with, from one event to the next."""
+
+    contract: Contract
+    identifier: Identifier
+    rules: Rules
+    series: SeriesCache
+    given_times: GivenTimes
+
+
+class ScrapeSource(Protocol):
+    """Fetches what a timer asks to scrape."""
+
+    def messages(self, job: Scrape, firing: Message, patience: Deadline) -> Iterator[Message]:
+        """The samples of every target, each a message; raises ``ConfigError`` where the settings do not allow it."""
+
+
 class Pipeline:
     """Handles trigger events; kept while the instance is warm.
 
@@ -76,27 +92,21 @@ class Pipeline:
     def __init__(
         self,
         *,
-        contract: Contract,
-        identifier: Identifier,
-        rules: Rules,
+        taking_in: TakingIn,
         store: DedupeStore,
         sender: Sender,
         spool: Spool | None,
-        scraper: Scraper,
+        scraper: ScrapeSource,
         clock: Clock,
         log: JsonLog,
     ) -> None:
-        self._contract = contract
-        self._identifier = identifier
-        self._rules = rules
+        self._contract, self._identifier, self._rules, self._series, self._given_times = taking_in
         self._store = store
         self._sender = sender
         self._spool = spool
         self._scraper = scraper
         self._clock = clock
         self._log = log
-        self._series = SeriesCache(sender.destination.admit)
-        self._given_times = GivenTimes()
 
     def handle(self, decoded: Decoded, *, request_id: str, deadline: Deadline) -> Report:
         """Deliver an event's points before the deadline, and account for every one.

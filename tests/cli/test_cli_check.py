@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.cli.inspection import inspect_event
+from metric_forwarder.cli.dry_run import inspect_event
 from metric_forwarder.clients.http import HttpReply, HttpRequest
 from metric_forwarder.settings.settings import Settings
 from receiver_emulator import Emulator

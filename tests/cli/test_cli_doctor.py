@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from metric_forwarder.cli.examination import CHECKS
+from metric_forwarder.cli.doctor_checks import CHECKS
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
 from support.answering_server import AnsweringServer, Reply, remote_write
 from support.command_line import child_environ, execute, point, run, settings_for
@@ -130,7 +130,7 @@ def test_a_clock_that_is_wrong_is_told(offset_s: float, side: str) -> None:
         done = run("doctor", **settings_for(receiver))
     is_ok, said = _lines(done.out)["clock"]
     assert (done.status, is_ok) == (1, False)
-    assert f" s {side} the receiver's" in said
+    assert f" s {side} the destination's" in said
 
 
 def test_the_same_text_as_id_and_key_is_told_and_not_repeated(receiver: Emulator) -> None:
@@ -352,8 +352,8 @@ def test_packages_that_settings_need_and_are_missing_are_told_with_their_extras(
     )
     lines = _lines(done.stdout)
     assert (done.returncode, done.stderr) == (1, "")
-    assert "make deploy EXTRAS=remote-write" in lines["answer"][1]
-    assert "make deploy EXTRAS=scrape" in lines["scrape"][1]
+    assert "make package EXTRAS=remote-write to" in lines["answer"][1]
+    assert "make package EXTRAS=scrape to" in lines["scrape"][1]
 
 
 def test_hosts_to_scrape_that_can_be_reached_are_ok(receiver: Emulator) -> None:

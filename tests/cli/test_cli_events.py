@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metric_forwarder.cli.dry_run import read_event
 from metric_forwarder.cli.events import SAMPLE
-from metric_forwarder.cli.inspection import read_event
 from metric_forwarder.cli.sample_events import TEMPLATES, split
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.formats.payload import read_payload

@@ -194,7 +194,7 @@ except ConfigError as error:
     told = subprocess.run(
         arguments, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")}
     ).stdout
-    assert "make deploy EXTRAS=redis" in told
+    assert "make package EXTRAS=redis to" in told
     assert "hunter2" not in told
 
 

@@ -720,7 +720,7 @@ def test_a_missing_package_is_a_configuration_error_that_names_the_extra() -> No
         check=True,
         env={"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])},
     ).stdout
-    assert "make deploy EXTRAS=remote-write" in told
+    assert "make package EXTRAS=remote-write to" in told
 
 
 class Stuck:

@@ -514,4 +514,4 @@ def test_without_the_parsers_package_a_job_is_a_configuration_error_that_names_t
         check=True,
         env=child_environ(**settings_for(receiver), SCRAPE_HOSTS="127.0.0.1"),
     )
-    assert "make deploy EXTRAS=scrape" in done.stdout
+    assert "make package EXTRAS=scrape to" in done.stdout

@@ -45,7 +45,7 @@ def _check_or_tell(file: str, settings: Settings) -> dict[str, Any] | None:
 
 
 def _check(file: str, settings: Settings) -> dict[str, Any]:
-    from metric_forwarder.cli.inspection import inspect_event
+    from metric_forwarder.cli.dry_run import inspect_event
 
     text = read_text(file)
     event = parse_json(text, file)
@@ -88,4 +88,4 @@ def schema() -> None:
     from metric_forwarder.intake.schema import Contract
 
     settings = Settings.read(os.environ, to_send=False)
-    display.print_json(Contract(settings.destination, settings.schema).schema)
+    display.print_json(Contract(settings.kind.schema, settings.schema).schema)

@@ -155,7 +155,7 @@ def _samples() -> dict[str, Any]:
 
 
 def _is_known(event: Any) -> bool:
-    from metric_forwarder.cli.inspection import read_event
+    from metric_forwarder.cli.dry_run import read_event
 
     try:
         read_event(event)
@@ -225,7 +225,7 @@ def demonstrate(receiver: "Emulator", handler: Handler, event: Any) -> Demonstra
 
 def is_true(shown: Demonstration, event: Any) -> bool:
     """Whether as many points arrived as were reported delivered, each of them a point of the event."""
-    from metric_forwarder.cli.inspection import inspect_event
+    from metric_forwarder.cli.dry_run import inspect_event
 
     delivered = shown.invocation.report.get("outcomes", {}).get("delivered", 0)
     sent = inspect_event(event, Settings.read(os.environ, to_send=False)).points

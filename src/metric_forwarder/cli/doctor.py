@@ -5,7 +5,7 @@ import os
 import click
 
 from metric_forwarder.cli.options import example
-from metric_forwarder.errors import Attempts
+from metric_forwarder.errors import ProblemCollector
 from metric_forwarder.settings.settings import Settings
 
 
@@ -19,16 +19,16 @@ def doctor(ctx: click.Context) -> None:
     says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
     """
     from metric_forwarder.bootstrap import make_credentials
-    from metric_forwarder.cli.examination import Patient, examine
+    from metric_forwarder.cli.doctor_checks import Patient, examine
     from metric_forwarder.clients.http import RequestsTransport
     from metric_forwarder.clock import SystemClock
     from metric_forwarder.intake.schema import Contract
 
     region = os.environ.get("TENCENTCLOUD_REGION", "")
     settings, problems = Settings.collect(os.environ, platform_region=region)
-    attempts = Attempts(problems)
-    attempts.make(lambda: Contract(settings.destination, settings.schema))
-    attempts.check()
+    found = ProblemCollector(problems)
+    found.collect(lambda: Contract(settings.kind.schema, settings.schema))
+    found.check()
     _print_line("settings", "every MF_ variable can be used", is_ok=True)
     patient = Patient(settings, make_credentials(settings, os.environ), RequestsTransport(1), SystemClock())
     all_ok = True

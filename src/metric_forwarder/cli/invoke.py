@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from metric_forwarder.cli.inputs import read_json
-from metric_forwarder.cli.local_function import invoke_handler, load_handler, make_context
+from metric_forwarder.cli.local_function import invoke_handler, load_handler, make_context, report_stream
 from metric_forwarder.cli.options import Number, example, json_option
 
 DEFAULT_TIME_LIMIT_S = 60.0
@@ -128,12 +128,14 @@ class _WithoutReports(io.StringIO):
 def _run(ctx: click.Context, event: Any, time_limit_s: float, *, as_json: bool) -> None:
     from metric_forwarder.cli import display
 
-    is_table = display.is_terminal() and not as_json
+    with report_stream():
+        is_table = display.is_terminal() and not as_json
     log = _WithoutReports() if is_table and sys.stderr.isatty() else None
     context = make_context(os.environ, time_limit_s)
     invocation = invoke_handler(load_handler(), event, context, log)
-    if is_table:
-        display.print_invocation(display.terminal(), invocation)
-    else:
-        display.print_json(invocation.report)
+    with report_stream():
+        if is_table:
+            display.print_invocation(display.terminal(), invocation)
+        else:
+            display.print_json(invocation.report)
     ctx.exit(0 if invocation.is_complete else 1)

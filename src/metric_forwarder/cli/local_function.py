@@ -2,15 +2,18 @@
 
 import contextlib
 import importlib.util
+import io
 import json
+import os
 import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from metric_forwarder.destinations.stdout import POINT_LINE
 from metric_forwarder.errors import DeliveryIncomplete
-from metric_forwarder.settings.settings import PREFIX
+from metric_forwarder.settings.settings import PREFIX, Settings
 
 # Namespace and name of the function where nobody gives another.
 FUNCTION = "default/metric-forwarder"
@@ -37,6 +40,32 @@ class Invocation(NamedTuple):
     def is_complete(self) -> bool:
         """Whether every point was delivered, now or before."""
         return self.report.get("status") in _COMPLETE and not self.raised
+
+
+class PointsApart(io.TextIOBase):
+    """Standard output of the function: lines that are points go to one stream, those of its log to another."""
+
+    def __init__(self, points: TextIO, log: io.TextIOBase | TextIO) -> None:
+        self._points = points
+        self._log = log
+
+    def write(self, text: str) -> int:
+        # The log writes a line at a time, and a destination that prints writes whole lines of points.
+        return (self._points if text.startswith(POINT_LINE) else self._log).write(text)
+
+    def flush(self) -> None:
+        self._points.flush()
+
+
+@contextlib.contextmanager
+def report_stream() -> Iterator[None]:
+    """Print a report in here: to standard error where the points go to standard output, so that a pipe gets them alone."""
+    settings, _ = Settings.collect(os.environ, to_send=False)
+    if not settings.kind.prints:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def load_handler(entry: Path = ENTRY) -> Handler:
@@ -77,13 +106,13 @@ def make_context(environ: Mapping[str, str], time_limit_s: float) -> dict[str, A
 def invoke_handler(
     handler: Handler, event: Any, context: Mapping[str, Any], log: TextIO | None = None
 ) -> Invocation:
-    """Invoke the function; what it logs goes to ``log``, standard error without it.
+    """Invoke the function; what it logs goes to ``log``, standard error without it; points that it prints do not.
 
     Raises:
         ConfigError: settings cannot work.
         UnknownTrigger: the event is of no known kind.
     """
-    with contextlib.redirect_stdout(log or sys.stderr):
+    with contextlib.redirect_stdout(PointsApart(sys.stdout, log or sys.stderr)):
         try:
             return _read_reply(handler(event, context))
         except DeliveryIncomplete as incomplete:

@@ -12,7 +12,7 @@ import click
 
 from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
-from metric_forwarder.cli.local_function import load_handler, make_context
+from metric_forwarder.cli.local_function import PointsApart, load_handler, make_context
 from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
 from metric_forwarder.put_monitor_data.server import PATHS
 from metric_forwarder.reporting.log import JsonLog
@@ -58,7 +58,7 @@ def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
             _head_check(settings),
         )
         # For as long as it serves: the handlers' threads have one standard output between them.
-        with contextlib.redirect_stdout(TimedLog(sys.stderr)):
+        with contextlib.redirect_stdout(PointsApart(sys.stdout, TimedLog(sys.stderr))):
             run(server, listener, time_limit_s)
 
 

@@ -43,7 +43,11 @@ MEANINGS: Mapping[str, str] = {
 }
 # fmt: on
 
-DESTINATIONS: Mapping[str, str] = {"receiver": "自定义监控接收端", "remote-write": "Prometheus"}
+DESTINATIONS: Mapping[str, str] = {
+    "receiver": "自定义监控接收端",
+    "remote-write": "Prometheus",
+    "stdout": "JSON Lines，用于调试和管道",
+}
 """What ``MF_DESTINATION`` says of each destination, where its name does not say enough."""
 HEADING = "| 变量 | 默认值 | 含义 |"
 IN_BRACKETS = "（{}）"

@@ -20,14 +20,17 @@ from metric_forwarder.clients.http import (
     server_time,
 )
 from metric_forwarder.credentials import CredentialSource
+from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.http import HttpDestination
+from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.put_monitor_data.replies import is_cut_off, read_code
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.signing import ACTION, sign, string_to_sign
+from metric_forwarder.settings.settings import Settings
 
 # Nonce is documented as a random positive integer; no upper bound is published, 31 bits fit every server.
 _MAX_NONCE = 2**31 - 1
@@ -198,3 +201,14 @@ def _judge_failure(failure: Failure) -> Verdict:
         return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
     return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
+
+
+def make(settings: Settings, parts: Parts) -> Destination:
+    return PutMonitorDataDestination(
+        url=settings.receiver_url,
+        method=settings.receiver_method,
+        region=settings.region,
+        credentials=parts.credentials,
+        transport=parts.connect(),
+        time=parts.clock.time,
+    )

@@ -23,8 +23,10 @@ from metric_forwarder.clients.http import (
     retry_after_s,
     server_time,
 )
+from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
 from metric_forwarder.destinations.http import HttpDestination
+from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY, EndpointProof
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
@@ -34,6 +36,7 @@ from metric_forwarder.destinations.remote_write_wire import (
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.secret import Secret
+from metric_forwarder.settings.settings import Settings
 from metric_forwarder.version import VERSION
 
 NAME_LABEL = "__name__"
@@ -385,3 +388,13 @@ def _judge_failure(failure: Failure) -> Verdict:
         return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
     return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
+
+
+def make(settings: Settings, parts: Parts) -> Destination:
+    return RemoteWrite(
+        url=settings.remote_write_url,
+        user=settings.remote_write_user,
+        password=settings.remote_write_password,
+        transport=parts.connect(),
+        time=parts.clock.time,
+    )

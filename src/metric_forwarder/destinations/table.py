@@ -17,6 +17,8 @@ class DestinationKind(NamedTuple):
         needs: settings that must not be empty for sending, and what each must be set to.
         defaults: the defaults of settings where they differ from the usual ones.
         url: the setting that holds its URL; empty: it uses no network.
+        extra: the optional package that its module needs, by its name in ``settings.extras``.
+        prints: whether points go to standard output, so that commands tell their reports on standard error.
         uses_account: whether requests are signed with the main account's key and name a region of the receiver.
     """
 
@@ -26,6 +28,8 @@ class DestinationKind(NamedTuple):
     needs: Mapping[str, str] = {}
     defaults: Mapping[str, str] = {}
     url: str = ""
+    extra: str = ""
+    prints: bool = False
     uses_account: bool = False
 
 
@@ -43,6 +47,10 @@ DESTINATIONS: dict[str, DestinationKind] = {
         },
         defaults={"MF_BATCH_MAX_POINTS": "500", "MF_BATCH_MAX_BYTES": "1000000"},
         url="MF_REMOTE_WRITE_URL",
+        extra="remote-write",
+    ),
+    "stdout": DestinationKind(
+        "metric_forwarder.destinations.stdout", "stdout", "JSON Lines, for debugging and pipes", prints=True
     ),
 }
 """What ``MF_DESTINATION`` may say; the first is the default."""

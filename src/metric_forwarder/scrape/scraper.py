@@ -19,6 +19,7 @@ from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.jobs import Scrape
 from metric_forwarder.model import MEASURED_AGAIN, Message
 from metric_forwarder.scrape.exposition import Keep, NotExposition, Sample, lines_of, read_samples
+from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.times import MILLISECONDS_FROM
 
 # A node_exporter exposes some 100 KB.
@@ -42,10 +43,6 @@ _HEADERS = {
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+:[0-9a-f:.]*")
 _OPEN_METRICS = "application/openmetrics-text"
-MISSING_CLIENT = (
-    "MF_SCRAPE_HOSTS is set, and the package prometheus-client is not installed: deploy the function with it "
-    "(make deploy EXTRAS=scrape), or in a clone: .venv/bin/pip install -e '.[scrape]'"
-)
 CLOSED = "MF_SCRAPE_HOSTS is empty, and a timer asks to scrape: set it to the hosts of the targets, or remove the timer"
 
 
@@ -232,13 +229,10 @@ def _no_thread() -> Fetched:
 
 def _samples(text: str, keep: Keep, most: int, patience: Deadline) -> list[Sample]:
     try:
-        found = list(islice(read_samples(_in_time(lines_of(text), patience), keep), most + 1))
+        with imports_of("scrape", "MF_SCRAPE_HOSTS"):
+            found = list(islice(read_samples(_in_time(lines_of(text), patience), keep), most + 1))
     except NotExposition as bad:
         raise Failed(str(bad)) from None
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("prometheus_client"):
-            raise
-        raise ConfigError([MISSING_CLIENT]) from None
     if len(found) > most:
         raise Failed(f"would make more than {MAX_SAMPLES} samples: keep fewer")
     return found

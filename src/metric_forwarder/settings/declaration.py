@@ -44,6 +44,7 @@ class Setting(Generic[_T]):
         name: of the environment variable.
         default: the text that counts where the variable is empty; a destination may have another.
         meaning: for the settings table of the README.
+        field: its attribute in the class of settings.
     """
 
     def __init__(self, name: str, default: str, read: Callable[[str], _T], meaning: str) -> None:
@@ -51,10 +52,10 @@ class Setting(Generic[_T]):
         self.default = default
         self.meaning = meaning
         self._read = read
-        self._field = ""
+        self.field = ""
 
     def __set_name__(self, owner: type, field: str) -> None:
-        self._field = field
+        self.field = field
 
     @overload
     def __get__(self, instance: None, owner: type) -> "Setting[_T]": ...
@@ -70,10 +71,10 @@ class Setting(Generic[_T]):
         """Put the value of a text among the values; of a bad text the default's, and the problem among the problems."""
         try:
             _look_for_mistakes(text)
-            values[self._field] = self._read(text or default)
+            values[self.field] = self._read(text or default)
         except BadValue as bad:
             problems.append(bad.problem(self.name, text))
-            values[self._field] = self._read(default)
+            values[self.field] = self._read(default)
 
 
 def setting(name: str, default: str, read: Callable[[str], _T], meaning: str) -> Setting[_T]:

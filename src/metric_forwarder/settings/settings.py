@@ -72,6 +72,10 @@ class Settings:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"settings are read once, so {name} cannot be set")
 
+    def value_of(self, variable: str) -> object:
+        """The value of the setting with the name of this environment variable."""
+        return getattr(self, next(each.field for each in SETTINGS if each.name == variable))
+
     @property
     def kind(self) -> DestinationKind:
         """The row of the destination."""

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -15,10 +15,12 @@ from metric_forwarder.clock import Clock
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.http import HttpDestination
+from metric_forwarder.destinations.parts import Parts
+from metric_forwarder.destinations.table import DestinationKind
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.scrape.scraper import MISSING_CLIENT
+from metric_forwarder.settings.extras import EXTRAS, imports_of, missing
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError
@@ -43,27 +45,22 @@ class Patient(NamedTuple):
     clock: Clock
 
     @property
-    def is_remote_write(self) -> bool:
-        return self.settings.destination == "remote-write"
-
-    @property
     def url_setting(self) -> str:
         """The variable that says where points go."""
-        return "MF_REMOTE_WRITE_URL" if self.is_remote_write else "MF_RECEIVER_URL"
+        return self.settings.kind.url
+
+    @property
+    def url(self) -> str:
+        return str(self.settings.value_of(self.url_setting))
 
     @property
     def address(self) -> tuple[str, int]:
-        url = self.settings.remote_write_url if self.is_remote_write else self.settings.receiver_url
-        parts = urlsplit(url)
+        parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
-
-    @property
-    def whose_clock(self) -> str:
-        return "the destination's" if self.is_remote_write else "the receiver's"
 
     def destination(self) -> HttpDestination:
         """Make what the function would send with; raises ``ConfigError`` where a package is missing."""
-        made = make_destination(self.settings, self.clock, self.credentials, self.transport)
+        made = make_destination(self.settings, Parts(self.credentials, lambda: self.transport, self.clock))
         if not isinstance(made, HttpDestination):
             raise TypeError(f"{self.settings.destination} has no request to ask with")
         return made
@@ -74,10 +71,10 @@ class Patient(NamedTuple):
         The receiver answers a request without content with a return code. Remote write has a request without any
         series; it stores nothing.
         """
-        if self.is_remote_write:
-            request = self.destination().request([])
+        if self.settings.destination == "receiver":
+            request = HttpRequest("GET", self.url, {"Accept-Encoding": "identity"}, None)
         else:
-            request = HttpRequest("GET", self.settings.receiver_url, {"Accept-Encoding": "identity"}, None)
+            request = self.destination().request([])
         return self.transport.send(request, _TIMEOUT_S)
 
 
@@ -94,7 +91,7 @@ class Check(NamedTuple):
     name: str
     examine: Callable[[Patient], Finding]
     needs: str | None = None
-    receiver_only: bool = False
+    applies: Callable[[DestinationKind], bool] = lambda _: True
 
 
 def credentials(patient: Patient) -> Finding:
@@ -144,7 +141,16 @@ def connection(patient: Patient) -> Finding:
 
 
 def answer(patient: Patient) -> Finding:
-    return _remote_write_answer(patient) if patient.is_remote_write else _receiver_answer(patient)
+    return ANSWERS.get(patient.settings.destination, _http_answer)(patient)
+
+
+def _http_answer(patient: Patient) -> Finding:
+    """What a destination over HTTP replies to a request without any point, as it judges it itself."""
+    try:
+        verdict = patient.destination().judge(patient.ask())
+    except ConfigError as error:
+        return Finding(False, "; ".join(error.problems))
+    return Finding(verdict.action is Action.ACCEPT, verdict.reason)
 
 
 def _remote_write_answer(patient: Patient) -> Finding:
@@ -198,10 +204,10 @@ def clock_skew(patient: Patient) -> Finding:
         side = "behind" if skew_s > 0 else "ahead of"
         return Finding(
             False,
-            f"this clock is {abs(skew_s):.0f} s {side} {patient.whose_clock}, which refuses times far from its own"
-            f"{'' if patient.is_remote_write else ' (1021)'}: set it, by NTP for instance",
+            f"this clock is {abs(skew_s):.0f} s {side} the destination's, which refuses times far from its own"
+            ": set it, by NTP for instance",
         )
-    return Finding(True, f"within {_MAX_SKEW_S:.0f} s of {patient.whose_clock}")
+    return Finding(True, f"within {_MAX_SKEW_S:.0f} s of the destination's")
 
 
 def dedupe_store(patient: Patient) -> Finding:
@@ -245,7 +251,7 @@ def scrape(patient: Patient) -> Finding:
     hosts = patient.settings.scrape_hosts
     if not hosts:
         return Finding(True, "closed: no MF_SCRAPE_HOSTS")
-    bad = [] if importlib.util.find_spec("prometheus_client") else [MISSING_CLIENT]
+    bad = [] if importlib.util.find_spec(EXTRAS["scrape"].module) else [missing("scrape", "MF_SCRAPE_HOSTS")]
     failures = unreachable(hosts, _TIMEOUT_S, _PATIENCE_S)
     if failures:
         told = ", ".join(f"{host} {failure}" for host, failure in failures.items())
@@ -304,24 +310,38 @@ def _waiting(settings: Settings, detail: str) -> Finding:
 
 def _redis(address: RedisAddress, *, for_spool: bool = False) -> Finding:
     try:
-        from metric_forwarder.cli.redis_check import check_redis
-    except ModuleNotFoundError:
-        return Finding(
-            False, "the package redis is not installed: in a clone, .venv/bin/pip install -e '.[redis]'"
-        )
+        with imports_of("redis", "MF_SPOOL" if for_spool else "MF_DEDUPE"):
+            from metric_forwarder.cli.redis_check import check_redis
+    except ConfigError as error:
+        return Finding(False, "; ".join(error.problems))
     found = check_redis(address, for_spool=for_spool)
     bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
     return Finding(not bad, "; ".join(bad or (one.seen for one in found)))
 
 
+ANSWERS: Mapping[str, Callable[[Patient], Finding]] = {
+    "receiver": _receiver_answer,
+    "remote-write": _remote_write_answer,
+}
+"""How the reply of a destination is judged that says more than its verdict does."""
+
+
+def _uses_account(kind: DestinationKind) -> bool:
+    return kind.uses_account
+
+
+def _has_url(kind: DestinationKind) -> bool:
+    return bool(kind.url)
+
+
 # In the order of the way there. To examine something more, write its function and add its line.
 CHECKS: tuple[Check, ...] = (
-    Check("credentials", credentials, receiver_only=True),
-    Check("region", region, receiver_only=True),
-    Check("name", name_resolution),
-    Check("connection", connection, needs="name"),
-    Check("answer", answer, needs="connection"),
-    Check("clock", clock_skew, needs="answer"),
+    Check("credentials", credentials, applies=_uses_account),
+    Check("region", region, applies=_uses_account),
+    Check("name", name_resolution, applies=_has_url),
+    Check("connection", connection, needs="name", applies=_has_url),
+    Check("answer", answer, needs="connection", applies=_has_url),
+    Check("clock", clock_skew, needs="answer", applies=_has_url),
     Check("dedupe", dedupe_store),
     Check("spool", spool),
     Check("http", http_exposure),
@@ -334,7 +354,7 @@ def examine(patient: Patient) -> Iterator[tuple[str, Finding]]:
     """Make every check that can be made."""
     passed = set()
     for check in CHECKS:
-        if check.receiver_only and patient.is_remote_write:
+        if not check.applies(patient.settings.kind):
             continue
         if check.needs in passed or check.needs is None:
             finding = check.examine(patient)

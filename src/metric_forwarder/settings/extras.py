@@ -1,0 +1,72 @@
+"""The optional packages: one row for each, which bootstrap, ``doctor``, the deployment and the packaging read."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from metric_forwarder.errors import ConfigError
+
+
+class Extra(NamedTuple):
+    """An optional package; its name in the table is that of ``pyproject.toml``.
+
+    Attributes:
+        package: as it is installed.
+        module: as it is imported.
+        asked_for: the settings that ask for it, each with the beginnings of the values that do; ``""`` is any value.
+        needed_by: what of this package cannot be imported without it, as patterns of paths.
+    """
+
+    package: str
+    module: str
+    asked_for: Mapping[str, tuple[str, ...]]
+    needed_by: tuple[str, ...]
+
+    def is_asked_for(self, texts: Mapping[str, str]) -> bool:
+        """Whether settings, by the texts of their variables, need it."""
+        return any(
+            text and text.lower().startswith(beginnings)
+            for name, beginnings in self.asked_for.items()
+            if (text := texts.get(name, "").strip())
+        )
+
+
+EXTRAS: Mapping[str, Extra] = {
+    "redis": Extra(
+        "redis",
+        "redis",
+        {"MF_DEDUPE": ("redis:", "rediss:"), "MF_SPOOL": ("redis:", "rediss:")},
+        ("metric_forwarder/*/redis.py",),
+    ),
+    "remote-write": Extra(
+        "cramjam",
+        "cramjam",
+        {"MF_DESTINATION": ("remote-write",)},
+        ("metric_forwarder/destinations/remote_write*.py",),
+    ),
+    "scrape": Extra("prometheus-client", "prometheus_client", {"MF_SCRAPE_HOSTS": ("",)}, ()),
+}
+
+
+def needed_extras(texts: Mapping[str, str]) -> list[str]:
+    """The extras that settings ask for, by the texts of their variables."""
+    return [name for name, extra in EXTRAS.items() if extra.is_asked_for(texts)]
+
+
+def missing(name: str, setting: str) -> str:
+    """What to say where a setting needs a package that is not installed."""
+    return (
+        f"{setting} needs the package {EXTRAS[name].package}, which is not installed: make deploy adds it to the function, "
+        f"make package EXTRAS={name} to a package for the console; in a clone: .venv/bin/pip install -e '.[{name}]'"
+    )
+
+
+@contextmanager
+def imports_of(name: str, setting: str) -> Iterator[None]:
+    """Import in here what needs an extra, if it has a name; a ``ConfigError`` names the setting where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not name or (error.name or "").partition(".")[0] != EXTRAS[name].module:
+            raise
+        raise ConfigError([missing(name, setting)]) from None

@@ -1,0 +1,86 @@
+"""A changed setting changes what it is about, and nothing else is forgotten."""
+
+import pytest
+
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.settings.kept import Kept
+from metric_forwarder.settings.settings import Settings
+from support.fakes import FakeClock, InProcessReceiver
+from support.harness import ckafka, environ, outcomes, point, report_of
+
+EVENT = ckafka(point())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"LOG_LEVEL": "WARN"},
+        {"SECRET_KEY": "another"},
+        {"MAX_ATTEMPTS": "2"},
+        {"CONCURRENCY": "1"},
+        {"BATCH_MAX_POINTS": "7"},
+        {"HTTP_AUTH": "cam"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_was_delivered_is_still_known_after_a_setting_that_has_nothing_to_do_with_it(
+    changed: dict[str, str],
+) -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    settings = environ()
+    application = Application(settings, clock, lambda _: receiver)
+    assert outcomes(report_of(application, EVENT)) == {"delivered": 1}
+    settings.update(environ(**changed))
+    assert outcomes(report_of(application, EVENT)) == {"duplicate": 1}
+
+
+def test_another_window_or_region_begins_anew() -> None:
+    for changed in ({"DEDUPE_WINDOW_S": "700"}, {"REGION": "sh"}):
+        clock = FakeClock()
+        receiver = InProcessReceiver(clock)
+        settings = environ()
+        application = Application(settings, clock, lambda _, one=receiver: one)  # type: ignore[misc]
+        report_of(application, EVENT)
+        settings.update(environ(**changed))
+        assert outcomes(report_of(application, EVENT)) == {"delivered": 1}
+
+
+def test_settings_that_were_wrong_meanwhile_make_nothing_forgotten() -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    settings = environ()
+    application = Application(settings, clock, lambda _: receiver)
+    report_of(application, EVENT)
+    settings["MF_CONCURRENCY"] = "many"
+    with pytest.raises(Exception, match="MF_CONCURRENCY"):
+        report_of(application, EVENT)
+    settings["MF_CONCURRENCY"] = "4"
+    assert outcomes(report_of(application, EVENT)) == {"duplicate": 1}
+
+
+def test_a_thing_is_made_anew_when_a_setting_that_it_read_or_a_part_has_changed() -> None:
+    kept, made = Kept(), []
+
+    def maker(settings: Settings) -> int:
+        made.append(settings.concurrency)
+        return len(made)
+
+    def number(part: object, **settings: str) -> int:
+        return kept.make("thing", maker, Settings.read(environ(**settings)), part)
+
+    assert [number("a"), number("a", LOG_LEVEL="WARN"), number("a", CONCURRENCY="2")] == [1, 1, 2]
+    assert [number("b", CONCURRENCY="2"), number("b", CONCURRENCY="2")] == [3, 3]
+
+
+def test_a_setting_that_was_read_only_later_counts_as_well() -> None:
+    kept = Kept()
+
+    def number(**settings: str) -> object:
+        return kept.make("thing", lambda read: lambda: read.concurrency, Settings.read(environ(**settings)))
+
+    later = number()
+    assert callable(later)
+    assert number(CONCURRENCY="2") is later
+    later()
+    assert number(CONCURRENCY="2") is not later
