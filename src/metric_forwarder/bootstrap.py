@@ -79,7 +79,7 @@ class Application:
     ) -> None:
         self._environ = environ
         self._clock = clock or SystemClock()
-        self._transport = transport or RequestsTransport
+        self._transport = transport
         self._objects = objects or _LazyObjects(self._cos_objects)
         self._given_before: tuple[dict[str, str], str] | None = None
         self._settings: Settings | None = None
@@ -139,10 +139,9 @@ class Application:
         return pipeline
 
     def _make_parts(self, settings: Settings) -> Parts:
-        connections = settings.concurrency
         return Parts(
             make_credentials(settings, self._environment),
-            connect=lambda: self._transport(connections),
+            connect=lambda: (self._transport or make_transport(settings))(settings.concurrency),
             clock=self._clock,
         )
 
@@ -348,6 +347,14 @@ def make_destination(settings: Settings, parts: Parts) -> Destination:
     return module.make(settings, parts)
 
 
+def make_transport(settings: Settings) -> Callable[[int], Transport]:
+    """What makes connections to a destination, from how many requests it carries at once."""
+    ca_file = settings.ca_file
+    if not ca_file:
+        return RequestsTransport
+    return lambda connections: RequestsTransport(connections, ca_file=ca_file)
+
+
 def make_credentials(settings: Settings, environ: Mapping[str, str]) -> CredentialSource:
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
@@ -356,9 +363,10 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
 
     # Empty only where nothing needs the secret: see ``Settings.read``.
     region = REGION_NAMES.get(settings.region, settings.region)
-    reference = SecretReference(
-        settings.secret_name, settings.secret_version, region, settings.secret_endpoint
-    )
+    endpoint = settings.secret_endpoint
+    is_public = endpoint.endswith(".tencentcloudapi.com")
+    ca_file = None if is_public else settings.ca_file or None
+    reference = SecretReference(settings.secret_name, settings.secret_version, region, endpoint, ca_file)
     return SecretsManager(reference, environ)
 
 

@@ -235,6 +235,9 @@ def test_a_key_that_is_none_is_told(receiver: Emulator) -> None:
     [
         pytest.param("HTTP_TOKEN", "t-1", id="a token that can be guessed"),
         pytest.param("SPOOL", "file://[x", id="a spool that is no URL"),
+        pytest.param("SECRET_KEY", "${env:MF_SECRET_KEY}", id="a reference that was not filled in"),
+        pytest.param("SECRET_KEY", '"exampleexample"', id="a key in quotes"),
+        pytest.param("SECRET_KEY", "one,two", id="two keys"),
         pytest.param("SPOOL", "file:///a%00b", id="a spool that is no folder"),
     ],
 )

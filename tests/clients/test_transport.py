@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -27,7 +28,7 @@ from metric_forwarder.clients.http import (
 )
 from receiver_emulator import Emulator
 from support.fakes import FakeClock
-from support.harness import ROOT, environ, outcomes, point, report_of
+from support.harness import ROOT, environ, outcomes, point, remote_write_environ, report_of
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "test", "Accept-Encoding": "identity"}
 
@@ -373,6 +374,36 @@ def test_over_tls_answers_come_and_connections_are_kept_too() -> None:
             assert isinstance(answer, HttpReply)
             assert answer.body == b'{"code":0}'
     assert len(asked) == 1
+
+
+def test_a_private_authority_is_trusted_by_the_destination_and_headers_and_query_arrive() -> None:
+    seen: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        while True:
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += connection.recv(65_536)
+            head, _, body = received.partition(b"\r\n\r\n")
+            seen.append(head + b"\r\n")
+            left = int(re.findall(rb"Content-Length: (\d+)", head)[0]) - len(body)
+            while left > 0:
+                left -= len(connection.recv(left))
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with listening(encrypted(serve)) as place:
+        application = Application(
+            remote_write_environ(
+                REMOTE_WRITE_URL=f"https://{place}/write?tenant=a",
+                REMOTE_WRITE_HEADERS="X-Scope-OrgID=team-a",
+                CA_FILE=CERTIFICATE,
+                MAX_ATTEMPTS="1",
+            )
+        )
+        report_of(application, point())
+    assert seen
+    assert seen[-1].startswith(b"POST /write?tenant=a HTTP/1.1\r\n")
+    assert b"\r\nX-Scope-OrgID: team-a\r\n" in seen[-1]
 
 
 def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environment_says(

@@ -1,6 +1,7 @@
 """What a setting may hold, and what an error may say of it."""
 
 import traceback
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,86 @@ def test_a_spool_that_can_be_no_folder_is_a_configuration_error(spool: str) -> N
     assert problem.startswith("MF_SPOOL cannot be used: set it to file:///folder")
 
 
+# --- mistakes, headers, certificates ---------------------------------------------------------------------------
+
+EVERY_NAME = pytest.mark.parametrize("name", [each.name for each in SETTINGS])
+
+
+@EVERY_NAME
+@pytest.mark.parametrize("value", ["${env:MF_SECRET_KEY}", "${MF_SECRET_KEY}", "$(cat key)", "{{ key }}"])
+def test_a_reference_that_was_not_filled_in_is_a_configuration_error_for_every_setting(
+    name: str, value: str
+) -> None:
+    _, found = Settings.collect({**environ(), name: value})
+    told = [problem for problem in found if problem.startswith(f"{name} ")]
+    assert told[0].startswith(f"{name} holds a reference that was not filled in: set the variable that it")
+    assert value not in "".join(found)
+
+
+@EVERY_NAME
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_value_in_quotes_is_a_configuration_error_for_every_setting(name: str, quote: str) -> None:
+    _, found = Settings.collect({**environ(), name: f"{quote}{SECRET}{quote}"})
+    assert f"{name} stands in quotes: remove the quotes" in found
+    assert SECRET not in "".join(found)
+
+
+@pytest.mark.parametrize("name", ["SECRET_ID", "SECRET_KEY", "HTTP_TOKEN"])
+@pytest.mark.parametrize("value", [f"{SECRET},{SECRET}", f'{SECRET}"', f"{SECRET} {SECRET}", f"{SECRET}\t;"])
+def test_what_is_more_than_one_key_is_a_configuration_error_that_does_not_show_it(
+    name: str, value: str
+) -> None:
+    (problem,) = problems(environ(**{name: value * 3}))
+    assert problem.startswith(f"MF_{name} ")
+    assert SECRET not in problem
+
+
+def test_a_value_that_only_holds_such_marks_is_let_be() -> None:
+    accounts = '{"ID": "KEY"}'
+    read = Settings.read(environ(BRIDGE_ACCOUNTS=accounts, REMOTE_WRITE_PASSWORD='a,b"$1{}'))
+    assert read.remote_write_password.reveal() == 'a,b"$1{}'
+    assert read.bridge_accounts
+
+
+def test_headers_are_read_by_name_and_value() -> None:
+    read = Settings.read(environ(REMOTE_WRITE_HEADERS=" X-Scope-OrgID=team-a , X-Key = a b=c ,"))
+    assert [(name, value.reveal()) for name, value in read.remote_write_headers] == [
+        ("X-Scope-OrgID", "team-a"),
+        ("X-Key", "a b=c"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [f"X-{SECRET}", f"X A={SECRET}", f"X={SECRET}\n", f"X={SECRET}\nY: 1", "X=ü", f"={SECRET}", f"authorization={SECRET}",
+     f"Content-Type={SECRET}", f"HOST={SECRET}", f"X={SECRET},x={SECRET}"],
+    ids=repr,
+)  # fmt: skip
+def test_a_header_that_cannot_be_sent_or_is_the_forwarders_own_is_a_configuration_error(value: str) -> None:
+    if value.endswith("\n"):
+        value += ",Y=1\r2"
+    (problem,) = problems(environ(REMOTE_WRITE_HEADERS=value))
+    assert problem.startswith("MF_REMOTE_WRITE_HEADERS ")
+    assert SECRET not in problem
+
+
+def test_a_remote_write_url_may_have_a_query_and_the_receivers_may_not() -> None:
+    url = "http://h/api/v1/write?tenant=a"
+    assert Settings.read(remote_write_environ(REMOTE_WRITE_URL=url)).remote_write_url == url
+    (problem,) = problems(environ(RECEIVER_URL="http://h/v2/index.php?a"))
+    assert problem.startswith("MF_RECEIVER_URL ")
+
+
+def test_a_file_of_certificates_must_be_one(tmp_path: Path) -> None:
+    good = Path(__file__).parents[1] / "support" / "tls_server.pem"
+    assert Settings.read(environ(CA_FILE=str(good))).ca_file == str(good)
+    other = tmp_path / "notes.txt"
+    other.write_text("no certificate", encoding="utf-8")
+    for path in (str(other), str(tmp_path), "/nonexistent.pem", "a\0b"):
+        (problem,) = problems(environ(CA_FILE=path))
+        assert problem == "MF_CA_FILE cannot be read: set it to a file of certificates in PEM form"
+
+
 # --- region -------------------------------------------------------------------------------------------------
 
 # Regions of Tencent Cloud that the receiver has no code for.
@@ -144,7 +225,7 @@ def test_the_receiver_is_told_only_of_regions_it_has_a_code_for(region: str) -> 
     assert Settings.read(environ(REGION=""), platform_region=region, to_send=False).region == ""
 
 
-def test_what_is_no_region_is_one_nowhere() -> None:
+def test_an_invalid_region_is_rejected_for_every_destination() -> None:
     assert problems(remote_write_environ(REGION="moon"))[0].startswith(
         'MF_REGION is "moon": set it to a region'
     )

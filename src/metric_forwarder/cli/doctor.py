@@ -18,9 +18,8 @@ def doctor(ctx: click.Context) -> None:
     may be scraped are examined; the destination is asked an empty question, and no point is sent. Every line is ok, or
     says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
     """
-    from metric_forwarder.bootstrap import make_credentials
+    from metric_forwarder.bootstrap import make_credentials, make_transport
     from metric_forwarder.cli.doctor_checks import Patient, examine
-    from metric_forwarder.clients.http import RequestsTransport
     from metric_forwarder.clock import SystemClock
     from metric_forwarder.intake.schema import Contract
 
@@ -30,7 +29,9 @@ def doctor(ctx: click.Context) -> None:
     found.collect(lambda: Contract(settings.kind.schema, settings.schema))
     found.check()
     _print_line("settings", "every MF_ variable can be used", is_ok=True)
-    patient = Patient(settings, make_credentials(settings, os.environ), RequestsTransport(1), SystemClock())
+    patient = Patient(
+        settings, make_credentials(settings, os.environ), make_transport(settings)(1), SystemClock()
+    )
     all_ok = True
     for name, finding in examine(patient):
         _print_line(name, finding.detail, is_ok=finding.is_ok)

@@ -18,6 +18,8 @@ MEANINGS: Mapping[str, str] = {
     "MF_REMOTE_WRITE_URL": "用于 `remote-write`：写入地址，例如 `http://10.0.0.5:9090/api/v1/prom/write`；此时不需要接收端、密钥和地域的设置",
     "MF_REMOTE_WRITE_USER": "Basic 认证的用户名：APPID，或 CLS 指标主题的 SecretId；留空则把密码作为 Bearer 令牌发送",
     "MF_REMOTE_WRITE_PASSWORD": "对应的密码或令牌，或 SecretKey；留空则不发送",
+    "MF_REMOTE_WRITE_HEADERS": "每个请求附带的其他请求头，例如租户的 `X-Scope-OrgID=team-a`：`NAME=VALUE,NAME=VALUE`",
+    "MF_CA_FILE": "私有证书颁发机构的证书文件（PEM）：连接目的地以及 `tencentcloudapi.com` 之外的 `MF_SECRET_ENDPOINT` 时只信任它，代替公共证书",
     "MF_NAMESPACE": "数据点未写明命名空间时使用的命名空间",
     "MF_BATCH_MAX_POINTS": "一个请求最多包含的数据点个数",
     "MF_BATCH_MAX_BYTES": "一个请求中数据点最多占用的字节数（压缩前）",

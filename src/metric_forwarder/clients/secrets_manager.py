@@ -51,12 +51,14 @@ class SecretReference(NamedTuple):
     Attributes:
         region: the full name, such as ``ap-guangzhou``.
         endpoint: ``https://host``, or ``http://`` for one on this machine.
+        ca_file: the certificates to trust; None: those of the SDK.
     """
 
     name: str
     version: str
     region: str
     endpoint: str
+    ca_file: str | None = None
 
 
 class SecretsManager:
@@ -143,7 +145,12 @@ def _get_secret_value(
     logging.getLogger(_SDK_LOGGER).disabled = True
     endpoint = urlsplit(reference.endpoint)
     # It waits so long for a connection, and as long again for an answer.
-    http = HttpProfile(protocol=endpoint.scheme, endpoint=endpoint.netloc, reqTimeout=timeout_s / 2)
+    http = HttpProfile(
+        protocol=endpoint.scheme,
+        endpoint=endpoint.netloc,
+        reqTimeout=timeout_s / 2,
+        certification=reference.ca_file,
+    )
     request = {"SecretName": reference.name, "VersionId": reference.version}
     try:
         credential = Credential(role[0], role[1], role[2] or None)

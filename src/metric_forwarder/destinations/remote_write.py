@@ -36,6 +36,7 @@ from metric_forwarder.destinations.remote_write_wire import (
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.secret import Secret
+from metric_forwarder.settings.readers import RESERVED_HEADERS
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.version import VERSION
 
@@ -48,21 +49,6 @@ _REMEMBERED_SERIES = 20_000
 _DIGEST_BYTES = 16
 
 NO_HEADERS: Mapping[str, Secret] = MappingProxyType({})
-# What says how a request is written and who sends it; in lower case.
-RESERVED_HEADERS = frozenset(
-    {
-        "accept-encoding",
-        "authorization",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "host",
-        "transfer-encoding",
-        "user-agent",
-        "x-prometheus-remote-write-version",
-    }
-)
 
 _is_metric_name = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
 _is_label_name = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
@@ -395,6 +381,7 @@ def make(settings: Settings, parts: Parts) -> Destination:
         url=settings.remote_write_url,
         user=settings.remote_write_user,
         password=settings.remote_write_password,
+        headers=dict(settings.remote_write_headers),
         transport=parts.connect(),
         time=parts.clock.time,
     )

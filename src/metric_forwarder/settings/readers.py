@@ -35,6 +35,25 @@ _DIGITS = 9
 # Neither a SecretId nor a SecretKey nor a token holds one of these.
 _is_one_key = re.compile(r"[^\s\"'`,;{}]*").fullmatch
 
+# What says how a request is written and who sends it; in lower case.
+RESERVED_HEADERS = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "transfer-encoding",
+        "user-agent",
+        "x-prometheus-remote-write-version",
+    }
+)
+_is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
+_is_header_value = re.compile(r"[!-~]([ -~]*[!-~])?").fullmatch
+
 BridgeAccounts = Literal["own"] | tuple[tuple[str, Secret], ...]
 
 
@@ -206,6 +225,19 @@ def _is_spool_folder(value: str) -> bool:
     return parts.scheme == "file" and not parts.netloc and is_folder and not options and is_size
 
 
+def ca_file(value: str) -> str:
+    """A file of certificates in PEM form, or nothing; it is read, so that a wrong one is told at once."""
+    if value:
+        # Loaded with the first connection over TLS anyway.
+        import ssl  # noqa: PLC0415
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+        except (OSError, ValueError):
+            raise BadValue("set it to a file of certificates in PEM form", "cannot be read") from None
+    return value
+
+
 # --- secrets: no message shows anything of their text -------------------------------------------------------
 
 
@@ -252,6 +284,23 @@ def token(value: str) -> Secret:
             "is short enough to be guessed",
         )
     return Secret(value)
+
+
+def headers(value: str) -> tuple[tuple[str, Secret], ...]:
+    """``NAME=VALUE,NAME=VALUE``: what each request brings besides its own headers."""
+    found: list[tuple[str, Secret]] = []
+    names: set[str] = set()
+    for number, pair in enumerate(filter(None, map(str.strip, value.split(","))), 1):
+        name, _, content = (part.strip() for part in pair.partition("="))
+        if not _is_header_name(name) or not _is_header_value(content):
+            raise BadValue("set it to NAME=VALUE,NAME=VALUE", f"cannot be read at header number {number}")
+        if name.lower() in RESERVED_HEADERS:
+            raise BadValue("remove it", f"holds {name}, which the forwarder sets itself")
+        if name.lower() in names:
+            raise BadValue("name each header once", "names a header twice")
+        names.add(name.lower())
+        found.append((name, Secret(content)))
+    return tuple(found)
 
 
 def bridge_accounts(value: str) -> BridgeAccounts:
