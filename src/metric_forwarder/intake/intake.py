@@ -252,8 +252,7 @@ class Intake:
             if self._must_leave(message):
                 self._leave(message, payload.pointer(index) if payload else "")
                 return
-            accepts = self._contract.accepts_again if message.judged else self._contract.accepts
-            if not accepts(raw):
+            if not self._accepts(message, raw):
                 self._refuse_point(message, payload or Payload((raw,)), index)
                 return
             found = self._find_series(raw)
@@ -270,6 +269,15 @@ class Intake:
             pointer = payload.pointer(index)
             own, envelope = payload.own(index), payload.envelope
             self._add(message, pointer, series, value, time_ns, key, raw=own, envelope=envelope)
+
+    def _accepts(self, message: Message, raw: Any) -> bool:
+        if not message.judged:
+            return self._contract.accepts(raw)
+        value = raw.get("value") if type(raw) is dict else None
+        if type(value) is float and not is_finite(value) and self._destination.carries_non_finite:
+            # It comes from the spool, which takes from a sample what no JSON text can hold.
+            raw = {**raw, "value": 0}
+        return self._contract.accepts_again(raw)
 
     def _find_known(self, raw: Any) -> Series | None:
         """The series of a point whose required members are known to be valid."""
@@ -335,7 +343,7 @@ class Intake:
             return
         problem = self._why_not_carried(sample)
         if problem is not None:
-            self._settle(message, raw, sample.where, _problems(message, [problem]))
+            self._settle(message, sample, sample.where, _problems(message, [problem]))
             return
         # Whether the destination carries NaN and the infinities is known by now; a schema knows numbers alone.
         is_special = type(sample.value) is float and not is_finite(sample.value)
@@ -344,15 +352,17 @@ class Intake:
         if series is None:
             if not self._contract.accepts(judged):
                 found = self._violations(judged)
-                self._settle(message, raw, sample.where, _problems(message, _of_sample(sample.where, found)))
+                self._settle(
+                    message, sample, sample.where, _problems(message, _of_sample(sample.where, found))
+                )
                 return
             series = self._find_series(judged)
         if isinstance(series, Violation):
             self._settle(
-                message, raw, sample.where, _problems(message, [series._replace(pointer=sample.where)])
+                message, sample, sample.where, _problems(message, [series._replace(pointer=sample.where)])
             )
             return
-        self._add(message, sample.where, series, sample.value, sample.time_ns, None, raw=raw)
+        self._add(message, sample.where, series, sample.value, sample.time_ns, None, raw=sample)
 
     def _why_not_carried(self, sample: Sample) -> Violation | None:
         """What no schema can say of a sample."""

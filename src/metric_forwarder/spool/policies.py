@@ -4,9 +4,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, Protocol
 
-from metric_forwarder.model import Batch, DeadLetter, Message, Outcome, Point
-from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord, payload_text
-from metric_forwarder.times import MILLISECONDS_FROM, NS_PER_MS, NUMBERS_BELOW, rfc3339
+from metric_forwarder.formats import Format
+from metric_forwarder.formats.samples import Sample
+from metric_forwarder.model import Batch, DeadLetter, FormatHint, Message, Outcome, Point
+from metric_forwarder.spool.store import (
+    BASE64_REMARK,
+    Chunk,
+    SpoolError,
+    SpoolRecord,
+    encode_value,
+    payload_text,
+)
+from metric_forwarder.times import MAX_NS, MILLISECONDS_FROM, MIN_NS, NS_PER_MS, NUMBERS_BELOW, rfc3339
 
 # Invalid points of an event that are kept: in number, since each takes time to write, and in bytes, in memory and in the spool.
 MAX_DEAD_LETTERS = 20_000
@@ -16,6 +25,7 @@ _RECORD_BYTES = 300
 # Points of an envelope that one dead letter holds: those delivered later are kept until all of them are settled.
 _MAX_GROUP = 500
 _MAX_GROUP_BYTES = 2**18
+_USUAL = FormatHint()
 
 
 class RecordWriter(Protocol):
@@ -198,6 +208,8 @@ class DeadLetterBox:
             return True
         if not self.has_room:
             return False
+        if isinstance(letter.payload, Sample):
+            letter = _as_json(letter, letter.payload)
         text, remark = _letter_text(letter)
         size = _written_size(text)
         if self._bytes + size > MAX_DEAD_LETTER_BYTES:
@@ -205,8 +217,9 @@ class DeadLetterBox:
         self._points += 1
         self._bytes += size
         if letter.envelope is None:
-            reason = letter.problem.message + remark
-            self._append(_Invalid(self._record(letter, text, reason), letter.message.receipt))
+            record = self._record(letter, text, letter.problem.message + remark)
+            record = record._replace(is_base64=remark == BASE64_REMARK)
+            self._append(_Invalid(record, letter.message.receipt))
         else:
             self._group(letter, letter.envelope).add(letter.pointer, text)
         return True
@@ -225,8 +238,16 @@ class DeadLetterBox:
         message = letter.message
         self._bytes += _RECORD_BYTES + len(reason) + len(message.source) + len(message.coordinates or "")
         time_ms = self._now_ms if message.time_ms is None else message.time_ms
-        outcome = letter.problem.outcome.value
-        return SpoolRecord(text, message.source, message.place(letter.pointer), time_ms, outcome, reason)
+        return SpoolRecord(
+            text,
+            message.source,
+            message.place(letter.pointer),
+            time_ms,
+            letter.problem.outcome.value,
+            reason,
+            format=message.format,
+            hint=None if message.hint == _USUAL else message.hint._asdict(),
+        )
 
     def _group(self, letter: DeadLetter, envelope: Mapping[str, Any]) -> "_Group":
         """The group of points of this message that have the same thing wrong with them."""
@@ -307,7 +328,11 @@ def point_payload(point: Point) -> dict[str, Any]:
     """Write a point as a payload that says the same."""
     series = point.series
     payload: dict[str, Any] = {"namespace": series.namespace} if series.namespace else {}
-    payload |= {"metricName": series.metric, "dimensions": dict(series.dimensions), "value": point.value}
+    payload |= {
+        "metricName": series.metric,
+        "dimensions": dict(series.dimensions),
+        "value": encode_value(point.value),
+    }
     if point.timestamp_ns is not None:
         payload["timestamp"] = _timestamp(point.timestamp_ns)
     if point.id is not None:
@@ -335,10 +360,27 @@ def _point_record(point: Point) -> SpoolRecord:
     )
 
 
+def _as_json(letter: DeadLetter, sample: Sample) -> DeadLetter:
+    """A sample of another format as a point of our own JSON, which a replay reads without the rest of its message."""
+    payload: dict[str, Any] = {
+        "metricName": sample.metric,
+        "dimensions": dict(sample.dimensions),
+        "value": sample.value,
+    }
+    if sample.time_ns is not None:
+        is_time = MIN_NS <= sample.time_ns <= MAX_NS
+        payload["timestamp"] = _timestamp(sample.time_ns) if is_time else sample.time_ns
+    if sample.is_delta:
+        # Which our own JSON has no word for: without it, a sum since the last report would be taken for one since the start.
+        payload["isDelta"] = True
+    message = letter.message._replace(format=Format.JSON.value, hint=_USUAL)
+    return letter._replace(message=message, payload=payload)
+
+
 def _letter_text(letter: DeadLetter) -> tuple[str, str]:
     """What its producer wrote, as text, and a remark if that is impossible."""
-    is_json = letter.pointer.startswith("/")
-    if isinstance(letter.payload, str) and not is_json:
+    is_member = "/" in letter.pointer
+    if isinstance(letter.payload, str) and not is_member:
         # A whole message, or a line of one.
         return letter.payload, ""
     return payload_text(letter.payload)

@@ -4,13 +4,16 @@ A ``SpoolStore`` stores records, however long that takes. ``bounded`` makes sure
 ``policies`` decides what is stored, and when a stored record may be deleted.
 """
 
+import contextlib
 import json
-from base64 import b64encode
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import re
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.formats.payload import NotJson, holds_too_much
-from metric_forwarder.model import Message, Outcome
+from metric_forwarder.model import FormatHint, Message, Outcome
 
 # Milliseconds of any year that a calendar knows; more is no time.
 _MAX_TIME_MS = 10**15
@@ -32,6 +35,9 @@ class SpoolRecord(NamedTuple):
             payload is a valid point, written anew.
         reason: what was said about it.
         places: see ``Message``.
+        format: see ``Message``; of an invalid payload.
+        hint: the members of a ``FormatHint`` that is not the usual one, likewise.
+        is_base64: whether an invalid payload is the base64 of bytes that are not text.
     """
 
     payload: Any
@@ -41,15 +47,33 @@ class SpoolRecord(NamedTuple):
     outcome: str
     reason: str
     places: Sequence[str] = ()
+    format: str | None = None
+    hint: Mapping[str, Any] | None = None
+    is_base64: bool = False
+
+
+# A payload's value that JSON does not have, by its 64 bits.
+_SPECIAL = re.compile("0x[0-9a-f]{16}")
 
 
 def encode_record(record: SpoolRecord) -> str:
     """Write a record as one line of ASCII."""
     members = record._asdict()
-    if not record.places:
-        # Versions that do not know it can read the record, too.
-        del members["places"]
+    for name, usual in SpoolRecord._field_defaults.items():
+        if members[name] == usual or not members[name]:
+            # The first version can read a record that has no such member.
+            del members[name]
     return json.dumps(members, separators=(",", ":"))
+
+
+def encode_value(value: float) -> float | str:
+    """Write a point's value so that JSON keeps it, down to the kind of a NaN: one of them ends a series in Prometheus."""
+    return value if value - value == 0 else f"0x{struct.pack('>d', value).hex()}"
+
+
+def _decode_value(value: Any) -> Any:
+    is_special = isinstance(value, str) and _SPECIAL.fullmatch(value)
+    return struct.unpack(">d", bytes.fromhex(value[2:]))[0] if is_special else value
 
 
 def encode_in_batches(
@@ -94,11 +118,27 @@ def _has_types(record: SpoolRecord) -> bool:
         and (record.time_ms is None or _is_time(record.time_ms))
         and isinstance(record.places, (list, tuple))
         and all(isinstance(place, str) for place in record.places)
+        and (record.format is None or isinstance(record.format, str))
+        and (record.hint is None or _is_hint(record.hint))
+    )
+
+
+def _is_hint(hint: Any) -> bool:
+    if not isinstance(hint, dict):
+        return False
+    labels = hint.get("labels", {})
+    return isinstance(labels, dict) and all(
+        isinstance(text, str)
+        for name, member in hint.items()
+        for text in (member.values() if name == "labels" else (member,))
     )
 
 
 def _is_time(value: Any) -> bool:
     return type(value) is int and abs(value) < _MAX_TIME_MS
+
+
+BASE64_REMARK = " (kept as the base64 of its bytes)"
 
 
 def payload_text(payload: Any) -> tuple[str, str]:
@@ -107,7 +147,7 @@ def payload_text(payload: Any) -> tuple[str, str]:
         try:
             return payload.decode(), ""
         except UnicodeDecodeError:
-            return b64encode(payload).decode("ascii"), " (kept as the base64 of its bytes)"
+            return b64encode(payload).decode("ascii"), BASE64_REMARK
     try:
         return json_text(payload), ""
     except (TypeError, ValueError, RecursionError):
@@ -145,19 +185,39 @@ def message_of(record: SpoolRecord, receipt: int | None = None) -> Message:
     """Make the message that a replay hands in: see ``Message``."""
     # What was invalid is kept as its producer wrote it, and nothing else is.
     is_valid = record.outcome != Outcome.INVALID.value
-    payload = record.payload
-    if not is_valid and not isinstance(payload, str):
-        # As text it takes a small part of the memory, until its turn comes.
-        payload = _dump(payload)
     return Message(
         record.source,
-        payload,
+        _valid_body(record.payload) if is_valid else _invalid_body(record),
         record.coordinates,
         record.time_ms,
         receipt=receipt,
         judged=is_valid,
         places=tuple(record.places),
+        format=record.format,
+        hint=_hint(record.hint or {}),
     )
+
+
+def _valid_body(payload: Any) -> Any:
+    if isinstance(payload, dict) and "value" in payload:
+        payload["value"] = _decode_value(payload["value"])
+    return payload
+
+
+def _invalid_body(record: SpoolRecord) -> str | bytes:
+    payload = record.payload
+    if not isinstance(payload, str):
+        # As text it takes a small part of the memory, until its turn comes.
+        return _dump(payload)
+    if record.is_base64:
+        with contextlib.suppress(ValueError):
+            return b64decode(payload)
+    return payload
+
+
+def _hint(members: Mapping[str, Any]) -> FormatHint:
+    known = {name: members[name] for name in FormatHint._fields if name in members}
+    return FormatHint(**known)
 
 
 class Chunk(Protocol):
