@@ -7,12 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import Failure, Fault, HttpRequest
 from metric_forwarder.dedupe.store import Claim, KnownRejection, MemoryStore
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest
-from support.fakes import FakeClock
-from support.harness import Harness, ckafka, make_harness, make_remote_write_harness, outcomes, point, values
+from metric_forwarder.put_monitor_data.server import PutRequest, RequestLimits
+from support.fakes import FakeClock, InProcessReceiver
+from support.harness import (
+    Harness,
+    ckafka,
+    environ,
+    make_harness,
+    make_remote_write_harness,
+    outcomes,
+    point,
+    report_of,
+    values,
+)
 
 WINDOW_S = 600
 GOOD_AND_BAD = ckafka(point(1, "good", namespace="x"), point(2, "bad", namespace="y"))
@@ -244,3 +255,68 @@ def test_an_event_of_many_points_that_are_refused_one_by_one_is_done_after_some_
         harness.clock.sleep(60)
     assert left[-1] == 0
     assert left == sorted(left, reverse=True)
+
+
+# --- settings that change ------------------------------------------------------------------------------------
+
+UNCONCERNED = {
+    "the log level": {"LOG_LEVEL": "ERROR"},
+    "a key that is changed and changed back": {"SECRET_KEY": "another0another0another0another00"},
+    "the method": {"RECEIVER_METHOD": "GET"},
+    "the concurrency": {"CONCURRENCY": "1"},
+}
+
+
+class Changing:
+    """An application whose settings change between invocations."""
+
+    def __init__(self, **settings: str) -> None:
+        self.variables = environ(**settings)
+        self.clock = FakeClock()
+        self.receiver = InProcessReceiver(self.clock)
+        self._application = Application(self.variables, self.clock, lambda _: self.receiver)
+
+    def change(self, settings: dict[str, str]) -> None:
+        self.variables.update({f"MF_{name}": text for name, text in settings.items()})
+
+    def handle(self, event: Any) -> dict[str, Any]:
+        return report_of(self._application, event)
+
+
+@pytest.mark.parametrize("changed", UNCONCERNED.values(), ids=UNCONCERNED)
+def test_a_setting_that_changes_neither_the_place_nor_the_window_forgets_nothing(
+    changed: dict[str, str],
+) -> None:
+    instance = Changing()
+    before = dict(instance.variables)
+    assert outcomes(instance.handle(ckafka(point(1)))) == {"delivered": 1}
+    instance.change(changed)
+    assert outcomes(instance.handle(ckafka(point(1)))) == {"duplicate": 1}
+    instance.variables.update(before)
+    assert outcomes(instance.handle(ckafka(point(1), point(2)))) == {"duplicate": 1, "delivered": 1}
+
+
+def test_a_held_point_is_not_sent_again_after_the_log_level_was_changed() -> None:
+    instance = Changing(UNCERTAIN="hold")
+    instance.receiver.script.append(UNANSWERED)
+    assert outcomes(instance.handle(ckafka(point(1)))) == {"uncertain": 1}
+    instance.change({"LOG_LEVEL": "DEBUG"})
+    assert outcomes(instance.handle(ckafka(point(1)))) == {"uncertain": 1}
+
+
+def test_what_was_learned_of_the_destination_outlives_a_setting_that_does_not_concern_it() -> None:
+    instance = Changing(BATCH_MAX_POINTS="8", CONCURRENCY="1")
+    instance.receiver.limits = RequestLimits(max_points=4)
+    many = [point(n) for n in range(8)]
+    instance.handle(many)
+    instance.change({"LOG_LEVEL": "ERROR"})
+    report = instance.handle(many)
+    assert report["requests"] == {"sent": 2, "retried": 0, "returnCodes": {"0": 2}}
+
+
+@pytest.mark.parametrize("changed", [{"REGION": "sh"}, {"DEDUPE_WINDOW_S": "60"}], ids=["place", "window"])
+def test_another_place_or_another_window_begins_with_nothing_known(changed: dict[str, str]) -> None:
+    instance = Changing()
+    instance.handle(ckafka(point(1)))
+    instance.change(changed)
+    assert outcomes(instance.handle(ckafka(point(1)))) == {"delivered": 1}
