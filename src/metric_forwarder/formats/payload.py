@@ -40,7 +40,7 @@ MAX_SHARED_BYTES = 16 * 2**20
 # Stands between messages that are decoded together; a message that holds it is decoded alone.
 _SEPARATING = "metric_forwarder: next message"
 _SEPARATOR = f',"{_SEPARATING}",'
-_LISTS = frozenset({"points", "Data"})
+_LISTS = ("points", "Data")
 
 
 class Violation(NamedTuple):
@@ -126,7 +126,8 @@ def decode_together(texts: Sequence[str]) -> list[Any] | None:
     text = f"[{_SEPARATOR.join(texts)}]"
     if len(text) > _UNCOUNTED and holds_too_much(text):
         return None
-    if " :" in text or "\t:" in text or ("\n" in text and "\n:" in text) or ("\r" in text and "\r:" in text):
+    # To look for one character takes a twentieth of the time.
+    if " :" in text or any(space in text and f"{space}:" in text for space in "\t\n\r"):
         return None
     try:
         decoded, end = _FAST_DECODER.raw_decode(text)
@@ -148,11 +149,12 @@ def _count_members(values: Iterable[Any]) -> int:
     for value in values:
         if type(value) is dict:
             count += len(value)
-            for name, member in value.items():
-                if type(member) is dict and name == "dimensions":
-                    count += len(member)
-                elif type(member) is list and name in _LISTS:
-                    count += _count_members(member)
+            dimensions = value.get("dimensions")
+            if type(dimensions) is dict:
+                count += len(dimensions)
+            for name in _LISTS:
+                if name in value and type(value[name]) is list:
+                    count += _count_members(value[name])
         elif type(value) is list:
             count += _count_members(value)
     return count

@@ -14,13 +14,12 @@ from metric_forwarder.formats.payload import (
     decode_together,
     find_points,
     has_bracket_line,
-    holds_points,
     is_our_own,
     read_payloads,
 )
 from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample, is_stale_marker
 from metric_forwarder.intake.given_times import EventTimes, GivenTimes
-from metric_forwarder.intake.schema import Contract, is_finite
+from metric_forwarder.intake.schema import MAX_FLOAT, Contract, is_finite
 from metric_forwarder.intake.series import KnownSeries, as_text
 from metric_forwarder.model import DeadLetter, Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
@@ -116,6 +115,9 @@ class Intake:
         now_ns = rules.now_ms * NS_PER_MS
         self._oldest_ns = now_ns - round(rules.max_age_s * NS_PER_S) if rules.max_age_s else float("-inf")
         self._latest_ns = now_ns + round(rules.max_ahead_s * NS_PER_S) if rules.max_ahead_s else float("inf")
+        self._now_ms = rules.now_ms
+        self._max_bytes = rules.max_bytes
+        self._latest_ms = rules.now_ms + rules.max_ahead_s * 1000 if rules.max_ahead_s else float("inf")
         self._next_ms = EventTimes(given_times or GivenTimes(), rules.now_ms).next_ms
         self._explanations_left = rules.max_explained
         self._dead_letters = dead_letters
@@ -135,8 +137,17 @@ class Intake:
         together: list[Message] = []
         texts: list[str] = []
         size = 0
+        is_usual = self._rules.format_of is None
         for message in messages:
-            text = self._json_text(message)
+            text = message.body
+            if (
+                type(text) is not str
+                or not is_usual
+                or message.broken is not None
+                or message.left_out is not None
+                or message.format is not None
+            ):
+                text = self._json_text(message)
             if text is not None:
                 together.append(message)
                 texts.append(text)
@@ -176,7 +187,12 @@ class Intake:
         bodies = decode_together(texts)
         if bodies is not None:
             for message, body in zip(messages, bodies, strict=True):
-                if type(body) is dict and "metricName" in body and not holds_points(body):
+                if (
+                    type(body) is dict
+                    and "metricName" in body
+                    and "points" not in body
+                    and "Data" not in body
+                ):
                     self._take_point(message, None, 0, body)
                 elif is_our_own(body):
                     self._take_payload(message, find_points(body))
@@ -244,7 +260,19 @@ class Intake:
     def _take_point(self, message: Message, payload: Payload | None, index: int, raw: Any) -> None:
         """Receive a point; without a payload it is the whole message."""
         time_ns = key = None
-        series = self._find_known(raw)
+        try:
+            dimensions, value = raw["dimensions"], raw["value"]
+            series = self._recognise(
+                (raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values())
+            )
+        except (KeyError, AttributeError, TypeError):
+            # A member is missing, is no object, or holds one: the contract says so.
+            value = series = None
+        # A chained comparison is false for NaN, and for what is beyond a float's range.
+        if series is not None and not (
+            (type(value) is float or type(value) is int) and -MAX_FLOAT <= value <= MAX_FLOAT
+        ):
+            series = None
         if series is not None and len(raw) > _REQUIRED_MEMBERS:
             optional = self._read_optional(raw)
             series, time_ns, key = (series, *optional) if optional else (None, None, None)
@@ -262,7 +290,7 @@ class Intake:
             series = found
             time_ns = nanoseconds(raw["timestamp"]) if "timestamp" in raw else None
             key = as_text(raw["id"]) if "id" in raw else None
-        value = raw["value"]
+            value = raw["value"]
         if payload is None:
             self._add(message, "", series, value, time_ns, key, raw=raw)
         else:
@@ -278,18 +306,6 @@ class Intake:
             # It comes from the spool, which takes from a sample what no JSON text can hold.
             raw = {**raw, "value": 0}
         return self._contract.accepts_again(raw)
-
-    def _find_known(self, raw: Any) -> Series | None:
-        """The series of a point whose required members are known to be valid."""
-        try:
-            dimensions = raw["dimensions"]
-            series = self._recognise(
-                (raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values())
-            )
-            return series if series is not None and is_finite(raw["value"]) else None
-        except (KeyError, AttributeError, TypeError):
-            # A member is missing, is no object, or holds one: the contract says so.
-            return None
 
     def _read_optional(self, raw: Mapping[str, Any]) -> tuple[int | None, str | None] | None:
         """Time and key of a point of a known series; None unless all of its optional members are valid."""
@@ -348,8 +364,9 @@ class Intake:
         # Whether the destination carries NaN and the infinities is known by now; a schema knows numbers alone.
         is_special = type(sample.value) is float and not is_finite(sample.value)
         judged = {**raw, "value": 0} if is_special else raw
-        series: Series | Violation | None = self._find_known(judged)
-        if series is None:
+        key = (None, sample.metric, *sample.dimensions, *sample.dimensions.values())
+        series: Series | Violation | None = self._recognise(key)
+        if series is None or type(judged["value"]) is not float:
             if not self._contract.accepts(judged):
                 found = self._violations(judged)
                 self._settle(
@@ -395,9 +412,9 @@ class Intake:
     ) -> None:
         """Make the point, unless its time or its size is wrong."""
         if time_ns is None:
-            time_ms = self._rules.now_ms if message.time_ms is None else message.time_ms
+            time_ms = self._now_ms if message.time_ms is None else message.time_ms
             if self._carries_timestamps:
-                if time_ms * NS_PER_MS > self._latest_ns:
+                if time_ms > self._latest_ms:
                     problem = self._ahead(message, pointer, time_ms * NS_PER_MS)
                     self._settle(message, raw, pointer, [problem], envelope)
                     return
@@ -409,12 +426,15 @@ class Intake:
         else:
             time_ms = to_milliseconds(time_ns)
         wire = self._encode(series, value, time_ms)
-        if len(wire) > self._rules.max_bytes:
+        if len(wire) > self._max_bytes:
             self._settle(message, raw, pointer, [_oversized(message, pointer, len(wire))], envelope)
             return
         identity = self._identity(series, value, time_ns, key, message, pointer)
         number = self._ledger.open()
-        point = Point(number, series, value, time_ns, key, message, pointer, identity, time_ms, wire)
+        # Half the time of ``Point(…)``, of which there is one for each point.
+        point = _new_tuple(
+            Point, (number, series, value, time_ns, key, message, pointer, identity, time_ms, wire)
+        )
         self.points.append(point)
         if time_ns is not None and time_ns < self._oldest_ns:
             self.stale[number] = _stale(point, (self._oldest_ns - time_ns) / NS_PER_S)
@@ -493,6 +513,7 @@ class Intake:
             self._dead_letters.add(DeadLetter(message, raw, pointer, problems[0], envelope))
 
 
+_new_tuple = tuple.__new__
 _UNEXPLAINED = Violation(
     "",
     "schema",

@@ -4,6 +4,7 @@ A shipped schema is decided by a predicate that reads its limits from the schema
 together. ``explain`` says what is wrong with a point, and judges by a user's schema.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -21,7 +22,9 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 # By structure.json, and by every schema the package ships.
 _REQUIRED = frozenset({"metricName", "dimensions", "value"})
-_MAX_FLOAT = 1.7976931348623157e308
+# Of points that a user's schema judged, whose verdicts an instance remembers: those of the largest event. One takes 140 bytes.
+_MAX_VERDICTS = 100_000
+MAX_FLOAT = 1.7976931348623157e308
 
 
 class Contract:
@@ -51,6 +54,7 @@ class Contract:
         self.accepts_id: Callable[[Any], bool] = lambda _: False
         self.takes_any_number = not user_schema
         self._ours: Mapping[str, Any]
+        self._verdicts: dict[bytes, bool] = {}
         if user_schema:
             # Takes a tenth of a second, and only a user's schema needs it this early.
             from metric_forwarder.intake.user_schema import read_user_schema  # noqa: PLC0415
@@ -69,7 +73,22 @@ class Contract:
         return self._explainer.violations(point)
 
     def _is_valid(self, point: Any) -> bool:
-        return not self._explainer.violations(point)
+        """Whether a user's schema accepts a point; one that comes again is not judged again.
+
+        Judging costs some 200 µs, so an event may take longer than there is time. When it is redelivered, the points that
+        were judged before take no time, and others get their turn.
+        """
+        try:
+            digest = hashlib.blake2b(json.dumps(point).encode(), digest_size=16).digest()
+        except (TypeError, ValueError, RecursionError):
+            return not self._explainer.violations(point)
+        verdict = self._verdicts.get(digest)
+        if verdict is None:
+            verdict = not self._explainer.violations(point)
+            if len(self._verdicts) >= _MAX_VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[digest] = verdict
+        return verdict
 
     def _has_structure(self, point: Any) -> bool:
         return self._explainer.accepts_by_ours(point)
@@ -163,7 +182,7 @@ def _dimensions_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
 
 def is_finite(value: Any) -> bool:
     # A chained comparison is false for NaN, and for what is beyond a float's range.
-    return (type(value) is float or type(value) is int) and -_MAX_FLOAT <= value <= _MAX_FLOAT
+    return (type(value) is float or type(value) is int) and -MAX_FLOAT <= value <= MAX_FLOAT
 
 
 def _is_timestamp(value: Any) -> bool:
