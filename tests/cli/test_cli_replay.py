@@ -99,9 +99,7 @@ def test_without_a_spool_it_is_a_configuration_error(receiver: Emulator) -> None
 
 
 @pytest.mark.parametrize("missing", ["mistyped", "file", "file/below"])
-def test_a_folder_that_is_not_there_is_told_and_not_made(
-    receiver: Emulator, tmp_path: Path, missing: str
-) -> None:
+def test_a_missing_folder_is_reported_and_not_made(receiver: Emulator, tmp_path: Path, missing: str) -> None:
     (tmp_path / "file").write_text("in the way")
     done = run("replay", **spooling(receiver, (tmp_path / missing).as_uri()))
     assert (done.status, done.out) == (2, "")
@@ -120,7 +118,7 @@ def test_a_spool_that_the_function_cannot_read_is_not_a_success(
     assert "the spool in Redis failed" in done.printed["errors"][0]["message"]
 
 
-def test_a_folder_of_another_function_is_told(receiver: Emulator, tmp_path: Path) -> None:
+def test_records_of_another_function_are_reported(receiver: Emulator, tmp_path: Path) -> None:
     settings = spooling(receiver, tmp_path.as_uri())
     fill(receiver, settings, [point(1)])
     done = run("replay", "--function", "default/another", **settings)
@@ -140,13 +138,13 @@ def test_a_spool_in_redis_is_that_of_one_function(receiver: Emulator, redis_serv
 
 
 @pytest.mark.parametrize("name", ["metric-forwarder", "/metric-forwarder", "default/", "a/b/c", ""])
-def test_what_names_no_function_ends_with_status_2(receiver: Emulator, tmp_path: Path, name: str) -> None:
+def test_a_malformed_function_name_ends_with_status_2(receiver: Emulator, tmp_path: Path, name: str) -> None:
     done = run("replay", "--function", name, **spooling(receiver, tmp_path.as_uri()))
     assert (done.status, done.out) == (2, "")
     assert f"{name!r} is not of the form NAMESPACE/NAME" in done.err
 
 
-def test_a_spool_that_cannot_be_reached_is_told(receiver: Emulator) -> None:
+def test_a_spool_that_cannot_be_reached_is_reported(receiver: Emulator) -> None:
     done = run("replay", **spooling(receiver, "redis://127.0.0.1:1/0"))
     assert done.status == 2
     assert "the spool in Redis failed" in done.err

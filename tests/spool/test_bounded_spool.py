@@ -1,4 +1,4 @@
-"""Nobody waits for the spool past their deadline, whatever it does; real threads, and stores that really hang."""
+"""No event waits for the spool past its deadline, whatever the spool does; real threads, and stores that really hang."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ LATE = "the spool did not answer in time"
 
 
 class Shelf:
-    """A store in memory; what is done in it happens when it is let.
+    """A store in memory, whose work a test can hold up.
 
     Attributes:
         work: called before anything is done.
@@ -70,7 +70,7 @@ class ShelfChunk:
 
 
 class Hanging:
-    """Work that does not end before it is let go."""
+    """Work that does not end until a test lets it go."""
 
     def __init__(self) -> None:
         self._let_go = threading.Event()
@@ -173,7 +173,7 @@ def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_toget
     assert shelf.ended
 
 
-def test_what_could_not_be_acknowledged_in_time_is_told(hanging: Hanging) -> None:
+def test_acknowledgements_that_were_not_written_in_time_are_reported(hanging: Hanging) -> None:
     shelf = Shelf(hanging)
     spool = spool_of(shelf, Shelf())
     visit, complaints = begin_with_complaints(spool, soon(spool.clock))
@@ -188,7 +188,7 @@ def test_what_could_not_be_acknowledged_in_time_is_told(hanging: Hanging) -> Non
     assert time.monotonic() - began < 2
 
 
-def test_what_could_not_be_acknowledged_at_all_is_told_once() -> None:
+def test_acknowledgements_that_cannot_be_written_are_reported_once() -> None:
     shelf = Shelf()
     spool = spool_of(shelf)
     visit, complaints = begin_with_complaints(spool, soon(spool.clock, 5))
@@ -204,7 +204,7 @@ def test_what_could_not_be_acknowledged_at_all_is_told_once() -> None:
     assert complaints == ["the disk is full"]
 
 
-def test_a_defect_of_a_store_is_no_failure_of_the_spool() -> None:
+def test_a_defect_in_a_store_is_raised_and_not_reported_as_a_failing_spool() -> None:
     shelf = Shelf()
     spool = spool_of(shelf)
     visit = begin(spool, soon(spool.clock, 5))
@@ -261,7 +261,7 @@ def test_a_lease_outlives_the_deadline() -> None:
     assert 501 < shelf.lease_s < 600
 
 
-def test_a_visit_that_did_nothing_ends_at_once() -> None:
+def test_a_visit_that_did_nothing_ends_at_once_and_starts_no_thread() -> None:
     spool = spool_of(Shelf())
     threads = threading.active_count()
     visit, complaints = begin_with_complaints(spool, soon(spool.clock))

@@ -1,5 +1,6 @@
 """One odd thing in the spool's folder stops no replay: it is set aside and named, and the rest goes on."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.spool.files import FileSpool
+from metric_forwarder.spool.spool_file import odd_file, set_aside
 from metric_forwarder.spool.store import SpoolRecord
 from support.harness import Harness, make_harness, outcomes, point
 
@@ -233,3 +235,39 @@ def test_whatever_a_file_is_called_the_others_are_replayed(
     assert report["outcomes"]["delivered"] + report["outcomes"]["duplicate"] == 1
     for path in folder.iterdir():
         path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("number", "stays"),
+    [
+        (errno.EIO, True),
+        (errno.ESTALE, True),
+        (errno.EMFILE, True),
+        (errno.EACCES, False),
+        (errno.ELOOP, False),
+    ],
+    ids=lambda value: errno.errorcode.get(value, "") if type(value) is int else "",
+)
+def test_a_file_stays_where_it_is_if_the_file_system_has_the_problem(
+    tmp_path: Path, number: int, *, stays: bool
+) -> None:
+    path = tmp_path / ODD
+    path.write_text("somebody's points")
+    told = set_aside(path, odd_file(OSError(number, os.strerror(number))))
+    assert path.exists() == stays
+    assert os.strerror(number) in (told.broken or "")
+    assert ("stays where it is" in (told.broken or "")) == stays
+
+
+def test_what_cannot_be_renamed_is_named_and_skipped(harness: Harness, folder: Path) -> None:
+    FileSpool(folder).write([good()], [])
+    # No name is left for it: with one more character a name is too long.
+    odd = folder / f"points-1-{'x' * 240}.jsonl"
+    odd.mkdir()
+    for _ in range(2):
+        report = harness.handle(REPLAY_ALL)
+        (error,) = report["errors"]
+        assert error["source"] == f"spool/{odd.name}"
+        assert "cannot be renamed" in error["message"]
+    assert odd.exists()
+    assert len(harness.receiver.points) == 1

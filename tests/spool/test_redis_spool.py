@@ -53,7 +53,7 @@ def keys(server: RedisServer) -> set[bytes]:
         }
 
 
-def test_what_cannot_be_delivered_now_is_spooled_and_replayed_in_order(redis_server: RedisServer) -> None:
+def test_undeliverable_points_are_spooled_and_replayed_in_order(redis_server: RedisServer) -> None:
     harness = spooling(redis_server, CONCURRENCY="1")
     down(harness)
     assert outcomes(harness.handle(ckafka(*(point(value) for value in range(1200))))) == {"spooled": 1200}
@@ -154,7 +154,7 @@ def test_a_redis_that_the_spool_has_filled_can_be_emptied_by_a_replay(tmp_path: 
     assert len(harness.receiver.points) == spooled
 
 
-def test_what_is_no_record_is_set_aside_and_reported(redis_server: RedisServer) -> None:
+def test_an_entry_that_is_not_a_record_is_set_aside_and_reported(redis_server: RedisServer) -> None:
     harness = spooling(redis_server)
     down(harness)
     harness.handle(point(1))
@@ -192,6 +192,7 @@ def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisSe
             st.none() | st.integers(0, 10**14),
             st.text(),
             st.text(),
+            hint=st.none(),
         ),
         min_size=1,
         max_size=5,
@@ -229,7 +230,7 @@ def test_a_write_whose_answer_is_lost_is_written_once(redis_server: RedisServer)
         assert replayed(spool) == [1, 2, 3, 2]
 
 
-def test_what_tells_a_repeated_write_runs_out_by_itself(redis_server: RedisServer) -> None:
+def test_the_key_that_recognises_a_repeated_write_expires(redis_server: RedisServer) -> None:
     spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
     spool.write(records(1), [])
     with redis_server.client() as client:

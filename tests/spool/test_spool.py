@@ -78,9 +78,7 @@ def up(harness: Harness) -> None:
     harness.receiver.refuse_if = lambda _: None
 
 
-def test_what_cannot_be_delivered_now_is_spooled_and_replayed_in_order(
-    spooling: Harness, folder: Path
-) -> None:
+def test_undeliverable_points_are_spooled_and_replayed_in_order(spooling: Harness, folder: Path) -> None:
     down(spooling)
     event = ckafka(*(point(value) for value in range(25)))
     assert outcomes(spooling.handle(event)) == {"spooled": 25}
@@ -226,7 +224,7 @@ def test_what_is_left_of_a_dead_letter_with_several_points_is_kept_without_those
     ],
     ids=["no namespace", "integers as dimensions", "times as text", "integers as ids"],
 )
-def test_a_point_that_a_schema_of_the_users_own_took_is_not_judged_again_by_it(
+def test_a_point_that_a_custom_schema_accepted_is_not_validated_by_it_again(
     tmp_path: Path, properties: dict[str, Any], members: dict[str, Any]
 ) -> None:
     written = point(1, **members)
@@ -303,7 +301,7 @@ def test_a_torn_or_foreign_file_is_set_aside_and_reported(
     assert spooling.handle(REPLAY)["status"] == "empty"
 
 
-def test_what_killed_instances_left_is_swept_and_recent_drafts_are_not(folder: Path) -> None:
+def test_old_drafts_of_killed_instances_are_removed_and_recent_ones_stay(folder: Path) -> None:
     folder.mkdir()
     (folder / "points-3.ack").write_text("1\n")
     old, recent = folder / "points-1.draft", folder / "points-2.draft"
@@ -340,7 +338,7 @@ def test_a_replay_without_a_spool_is_a_configuration_error(harness: Harness) -> 
     ],
     ids=str,
 )
-def test_a_replay_that_is_spelt_otherwise_is_invalid_and_says_how(
+def test_a_misspelt_replay_job_is_invalid_and_the_error_says_how_to_write_it(
     spooling: Harness, message: dict[str, Any]
 ) -> None:
     report = spooling.handle({**REPLAY, "Message": json.dumps(message)})
@@ -408,6 +406,9 @@ def test_a_replay_that_is_killed_while_it_removes_what_it_replayed_brings_nothin
             outcome=st.just("undelivered"),
             reason=st.text(),
             places=st.lists(st.text(), max_size=3).map(tuple),
+            format=st.none() | st.text(min_size=1),
+            hint=st.none(),
+            is_base64=st.just(False),
         ),
         min_size=1,
         max_size=10,
@@ -428,6 +429,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, records: list[SpoolReco
                     receipt=row,
                     judged=True,
                     places=tuple(r.places),
+                    format=r.format,
                 )
                 for row, r in enumerate(records)
             ]
@@ -472,11 +474,13 @@ def test_an_acknowledgement_that_is_cut_off_at_any_byte_stands_for_no_other_row(
     assert told["written"]
 
 
-def test_what_was_replayed_is_gone_even_if_the_disk_was_too_full_to_note_it(tmp_path: Path) -> None:
+def test_a_replayed_file_is_removed_even_if_the_disk_is_too_full_for_its_acknowledgements(
+    tmp_path: Path,
+) -> None:
     assert on_a_small_disk("finish", tmp_path, 20) == [{"left": [], "files": []}] * 20
 
 
-def test_rows_that_a_file_does_not_have_are_none_of_it(folder: Path) -> None:
+def test_acknowledged_rows_that_a_file_does_not_have_are_ignored(folder: Path) -> None:
     spool = FileSpool(folder)
     spool.write([SpoolRecord(point(value), "s", None, None, "undelivered", "") for value in range(3)], [])
     (file,) = folder.glob("points-*.jsonl")
@@ -519,7 +523,7 @@ def test_a_replay_beside_a_write_does_not_make_it_fail(folder: Path) -> None:
 # --- what cannot be read ----------------------------------------------------------------------------------------
 
 
-def test_a_replay_makes_no_folder_and_one_that_is_not_there_yet_is_an_empty_spool(
+def test_a_replay_treats_a_missing_folder_as_empty_and_does_not_make_it(
     spooling: Harness, folder: Path
 ) -> None:
     assert spooling.handle(REPLAY)["status"] == "empty"
@@ -528,7 +532,7 @@ def test_a_replay_makes_no_folder_and_one_that_is_not_there_yet_is_an_empty_spoo
         FileSpool(folder).waiting(dead_letters=False)
 
 
-def test_a_file_that_is_removed_during_a_replay_ends_it_for_no_other(folder: Path) -> None:
+def test_a_file_that_is_removed_during_a_replay_does_not_end_it_for_the_others(folder: Path) -> None:
     spool = FileSpool(folder)
     for row in range(3):
         spool.write([small_disk.record(row)._replace(reason=FILLS_A_CHUNK)], [])
@@ -541,7 +545,7 @@ def test_a_file_that_is_removed_during_a_replay_ends_it_for_no_other(folder: Pat
 
 
 @pytest.mark.parametrize("below", ["", "/spool"])
-def test_a_replay_of_what_cannot_be_read_has_failed_and_says_so(
+def test_a_replay_of_an_unreadable_spool_has_failed_and_says_so(
     tmp_path: Path, below: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -582,7 +586,7 @@ def test_a_replay_leaves_alone_what_another_function_wrote_into_the_folder(folde
     assert outcomes(report_of(harness.application, REPLAY, context=production)) == {"delivered": 1}
 
 
-def test_what_names_no_function_is_replayed_by_whoever_comes(folder: Path) -> None:
+def test_a_file_that_names_no_function_is_replayed_by_any(folder: Path) -> None:
     harness = make_harness(SPOOL=folder.as_uri())
     FileSpool(folder).write([SpoolRecord(point(1), "s", None, None, "undelivered", "")], [])
     assert outcomes(harness.handle(REPLAY)) == {"delivered": 1}
@@ -603,7 +607,7 @@ def test_what_json_does_not_allow_is_kept_as_it_was_written(spooling: Harness, f
     assert [error["message"] for error in again["errors"]] == [error["message"] for error in report["errors"]]
 
 
-def test_what_cannot_be_read_in_an_envelope_is_kept_with_what_it_would_have_inherited(
+def test_an_unreadable_point_of_an_envelope_is_kept_with_what_it_would_have_inherited(
     spooling: Harness, folder: Path
 ) -> None:
     around = '{"namespace":"ns","dimensions":{"ip":"10.0.0.1"},"points":['

@@ -15,7 +15,7 @@ _SLOW_MS = 20.0
 _EXPIRES_MS = 1000
 
 
-class Finding(NamedTuple):
+class RedisFinding(NamedTuple):
     """One thing that was looked at: whether it will do, what was seen, and what to do if it will not."""
 
     ok: bool
@@ -32,7 +32,9 @@ class _Use(NamedTuple):
     evicting: str
 
 
-def check_redis(address: RedisAddress, *, for_spool: bool = False, timeout_s: float = 2.0) -> list[Finding]:
+def check_redis(
+    address: RedisAddress, *, for_spool: bool = False, timeout_s: float = 2.0
+) -> list[RedisFinding]:
     """Connect, do once what deduplication or a spool does there, and read what the server says of itself.
 
     Never raises, shows no secret, and leaves nothing behind for longer than a minute, and that under keys nobody has.
@@ -45,15 +47,15 @@ def check_redis(address: RedisAddress, *, for_spool: bool = False, timeout_s: fl
         connection.ping()
         took_ms = (time.perf_counter() - started) * 1000
         use.rehearse(address, connection)
-        findings = [Finding(True, f"{address} lets the forwarder {use.what}")]
+        findings = [RedisFinding(True, f"{address} lets the forwarder {use.what}")]
         if took_ms > _SLOW_MS:
             remedy = "place Redis in the function's region and VPC"
-            findings.append(Finding(False, f"a round trip takes {took_ms:.0f} ms", remedy))
+            findings.append(RedisFinding(False, f"a round trip takes {took_ms:.0f} ms", remedy))
         told = {**connection.info("server"), **connection.info("replication"), **connection.info("memory")}
         return findings + list(_judge(told, use))
     except (RedisUnavailable, SpoolError) as failure:
         seen, _, remedy = str(failure).partition(": ")
-        return [Finding(False, f"{address}: {seen}", remedy)]
+        return [RedisFinding(False, f"{address}: {seen}", remedy)]
     finally:
         connection.close()
 
@@ -86,19 +88,19 @@ _DEDUPE = _Use(
 _SPOOL = _Use("write, read and delete spooled points", _rehearse_spool, (5, 0), "which may be spooled points")
 
 
-def _judge(told: Mapping[str, Any], use: _Use) -> Iterator[Finding]:
+def _judge(told: Mapping[str, Any], use: _Use) -> Iterator[RedisFinding]:
     """A managed server may keep any of this to itself."""
     version = str(told.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers:
         is_new = numbers >= use.oldest
         remedy = f"use Redis {use.oldest[0]}.{use.oldest[1]} or newer"
-        yield Finding(is_new, f"Redis {version}", "" if is_new else remedy)
+        yield RedisFinding(is_new, f"Redis {version}", "" if is_new else remedy)
     if told.get("role") == "slave":
-        yield Finding(False, "it is a replica", "use the address of the master")
+        yield RedisFinding(False, "it is a replica", "use the address of the master")
     policy = told.get("maxmemory_policy")
     if policy is not None and told.get("maxmemory") and policy not in ("noeviction", "volatile-ttl"):
-        yield Finding(
+        yield RedisFinding(
             False,
             f"when full it evicts by {policy}, {use.evicting}",
             "set maxmemory-policy to noeviction, and give it memory as docs/dedupe.md says",

@@ -1,4 +1,4 @@
-"""A spool that holds nobody past their deadline: a worker deals with the store, and is waited for only so long.
+"""A spool that no event waits for past its deadline: a background worker deals with the store.
 
 No timeout covers a file system in the network that hangs, a name server that never answers, or an answer that comes a
 byte at a time. A worker that does not come back is left to itself, with the store it works with; what it writes after
@@ -20,16 +20,16 @@ from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord, SpoolSt
 
 _T = TypeVar("_T")
 
-# When time is up, what is still under way gets this long.
+# When the time is up, the job under way gets this much longer.
 _GRACE_S = 0.2
-# Another chunk is begun only if so much time is left, or such a share of the event's, and so many times what reading one
-# took: enough to take it in, and to send some of it.
+# Read another chunk only if this much time is left (or this share of the event's time, if that is less), and this many times
+# as much as the last one took to read: enough to take it in, and to send some of it.
 _LEAST_FOR_A_CHUNK_S = 1.0
 _LEAST_SHARE = 0.25
 _READINGS_FOR_A_CHUNK = 4
 # A replay's lease outlives its deadline by this: the rest of the invocation's time, and another clock.
 _LEASE_SLACK_S = 10.0
-# How soon a store that has become faster is believed.
+# How much each faster write counts: a store that has become faster is trusted bit by bit.
 _FORGETTING = 0.2
 
 
@@ -60,7 +60,7 @@ class BoundedSpool:
         self._store = None
 
     def learn(self, records: int, took_s: float) -> None:
-        """A write took so long: slower is believed at once, faster bit by bit."""
+        """Take note how long a write took: a slower store is believed at once, a faster one bit by bit."""
         slowness = max(1.0, took_s / self._expected_s(records))
         self._slowness = max(slowness, self._slowness + _FORGETTING * (slowness - self._slowness))
 
@@ -107,7 +107,7 @@ class BoundedVisit:
             self._wait(self._submit(partial(self._store.write, points, dead_letters)))
         finally:
             took_s = clock.monotonic() - began
-            # Of one that was not waited for nobody knows how long it takes.
+            # A write that was given up takes longer than it was waited for; how much longer is unknown.
             self._spool.learn(count, 2 * took_s if self._given_up else took_s)
 
     def replay(self, *, dead_letters: bool) -> Iterator[tuple[Sequence[Message], ReplayPolicy]]:
@@ -137,7 +137,7 @@ class BoundedVisit:
             yield BoundedChunk(chunk, self.post)
 
     def post(self, job: Callable[[], None]) -> None:
-        """Have something done that nobody waits for before the visit ends."""
+        """Submit a job that is not waited for until the visit ends."""
         self._posted.append(self._submit(job))
 
     def close(self) -> None:
@@ -185,11 +185,11 @@ class BoundedVisit:
 
 
 def _nothing() -> None:
-    """The end of a visit that replayed nothing."""
+    """End a visit that replayed nothing."""
 
 
 class BoundedChunk:
-    """A chunk whose acknowledgements the worker writes, those together that come while it is busy."""
+    """A chunk whose acknowledgements the worker writes; those that come while it is busy are written together."""
 
     def __init__(self, chunk: Chunk, post: Callable[[Callable[[], None]], None]) -> None:
         self._chunk = chunk
