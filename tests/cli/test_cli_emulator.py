@@ -224,7 +224,8 @@ def test_nothing_outside_the_command_line_imports_it() -> None:
     users = {
         path.name
         for path in [*package.rglob("*.py"), ROOT / "src" / "index.py"]
-        if re.search(r"metric_forwarder\.cli\b", path.read_text("utf-8")) and package / "cli" not in path.parents
+        if re.search(r"metric_forwarder\.cli\b", path.read_text("utf-8"))
+        and package / "cli" not in path.parents
     }
     assert users == {"__main__.py"}
 
@@ -241,7 +242,18 @@ def _shown(invocation: Invocation, title: str = "") -> str:
 
 def _report(**changes: Any) -> dict[str, Any]:
     outcomes = dict.fromkeys(
-        ("delivered", "duplicate", "filtered", "invalid", "stale", "rejected", "spooled", "uncertain", "undelivered"), 0
+        (
+            "delivered",
+            "duplicate",
+            "filtered",
+            "invalid",
+            "stale",
+            "rejected",
+            "spooled",
+            "uncertain",
+            "undelivered",
+        ),
+        0,
     )
     return {
         "status": "partial",

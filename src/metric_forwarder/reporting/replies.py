@@ -34,7 +34,13 @@ def reply(reply_to: ReplyTo, report: Report) -> Any:
     Raises:
         DeliveryIncomplete: points are undelivered, and the platform is to redeliver them.
     """
-    return _REPLIES[reply_to](report)
+    make = _REPLIES.get(reply_to)
+    if make is not None:
+        return make(report)
+    # Not needed before the first client of such a protocol.
+    from metric_forwarder.reporting.protocol_replies import protocol_reply  # noqa: PLC0415
+
+    return protocol_reply(reply_to, report, RETRY_AFTER_S)
 
 
 def reject(rejection: HttpRejection) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 API Gateway adds ``requestContext``, ``isBase64Encoded`` and more; ``body`` may be missing, or be decoded already; the
 names of headers come in any case. Sources: Tencent Cloud, SCF Function URL and API Gateway trigger.
 
-Points are accepted on any path. If the bridge is open, it reads the requests to the receiver's own paths
+Points are accepted on any path; ``http_routes`` has those of the clients that this field uses. If the bridge is open, it reads the requests to the receiver's own paths
 (``/v2/index.php``, ``/report.cgi``).
 """
 
@@ -24,6 +24,7 @@ from metric_forwarder.triggers.decoding import (
     Unreadable,
     checksum,
 )
+from metric_forwarder.triggers.http_routes import NoRoute, Route, find_route
 from metric_forwarder.triggers.inflate import MAGIC, inflate
 from metric_forwarder.triggers.traits import HTTP
 
@@ -32,6 +33,7 @@ MAX_BODY_BYTES = 6 * 2**20
 _METHODS = ("POST", "PUT")
 _GZIP = ("gzip", "x-gzip")
 _ENCODED_MAGIC = base64.b64encode(MAGIC + b"\x08").decode()  # every gzip file goes on with 8, for "deflate"
+_SCHEMES = ("bearer", "token", "basic")
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
 _CLOSED = (
@@ -49,55 +51,81 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
     bridge = context.http.bridge
     if bridge is not None and bridge.serves(event):
         return bridge.decode(event, HttpBody(event, headers), context.deadline)
-    rejection = _check_head(event, headers, context.http)
-    if rejection is not None:
-        return rejection
-    key = headers.get("idempotency-key")
+    route = _check_head(event, headers, context.http)
+    if isinstance(route, HttpRejection):
+        return route
     try:
         body = HttpBody(event, headers).read()
-        # A client that takes a key again for something else says something else.
-        message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
     except TooLarge as too_large:
         return HttpRejection(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:
-        message = Message("body", None, broken=unreadable.reason)
-    return Decoded(HTTP, (message,))
+        return _decoded(Message("body", None, broken=unreadable.reason), route)
+    if route is not None and route.is_binary and isinstance(body, str):
+        # Bytes that happen to be text came as text.
+        body = body.encode("utf-8", "surrogatepass")
+    key = headers.get("idempotency-key")
+    # A client that uses a key again for another body does not repeat itself.
+    return _decoded(Message("body", body, f"http/{key}~{checksum(body)}" if key else None), route)
+
+
+def _decoded(message: Message, route: Route | None) -> Decoded:
+    if route is None:
+        return Decoded(HTTP, (message,))
+    traits = HTTP._replace(reply_to=route.reply_to)
+    return Decoded(traits, (message._replace(format=route.format, hint=route.hint),))
 
 
 def check_head(event: Mapping[str, Any], access: HttpAccess) -> HttpRejection | None:
     """Return why a request is not let in, by its method and headers alone; None if its body may be read."""
     if access.bridge is not None and access.bridge.serves(event):
         return None
-    return _check_head(event, _lower_case(event["headers"]), access)
+    found = _check_head(event, _lower_case(event["headers"]), access)
+    return found if isinstance(found, HttpRejection) else None
 
 
 def _check_head(
     event: Mapping[str, Any], headers: Mapping[str, str], access: HttpAccess
-) -> HttpRejection | None:
+) -> Route | HttpRejection | None:
+    """Return how a request is read, or why it is not let in; None for our own way of reading one."""
     if not access.platform_authenticates:
         if not access.token:
             return HttpRejection(401, _CLOSED, _BEARER)
         if not _knows(access.token.reveal(), headers.get("authorization", "")):
-            reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN'
+            reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN, or the token as password'
             return HttpRejection(401, reason, _BEARER)
     method = event["httpMethod"]
     if not isinstance(method, str) or method.upper() not in _METHODS:
         return HttpRejection(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
+    route = find_route(event, headers.get("content-type", "").lower())
+    if isinstance(route, NoRoute):
+        return HttpRejection(route.status, route.reason)
     encoding = headers.get("content-encoding", "").lower()
-    if encoding not in ("", "identity", *_GZIP):
-        return HttpRejection(
-            415, "a body is sent as it is, or with Content-Encoding: gzip", {"Accept-Encoding": "gzip"}
-        )
-    return None
+    known = ("", "identity", *_GZIP, *(route.encodings if route else ()))
+    if encoding not in known:
+        accepted = ", ".join(["gzip", *(route.encodings if route else ())])
+        reason = f"a body is sent as it is, or with one of these as Content-Encoding: {accepted}"
+        return HttpRejection(415, reason, {"Accept-Encoding": accepted})
+    return route
 
 
 def _knows(token: str, authorization: str) -> bool:
+    """Return whether a header carries the token: as a bearer token, as InfluxDB's, or as the password of any user."""
     scheme, _, credentials = authorization.partition(" ")
-    # Also compared when the scheme is wrong, so that time tells nothing.
+    credentials = credentials.strip()
+    if scheme.lower() == "basic":
+        credentials = _password(credentials)
+    # Also compared if the scheme is wrong, so that time tells nothing.
     same = hmac.compare_digest(
-        credentials.strip().encode("utf-8", "surrogatepass"), token.encode("utf-8", "surrogatepass")
+        credentials.encode("utf-8", "surrogatepass"), token.encode("utf-8", "surrogatepass")
     )
-    return same and scheme.lower() == "bearer"
+    return same and scheme.lower() in _SCHEMES
+
+
+def _password(credentials: str) -> str:
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _lower_case(headers: Any) -> dict[str, str]:

@@ -23,6 +23,13 @@ class ReplyTo(Enum):
     CALLER = "the caller of the function, who reads the report"
     HTTP_CLIENT = "an HTTP client, who reads a status and the report"
     PUT_MONITOR_DATA = "a client of the receiver, who reads a return code"
+    OTLP_JSON = "an OpenTelemetry client that speaks JSON"
+    OTLP_PROTOBUF = "an OpenTelemetry client that speaks protobuf"
+    REMOTE_WRITE = "a Prometheus that writes to the function"
+    INFLUX_1 = "a client of InfluxDB 1"
+    INFLUX_2 = "a client of InfluxDB 2"
+    PUSHGATEWAY = "a client of a Pushgateway"
+    NO_CONTENT = "an HTTP client that reads nothing but the status"
 
 
 class TriggerTraits(NamedTuple):

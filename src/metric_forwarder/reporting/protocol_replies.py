@@ -1,0 +1,141 @@
+"""Report → reply in the terms of the protocol that a client speaks, so that its own retry does the right thing.
+
+Undelivered points ask for a retry: 503 with ``Retry-After``. What is wrong with a point does not: the client would send it
+for ever. Loaded with the first request of such a client. Sources: as in ``triggers.http_routes``.
+"""
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from metric_forwarder.model import Outcome
+from metric_forwarder.triggers.traits import ReplyTo
+
+Report = dict[str, Any]
+_REFUSED = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
+_TOLD = 5
+_MAX_MESSAGE = 1000
+_JSON = "application/json"
+_PROTOBUF = "application/x-protobuf"
+
+
+def protocol_reply(reply_to: ReplyTo, report: Report, retry_after_s: int) -> dict[str, Any]:
+    """Make the HTTP reply of a protocol.
+
+    Args:
+        reply_to: whose protocol it is.
+        report: what became of the request.
+        retry_after_s: when the client is to send again what is undelivered.
+    """
+    make, ok_status = _PROTOCOLS[reply_to]
+    outcomes = report["outcomes"]
+    headers = {}
+    if outcomes[Outcome.UNDELIVERED.value]:
+        status, headers = 503, {"Retry-After": str(retry_after_s)}
+    elif _count(report, _REFUSED) or outcomes[Outcome.UNCERTAIN.value]:
+        status = 400
+    else:
+        status = ok_status
+    return make(status, headers, report)
+
+
+def _count(report: Report, outcomes: tuple[Outcome, ...]) -> int:
+    return sum(report["outcomes"][outcome.value] for outcome in outcomes)
+
+
+def _message(report: Report) -> str:
+    """Tell what is wrong: how many points, and the first reasons, each with its place in the client's terms."""
+    arrived = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
+    received = report["received"]
+    told = [f"{error['pointer']} {error['message']}".strip() for error in report["errors"][:_TOLD]]
+    head = f"{received - _count(report, arrived)} of {received} points were not delivered"
+    return ": ".join([head, "; ".join(told)] if told else [head])[:_MAX_MESSAGE]
+
+
+def _reply(
+    status: int, headers: Mapping[str, str], content_type: str, body: str | bytes = ""
+) -> dict[str, Any]:
+    is_base64 = isinstance(body, bytes)
+    return {
+        "isBase64Encoded": is_base64,
+        "statusCode": status,
+        "headers": {"Content-Type": content_type, **headers},
+        "body": base64.b64encode(body).decode() if isinstance(body, bytes) else body,
+    }
+
+
+def _text(status: int, headers: Mapping[str, str], report: Report) -> dict[str, Any]:
+    body = "" if status < 300 else f"{_message(report)}\n"  # noqa: PLR2004 - the statuses of success
+    return _reply(status, headers, "text/plain; charset=utf-8", body)
+
+
+def _influx_1(status: int, headers: Mapping[str, str], report: Report) -> dict[str, Any]:
+    body = "" if status == 204 else json.dumps({"error": _message(report)})  # noqa: PLR2004 - no content
+    return _reply(status, headers, _JSON, body)
+
+
+def _influx_2(status: int, headers: Mapping[str, str], report: Report) -> dict[str, Any]:
+    code = "invalid" if status == 400 else "unavailable"  # noqa: PLR2004 - a bad request
+    body = "" if status == 204 else json.dumps({"code": code, "message": _message(report)})  # noqa: PLR2004 - no content
+    return _reply(status, headers, _JSON, body)
+
+
+def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: bool) -> dict[str, Any]:
+    content_type = _JSON if is_json else _PROTOBUF
+    refused = _count(report, (*_REFUSED, Outcome.UNCERTAIN))
+    if status == 503 or _is_no_request(report):  # noqa: PLR2004 - something is undelivered
+        message = _message(report)
+        body: str | bytes = json.dumps({"message": message}) if is_json else _text_field(2, message)
+        return _reply(status, headers, content_type, body)
+    if not refused:
+        return _reply(200, headers, content_type, "{}" if is_json else b"")
+    # Part of a request that was understood: the client must not send it again.
+    message = _message(report)
+    if is_json:
+        partial = {"partialSuccess": {"rejectedDataPoints": str(refused), "errorMessage": message}}
+        return _reply(200, headers, content_type, json.dumps(partial))
+    inside = b"\x08" + _varint(refused) + _text_field(2, message)
+    return _reply(200, headers, content_type, b"\x0a" + _varint(len(inside)) + inside)
+
+
+def _is_no_request(report: Report) -> bool:
+    """Return whether the one thing that was received is a body that could not be read at all."""
+    errors = report["errors"]
+    return bool(
+        report["received"] == 1 == len(errors)
+        and errors[0]["outcome"] == "invalid"
+        and not errors[0]["pointer"]
+    )
+
+
+def _text_field(number: int, text: str) -> bytes:
+    data = text.encode("utf-8", "replace")
+    return bytes([number << 3 | 2]) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    data = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*data, value])
+
+
+def _otlp_json(status: int, headers: Mapping[str, str], report: Report) -> dict[str, Any]:
+    return _otlp(status, headers, report, is_json=True)
+
+
+def _otlp_protobuf(status: int, headers: Mapping[str, str], report: Report) -> dict[str, Any]:
+    return _otlp(status, headers, report, is_json=False)
+
+
+_PROTOCOLS: Mapping[ReplyTo, tuple[Callable[[int, Mapping[str, str], Report], dict[str, Any]], int]] = {
+    ReplyTo.OTLP_JSON: (_otlp_json, 200),
+    ReplyTo.OTLP_PROTOBUF: (_otlp_protobuf, 200),
+    ReplyTo.REMOTE_WRITE: (_text, 204),
+    ReplyTo.INFLUX_1: (_influx_1, 204),
+    ReplyTo.INFLUX_2: (_influx_2, 204),
+    ReplyTo.PUSHGATEWAY: (_text, 200),
+    ReplyTo.NO_CONTENT: (_text, 204),
+}

@@ -1,0 +1,153 @@
+"""The paths of the clients that this field already uses: a client changes its host, and nothing else.
+
+| path | what comes | reply |
+|---|---|---|
+| ``/v1/metrics`` | OTLP, in JSON or protobuf by its ``Content-Type`` | ``ExportMetricsServiceResponse`` |
+| ``/api/v1/write``, ``/api/v1/prom/write``, ``/api/v1/push`` | Prometheus remote write 1.0 | 204 |
+| ``/write``, ``/api/v2/write`` | influx line protocol; ``precision`` is a parameter | 204 |
+| ``/metrics/job/<job>[/<label>/<value>]…`` | Prometheus text, as for a Pushgateway | 200 |
+| ``/api/v1/import/prometheus`` | Prometheus text | 204 |
+
+A prefix such as API Gateway's ``/release`` is allowed. Sources: the OTLP specification; Prometheus remote write 1.0; InfluxDB's
+API of versions 1 and 2; Pushgateway's README; VictoriaMetrics' documents.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from metric_forwarder.model import FormatHint
+from metric_forwarder.triggers.traits import ReplyTo
+
+_PUSHGATEWAY = "/metrics/job"
+_BASE64 = "@base64"
+_LONGEST_PATH = 4096
+
+
+class Route(NamedTuple):
+    """How a request is read and answered.
+
+    Attributes:
+        format: the name of its format.
+        reply_to: whose protocol the reply is in.
+        hint: what its path and parameters say.
+        encodings: of a body, besides none and gzip.
+        is_binary: its body is bytes, even where a gateway made text of them.
+    """
+
+    format: str
+    reply_to: ReplyTo
+    hint: FormatHint = FormatHint()
+    encodings: tuple[str, ...] = ()
+    is_binary: bool = False
+
+
+class NoRoute(NamedTuple):
+    """A request to one of these paths that cannot be read: an HTTP status, and what would be right."""
+
+    status: int
+    reason: str
+
+
+def find_route(event: Mapping[str, Any], content_type: str) -> Route | NoRoute | None:
+    """Return the route of a request by its path; None for any other path."""
+    path = event.get("path")
+    if not isinstance(path, str) or len(path) > _LONGEST_PATH:
+        return None
+    for suffix, make in _ROUTES.items():
+        if path == suffix or path.endswith(suffix):
+            return make(event, content_type)
+    job = (
+        path.find(f"{_PUSHGATEWAY}/")
+        if f"{_PUSHGATEWAY}/" in path
+        else path.find(f"{_PUSHGATEWAY}{_BASE64}/")
+    )
+    return None if job < 0 else _pushgateway(path[job + len("/metrics/") :])
+
+
+def _otlp(_event: Mapping[str, Any], content_type: str) -> Route | NoRoute:
+    media_type = content_type.partition(";")[0].strip()
+    if media_type == "application/x-protobuf":
+        return Route("otlp-protobuf", ReplyTo.OTLP_PROTOBUF, is_binary=True)
+    if media_type == "application/json":
+        return Route("otlp-json", ReplyTo.OTLP_JSON)
+    return NoRoute(415, "OTLP comes with Content-Type application/json or application/x-protobuf")
+
+
+def _remote_write(event: Mapping[str, Any], content_type: str) -> Route | NoRoute:
+    if "write.v2" in content_type or _parameter(
+        event["headers"], "x-prometheus-remote-write-version"
+    ).startswith("2"):
+        return NoRoute(415, "remote write is taken in version 1.0 (prometheus.WriteRequest)")
+    return Route("remote-write", ReplyTo.REMOTE_WRITE, encodings=("snappy",), is_binary=True)
+
+
+_PRECISIONS = {"n": "ns", "u": "us", "µ": "us"}
+
+
+def _influx(reply_to: ReplyTo, event: Mapping[str, Any]) -> Route | NoRoute:
+    precision = _parameter(event.get("queryString") or event.get("queryStringParameters"), "precision")
+    unit = _PRECISIONS.get(precision, precision) or "ns"
+    if unit not in ("ns", "us", "ms", "s", "m", "h"):
+        return NoRoute(400, "precision is one of ns, us, ms, s, m and h")
+    return Route("influx", reply_to, FormatHint(precision=unit))
+
+
+def _influx_1(event: Mapping[str, Any], _content_type: str) -> Route | NoRoute:
+    return _influx(ReplyTo.INFLUX_1, event)
+
+
+def _influx_2(event: Mapping[str, Any], _content_type: str) -> Route | NoRoute:
+    return _influx(ReplyTo.INFLUX_2, event)
+
+
+def _import(_event: Mapping[str, Any], _content_type: str) -> Route | NoRoute:
+    return Route("prometheus-text", ReplyTo.NO_CONTENT)
+
+
+def _pushgateway(grouping: str) -> Route | NoRoute:
+    """Read ``job/<job>/<label>/<value>…``; a name that ends in ``@base64`` has a value in URL-safe base64."""
+    steps = grouping.rstrip("/").split("/") if not grouping.endswith("@base64/") else grouping.split("/")
+    if len(steps) % 2:
+        return NoRoute(
+            400,
+            "a path of a Pushgateway is /metrics/job/<job>, with pairs of a label and its value behind it",
+        )
+    labels: dict[str, str] = {}
+    for name, value in zip(steps[::2], steps[1::2], strict=True):
+        text = _decoded(value) if name.endswith(_BASE64) else unquote(value)
+        if text is None:
+            return NoRoute(400, "a label of the path that ends in @base64 has a value in URL-safe base64")
+        labels[name.removesuffix(_BASE64)] = text
+    return Route("prometheus-text", ReplyTo.PUSHGATEWAY, FormatHint(labels=labels))
+
+
+def _decoded(value: str) -> str | None:
+    if value == "=":
+        return ""
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        return None
+
+
+def _parameter(members: Any, name: str) -> str:
+    """Return a parameter or header that stands for itself; empty if there is none."""
+    for key, value in members.items() if isinstance(members, dict) else ():
+        if str(key).lower() == name:
+            value = value[0] if isinstance(value, list) and value else value  # noqa: PLW2901 - the value that counts
+            return value if isinstance(value, str) else ""
+    return ""
+
+
+# The longer path of two that end alike stands first.
+_ROUTES: Mapping[str, Callable[[Mapping[str, Any], str], Route | NoRoute]] = {
+    "/v1/metrics": _otlp,
+    "/api/v1/write": _remote_write,
+    "/api/v1/prom/write": _remote_write,
+    "/api/v1/push": _remote_write,
+    "/api/v2/write": _influx_2,
+    "/write": _influx_1,
+    "/api/v1/import/prometheus": _import,
+}

@@ -1,0 +1,252 @@
+"""A client of this field is pointed at the function by changing its host alone, and its own retry does the right thing."""
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+    ExportMetricsServiceResponse,
+)
+
+from metric_forwarder.clients.http import HttpReply
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
+from metric_forwarder.reporting import protocol_replies, replies
+from metric_forwarder.triggers import HttpRejection, ReplyTo, decode
+from metric_forwarder.triggers.decoding import OFFLINE
+from metric_forwarder.triggers.http_routes import NoRoute, Route, find_route
+from support.harness import ROOT, RemoteWriteHarness, make_remote_write_harness
+
+TOKEN = "sample-token-of-the-docs"
+NOW_MS = 1_767_225_600_000
+
+
+class Sent(NamedTuple):
+    """A request: where it goes, what it holds, and a body of which one sample is bad."""
+
+    path: str
+    good: bytes
+    bad: bytes
+    ok_status: int
+    headers: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+
+
+def otlp(*values: float | None) -> dict[str, Any]:
+    points = [
+        {"timeUnixNano": str(NOW_MS * 10**6)} | ({} if value is None else {"asDouble": value})
+        for value in values
+    ]
+    metric = {"name": "load", "gauge": {"dataPoints": points}}
+    return {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
+
+
+def otlp_protobuf(*values: float | None) -> bytes:
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="load")
+    for value in values:
+        point = metric.gauge.data_points.add(time_unix_nano=NOW_MS * 10**6)
+        if value is not None:
+            point.as_double = value
+    data: bytes = request.SerializeToString()
+    return data
+
+
+def remote_write(*labels: list[tuple[str, str]]) -> bytes:
+    return compress([encode_series(encode_labels(each), [(1.0, NOW_MS)]) for each in labels])
+
+
+PROTOBUF = "application/x-protobuf"
+SNAPPY = {
+    "Content-Type": PROTOBUF,
+    "Content-Encoding": "snappy",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+UP, NAMELESS = [("__name__", "up"), ("job", "a")], [("job", "a")]
+CLIENTS = {
+    "OTLP in JSON": Sent("/v1/metrics", json.dumps(otlp(1)).encode(), json.dumps(otlp(1, None)).encode(), 200, {"Content-Type": "application/json"}),
+    "OTLP in protobuf": Sent("/v1/metrics", otlp_protobuf(1), otlp_protobuf(1, None), 200, {"Content-Type": PROTOBUF}),
+    "Prometheus": Sent("/api/v1/write", remote_write(UP), remote_write(UP, NAMELESS), 204, SNAPPY),
+    "Managed Prometheus": Sent("/api/v1/prom/write", remote_write(UP), remote_write(UP, NAMELESS), 204, SNAPPY),
+    "Mimir": Sent("/api/v1/push", remote_write(UP), remote_write(UP, NAMELESS), 204, SNAPPY),
+    "InfluxDB 1": Sent("/write", b"cpu usage=1 1767225600000", b"cpu usage=1 1767225600000\ncpu usage=", 204, {}, {"db": "x", "precision": "ms"}),
+    "InfluxDB 2": Sent("/api/v2/write", b"cpu usage=1 1767225600", b"cpu usage=1 1767225600\ncpu usage=", 204, {}, {"bucket": "x", "precision": "s"}),
+    "Pushgateway": Sent("/metrics/job/backup/instance/a", b"last_run 1\n", b"last_run 1\nlast_run x\n", 200),
+    "import": Sent("/api/v1/import/prometheus", b"last_run 1\n", b"last_run 1\nlast_run x\n", 204),
+}  # fmt: skip
+
+
+def event(
+    sent: Sent, body: bytes | None = None, headers: Mapping[str, str] = {}, **more: str
+) -> dict[str, Any]:
+    return {
+        "httpMethod": "POST",
+        "path": sent.path,
+        "headers": {"Authorization": f"Bearer {TOKEN}", **sent.headers, **headers, **more},
+        "queryString": dict(sent.query),
+        "body": base64.b64encode(sent.good if body is None else body).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+def harness() -> RemoteWriteHarness:
+    return make_remote_write_harness(HTTP_TOKEN=TOKEN)
+
+
+def call(forwarder: RemoteWriteHarness, request: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    reply = forwarder.application.handle(request, {"time_limit_in_ms": 9000})
+    body = base64.b64decode(reply["body"]) if reply["isBase64Encoded"] else reply["body"].encode()
+    return reply["statusCode"], reply["headers"], body
+
+
+@pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
+@pytest.mark.parametrize("prefix", ["", "/release"], ids=["no prefix", "prefix"])
+def test_what_a_client_sends_is_delivered_and_answered_as_its_protocol_says(sent: Sent, prefix: str) -> None:
+    forwarder = harness()
+    status, _, body = call(forwarder, event(sent._replace(path=prefix + sent.path)))
+    assert (status, body in (b"", b"{}")) == (sent.ok_status, True)
+    assert len(forwarder.prometheus.samples) == 1
+
+
+@pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
+def test_a_bad_sample_is_told_and_not_asked_for_again_and_the_good_one_is_delivered(sent: Sent) -> None:
+    forwarder = harness()
+    status, headers, body = call(forwarder, event(sent, sent.bad))
+    assert len(forwarder.prometheus.samples) == 1
+    assert "Retry-After" not in headers
+    if sent.path != "/v1/metrics":
+        assert status == 400
+        assert b"1 of 2 points" in body
+    elif headers["Content-Type"] == PROTOBUF:
+        partial = ExportMetricsServiceResponse.FromString(body).partial_success
+        assert (status, partial.rejected_data_points) == (200, 1)
+        assert "1 of 2 points" in partial.error_message
+    else:
+        told = json.loads(body)["partialSuccess"]
+        assert (status, told["rejectedDataPoints"]) == (200, "1")
+
+
+@pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
+def test_undelivered_samples_are_asked_for_again_and_then_delivered_once(sent: Sent) -> None:
+    forwarder = make_remote_write_harness(HTTP_TOKEN=TOKEN, MAX_ATTEMPTS="1")
+    forwarder.prometheus.script.append(HttpReply(500, {}, b""))
+    status, headers, _ = call(forwarder, event(sent))
+    assert (status, "Retry-After" in headers) == (503, True)
+    forwarder.clock.sleep(60)
+    for _ in range(2):
+        assert call(forwarder, event(sent))[0] == sent.ok_status
+
+
+@pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
+def test_a_body_compressed_with_gzip_is_the_same_body(sent: Sent) -> None:
+    if sent.headers.get("Content-Encoding") == "snappy":
+        return
+    forwarder = harness()
+    compressed = event(sent, gzip.compress(sent.good), {"Content-Encoding": "gzip"})
+    assert call(forwarder, compressed)[0] == sent.ok_status
+    assert len(forwarder.prometheus.samples) == 1
+
+
+def basic(user: str, password: str) -> str:
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "is_let_in"),
+    [
+        (f"Bearer {TOKEN}", True),
+        (f"Token {TOKEN}", True),
+        (f"bearer   {TOKEN}", True),
+        (basic("", TOKEN), True),
+        (basic("1250000000", TOKEN), True),
+        (basic(TOKEN, ""), False),
+        (basic("a", f"{TOKEN}x"), False),
+        (basic("a", f"b:{TOKEN}"), False),
+        ("Basic ***", False),
+        ("Basic", False),
+        (f"Digest {TOKEN}", False),
+        (f"Basic {TOKEN}", False),
+        (TOKEN, False),
+        ("", False),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_the_token_comes_as_a_bearer_as_influxdbs_or_as_a_password(
+    authorization: str, *, is_let_in: bool
+) -> None:
+    status, _, _ = call(harness(), event(CLIENTS["InfluxDB 2"], Authorization=authorization))
+    assert status == (204 if is_let_in else 401)
+
+
+@pytest.mark.parametrize(
+    ("sent", "headers", "status"),
+    [
+        (CLIENTS["Prometheus"], {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}, 415),
+        (CLIENTS["Prometheus"], {"X-Prometheus-Remote-Write-Version": "2.0.0"}, 415),
+        (CLIENTS["OTLP in JSON"], {"Content-Type": "text/plain"}, 415),
+        (CLIENTS["OTLP in JSON"], {"Content-Type": "application/json; charset=utf-8"}, 200),
+        (CLIENTS["InfluxDB 1"], {"Content-Encoding": "snappy"}, 415),
+        (CLIENTS["InfluxDB 1"]._replace(query={"precision": "week"}), {}, 400),
+        (CLIENTS["Pushgateway"]._replace(path="/metrics/job/a/b"), {}, 400),
+        (CLIENTS["Pushgateway"]._replace(path="/metrics/job@base64/*"), {}, 400),
+    ],
+)  # fmt: skip
+def test_what_no_protocol_has_is_refused(sent: Sent, headers: dict[str, str], status: int) -> None:
+    assert call(harness(), event(sent, headers=headers))[0] == status
+
+
+def test_a_body_that_is_no_otlp_is_a_bad_request() -> None:
+    for name in ("OTLP in JSON", "OTLP in protobuf"):
+        assert call(harness(), event(CLIENTS[name], b"\xff\xff{"))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "labels"),
+    [
+        ("/metrics/job/a", {"job": "a"}),
+        ("/metrics/job/a/", {"job": "a"}),
+        ("/release/metrics/job/a/instance/b", {"job": "a", "instance": "b"}),
+        ("/metrics/job/my%20job", {"job": "my job"}),
+        ("/metrics/job@base64/YS9i/path@base64/Lw", {"job": "a/b", "path": "/"}),
+        ("/metrics/job/a/empty@base64/=", {"job": "a", "empty": ""}),
+    ],
+)
+def test_the_labels_of_a_pushgateways_path_join_each_sample(path: str, labels: dict[str, str]) -> None:
+    route = find_route({"path": path, "headers": {}}, "")
+    assert isinstance(route, Route)
+    assert route.hint.labels == labels
+
+
+def test_any_other_path_is_answered_with_the_report() -> None:
+    for path in ("/", "/metrics", "/v1/metric", "/writes", "/api/v1/query", None, 7, "x" * 10_000):
+        assert find_route({"path": path, "headers": {}}, "application/json") is None
+
+
+@given(path=st.text() | st.text(alphabet="/job@base64=Aa%").map(lambda text: f"/metrics/job/{text}"), query=st.dictionaries(st.text(), st.text()) | st.just({"precision": ["x"]}))  # fmt: skip
+def test_whatever_the_path_finding_its_route_raises_nothing(path: str, query: Any) -> None:
+    assert isinstance(
+        find_route({"path": path, "headers": {}, "queryString": query}, ""), (Route, NoRoute, type(None))
+    )
+
+
+def test_no_path_is_open_to_a_client_without_the_token() -> None:
+    for sent in CLIENTS.values():
+        request = event(sent, Authorization="Bearer wrong")
+        assert call(harness(), request)[0] == 401
+        assert not isinstance(decode(request, OFFLINE), HttpRejection)
+
+
+def test_the_document_has_every_path() -> None:
+    page = (ROOT / "docs" / "triggers.md").read_text("utf-8")
+    for sent in CLIENTS.values():
+        path = "/metrics/job/" if sent.path.startswith("/metrics") else sent.path
+        assert f"`{path}" in page, path
+
+
+def test_every_protocol_has_its_reply() -> None:
+    assert set(ReplyTo) == {*replies._REPLIES, *protocol_replies._PROTOCOLS}
