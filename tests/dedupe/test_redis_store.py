@@ -676,7 +676,7 @@ def _harness(server: RedisServer) -> tuple[Harness, EventfulClock]:
 
 
 SHARED = ckafka(point(1), point(2))
-OVERLAPPING = ckafka(point(1), point(2), point(3))
+OVERLAPPING = ckafka(point(1), point(2), point(3, "other"))
 
 
 def test_what_another_instance_delivers_while_one_waits_is_a_duplicate(server: RedisServer) -> None:
@@ -704,6 +704,16 @@ def test_free_points_are_sent_before_anyone_waits(server: RedisServer) -> None:
     clock.next = [lambda: seen.append(values(harness.receiver.points)), other.finish]
     harness.handle(OVERLAPPING)
     assert seen == [[3]]
+
+
+def test_no_point_passes_one_of_its_series_that_another_instance_is_sending(server: RedisServer) -> None:
+    harness, clock = _harness(server)
+    other = Other(server, SHARED)
+    seen: list[list[Any]] = []
+    clock.next = [lambda: seen.append(values(harness.receiver.points)), other.finish]
+    report = harness.handle(ckafka(point(1), point(2), point(3)))
+    assert outcomes(report) == {"delivered": 1, "duplicate": 2}
+    assert seen == [[]]
 
 
 def test_what_stays_held_until_the_deadline_is_undelivered_and_says_why(server: RedisServer) -> None:

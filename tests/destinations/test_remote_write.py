@@ -500,6 +500,7 @@ def test_no_point_is_sent_to_what_takes_a_body_that_no_remote_write_can_read() -
         assert outcomes(report) == {"undelivered": 1}
         assert "correct the URL" in report["errors"][0]["message"]
         assert report["requests"]["sent"] == 0
+        harness.clock.sleep(60)
     assert harness.prometheus.requests == []
     # Somebody has corrected the endpoint; the instance is the same.
     harness.prometheus.proof_answer = HttpReply(400, {}, b"")

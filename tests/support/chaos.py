@@ -18,6 +18,7 @@ from receiver_emulator.faults import FaultKind
 from support.harness import ckafka, point, report_of
 
 REDELIVERIES = 20
+REDELIVERED_AFTER_S = 60
 REPLAY = {"Type": "Timer", "TriggerName": "replay", "Time": "now", "Message": '{"replay": true}'}
 # Faults after which nobody can know whether the request was taken.
 AMBIGUOUS: frozenset[FaultKind] = frozenset({"reset", "hang", "truncate", "garbage"})
@@ -28,7 +29,16 @@ Fault = dict[str, Any]
 
 
 class HastyClock(SystemClock):
-    """The machine's clock, with sleeps of a fiftieth."""
+    """The machine's clock, with sleeps of a fiftieth, and minutes that pass at once."""
+
+    def __init__(self) -> None:
+        self._skipped_s = 0.0
+
+    def skip(self, seconds: float) -> None:
+        self._skipped_s += seconds
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._skipped_s
 
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds / 50)
@@ -131,6 +141,7 @@ class Schedule:
             **({"SPOOL": folder.as_uri()} if self._spooling else {}),
         }
         self._event, self._expected = random_event(ground, chosen, number)
+        self._clock = HastyClock()
         self._application = self._make_application()
         self._reports: list[dict[str, Any]] = []
 
@@ -148,12 +159,14 @@ class Schedule:
         return f"schedule {self._number}: {faults} {self._settings}, forgets: {self._forgets}"
 
     def _make_application(self) -> Application:
-        return Application(self._ground.environ(**self._settings), HastyClock())
+        return Application(self._ground.environ(**self._settings), self._clock)
 
     def _deliver(self, event: dict[str, Any]) -> None:
         assert len(self._reports) < REDELIVERIES, self
         if self._forgets:
             self._application = self._make_application()
+        if self._reports:
+            self._clock.skip(REDELIVERED_AFTER_S)
         self._reports.append(report_of(self._application, event))
 
     def _deliver_what_is_left(self) -> None:
