@@ -98,7 +98,6 @@ def needed_extras(lines: Iterable[str], known: Mapping[str, str]) -> set[str]:
         "redis": any(
             says.get(name, "").startswith(("redis:", "rediss:")) for name in ("MF_DEDUPE", "MF_SPOOL")
         ),
-        "scrape": bool(says.get("MF_SCRAPE_HOSTS")),
     }
     return {extra for extra, is_needed in needed.items() if is_needed}
 

@@ -24,7 +24,7 @@ DIST = ROOT / "dist"
 ZIPS = {
     "metric-forwarder-receiver.zip": (),
     "metric-forwarder-prometheus.zip": ("remote-write",),
-    "metric-forwarder-all.zip": ("redis", "remote-write", "scrape"),
+    "metric-forwarder-all.zip": ("redis", "remote-write"),
 }
 SBOM = "metric-forwarder.cdx.json"
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")

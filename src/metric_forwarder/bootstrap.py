@@ -261,7 +261,14 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
         store=store,
         sender=sender,
         spool=spool,
-        scraper=kept.make("scraper", lambda read: LazyScraper(read.scrape_hosts, clock), settings),
+        scraper=kept.make(
+            "scraper",
+            lambda read: LazyScraper(
+                read.scrape_hosts, clock, carries_non_finite=destination.carries_non_finite
+            ),
+            settings,
+            destination,
+        ),
         clock=clock,
         log=log,
     )
@@ -299,8 +306,9 @@ def make_sender(
 class LazyScraper:
     """A ``ScrapeSource`` whose module is imported when the first timer asks to scrape."""
 
-    def __init__(self, hosts: Sequence[str], clock: Clock) -> None:
+    def __init__(self, hosts: Sequence[str], clock: Clock, *, carries_non_finite: bool) -> None:
         self._hosts = hosts
+        self._carries_non_finite = carries_non_finite
         self._clock = clock
         self._scraper: ScrapeSource | None = None
 
@@ -308,7 +316,12 @@ class LazyScraper:
         if self._scraper is None:
             from metric_forwarder.scrape.scraper import Scraper  # noqa: PLC0415
 
-            self._scraper = Scraper(self._hosts, lambda: RequestsTransport(1), self._clock)
+            self._scraper = Scraper(
+                self._hosts,
+                lambda: RequestsTransport(1),
+                self._clock,
+                carries_non_finite=self._carries_non_finite,
+            )
         return self._scraper.messages(job, firing, patience)
 
 

@@ -15,23 +15,33 @@ _MEMBERS_OF_A_PAYLOAD = frozenset({"metricName", "dimensions", "value", "points"
 _MENTIONS_A_JOB = re.compile("|".join(MEMBERS), re.IGNORECASE)
 
 
+_is_label = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+
+
 class Replay(NamedTuple):
     """Redeliver the spool; with its dead letters if asked: ``{"replay": true, "deadLetters": true}``."""
 
     dead_letters: bool
 
 
+class ScrapeTarget(NamedTuple):
+    """A URL to fetch, and the labels that the job gives to its samples."""
+
+    url: str
+    labels: tuple[tuple[str, str], ...] = ()
+
+
 class Scrape(NamedTuple):
     """Fetch metrics from targets, and forward the samples whose names are kept.
 
     Attributes:
-        targets: URLs.
+        targets: each once.
         keep: names of samples; one that ends in ``*`` stands for all that begin so.
         job: the dimension ``job`` of every sample.
         namespace: that of every sample; empty: ``MF_NAMESPACE``.
     """
 
-    targets: tuple[str, ...]
+    targets: tuple[ScrapeTarget, ...]
     keep: tuple[str, ...]
     job: str = DEFAULT_JOB
     namespace: str = ""
@@ -47,7 +57,8 @@ Job = Replay | Scrape | BadJob
 
 _SCRAPE_FORM = (
     'is no scrape job: it must be {"scrape": ["http://host:9100/metrics"], "keep": ["node_load1", "node_cpu_*"]}, '
-    'with a "job" and a "namespace" if you like'
+    'with a "job", a "namespace" and "labels" if you like; in place of a URL there may be '
+    '{"targets": ["http://host:9100/metrics"], "labels": {"room": "a"}}'
 )
 _REPLAY_FORM = 'is no replay job: it must be {"replay": true}, with "deadLetters": true if you like'
 
@@ -76,12 +87,36 @@ def _read_replay(asked: dict[str, Any]) -> Replay | BadJob:
 
 
 def _read_scrape(asked: dict[str, Any]) -> Scrape | BadJob:
-    targets, keep = _texts(asked.get("scrape")), _texts(asked.get("keep"))
+    labels = _labels(asked.get("labels", {}))
+    targets, keep = _targets(asked.get("scrape"), labels), _texts(asked.get("keep"))
     job, namespace = asked.get("job", DEFAULT_JOB), asked.get("namespace", "")
-    known = asked.keys() <= {"scrape", "keep", "job", "namespace"}
-    if not (known and targets and keep and isinstance(job, str) and isinstance(namespace, str)):
+    known = asked.keys() <= {"scrape", "keep", "job", "namespace", "labels"}
+    is_complete = known and targets and keep and labels is not None
+    if not (is_complete and isinstance(job, str) and isinstance(namespace, str)):
         return BadJob(_SCRAPE_FORM)
     return Scrape(targets, keep, job, namespace)
+
+
+def _targets(value: Any, labels: dict[str, str] | None) -> tuple[ScrapeTarget, ...]:
+    """Read a list of URLs and of groups as in Prometheus's static configuration; empty if it is no such list."""
+    found: dict[ScrapeTarget, None] = {}
+    for entry in value if isinstance(value, list) else ():
+        group = {"targets": [entry]} if isinstance(entry, str) else entry
+        if not isinstance(group, dict) or not group.keys() <= {"targets", "labels"}:
+            return ()
+        urls, own = _texts(group.get("targets")), _labels(group.get("labels", {}))
+        if not urls or own is None:
+            return ()
+        given = tuple(sorted({**(labels or {}), **own}.items()))
+        found.update(dict.fromkeys(ScrapeTarget(url, given) for url in urls))
+    return tuple(found)
+
+
+def _labels(value: Any) -> dict[str, str] | None:
+    """Read names and texts; None if they are no labels. A name that begins with two underscores is Prometheus's own."""
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        return None
+    return value if all(_is_label(name) for name in value) else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

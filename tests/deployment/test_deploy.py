@@ -123,9 +123,8 @@ def test_make_serverless_looks_for_what_is_in_the_way_before_it_spends_time_on_a
         ("MF_DESTINATION: remote-write", "remote-write"),
         ("MF_DEDUPE: ${env:A_REDIS}", "redis"),
         ("MF_SPOOL: 'rediss://h' # the same", "redis"),
-        ("MF_SCRAPE_HOSTS: 10.0.0.5:9100", "scrape"),
         ("MF_SPOOL: file:///mnt/spool", None),
-        ("MF_SCRAPE_HOSTS: ''", None),
+        ("MF_SCRAPE_HOSTS: 10.0.0.5:9100", None),
         ("# MF_DEDUPE: redis://h", None),
     ],
 )
@@ -137,8 +136,8 @@ def test_a_package_without_what_the_settings_need_is_not_built(
     anchor = "      MF_NAMESPACE:"
     file.write_text(file.read_text("utf-8").replace(anchor, f"      {setting}\n{anchor}"), "utf-8")
     known = {**EVERYTHING, "A_REDIS": "redis://:sEcret@10.0.0.5"}
-    without = checkout.deploy("check", "scrape" if extra == "redis" else "", **known)
-    wanted = "redis,scrape" if extra == "redis" else extra
+    without = checkout.deploy("check", "remote-write" if extra == "redis" else "", **known)
+    wanted = "redis,remote-write" if extra == "redis" else extra
     assert (without.returncode, f"make serverless EXTRAS={wanted}\n" in without.stderr) == (
         (2, True) if extra else (0, False)
     )

@@ -1,13 +1,22 @@
 """A real Prometheus holds exactly what was sent to it, whatever else came along."""
 
+import json
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import pytest
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.prometheus_server import RemoteWriteServer
+from metric_forwarder.clients.http import RequestsTransport
+from metric_forwarder.delivery.verdicts import Action
+from metric_forwarder.destinations.remote_write import RemoteWrite
+from metric_forwarder.model import Message, Point, Series
+from metric_forwarder.secret import Secret
 from support.command_line import run
 from support.harness import ckafka, outcomes, point, remote_write_environ, report_of
 from support.prometheus_server import PrometheusServer
@@ -121,6 +130,71 @@ def test_extreme_numbers_arrive_as_they_are(place: Place, number: float) -> None
     metric = f"extreme_{abs(hash(repr(number)))}"
     report_of(place.application(), point(number, metric, timestamp=place.now_ms))
     assert [repr(value) for _, value in place.held(f"pc_{metric}")] == [repr(float(number))]
+
+
+def text_message(text: str) -> dict[str, object]:
+    """A text exposition as a message of CKafka."""
+    return {"Records": [{"Ckafka": {"topic": "t", "partition": 0, "offset": 0, "msgBody": text}}]}
+
+
+def test_nan_and_infinities_arrive_as_they_are(place: Place) -> None:
+    at = place.now_ms
+    text = f"special_nan NaN {at}\nspecial_high +Inf {at}\nspecial_low -Inf {at}\n"
+    report = report_of(place.application(NAMESPACE=""), text_message(text))
+    assert outcomes(report) == {"delivered": 3}
+    held = {name: place.held(name) for name in ("special_nan", "special_high", "special_low")}
+    assert {name: [(time, repr(value)) for time, value in samples] for name, samples in held.items()} == {
+        "special_nan": [(at, "nan")],
+        "special_high": [(at, "inf")],
+        "special_low": [(at, "-inf")],
+    }
+
+
+def test_our_own_json_stays_json_without_nan_or_infinities(place: Place) -> None:
+    body = '[{"metricName":"m","dimensions":{},"value":%s},{"metricName":"m","dimensions":{},"value":1e999}]'
+    for text in ("NaN", "Infinity", "-Infinity"):
+        report = report_of(place.application(), ckafka(body % text))
+        assert outcomes(report) == {"invalid": 2}
+
+
+@pytest.mark.parametrize("ahead_s", [65 * 60, 3 * 86_400, 30 * 365 * 86_400])
+def test_a_point_far_ahead_is_invalid_and_the_series_of_others_go_on_being_delivered(
+    place: Place, ahead_s: int
+) -> None:
+    now_ms = round(time.time() * 1000)
+    application, metric = place.application(), f"others_{ahead_s}"
+    ahead = point(1, "ahead", timestamp=now_ms + ahead_s * 1000)
+    report = report_of(application, [ahead, point(2, metric, timestamp=now_ms)])
+    assert outcomes(report) == {"invalid": 1, "delivered": 1}
+    (error,) = report["errors"]
+    assert (error["pointer"], error["rule"]) == ("/0/timestamp", "maxAhead")
+    assert "correct the producer's clock, or the unit of its time" in error["message"]
+    assert outcomes(report_of(application, point(3, metric, timestamp=now_ms + 10))) == {"delivered": 1}
+    held = place.server.samples(f"pc_{metric}", at_s=time.time() + 60)
+    assert [value for values in held.values() for _, value in values] == ["2", "3"]
+    assert place.held("pc_ahead") == []
+
+
+def test_a_stale_marker_ends_a_series_of_a_real_prometheus(place: Place) -> None:
+    (marker,) = struct.unpack("<d", bytes.fromhex("020000000000f07f"))
+    destination = RemoteWrite(
+        url=place.server.url, user="", password=Secret(""), transport=RequestsTransport(1), time=time.time
+    )
+    series = Series("", "ending", ())
+    assert destination.admit(series) is None
+    for value, time_ms in ((1.0, place.now_ms - 1000), (marker, place.now_ms)):
+        wire = destination.encode(series, value, time_ms)
+        each = Point(0, series, value, None, None, Message("s", None), "", None, time_ms, wire)
+        assert destination.send([each], 5).action is Action.ACCEPT
+    assert place.held("ending") == [(place.now_ms - 1000, 1.0)], "a marker is shown to nobody"
+    assert (instant(place, "ending", -1), instant(place, "ending", 1)) == (["1"], []), "it has ended"
+
+
+def instant(place: Place, metric: str, offset_ms: int) -> list[str]:
+    """The values of a metric at a moment, as a graph shows them."""
+    query = urlencode({"query": metric, "time": (place.now_ms + offset_ms) / 1000})
+    with urlopen(place.server.url.replace("/write", f"/query?{query}"), timeout=10) as response:
+        return [series["value"][1] for series in json.load(response)["data"]["result"]]
 
 
 def test_with_an_out_of_order_window_late_samples_arrive_too(

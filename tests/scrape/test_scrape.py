@@ -3,12 +3,11 @@
 import json
 import math
 import socket
-import subprocess
-import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,19 @@ from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import RequestsTransport
-from metric_forwarder.clock import Deadline, SystemClock
+from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
+from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
+from metric_forwarder.jobs import BadJob, Replay, Scrape, ScrapeTarget, read_job
 from metric_forwarder.model import Message
-from metric_forwarder.scrape.exposition import NotExposition, lines_of, read_samples
+from metric_forwarder.scrape.exposition import Exposition
 from metric_forwarder.scrape.scraper import MAX_SAMPLES, MAX_TARGET_BYTES, SIDE_BY_SIDE, Scraper
+from metric_forwarder.scrape.targets import join
 from metric_forwarder.settings.settings import Settings
 from receiver_emulator import Emulator
-from support.command_line import child_environ, settings_for
-from support.harness import outcomes, report_of
+from support.command_line import settings_for
+from support.harness import outcomes, remote_write_environ, report_of
+from support.prometheus_server import PrometheusServer
 from support.scrape_targets import NODE, Targets, serving_targets
 
 
@@ -45,6 +47,10 @@ def application(receiver: Emulator, **settings: str) -> Application:
 def firing(
     *urls: str, keep: tuple[str, ...] = ("node_load1",), time: str = "2026-01-01T00:00:00Z", **more: Any
 ) -> Any:
+    if len(urls) > 1 and "labels" not in more:
+        # Several paths of one host must be told apart.
+        groups = [{"targets": [url], "labels": {"target": str(number)}} for number, url in enumerate(urls)]
+        more["scrape"] = groups
     job = {"scrape": list(urls), "keep": list(keep), **more}
     return {"Type": "Timer", "TriggerName": "scrape-node", "Time": time, "Message": json.dumps(job)}
 
@@ -78,7 +84,7 @@ def test_the_samples_that_are_kept_arrive_with_the_targets_name(receiver: Emulat
 
 def test_a_targets_own_job_and_instance_stay_as_exported(receiver: Emulator, targets: Targets) -> None:
     targets.text = 'up_since{job="inner",instance="i"} 1\n'
-    report_of(application(receiver), firing(targets.url(), keep=("*",), namespace="other"))
+    report_of(application(receiver), firing(targets.url(), keep=("up_since",), namespace="other"))
     (point,) = receiver.points()
     assert point["dimensions"] == {"exported_job": "inner", "exported_instance": "i", "job": "scrape", "instance": targets.host}  # fmt: skip
     assert point["namespace"] == "other"
@@ -89,23 +95,25 @@ def test_what_cannot_be_sent_is_invalid_with_the_reason_and_the_rest_goes(
 ) -> None:
     targets.text = (
         'x_quantile{quantile="0.5"} NaN\nx_max +Inf\nx:rate5m 1\nx_many{a="1",b="2",c="3",d="4"} 1\n'
-        'x_fine 1\n{"x.dotted"} 1\n'
+        'x_fine 1\n{"x.dotted"} 1\nx_third 1 2 3\nx_exemplar 7 # {t="x"} 0.43\n'
         f"x_giant {10**400}\n"
     )
     report = report_of(application(receiver), firing(targets.url("/metrics?token=sEcret"), keep=("x*",)))
-    assert outcomes(report) == {"invalid": 6, "delivered": 1}
+    assert outcomes(report) == {"invalid": 6, "filtered": 1, "delivered": 2}
     told = {
-        error["source"].rpartition(" ")[2]: (error["pointer"], error["rule"]) for error in report["errors"]
+        (error["source"].removeprefix(targets.url()).strip() or error["pointer"]): error["rule"]
+        for error in report["errors"]
     }
     assert told == {
-        "x_quantile": ("/value", "not-finite"),
-        "x_max": ("/value", "not-finite"),
-        "x_giant": ("/value", "maximum"),
-        "x:rate5m": ("/metricName", "pattern"),
-        "x_many": ("/dimensions", "maxProperties"),
-        "x.dotted": ("/metricName", "pattern"),
+        "x_max": "not-finite",
+        "x:rate5m": "pattern",
+        "x_many": "maxProperties",
+        "line 7": "syntax",
+        "line 8": "syntax",
+        "line 9": "value",
     }
-    assert report["errors"][0]["source"] == f"{targets.url()} x_quantile"
+    assert {name for name, _, _ in stored(receiver)} == {"x_fine", "x_dotted"}
+    assert targets.url() in {error["source"] for error in report["errors"]}
     assert "sEcret" not in json.dumps(report)
 
 
@@ -113,8 +121,8 @@ def test_a_samples_own_time_is_the_points_time(receiver: Emulator, targets: Targ
     now_ms = round(time.time() * 1000)
     targets.text = f"fresh 1 {now_ms}\nold 2 {now_ms - 3_600_000}\nancient 3 5000\nfuture 4 1e300\n"
     app = application(receiver)
-    report = report_of(app, firing(targets.url(), keep=("*",)))
-    assert outcomes(report) == {"delivered": 1, "stale": 2, "invalid": 1}
+    report = report_of(app, firing(targets.url(), keep=("f*", "old", "ancient")))
+    assert outcomes(report) == {"delivered": 1, "stale": 2, "invalid": 1}, report["errors"]
     later = report_of(app, firing(targets.url(), keep=("fresh",), time="2026-01-01T00:01:00Z"))
     assert outcomes(later) == {"duplicate": 1}, "the same reading of the same time"
 
@@ -131,10 +139,10 @@ def test_a_redelivered_firing_does_not_double_what_has_arrived(receiver: Emulato
 def test_what_cannot_be_delivered_is_spooled_and_what_is_invalid_is_not_kept(
     receiver: Emulator, targets: Targets, tmp_path: Path
 ) -> None:
-    targets.text = "node_load1 1\nx_nan NaN\n"
+    targets.text = "node_load1 1\nx_infinite +Inf\n"
     receiver.fault("code", 1002, times=None)
     app = application(receiver, SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1")
-    report = report_of(app, firing(targets.url(), targets.url("/missing"), keep=("*",)))
+    report = report_of(app, firing(targets.url(), targets.url("/missing"), keep=("node_*", "x_*")))
     assert outcomes(report) == {"spooled": 1, "invalid": 2}
     (spooled,) = tmp_path.glob("points-*")
     record = json.loads(spooled.read_text("utf-8").splitlines()[1])
@@ -160,10 +168,8 @@ FAILING = {
     "/cut": "broke off",
     "/garbage": "no Prometheus text exposition: it is not UTF-8",
     "/page": "no Prometheus text exposition, at line 1",
-    "/broken": "no Prometheus text exposition, at line 2",
-    "/quoted": "a sample of more than 65536 characters, at line 1",
+    "/quoted": "at line 1: has more than 65536 characters",
     "/packed": "compressed",
-    "/openmetrics": "OpenMetrics",
 }
 
 
@@ -177,6 +183,20 @@ def test_a_target_that_fails_is_told_and_the_others_are_scraped(
     assert error["source"] == targets.url(path)
     assert reason in error["message"]
     assert sorted(targets.asked) == sorted([path, "/metrics"])
+
+
+def test_a_line_that_cannot_be_read_is_told_and_the_lines_around_it_arrive(
+    receiver: Emulator, targets: Targets
+) -> None:
+    report = report_of(application(receiver), firing(targets.url("/broken")))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    (error,) = report["errors"]
+    assert (error["source"], error["pointer"], error["rule"]) == (targets.url("/broken"), "line 2", "syntax")
+
+
+def test_a_target_that_answers_in_openmetrics_is_read_as_that(receiver: Emulator, targets: Targets) -> None:
+    report = report_of(application(receiver, MAX_AGE_S="0"), firing(targets.url("/openmetrics")))
+    assert outcomes(report) == {"delivered": 1}, "seconds, not milliseconds of 1970"
 
 
 def test_a_length_that_is_no_number_keeps_no_target_from_being_read(
@@ -290,13 +310,18 @@ def test_a_name_that_no_target_exposes_is_told_since_it_may_be_a_typing_error(
 
 
 def scrape(
-    targets: Targets, *urls: str, hosts: tuple[str, ...] = ("127.0.0.1",), keep: tuple[str, ...] = ("*",)
+    targets: Targets,
+    *urls: str,
+    hosts: tuple[str, ...] = ("127.0.0.1",),
+    keep: tuple[str, ...] = ("n*",),
+    clock: Clock | None = None,
 ) -> list[Message]:
     assert targets.host in urls[0]
-    clock = SystemClock()
+    clock = clock or SystemClock()
     scraper = Scraper(hosts, lambda: RequestsTransport(1), clock)
     patience = Deadline(clock, clock.monotonic() + 10)
-    return list(scraper.messages(Scrape(urls, keep), Message("timer", None, "timer/x@y"), patience))
+    asked = tuple(ScrapeTarget(url, (("target", str(number)),)) for number, url in enumerate(urls))
+    return list(scraper.messages(Scrape(asked, keep), Message("timer", None, "timer/x@y"), patience))
 
 
 def test_a_host_that_is_not_listed_is_never_asked(targets: Targets) -> None:
@@ -329,7 +354,7 @@ def test_a_url_with_user_and_password_is_refused_and_neither_is_shown(targets: T
     clock = SystemClock()
     scraper = Scraper(("127.0.0.1",), lambda: RequestsTransport(1), clock)
     patience = Deadline(clock, clock.monotonic() + 10)
-    (failed,) = scraper.messages(Scrape((url,), ("*",)), Message("timer", None), patience)
+    (failed,) = scraper.messages(Scrape((ScrapeTarget(url),), ("*",)), Message("timer", None), patience)
     assert "without user and password" in (failed.broken or "")
     assert "sEcret" not in f"{failed.source} {failed.broken}"
     assert targets.asked == []
@@ -360,17 +385,27 @@ def test_without_a_thread_every_target_is_told_not_scraped(
 
 
 def test_of_many_targets_no_more_is_held_than_of_those_asked_at_once(targets: Targets) -> None:
-    targets.text = "n 1\n" + "#a\n" * 100_000
+    targets.text = "n 1\n" + "#a\n" * 50_000
     urls = [targets.url(f"/metrics?{number}") for number in range(3 * SIDE_BY_SIDE)]
     scrape(targets, targets.url("/fine"))
     tracemalloc.start()
     try:
-        assert len(scrape(targets, *urls)) == len(urls)
+        # Tracing makes it slow: a clock that stands still gives every target the time it needs.
+        found = scrape(targets, *urls, clock=StoppedClock())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+    assert [message.broken for message in found] == [None] * len(urls)
+    assert {message.body.metric for message in found} == {"n"}
     # The text and its bytes, and those that the server of the test sends.
     assert peak < (2 * SIDE_BY_SIDE + 10) * len(targets.text)
+
+
+class StoppedClock(SystemClock):
+    """Never moves, so that no deadline comes; sockets have their own time."""
+
+    def monotonic(self) -> float:
+        return 0.0
 
 
 def test_a_listed_host_may_be_named_with_or_without_its_port(targets: Targets) -> None:
@@ -411,6 +446,13 @@ URL = "http://a/metrics"
         {"scrape": [URL], "keep": [1]},
         {"scrape": [URL], "keep": ["a"], "keeep": ["b"]},
         {"scrape": [URL], "keep": ["a"], "job": 1},
+        {"scrape": [URL], "keep": ["a"], "labels": {"__a": "b"}},
+        {"scrape": [URL], "keep": ["a"], "labels": {"a-b": "c"}},
+        {"scrape": [URL], "keep": ["a"], "labels": {"a": 1}},
+        {"scrape": [URL], "keep": ["a"], "labels": []},
+        {"scrape": [{"targets": [URL], "label": {}}], "keep": ["a"]},
+        {"scrape": [{"targets": []}], "keep": ["a"]},
+        {"scrape": [URL, 5], "keep": ["a"]},
         {"Scrape": [URL], "keep": ["a"]},
     ],
     ids=str,
@@ -426,7 +468,7 @@ def test_a_job_that_says_nothing_that_can_be_done_is_invalid_and_says_how(
 
 
 def test_jobs_are_told_from_payloads() -> None:
-    assert read_job('{"scrape": ["%s", "%s"], "keep": ["a"]}' % (URL, URL)) == Scrape((URL,), ("a",))  # noqa: UP031 - braces
+    assert read_job(json.dumps({"scrape": [URL, URL], "keep": ["a"]})) == Scrape((ScrapeTarget(URL),), ("a",))
     assert read_job({"replay": True}) == Replay(dead_letters=False)
     assert read_job('{"metricName": "m", "dimensions": {}, "value": 1}') is None
     assert read_job("[]") is None
@@ -459,59 +501,175 @@ def exposed(name: str, labels: dict[str, str], value: float, time_ms: int | None
     return f"{name}{{{inside}}} {number}" + ("" if time_ms is None else f" {time_ms}")
 
 
+def read(text: str, keep: Callable[[str], bool] = lambda _: True) -> list[Reading]:
+    return list(Exposition(text, open_metrics=False, keep=keep, watch=lambda: None).readings())
+
+
 @given(SAMPLES)
 def test_whatever_is_exposed_is_read_as_it_was(
     samples: list[tuple[str, dict[str, str], float, int | None]],
 ) -> None:
     text = "# a comment\n\n" + "".join(exposed(*sample) + "\n" for sample in samples)
-    found = list(read_samples(lines_of(text), lambda _: True))
-    assert [(s.name, dict(s.labels)) for s in found] == [(name, labels) for name, labels, _, _ in samples]
-    for sample, (_, _, value, time_ms) in zip(found, samples, strict=True):
+    found = read(text)
+    for sample, (name, labels, value, time_ms) in zip(found, samples, strict=True):
+        assert isinstance(sample, Sample)
+        assert sample.metric == name
+        assert sample.dimensions == {label: text for label, text in labels.items() if text}
         assert sample.value == value or (math.isnan(sample.value) and math.isnan(value))
-        assert sample.timestamp_s == (None if time_ms is None else time_ms / 1000)
-    assert list(read_samples(lines_of(text), lambda _: False)) == []
+        assert sample.time_ns == (None if time_ms is None else time_ms * 1_000_000)
+    assert read(text, lambda _: False) == []
 
 
 @pytest.mark.parametrize(
-    "line", ["a 1 " + "9" * 400, 'a{__b="c"} 1', "a 1_0", "a", 'a{b="c"', 'a{b="c",b="d"} 1', "a 1 x"]
+    "line",
+    [
+        "a 1 " + "9" * 400,
+        "a 1_0",
+        "a",
+        'a{b="c"',
+        'a{b="c",b="d"} 1',
+        "a 1 x",
+        "a 1 2 3",
+        'a 7 # {t="x"} 0.43',
+    ],
 )
-def test_a_line_that_says_no_number_is_refused(line: str) -> None:
-    with pytest.raises(NotExposition) as raised:
-        list(read_samples(lines_of(f"fine 1\n{line}\n"), lambda _: True))
-    assert raised.value.line == 2
+def test_a_line_that_is_no_sample_is_told_and_the_next_is_read(line: str) -> None:
+    first, second, third = read(f"fine 1\n{line}\nfine 2\n")
+    assert isinstance(second, InvalidSample)
+    assert second.where == "line 2"
+    assert [first, third] == [Sample("line 1", "fine", {}, 1), Sample("line 3", "fine", {}, 2)]
 
 
 @given(st.text() | st.text('ab{}=",\\ #1e.\n\t+-_:', max_size=40))
 def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
-    try:
-        for sample in read_samples(lines_of(text), lambda _: True):
-            assert isinstance(sample.value, (int, float))
-    except NotExposition:
-        assert any(line.strip() for line in text.split("\n"))
+    for reading in read(text):
+        assert isinstance(reading, (Sample, InvalidSample, FilteredSample))
 
 
-WITHOUT_THE_PACKAGE = """
-import sys
-sys.modules["prometheus_client"] = None
-import json
-from index import main_handler
-from metric_forwarder.errors import ConfigError
-try:
-    main_handler(json.load(sys.stdin), {})
-except ConfigError as error:
-    print(error)
-"""
+# --- targets of one host --------------------------------------------------------------------------------------
 
 
-def test_without_the_parsers_package_a_job_is_a_configuration_error_that_names_the_extra(
+def probes(targets: Targets, *names: str) -> list[str]:
+    return [targets.url(f"/probe?target={name}&token=sEcret") for name in names]
+
+
+def test_two_targets_that_would_get_the_same_labels_are_told_and_neither_is_fetched(
     receiver: Emulator, targets: Targets
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_THE_PACKAGE],
-        input=json.dumps(firing(targets.url())),
-        capture_output=True,
-        text=True,
-        check=True,
-        env=child_environ(**settings_for(receiver), SCRAPE_HOSTS="127.0.0.1"),
-    )
-    assert "make package EXTRAS=scrape to" in done.stdout
+    event = {
+        **firing(),
+        "Message": json.dumps({"scrape": [*probes(targets, "a", "b"), targets.url()], "keep": ["*"]}),
+    }
+    report = report_of(application(receiver), event)
+    assert outcomes(report) == {"invalid": 3}
+    assert all('{"instance": "__param_target"}' in error["message"] for error in report["errors"])
+    assert targets.asked == []
+    assert "sEcret" not in json.dumps(report)
+
+
+def test_labels_of_the_job_tell_the_targets_of_one_host_apart(receiver: Emulator, targets: Targets) -> None:
+    job = {
+        "scrape": [
+            *probes(targets, "a", "b"),
+            {"targets": [targets.url()], "labels": {"instance": "c", "room": "2"}},
+        ],
+        "keep": ["probe_success", "node_load1"],
+        "labels": {"instance": "__param_target", "path": "__metrics_path__"},
+    }
+    report = report_of(application(receiver), {**firing(), "Message": json.dumps(job)})
+    assert outcomes(report) == {"delivered": 3}
+    assert {point["dimensions"]["instance"]: point["value"] for point in receiver.points()} == {
+        "a": 1,
+        "b": 2,
+        "c": 0.21,
+    }
+    assert {point["dimensions"]["path"] for point in receiver.points()} == {"/probe", "/metrics"}
+    assert {point["dimensions"].get("room") for point in receiver.points()} == {None, "2"}
+
+
+def test_a_label_of_a_parameter_that_the_url_lacks_is_told(receiver: Emulator, targets: Targets) -> None:
+    event = firing(targets.url(), labels={"instance": "__param_target"})
+    report = report_of(application(receiver), event)
+    assert outcomes(report) == {"invalid": 1}
+    assert "has no parameter of that name" in report["errors"][0]["message"]
+
+
+LABELS_OF_SAMPLES = st.dictionaries(
+    st.sampled_from(["job", "instance", "exported_job", "exported_exported_job", "a"]), st.text(), max_size=5
+)
+
+
+@given(LABELS_OF_SAMPLES, LABELS_OF_SAMPLES)
+def test_no_label_is_lost_where_target_and_sample_have_the_same_names(
+    labels: dict[str, str], own: dict[str, str]
+) -> None:
+    joined = join(labels, own)
+    assert own.items() <= joined.items()
+    assert sorted(joined.values()) == sorted([*labels.values(), *own.values()])
+
+
+def test_two_probes_of_one_host_are_two_series_of_a_real_prometheus_and_an_idle_summary_is_nan_there(
+    targets: Targets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets.text = 'idle{quantile="0.5"} NaN\nidle_max +Inf\nidle_sum 0\n'
+    with PrometheusServer(tmp_path) as server:
+        now_s = time.time()
+        app = Application(
+            remote_write_environ(REMOTE_WRITE_URL=server.url, NAMESPACE="", SCRAPE_HOSTS="127.0.0.1")
+        )
+        job = {
+            "scrape": [*probes(targets, "a", "b"), {"targets": [targets.url()], "labels": {"instance": "c"}}],
+            "keep": ["probe_success", "idle*", "up"],
+            "labels": {"instance": "__param_target"},
+        }
+        at = datetime.fromtimestamp(now_s - 1, timezone.utc).isoformat()
+        report = report_of(app, {**firing(time=at), "Message": json.dumps(job)})
+        assert outcomes(report) == {"delivered": 8}
+        held = server.samples('{__name__=~".+"}', at_s=now_s + 60)
+    values = {
+        (dict(labels)["__name__"], dict(labels)["instance"]): [value for _, value in samples]
+        for labels, samples in held.items()
+    }
+    assert values == {
+        ("probe_success", "a"): ["1"],
+        ("probe_success", "b"): ["2"],
+        ("idle", "c"): ["NaN"],
+        ("idle_max", "c"): ["+Inf"],
+        ("idle_sum", "c"): ["0"],
+        ("up", "a"): ["1"],
+        ("up", "b"): ["1"],
+        ("up", "c"): ["1"],
+    }
+    assert "ERROR" not in capsys.readouterr().out
+
+
+def test_an_idle_summary_is_filtered_for_the_receiver_and_logs_no_error(
+    receiver: Emulator, targets: Targets, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets.text = 'node_idle{quantile="0.5"} NaN\nnode_idle_sum 0\n'
+    report = report_of(application(receiver), firing(targets.url(), keep=("node_*",)))
+    assert outcomes(report) == {"delivered": 1, "filtered": 1}
+    assert (report["status"], report["errors"]) == ("ok", [])
+    assert '"level":"ERROR"' not in capsys.readouterr().out
+
+
+def test_whether_a_target_answered_is_sent_where_it_is_kept(receiver: Emulator, targets: Targets) -> None:
+    event = firing(targets.url(), targets.url("/missing"), keep=("up", "scrape_*", "node_load1"))
+    report = report_of(application(receiver), event)
+    assert outcomes(report) == {"delivered": 5, "invalid": 1}
+    ups = {
+        point["dimensions"]["target"]: point["value"]
+        for point in receiver.points()
+        if point["metricName"] == "up"
+    }
+    assert ups == {"0": 1, "1": 0}
+    exposed = [
+        point["value"] for point in receiver.points() if point["metricName"] == "scrape_samples_scraped"
+    ]
+    assert exposed == [7]
+    assert {point["metricName"] for point in receiver.points()} == {
+        "up",
+        "node_load1",
+        "scrape_duration_seconds",
+        "scrape_samples_scraped",
+    }

@@ -72,6 +72,12 @@ def _fine(handler: _Handler) -> None:
     handler.answer(b"n 1\n")
 
 
+def _probe(handler: _Handler) -> None:
+    values = {"a": 1, "b": 2}
+    target = handler.path.partition("target=")[2].partition("&")[0]
+    handler.answer(f"probe_success {values[target]}\n".encode())
+
+
 def _missing(handler: _Handler) -> None:
     handler.answer(b"not here", 404)
 
@@ -150,6 +156,7 @@ def _together(handler: _Handler) -> None:
 _PATHS: dict[str, Callable[[_Handler], None]] = {
     "/metrics": _metrics,
     "/fine": _fine,
+    "/probe": _probe,
     "/hang": _hang,
     "/redirect": _redirect,
     "/dribble": _dribble,

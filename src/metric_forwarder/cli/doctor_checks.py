@@ -1,6 +1,5 @@
 """Whether the function could deliver from here, with these settings: one small check for each reason why not."""
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from metric_forwarder.destinations.table import DestinationKind
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.settings.extras import EXTRAS, imports_of, missing
+from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError
@@ -251,15 +250,13 @@ def scrape(patient: Patient) -> Finding:
     hosts = patient.settings.scrape_hosts
     if not hosts:
         return Finding(True, "closed: no MF_SCRAPE_HOSTS")
-    bad = [] if importlib.util.find_spec(EXTRAS["scrape"].module) else [missing("scrape", "MF_SCRAPE_HOSTS")]
     failures = unreachable(hosts, _TIMEOUT_S, _PATIENCE_S)
     if failures:
         told = ", ".join(f"{host} {failure}" for host, failure in failures.items())
-        bad.append(
-            f"{told}: correct MF_SCRAPE_HOSTS, allow the ports in the security groups, or put the function into the VPC"
+        return Finding(
+            False,
+            f"{told}: correct MF_SCRAPE_HOSTS, allow the ports in the security groups, or put the function into the VPC",
         )
-    if bad:
-        return Finding(False, "; ".join(bad))
     return Finding(True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open")
 
 

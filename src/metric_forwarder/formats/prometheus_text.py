@@ -66,14 +66,15 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
         if ended and open_metrics:
             yield InvalidSample(f"line {number}", "eof", "stands behind # EOF, which ends the text", line)
             continue
-        yield from _read(number, line, hint, open_metrics=open_metrics)
+        yield from read_line(number, line, hint, open_metrics=open_metrics)
     if open_metrics and not ended:
         yield InvalidSample(
             f"line {number}", "eof", "ends without # EOF, so it was cut off; what came was taken", None
         )
 
 
-def _read(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -> Iterator[Reading]:
+def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -> Iterator[Reading]:
+    """Read a line that is neither empty nor a comment."""
     where = f"line {number}"
     match = _line(line) if len(line) <= MAX_LINE else None
     if match is None:

@@ -41,6 +41,7 @@ class Sample(NamedTuple):
         value: may be NaN or infinite: the destination says whether it takes that.
         time_ns: Unix nanoseconds, as precisely as the producer wrote them; None: the time of the message.
         is_delta: a sum since the last report of its producer, rather than since its start.
+        namespace: empty: ``MF_NAMESPACE``.
     """
 
     where: str
@@ -49,6 +50,7 @@ class Sample(NamedTuple):
     value: float | int
     time_ns: int | None = None
     is_delta: bool = False
+    namespace: str = ""
 
 
 class InvalidSample(NamedTuple):

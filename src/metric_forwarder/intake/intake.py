@@ -353,7 +353,13 @@ class Intake:
 
     def _take_sample(self, message: Message, sample: Sample) -> None:
         """Receive a sample, which is held to the same rules as a point."""
-        raw = {"metricName": sample.metric, "dimensions": dict(sample.dimensions), "value": sample.value}
+        raw: dict[str, Any] = {
+            "metricName": sample.metric,
+            "dimensions": dict(sample.dimensions),
+            "value": sample.value,
+        }
+        if sample.namespace:
+            raw["namespace"] = sample.namespace
         if is_stale_marker(sample.value) and not self._destination.carries_non_finite:
             self._take_reading(message, FilteredSample(sample.where, "stale-marker", _SERIES_ENDED))
             return

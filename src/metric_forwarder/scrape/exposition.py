@@ -1,85 +1,58 @@
-"""Prometheus text exposition → samples: the one home of ``prometheus_client``.
-
-Source: Prometheus, exposition formats, text-based format 0.0.4.
-"""
+"""The text that a target exposes → the readings whose names are kept."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+
+from metric_forwarder.formats.lines import numbered_lines
+from metric_forwarder.formats.names import prometheus_name
+from metric_forwarder.formats.prometheus_text import read_line
+from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading
 
 # The name of a line's metric: before its labels, or quoted among them where it is no classic name.
-_NAME = re.compile(r'[ \t]*(?:([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*[{ \t]|\{[ \t]*"((?:[^"\\]|\\.)+)")')
-
-# 32 labels of 2048 characters have room. The parser's time grows with the square of a line's labels, and the pattern's
-# memory is a hundred times the text.
-MAX_LINE = 65_536
+_name = re.compile(
+    r'[ \t]*(?:([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*[{ \t]|\{[ \t]*"((?:[^"\\]|\\.){1,1024})")'
+).match
+# Characters after which it is looked whether there is still time.
+_WATCH_EVERY = 4096
+_HINT = FormatHint()
+_END = "# EOF"
 
 Keep = Callable[[str], bool]
 
 
-class Sample(NamedTuple):
-    """One line; ``timestamp_s`` are Unix seconds, if the target gave a time."""
+class Exposition:
+    """A text, read once from its beginning to its end.
 
-    name: str
-    labels: Mapping[str, str]
-    value: int | float
-    timestamp_s: float | None
+    Args:
+        open_metrics: whether it is OpenMetrics, by its content type.
+        keep: whether a name is kept; a line whose name is not is looked at no further.
+        watch: called every few thousand characters; may raise to give up.
 
-
-class NotExposition(Exception):
-    """A text that is no exposition; ``line`` counts from 1."""
-
-    def __init__(
-        self, line: int, reason: str = "answered with what is no Prometheus text exposition"
-    ) -> None:
-        super().__init__(f"{reason}, at line {line}")
-        self.line = line
-
-
-def read_samples(lines: Iterable[str], keep: Keep) -> Iterator[Sample]:
-    """Read the samples whose name is kept; what is not kept is only looked at as far as its name.
-
-    Raises:
-        NotExposition: a line is neither a sample nor a comment, or is too long for a sample; earlier samples were
-            given out.
-        ModuleNotFoundError: the package ``prometheus-client`` is not installed.
+    Attributes:
+        lines: how many samples it has exposed so far, whether they are kept or not.
     """
-    # Slow to import, and needed only where a timer scrapes.
-    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
 
-    for number, line in enumerate(lines, 1):
-        name = _name(line, number)
-        if name is None or not keep(name):
-            continue
-        try:
-            families = list(text_string_to_metric_families(line))
-        except (ValueError, ArithmeticError, LookupError, TypeError):
-            raise NotExposition(number) from None
-        for family in families:
-            for sample in family.samples:
-                yield Sample(sample.name, sample.labels, sample.value, _seconds(sample.timestamp))
+    def __init__(self, text: str, *, open_metrics: bool, keep: Keep, watch: Callable[[], None]) -> None:
+        self._text = text
+        self._open_metrics = open_metrics
+        self._keep = keep
+        self._watch = watch
+        self.lines = 0
 
-
-def lines_of(text: str) -> Iterator[str]:
-    """One after the other: a list of the shortest takes twenty times the text."""
-    begin = 0
-    while (end := text.find("\n", begin)) >= 0:
-        yield text[begin:end]
-        begin = end + 1
-    yield text[begin:]
-
-
-def _name(line: str, number: int) -> str | None:
-    stripped = line.strip()
-    if not stripped or stripped.startswith("#"):
-        return None
-    if len(line) > MAX_LINE:
-        raise NotExposition(number, f"exposes a sample of more than {MAX_LINE} characters")
-    match = _NAME.match(line)
-    if match is None:
-        raise NotExposition(number)
-    return match[1] or match[2]
-
-
-def _seconds(timestamp: object) -> float | None:
-    return None if timestamp is None else float(timestamp)  # type: ignore[arg-type]  # a number, or its own class
+    def readings(self) -> Iterator[Reading]:
+        unwatched, number = _WATCH_EVERY, 0
+        for number, line in numbered_lines(self._text):
+            unwatched += 1 + len(line)
+            if unwatched > _WATCH_EVERY:
+                unwatched = 0
+                self._watch()
+            if line.startswith("#") or not line or line.isspace():
+                if self._open_metrics and line == _END:
+                    return
+                continue
+            self.lines += 1
+            found = _name(line)
+            if found is None or self._keep(found[1] or prometheus_name(found[2])):
+                yield from read_line(number, line, _HINT, open_metrics=self._open_metrics)
+        if self._open_metrics:
+            yield InvalidSample(f"line {number}", "eof", "ends without # EOF, so it was cut off", None)

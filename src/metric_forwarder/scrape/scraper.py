@@ -6,21 +6,27 @@ tries it again. docs/scrape.md has the whole contract.
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
-from urllib.parse import SplitResult, quote, urlsplit
 
 from metric_forwarder.clients.http import Failure, Fault, HttpRequest, Streamed, Streaming
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.formats.payload import NotJson
+from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
 from metric_forwarder.jobs import Scrape
 from metric_forwarder.model import MEASURED_AGAIN, Message
-from metric_forwarder.scrape.exposition import Keep, NotExposition, Sample, lines_of, read_samples
-from metric_forwarder.settings.extras import imports_of
-from metric_forwarder.times import MILLISECONDS_FROM
+from metric_forwarder.scrape.exposition import Exposition, Keep
+from metric_forwarder.scrape.targets import (
+    SAME_LABELS,
+    Failed,
+    Target,
+    ambiguous,
+    join,
+    key_of,
+    resolve,
+    shown,
+)
 
 # A node_exporter exposes some 100 KB.
 MAX_TARGET_BYTES = 4 * 2**20
@@ -31,8 +37,6 @@ TARGET_TIMEOUT_S = 10.0
 SIDE_BY_SIDE = 8
 # To understand one text, which takes 0.1 s as a rule.
 _READING_S = 2.0
-# Characters of a text after which it is looked whether there is still time.
-_LOOK_EVERY = 4096
 
 _HEADERS = {
     "Accept": "text/plain;version=0.0.4",
@@ -40,25 +44,18 @@ _HEADERS = {
     "Connection": "close",
     "User-Agent": "metric-forwarder",
 }
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+:[0-9a-f:.]*")
 _OPEN_METRICS = "application/openmetrics-text"
 CLOSED = "MF_SCRAPE_HOSTS is empty, and a timer asks to scrape: set it to the hosts of the targets, or remove the timer"
+# What Prometheus itself says of each scrape.
+_UP, _DURATION, _EXPOSED = "up", "scrape_duration_seconds", "scrape_samples_scraped"
 
 
-class Target(NamedTuple):
-    """Where to fetch: ``instance`` is host:port, ``source`` the URL without its query, which may hold a token."""
+class Fetched(NamedTuple):
+    """The text of a target, and how long it took to come."""
 
-    url: str
-    instance: str
-    source: str
-
-
-Fetched = tuple[Target, str]
-
-
-class Failed(Exception):
-    """Why a target gave nothing; never leaves this module."""
+    text: str
+    open_metrics: bool
+    took_s: float
 
 
 class Scraper:
@@ -68,12 +65,21 @@ class Scraper:
         hosts: those that may be asked, each as host or host:port.
         connect: makes what carries one request; called in a thread of its own.
         clock: for the time each target has.
+        carries_non_finite: whether the destination takes NaN; otherwise a sample that is NaN is filtered.
     """
 
-    def __init__(self, hosts: Sequence[str], connect: Callable[[], Streaming], clock: Clock) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        connect: Callable[[], Streaming],
+        clock: Clock,
+        *,
+        carries_non_finite: bool = False,
+    ) -> None:
         self._hosts = frozenset(hosts)
         self._connect = connect
         self._clock = clock
+        self._carries_non_finite = carries_non_finite
 
     def messages(self, job: Scrape, firing: Message, patience: Deadline) -> Iterator[Message]:
         """The samples of every target, each a message; a target that fails is one broken message.
@@ -84,98 +90,101 @@ class Scraper:
             patience: until when fetching and reading may go on.
 
         Raises:
-            ConfigError: the settings allow no host, or the parser's package is not installed.
+            ConfigError: the settings allow no host.
         """
         if not self._hosts:
             raise ConfigError([CLOSED])
         keep, used = _keeper(job.keep)
-        left, answered = MAX_SAMPLES, False
-        for url, fetched in self._fetch_all(job.targets, patience):
+        resolved = [(asked, resolve(asked, job.job, self._hosts)) for asked in job.targets]
+        targets = [found for _, found in resolved if isinstance(found, Target)]
+        for asked, found in resolved:
+            if isinstance(found, Failed):
+                yield _failed(firing, shown(asked.url), str(found))
+        mixed = ambiguous(targets)
+        for target in targets:
+            if key_of(target) in mixed:
+                yield _failed(firing, target.source, SAME_LABELS)
+        fetchable = [target for target in targets if key_of(target) not in mixed]
+        answered, left = False, MAX_SAMPLES
+        for target, fetched in self._fetch_all(fetchable, patience):
+            readings: list[Reading] = []
             try:
-                target, text = fetched()
-                samples = _samples(text, keep, left, self._soon(patience, _READING_S))
+                text = fetched()
+                readings = self._read(text, keep, left, self._soon(patience, _READING_S))
             except Failed as failed:
-                yield _failed(firing, _shown(url), str(failed))
-                continue
-            answered = True
-            left -= len(samples)
-            yield from (_message(sample, target, job, firing) for sample in samples)
+                yield _failed(firing, target.source, str(failed))
+                readings = [Sample("", _UP, {}, 0)] if keep(_UP) else []
+            else:
+                answered = True
+            left = max(0, left - len(readings))
+            yield from (_message(reading, target, job, firing) for reading in readings)
         if answered:
             yield from _unused(job.keep, used, firing)
 
+    def _read(self, fetched: Fetched, keep: Keep, most: int, patience: Deadline) -> list[Reading]:
+        """The readings of a text, and what Prometheus would say of the scrape."""
+
+        def watch() -> None:
+            if patience.remaining() <= 0:
+                raise Failed("takes too long to be read: let it expose less, or split it")
+
+        exposition = Exposition(fetched.text, open_metrics=fetched.open_metrics, keep=keep, watch=watch)
+        found = list(islice(exposition.readings(), most + 1))
+        if len(found) > most:
+            raise Failed(f"would make more than {MAX_SAMPLES} samples: keep fewer")
+        bad = next((reading for reading in found if isinstance(reading, InvalidSample)), None)
+        if bad is not None and not any(isinstance(reading, Sample) for reading in found):
+            raise Failed(f"{_NO_EXPOSITION}, at {bad.where}: {bad.message}")
+        told = {reading.metric for reading in found if isinstance(reading, Sample) and not reading.dimensions}
+        about = ((_UP, 1), (_DURATION, fetched.took_s), (_EXPOSED, exposition.lines))
+        found += [Sample("", name, {}, value) for name, value in about if name not in told and keep(name)]
+        return [self._carried(reading) for reading in found]
+
+    def _carried(self, reading: Reading) -> Reading:
+        """NaN is how a summary without observations says that there is no value."""
+        if isinstance(reading, Sample) and not self._carries_non_finite and math.isnan(reading.value):
+            return FilteredSample(reading.where, "not-finite", _NO_VALUE)
+        return reading
+
     def _fetch_all(
-        self, urls: Sequence[str], patience: Deadline
-    ) -> Iterator[tuple[str, Callable[[], Fetched]]]:
-        """Each URL with what gives its text, or raises ``Failed``, in the order in which they answer.
+        self, targets: Sequence[Target], patience: Deadline
+    ) -> Iterator[tuple[Target, Callable[[], Fetched]]]:
+        """Each target with what gives its text, or raises ``Failed``, in the order in which they answer.
 
         No more texts are held than are fetched at once.
         """
         # Needed only where a timer scrapes.
         from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait  # noqa: PLC0415
 
-        waiting, most = list(reversed(urls)), SIDE_BY_SIDE
-        under_way: dict[Future[Fetched], str] = {}
+        waiting, most = list(reversed(targets)), SIDE_BY_SIDE
+        under_way: dict[Future[Fetched], Target] = {}
         with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scrape") as pool:
             while waiting or under_way:
                 while waiting and len(under_way) < most:
-                    url = waiting.pop()
+                    target = waiting.pop()
                     try:
-                        under_way[pool.submit(self._fetch, url, patience)] = url
+                        under_way[pool.submit(self._fetch, target, patience)] = target
                     except RuntimeError:
                         if not under_way:
-                            yield url, _no_thread
+                            yield target, _no_thread
                             continue
                         # As many threads as there are will do; what the pool has queued is fetched once more.
-                        waiting.append(url)
+                        waiting.append(target)
                         most = len(under_way)
                 done, _ = wait(under_way, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield under_way.pop(future), future.result
 
-    def _fetch(self, url: str, patience: Deadline) -> Fetched:
-        target = self._target(url)
-        return target, _read(self._connect(), target, self._soon(patience, TARGET_TIMEOUT_S))
+    def _fetch(self, target: Target, patience: Deadline) -> Fetched:
+        began = self._clock.monotonic()
+        text, open_metrics = _fetch_text(self._connect(), target, self._soon(patience, TARGET_TIMEOUT_S))
+        return Fetched(text, open_metrics, round(self._clock.monotonic() - began, 6))
 
     def _soon(self, patience: Deadline, seconds: float) -> Deadline:
         return Deadline(self._clock, self._clock.monotonic() + min(seconds, patience.remaining()))
 
-    def _target(self, url: str) -> Target:
-        """Take a URL apart, and put only what is known to be harmless together again."""
-        parts = _split(url)
-        host = (parts.hostname or "").lower()
-        port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
-        named = f"[{host}]" if ":" in host else host
-        if named not in self._hosts and f"{named}:{port}" not in self._hosts:
-            raise Failed(
-                "is not fetched: its host is not in MF_SCRAPE_HOSTS; add it there, as host or host:port"
-            )
-        instance = f"{named}:{port}"
-        path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~")
-        query = "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~?") if parts.query else ""
-        source = f"{parts.scheme}://{instance}{path}"
-        return Target(source + query, instance, source[:150])
 
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in _DEFAULT_PORTS and _HOST.fullmatch((parts.hostname or "").lower())
-        if usable and "@" not in parts.netloc and (parts.port is None or parts.port > 0):
-            return parts
-    except ValueError:
-        pass
-    raise Failed(
-        "is no URL to scrape: it must be http://host:port/path or https://…, without user and password"
-    )
-
-
-def _shown(url: str) -> str:
-    """A URL as a report may name it: without what may be secret in it, wherever its writer thought that it ends."""
-    shown = re.split("[?#]", url, maxsplit=1)[0]
-    return shown[:150] if "@" not in url else "a URL that is not shown, since it holds an @"
-
-
-def _read(streaming: Streaming, target: Target, patience: Deadline) -> str:
+def _fetch_text(streaming: Streaming, target: Target, patience: Deadline) -> tuple[str, bool]:
     if patience.remaining() <= 0:
         raise Failed(
             "was not asked: the time for scraping was up; raise the function's timeout, or scrape less"
@@ -186,7 +195,7 @@ def _read(streaming: Streaming, target: Target, patience: Deadline) -> str:
         raise Failed(f"could not be scraped ({answer.detail}): {remedy}")
     try:
         _check_head(answer)
-        return _text(answer)
+        return _text(answer), _is_open_metrics(answer)
     finally:
         answer.close()
 
@@ -198,14 +207,18 @@ def _check_head(answer: Streamed) -> None:
         raise Failed(f"answered HTTP {answer.status}")
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Failed("answered with a compressed text, which was not asked for")
-    if answer.headers.get("Content-Type", "").lower().startswith(_OPEN_METRICS):
-        raise Failed("answered in OpenMetrics, which was not asked for: let it expose the text format 0.0.4")
     if answer.announced_bytes > MAX_TARGET_BYTES:
         raise Failed(_TOO_LARGE)
 
 
+def _is_open_metrics(answer: Streamed) -> bool:
+    return answer.headers.get("Content-Type", "").lower().startswith(_OPEN_METRICS)
+
+
 _UNREACHABLE = "no connection; check its host and port, the function's VPC and the target's security group"
 _UNANSWERED = "it was asked and did not answer; look whether it is well, or raise the function's timeout"
+_NO_EXPOSITION = "answered with what is no Prometheus text exposition"
+_NO_VALUE = "is NaN, so there is no value that this destination could take; remote write takes it"
 _TOO_LARGE = f"exposes more than {MAX_TARGET_BYTES // 2**20} MB: let it expose less, or split it"
 
 
@@ -220,34 +233,11 @@ def _text(answer: Streamed) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise Failed("answered with what is no Prometheus text exposition: it is not UTF-8") from None
+        raise Failed(f"{_NO_EXPOSITION}: it is not UTF-8") from None
 
 
 def _no_thread() -> Fetched:
     raise Failed("was not scraped: no thread could be started; give the function more memory")
-
-
-def _samples(text: str, keep: Keep, most: int, patience: Deadline) -> list[Sample]:
-    try:
-        with imports_of("scrape", "MF_SCRAPE_HOSTS"):
-            found = list(islice(read_samples(_in_time(lines_of(text), patience), keep), most + 1))
-    except NotExposition as bad:
-        raise Failed(str(bad)) from None
-    if len(found) > most:
-        raise Failed(f"would make more than {MAX_SAMPLES} samples: keep fewer")
-    return found
-
-
-def _in_time(lines: Iterable[str], patience: Deadline) -> Iterator[str]:
-    """Give up a text that takes too long to be understood, such as one of samples with thousands of labels."""
-    unlooked = _LOOK_EVERY
-    for line in lines:
-        unlooked += 1 + len(line)
-        if unlooked > _LOOK_EVERY:
-            unlooked = 0
-            if patience.remaining() <= 0:
-                raise Failed("takes too long to be read: let it expose less, or split it")
-        yield line
 
 
 def _keeper(patterns: Sequence[str]) -> tuple[Keep, set[str]]:
@@ -276,36 +266,15 @@ def _failed(firing: Message, source: str, reason: str) -> Message:
     return Message(source, None, firing.coordinates, firing.time_ms, broken=reason)
 
 
-def _message(sample: Sample, target: Target, job: Scrape, firing: Message) -> Message:
-    dimensions = _dimensions(sample, target, job)
-    body = {"metricName": sample.name, "dimensions": dimensions, "value": _value(sample.value)}
-    if sample.timestamp_s is not None:
-        body["timestamp"] = _timestamp(sample.timestamp_s)
-    if job.namespace:
-        body["namespace"] = job.namespace
+def _message(reading: Reading, target: Target, job: Scrape, firing: Message) -> Message:
+    if not isinstance(reading, Sample):
+        return Message(target.source, reading, firing.coordinates, firing.time_ms)
+    # Named by the series: a redelivered firing finds it at another line.
+    sample = reading._replace(
+        where="", dimensions=join(reading.dimensions, target.labels), namespace=job.namespace
+    )
     coordinates = None
     if firing.coordinates is not None:
-        series = json.dumps([target.url, sample.name, sorted(sample.labels.items())])
+        series = json.dumps([target.url, reading.metric, sorted(sample.dimensions.items())])
         coordinates = f"{MEASURED_AGAIN}{firing.coordinates}/{series}"
-    return Message(f"{target.source} {sample.name}"[:200], body, coordinates, firing.time_ms)
-
-
-def _dimensions(sample: Sample, target: Target, job: Scrape) -> dict[str, str]:
-    """The labels, ``job`` and ``instance``; labels of these names stay as ``exported_…``, as in Prometheus."""
-    own = {"job": job.job, "instance": target.instance}
-    labels = {f"exported_{name}" if name in own else name: text for name, text in sample.labels.items()}
-    return {**labels, **own}
-
-
-def _value(value: float) -> float | NotJson:
-    # An integer may be beyond every float; the schema says so.
-    if isinstance(value, int) or math.isfinite(value):
-        return value
-    return NotJson("not-finite", f"is {value}, which no destination takes: it was not sent")
-
-
-def _timestamp(seconds: float) -> float | NotJson:
-    if not math.isfinite(seconds):
-        return NotJson("not-finite", "is no time: it was not sent")
-    milliseconds = round(seconds * 1000)
-    return milliseconds if milliseconds >= MILLISECONDS_FROM else seconds
+    return Message(f"{target.source} {reading.metric}"[:200], sample, coordinates, firing.time_ms)

@@ -44,7 +44,6 @@ EXTRAS: Mapping[str, Extra] = {
         {"MF_DESTINATION": ("remote-write",)},
         ("metric_forwarder/destinations/remote_write*.py",),
     ),
-    "scrape": Extra("prometheus-client", "prometheus_client", {"MF_SCRAPE_HOSTS": ("",)}, ()),
 }
 
 

@@ -173,7 +173,6 @@ def needed_extras(wanted: Description) -> list[str]:
             settings.get(name, "").startswith(("redis:", "rediss:")) for name in ("MF_DEDUPE", "MF_SPOOL")
         ),
         "remote-write": settings.get("MF_DESTINATION") == "remote-write",
-        "scrape": bool(settings.get("MF_SCRAPE_HOSTS")),
     }
     return [extra for extra, is_needed in needed.items() if is_needed]
 
