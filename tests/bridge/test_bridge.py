@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.bridge.accounts import Accounts, OwnKey
+from metric_forwarder.bridge.replies import return_code
 from metric_forwarder.bridge.requests import MAX_UNAUTHENTICATED_BYTES, ReceiverBridge
 from metric_forwarder.clients.http import Failure, Fault
 from metric_forwarder.clock import Deadline
@@ -27,7 +28,6 @@ from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.claims import find_claims
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, parse_request
-from metric_forwarder.reporting.replies import return_code
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.triggers import Decoded

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metric_forwarder.bridge.replies import return_code
 from metric_forwarder.clients.http import Fault
 from metric_forwarder.dedupe.store import MemoryStore, NoStore
 from metric_forwarder.delivery.settling import RequestCounts
@@ -18,7 +19,7 @@ from metric_forwarder.destinations.remote_write import REFUSALS
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.reporting.ledger import MAX_FILTER_REASONS, MAX_PROBLEMS, Ledger
-from metric_forwarder.reporting.replies import MAX_HTTP_BODY_BYTES, http_status, return_code
+from metric_forwarder.reporting.replies import MAX_HTTP_BODY_BYTES, http_status
 from metric_forwarder.reporting.report import loss_level, make_report
 from support.harness import ROOT, ckafka, make_harness, outcomes, point
 

@@ -1,7 +1,7 @@
 """Report → what the handler returns or raises: one function for each ``ReplyTo``.
 
-The platform calls any returned value a success and redelivers only after a raise; bad data never raises, since it would
-come back for ever.
+The platform takes any returned value for success and redelivers an event only if the function raised. Bad data never
+raises; otherwise the platform would redeliver it again and again.
 """
 
 import json
@@ -10,9 +10,6 @@ from typing import Any
 
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.model import Outcome
-from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import Rejection, encode_reply
-from metric_forwarder.put_monitor_data.server import reject as reject_with
 from metric_forwarder.reporting.report import Report
 from metric_forwarder.triggers.decoding import HttpRejection
 from metric_forwarder.triggers.traits import ReplyTo
@@ -21,11 +18,8 @@ RETRY_AFTER_S = 10
 # A report has some 20 problems of a few hundred characters each; what is more tells nobody more.
 MAX_HTTP_BODY_BYTES = 32_768
 
-# What is wrong with these the client alone can mend.
+# Only the client can correct these points.
 _CLIENTS_FAULT = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
-# Delivered, kept, or left out as it is meant to be.
-_SAFE = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
-_MAX_MESSAGE = 500
 
 
 def reply(reply_to: ReplyTo, report: Report) -> Any:
@@ -46,7 +40,9 @@ def reply(reply_to: ReplyTo, report: Report) -> Any:
 def reject(rejection: HttpRejection) -> dict[str, Any]:
     """The HTTP reply to a request that is not let in."""
     if rejection.code is not None:
-        return _receivers_reply(rejection.code, rejection.reason)
+        from metric_forwarder.bridge.replies import rejection_text  # noqa: PLC0415 - as below
+
+        return _receivers_reply(rejection_text(rejection.code, rejection.reason))
     body = {"status": "refused", "message": rejection.reason}
     return _http_reply(rejection.status, rejection.headers, json.dumps(body))
 
@@ -78,71 +74,16 @@ def _to_http_client(report: Report) -> dict[str, Any]:
     return _http_reply(status, headers, _bounded_text(report))
 
 
-def return_code(report: Report) -> ReturnCode:
-    """What a client of the receiver is told: docs/migrate.md has the table.
-
-    ``OK`` only if every point that is not filtered was delivered, now or before, or is safe in the spool.
-    """
-    outcomes = report["outcomes"]
-    if outcomes[Outcome.UNDELIVERED.value]:
-        return ReturnCode.NOT_READY
-    if outcomes[Outcome.UNCERTAIN.value]:
-        return ReturnCode.INTERNAL_FAILURE
-    if any(outcomes[outcome.value] for outcome in _CLIENTS_FAULT):
-        bad = _bad_points(report)
-        return _code_of(bad[0]) if bad else ReturnCode.NO_VALID_DATA
-    return ReturnCode.OK if report["received"] else ReturnCode.NO_VALID_DATA
-
-
-def _bad_points(report: Report) -> list[dict[str, Any]]:
-    return [error for error in report["errors"] if error["outcome"] in _CLIENTS_FAULT]
-
-
-def _code_of(error: Mapping[str, Any]) -> ReturnCode:
-    """The code for a bad point: the destination's own, else the one that the receiver has for such a mistake."""
-    if error["code"] in ReturnCode.__members__.values():
-        return ReturnCode(error["code"])
-    if error["rule"] == "maxBytes":
-        return ReturnCode.DATA_TOO_LONG
-    member = _MEMBER_CODES.get(_member(error["pointer"]), ReturnCode.PARAMETER_INVALID)
-    named = member in (ReturnCode.NO_VALID_DATA, ReturnCode.DIMENSION_CHECK_FAILED)
-    return ReturnCode.NAME_TOO_LONG if named and error["rule"] == "maxLength" else member
-
-
-def _member(pointer: str) -> str:
-    """``metricName`` of ``/Data/0/metricName``, ``Namespace`` of ``/Namespace``."""
-    steps = pointer.split("/")[1:]
-    return steps[2] if len(steps) > 2 else "".join(steps[:1])  # noqa: PLR2004 - the list and the index come first
-
-
-_MEMBER_CODES: Mapping[str, ReturnCode] = {
-    "Namespace": ReturnCode.NAMESPACE_ILLEGAL,
-    "namespace": ReturnCode.NAMESPACE_ILLEGAL,
-    "metricName": ReturnCode.NO_VALID_DATA,
-    "dimensions": ReturnCode.DIMENSION_CHECK_FAILED,
-}
-
-
 def _to_receivers_client(report: Report) -> dict[str, Any]:
-    code = return_code(report)
-    if code is ReturnCode.OK:
-        return _receivers_reply(code, "OK")
-    outcomes, received = report["outcomes"], report["received"]
-    safe = sum(outcomes[outcome.value] for outcome in _SAFE)
-    where = f"{received - safe} of {received} {'point was' if received == 1 else 'points were'} not delivered"
-    errors = (
-        report["errors"]
-        if code in (ReturnCode.NOT_READY, ReturnCode.INTERNAL_FAILURE)
-        else _bad_points(report)
-    )
-    if errors:
-        where += f", the first for this: {errors[0]['pointer']} {errors[0]['message']}".replace("  ", " ")
-    return _receivers_reply(code, reject_with(code, where[:_MAX_MESSAGE]).message)
+    # Not needed by an instance without a bridge.
+    from metric_forwarder.bridge.replies import reply_text  # noqa: PLC0415
+
+    return _receivers_reply(reply_text(report))
 
 
-def _receivers_reply(code: ReturnCode, message: str) -> dict[str, Any]:
-    """HTTP 200, whatever the code: that is how the receiver answers."""
-    return _http_reply(200, {}, encode_reply(Rejection(code, message)).decode())
+def _receivers_reply(text: str) -> dict[str, Any]:
+    """Reply with HTTP 200, whatever the return code: that is how the receiver does it."""
+    return _http_reply(200, {}, text)
 
 
 def _bounded_text(report: Report) -> str:
