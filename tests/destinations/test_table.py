@@ -112,7 +112,10 @@ def test_every_extra_is_one_of_the_project_and_asked_for_by_settings_that_exist(
 
 
 def test_the_extras_follow_from_the_settings() -> None:
-    assert needed_extras({"MF_SPOOL": "RediSS://h", "MF_DESTINATION": "remote-write"}) == ["redis", "remote-write"]
+    assert needed_extras({"MF_SPOOL": "RediSS://h", "MF_DESTINATION": "remote-write"}) == [
+        "redis",
+        "remote-write",
+    ]
     assert (
         needed_extras({"MF_SPOOL": "file:///redis:", "MF_SCRAPE_HOSTS": "  ", "MF_DEDUPE": "memory:"}) == []
     )

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,19 @@ def test_a_time_is_remembered_only_if_its_point_was_sent() -> None:
     harness.clock.sleep(60)
     assert outcomes(harness.handle(cls(0, 1, 2))) == {"delivered": 2}
     assert [time_ms for time_ms, _ in stored(harness)] == [NOW_S * 1000, NOW_S * 1000 + 1]
+
+
+def test_a_time_that_was_given_before_stays_the_same_in_the_spool(tmp_path: Path) -> None:
+    harness = make_remote_write_harness(SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1")
+    harness.prometheus.script.append(HttpReply(503, {}, b""))
+    assert outcomes(harness.handle(cls(-3, 1))) == {"spooled": 1}
+    harness.clock.sleep(120)
+    assert outcomes(harness.handle(cls(-2, 2))) == {"delivered": 1}
+    report = harness.handle({**firing("2026-01-01T00:02:00Z"), "Message": '{"replay": true}'})
+    # It is a reading of then: to give it a later time would be false.
+    assert outcomes(report) == {"rejected": 1}
+    assert outcomes(harness.handle(cls(-2, 3))) == {"delivered": 1}
+    assert [time_ms - NOW_S * 1000 for time_ms, _ in stored(harness)] == [-2000, -1999]
 
 
 def test_no_more_series_are_remembered_than_fit_into_the_bound() -> None:

@@ -30,11 +30,13 @@ class GivenTimes:
         """Take note of the points that arrived with a given time, in the order of their times."""
         last_ms = self._last_ms
         for point in delivered:
-            digest = point.series.digest
-            last_ms.pop(digest, None)
-            last_ms[digest] = point.time_ms
+            digest, time_ms = point.series.digest, point.time_ms
+            before_ms = last_ms.pop(digest, None)
+            # A replay brings older ones. What is much later was given by a clock that was wrong.
+            is_older = before_ms is not None and time_ms < before_ms < time_ms + MAX_MOVED_MS
+            last_ms[digest] = before_ms if is_older and before_ms is not None else time_ms
         while len(last_ms) > self._max_remembered:
-            del last_ms[next(iter(last_ms))]
+            last_ms.pop(next(iter(last_ms)), None)
 
 
 class EventTimes:

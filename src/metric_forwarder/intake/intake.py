@@ -424,7 +424,9 @@ class Intake:
                     problem = self._ahead(message, pointer, time_ms * NS_PER_MS)
                     self._settle(message, raw, pointer, [problem], envelope)
                     return
-                time_ms = self._next_ms(series, time_ms)
+                if not message.judged:
+                    # What comes from the spool was given its time before.
+                    time_ms = self._next_ms(series, time_ms)
         elif time_ns > self._latest_ns:
             problem = self._ahead(message, f"{pointer}/timestamp", time_ns)
             self._settle(message, raw, pointer, [problem], envelope)
