@@ -14,6 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of the package only what needs no other package is imported: this runs before anything is installed.
+sys.path.insert(0, str(ROOT / "src"))
+
+from metric_forwarder.cli.deployment.description import is_required, setting_problems, strays  # noqa: E402
+from metric_forwarder.settings.extras import needed_extras  # noqa: E402
+
 # Serverless Cloud Framework's own name for itself, and those of the Serverless Framework before it.
 CLIENTS = ("scf", "serverless", "sls")
 
@@ -73,9 +79,12 @@ def obstacles(
     missing = unset(lines, known)
     if missing:
         yield MISSING.format(", ".join(missing))
+    yield from strays({name: _unquoted(value) for name, value in written.items()}, environ)
+    settings = function_settings(lines, known)
+    yield from setting_problems(settings, known.get("DEPLOY_REGION", ""))
     if extras is not None:
         asked = {extra.strip() for extra in extras.split(",") if extra.strip()}
-        needed = needed_extras(lines, known)
+        needed = set(needed_extras(settings))
         if not needed <= asked:
             yield LACKING.format(",".join(sorted(needed | asked)))
 
@@ -83,23 +92,17 @@ def obstacles(
 def unset(lines: Iterable[str], known: Mapping[str, str]) -> list[str]:
     """The variables that ``serverless.yml`` refers to and nobody has set, in its order."""
     names = [name for line in lines for name in _NAME.findall(line)]
-    return [name for name in dict.fromkeys(names) if not known.get(name)]
+    return [name for name in dict.fromkeys(names) if not known.get(name) and is_required(name, known)]
 
 
-def needed_extras(lines: Iterable[str], known: Mapping[str, str]) -> set[str]:
-    """What the function's settings need besides the base dependencies: without it every event is a ConfigError."""
+def function_settings(lines: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
+    """The settings that the function would have: those that are not set are left out."""
     settings = {match[1]: match[2] for match in map(_SETTING.fullmatch, lines) if match}
-    says = {
-        name: _NAME.sub(lambda match: known.get(match[1], ""), _unquoted(text)).lower()
+    texts = {
+        name: _NAME.sub(lambda match: known.get(match[1], ""), _unquoted(text))
         for name, text in settings.items()
     }
-    needed = {
-        "remote-write": says.get("MF_DESTINATION") == "remote-write",
-        "redis": any(
-            says.get(name, "").startswith(("redis:", "rediss:")) for name in ("MF_DEDUPE", "MF_SPOOL")
-        ),
-    }
-    return {extra for extra, is_needed in needed.items() if is_needed}
+    return {name: text for name, text in texts.items() if text}
 
 
 def dotenv(path: Path) -> dict[str, str]:

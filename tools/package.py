@@ -27,7 +27,13 @@ from typing import Any
 
 TOOLS = Path(__file__).resolve().parent
 ROOT = TOOLS.parent
+# Of the package only what needs no other package is imported: this runs before anything is installed.
+sys.path.insert(0, str(ROOT / "src"))
+
+from metric_forwarder.settings.extras import EXTRAS  # noqa: E402
+
 SOURCES = ("index.py", "metric_forwarder")
+ALL_EXTRAS = tuple(EXTRAS)
 # Not dependencies of the function: the command line, and what developers use.
 OTHER_EXTRAS = ("cli", "dev")
 
@@ -71,11 +77,6 @@ LEFT_OUT_PATHS = (
     "tencentcloud/common/*_async.py",
     "tencentcloud/common/http/*_async.py",
 )
-# Bytecode of these is for packages with the extra that they need.
-COMPILED_WITH = {
-    "redis": "metric_forwarder/*/redis.py",
-    "remote-write": "metric_forwarder/destinations/remote_write*.py",
-}
 # What only a point that is not valid, or a key in Secrets Manager, needs: its bytecode would not fit into the budget.
 NOT_COMPILED = (
     "attr/*",
@@ -201,7 +202,10 @@ def compile_ahead(folder: Path, extras: Sequence[str]) -> None:
             file=sys.stderr,
         )
         return
-    left = [*NOT_COMPILED, *(pattern for extra, pattern in COMPILED_WITH.items() if extra not in extras)]
+    left = [
+        *NOT_COMPILED,
+        *(pattern for name, extra in EXTRAS.items() if name not in extras for pattern in extra.needed_by),
+    ]
     sources = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.py"))]
     lines = "".join(
         f"{path}\n" for path in sources if not any(fnmatch.fnmatchcase(path, each) for each in left)

@@ -24,7 +24,7 @@ DIST = ROOT / "dist"
 ZIPS = {
     "metric-forwarder-receiver.zip": (),
     "metric-forwarder-prometheus.zip": ("remote-write",),
-    "metric-forwarder-all.zip": ("redis", "remote-write"),
+    "metric-forwarder-all.zip": package.ALL_EXTRAS,
 }
 SBOM = "metric-forwarder.cdx.json"
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")

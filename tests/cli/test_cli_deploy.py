@@ -12,7 +12,7 @@ from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
 from metric_forwarder.cli.deployment.description import (
     Description,
-    needed_extras,
+    extras_of,
     read_description,
     read_dotenv,
 )
@@ -25,7 +25,10 @@ from support.harness import ROOT
 from support.scf_api import CERTIFICATE, REGION, SECRET_ID, SECRET_KEY, ScfApi
 
 FILLED = {
-    **dict.fromkeys(serverless_file.references(serverless_file.text()), "value"),
+    **dict.fromkeys(serverless_file.required(serverless_file.text()), "value"),
+    "DEPLOY_ROLE": "value",
+    "MF_SECRET_NAME": "value",
+    "MF_NAMESPACE": "pc",
     "DEPLOY_REGION": REGION,
     "TENCENT_SECRET_ID": SECRET_ID,
     "TENCENT_SECRET_KEY": SECRET_KEY,
@@ -230,7 +233,7 @@ def test_the_package_gets_the_extras_that_the_settings_need(tmp_path: Path) -> N
     path.write_text(
         f"{head}      MF_SPOOL: redis://h\n      MF_DESTINATION: remote-write\n", encoding="utf-8"
     )
-    assert needed_extras(read_description(path, {})) == ["redis", "remote-write"]
+    assert extras_of(read_description(path, {})) == ["redis", "remote-write"]
 
 
 def test_a_comment_behind_a_value_of_the_env_file_is_told(tmp_path: Path) -> None:

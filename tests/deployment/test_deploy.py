@@ -10,7 +10,13 @@ import pytest
 from support import serverless_file
 from support.harness import ROOT
 
-EVERYTHING = dict.fromkeys(serverless_file.references(serverless_file.text()), "x")
+EVERYTHING = {
+    **dict.fromkeys(serverless_file.required(serverless_file.text()), "value"),
+    "DEPLOY_REGION": "ap-guangzhou",
+    "DEPLOY_ROLE": "value",
+    "MF_SECRET_NAME": "value",
+    "MF_NAMESPACE": "pc",
+}
 
 
 class Checkout:
@@ -66,15 +72,44 @@ def test_without_a_cli_it_says_what_to_install_and_what_to_do_instead(checkout: 
 
 def test_what_is_not_set_is_named_before_anything_is_deployed(checkout: Checkout) -> None:
     checkout.install("scf")
-    left = {name: value for name, value in EVERYTHING.items() if name not in {"DEPLOY_ROLE", "MF_NAMESPACE"}}
+    left = {name: value for name, value in EVERYTHING.items() if name not in {"DEPLOY_ROLE", "DEPLOY_VPC_ID"}}
     result = checkout.deploy(**left, DEPLOY_ROLE="")
     assert (result.returncode, result.stdout) == (2, "")
-    assert ": DEPLOY_ROLE, MF_NAMESPACE\n" in result.stderr
+    assert ": DEPLOY_ROLE, DEPLOY_VPC_ID\n" in result.stderr
+
+
+def test_a_function_that_reads_no_secret_needs_no_role(checkout: Checkout) -> None:
+    checkout.install("scf")
+    left = {
+        name: value for name, value in EVERYTHING.items() if name not in {"DEPLOY_ROLE", "MF_SECRET_NAME"}
+    }
+    written = {"MF_DESTINATION": "remote-write", "MF_REMOTE_WRITE_URL": "http://10.0.0.5/w"}
+    assert checkout.deploy("check", "remote-write", **left, **written).returncode == 0
+
+
+def test_settings_that_cannot_work_are_told_before_anything_is_deployed(checkout: Checkout) -> None:
+    checkout.install("scf")
+    result = checkout.deploy(**EVERYTHING, MF_DESTINATION="remote-write", MF_CONCURRENCY="many")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "MF_REMOTE_WRITE_URL is empty" in result.stderr
+    assert 'MF_CONCURRENCY is "many"' in result.stderr
+
+
+def test_settings_of_this_shell_are_not_deployed_where_the_env_file_says_otherwise(
+    checkout: Checkout,
+) -> None:
+    checkout.install("scf")
+    checkout.write_dotenv(*(f"{name}='{value}'" for name, value in EVERYTHING.items()))
+    assert checkout.deploy(MF_NAMESPACE="pc").returncode == 0
+    result = checkout.deploy(MF_NAMESPACE="home", MF_RECEIVER_URL="http://127.0.0.1:8080/v2/index.php")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "MF_NAMESPACE is set in this shell" in result.stderr
+    assert "MF_RECEIVER_URL is set in this shell" in result.stderr
 
 
 def test_a_dotenv_file_sets_as_well_as_the_environment(checkout: Checkout) -> None:
     checkout.install("scf")
-    checkout.write_dotenv("# keys", "", *(f"{name} = 'value'" for name in EVERYTHING))
+    checkout.write_dotenv("# keys", "", *(f"{name} = '{value}'" for name, value in EVERYTHING.items()))
     assert checkout.deploy().returncode == 0
 
 
@@ -93,7 +128,8 @@ def test_a_comment_behind_a_value_is_told_since_the_cli_would_deploy_it(checkout
 def test_what_the_cli_does_not_read_is_not_set(checkout: Checkout) -> None:
     checkout.install("scf")
     checkout.write_dotenv(
-        "export DEPLOY_REGION=gz", *(f"{name}=x" for name in EVERYTHING if name != "DEPLOY_REGION")
+        "export DEPLOY_REGION=gz",
+        *(f"{name}={value}" for name, value in EVERYTHING.items() if name != "DEPLOY_REGION"),
     )
     result = checkout.deploy()
     assert result.returncode == 2
@@ -120,22 +156,18 @@ def test_make_serverless_looks_for_what_is_in_the_way_before_it_spends_time_on_a
 @pytest.mark.parametrize(
     ("setting", "extra"),
     [
-        ("MF_DESTINATION: remote-write", "remote-write"),
-        ("MF_DEDUPE: ${env:A_REDIS}", "redis"),
-        ("MF_SPOOL: 'rediss://h' # the same", "redis"),
-        ("MF_SPOOL: file:///mnt/spool", None),
-        ("MF_SCRAPE_HOSTS: 10.0.0.5:9100", None),
-        ("# MF_DEDUPE: redis://h", None),
+        ({"MF_DESTINATION": "remote-write", "MF_REMOTE_WRITE_URL": "http://10.0.0.5/w"}, "remote-write"),
+        ({"MF_DEDUPE": "redis://:sEcret@10.0.0.5"}, "redis"),
+        ({"MF_SPOOL": "rediss://h"}, "redis"),
+        ({"MF_SCRAPE_HOSTS": "10.0.0.5:9100"}, None),
+        ({"MF_SPOOL": "file:///mnt/spool"}, None),
     ],
 )
 def test_a_package_without_what_the_settings_need_is_not_built(
-    checkout: Checkout, setting: str, extra: str | None
+    checkout: Checkout, setting: dict[str, str], extra: str | None
 ) -> None:
     checkout.install("scf")
-    file = checkout.folder / "serverless.yml"
-    anchor = "      MF_NAMESPACE:"
-    file.write_text(file.read_text("utf-8").replace(anchor, f"      {setting}\n{anchor}"), "utf-8")
-    known = {**EVERYTHING, "A_REDIS": "redis://:sEcret@10.0.0.5"}
+    known = {**EVERYTHING, **setting}
     without = checkout.deploy("check", "remote-write" if extra == "redis" else "", **known)
     wanted = "redis,remote-write" if extra == "redis" else extra
     assert (without.returncode, f"make serverless EXTRAS={wanted}\n" in without.stderr) == (
@@ -145,8 +177,12 @@ def test_a_package_without_what_the_settings_need_is_not_built(
     assert checkout.deploy("check", wanted or "", **known).returncode == 0
 
 
-def test_a_commented_line_asks_for_nothing(checkout: Checkout) -> None:
-    assert "MF_SECRET_KEY" in serverless_file.text()
-    assert "MF_SECRET_KEY" not in EVERYTHING
+def test_a_value_that_stands_in_the_file_itself_counts_and_a_comment_does_not(checkout: Checkout) -> None:
     checkout.install("scf")
-    assert checkout.deploy(**EVERYTHING).returncode == 0
+    file = checkout.folder / "serverless.yml"
+    text = file.read_text("utf-8")
+    line = "      MF_DEDUPE: ${env:MF_DEDUPE}\n"
+    file.write_text(text.replace(line, "      MF_DEDUPE: 'rediss://h' # the same\n"), "utf-8")
+    assert "EXTRAS=redis" in checkout.deploy("check", "", **EVERYTHING).stderr
+    file.write_text(text.replace(line, "      # MF_DEDUPE: redis://h\n"), "utf-8")
+    assert checkout.deploy("check", "", **EVERYTHING).returncode == 0

@@ -15,9 +15,11 @@ from support.harness import ROOT, Harness, ckafka, make_harness, outcomes, point
 
 SOURCE = serverless_file.text()
 EVERYTHING = serverless_file.with_everything()
-ENVIRON = {name: f"value-of-{name}" for name in serverless_file.references(EVERYTHING)} | {
+ENVIRON = {name: f"value-of-{name}" for name in serverless_file.required(EVERYTHING)} | {
     "DEPLOY_REGION": "ap-guangzhou",
+    "DEPLOY_ROLE": "value-of-DEPLOY_ROLE",
     "MF_NAMESPACE": "pc",
+    "MF_SECRET_NAME": "value-of-MF_SECRET_NAME",
 }
 TRIGGERS = {"timer", "ckafka", "cmq", "cos", "cls", "http", "apigw"}
 
@@ -104,6 +106,8 @@ def test_the_replay_of_its_timer_delivers_the_spool(tmp_path: Path) -> None:
     spooling = make_harness(SPOOL=tmp_path.as_uri())
     spooling.receiver.script.append(ReturnCode.CLIENT_BLOCKED)
     assert outcomes(spooling.handle(ckafka(point()))) == {"spooled": 1}
+    # After a block nothing is sent for a while.
+    spooling.clock.sleep(60)
     assert outcomes(spooling.handle(firing("replay"))) == {"delivered": 1}
 
 
@@ -207,27 +211,50 @@ def set_in(text: str) -> set[str]:
 
 
 def test_the_document_sets_everything_that_the_file_refers_to() -> None:
-    assert set(serverless_file.references(SOURCE)) == set_in(section("6. Deploy")) - WHO_DEPLOYS
+    told = set_in(section("6. Deploy"))
+    assert {*serverless_file.required(SOURCE), "DEPLOY_ROLE"} == {
+        name for name in told if name.startswith("DEPLOY_")
+    }
+    assert told >= WHO_DEPLOYS
 
 
-def for_prometheus() -> str:
-    """The file after the change that the document tells to make."""
-    block = re.findall(r"```yaml\n(.*?)```", section("Deploy for Prometheus"), flags=re.DOTALL)[0]
-    kept = [line for line in SOURCE.split("\n") if not re.match(r"  role:|      MF_", line)]
-    changed = "\n".join(kept)
-    heading = "  environment:\n    variables:\n"
-    assert heading in block
-    return changed.replace(heading, block)
+def dotenv(heading: str) -> dict[str, str]:
+    """What the document tells to write into ``.env``, with something in each place that is left to the reader."""
+    lines = re.findall(r"^(\w+)=(.*)$", section(heading), flags=re.MULTILINE)
+    return {name: value.replace("…", "x") for name, value in lines}
 
 
-def test_the_document_deploys_for_prometheus_with_what_it_sets_and_nothing_else() -> None:
-    changed = for_prometheus()
-    assert set(serverless_file.references(changed)) == set_in(section("Deploy for Prometheus"))
-    environ = {**ENVIRON, "MF_REMOTE_WRITE_URL": "http://10.0.0.5:9090/api/v1/prom/write"}
-    told = serverless_file.load(changed, environ)
+def test_the_document_deploys_for_prometheus_by_the_env_file_alone() -> None:
+    written = dotenv("Deploy for Prometheus")
+    assert {name for name in written if name.startswith("DEPLOY_")} == set(serverless_file.required(SOURCE))
+    told = serverless_file.load(SOURCE, written)
     assert "role" not in told
     settings = Settings.read(told["environment"]["variables"], platform_region="ap-guangzhou")
     assert (settings.destination, settings.secret_name) == ("remote-write", "")
+
+
+EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
+
+
+@pytest.mark.parametrize("way", ["remote-write", "receiver"])
+def test_the_example_of_an_env_file_serves_either_destination(way: str) -> None:
+    common, _, ways = EXAMPLE.partition("# ==== remote-write")
+    prometheus, _, receiver = ways.partition("# ==== receiver")
+    text = re.sub(
+        r"^# (?=\w+=)", "", common + (prometheus if way == "remote-write" else receiver), flags=re.MULTILINE
+    )
+    written = {name: value or "x" for name, value in re.findall(r"^(\w+)=(.*)$", text, flags=re.MULTILINE)}
+    assert set(serverless_file.required(SOURCE)) <= written.keys()
+    variables = serverless_file.load(SOURCE, written)["environment"]["variables"]
+    assert Settings.read(variables, platform_region=written["DEPLOY_REGION"]).destination == way
+
+
+def test_the_example_of_an_env_file_explains_itself_in_both_languages() -> None:
+    comments = [
+        line for line in EXAMPLE.split("\n") if line.startswith("# ") and not re.match(r"# \w+=", line)
+    ]
+    chinese = [line for line in comments if re.search(r"[\u4e00-\u9fff]", line)]
+    assert len(comments) == 2 * len(chinese)
 
 
 def test_no_comment_of_the_document_becomes_part_of_a_value() -> None:
@@ -235,7 +262,7 @@ def test_no_comment_of_the_document_becomes_part_of_a_value() -> None:
 
 
 def test_the_document_keeps_points_in_a_folder_of_the_file_system_that_is_mounted() -> None:
-    spool = re.findall(r"`MF_SPOOL: file://(\S+)`", section("Keep what cannot be delivered"))
+    spool = re.findall(r"`MF_SPOOL=file://(\S+)`", section("Keep what cannot be delivered"))
     (mounted,) = inputs(EVERYTHING)["cfs"]
     assert [path.startswith(mounted["localMountDir"] + "/") for path in spool] == [True]
     assert "`DEPLOY_CFS_ID=" in section("Keep what cannot be delivered")

@@ -37,7 +37,8 @@ def _text(name: str) -> str:
 def test_what_is_generated_is_up_to_date(name: str) -> None:
     part, generate = reference.GENERATED[name]
     remedy = "run: python -m metric_forwarder.cli.reference"
-    assert reference.renewed(_text(name), part, generate()) == _text(name), remedy
+    renewed = reference.renewed(_text(name), part, generate(), is_yaml=name.endswith(".yml"))
+    assert renewed == _text(name), remedy
 
 
 def _named(text: str) -> set[str]:

@@ -3,11 +3,8 @@
 from metric_forwarder.settings.settings import SETTINGS
 from support import serverless_file
 
-DEFAULTS = {each.name: each.default for each in SETTINGS}
 
-
-def test_serverless_yml_holds_every_setting_and_comments_out_those_at_their_default() -> None:
+def test_serverless_yml_takes_every_setting_from_the_environment_and_leaves_it_out_if_it_is_not_set() -> None:
     told = serverless_file.settings(serverless_file.text())
-    assert told.keys() == DEFAULTS.keys()
-    for name, (in_force, value) in told.items():
-        assert value in ({f"${{env:{name}}}"} if in_force else {f"${{env:{name}}}", DEFAULTS[name]}), name
+    assert told == {each.name: (True, f"${{env:{each.name}}}") for each in SETTINGS}
+    assert serverless_file.load(serverless_file.text(), {})["environment"]["variables"] == {}

@@ -52,6 +52,11 @@ def references(source: str) -> list[str]:
     ]
 
 
+def required(source: str) -> list[str]:
+    """Those of them that are neither a setting, which has a default, nor the role, which not everybody needs."""
+    return [name for name in references(source) if name.startswith("DEPLOY_") and name != "DEPLOY_ROLE"]
+
+
 def settings(source: str) -> dict[str, tuple[bool, str]]:
     """Setting → whether it is in force, and the value that stands there."""
     found = filter(None, map(_SETTING.fullmatch, source.split("\n")))

@@ -13,10 +13,18 @@ import click
 
 from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
-from metric_forwarder.cli.deployment.description import needed_extras, read_description, read_dotenv
+from metric_forwarder.cli.deployment.description import (
+    extras_of,
+    read_description,
+    read_dotenv,
+    setting_problems,
+    settings_of,
+    strays,
+)
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.options import example
+from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret
 
 
@@ -80,14 +88,18 @@ def deploy(
     nothing. If a step fails, it says what was done and what was not; running it again goes on from there. The keys are
     TENCENT_SECRET_ID and TENCENT_SECRET_KEY (and TENCENT_TOKEN for temporary ones), from the environment or .env.
     """
-    variables = {**read_dotenv(env_file), **os.environ}
+    written = read_dotenv(env_file)
+    variables = {**written, **os.environ}
     wanted = read_description(file, variables)
+    problems = strays(written, os.environ) + setting_problems(settings_of(wanted), wanted.region)
+    if problems:
+        raise ConfigError(problems)
     cloud = Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep)
     try:
         if rollback:
             _roll_back(cloud)
             return
-        package = _read_package(zip_file or _build(file.resolve().parent, needed_extras(wanted)))
+        package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         plan = make_plan(wanted, package, cloud)
         _show(plan, as_json=as_json, prune=prune)
         if only_verify:

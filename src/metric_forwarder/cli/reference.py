@@ -1,7 +1,7 @@
 """The generated parts of the documents: ``python -m metric_forwarder.cli.reference`` rewrites them in place.
 
 The commands' own help becomes the reference in ``docs/cli.md``, the declarations of ``settings.settings`` the settings
-tables of both READMEs. Run it in the project's folder.
+tables of both READMEs and the variables of ``serverless.yml``. Run it in the project's folder.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -48,11 +48,25 @@ def _option(option: click.Option) -> str:
 
 def settings() -> str:
     """The settings table, in Markdown."""
+    return _table("| variable | default | meaning |", _meanings(), "; {} for `{}`")
+
+
+def _meanings() -> dict[str, str]:
     meanings = {each.name: each.meaning for each in SETTINGS}
     told = {name: kind.meaning for name, kind in DESTINATIONS.items()}
     *others, last = _destinations(told, " ({})")
     meanings["MF_DESTINATION"] = _filled(meanings["MF_DESTINATION"], f"{', '.join(others)} or {last}")
-    return _table("| variable | default | meaning |", meanings, "; {} for `{}`")
+    return meanings
+
+
+def serverless_settings() -> str:
+    """Every setting as a variable of the deployed function, with its meaning as a comment."""
+    meanings = _meanings()
+    lines = []
+    for each in SETTINGS:
+        default = f" ({each.default})" if each.default else ""
+        lines += [f"      # {meanings[each.name]}{default}", f"      {each.name}: ${{env:{each.name}}}"]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def settings_in_chinese_table() -> str:
@@ -99,24 +113,34 @@ GENERATED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "docs/cli.md": ("commands", commands),
     "README.md": ("settings", settings),
     "README.zh-CN.md": ("settings", settings_in_chinese_table),
+    "serverless.yml": ("settings", serverless_settings),
 }
 """File → the name of its generated part, and what generates it."""
 
 
-def renewed(text: str, part: str, content: str) -> str:
+def renewed(text: str, part: str, content: str, *, is_yaml: bool = False) -> str:
     """Return a document with one part replaced: what stands between its two comments."""
     begin, end = f"<!-- generated: {part} -->\n", f"<!-- end of {part} -->"
+    if is_yaml:
+        begin, end = f"# generated: {part}\n", f"      # end of {part}"
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
     if not found:
         raise ValueError(f"the document has no part {part}: write {begin.strip()} and {end} where it belongs")
+    if is_yaml:
+        return f"{before}{begin}{content}{end}{after}"
     return f"{before}{begin}\n{content.strip()}\n\n{end}{after}"
 
 
+def renewed_file(name: str) -> str:
+    """The text of a file as it should be."""
+    part, generate = GENERATED[name]
+    return renewed(Path(name).read_text("utf-8"), part, generate(), is_yaml=name.endswith(".yml"))
+
+
 def main() -> None:
-    for name, (part, generate) in GENERATED.items():
-        path = Path(name)
-        path.write_text(renewed(path.read_text("utf-8"), part, generate()), encoding="utf-8")
+    for name in GENERATED:
+        Path(name).write_text(renewed_file(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

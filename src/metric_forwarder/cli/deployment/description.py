@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.settings.extras import needed_extras
+from metric_forwarder.settings.settings import PREFIX, Settings
 
 _REFERENCE = re.compile(r"\$\{env:(\w+)\}")
 # As in dotenv 8, which the Serverless CLI uses: a line that begins with ``export`` is no assignment.
@@ -164,17 +166,45 @@ def _inputs(path: Path) -> dict[str, Any]:
     return dict(inputs)
 
 
-def needed_extras(wanted: Description) -> list[str]:
+def extras_of(wanted: Description) -> list[str]:
     """The extras that the function's settings ask for: without them every event would be a ConfigError."""
-    entries = wanted.configuration["Environment"]["Variables"]
-    settings = {entry["Key"]: entry["Value"].lower() for entry in entries}
-    needed = {
-        "redis": any(
-            settings.get(name, "").startswith(("redis:", "rediss:")) for name in ("MF_DEDUPE", "MF_SPOOL")
-        ),
-        "remote-write": settings.get("MF_DESTINATION") == "remote-write",
-    }
-    return [extra for extra, is_needed in needed.items() if is_needed]
+    return needed_extras(settings_of(wanted))
+
+
+def settings_of(wanted: Description) -> dict[str, str]:
+    """The function's environment variables."""
+    return {entry["Key"]: entry["Value"] for entry in wanted.configuration["Environment"]["Variables"]}
+
+
+def setting_problems(texts: Mapping[str, str], region: str) -> list[str]:
+    """What is wrong with the settings that a function would have, as its first event would tell it."""
+    # This file is inside of the function, not here.
+    seen_here = {name: text for name, text in texts.items() if name != "MF_CA_FILE"}
+    return Settings.collect(seen_here, platform_region=region)[1]
+
+
+def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
+    """Settings of this shell that would be deployed though ``.env`` says otherwise, such as those of a trial at home.
+
+    Where ``.env`` holds no setting, as in a pipeline, those of the environment are meant.
+    """
+    if not any(name.startswith(PREFIX) for name in written):
+        return []
+    return [
+        f"{name} is set in this shell, and .env does not say the same: unset it, or write it into .env"
+        for name, value in sorted(environ.items())
+        if name.startswith(PREFIX) and value and value != written.get(name)
+    ]
+
+
+def is_required(name: str, variables: Mapping[str, str]) -> bool:
+    """Whether what refers to a variable that is not set is a mistake; otherwise it is left out.
+
+    A setting has a default, and a role is needed only to read a secret or an object.
+    """
+    if name == "DEPLOY_ROLE":
+        return bool(variables.get("MF_SECRET_NAME"))
+    return not name.startswith(PREFIX)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -190,7 +220,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _substituted(inputs: dict[str, Any], variables: Mapping[str, str], file: str) -> dict[str, Any]:
     found = {name for text in _texts(inputs) for name in _REFERENCE.findall(text)}
-    missing = sorted(name for name in found if not variables.get(name))
+    missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
     if missing:
         names = ", ".join(missing)
         remedy = "set it, or delete its lines"
@@ -198,14 +228,19 @@ def _substituted(inputs: dict[str, Any], variables: Mapping[str, str], file: str
             [f"{file} refers to {names}, which neither the environment nor .env sets: {remedy}"]
         )
 
+    def is_left_out(value: Any) -> bool:
+        whole = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        return whole is not None and not variables.get(whole[1])
+
     def substitute(value: Any) -> Any:
         if isinstance(value, str):
-            return _REFERENCE.sub(lambda match: variables[match[1]], value)
+            return _REFERENCE.sub(lambda match: variables.get(match[1], ""), value)
         if isinstance(value, dict):
-            return {name: substitute(member) for name, member in value.items()}
+            return {name: substitute(member) for name, member in value.items() if not is_left_out(member)}
         return [substitute(member) for member in value] if isinstance(value, list) else value
 
-    return {name: substitute(value) for name, value in inputs.items()}
+    substituted: dict[str, Any] = substitute(inputs)
+    return substituted
 
 
 def _public_access(is_on: bool) -> dict[str, Any]:  # noqa: FBT001 - called with a value of the file
