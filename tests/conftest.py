@@ -30,6 +30,7 @@ _WITH_PROGRAMS = {
         "bridge/test_migration.py",
         "destinations/test_remote_write_prometheus.py",
         "intake/test_relabel_prometheus.py",
+        "intake/test_times_prometheus.py",
     ],
     "victoria-metrics": ["destinations/test_remote_write_victoria_metrics.py"],
 }
