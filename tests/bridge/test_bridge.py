@@ -174,7 +174,7 @@ def test_the_http_token_neither_opens_the_bridge_nor_is_asked_for_there() -> Non
     ],
     ids=["text", "spaced", "JSON"],
 )
-def test_each_account_signs_with_its_own_key_and_the_forwarders_key_is_none_of_them(accounts: str) -> None:
+def test_each_account_signs_with_its_own_key_and_the_forwarders_key_is_rejected(accounts: str) -> None:
     harness = make_harness(BRIDGE_ACCOUNTS=accounts)
     assert send(harness, DATA, client=OldClient("AKIDone", "key-1")) == OK
     assert send(harness, DATA, client=OldClient("AKIDtwo", "key:2")) == OK
@@ -209,7 +209,7 @@ def test_settings_and_log_show_no_key_of_an_account(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(("late_s", "code"), [(7000, 0), (-7000, 0), (7300, 1021), (-7300, 1021)])
-def test_a_clock_may_be_two_hours_off_and_no_more(late_s: int, code: int) -> None:
+def test_a_clock_may_be_off_by_at_most_two_hours(late_s: int, code: int) -> None:
     harness = bridge()
     assert send(harness, DATA, Timestamp=round(harness.clock.time()) - late_s)["code"] == code
     assert len(harness.receiver.points) == (0 if code else 2)
@@ -244,7 +244,7 @@ def test_the_forms_in_which_gateways_hand_over_a_query_are_all_read() -> None:
     assert len(harness.receiver.points) == 6
 
 
-def test_a_path_that_no_signature_can_cover_is_not_the_receivers() -> None:
+def test_a_path_that_cannot_be_signed_is_not_served_by_the_bridge() -> None:
     opened = bridge(HTTP_TOKEN=TOKEN)
     members = CLIENT._replace(secret_key="other").members("pc", DATA)
     event = {**event_of(CLIENT, members), "path": "/\ud800/v2/index.php"}
@@ -271,9 +271,7 @@ MALFORMED: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("code", "members"), MALFORMED.values(), ids=list(MALFORMED))
-def test_what_is_no_request_of_the_protocol_gets_the_protocols_code(
-    code: int, members: dict[str, Any]
-) -> None:
+def test_a_request_that_breaks_the_protocol_gets_its_return_code(code: int, members: dict[str, Any]) -> None:
     harness = bridge()
     assert call(harness, {**event_of(CLIENT, {}), **members})["code"] == code
     assert harness.receiver.requests == []
@@ -317,7 +315,7 @@ BAD: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("code", "replaced"), BAD.values(), ids=list(BAD))
-def test_a_bad_point_is_told_by_the_code_that_fits_and_the_good_ones_go(
+def test_a_bad_point_gets_its_return_code_and_the_good_ones_are_delivered(
     code: int, replaced: dict[str, Any]
 ) -> None:
     harness = bridge()
@@ -330,21 +328,21 @@ def test_a_bad_point_is_told_by_the_code_that_fits_and_the_good_ones_go(
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "n" * 33], ids=["empty", "a space", "too long"])
-def test_an_illegal_namespace_is_told_by_its_code(namespace: str) -> None:
+def test_an_illegal_namespace_gets_its_return_code(namespace: str) -> None:
     harness = bridge()
     assert send(harness, DATA, namespace)["code"] == 1016
     assert harness.receiver.requests == []
 
 
 @pytest.mark.parametrize("code", [1009, 1010, 1013, 1016, 1017, 1019, 1020])
-def test_what_the_receiver_refuses_for_good_is_passed_on_with_its_own_code(code: int) -> None:
+def test_a_point_that_the_receiver_rejects_gets_the_receivers_return_code(code: int) -> None:
     harness = bridge()
     harness.receiver.refuse_if = lambda _: ReturnCode(code)
     assert send(harness, DATA[:1])["code"] == code
 
 
 @pytest.mark.parametrize("code", [1000, 1002, 1003, 1006, 1008, 1011, 1012, 1014, 1021])
-def test_what_could_not_be_delivered_now_is_asked_for_again_with_1002(code: int) -> None:
+def test_undelivered_points_are_answered_with_1002(code: int) -> None:
     harness = bridge()
     harness.receiver.refuse_if = lambda _: ReturnCode(code)
     answer = send(harness, DATA)
@@ -352,7 +350,7 @@ def test_what_could_not_be_delivered_now_is_asked_for_again_with_1002(code: int)
     assert "2 of 2 points were not delivered" in answer["message"]
 
 
-def test_what_the_spool_keeps_is_safe_and_needs_no_second_request(tmp_path: Path) -> None:
+def test_spooled_points_are_answered_with_0(tmp_path: Path) -> None:
     harness = bridge(SPOOL=tmp_path.as_uri())
     harness.receiver.refuse_if = lambda _: ReturnCode.NOT_READY
     assert send(harness, DATA) == OK
@@ -362,7 +360,7 @@ def test_what_the_spool_keeps_is_safe_and_needs_no_second_request(tmp_path: Path
     assert send(harness, [point(metricName="cpu load")])["code"] == 1019
 
 
-def test_what_may_have_arrived_is_neither_called_delivered_nor_asked_for_again() -> None:
+def test_uncertain_points_are_answered_with_1003() -> None:
     harness = bridge(UNCERTAIN="hold")
     harness.receiver.script.append(Failure(Fault.UNANSWERED, "no answer in time"))
     assert send(harness, DATA)["code"] == 1003
@@ -378,7 +376,7 @@ def test_a_request_sent_twice_as_it_is_arrives_once() -> None:
     assert len(harness.receiver.points) == 2
 
 
-def test_equal_readings_signed_anew_are_two_readings() -> None:
+def test_equal_readings_that_are_signed_again_are_two_readings() -> None:
     harness = bridge()
     assert [send(harness, DATA, Nonce=nonce) for nonce in (10001, 10002)] == [OK] * 2
     assert len(harness.receiver.points) == 4
@@ -501,7 +499,7 @@ def test_a_secrets_manager_that_never_ends_its_answer_does_not_hold_the_client_p
     assert took < 1
 
 
-def test_an_empty_key_lets_nobody_in() -> None:
+def test_an_empty_key_lets_no_client_in() -> None:
     clock, source = FakeClock(), ChangingKey()
     source.stored = Credentials("", Secret(""))
     request = OldClient("", "").members("pc", DATA, Timestamp=round(clock.time()))
@@ -641,7 +639,7 @@ def test_reports_and_refusals_name_the_end_of_the_secret_id_of_the_client(
     assert "AKIDfirst" not in json.dumps(lines)
 
 
-def test_any_region_is_let_in_where_the_destination_has_no_use_for_it() -> None:
+def test_any_region_is_accepted_if_the_destination_does_not_use_it() -> None:
     client = CLIENT._replace(region="ap-jakarta")
     for settings_of, code in (({}, 1013), ({"DESTINATION": "remote-write"}, 0)):
         harness = make_remote_write_harness(BRIDGE_ACCOUNTS=f"{CLIENT.secret_id}:{CLIENT.secret_key}") if settings_of else bridge()  # fmt: skip
@@ -740,7 +738,7 @@ def test_no_unsigned_request_raises_or_is_forwarded(event: dict[str, Any]) -> No
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.fixed_dictionaries({"metricName": st.text() | st.just("m"), "dimensions": st.dictionaries(st.text() | st.just("ip"), st.text() | st.integers() | st.floats()), "value": st.integers() | st.floats()}), max_size=4), st.text() | st.just("pc"))  # fmt: skip
-def test_whatever_a_signed_request_holds_zero_means_that_the_receiver_has_it_all(
+def test_zero_means_that_the_receiver_has_every_point_of_a_signed_request(
     data: list[dict[str, Any]], namespace: str
 ) -> None:
     harness = bridge()
@@ -750,7 +748,7 @@ def test_whatever_a_signed_request_holds_zero_means_that_the_receiver_has_it_all
     assert (answer["code"] == 0) == (arrived == len(data) > 0)
 
 
-def test_a_receiver_with_a_catalogue_is_answered_for_as_if_it_were_asked_itself() -> None:
+def test_the_bridge_gives_the_same_return_codes_as_the_receiver_behind_it() -> None:
     catalogue = {"pc": {"cpuload": ["ip"]}}
     client = CLIENT._replace(region="gz")
     with Emulator(EmulatorOptions(catalogue=catalogue)) as emulator:

@@ -34,7 +34,7 @@ def front(prometheus: PrometheusServer) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_what_an_old_client_sends_to_the_receiver_is_in_prometheus_when_it_is_answered(
+def test_the_points_of_an_old_client_are_in_prometheus_once_it_has_its_reply(
     prometheus: PrometheusServer, front: str, method: str
 ) -> None:
     client = OldClient(*KEY, method=method)
@@ -53,13 +53,13 @@ def test_a_wrong_signature_gets_nothing_into_prometheus(prometheus: PrometheusSe
     assert prometheus.samples("forged_cpuload", at_s=time.time() + 1) == {}
 
 
-def test_a_name_that_prometheus_does_not_know_is_told_in_the_receivers_terms(front: str) -> None:
+def test_a_name_that_is_illegal_in_prometheus_gets_the_receivers_return_code(front: str) -> None:
     data = [{**DATA[0], "metricName": "5xx"}]
     assert OldClient(*KEY).send(front, "5xx", data)[1]["code"] == 1016
     assert OldClient(*KEY).send(front, "web", [{**DATA[0], "dimensions": {"5xx": "a"}}])[1]["code"] == 1017
 
 
-def test_what_an_exporter_exposes_is_in_prometheus_as_if_it_had_been_scraped_by_it(
+def test_scraped_samples_are_in_prometheus_as_if_it_had_scraped_them_itself(
     prometheus: PrometheusServer,
 ) -> None:
     own_ms = round(time.time() * 1000) - 20_000

@@ -75,7 +75,7 @@ def test_settings_that_cannot_work_end_it_before_it_listens() -> None:
     assert "MF_SECRET_KEY is empty" in done.err
 
 
-def test_a_port_that_is_taken_is_told_with_a_remedy(receiver: Emulator) -> None:
+def test_a_port_in_use_is_reported_with_a_remedy(receiver: Emulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("serve", "--port", str(taken.getsockname()[1]), **settings_for(receiver))
     assert done.status == 2
@@ -163,7 +163,7 @@ BROKEN_OFF = {
 }
 
 
-def test_what_is_no_http_or_breaks_off_leaves_nothing_of_itself_in_the_log(receiver: Emulator) -> None:
+def test_nothing_of_a_broken_request_appears_in_the_log(receiver: Emulator) -> None:
     with serving(unsaid=SIGNATURE, **settings_for(receiver), BRIDGE_ACCOUNTS="own") as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         for text in NO_HTTP.values():
@@ -300,7 +300,7 @@ def test_unfinished_bodies_take_a_bounded_memory_and_hold_up_no_other_client() -
     [("", b""), ("POST / HT", b""), (HEAD.format(path="/", length=9) + "[", b"HTTP/1.1 408")],
     ids=["nothing", "half a head", "half a body"],
 )
-def test_a_client_that_does_not_go_on_is_given_up(text: str, status: bytes) -> None:
+def test_a_client_that_stops_sending_is_disconnected(text: str, status: bytes) -> None:
     async def scenario() -> bytes:
         async with served(head_timeout_s=0.2, body_timeout_s=0.2) as port:
             reader, writer = await begin(port, text)
@@ -341,7 +341,7 @@ def test_the_largest_unfinished_head_is_given_up_if_all_of_them_are_too_large() 
     asyncio.run(scenario())
 
 
-def test_large_bodies_wait_for_their_turn_and_then_are_asked_to_come_again() -> None:
+def test_large_bodies_wait_for_their_turn_and_are_then_answered_with_503() -> None:
     async def scenario() -> None:
         async with served(large_bodies=1, place_timeout_s=0.2) as port:
             _, writer = await begin(port, HEAD.format(path="/", length=100_000))
@@ -367,7 +367,7 @@ def test_a_request_under_way_is_answered_when_the_server_is_told_to_stop() -> No
     assert asyncio.run(scenario()) == (200, {"done": True})
 
 
-def test_health_and_readiness_are_told_without_asking_the_function() -> None:
+def test_health_and_readiness_do_not_invoke_the_function() -> None:
     instance = Instance(threading.Semaphore(0))
 
     async def scenario() -> list[int]:

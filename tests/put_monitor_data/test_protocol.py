@@ -110,7 +110,7 @@ def test_dimension_values_may_be_numbers_and_are_kept_as_given() -> None:
     assert _read(_post(_fields(Data=[point]))).data[0]["dimensions"] == {"port": 8080, "load": 0.5}
 
 
-def test_what_a_client_adds_to_a_point_is_ignored() -> None:
+def test_additional_members_of_a_point_are_ignored() -> None:
     assert _read(_post(_fields(Data=[{**POINT, "unit": "%"}]))).data == [POINT]
 
 
@@ -203,7 +203,7 @@ def test_a_wrong_type_is_1010(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("document", [[], 5, "text", None, True])
-def test_a_body_that_is_no_object_is_1010(document: object) -> None:
+def test_a_body_that_is_not_an_object_is_1010(document: object) -> None:
     assert _verdict(_post(document)) == ReturnCode.PARAMETER_TYPE
 
 
@@ -249,7 +249,7 @@ def test_an_unknown_region_or_a_nonce_that_is_not_positive_is_1013(changes: dict
 
 
 @pytest.mark.parametrize("literal", ["1e999", "-1e999", "9" * 400])
-def test_a_number_no_double_can_hold_is_1013(literal: str) -> None:
+def test_a_number_beyond_the_range_of_a_double_is_1013(literal: str) -> None:
     in_value = json.dumps(_fields()).replace("0.3", literal).encode()
     in_dimension = json.dumps(_fields()).replace('"sda"', literal).encode()
     for body in (in_value, in_dimension):
@@ -261,7 +261,7 @@ def test_every_documented_region_code_is_accepted() -> None:
         assert _verdict(_post(_fields(Region=region))) == ReturnCode.OK
 
 
-def test_a_body_over_the_limit_is_1015_and_one_at_it_is_not() -> None:
+def test_a_body_larger_than_the_limit_is_1015() -> None:
     request = _read(_post(_fields()))
     assert _verdict(request, limits=RequestLimits(max_bytes=request.size)) == ReturnCode.OK
     assert _verdict(request, limits=RequestLimits(max_bytes=request.size - 1)) == ReturnCode.DATA_TOO_LONG
@@ -294,7 +294,7 @@ def test_five_dimensions_are_accepted() -> None:
     assert _verdict(_post(_fields(Data=[point]))) == ReturnCode.OK
 
 
-def test_more_points_than_the_limit_are_1018_and_as_many_are_not() -> None:
+def test_more_points_than_the_limit_are_1018() -> None:
     limits = RequestLimits(max_points=2)
     assert _verdict(_post(_fields(Data=[POINT] * 2)), limits=limits) == ReturnCode.OK
     assert _verdict(_post(_fields(Data=[POINT] * 3)), limits=limits) == ReturnCode.TOO_MANY_METRICS
@@ -305,7 +305,7 @@ def test_no_points_or_an_illegal_metric_name_is_1019(data: list[Any]) -> None:
     assert _verdict(_post(_fields(Data=data))) == ReturnCode.NO_VALID_DATA
 
 
-def test_names_over_the_limit_are_1020_and_at_it_are_not() -> None:
+def test_names_longer_than_the_limit_are_1020() -> None:
     limits = RequestLimits(max_name_length=9)
     assert _verdict(_post(_fields()), limits=limits) == ReturnCode.OK
     metric = {**POINT, "metricName": "diskusages"}
@@ -450,7 +450,7 @@ def test_a_refusal_never_repeats_what_the_request_held(tail: str) -> None:
     method=st.sampled_from(METHODS),
     path=st.sampled_from(PATHS),
 )
-def test_whatever_the_signer_signs_the_receiver_accepts(
+def test_the_receiver_accepts_every_request_that_the_signer_signs(
     timestamp: int, nonce: int, region: str, method: str, path: str
 ) -> None:
     text = string_to_sign(method, path, secret_id=SECRET_ID, region=region, timestamp=timestamp, nonce=nonce)

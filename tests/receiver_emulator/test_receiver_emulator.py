@@ -192,7 +192,7 @@ def test_a_chunked_post_is_read(receiver: Emulator) -> None:
     connection.close()
 
 
-def test_what_was_accepted_is_held_as_it_was_sent(receiver: Emulator) -> None:
+def test_accepted_points_are_kept_as_they_were_sent(receiver: Emulator) -> None:
     odd = {"dimensions": {"port": 8080, "n": "\ud800名"}, "metricName": "m", "value": -5}
     before = time.time()
     assert post(receiver, Data=[POINT, odd]) == OK
@@ -295,7 +295,7 @@ def test_a_wrong_request_gets_its_code_and_stores_nothing(
         pytest.param("GET", f"{PATH}?a=b", None, 1009, id="1009 in a GET"),
     ],
 )
-def test_what_is_no_request_gets_its_code(
+def test_a_malformed_request_gets_its_return_code(
     receiver: Emulator, method: str, path: str, body: bytes | None, code: int
 ) -> None:
     status, reply = _ask(receiver, method, path, body)
@@ -321,7 +321,9 @@ def test_what_is_no_request_gets_its_code(
         pytest.param({"accounts": {"AKIDother": "k"}}, {}, 1011, id="1011 not its account"),
     ],
 )
-def test_an_option_refuses_what_it_says(options: dict[str, Any], changes: dict[str, Any], code: int) -> None:
+def test_each_limit_of_the_options_has_its_return_code(
+    options: dict[str, Any], changes: dict[str, Any], code: int
+) -> None:
     with Emulator(EmulatorOptions(**options)) as emulator:
         assert post(emulator, **changes)["code"] == code
         assert len(emulator.points()) == (1 if code == 0 else 0)
@@ -355,7 +357,7 @@ def test_a_skewed_clock_shows_in_the_date_so_that_a_client_can_correct_itself() 
         assert post(emulator, Timestamp=theirs) == OK
 
 
-def test_latency_delays_every_answer() -> None:
+def test_latency_delays_every_reply() -> None:
     with Emulator(EmulatorOptions(latency_s=0.1)) as emulator:
         begun = time.monotonic()
         assert post(emulator) == OK
@@ -366,7 +368,7 @@ def test_latency_delays_every_answer() -> None:
 
 
 @pytest.mark.parametrize("code", [0, *range(1000, 1022)])
-def test_a_code_fault_answers_any_code_and_stores_nothing(receiver: Emulator, code: int) -> None:
+def test_a_code_fault_replies_with_any_code_and_stores_nothing(receiver: Emulator, code: int) -> None:
     receiver.fault("code", code)
     assert post(receiver)["code"] == code
     assert receiver.points() == []
@@ -417,7 +419,7 @@ def test_a_delayed_request_is_stored_though_its_client_has_gone(receiver: Emulat
 
 
 @pytest.mark.parametrize(("when", "stored"), [("before", 0), ("after", 1)])
-def test_a_reset_fault_is_a_rst_and_no_answer(receiver: Emulator, when: Any, stored: int) -> None:
+def test_a_reset_fault_is_a_rst_without_a_reply(receiver: Emulator, when: Any, stored: int) -> None:
     receiver.fault("reset", when=when)
     with _open(receiver, _raw_request(receiver)) as connection, pytest.raises(ConnectionResetError):
         connection.recv(1)
@@ -432,7 +434,7 @@ def test_a_reset_fault_is_a_rst_and_no_answer(receiver: Emulator, when: Any, sto
 
 
 @pytest.mark.parametrize(("when", "stored"), [("before", 0), ("after", 1)])
-def test_a_hang_fault_closes_without_an_answer_after_its_seconds(
+def test_a_hang_fault_closes_without_a_reply_after_its_seconds(
     receiver: Emulator, when: Any, stored: int
 ) -> None:
     receiver.fault("hang", 0.1, when=when)
@@ -801,7 +803,7 @@ def test_an_arbitrary_query_string_is_never_a_server_error_and_stores_nothing(
         ),
     ],
 )
-def test_what_is_no_http_is_never_a_server_error(receiver: Emulator, sent: bytes) -> None:
+def test_a_request_that_is_not_http_is_never_a_server_error(receiver: Emulator, sent: bytes) -> None:
     with _open(receiver, sent) as connection:
         status = int(_read_all(connection).split(b" ")[1])
     assert status in (200, 400)
@@ -826,7 +828,7 @@ def test_a_body_is_never_decompressed(receiver: Emulator) -> None:
     assert _ask(receiver, "POST", PATH, body, **{"Content-Encoding": "gzip"})[1]["code"] == 1005
 
 
-def test_a_request_that_is_no_http_leaves_nothing_of_itself_in_the_log(
+def test_nothing_of_a_request_that_is_not_http_appears_in_the_log(
     receiver: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     with _open(receiver, b"GET /v2/index.php?Signature=hush hush HTTP/1.1 x\r\n\r\n") as connection:

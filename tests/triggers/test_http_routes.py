@@ -106,7 +106,9 @@ def call(forwarder: RemoteWriteHarness, request: dict[str, Any]) -> tuple[int, d
 
 @pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
 @pytest.mark.parametrize("prefix", ["", "/release"], ids=["no prefix", "prefix"])
-def test_what_a_client_sends_is_delivered_and_answered_as_its_protocol_says(sent: Sent, prefix: str) -> None:
+def test_each_client_gets_its_samples_delivered_and_the_reply_of_its_protocol(
+    sent: Sent, prefix: str
+) -> None:
     forwarder = harness()
     status, _, body = call(forwarder, event(sent._replace(path=prefix + sent.path)))
     assert (status, body in (b"", b"{}")) == (sent.ok_status, True)
@@ -114,7 +116,7 @@ def test_what_a_client_sends_is_delivered_and_answered_as_its_protocol_says(sent
 
 
 @pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
-def test_a_bad_sample_is_told_and_not_asked_for_again_and_the_good_one_is_delivered(sent: Sent) -> None:
+def test_a_bad_sample_is_reported_without_a_retry_and_the_good_one_is_delivered(sent: Sent) -> None:
     forwarder = harness()
     status, headers, body = call(forwarder, event(sent, sent.bad))
     assert len(forwarder.prometheus.samples) == 1
@@ -132,7 +134,7 @@ def test_a_bad_sample_is_told_and_not_asked_for_again_and_the_good_one_is_delive
 
 
 @pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
-def test_undelivered_samples_are_asked_for_again_and_then_delivered_once(sent: Sent) -> None:
+def test_undelivered_samples_ask_the_client_to_retry_and_are_then_delivered_once(sent: Sent) -> None:
     forwarder = make_remote_write_harness(HTTP_TOKEN=TOKEN, MAX_ATTEMPTS="1")
     forwarder.prometheus.script.append(HttpReply(500, {}, b""))
     status, headers, _ = call(forwarder, event(sent))
@@ -196,11 +198,13 @@ def test_the_token_comes_as_a_bearer_as_influxdbs_or_as_a_password(
         (CLIENTS["Pushgateway"]._replace(path="/metrics/job@base64/*"), {}, 400),
     ],
 )  # fmt: skip
-def test_what_no_protocol_has_is_refused(sent: Sent, headers: dict[str, str], status: int) -> None:
+def test_a_request_that_breaks_its_protocol_is_rejected(
+    sent: Sent, headers: dict[str, str], status: int
+) -> None:
     assert call(harness(), event(sent, headers=headers))[0] == status
 
 
-def test_a_body_that_is_no_otlp_is_a_bad_request() -> None:
+def test_a_body_that_is_not_otlp_is_a_bad_request() -> None:
     for name in ("OTLP in JSON", "OTLP in protobuf"):
         assert call(harness(), event(CLIENTS[name], b"\xff\xff{"))[0] == 400
 
@@ -228,7 +232,7 @@ def test_any_other_path_is_answered_with_the_report() -> None:
 
 
 @given(path=st.text() | st.text(alphabet="/job@base64=Aa%").map(lambda text: f"/metrics/job/{text}"), query=st.dictionaries(st.text(), st.text()) | st.just({"precision": ["x"]}))  # fmt: skip
-def test_whatever_the_path_finding_its_route_raises_nothing(path: str, query: Any) -> None:
+def test_finding_a_route_never_raises(path: str, query: Any) -> None:
     assert isinstance(
         find_route({"path": path, "headers": {}, "queryString": query}, ""), (Route, NoRoute, type(None))
     )

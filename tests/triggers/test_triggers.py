@@ -84,14 +84,14 @@ def test_a_sample_event_is_recognised_and_all_its_messages_are_found(
     assert len(list(result.messages)) == count
 
 
-def test_the_order_of_the_table_decides_nothing_but_what_is_a_payload() -> None:
+def test_each_sample_event_matches_one_row_of_the_table() -> None:
     for path in (*ROOT.glob("events/*.json"), *ROOT.glob("tests/events/*.json")):
         event = json.loads(path.read_text())
         matching = [kind for kind in KINDS[:-1] if kind.matches(event)]
         assert len(matching) == (0 if path.stem == "direct" else 1), path.name
 
 
-def test_an_event_of_no_known_kind_is_refused_by_its_keys_and_never_by_its_values() -> None:
+def test_an_unknown_event_raises_and_names_its_keys_but_never_its_values() -> None:
     with pytest.raises(UnknownTrigger) as raised:
         decode({"detail": "a secret", "account": 7})
     assert raised.value.keys == ("detail", "account")
@@ -99,7 +99,7 @@ def test_an_event_of_no_known_kind_is_refused_by_its_keys_and_never_by_its_value
 
 
 @pytest.mark.parametrize("event", [None, 7, 1.5, True, {}], ids=repr)
-def test_an_event_that_is_no_event_is_refused(event: Any) -> None:
+def test_a_value_that_is_not_an_event_raises_unknown_trigger(event: Any) -> None:
     with pytest.raises(UnknownTrigger):
         decode(event)
 
@@ -154,12 +154,12 @@ def test_a_mixed_event_is_read_record_by_record() -> None:
 
 @pytest.mark.parametrize("member", records.RECORDS)
 @pytest.mark.parametrize("content", [None, 7, "text", []], ids=repr)
-def test_a_record_that_holds_no_object_is_one_broken_message(member: str, content: Any) -> None:
+def test_a_record_without_an_object_is_one_broken_message(member: str, content: Any) -> None:
     assert only({"Records": [{member: content}]}).broken == f'has a "{member}" that is not an object'
 
 
 @pytest.mark.parametrize("record", [None, 7, "text", [], {}, {"s3": {}}], ids=repr)
-def test_a_record_of_no_known_kind_is_one_broken_message(record: Any) -> None:
+def test_a_record_of_unknown_kind_is_one_broken_message(record: Any) -> None:
     assert only({"Records": [record]}).broken
 
 
@@ -219,12 +219,12 @@ def test_a_cmq_message_is_known_by_its_id_however_owner_and_tags_are_written(tag
     assert (message.source, message.coordinates, message.body) == ("t#7", 'cmq/["120","t","7"]', TEXT)
 
 
-def test_an_owner_that_is_no_name_takes_no_part_in_what_a_cmq_message_is_known_by() -> None:
+def test_an_unusable_owner_is_left_out_of_the_coordinates_of_a_cmq_message() -> None:
     content = {"topicOwner": ["x"], "topicName": {}, "msgId": "7", "msgBody": TEXT}
     assert only({"Records": [{"CMQ": content}]}).coordinates == 'cmq/["","","7"]'
 
 
-def test_the_publish_time_of_a_cmq_message_is_no_data_time() -> None:
+def test_the_publish_time_of_a_cmq_message_is_not_used_as_its_time() -> None:
     content = {"msgId": "7", "publishTime": "2026-03-02T09:30:00.125Z", "msgBody": TEXT}
     assert only({"Records": [{"CMQ": content}]}).time_ms is None
 
@@ -401,7 +401,7 @@ def test_a_cloud_event_without_a_payload_is_one_broken_message(event: Any) -> No
     assert only(event).broken
 
 
-def test_an_id_is_no_coordinate_without_being_one() -> None:
+def test_only_a_text_serves_as_the_id_of_a_cloud_event() -> None:
     assert only(cloud_event(id=None)).coordinates is None
     assert only(cloud_event(source="a")).coordinates != only(cloud_event(source="b")).coordinates
 
@@ -454,7 +454,7 @@ def test_a_dead_letter_without_an_event_is_broken_since_raising_would_make_anoth
     assert message.broken.startswith(broken)
 
 
-def test_dead_letters_are_opened_to_a_depth_and_no_deeper() -> None:
+def test_dead_letters_are_opened_up_to_a_maximum_depth() -> None:
     event: Any = POINT
     for _ in range(dead_letter.MAX_DEPTH):
         event = letter(json.dumps(event))
@@ -475,7 +475,7 @@ def test_an_http_request_in_a_dead_letter_that_is_a_message_is_not_let_in() -> N
     assert "not let in" in str(message.broken)
 
 
-def test_a_cls_batch_in_a_message_is_inflated_no_further_than_a_message_may_need() -> None:
+def test_a_cls_batch_inside_of_a_message_is_inflated_to_one_megabyte_at_most() -> None:
     logs = cls_logs([{"content": "x" * 2**20, "timestamp": "0"}])
     body = json.dumps(letter(json.dumps(logs)))
     assert len(str(only(logs).body)) == 2**20
@@ -532,7 +532,7 @@ TIME_MS = 1_772_443_800_125
     ],
     ids=["s", "ms", "µs", "ns", "number", "0", "number 0", "1970", "negative", "far", "text", "none"],
 )
-def test_the_unit_of_a_logs_time_is_told_by_its_size(timestamp: Any, time_ms: int | None) -> None:
+def test_the_unit_of_a_logs_time_follows_from_its_size(timestamp: Any, time_ms: int | None) -> None:
     assert only(cls_logs([{"content": TEXT, "timestamp": timestamp}])).time_ms == time_ms
 
 
@@ -550,7 +550,7 @@ def test_the_unit_of_a_logs_time_is_told_by_its_size(timestamp: Any, time_ms: in
     ],
     ids=["text", "__CONTENT__", "with tags", "as JSON text", "a function's line", "fields", "fields as text", "object"],
 )  # fmt: skip
-def test_a_log_holds_its_payload_as_text_in_a_field_or_as_fields(content: Any) -> None:
+def test_the_payload_of_a_log_is_its_text_one_of_its_fields_or_all_its_fields(content: Any) -> None:
     harness = make_harness(NAMESPACE="pc")
     report = harness.handle(cls_logs([{"content": content, "timestamp": "0"}]))
     assert outcomes(report) == {"delivered": 1}, report["errors"]

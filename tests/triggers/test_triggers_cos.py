@@ -439,7 +439,7 @@ def test_a_bomb_is_given_up_at_the_bound_after_a_small_part_of_it() -> None:
     assert message.broken == "holds more than 8 MB: split it"
 
 
-def test_an_object_that_says_how_large_it_is_is_not_even_asked_for() -> None:
+def test_an_object_whose_event_says_that_it_is_too_large_is_not_requested() -> None:
     source = Recorder()
     (message,) = read(source, event(cosObject={"size": MAX_OBJECT_BYTES + 1}))
     assert (message.broken, message.retriable) == ("holds more than 8 MB: split it", False)
@@ -593,7 +593,7 @@ def test_the_same_content_uploaded_again_later_is_new(receiver: Emulator, bucket
     assert app.handle(event(), CONTEXT)["outcomes"]["delivered"] == 1
 
 
-def test_what_cannot_be_fetched_makes_the_platform_redeliver_and_what_could_be_is_not_sent_twice(
+def test_an_unfetchable_object_makes_the_platform_redeliver_and_the_others_are_not_sent_twice(
     receiver: Emulator, bucket: Bucket
 ) -> None:
     bucket.objects["/hosts/2026-03-02.jsonl"] = LINE
@@ -642,7 +642,7 @@ def test_an_object_that_never_ends_leaves_time_to_deliver_the_others() -> None:
     assert clock.monotonic() == pytest.approx(5, abs=0.2)
 
 
-def test_what_cannot_be_fetched_is_no_dead_letter_and_a_spool_does_not_hide_it(
+def test_an_unfetchable_object_raises_even_with_a_spool_and_is_not_a_dead_letter(
     receiver: Emulator, bucket: Bucket, tmp_path: Path
 ) -> None:
     bucket.responses["/hosts/a.json"] = lambda handler: handler.answer(503)
@@ -702,7 +702,7 @@ def dead_letter_of(inside: Any) -> str:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_no_object_is_fetched_for_what_stands_in_a_message(depth: int) -> None:
+def test_no_object_is_fetched_for_an_event_inside_of_a_message(depth: int) -> None:
     source, clock = Recorder(), FakeClock()
     receiver = InProcessReceiver(clock)
     app = Application(environ(), clock, lambda _: receiver, source)
@@ -715,7 +715,7 @@ def test_no_object_is_fetched_for_what_stands_in_a_message(depth: int) -> None:
     assert outcomes(report_of(app, json.loads(dead_letter_of(event())))) == {"delivered": 1}
 
 
-def test_buckets_that_are_none_are_a_configuration_error() -> None:
+def test_invalid_names_of_buckets_are_a_configuration_error() -> None:
     for wrong in ("metrics", "Metrics-1250000000", "a-1,b.c-1", "http://a-1"):
         with pytest.raises(ConfigError, match="MF_COS_BUCKETS"):
             Settings.read(environ(COS_BUCKETS=wrong))

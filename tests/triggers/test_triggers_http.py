@@ -75,7 +75,7 @@ def call(app: Application, event: dict[str, Any]) -> tuple[int, dict[str, str], 
     ],
     ids=ascii,
 )
-def test_without_the_token_nobody_is_let_in_and_nothing_is_sent(
+def test_a_client_without_the_token_is_rejected_and_nothing_is_sent(
     receiver: Emulator, authorization: Any
 ) -> None:
     event = request(json.dumps(GOOD))
@@ -100,7 +100,7 @@ def test_unless_a_setting_opens_it_http_is_closed_and_says_which_one_does(receiv
 
 
 @pytest.mark.parametrize("headers", [None, [], "x", {}, {"authorization": None}], ids=repr)
-def test_headers_that_are_none_let_nobody_in(receiver: Emulator, headers: Any) -> None:
+def test_malformed_headers_are_rejected(receiver: Emulator, headers: Any) -> None:
     event = {"httpMethod": "POST", "headers": headers, "body": json.dumps(GOOD)}
     assert call(application(receiver), event)[0] == 401
     assert receiver.requests() == []
@@ -235,7 +235,7 @@ def test_a_name_that_no_text_can_hold_is_reported_and_logged_like_any_other(
     assert "\\ud800/0@1" in capsys.readouterr().out
 
 
-def test_who_is_not_let_in_is_told_nothing_about_method_or_body(receiver: Emulator) -> None:
+def test_a_rejected_client_learns_nothing_about_method_or_body(receiver: Emulator) -> None:
     for event in (request(method="GET"), request("x" * (7 * 2**20)), request("x", Content_Encoding="br")):
         event["headers"]["Authorization"] = "Bearer wrong"
         assert call(application(receiver), event)[0] == 401
@@ -293,7 +293,7 @@ def test_a_partial_success_is_told_with_every_error(receiver: Emulator) -> None:
     assert [(error["source"], error["pointer"]) for error in report["errors"]] == [("body", "/1/value")]
 
 
-def test_what_is_undelivered_is_asked_for_again(receiver: Emulator) -> None:
+def test_undelivered_points_ask_the_client_to_retry(receiver: Emulator) -> None:
     receiver.fault("code", 1003, times=None)
     status, headers, report = call(application(receiver), request(json.dumps([GOOD, BAD])))
     assert (status, headers["Retry-After"]) == (503, str(RETRY_AFTER_S))
@@ -313,7 +313,7 @@ def test_a_request_repeated_with_its_idempotency_key_sends_only_what_is_missing(
 
 
 @pytest.mark.parametrize("write", [json.dumps, lambda body: body], ids=["text", "decoded"])
-def test_a_key_that_is_taken_again_for_something_else_hides_nothing(
+def test_an_idempotency_key_that_is_reused_for_another_body_hides_nothing(
     receiver: Emulator, write: Callable[[Any], Any]
 ) -> None:
     app = application(receiver)
