@@ -742,6 +742,15 @@ def test_points_two_instances_pass_on_to_each_other_are_sent_once_by_each_at_mos
     assert len(harness.receiver.requests) == 2
 
 
+def test_a_free_point_waits_for_an_earlier_one_of_its_series_that_is_held(server: RedisServer) -> None:
+    harness, clock = _harness(server)
+    other = Other(server, SHARED)
+    sent: list[Any] = []
+    clock.next = [lambda: sent.extend(harness.receiver.points), other.finish]
+    assert outcomes(harness.handle(ckafka(point(1), point(2), point(3)))) == {"delivered": 1, "duplicate": 2}
+    assert sent == []
+
+
 def test_points_without_an_identity_never_wait(server: RedisServer) -> None:
     harness, clock = _harness(server)
     assert outcomes(harness.handle([point(1), point(1)])) == {"delivered": 2}

@@ -7,10 +7,12 @@ Nothing is retried here and nothing waits longer than the timeout it was given; 
 import hashlib
 import re
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import redis
+from redis._parsers import _RESP2Parser
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AskError,
@@ -19,6 +21,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
+    InvalidResponse,
     MasterDownError,
     NoPermissionError,
     NoScriptError,
@@ -36,6 +39,13 @@ _COMMANDS = (
     "AUTH, SELECT, PING, EVAL, EVALSHA, GET, SET and DEL, and for a spool XADD, XDEL, XLEN, XRANGE, XREVRANGE, "
     "RENAMENX, PTTL and MEMORY USAGE,"
 )
+
+
+# More than any reply to the dedupe store has.
+MAX_REPLY_BYTES = 2**20
+# A reply that takes longer in all, in timeouts, is given up.
+_LONGEST_IN_TIMEOUTS = 10
+NOT_REDIS = "the reply makes no sense: check that the address is that of a Redis"
 
 
 class RedisUnavailable(Exception):
@@ -71,14 +81,59 @@ class Script:
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
+class _BoundedSocket:
+    """A socket that gives up a reply that is too large or takes too long in all.
+
+    A socket's own timeout begins again with every byte, so a peer that dribbles, or never stops, would keep its thread
+    and its memory for ever.
+    """
+
+    def __init__(self, sock: Any, max_bytes: int, longest_s: float) -> None:
+        self._sock = sock
+        self._max_bytes = max_bytes
+        self._longest_s = longest_s
+        self._left = max_bytes
+        self._until = time.monotonic() + longest_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def sendall(self, data: bytes) -> None:
+        self._left = self._max_bytes
+        self._until = time.monotonic() + self._longest_s
+        self._sock.sendall(data)
+
+    def recv(self, size: int) -> bytes:
+        data: bytes = self._sock.recv(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise InvalidResponse("more bytes than any reply has")
+        if time.monotonic() > self._until:
+            raise TimeoutError
+        return data
+
+
+def _bounded(connection: type[Any], max_bytes: int, longest_s: float) -> type[Any]:
+    """Make a class of connections whose replies are bounded."""
+
+    class Bounded(connection):  # type: ignore[misc]  # a class handed in
+        def _connect(self) -> Any:
+            return _BoundedSocket(super()._connect(), max_bytes, longest_s)
+
+    return Bounded
+
+
 class RedisConnection:
     """A kept-alive connection, made on first use; used by one thread at a time.
 
     Args:
-        timeout_s: for the connection and for each answer, seconds.
+        timeout_s: for the connection, and for the next bytes of a reply, seconds.
+        max_reply_bytes: a larger reply is given up.
     """
 
-    def __init__(self, address: RedisAddress, timeout_s: float) -> None:
+    def __init__(
+        self, address: RedisAddress, timeout_s: float, max_reply_bytes: int = MAX_REPLY_BYTES
+    ) -> None:
         self.timeout_s = timeout_s
         encrypted: dict[str, Any] = {}
         if address.tls:
@@ -86,13 +141,16 @@ class RedisConnection:
                 "ssl_ca_certs": address.ca_file or None,
                 "ssl_check_hostname": address.check_hostname,
             }
-        self._client = redis.Redis(
+        kind = redis.SSLConnection if address.tls else redis.Connection
+        pool = redis.ConnectionPool(
+            connection_class=_bounded(kind, max_reply_bytes, _LONGEST_IN_TIMEOUTS * timeout_s),
+            # It reads no further than the bytes that there are: hiredis believes every count, and every depth.
+            parser_class=_RESP2Parser,
             host=address.host,
             port=address.port,
             db=address.database,
             username=address.username or None,
             password=address.password.reveal() or None,
-            ssl=address.tls,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
@@ -103,6 +161,7 @@ class RedisConnection:
             driver_info=None,
             **encrypted,
         )
+        self._client = redis.Redis(connection_pool=pool)
 
     def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
         """Run a script; it is sent in full only to a server that does not know it.
@@ -133,7 +192,7 @@ class RedisConnection:
             told = self._client.info(section)
         except ResponseError:
             return {}
-        except (RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an odd reply makes the library raise
             raise explain(error) from None
         return told if isinstance(told, dict) else {}
 
@@ -147,16 +206,22 @@ class RedisConnection:
             return self._client.execute_command(*words)  # type: ignore[no-untyped-call]  # not annotated there
         except NoScriptError:
             raise
-        except (RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever an odd reply makes the library raise
             raise explain(error) from None
 
 
 def explain(error: Exception) -> RedisUnavailable:
     """Say what an error of the ``redis`` package means; its own text is left out, since it may quote anything."""
+    if any(_TOO_MANY_CLIENTS in str(cause) for cause in _causes(error) if isinstance(cause, RedisError)):
+        return RedisUnavailable(
+            "Redis has as many clients as it allows: raise its maxclients, or lower the function's maximum of instances"
+        )
     code = _code(error)
     for kinds, reason, reconnect in _REASONS:
         if _KINDS.get(code) in kinds or any(isinstance(cause, kinds) for cause in _causes(error)):
             return RedisUnavailable(reason, reconnect=reconnect, is_full=OutOfMemoryError in kinds)
+    if isinstance(error, InvalidResponse) or not isinstance(error, (RedisError, OSError)):
+        return RedisUnavailable(NOT_REDIS)
     reason = f"Redis answered with an error ({code}): look it up in Redis's documentation"
     return RedisUnavailable(reason, is_wrong_type=code == "WRONGTYPE")
 
@@ -179,6 +244,7 @@ def _code(error: Exception) -> str:
     return next((word for word in words if word in _KINDS), type(error).__name__)
 
 
+_TOO_MANY_CLIENTS = "max number of clients"
 _MAY_NOT = "The user executing the script can't"
 
 # None: known, and nothing is to be said about it beyond its name.

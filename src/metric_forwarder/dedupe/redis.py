@@ -18,7 +18,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 
 from metric_forwarder.clients.background import SerialWorker
-from metric_forwarder.clients.redis import KEY_PREFIX, RedisConnection, RedisUnavailable, Script
+from metric_forwarder.clients.redis import KEY_PREFIX, NOT_REDIS, RedisConnection, RedisUnavailable, Script
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
 from metric_forwarder.settings.redis_address import RedisAddress
@@ -145,12 +145,15 @@ class RedisStore:
         self._token = token
         self._connection: RedisConnection | None = None
         self._used_at = 0.0
+        self._stuck: SerialWorker | None = None
         self._rests_until = -math.inf
         self._rejections: dict[bytes, KnownRejection] = {}
 
     def begin(self, deadline: Deadline) -> "RedisClaims":
         """Start an event; while Redis rests, it is not even tried."""
-        rests = self._clock.monotonic() < self._rests_until
+        # A worker that is stuck keeps its thread; as long as there is one, no other may get stuck like it.
+        is_stuck = self._stuck is not None and self._stuck.is_busy
+        rests = is_stuck or self._clock.monotonic() < self._rests_until
         return RedisClaims(self, deadline, self._token(), degraded=rests)
 
     def connect(self, available_s: float) -> RedisConnection:
@@ -192,8 +195,9 @@ class RedisStore:
         """The connection was good until now."""
         self._used_at = self._clock.monotonic()
 
-    def rest(self, reason: str) -> None:
-        """Leave Redis alone for a while; whoever still waits on the connection keeps it for themselves."""
+    def rest(self, reason: str, worker: SerialWorker | None) -> None:
+        """Leave Redis alone for a while; a worker that is still busy keeps the connection."""
+        self._stuck = worker
         self._connection = None
         self._rests_until = self._clock.monotonic() + REST_S
         self._warn(f"{reason}; duplicates are recognised by this instance's memory alone")
@@ -255,7 +259,7 @@ class RedisClaims:
             lease_ms = math.ceil((self._deadline.remaining() + LEASE_SLACK_S) * 1000)
             asking = partial(self._run, CLAIM, chunk, self._token, lease_ms, self._store.window_ms)
             answers = self._wait(self._submit(asking), patience)
-            if answers is not None:
+            if answers is not None or not self._degraded:
                 self._read_claims(chunk, answers, known)
 
     def _read_claims(self, chunk: Sequence[bytes], reply: object, known: dict[bytes, Claim]) -> None:
@@ -265,7 +269,7 @@ class RedisClaims:
             with_claim(chunk, claims, Claim.REJECTED) if len(claims) == len(marks) == len(chunk) else ()
         )
         if len(claims) != len(chunk) or len(marks) != len(chunk) or len(rejected) != len(labels):
-            self._degrade(NO_REDIS)
+            self._degrade(NOT_REDIS)
             return
         known.update(zip(chunk, claims, strict=True))
         for identity, label in zip(rejected, labels, strict=True):
@@ -330,7 +334,7 @@ class RedisClaims:
         with self._lock:
             first, self._degraded = not self._degraded, True
         if first:
-            self._store.rest(reason)
+            self._store.rest(reason, self._worker)
 
     # What follows runs in the worker's thread.
 
@@ -370,9 +374,6 @@ class RedisClaims:
             self._connection.close()
             answer = self._connection.run(script, keys, *arguments)
         return answer
-
-
-NO_REDIS = "the reply makes no sense: check that the address is that of a Redis"
 
 
 def _nothing() -> "Future[bytes | None]":

@@ -25,6 +25,8 @@ from metric_forwarder.spool.store import (
 DEFAULT_MAX_BYTES = 256 * 2**20
 # Some milliseconds of the server's time, which serves nobody else meanwhile; and what a small function has memory for.
 _CHUNK = 500
+# A chunk of the largest records, and more.
+_MAX_REPLY_BYTES = 256 * 2**20
 _CHUNK_BYTES = 2**20
 # Longer than any record that is written: the dead letters of an event are bounded.
 _MAX_ENTRY_BYTES = 32 * 2**20
@@ -128,7 +130,7 @@ class RedisSpool:
     per_record_s = 100e-6
 
     def __init__(self, address: RedisAddress, prefix: bytes, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        self._connection = RedisConnection(address, _TIMEOUT_S)
+        self._connection = RedisConnection(address, _TIMEOUT_S, _MAX_REPLY_BYTES)
         self._prefix = prefix
         self._points, self._dead = prefix + b"points", prefix + b"dead"
         self._aside, self._lock = prefix + b"aside", prefix + b"replay"
