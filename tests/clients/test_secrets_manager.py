@@ -1,9 +1,12 @@
 """The key in Secrets Manager: read with the function's role, kept while warm, read again when refused."""
 
+import contextlib
+import gzip
 import json
 import logging
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.fakes import FakeClock, InProcessReceiver
@@ -274,6 +278,93 @@ def test_a_secrets_manager_that_never_ends_its_answer_does_not_hold_the_event_pa
     assert took < 1.5
     assert outcomes(report) == {"undelivered": 1}
     assert len(manager.calls) == (2 if is_read_before else 1)
+
+
+HOSTILE: dict[str, str] = {
+    "a list": "[]",
+    "a number": "5",
+    "null": "null",
+    "a text": '"Response"',
+    "no Response": "{}",
+    "a list for Response": '{"Response": ["SecretString"]}',
+    "a number for Response": '{"Response": 5}',
+    "null for Response": '{"Response": null}',
+    "a text for Response": '{"Response": "SecretString"}',
+    "null for Error": '{"Response": {"Error": null}}',
+    "a list for Error": '{"Response": {"Error": []}}',
+    "no Code": '{"Response": {"Error": {}}}',
+    "a list for Code": '{"Response": {"Error": {"Code": [{}], "Message": {}}}}',
+    "a Code of 50 KB": '{"Response": {"Error": {"Code": "%s", "Message": ""}}}' % ("x" * 50_000),
+    "a number for SecretString": '{"Response": {"SecretString": 7}}',
+    "a list for SecretString": '{"Response": {"SecretString": [1]}}',
+    "numbers in it": '{"Response": {"SecretString": "{\\"SecretId\\": 1, \\"SecretKey\\": [2]}"}}',
+    "depth in it": '{"Response": {"SecretString": "%s"}}' % ("[" * 60_000),
+    "depth": "[" * 60_000,
+    "a giant number": '{"Response": {"a": %s}}' % ("9" * 50_000),
+    "no JSON": "<html>",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_no_answer_of_secrets_manager_raises(
+    manager: SecretsManagerServer, answer: str, content_type: str
+) -> None:
+    manager.script = [lambda request: send(request, answer, content_type=content_type)] * 9
+    report = Warm(manager).handle(point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert "the key could not be read" in report["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "compressed"])
+def test_an_answer_of_any_size_takes_little_memory(manager: SecretsManagerServer, *, packed: bool) -> None:
+    body = gzip.compress(bytes(50_000_000), 1) if packed else bytes(50_000_000)
+
+    def flood(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "application/json")
+        request.send_header("Content-Length", str(len(body)))
+        if packed:
+            request.send_header("Content-Encoding", "gzip")
+        request.end_headers()
+        with contextlib.suppress(OSError):
+            request.wfile.write(body)
+
+    warm = Warm(manager)
+    assert outcomes(warm.handle(point())) == {"delivered": 1}, "everything is imported"
+    manager.script = [flood] * 9
+    flooded = Warm(manager)
+    tracemalloc.start()
+    try:
+        report = flooded.handle(point())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outcomes(report) == {"undelivered": 1}
+    assert "is not Secrets Manager" in report["errors"][0]["message"]
+    assert peak < 5_000_000
+
+
+def test_a_reading_that_hangs_keeps_one_thread_and_no_more(manager: SecretsManagerServer) -> None:
+    finished = threading.Event()
+
+    def trickle(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        with contextlib.suppress(OSError):
+            while not finished.wait(0.01):
+                request.wfile.write(b" ")
+
+    manager.script = [trickle] * 9
+    source = SecretsManager(SecretReference("monitor", "v1", "ap-guangzhou", manager.endpoint), ROLE)
+    verdicts = [source.obtain(0.05) for _ in range(5)]
+    hanging = [thread for thread in threading.enumerate() if thread.name == "secret"]
+    finished.set()
+    assert all(verdict is not None for verdict in verdicts)
+    assert len(hanging) <= 1
+    for thread in hanging:
+        thread.join(5)
 
 
 def test_no_secret_is_in_any_log_with_every_logger_at_debug(

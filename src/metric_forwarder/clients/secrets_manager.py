@@ -7,11 +7,14 @@ The secret's text is ``{"SecretId": "…", "SecretKey": "…"}``. Sources: Tence
 import json
 import logging
 import re
-import threading
+import time
 from collections.abc import Mapping
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.secret import Secret, is_plain
@@ -20,6 +23,9 @@ _SERVICE, _VERSION, _ACTION = "ssm", "2019-09-23", "GetSecretValue"
 _ROLE = ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY", "TENCENTCLOUD_SESSIONTOKEN")
 # At DEBUG it prints headers and whole bodies: the role's token, and the secret.
 _SDK_LOGGER = "tencentcloud_sdk_common"
+
+# A secret's text has 4 KB at most.
+_MAX_ANSWER_BYTES = 65_536
 
 _FORM = 'its text must be {"SecretId": "…", "SecretKey": "…"}'
 _PERMISSION = "let the function's role do ssm:GetSecretValue on the secret: docs/deploy.md has the policy"
@@ -72,6 +78,7 @@ class SecretsManager:
         self._reference = reference
         self._environ = environ
         self._credentials: Credentials | None = None
+        self._worker: SerialWorker | None = None
 
     def obtain(self, timeout_s: float) -> Verdict | None:
         if self._credentials is None:
@@ -94,42 +101,67 @@ class SecretsManager:
         return True
 
     def _read(self, timeout_s: float) -> Credentials | Verdict:
-        """Read the secret in a thread of its own.
+        """Read the secret in a thread of its own: the SDK does not bound a name server that never answers.
 
-        The SDK bounds neither an answer that comes a byte at a time nor a name server that never answers.
+        While a thread still hangs no other is started.
         """
         role = [self._environ.get(name, "") for name in _ROLE]
         if not role[0] or not role[1]:
             return _cannot(Action.STOP, "the function has no role", _NO_ROLE)
-        reading = _Reading(self._reference, role, timeout_s)
-        thread = threading.Thread(target=reading.run, name="secret", daemon=True)
+        if self._worker is not None and self._worker.is_busy:
+            return _TOO_SLOW
         try:
-            thread.start()
+            self._worker = SerialWorker("secret")
         except RuntimeError:
             return _cannot(Action.RETRY, "no thread could be started", "give the function more memory")
-        thread.join(timeout_s)
-        return reading.result()
-
-
-class _Reading:
-    """One reading of a secret, on its way from the thread that reads it to the one that waits."""
-
-    def __init__(self, reference: SecretReference, role: list[str], timeout_s: float) -> None:
-        self._asking = (reference, role, timeout_s)
-        self._found: Credentials | Verdict = _TOO_SLOW
-        self._crash: BaseException | None = None
-
-    def run(self) -> None:
+        future = self._worker.submit(lambda: _read_secret(self._reference, role, timeout_s))
+        self._worker.dismiss()
         try:
-            answer = _get_secret_value(*self._asking)
-            self._found = answer if isinstance(answer, Verdict) else _parse(answer)
-        except BaseException as error:  # noqa: BLE001 - a defect here is raised in the thread that waits
-            self._crash = error
+            return future.result(timeout_s)
+        except FutureTimeoutError:
+            return _TOO_SLOW
 
-    def result(self) -> Credentials | Verdict:
-        if self._crash is not None:
-            raise self._crash
-        return self._found
+
+def _read_secret(reference: SecretReference, role: list[str], timeout_s: float) -> Credentials | Verdict:
+    answer = _get_secret_value(reference, role, timeout_s)
+    return answer if isinstance(answer, Verdict) else _parse(answer)
+
+
+class _BoundedRequests:
+    """Takes the place of what the SDK sends with: it would take an answer of any size, for any time.
+
+    Args:
+        inner: the SDK's own.
+        until: when reading ends, by ``time.monotonic``.
+    """
+
+    def __init__(self, inner: Any, until: float) -> None:
+        self._inner = inner
+        self._until = until
+
+    def send_request(self, request: Any) -> Any:
+        response = self._inner.send_request(request)
+        try:
+            content = self._read(response)
+        finally:
+            response.close()
+        bounded = type(response)()
+        bounded.status_code, bounded.headers = response.status_code, response.headers
+        bounded.raw = BytesIO(content)
+        return bounded
+
+    def _read(self, response: Any) -> bytes:
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ValueError("encoded, which was not asked for: a few bytes may become gigabytes")
+        content = bytearray()
+        # A piece is waited for until it is whole, however slowly its bytes come: small ones end soon.
+        for piece in response.iter_content(64):
+            content += piece
+            if len(content) > _MAX_ANSWER_BYTES:
+                raise ValueError("too large")
+            if time.monotonic() > self._until:
+                raise OSError("too slow")
+        return bytes(content)
 
 
 def _get_secret_value(
@@ -158,7 +190,8 @@ def _get_secret_value(
         client = CommonClient(
             _SERVICE, _VERSION, credential, reference.region, ClientProfile(httpProfile=http)
         )
-        response = client.call_json(_ACTION, request)["Response"]
+        client.request = _BoundedRequests(client.request, time.monotonic() + timeout_s)
+        response = client.call_json(_ACTION, request, headers={"Accept-Encoding": "identity"})["Response"]
         # The SDK looks for an error only in answers of two content types.
         return _judge_error(str(response["Error"]["Code"])) if "Error" in response else dict(response)
     except TencentCloudSDKException as error:
@@ -166,7 +199,7 @@ def _get_secret_value(
     except OSError:
         # What requests raises while the SDK reads the body.
         return _cannot(Action.RETRY, "Secrets Manager's answer broke off", _UNREACHABLE)
-    except (ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return _cannot(Action.RETRY, "what answered is not Secrets Manager", "check MF_SECRET_ENDPOINT")
 
 
