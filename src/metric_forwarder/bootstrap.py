@@ -255,7 +255,7 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
             contract,
             Identifier(scope, settings.dedupe_by),
             Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes, settings.max_ahead_s),
-            kept.make("series", lambda _: SeriesCache(destination.admit), settings, *series_parts),
+            kept.make("series", lambda _: SeriesCache(destination.prepare_series), settings, *series_parts),
             kept.make("given times", lambda _: GivenTimes(), settings, scope),
         ),
         store=store,
@@ -337,7 +337,7 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
         destination=destination,
-        known=SeriesCache(destination.admit).for_event(),
+        known=SeriesCache(destination.prepare_series).for_event(),
         rules=IntakeRules(
             round(clock.time() * 1000),
             settings.batch_max_bytes,

@@ -79,7 +79,7 @@ class Message(NamedTuple):
         broken: why there is no payload to read; then the message counts as one invalid point.
         retriable: what is broken may be whole the next time: the point is undelivered instead, so that the platform
             redelivers it.
-        judged: its point was valid as the producer wrote it; the spool has written it anew.
+        already_validated: its point was valid as the producer wrote it; the spool has written it anew.
         left_out: why it is left out on purpose; then it counts as one filtered point.
         places: where the points of its list stood in the message that a producer sent, in the order of the list; empty if
             they still stand there. The spool keeps some points of a message without the others.
@@ -94,7 +94,7 @@ class Message(NamedTuple):
     broken: str | None = None
     retriable: bool = False
     receipt: int | None = None
-    judged: bool = False
+    already_validated: bool = False
     places: tuple[str, ...] = ()
     left_out: str | None = None
     format: str | None = None
@@ -122,16 +122,16 @@ class Series:
     Attributes:
         dimensions: (name, value) pairs in the order of the names.
         digest: tells this series from every other, on every instance.
-        wire: what the destination that admitted it has written of it, for all its points.
+        encoded_prefix: what a request holds of it before the value of each point; written by the destination.
     """
 
-    __slots__ = ("digest", "dimensions", "metric", "namespace", "wire")
+    __slots__ = ("digest", "dimensions", "encoded_prefix", "metric", "namespace")
 
     def __init__(self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...]) -> None:
         self.namespace = namespace
         self.metric = metric
         self.dimensions = dimensions
-        self.wire = b""
+        self.encoded_prefix = b""
         self.digest = hashlib.blake2b(self.key.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
 
     @property

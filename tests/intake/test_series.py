@@ -13,7 +13,7 @@ def test_a_series_is_visible_to_another_event_only_once_it_is_prepared() -> None
         if threading.current_thread() is slow:
             begun.set()
             may_go_on.wait(10)
-        series.wire = b"prepared"
+        series.encoded_prefix = b"prepared"
 
     cache = SeriesCache(prepare_series)
     found: list[object] = []
@@ -22,7 +22,7 @@ def test_a_series_is_visible_to_another_event_only_once_it_is_prepared() -> None
     assert begun.wait(10)
     other = cache.for_event().find("pc", "m", {"a": "b"})
     assert isinstance(other, Series)
-    assert other.wire == b"prepared"
+    assert other.encoded_prefix == b"prepared"
     may_go_on.set()
     slow.join()
     assert found == [other], "the points of both have one series"

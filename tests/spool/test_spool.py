@@ -427,7 +427,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, records: list[SpoolReco
                     r.coordinates,
                     r.time_ms,
                     receipt=row,
-                    judged=True,
+                    already_validated=True,
                     places=tuple(r.places),
                     format=r.format,
                 )

@@ -39,10 +39,10 @@ class Destination(Protocol):
     def clock_offset_s(self) -> float:
         """How far the destination's clock is ahead of ours, as its replies told; 0 as long as they did not."""
 
-    def admit(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series) -> Violation | None:
         """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy.
 
-        Asked before any point of the series is encoded; writes into ``series.wire`` what its points have in common.
+        Asked before any point of the series is encoded; writes into ``series.encoded_prefix`` what its points have in common.
         """
 
     def group(self, series: Series) -> Hashable:

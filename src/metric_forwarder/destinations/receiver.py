@@ -84,12 +84,12 @@ class PutMonitorDataDestination(HttpDestination):
         # Neither key nor path: a key is changed and a path is spelt anew without anything going elsewhere.
         self.scope = f"receiver {parts.netloc} {region}"
 
-    def admit(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series) -> Violation | None:
         if not series.namespace:
             return _NO_NAMESPACE
         dimensions, metric = _COMPACT.encode(dict(series.dimensions)), _COMPACT.encode(series.metric)
         wire = f'{{"dimensions":{dimensions},"metricName":{metric},"value":'
-        series.wire = (quote_plus(wire) if self._method == "GET" else wire).encode("ascii")
+        series.encoded_prefix = (quote_plus(wire) if self._method == "GET" else wire).encode("ascii")
         return None
 
     def group(self, series: Series) -> str:
@@ -97,8 +97,8 @@ class PutMonitorDataDestination(HttpDestination):
 
     def encode(self, series: Series, value: float, time_ms: int) -> bytes:  # noqa: ARG002 - stamped on arrival
         if self._method == "GET":
-            return series.wire + quote_plus(f"{value!r}}},").encode("ascii")
-        return b"%b%a}," % (series.wire, value)
+            return series.encoded_prefix + quote_plus(f"{value!r}}},").encode("ascii")
+        return b"%b%a}," % (series.encoded_prefix, value)
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         return self._credentials.obtain(timeout_s)

@@ -95,19 +95,19 @@ class RemoteWrite(HttpDestination):
         self._proof = EndpointProof(self._ask_unreadable) if is_checked else None
         self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
-    def admit(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series) -> Violation | None:
         """Refuse what is no name to Prometheus, and a series with the labels of another one."""
         violation = _wrong_name(series)
         if violation is not None:
             return violation
-        series.wire = encode_labels(labels(series))
+        series.encoded_prefix = encode_labels(labels(series))
         return self._collision(series)
 
     def group(self, series: Series) -> None:
         """All series may share a request."""
 
     def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        return encode_series(series.wire, [(float(value), time_ms)])
+        return encode_series(series.encoded_prefix, [(float(value), time_ms)])
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Let the endpoint prove that it takes remote write, once while the instance is warm."""
@@ -141,7 +141,7 @@ class RemoteWrite(HttpDestination):
     def _collision(self, series: Series) -> Violation | None:
         """The first series of an instance with these labels has them; the oldest is forgotten first."""
         own = series.digest
-        holder = self._known.setdefault(_digest(series.wire), own)
+        holder = self._known.setdefault(_digest(series.encoded_prefix), own)
         if len(self._known) > _REMEMBERED_SERIES:
             self._known.popitem(last=False)
         return None if holder == own else _TAKEN

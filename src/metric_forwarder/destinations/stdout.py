@@ -30,19 +30,19 @@ class StandardOutput:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def admit(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series) -> Violation | None:
         """Every valid series can be printed."""
         names = {"metricName": series.metric, "dimensions": dict(series.dimensions)}
         if series.namespace:
             names["namespace"] = series.namespace
-        series.wire = json.dumps(names, separators=(",", ":"))[:-1].encode("ascii")
+        series.encoded_prefix = json.dumps(names, separators=(",", ":"))[:-1].encode("ascii")
         return None
 
     def group(self, series: Series) -> None:
         """All series may share a batch."""
 
     def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        return b'%b,"value":%a,"timestamp":%d}\n' % (series.wire, value, time_ms)
+        return b'%b,"value":%a,"timestamp":%d}\n' % (series.encoded_prefix, value, time_ms)
 
     def prepare(self, timeout_s: float) -> None:
         """Everything is there."""

@@ -229,7 +229,7 @@ class Intake:
 
     def _format_of(self, message: Message) -> Format | InvalidSample:
         """How a message is read: as its way or a setting says, else as its shape does."""
-        if message.judged:
+        if message.already_validated:
             return Format.JSON
         chosen = self._chosen_format(message)
         if chosen is not None:
@@ -299,7 +299,7 @@ class Intake:
             self._add(message, pointer, series, value, time_ns, key, raw=own, envelope=envelope)
 
     def _accepts(self, message: Message, raw: Any) -> bool:
-        if not message.judged:
+        if not message.already_validated:
             return self._contract.accepts(raw)
         value = raw.get("value") if type(raw) is dict else None
         if type(value) is float and not is_finite(value) and self._destination.carries_non_finite:
@@ -424,7 +424,7 @@ class Intake:
                     problem = self._ahead(message, pointer, time_ms * NS_PER_MS)
                     self._settle(message, raw, pointer, [problem], envelope)
                     return
-                if not message.judged:
+                if not message.already_validated:
                     # What comes from the spool was given its time before.
                     time_ms = self._next_ms(series, time_ms)
         elif time_ns > self._latest_ns:

@@ -43,13 +43,13 @@ class KnownSeries:
         if found is None:
             refusal = self._prepare_series(made)
             found = self._by_digest.setdefault(made.digest, made if refusal is None else refusal)
-            self.size += _ENTRY_BYTES + 2 * len(made.wire)
+            self.size += _ENTRY_BYTES + 2 * len(made.encoded_prefix)
         return found
 
     def remember(self, key: tuple[Any, ...], series: Series) -> None:
         """Recognise a point of this series the next time, by its members as they stand."""
         self.by_point[key] = series
-        self.size += _ENTRY_BYTES + len(key) * _DIMENSION_BYTES // 2 + _COPIES * len(series.wire)
+        self.size += _ENTRY_BYTES + len(key) * _DIMENSION_BYTES // 2 + _COPIES * len(series.encoded_prefix)
 
 
 class SeriesCache:

@@ -191,7 +191,7 @@ def message_of(record: SpoolRecord, receipt: int | None = None) -> Message:
         record.coordinates,
         record.time_ms,
         receipt=receipt,
-        judged=is_valid,
+        already_validated=is_valid,
         places=tuple(record.places),
         format=record.format,
         hint=_hint(record.hint or {}),
