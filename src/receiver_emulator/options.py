@@ -1,4 +1,4 @@
-"""What an emulated receiver is told at its start."""
+"""The options of an emulated receiver."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -130,14 +130,14 @@ class EmulatedReceiver:
         )
 
     async def wait(self, seconds: float | None, request: Client | None = None) -> None:
-        """Wait so long (None: for ever), until the receiver stops, or until ``request``'s client leaves."""
+        """Wait for some seconds (None: without end), until the receiver stops, or until the client of ``request`` leaves."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while not self.stopping.is_set() and not (request is not None and request.transport is None):
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return
-            # aiohttp can cancel a handler whose client leaves, but then none would outlive its client, and
-            # processing what nobody waits for any more is just what a slow receiver does.
+            # aiohttp could cancel a handler whose client leaves. But a slow receiver does process requests whose
+            # clients have left.
             polls = [] if request is None else [_DISCONNECT_POLL_S]
             pauses = polls + ([] if left is None else [left])
             await _wait_for(self.stopping, min(pauses, default=None))
@@ -352,7 +352,7 @@ async def _hang(
 
 
 def _unsent() -> web.StreamResponse:
-    # aiohttp wants an answer of every handler; the connection is closed, so nobody gets this one.
+    # aiohttp needs a response from every handler; the connection is closed, so no client receives this one.
     return web.Response()
 
 

@@ -6,7 +6,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 
 def server_log(name: str) -> logging.Logger:
-    """A log that tells of a request that is no HTTP, and repeats none of its text, which may hold a signature."""
+    """Return a log that reports requests that are not HTTP, without their text, which may hold a signature."""
     log = logging.getLogger(name)
     if not log.filters:
         log.addFilter(_without_request)

@@ -1,7 +1,7 @@
-"""Who may use the bridge: the keys by which requests meant for the receiver (``PutMonitorData``) are let in.
+"""The keys by which the bridge authenticates requests that are meant for the receiver (``PutMonitorData``).
 
-The signature is the authentication, checked with the receiver's own rules in ``put_monitor_data.server``. It covers neither
-``Namespace`` nor ``Data``, and holds for two hours either way: that is the protocol's, and no better here.
+The signature is checked by the receiver's own rules in ``put_monitor_data.server``. It covers neither ``Namespace`` nor
+``Data``, and is valid for two hours before and after its time: the protocol has nothing better.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,13 +12,13 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, authenticate, reject
 from metric_forwarder.secret import Secret
 
-# Whoever knows the SecretId alone must not make the function read its secret over and over.
+# A client that knows only the SecretId must not make the function read its secret again and again.
 _REREAD_AFTER_S = 60.0
 _READ_TIMEOUT_S = 3.0
 
 
 class Accounts:
-    """An ``Authenticator`` for accounts of its own: ``MF_BRIDGE_ACCOUNTS`` names them.
+    """An ``Authenticator`` for the accounts that ``MF_BRIDGE_ACCOUNTS`` lists.
 
     Args:
         accounts: SecretId → SecretKey.
@@ -36,10 +36,10 @@ class Accounts:
 class OwnKey:
     """An ``Authenticator`` for the forwarder's own key: ``MF_BRIDGE_ACCOUNTS=own``.
 
-    A key that was changed in Secrets Manager is read again when a signature does not fit, at most once a minute.
+    If a signature does not fit, the key is read again from Secrets Manager, at most once a minute: it may have changed.
 
     Args:
-        credentials: the key the forwarder signs with.
+        credentials: the key that the forwarder signs with.
         time: Unix seconds.
     """
 
@@ -77,6 +77,6 @@ def _timeout_s(deadline: Deadline) -> float:
 
 def _check(request: PutRequest, accounts: Mapping[str, Secret], now: float) -> Rejection | None:
     secret_key = accounts.get(request.secret_id)
-    # An empty key would let in whoever signs with none.
+    # An empty key would let in every client that signs with an empty key.
     keys = {request.secret_id: secret_key.reveal()} if secret_key else {}
     return authenticate(request, keys, now)

@@ -1,7 +1,7 @@
-"""A request meant for the receiver, sent to the function instead: ``/v2/index.php`` or ``/report.cgi`` of any host.
+"""A request that is meant for the receiver and was sent to the function: ``/v2/index.php`` or ``/report.cgi`` of any host.
 
-It is read and authenticated as the receiver does (``put_monitor_data.server``) and answered in the receiver's terms. What a
-gateway puts in front of the path, such as ``/release``, is taken off; both paths may be the signed one. Sources: the
+It is read and authenticated by the receiver's rules (``put_monitor_data.server``) and answered with its return codes. A
+prefix of the path, such as ``/release`` of a gateway, is removed; the client may have signed the path with or without it. Sources: the
 receiver's own document; Tencent Cloud, SCF Function URL and API Gateway trigger.
 """
 
@@ -194,7 +194,7 @@ def _shown(secret_id: str) -> str:
 
 
 def _point(point: Mapping[str, Any]) -> dict[str, Any]:
-    """The point as a payload has it: the receiver takes any number for a dimension, a payload none with a fraction."""
+    """Return the point as a payload holds it: there, a dimension may be an integer, but not a number with a fraction."""
     dimensions = {
         name: repr(value) if isinstance(value, float) and math.isfinite(value) else value
         for name, value in point["dimensions"].items()
@@ -203,10 +203,10 @@ def _point(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _coordinates(request: PutRequest, payload: Mapping[str, Any]) -> str:
-    """The same for a request that is sent twice as it is, and for no other.
+    """Return coordinates that only an identical request has.
 
-    The document's clients draw nonces from 90,000 numbers, and a signature does not cover the data: without the data
-    two hosts that sign in the same second could be taken for one.
+    The document's clients draw nonces from 90,000 numbers, and a signature does not cover the data: without the data,
+    two hosts that sign in the same second could be mistaken for one.
     """
     content = [request.secret_id, request.timestamp, request.nonce, payload]
     digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

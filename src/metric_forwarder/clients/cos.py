@@ -1,7 +1,7 @@
-"""Fetch objects from COS: a signed GET, with the credentials of the function's role.
+"""Fetches objects from COS by a signed GET, with the credentials of the function's role.
 
-Written here and not taken from ``cos-python-sdk-v5``: that adds 16 MB unpacked to a 5 MB package (most of it an
-encryption library) for what are forty lines. Sources: Tencent Cloud, COS request signature (its worked
+``cos-python-sdk-v5`` is not used: it would add 16 MB to a package of 5 MB, most of it an encryption library, in place of
+forty lines. Sources: Tencent Cloud, COS request signature (its worked
 example is in the tests) and GET Object.
 """
 
@@ -32,7 +32,7 @@ class RoleCredentials(NamedTuple):
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "RoleCredentials | None":
-        """As the platform refreshes it in the environment for each invocation; None if the function has no role."""
+        """Read it from the environment, where the platform renews it for each invocation; None if the function has no role."""
         secret_id, secret_key, token = (
             environ.get(f"TENCENTCLOUD_{name}", "") for name in ("SECRETID", "SECRETKEY", "SESSIONTOKEN")
         )
@@ -115,7 +115,7 @@ def authorization(
     key_time: str,
     parameters: Mapping[str, str] | None = None,
 ) -> str:
-    """The value of ``Authorization`` by which COS knows a request.
+    """Return the value of the ``Authorization`` header of a request to COS.
 
     Args:
         method: in any case.
@@ -148,7 +148,7 @@ def _hmac_sha1(key: str, text: str) -> str:
 
 
 def _version(headers: Mapping[str, str]) -> str:
-    """The content's digest and when it was written: equal readings uploaded again are new readings."""
+    """Return the digest of the content and the time of the upload: the same content uploaded again is new."""
     tag = headers.get("ETag", "")
     return f"{tag}@{headers.get('Last-Modified', '')}" if tag else ""
 

@@ -19,10 +19,10 @@ def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tup
     topic, offset = content.get("topic"), whole(content.get("offset"))
     partition = whole(content["partition"] if "partition" in content else content.get("Partition"))
     body = content.get("msgBody")
-    # An offset alone is no place: every partition counts its own.
+    # An offset alone identifies nothing: each partition has its own count.
     if isinstance(topic, str) and partition is not None and offset is not None:
         place = f"{topic}/{partition}@{offset}"
-        # Two clusters may have topics of one name, and a topic that is made anew counts from 0 again.
+        # Two clusters may have topics of the same name, and a topic that is created again counts from 0.
         coordinates = f"ckafka/{place}~{checksum(body)}"
         if len(place) > _MAX_SOURCE:
             place = f"{topic[:150]}/{partition}@{offset}"

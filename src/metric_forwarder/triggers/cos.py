@@ -42,7 +42,7 @@ _SHOWN_CHARACTERS = 150
 
 
 def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iterator[Message]:
-    """The messages of a created object; none for any other event, such as a removal."""
+    """Yield the messages of a created object; nothing for any other event, such as a removal."""
     place, event = nth(index), record.get("event")
     event_name = event.get("eventName") if isinstance(event, dict) else None
     if not isinstance(event, dict) or not isinstance(event_name, str):
@@ -127,14 +127,14 @@ def _region(bucket: dict[str, Any]) -> str:
         region = bucket.get(member)
         if isinstance(region, str):
             region = REGION_NAMES.get(region, region)
-            # It becomes part of a host's name, and what is sent there is signed.
+            # It becomes part of the name of the host to which the signed request is sent.
             if _REGION.fullmatch(region):
                 return region
     raise Unreadable('has no known "region" in "cos.cosBucket"')
 
 
 def _payloads(chunks: Iterator[bytes]) -> Iterator[_Line]:
-    """The payloads of an object: its lines, or the whole of it.
+    """Yield the payloads of an object: its lines, or all of it.
 
     Raises:
         Unreadable: where it breaks off, or holds too many lines.
@@ -144,7 +144,7 @@ def _payloads(chunks: Iterator[bytes]) -> Iterator[_Line]:
         for piece in _unpacked(chunks):
             text += piece
     except Unreadable:
-        # Lines that came whole are whole.
+        # The lines before the break are complete.
         lines = _lines(bytes(text[: text.rfind(b"\n") + 1]))
         first = next(lines, None)
         if first is not None and _is_json(first.text):
@@ -168,7 +168,7 @@ def _split(text: bytes) -> Iterator[_Line]:
 
 
 def _lines(text: bytes) -> Iterator[_Line]:
-    """The lines that are not blank, one after the other: a list of the shortest takes thirty times the text."""
+    """Yield the lines that are not blank, without a list: of the shortest lines it would take thirty times the text."""
     begin, number, filled = 0, 0, 0
     while begin < len(text):
         end = text.find(b"\n", begin)
@@ -192,7 +192,7 @@ def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _is_json(text: bytes) -> bool:
     if holds_too_much(text):
-        # Whoever decodes it will say so.
+        # The decoder of the payload reports that.
         return True
     try:
         json.loads(text)

@@ -1,4 +1,4 @@
-"""What reading a trigger event gives, and what it may use besides the event."""
+"""The result of decoding a trigger event, and what decoding may use besides the event."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,7 +38,7 @@ class HttpRejection(NamedTuple):
 
 
 def nth(index: int) -> str:
-    """How a report names a record that does not name itself."""
+    """Return the name, in a report, of a record without a name of its own."""
     return f"record {index}"
 
 
@@ -48,20 +48,20 @@ def coordinates_of(kind: str, *parts: str) -> str:
 
 
 def checksum(body: Any) -> int:
-    """What tells two bodies apart that came with the same coordinates."""
+    """Return a number that distinguishes two bodies with the same coordinates."""
     if type(body) is not str and type(body) is not bytes:
         try:
             body = json.dumps(body, sort_keys=True)
         except (TypeError, ValueError, RecursionError):
-            # No platform hands that over: JSON has no such value.
+            # JSON has no such value, so no platform hands it over.
             return 0
     return crc32(body if type(body) is bytes else body.encode("utf-8", "surrogatepass"))
 
 
 class Unreadable(Exception):
-    """Bytes that cannot be had; ``retriable``: not this time, so the platform must redeliver the event.
+    """Bytes that cannot be read; ``retriable``: not this time, so the platform must redeliver the event.
 
-    It never leaves this package: a reader makes a broken message of it.
+    It never leaves the package ``triggers``: a reader turns it into a broken message.
     """
 
     def __init__(self, reason: str, *, retriable: bool = False) -> None:
@@ -71,7 +71,7 @@ class Unreadable(Exception):
 
 
 class TooLarge(Unreadable):
-    """More bytes than are read."""
+    """There are more bytes than are read."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"holds more than {limit // 2**20} MB: split it")

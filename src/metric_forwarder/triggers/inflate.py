@@ -1,4 +1,4 @@
-"""Gzip, inflated piece by piece and never beyond a limit: a few KB may hold gigabytes."""
+"""Inflates gzip data piece by piece, up to a limit: a few KB can hold gigabytes."""
 
 import zlib
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for data in _sliced(chunks):
         while data:
             if member.eof:
-                # Padding, as gzip's own tools let pass.
+                # Gzip's own tools ignore such padding, too.
                 data = data.lstrip(b"\0")  # noqa: PLW2901 - what is left of it
                 if not data:
                     break
@@ -43,14 +43,14 @@ def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _sliced(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Small pieces, since what stands behind a member is copied: ten thousand empty ones would copy it as often."""
+    """Cut data into small pieces, since the rest behind each member is copied: there may be ten thousand empty members."""
     for chunk in chunks:
         for start in range(0, len(chunk), _SLICE_BYTES):
             yield chunk[start : start + _SLICE_BYTES]
 
 
 def bounded(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """Pass on what is not compressed, up to the same limit.
+    """Pass on data that is not compressed, up to a limit.
 
     Raises:
         TooLarge: it holds more than ``limit`` bytes.
