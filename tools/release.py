@@ -3,7 +3,7 @@
 ``release.py artefacts`` writes into ``dist/``: the zip of the function for each destination, built twice and compared; the
 list of what is inside, in CycloneDX; their SHA-256; and the release's notes, from CHANGELOG.md.
 
-``release.py prepare VERSION`` writes the version into pyproject.toml and CHANGELOG.md, commits and tags; nothing is pushed.
+``release.py prepare VERSION`` writes the version into pyproject.toml, the package and CHANGELOG.md, commits and tags; nothing is pushed.
 It refuses a tree with changes that are not committed.
 """
 
@@ -27,6 +27,8 @@ ZIPS = {
     "metric-forwarder-all.zip": package.ALL_EXTRAS,
 }
 SBOM = "metric-forwarder.cdx.json"
+# What holds the version, and what it is called there.
+VERSIONED = {"pyproject.toml": "version", "src/metric_forwarder/__init__.py": "__version__"}
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _UNRELEASED = "## [Unreleased]\n"
 
@@ -100,9 +102,10 @@ def prepare(root: Path, version: str, today: dt.date) -> None:
         raise package.Refused("CHANGELOG.md has no section [Unreleased]: there is nothing to release")
     dated = changelog.replace(_UNRELEASED, f"{_UNRELEASED}\n## [{version}] - {today.isoformat()}\n", 1)
     (root / "CHANGELOG.md").write_text(dated, encoding="utf-8")
-    project = (root / "pyproject.toml").read_text("utf-8")
-    renewed = re.sub(r'^version = "[^"]*"$', f'version = "{version}"', project, count=1, flags=re.MULTILINE)
-    (root / "pyproject.toml").write_text(renewed, encoding="utf-8")
+    for name, variable in VERSIONED.items():
+        text = (root / name).read_text("utf-8")
+        line = re.compile(rf'^{variable} = "[^"]*"$', re.MULTILINE)
+        (root / name).write_text(line.sub(f'{variable} = "{version}"', text, count=1), encoding="utf-8")
     _git(root, "commit", "--all", "--message", f"Release {version}")
     _git(root, "tag", "--annotate", f"v{version}", "--message", f"Release {version}")
     print(f"Committed and tagged v{version}. To publish it: git push --follow-tags")

@@ -28,3 +28,6 @@ The ground that the rooms stand on: ``model``, ``times``, ``errors``, ``clock``,
 The command line is in ``cli/``; the emulated receiver is the package ``receiver_emulator`` beside this one. Neither is
 deployed.
 """
+
+# The deployed package has no metadata to read it from. ``make release`` writes it, here and in pyproject.toml.
+__version__ = "0.1.0"

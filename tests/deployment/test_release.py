@@ -19,9 +19,10 @@ TODAY = dt.date(2026, 12, 1)
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A repository with the two files that a release changes."""
-    for name in ("pyproject.toml", "CHANGELOG.md"):
-        shutil.copy(ROOT / name, tmp_path)
+    """A repository with the files that a release changes."""
+    for name in (*release.VERSIONED, "CHANGELOG.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "config", "user.name", "tester")
     git(tmp_path, "config", "user.email", "tester@example.org")
@@ -38,7 +39,8 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_a_release_writes_its_version_and_date_and_is_tagged(clone: Path) -> None:
     release.prepare(clone, "9.8.7", TODAY)
-    assert 'version = "9.8.7"' in (clone / "pyproject.toml").read_text("utf-8")
+    assert '\nversion = "9.8.7"\n' in (clone / "pyproject.toml").read_text("utf-8")
+    assert '\n__version__ = "9.8.7"\n' in (clone / "src/metric_forwarder/__init__.py").read_text("utf-8")
     assert "## [Unreleased]\n\n## [9.8.7] - 2026-12-01\n" in (clone / "CHANGELOG.md").read_text("utf-8")
     assert git(clone, "tag") == "v9.8.7\n"
     assert git(clone, "status", "--porcelain") == ""

@@ -17,6 +17,7 @@ import tomli
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from metric_forwarder import __version__
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest, Transport
 from metric_forwarder.clock import Deadline, SystemClock
@@ -32,7 +33,6 @@ from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.version import VERSION
 from support.fakes import START, Answer, FakeClock, InProcessPrometheus
 from support.harness import (
     ROOT,
@@ -131,13 +131,13 @@ def test_a_request_has_the_headers_of_the_specification_and_says_who_sends_it() 
     assert request.headers["Content-Encoding"] == "snappy"
     assert request.headers["Content-Type"] == "application/x-protobuf"
     assert request.headers["X-Prometheus-Remote-Write-Version"] == "0.1.0"
-    assert request.headers["User-Agent"] == f"metric-forwarder/{VERSION}"
+    assert request.headers["User-Agent"] == f"metric-forwarder/{__version__}"
     assert "Authorization" not in request.headers
 
 
 def test_the_version_is_that_of_the_package() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        assert tomli.load(file)["project"]["version"] == VERSION
+        assert tomli.load(file)["project"]["version"] == __version__
 
 
 def test_user_and_password_make_basic_authentication_and_a_password_alone_a_bearer_token() -> None:

@@ -14,6 +14,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from metric_forwarder import __version__
 from metric_forwarder.clients.http import (
     Failure,
     Fault,
@@ -38,7 +39,6 @@ from metric_forwarder.model import Batch, Series
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.readers import RESERVED_HEADERS
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.version import VERSION
 
 NAME_LABEL = "__name__"
 _MAX_NAME = 1024
@@ -199,7 +199,7 @@ _HEADERS = {
     "Accept-Encoding": "identity",
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
-    "User-Agent": f"metric-forwarder/{VERSION}",
+    "User-Agent": f"metric-forwarder/{__version__}",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
 _TAKEN = Violation(

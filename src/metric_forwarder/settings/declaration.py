@@ -70,7 +70,8 @@ class Setting(Generic[_T]):
     def fill(self, values: dict[str, Any], text: str, default: str, problems: list[str]) -> None:
         """Put the value of a text among the values; of a bad text the default's, and the problem among the problems."""
         try:
-            _look_for_mistakes(text)
+            if text:
+                _look_for_mistakes(text)
             values[self.field] = self._read(text or default)
         except BadValue as bad:
             problems.append(bad.problem(self.name, text))
