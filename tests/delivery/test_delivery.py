@@ -120,7 +120,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_only_what_the_receiver_says_was_received_is_delivered(harness: Harness, body: bytes) -> None:
+def test_a_point_is_delivered_only_if_the_receiver_said_so(harness: Harness, body: bytes) -> None:
     always(harness, HttpReply(200, {}, body))
     report = harness.handle(point())
     assert outcomes(report) == {"undelivered": 1}
@@ -175,7 +175,7 @@ NO_CODES = {
 
 
 @pytest.mark.parametrize("body", NO_CODES.values(), ids=NO_CODES)
-def test_no_code_is_read_where_none_was_said(harness: Harness, body: bytes) -> None:
+def test_a_page_or_half_a_reply_has_no_code(harness: Harness, body: bytes) -> None:
     always(harness, HttpReply(200, {}, body))
     report = harness.handle(point())
     assert outcomes(report) == {"undelivered": 1}
@@ -214,13 +214,13 @@ def test_reading_the_code_of_a_reply_takes_linear_time(piece: bytes) -> None:
 
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
-def test_no_body_whatsoever_raises(body: bytes) -> None:
+def test_no_reply_body_raises(body: bytes) -> None:
     harness = make_harness(MAX_ATTEMPTS="1")
     harness.receiver.script.append(HttpReply(200, {"Date": body.decode("latin-1"), "Retry-After": "x"}, body))
     assert harness.handle(point())["received"] == 1
 
 
-def test_attempts_back_off_with_full_jitter_and_end() -> None:
+def test_retries_back_off_with_full_jitter_and_are_limited() -> None:
     harness = make_harness(MAX_ATTEMPTS="6")
     always(harness, ReturnCode.INTERNAL_FAILURE)
     harness.handle(point())
@@ -231,7 +231,7 @@ def test_attempts_back_off_with_full_jitter_and_end() -> None:
 
 
 @pytest.mark.parametrize("header", ["seconds", "date"])
-def test_retry_after_is_kept_in_both_its_forms(harness: Harness, header: str) -> None:
+def test_retry_after_is_obeyed_in_seconds_and_as_a_date(harness: Harness, header: str) -> None:
     now = harness.clock.time()
     text = "7" if header == "seconds" else formatdate(now + 7, usegmt=True)
     harness.receiver.script.append(
@@ -241,7 +241,7 @@ def test_retry_after_is_kept_in_both_its_forms(harness: Harness, header: str) ->
     assert 7 <= harness.clock.monotonic() < 8
 
 
-def test_nobody_sleeps_past_the_deadline(harness: Harness) -> None:
+def test_no_lane_sleeps_past_the_deadline(harness: Harness) -> None:
     always(harness, HttpReply(503, {"Retry-After": "30"}, b""))
     report = harness.handle(point(), time_limit_ms=10_000)
     assert outcomes(report) == {"undelivered": 1}
@@ -254,7 +254,7 @@ def keep_away(harness: Harness, seconds: int, times: int = 1) -> None:
     harness.receiver.script.extend([HttpReply(503, {"Retry-After": str(seconds)}, b"")] * times)
 
 
-def test_with_a_single_attempt_retry_after_is_kept_by_the_next_event() -> None:
+def test_with_a_single_attempt_the_next_event_obeys_retry_after() -> None:
     harness = make_harness(MAX_ATTEMPTS="1")
     keep_away(harness, 7)
     assert outcomes(harness.handle(point(1))) == {"undelivered": 1}
@@ -262,7 +262,7 @@ def test_with_a_single_attempt_retry_after_is_kept_by_the_next_event() -> None:
     assert 7 <= harness.clock.monotonic() < 8
 
 
-def test_a_long_retry_after_is_not_blamed_on_the_functions_timeout(harness: Harness) -> None:
+def test_an_error_about_a_long_retry_after_does_not_name_the_timeout(harness: Harness) -> None:
     keep_away(harness, 86_400)
     harness.handle(ckafka(point()))
     report = harness.handle(ckafka(point(), first_offset=1))
@@ -273,7 +273,7 @@ def test_a_long_retry_after_is_not_blamed_on_the_functions_timeout(harness: Harn
     assert "timeout" not in error["message"]
 
 
-def test_time_that_is_up_is_not_told_as_a_pause_that_nobody_asked_for() -> None:
+def test_an_error_about_the_timeout_does_not_name_retry_after() -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1")
     harness.receiver.latency_s = 0.5
     report = harness.handle([point(value, f"m{value}") for value in range(20)], 3000)
@@ -281,14 +281,14 @@ def test_time_that_is_up_is_not_told_as_a_pause_that_nobody_asked_for() -> None:
     assert {error["rule"] for error in report["errors"]} == {"out of time"}
 
 
-def test_a_pace_that_leaves_no_time_is_told_as_what_it_is() -> None:
+def test_an_error_says_that_the_pace_left_no_time() -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1", MAX_RPS="0.2")
     report = harness.handle([point(value, f"m{value}") for value in range(9)], 10_000)
     assert {error["rule"] for error in report["errors"]} == {"pace"}
     assert "MF_MAX_RPS" in report["errors"][0]["message"]
 
 
-def test_a_long_retry_after_is_tested_by_each_redelivery_with_one_request() -> None:
+def test_each_redelivery_probes_a_long_retry_after_with_one_request() -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
     event = [point(value, f"m{value}") for value in range(20)]
     keep_away(harness, 86_400, times=10)
@@ -305,7 +305,7 @@ def test_a_long_retry_after_is_tested_by_each_redelivery_with_one_request() -> N
     limit_ms=st.integers(2000, 60_000),
 )
 @settings(max_examples=150, deadline=None)
-def test_whatever_was_asked_for_a_minute_later_a_healthy_receiver_gets_its_points(
+def test_a_minute_after_any_retry_after_a_healthy_receiver_gets_its_points(
     asked: list[tuple[int, int]], attempts: int, limit_ms: int
 ) -> None:
     harness = make_harness(MAX_ATTEMPTS=str(attempts))
@@ -317,7 +317,7 @@ def test_whatever_was_asked_for_a_minute_later_a_healthy_receiver_gets_its_point
     assert outcomes(harness.handle(point(), limit_ms)) == {"delivered": 1}
 
 
-def test_until_the_testing_request_is_answered_no_other_one_goes() -> None:
+def test_no_other_request_goes_until_the_probing_one_is_answered() -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
     event = [point(value, f"m{value}") for value in range(20)]
     keep_away(harness, 86_400)
@@ -340,7 +340,7 @@ def test_until_the_testing_request_is_answered_no_other_one_goes() -> None:
     assert before_the_answer == [1]
 
 
-def test_any_answer_that_asks_for_no_more_ends_the_pause(harness: Harness) -> None:
+def test_any_reply_to_a_probe_without_retry_after_ends_the_pause(harness: Harness) -> None:
     keep_away(harness, 86_400)
     harness.handle(point())
     harness.clock.sleep(60)
@@ -349,7 +349,7 @@ def test_any_answer_that_asks_for_no_more_ends_the_pause(harness: Harness) -> No
     assert outcomes(harness.handle(points)) == {"delivered": 19, "rejected": 1}
 
 
-def test_a_retry_after_that_is_not_over_is_kept_by_the_next_event(harness: Harness) -> None:
+def test_the_next_event_obeys_a_retry_after_that_is_not_over(harness: Harness) -> None:
     keep_away(harness, 30)
     assert outcomes(harness.handle(point(1), time_limit_ms=10_000)) == {"undelivered": 1}
     assert outcomes(harness.handle(point(2))) == {"delivered": 1}
@@ -437,7 +437,7 @@ def test_an_illegal_namespace_costs_one_request_and_does_not_stop_the_others() -
 
 
 @pytest.mark.parametrize("limit", ["points", "bytes"])
-def test_a_size_that_is_refused_is_learned_and_tried_again_once_a_minute(limit: str) -> None:
+def test_a_refused_size_is_learned_and_tried_again_once_a_minute(limit: str) -> None:
     harness = make_harness(BATCH_MAX_POINTS="64", CONCURRENCY="1")
     harness.receiver.limits = (
         RequestLimits(max_points=20) if limit == "points" else RequestLimits(max_bytes=1500)
@@ -480,7 +480,7 @@ def quota(
     ("left", "period_s"),
     [(40, 1), (40, 3), (40, 10), (40, 59), (1, 10), (1, 59), (0, 10), (0, 59)],
 )
-def test_a_period_that_is_used_up_does_not_teach_a_small_size(left: int, period_s: float) -> None:
+def test_a_full_period_does_not_lower_the_batch_size(left: int, period_s: float) -> None:
     harness = make_harness(CONCURRENCY="1", MAX_ATTEMPTS="10")
     harness.receiver.refuse_if = quota(harness, 40, period_s, already=40 - left)
     points = [point(value) for value in range(60)]
@@ -491,7 +491,7 @@ def test_a_period_that_is_used_up_does_not_teach_a_small_size(left: int, period_
     assert len(harness.receiver.requests) - before == 2
 
 
-def test_what_was_learned_from_a_period_that_ended_meanwhile_grows_again() -> None:
+def test_a_size_learned_from_a_full_period_grows_again() -> None:
     harness = make_harness(CONCURRENCY="1")
     points = [point(value) for value in range(60)]
     harness.receiver.script.extend([ReturnCode.TOO_MANY_METRICS] * 4)
@@ -507,7 +507,7 @@ def test_what_was_learned_from_a_period_that_ended_meanwhile_grows_again() -> No
     assert requests[-1] == 2
 
 
-def test_one_point_that_is_too_long_does_not_teach_a_small_size() -> None:
+def test_one_point_that_is_too_long_does_not_lower_the_batch_size() -> None:
     harness = make_harness(BATCH_MAX_POINTS="64", CONCURRENCY="1")
     harness.receiver.refuse_if = poison("bad", code=ReturnCode.DATA_TOO_LONG)
     report = harness.handle([point(value, "bad" if value == 5 else "good") for value in range(64)])
@@ -538,7 +538,7 @@ def test_points_of_one_series_keep_their_order_through_lanes_retries_and_halving
 @pytest.mark.parametrize(
     "answer", [ReturnCode.NOT_READY, ReturnCode.CLIENT_BLOCKED, Failure(Fault.UNREACHABLE, "refused")]
 )
-def test_a_destination_that_is_down_is_left_alone_for_the_rest_of_the_event(
+def test_nothing_more_is_sent_in_an_event_to_a_destination_that_is_down(
     answer: Answer | ReturnCode,
 ) -> None:
     harness = make_harness(BATCH_MAX_POINTS="1")
@@ -559,7 +559,7 @@ def test_one_authentication_failure_stops_everything() -> None:
     assert report["errors"][0]["code"] == 1011
 
 
-def test_a_wrong_clock_is_learned_from_the_answer_and_kept_while_warm(harness: Harness) -> None:
+def test_a_wrong_clock_is_learned_from_the_reply_and_kept_while_warm(harness: Harness) -> None:
     harness.receiver.clock_offset_s = 90_000
     assert outcomes(harness.handle([point(value) for value in range(3)])) == {"delivered": 3}
     assert len(harness.receiver.requests) == 2
@@ -596,7 +596,7 @@ def test_a_page_with_a_date_does_not_set_the_clock(harness: Harness) -> None:
     assert outcomes(harness.handle(point(2, timestamp=harness.clock.time() - 10))) == {"delivered": 1}
 
 
-def test_a_request_without_an_answer_is_resent_by_default(harness: Harness) -> None:
+def test_a_request_without_a_reply_is_sent_again_by_default(harness: Harness) -> None:
     harness.receiver.script.append(Failure(Fault.UNANSWERED, "timeout"))
     report = harness.handle(point())
     assert outcomes(report) == {"delivered": 1}
@@ -606,7 +606,7 @@ def test_a_request_without_an_answer_is_resent_by_default(harness: Harness) -> N
 @pytest.mark.parametrize(
     "answer", [Failure(Fault.UNANSWERED, "timeout"), Failure(Fault.STALE, "reset"), HttpReply(200, {}, b""), HttpReply(504, {}, b"")]
 )  # fmt: skip
-def test_a_request_without_an_answer_is_held_when_asked(answer: Answer) -> None:
+def test_a_request_without_a_reply_is_held_if_the_setting_says_so(answer: Answer) -> None:
     harness = make_harness(UNCERTAIN="hold")
     harness.receiver.script.append(answer)
     report = harness.handle(point())
@@ -620,7 +620,7 @@ def test_a_request_that_never_left_is_not_uncertain() -> None:
     assert outcomes(harness.handle(point())) == {"delivered": 1}
 
 
-def test_a_stale_connection_is_replaced_at_once_and_once(harness: Harness) -> None:
+def test_a_stale_connection_is_replaced_at_once_but_only_once(harness: Harness) -> None:
     harness.receiver.script.append(Failure(Fault.STALE, "reset"))
     assert outcomes(harness.handle(point())) == {"delivered": 1}
     assert harness.clock.slept.count(0.0) == len(harness.clock.slept)
@@ -644,7 +644,7 @@ def test_a_hanging_receiver_does_not_hold_the_function_past_its_deadline(
 
 @pytest.fixture
 def dripping() -> Iterator[str]:
-    """A server that answers a byte at a time, for ever."""
+    """A server that sends its reply a byte at a time and never ends."""
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
     drips: list[threading.Thread] = []
@@ -677,7 +677,7 @@ def dripping() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("hold", "outcome"), [("resend", "undelivered"), ("hold", "uncertain")])
-def test_an_answer_that_never_ends_does_not_hold_the_function_either(
+def test_a_reply_that_never_ends_does_not_hold_the_function_past_its_deadline(
     dripping: str, hold: str, outcome: str
 ) -> None:
     application = Application(environ(RECEIVER_URL=dripping, UNCERTAIN=hold))
@@ -864,7 +864,7 @@ def test_a_request_that_was_accepted_when_time_was_up_is_unanswered(*, hold: boo
     later()
 
 
-def test_what_is_answered_after_the_end_is_not_counted_any_more() -> None:
+def test_a_reply_after_the_end_of_the_event_is_not_counted() -> None:
     gate = Gate()
     pacer = Pacer(SystemClock(), lambda _: 0.0)
     outcome, told, later = deliver_one(gate, HeldReceiver(Agreeable(), gate), pacer, hold=True)
@@ -911,10 +911,10 @@ def deliver(
 
 
 def nothing() -> None:
-    """Nobody else is about."""
+    """No other request is accepted meanwhile."""
 
 
-def test_a_pause_before_another_attempt_is_drawn_from_nothing_to_its_ceiling_which_doubles() -> None:
+def test_the_ceiling_of_the_pause_before_a_retry_doubles() -> None:
     clock = FakeClock()
     failing = Refusing(ReturnCode.INTERNAL_FAILURE, [nothing] * 9)
     assert deliver(failing, clock, Pacer(clock, lambda _: 0.0), attempts=10) == [Outcome.DELIVERED]
@@ -930,7 +930,7 @@ def test_a_pause_before_another_attempt_is_drawn_from_nothing_to_its_ceiling_whi
         ("-+--------", Outcome.UNDELIVERED, 3),
     ],
 )
-def test_to_be_told_to_slow_down_is_no_failure_while_others_are_taken(
+def test_throttling_is_no_failed_attempt_while_other_requests_are_accepted(
     others: str, outcome: Outcome, sent: int
 ) -> None:
     clock = FakeClock()
@@ -955,7 +955,7 @@ class MeetingPacer(Pacer):
         return is_news
 
 
-def test_a_refusal_of_what_was_under_way_when_a_pause_began_is_no_failure() -> None:
+def test_throttling_of_a_request_sent_before_the_pause_is_no_failed_attempt() -> None:
     clock = FakeClock()
     both = threading.Barrier(2, timeout=5)
     crowded = Refusing(ReturnCode.TOO_MANY_REQUESTS, [both.wait] * 2)
@@ -1039,7 +1039,7 @@ def test_each_redelivery_probes_with_one_request_whether_the_refusal_still_holds
 # --- without threads -------------------------------------------------------------------------------------------
 
 
-def test_without_a_single_thread_everything_is_undelivered_and_says_why(
+def test_without_any_thread_all_points_are_undelivered_and_the_error_says_why(
     harness: Harness, starve: Callable[[], None]
 ) -> None:
     starve()
@@ -1049,7 +1049,7 @@ def test_without_a_single_thread_everything_is_undelivered_and_says_why(
     assert "more memory" in report["errors"][0]["message"]
 
 
-def test_a_lane_that_cannot_be_started_is_done_without(starve: Callable[[], None]) -> None:
+def test_delivery_goes_on_with_fewer_lanes_if_a_thread_cannot_start(starve: Callable[[], None]) -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="4")
 
     def take_the_memory(request: HttpRequest) -> HttpReply:
@@ -1067,5 +1067,6 @@ def test_concurrency_is_used_and_bounded(connect: Callable[..., Application]) ->
     with Emulator(EmulatorOptions(latency_s=0.05)) as emulator:
         started = time.monotonic()
         report_of(connect(emulator, BATCH_MAX_POINTS="1"), [point(1, f"m{number}") for number in range(40)])
-        assert 0.45 < time.monotonic() - started < 1.5
+        # Ten requests one after the other on each connection; how much longer it takes says only how busy the machine is.
+        assert time.monotonic() - started > 0.45
     assert len({request["connection"] for request in emulator.requests()}) == 4

@@ -63,7 +63,7 @@ LIMITERS = {"fixed window": fixed_window, "sliding window": sliding_window, "tok
 
 @pytest.mark.parametrize("allowed", [5, 20, 100, 400])
 @pytest.mark.parametrize("make_limiter", LIMITERS.values(), ids=LIMITERS)
-def test_at_least_four_fifths_of_what_is_allowed_are_used_and_nothing_is_lost(
+def test_at_least_four_fifths_of_an_allowed_rate_are_used_and_nothing_is_lost(
     make_limiter: Callable[[int], Limiter], allowed: int
 ) -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1")
@@ -100,7 +100,7 @@ def test_a_set_rate_is_never_exceeded(connect: Callable[..., Application]) -> No
         assert time.monotonic() - started >= 49 / 50
 
 
-def test_a_limit_that_is_gone_is_forgotten() -> None:
+def test_a_rate_limit_that_has_gone_is_forgotten() -> None:
     clock = FakeClock()
     pacer = Pacer(clock, lambda ceiling: ceiling)
     pacer.refuse()
@@ -110,7 +110,7 @@ def test_a_limit_that_is_gone_is_forgotten() -> None:
     assert pacer.rate is None
 
 
-def test_a_moment_that_is_not_in_time_is_not_taken() -> None:
+def test_a_start_after_the_deadline_is_not_reserved() -> None:
     clock = FakeClock()
     pacer = Pacer(clock, lambda ceiling: ceiling, max_rate=1)
     assert pacer.reserve(0.5) == 0
@@ -118,7 +118,7 @@ def test_a_moment_that_is_not_in_time_is_not_taken() -> None:
     assert pacer.reserve(1.5) == 1
 
 
-def test_the_rate_stays_within_its_bounds_whatever_happens() -> None:
+def test_the_rate_always_stays_within_its_bounds() -> None:
     chosen = random.Random(5)
     clock = FakeClock()
     pacer = Pacer(clock, lambda ceiling: ceiling, max_rate=100)
