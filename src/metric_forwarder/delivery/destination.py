@@ -32,7 +32,7 @@ class Destination(Protocol):
 
         Then a request holds at most one point of a series, and no point passes an earlier one of its series that is
         undelivered. So whatever became of a request, each of its points is the newest of its series when it is sent
-        again, and an answer to it is true of it.
+        again, and a reply to it is true of it.
         """
 
     @property
@@ -60,7 +60,7 @@ class Destination(Protocol):
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         """Deliver a batch within ``timeout_s``, at one attempt, and judge the reply.
 
-        Called from several threads at once. Every attempt is a call of its own, so that it can be signed anew.
+        Called from several threads at once. Every attempt is a call of its own, so that each can be signed again.
         """
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:

@@ -5,7 +5,7 @@ pause, twice as long each time. A first guess is raised quickly until it meets a
 ``tests/delivery/test_pacing.py`` holds this against limiters of several kinds.
 
 The event in which a destination asks for a pause (``Retry-After``) keeps to it, however long it is. Later events do so for
-less than a minute, and then probe with one request: the destination may be healthy again, and nobody would know. The same
+less than a minute, and then probe with one request: the destination may be healthy again. The same
 holds after a refusal of everything (``CoolDown``), such as that of a key.
 """
 

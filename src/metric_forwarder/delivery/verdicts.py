@@ -17,7 +17,7 @@ class Effect(Flag):
     SLOWS = auto()  # the pace goes down
     LEARNS_BYTES = auto()  # if both halves are taken, the batch was too large in bytes
     LEARNS_POINTS = auto()  # if both halves are taken, it had too many points
-    MAY_HAVE_ARRIVED = auto()  # the request was sent, and nobody knows what became of it
+    MAY_HAVE_ARRIVED = auto()  # the request was sent, and its fate is unknown
     FIXES = auto()  # the destination may correct what was refused, once for each event
     STOPS = auto()  # nothing more is sent, by this event and for a while by later ones
 
@@ -29,11 +29,11 @@ class Action(Enum):
     RETRY = ("try again with backoff", Effect.NONE)
     SLOW_DOWN = ("slow down, then try again", Effect.SLOWS)
     HOLD_OFF = (
-        "try again with backoff; if it lasts, leave the destination alone for the rest of the event",
+        "try again with backoff; if it lasts, send nothing more for the rest of the event",
         Effect.NONE,
     )
     RECONNECT = ("send again at once, once, on a new connection", Effect.MAY_HAVE_ARRIVED)
-    RESEND = ("sent, but no answer: send again, or hold (`MF_UNCERTAIN`)", Effect.MAY_HAVE_ARRIVED)
+    RESEND = ("sent, but no reply: send again, or hold (`MF_UNCERTAIN`)", Effect.MAY_HAVE_ARRIVED)
     SPLIT = (
         "halve the batch down to the points at fault, which are rejected",
         Effect.HALVES | Effect.REFUSES,
@@ -48,7 +48,7 @@ class Action(Enum):
     )
     REJECT_GROUP = ("reject every point of this namespace, go on with the others", Effect.REFUSES)
     REAUTHENTICATE = ("read the secret again and sign once more; then stop", Effect.FIXES | Effect.STOPS)
-    SET_CLOCK = ("take the time from the answer and sign once more; then stop", Effect.FIXES | Effect.STOPS)
+    SET_CLOCK = ("take the time from the reply and sign once more; then stop", Effect.FIXES | Effect.STOPS)
     STOP = ("stop: nothing can be delivered until a person changes something", Effect.STOPS)
 
     def __init__(self, text: str, effects: Effect) -> None:

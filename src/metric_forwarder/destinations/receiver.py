@@ -1,6 +1,6 @@
 """The custom-monitoring receiver: ``PutMonitorData`` over HTTP, signed with HMAC-SHA1.
 
-Source: the receiver's own document. One request carries points of one namespace and gets one answer for all of them:
+Source: the receiver's own document. One request carries points of one namespace and gets one reply for all of them:
 HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeric text and the content type is anything.
 """
 
@@ -81,7 +81,7 @@ class PutMonitorDataDestination(HttpDestination):
         self._clock_offset_s = 0.0
         parts = urlsplit(url)
         self._path = parts.path
-        # Neither key nor path: a key is changed and a path is spelt anew without anything going elsewhere.
+        # Neither key nor path: another key, or another path of the same receiver, leads to the same place.
         self.scope = f"receiver {parts.netloc} {region}"
 
     def prepare_series(self, series: Series) -> Violation | None:
@@ -177,7 +177,7 @@ def _judge_body(body: bytes) -> Verdict:
     if code in _KNOWN_CODES:
         return for_code(ReturnCode(code))
     if code is not None:
-        reason = f"the receiver answered with the undocumented code {code}: ask Tencent Cloud's support"
+        reason = f"the receiver replied with the undocumented code {code}: ask Tencent Cloud's support"
         return Verdict(Action.RETRY, str(code), reason, code)
     if is_cut_off(body):
         reason = "the reply was empty or broke off: the receiver may have taken the request"
@@ -200,7 +200,7 @@ def _judge_failure(failure: Failure) -> Verdict:
         )
         return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
-    return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
+    return Verdict(action, failure.fault.value, f"the request was sent, and no reply came ({failure.detail})")
 
 
 def make(settings: Settings, parts: Parts) -> Destination:
