@@ -21,8 +21,9 @@ from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.parts import DestinationModule, Parts
 from metric_forwarder.errors import ConfigError, ProblemCollector, UnknownTrigger
+from metric_forwarder.formats.samples import FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import Intake, IntakeRules
+from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
 from metric_forwarder.intake.schema import Contract
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape
@@ -231,6 +232,7 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
     contract = found.collect(
         lambda: kept.make("contract", lambda read: Contract(read.kind.schema, read.schema), settings)
     )
+    relabel = found.collect(lambda: kept.make("relabel", make_relabel, settings))
     memory = kept.make("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic), settings)
     store = found.collect(
         lambda: kept.make(
@@ -254,7 +256,15 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
         taking_in=TakingIn(
             contract,
             Identifier(scope, settings.dedupe_by),
-            Rules(settings.namespace, settings.max_age_s, settings.batch_max_bytes, settings.max_ahead_s),
+            Rules(
+                settings.namespace,
+                settings.max_age_s,
+                settings.batch_max_bytes,
+                settings.max_ahead_s,
+                settings.format.find if settings.format else None,
+                FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
+                relabel,
+            ),
             kept.make("series", lambda _: SeriesCache(destination.prepare_series), settings, *series_parts),
             kept.make("given times", lambda _: GivenTimes(), settings, scope),
         ),
@@ -344,8 +354,26 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
             settings.namespace,
             max_ahead_s=settings.max_ahead_s,
             max_explained=sys.maxsize,
+            format_of=settings.format.find if settings.format else None,
+            hint=FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
+            relabel=make_relabel(settings),
         ),
     )
+
+
+def make_relabel(settings: Settings) -> Callable[[str, str, Mapping[str, str]], Relabelled | None] | None:
+    """Make what applies labels and rules to each point; None if there are none.
+
+    Raises:
+        ConfigError: a rule is none.
+    """
+    rules, labels = settings.relabel, settings.labels
+    if not rules and not labels:
+        return None
+    # Only a function that has rules needs them.
+    from metric_forwarder.intake.relabel import read_relabeller  # noqa: PLC0415
+
+    return read_relabeller(rules, labels).apply
 
 
 def make_destination(settings: Settings, parts: Parts) -> Destination:

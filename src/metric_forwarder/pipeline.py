@@ -1,6 +1,6 @@
 """The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
@@ -10,8 +10,10 @@ from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.settling import RequestCounts
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.formats import Format
+from metric_forwarder.formats.samples import FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import Intake, IntakeRules
+from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
 from metric_forwarder.intake.schema import Contract
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
@@ -41,6 +43,9 @@ class Rules(NamedTuple):
     max_age_s: float
     max_point_bytes: int
     max_ahead_s: float = 0
+    format_of: Callable[[str], Format | None] | None = None
+    hint: FormatHint = FormatHint()
+    relabel: Callable[[str, str, Mapping[str, str]], Relabelled | None] | None = None
 
 
 class SpoolVisit(Protocol):
@@ -201,6 +206,9 @@ class Pipeline:
             # A destination that carries times takes old ones too.
             max_age_s=0 if destination.carries_timestamps else self._rules.max_age_s,
             max_ahead_s=self._rules.max_ahead_s,
+            format_of=self._rules.format_of,
+            hint=self._rules.hint,
+            relabel=self._rules.relabel,
         )
         intake = Intake(
             self._contract,

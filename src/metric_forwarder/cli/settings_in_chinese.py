@@ -40,6 +40,11 @@ MEANINGS: Mapping[str, str] = {
     "MF_BRIDGE_ACCOUNTS": '代替接收端应答其旧客户端：`own`（客户端使用转发器自己的密钥签名）、`ID:KEY,ID:KEY` 或 `{"ID": "KEY"}`',
     "MF_COS_BUCKETS": "可以读取对象的存储桶，名称含 APPID：`name-1250000000,…`；为空：函数所在账号自己的存储桶",
     "MF_SCRAPE_HOSTS": "定时触发器可以抓取的主机：`10.0.0.5:9100,node.internal`；为空：不抓取",
+    "MF_FORMAT": "如何读取消息：`auto`（按内容识别）、docs/formats.md 中的一种格式，或按主题指定：`topic=influx,prefix*=otlp-json,auto`",
+    "MF_INFLUX_PRECISION": "influx 行协议中时间的单位：`ns`、`us`、`ms` 或 `s`",
+    "MF_OTLP_RESOURCE": "OTLP 资源中除服务名与实例以外的属性：`filtered`（过滤）、指标 `target_info`，或每个数据点的 `labels`",
+    "MF_LABELS": "为没有同名维度的数据点添加：`env=prod,region=gz`",
+    "MF_RELABEL": "作用于每个数据点的规则，同 Prometheus 的 `relabel_config`：程序包中的 JSON 文件，或 JSON 文本",
     "MF_SCHEMA": "您自己的数据点 JSON Schema（draft-07）文件",
     "MF_LOG_LEVEL": "日志级别：`DEBUG`、`INFO`、`WARN` 或 `ERROR`",
 }

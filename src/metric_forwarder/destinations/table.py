@@ -45,7 +45,11 @@ DESTINATIONS: dict[str, DestinationKind] = {
             "MF_REMOTE_WRITE_URL": "the endpoint that takes Prometheus remote write, such as "
             "http://10.0.0.5:9090/api/v1/prom/write"
         },
-        defaults={"MF_BATCH_MAX_POINTS": "500", "MF_BATCH_MAX_BYTES": "1000000"},
+        defaults={
+            "MF_BATCH_MAX_POINTS": "500",
+            "MF_BATCH_MAX_BYTES": "1000000",
+            "MF_OTLP_RESOURCE": "target_info",
+        },
         url="MF_REMOTE_WRITE_URL",
         extra="remote-write",
     ),

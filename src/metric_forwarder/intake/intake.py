@@ -17,7 +17,14 @@ from metric_forwarder.formats.payload import (
     is_our_own,
     read_payloads,
 )
-from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample, is_stale_marker
+from metric_forwarder.formats.samples import (
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+    is_stale_marker,
+)
 from metric_forwarder.intake.given_times import EventTimes, GivenTimes
 from metric_forwarder.intake.schema import MAX_FLOAT, Contract, is_finite
 from metric_forwarder.intake.series import KnownSeries, as_text
@@ -34,8 +41,20 @@ from metric_forwarder.times import (
 )
 
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
+_NO_HINT = FormatHint()
 # Characters of the messages that are decoded by one call: enough to make its cost disappear.
 _DECODED_TOGETHER = 32_768
+
+
+class Relabelled(Protocol):
+    """A point's namespace, metric and labels behind the last rule; see ``intake.relabel``."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
 
 
 class IntakeRules(NamedTuple):
@@ -48,6 +67,8 @@ class IntakeRules(NamedTuple):
         max_age_s: a point with an older timestamp is stale; 0: none is.
         max_ahead_s: a point whose time is further ahead of the clock is invalid; 0: none is.
         format_of: the format of a message by its source; None, or if it says None: its shape tells it.
+        hint: what a setting says of messages whose way says nothing.
+        relabel: what rules make of a point's namespace, metric and labels, None if they drop it; None: there are none.
         max_explained: of so many invalid points it is said what is wrong: that costs much more than finding them.
     """
 
@@ -58,6 +79,8 @@ class IntakeRules(NamedTuple):
     max_ahead_s: float = 0
     max_explained: int = 100
     format_of: Callable[[str], Format | None] | None = None
+    hint: FormatHint = FormatHint()
+    relabel: Callable[[str, str, Mapping[str, str]], Relabelled | None] | None = None
 
 
 class DeadLetters(Protocol):
@@ -112,6 +135,7 @@ class Intake:
         self._known = known
         self._recognise = known.by_point.get
         self._rules = rules
+        self._relabel = rules.relabel
         now_ns = rules.now_ms * NS_PER_MS
         self._oldest_ns = now_ns - round(rules.max_age_s * NS_PER_S) if rules.max_age_s else float("-inf")
         self._latest_ns = now_ns + round(rules.max_ahead_s * NS_PER_S) if rules.max_ahead_s else float("inf")
@@ -224,7 +248,7 @@ class Intake:
                 for payload in read_payloads(message.body):
                     self._take_payload(message, payload)
             else:
-                for reading in formats.read(found, message.body, message.hint):
+                for reading in formats.read(found, message.body, self._hint_of(message)):
                     self._take_reading(message, reading)
 
     def _format_of(self, message: Message) -> Format | InvalidSample:
@@ -240,6 +264,12 @@ class Intake:
         found = detect(message.body, message.hint)
         # After a beginning that fits nothing our own reader goes on with the next value, and says what is wrong.
         return Format.JSON if isinstance(found, InvalidSample) and has_bracket_line(message.body) else found
+
+    def _hint_of(self, message: Message) -> FormatHint:
+        """What is known of a message, by its way where that says something, else by the settings."""
+        if message.hint == _NO_HINT:
+            return self._rules.hint
+        return message.hint._replace(resource_attributes=self._rules.hint.resource_attributes)
 
     def _chosen_format(self, message: Message) -> Format | None:
         if message.format is not None:
@@ -259,6 +289,11 @@ class Intake:
 
     def _take_point(self, message: Message, payload: Payload | None, index: int, raw: Any) -> None:
         """Receive a point; without a payload it is the whole message."""
+        if self._relabel is not None and not message.already_validated:
+            raw = self._relabelled(raw)
+            if raw is None:
+                self._filter_by_rule(message, payload.pointer(index) if payload else "")
+                return
         time_ns = key = None
         try:
             dimensions, value = raw["dimensions"], raw["value"]
@@ -281,7 +316,7 @@ class Intake:
                 self._leave(message, payload.pointer(index) if payload else "")
                 return
             if not self._accepts(message, raw):
-                self._refuse_point(message, payload or Payload((raw,)), index)
+                self._refuse_point(message, payload or Payload((raw,)), index, raw)
                 return
             found = self._find_series(raw)
             if isinstance(found, Violation):
@@ -336,6 +371,27 @@ class Intake:
             self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
         return found
 
+    # --- rules -------------------------------------------------------------------------------------------------
+
+    def _relabelled(self, raw: Any) -> Any:
+        """A point as the rules make it; None if they drop it. What is no point is left as it is: it is invalid."""
+        if self._relabel is None or type(raw) is not dict:
+            return raw
+        metric, dimensions, namespace = raw.get("metricName"), raw.get("dimensions"), raw.get("namespace", "")
+        if type(metric) is not str or type(dimensions) is not dict or type(namespace) is not str:
+            return raw
+        labels = {name: as_text(value) if type(value) is int else value for name, value in dimensions.items()}
+        if not all(type(value) is str for value in labels.values()):
+            return raw
+        result = self._relabel(namespace or self._rules.default_namespace, metric, labels)
+        if result is None:
+            return None
+        changed = {**raw, "metricName": result.metric, "dimensions": dict(result.labels)}
+        return {**changed, "namespace": result.namespace} if result.namespace else changed
+
+    def _filter_by_rule(self, message: Message, pointer: str) -> None:
+        self._ledger.receive_filtered(message.source, pointer, "relabel", _BY_RULE)
+
     # --- samples of other formats ------------------------------------------------------------------------------
 
     def _take_reading(self, message: Message, reading: Reading) -> None:
@@ -360,6 +416,11 @@ class Intake:
         }
         if sample.namespace:
             raw["namespace"] = sample.namespace
+        if self._relabel is not None:
+            raw = self._relabelled(raw)
+            if raw is None:
+                self._filter_by_rule(message, sample.where)
+                return
         if is_stale_marker(sample.value) and not self._destination.carries_non_finite:
             self._take_reading(message, FilteredSample(sample.where, "stale-marker", _SERIES_ENDED))
             return
@@ -457,7 +518,7 @@ class Intake:
         for _ in range(1, len(payload.points)):
             self._ledger.settle(self._ledger.open(), Outcome.INVALID)
 
-    def _refuse_point(self, message: Message, payload: Payload, index: int) -> None:
+    def _refuse_point(self, message: Message, payload: Payload, index: int, raw: Any) -> None:
         """Say what is wrong with a point; of many, the first are explained and the others refused as quickly as taken."""
         if not (self._explanations_left or (self._dead_letters and self._dead_letters.has_room)):
             # An event may hold a million of them, and what takes too long is redelivered forever.
@@ -465,7 +526,7 @@ class Intake:
             if self._dead_letters:
                 self._dead_letters.skip(message)
             return
-        found = self._violations(payload.points[index])
+        found = self._violations(raw)
         violations = [violation._replace(pointer=payload.locate(index, path)) for path, violation in found]
         pointer, envelope = payload.pointer(index), payload.envelope
         self._settle(message, payload.own(index), pointer, _problems(message, violations), envelope)
@@ -528,6 +589,7 @@ _UNEXPLAINED = Violation(
     "breaks the schema, as many points of this event do: what is wrong is told of the first ones; metric-forwarder check "
     "tells it of all",
 )
+_BY_RULE = "is dropped by a rule of MF_RELABEL"
 _SERIES_ENDED = "is Prometheus's mark that a series has ended, which means nothing to this destination"
 _LEAVE = "leave it out at its producer"
 _DELTA = (

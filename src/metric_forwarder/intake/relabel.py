@@ -6,10 +6,13 @@ underscores serve the rules alone, and are taken away behind the last. Sources: 
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.re2 import BadPattern, Groups, Pattern
 
 NAME = "__name__"
@@ -97,6 +100,26 @@ class Relabeller:
         return Relabelled(
             namespace, metric, {name: found[name] for name in found if not name.startswith("__")}
         )
+
+
+def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller:
+    """Make one from ``MF_RELABEL``, which is JSON text or the path of a JSON file, and ``MF_LABELS``.
+
+    Raises:
+        ConfigError: the file cannot be read, or a rule is none.
+    """
+    text = rules.strip()
+    try:
+        if text and text[0] not in "[{":
+            text = Path(text).read_text("utf-8-sig")
+        return Relabeller(json.loads(text) if text else [], dict(labels))
+    except OSError as error:
+        problem = f"cannot be read ({type(error).__name__}): name a JSON file of the package, or write JSON"
+    except BadRule as wrong:
+        problem = f"{str(wrong).strip()}: see docs/formats.md, relabel rules"
+    except (ValueError, RecursionError):
+        problem = "holds no JSON: it must be a list of rules"
+    raise ConfigError([f"MF_RELABEL {problem}"])
 
 
 def _set(labels: Labels, name: str, value: str) -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from metric_forwarder.put_monitor_data.regions import short_region
@@ -17,6 +17,9 @@ from metric_forwarder.settings.redis_address import (
     names_host,
     parse_redis_url,
 )
+
+if TYPE_CHECKING:
+    from metric_forwarder.formats.detect import FormatRules
 
 _Number = TypeVar("_Number", int, float)
 
@@ -53,6 +56,7 @@ RESERVED_HEADERS = frozenset(
 )
 _is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _is_header_value = re.compile(r"[!-~]([ -~]*[!-~])?").fullmatch
+_is_label = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 
 BridgeAccounts = Literal["own"] | tuple[tuple[str, Secret], ...]
 
@@ -332,3 +336,29 @@ def _read_accounts(value: str) -> dict[str, str]:
     )
     found = {secret_id.strip(): secret_key.strip() for secret_id, secret_key in pairs} if usable else {}
     return found if len(found) == len(pairs) else {}
+
+
+def formats(value: str) -> "FormatRules | None":
+    """How messages are read by their topic; None: by their shape, which takes nothing to find out for our own JSON."""
+    if value == "auto":
+        return None
+    # Hardly any function names a format.
+    from metric_forwarder.formats.detect import read_rules  # noqa: PLC0415
+
+    try:
+        return read_rules(value)
+    except ValueError as wrong:
+        raise BadValue(str(wrong).removeprefix("must be ")) from None
+
+
+def labels(value: str) -> tuple[tuple[str, str], ...]:
+    """Names and values, ``a=b,c=d``."""
+    found: dict[str, str] = {}
+    for part in value.split(",") if value.strip() else ():
+        name, equals, text = (piece.strip() for piece in part.partition("="))
+        if not equals or not _is_label(name) or name.startswith("__") or not text or name in found:
+            raise BadValue(
+                "labels such as env=prod,region=gz: names of letters, digits and underscores, each once"
+            )
+        found[name] = text
+    return tuple(found.items())

@@ -64,6 +64,11 @@ class Settings:
     bridge_accounts = setting("MF_BRIDGE_ACCOUNTS", "", readers.bridge_accounts, "answers clients of the receiver in its place: `own` (they sign with the forwarder's key), `ID:KEY,ID:KEY` or `{\"ID\": \"KEY\"}`")
     cos_buckets = setting("MF_COS_BUCKETS", "", readers.buckets, "buckets whose objects are read, with their APPID: `name-1250000000,…`; empty: those of the function's own account")
     scrape_hosts = setting("MF_SCRAPE_HOSTS", "", readers.hosts, "hosts that a timer may scrape: `10.0.0.5:9100,node.internal`; empty: none")
+    format = setting("MF_FORMAT", "auto", readers.formats, "how messages are read: `auto` (by their shape), one format of docs/formats.md, or one for each topic: `topic=influx,prefix*=otlp-json,auto`")
+    influx_precision = setting("MF_INFLUX_PRECISION", "ns", choice("ns", "us", "ms", "s"), "the unit of times in influx line protocol: `ns`, `us`, `ms` or `s`")
+    otlp_resource = setting("MF_OTLP_RESOURCE", "filtered", choice("filtered", "target_info", "labels"), "attributes of an OTLP resource beside the service's name and instance: `filtered`, a metric `target_info`, or `labels` of each point")
+    labels = setting("MF_LABELS", "", readers.labels, "added to each point that has no such dimension: `env=prod,region=gz`")
+    relabel = setting("MF_RELABEL", "", readers.text, "rules for every point, as Prometheus's `relabel_config`: a JSON file of the package, or JSON text")
     schema = setting("MF_SCHEMA", "", readers.text, "a JSON Schema (draft-07) file of your own for a point")
     log_level = setting("MF_LOG_LEVEL", "INFO", choice("DEBUG", "INFO", "WARN", "ERROR"), "`DEBUG`, `INFO`, `WARN` or `ERROR`")
     # fmt: on
