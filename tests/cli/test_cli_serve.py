@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
+from prometheus_client.exposition import basic_auth_handler
 
 from metric_forwarder.cli.http_server import HttpServer, ServerLimits, listen, make_response, serve_until
 from metric_forwarder.cli.serve import TimedLog
@@ -36,7 +38,7 @@ def receiver() -> Iterator[Emulator]:
 
 @pytest.fixture(scope="module")
 def front(receiver: Emulator) -> Iterator[str]:
-    with serving(**settings_for(receiver), HTTP_TOKEN=TOKEN) as url:
+    with serving(**settings_for(receiver), HTTP_TOKEN=TOKEN, NAMESPACE="pc") as url:
         yield url
 
 
@@ -67,6 +69,23 @@ def test_statuses_and_headers_of_the_reply_come_through(receiver: Emulator, fron
     assert send(front, b"{", Authorization=f"Bearer {TOKEN}")[0] == 400
     assert send(front, bytes(7 * 2**20), Authorization=f"Bearer {TOKEN}")[0] == 413
     assert receiver.requests() == []
+
+
+def test_a_client_of_a_pushgateway_needs_only_another_host(receiver: Emulator, front: str) -> None:
+    receiver.clear()
+    registry = CollectorRegistry()
+    Gauge("last_success", "When it succeeded", ["disk"], registry=registry).labels("sda").set(7)
+
+    def with_token(**request: Any) -> Any:
+        return basic_auth_handler(**request, username="any", password=TOKEN)
+
+    host = front.removeprefix("http://")
+    push_to_gateway(
+        host, job="backup", grouping_key={"instance": "a/b"}, registry=registry, handler=with_token
+    )
+    assert [(p["metricName"], p["dimensions"], p["value"]) for p in receiver.points()] == [
+        ("last_success", {"disk": "sda", "instance": "a/b", "job": "backup"}, 7)
+    ]
 
 
 def test_settings_that_cannot_work_end_it_before_it_listens() -> None:
