@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.cli.dry_run import inspect_event
+from metric_forwarder.cli.dry_run import dry_run
 from metric_forwarder.clients.http import HttpReply, HttpRequest
 from metric_forwarder.settings.settings import Settings
 from receiver_emulator import Emulator
@@ -132,10 +132,10 @@ class _Willing:
 def test_what_a_check_calls_valid_is_what_the_function_delivers(points: list[Any]) -> None:
     environ = {"MF_SECRET_ID": "a", "MF_SECRET_KEY": "b", "MF_REGION": "gz", "MF_LOG_LEVEL": "ERROR"}
     report = Application(environ, transport=lambda _: _Willing()).handle(points, {})
-    inspection = inspect_event(points, Settings.read({}, to_send=False))
-    assert inspection.received == report["received"] == len(points)
-    assert len(inspection.points) == report["outcomes"]["delivered"]
-    shown = [(problem.pointer, problem.rule, problem.message) for problem in inspection.problems]
+    tried = dry_run(points, Settings.read({}, to_send=False))
+    assert tried.received == report["received"] == len(points)
+    assert len(tried.points) == report["outcomes"]["delivered"]
+    shown = [(problem.pointer, problem.rule, problem.message) for problem in tried.problems]
     assert shown[:20] == [(e["pointer"], e["rule"], e["message"]) for e in report["errors"]]
 
 

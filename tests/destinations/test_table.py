@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metric_forwarder.bootstrap import Application, make_destination
-from metric_forwarder.cli.doctor_checks import Patient, examine
+from metric_forwarder.cli.doctor_checks import DoctorContext, run_checks
 from metric_forwarder.clients.http import RequestsTransport
 from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.delivery.verdicts import Action, Verdict
@@ -76,9 +76,9 @@ def test_a_row_adds_a_destination_that_delivers_is_examined_and_has_its_own_need
     read = Settings.read(settings)
     assert read.batch_max_points == 7
     nobody = FixedCredentials(Credentials("", Secret("")))
-    checks = dict(examine(Patient(read, nobody, RequestsTransport(1), FakeClock())))
+    checks = dict(run_checks(DoctorContext(read, nobody, RequestsTransport(1), FakeClock())))
     assert list(checks) == ["dedupe", "spool", "http", "bridge", "scrape"]
-    assert all(finding.is_ok for finding in checks.values())
+    assert all(result.is_ok for result in checks.values())
     with pytest.raises(ConfigError, match="MF_NAMESPACE is empty: set it to what is written on the drawer"):
         Settings.read({"MF_DESTINATION": "drawer"})
 

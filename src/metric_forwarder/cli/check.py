@@ -45,24 +45,24 @@ def _check_or_tell(file: str, settings: Settings) -> dict[str, Any] | None:
 
 
 def _check(file: str, settings: Settings) -> dict[str, Any]:
-    from metric_forwarder.cli.dry_run import inspect_event
+    from metric_forwarder.cli.dry_run import dry_run
 
     text = read_text(file)
     event = parse_json(text, file)
     try:
-        inspection = inspect_event(event, settings)
-        if inspection.traits.is_payload:
+        tried = dry_run(event, settings)
+        if tried.traits.is_payload:
             # As text it is read as a producer's is, so that a name given twice or a NaN is told.
-            inspection = inspect_event(text, settings)
+            tried = dry_run(text, settings)
     except UnknownTrigger as error:
         raise Unusable(f"{file}: {error}") from None
-    errors = [{**problem._asdict(), "outcome": problem.outcome.value} for problem in inspection.problems]
+    errors = [{**problem._asdict(), "outcome": problem.outcome.value} for problem in tried.problems]
     return {
         "file": file,
-        "trigger": inspection.traits.name,
-        "job": inspection.job,
-        "received": inspection.received,
-        "valid": len(inspection.points),
+        "trigger": tried.traits.name,
+        "job": tried.job,
+        "received": tried.received,
+        "valid": len(tried.points),
         "errors": errors,
     }
 

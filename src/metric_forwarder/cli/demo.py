@@ -225,10 +225,10 @@ def demonstrate(receiver: "Emulator", handler: Handler, event: Any) -> Demonstra
 
 def is_true(shown: Demonstration, event: Any) -> bool:
     """Whether as many points arrived as were reported delivered, each of them a point of the event."""
-    from metric_forwarder.cli.dry_run import inspect_event
+    from metric_forwarder.cli.dry_run import dry_run
 
     delivered = shown.invocation.report.get("outcomes", {}).get("delivered", 0)
-    sent = inspect_event(event, Settings.read(os.environ, to_send=False)).points
+    sent = dry_run(event, Settings.read(os.environ, to_send=False)).points
     possible = Counter(
         (point.series.namespace, point.series.metric, point.series.dimensions, point.value) for point in sent
     )

@@ -19,7 +19,7 @@ def doctor(ctx: click.Context) -> None:
     says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
     """
     from metric_forwarder.bootstrap import make_credentials, make_transport
-    from metric_forwarder.cli.doctor_checks import Patient, examine
+    from metric_forwarder.cli.doctor_checks import DoctorContext, run_checks
     from metric_forwarder.clock import SystemClock
     from metric_forwarder.intake.schema import Contract
 
@@ -29,13 +29,13 @@ def doctor(ctx: click.Context) -> None:
     found.collect(lambda: Contract(settings.kind.schema, settings.schema))
     found.check()
     _print_line("settings", "every MF_ variable can be used", is_ok=True)
-    patient = Patient(
+    context = DoctorContext(
         settings, make_credentials(settings, os.environ), make_transport(settings)(1), SystemClock()
     )
     all_ok = True
-    for name, finding in examine(patient):
-        _print_line(name, finding.detail, is_ok=finding.is_ok)
-        all_ok = all_ok and finding.is_ok
+    for name, result in run_checks(context):
+        _print_line(name, result.detail, is_ok=result.is_ok)
+        all_ok = all_ok and result.is_ok
     ctx.exit(0 if all_ok else 1)
 
 

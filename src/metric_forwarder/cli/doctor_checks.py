@@ -1,4 +1,4 @@
-"""Whether the function could deliver from here, with these settings: one small check for each reason why not."""
+"""Says whether the function could deliver from here, with these settings: one small check for each reason why not."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -35,8 +35,8 @@ _HTTP_OK = 200
 _NOTHING_SENT = frozenset({ReturnCode.CONTENT_MISSING, ReturnCode.PARAMETER_MISSING})
 
 
-class Patient(NamedTuple):
-    """What is examined, and with what."""
+class DoctorContext(NamedTuple):
+    """What the checks look at, and what they look at it with."""
 
     settings: Settings
     credentials: CredentialSource
@@ -77,206 +77,216 @@ class Patient(NamedTuple):
         return self.transport.send(request, _TIMEOUT_S)
 
 
-class Finding(NamedTuple):
-    """What a check found: ``detail`` says what is fine, or else what to do."""
+class CheckResult(NamedTuple):
+    """What a check found: ``detail`` says what is fine, or what to do."""
 
     is_ok: bool
     detail: str
 
 
 class Check(NamedTuple):
-    """One line of the examination; it is left out where the check it ``needs`` has found something."""
+    """One line of ``doctor``; a check is not tried while the one that it ``needs`` has failed."""
 
     name: str
-    examine: Callable[[Patient], Finding]
+    run: Callable[[DoctorContext], CheckResult]
     needs: str | None = None
     applies: Callable[[DestinationKind], bool] = lambda _: True
 
 
-def credentials(patient: Patient) -> Finding:
-    failure = patient.credentials.obtain(_TIMEOUT_S)
+def credentials(context: DoctorContext) -> CheckResult:
+    failure = context.credentials.obtain(_TIMEOUT_S)
     if failure is not None:
-        return Finding(False, failure.reason)
-    secret_id, secret_key = patient.credentials.current()
+        return CheckResult(False, failure.reason)
+    secret_id, secret_key = context.credentials.current()
     if secret_id == secret_key.reveal():
-        return Finding(False, "SecretId and SecretKey are the same: one of them was pasted twice")
+        return CheckResult(False, "SecretId and SecretKey are the same: one of them was pasted twice")
     if not secret_id.startswith("AKID"):
-        return Finding(False, "the SecretId does not begin with AKID, as Tencent Cloud's do: check it")
-    where = f"the secret {patient.settings.secret_name}" if patient.settings.secret_name else "the settings"
-    return Finding(
+        return CheckResult(False, "the SecretId does not begin with AKID, as Tencent Cloud's do: check it")
+    where = f"the secret {context.settings.secret_name}" if context.settings.secret_name else "the settings"
+    return CheckResult(
         True,
         f"{where} hold a SecretId of {len(secret_id)} characters and a SecretKey; whether they are the main account's, "
         "the only ones the receiver takes, shows with the first point",
     )
 
 
-def region(patient: Patient) -> Finding:
-    short = patient.settings.region
-    return Finding(True, f"{short} ({REGION_NAMES[short]})")
+def region(context: DoctorContext) -> CheckResult:
+    short = context.settings.region
+    return CheckResult(True, f"{short} ({REGION_NAMES[short]})")
 
 
-def name_resolution(patient: Patient) -> Finding:
-    host, port = patient.address
+def name_resolution(context: DoctorContext) -> CheckResult:
+    host, port = context.address
     found = addresses(host, port)
     if not found:
-        return Finding(
+        return CheckResult(
             False,
-            f"{host} has no address here: correct {patient.url_setting}, or run this inside Tencent Cloud's network, "
+            f"{host} has no address here: correct {context.url_setting}, or run this inside Tencent Cloud's network, "
             "where the name is known",
         )
-    return Finding(True, f"{host} is {', '.join(found)}")
+    return CheckResult(True, f"{host} is {', '.join(found)}")
 
 
-def connection(patient: Patient) -> Finding:
-    host, port = patient.address
+def connection(context: DoctorContext) -> CheckResult:
+    host, port = context.address
     failure = connection_failure(host, port, _TIMEOUT_S)
     if failure is not None:
-        return Finding(
+        return CheckResult(
             False,
             f"no connection to {host} port {port} ({failure}): allow it in the security group, put the function into a "
-            f"VPC, or correct {patient.url_setting}",
+            f"VPC, or correct {context.url_setting}",
         )
-    return Finding(True, f"{host} port {port} accepts connections")
+    return CheckResult(True, f"{host} port {port} accepts connections")
 
 
-def answer(patient: Patient) -> Finding:
-    return ANSWERS.get(patient.settings.destination, _http_answer)(patient)
+def answer(context: DoctorContext) -> CheckResult:
+    return ANSWERS.get(context.settings.destination, _http_answer)(context)
 
 
-def _http_answer(patient: Patient) -> Finding:
-    """What a destination over HTTP replies to a request without any point, as it judges it itself."""
+def _http_answer(context: DoctorContext) -> CheckResult:
+    """Ask with a request without any point, and let the destination judge the reply itself."""
     try:
-        verdict = patient.destination().judge(patient.ask())
+        verdict = context.destination().judge(context.ask())
     except ConfigError as error:
-        return Finding(False, "; ".join(error.problems))
-    return Finding(verdict.action is Action.ACCEPT, verdict.reason)
+        return CheckResult(False, "; ".join(error.problems))
+    return CheckResult(verdict.action is Action.ACCEPT, verdict.reason)
 
 
-def _remote_write_answer(patient: Patient) -> Finding:
+def _remote_write_answer(context: DoctorContext) -> CheckResult:
     try:
-        destination = patient.destination()
-        verdict = destination.judge(reply := patient.ask())
+        destination = context.destination()
+        verdict = destination.judge(reply := context.ask())
     except ConfigError as error:
-        return Finding(False, "; ".join(error.problems))
+        return CheckResult(False, "; ".join(error.problems))
     if isinstance(reply, Failure):
-        return Finding(
+        return CheckResult(
             False,
             f"{verdict.reason}; MF_REMOTE_WRITE_URL may have the wrong port, or the wrong one of http and https",
         )
     if verdict.action is Action.SPLIT:
-        return Finding(
+        return CheckResult(
             False,
             f"HTTP {reply.status} to a request without any point: check MF_REMOTE_WRITE_URL; if points do arrive, only "
             "the emptiness was refused",
         )
     if verdict.action is not Action.ACCEPT:
-        return Finding(False, verdict.reason)
+        return CheckResult(False, verdict.reason)
     not_remote_write = destination.prepare(_TIMEOUT_S)
     if not_remote_write is not None:
-        return Finding(False, not_remote_write.reason)
-    return Finding(True, f"the destination answers (with HTTP {reply.status}, since it was sent nothing)")
+        return CheckResult(False, not_remote_write.reason)
+    return CheckResult(True, f"the destination answers (with HTTP {reply.status}, since it was sent nothing)")
 
 
-def _receiver_answer(patient: Patient) -> Finding:
-    reply = patient.ask()
+def _receiver_answer(context: DoctorContext) -> CheckResult:
+    reply = context.ask()
     if isinstance(reply, Failure):
-        return Finding(False, f"no HTTP answer ({reply.detail}): check MF_RECEIVER_URL, its port above all")
-    verdict = patient.destination().judge(reply)
+        return CheckResult(
+            False, f"no HTTP answer ({reply.detail}): check MF_RECEIVER_URL, its port above all"
+        )
+    verdict = context.destination().judge(reply)
     if reply.status != _HTTP_OK or not verdict.code:
-        return Finding(
+        return CheckResult(
             False,
             f"HTTP {reply.status}, and no return code that fits an empty question: something else answers at "
             "MF_RECEIVER_URL",
         )
     if verdict.code not in _NOTHING_SENT:
-        return Finding(False, f"{verdict.code} to an empty question: {verdict.reason}")
-    return Finding(True, f"the receiver answers (with {verdict.code}, since it was sent nothing)")
+        return CheckResult(False, f"{verdict.code} to an empty question: {verdict.reason}")
+    return CheckResult(True, f"the receiver answers (with {verdict.code}, since it was sent nothing)")
 
 
-def clock_skew(patient: Patient) -> Finding:
-    reply = patient.ask()
+def clock_skew(context: DoctorContext) -> CheckResult:
+    reply = context.ask()
     told = None if isinstance(reply, Failure) else server_time(reply)
     if told is None:
-        return Finding(False, "the answer has no Date to compare with: compare this machine's clock by hand")
-    skew_s = told - patient.clock.time()
+        return CheckResult(
+            False, "the answer has no Date to compare with: compare this machine's clock by hand"
+        )
+    skew_s = told - context.clock.time()
     if abs(skew_s) > _MAX_SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
-        return Finding(
+        return CheckResult(
             False,
             f"this clock is {abs(skew_s):.0f} s {side} the destination's, which refuses times far from its own"
             ": set it, by NTP for instance",
         )
-    return Finding(True, f"within {_MAX_SKEW_S:.0f} s of the destination's")
+    return CheckResult(True, f"within {_MAX_SKEW_S:.0f} s of the destination's")
 
 
-def dedupe_store(patient: Patient) -> Finding:
-    dedupe = patient.settings.dedupe
+def dedupe_store(context: DoctorContext) -> CheckResult:
+    dedupe = context.settings.dedupe
     if isinstance(dedupe, RedisAddress):
         return _redis(dedupe)
     where = {"memory:": "each warm instance remembers for itself", "off": "nothing is remembered"}
-    return Finding(True, f"{where[dedupe]} (MF_DEDUPE)")
+    return CheckResult(True, f"{where[dedupe]} (MF_DEDUPE)")
 
 
-def spool(patient: Patient) -> Finding:
-    settings = patient.settings
+def spool(context: DoctorContext) -> CheckResult:
+    settings = context.settings
     if isinstance(settings.spool, RedisAddress):
         return _redis_spool(settings, settings.spool)
     if not settings.spool:
-        return Finding(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
+        return CheckResult(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
     return _spool_folder(settings, settings.spool)
 
 
-def bridge(patient: Patient) -> Finding:
-    settings = patient.settings
+def bridge(context: DoctorContext) -> CheckResult:
+    settings = context.settings
     if not settings.bridge_accounts:
-        return Finding(True, "closed: no MF_BRIDGE_ACCOUNTS")
+        return CheckResult(True, "closed: no MF_BRIDGE_ACCOUNTS")
     if settings.bridge_accounts == "own":
-        return Finding(True, "open to clients that sign with the forwarder's own key")
-    return Finding(
+        return CheckResult(True, "open to clients that sign with the forwarder's own key")
+    return CheckResult(
         True, f"open to clients of {len(settings.bridge_accounts)} accounts that sign with their key"
     )
 
 
-def http_exposure(patient: Patient) -> Finding:
-    settings = patient.settings
+def http_exposure(context: DoctorContext) -> CheckResult:
+    settings = context.settings
     if settings.http_auth == "cam":
-        return Finding(True, "open to whom the platform lets in: check that the trigger asks for CAM")
+        return CheckResult(True, "open to whom the platform lets in: check that the trigger asks for CAM")
     if not settings.http_token:
-        return Finding(True, "closed: no MF_HTTP_TOKEN")
-    return Finding(True, "open to whoever knows MF_HTTP_TOKEN")
+        return CheckResult(True, "closed: no MF_HTTP_TOKEN")
+    return CheckResult(True, "open to whoever knows MF_HTTP_TOKEN")
 
 
-def scrape(patient: Patient) -> Finding:
-    hosts = patient.settings.scrape_hosts
+def scrape(context: DoctorContext) -> CheckResult:
+    hosts = context.settings.scrape_hosts
     if not hosts:
-        return Finding(True, "closed: no MF_SCRAPE_HOSTS")
+        return CheckResult(True, "closed: no MF_SCRAPE_HOSTS")
     failures = unreachable(hosts, _TIMEOUT_S, _PATIENCE_S)
     if failures:
         told = ", ".join(f"{host} {failure}" for host, failure in failures.items())
-        return Finding(
+        return CheckResult(
             False,
             f"{told}: correct MF_SCRAPE_HOSTS, allow the ports in the security groups, or put the function into the VPC",
         )
-    return Finding(True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open")
+    return CheckResult(
+        True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open"
+    )
 
 
-def _spool_folder(settings: Settings, url: str) -> Finding:
+def _spool_folder(settings: Settings, url: str) -> CheckResult:
     folder = Path(unquote(urlsplit(url).path))
     try:
         existing = _nearest(folder)
     except OSError as error:
-        return Finding(False, f"{folder} cannot be read ({error.strerror}): mount it, or correct MF_SPOOL")
+        return CheckResult(
+            False, f"{folder} cannot be read ({error.strerror}): mount it, or correct MF_SPOOL"
+        )
     if existing != folder and existing == existing.parent:
-        return Finding(False, f"{folder} does not exist, nor does its mount: mount it, or correct MF_SPOOL")
+        return CheckResult(
+            False, f"{folder} does not exist, nor does its mount: mount it, or correct MF_SPOOL"
+        )
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(False, f"{existing} cannot be written: mount it, or correct MF_SPOOL")
+        return CheckResult(False, f"{existing} cannot be written: mount it, or correct MF_SPOOL")
     if existing == folder:
         return _waiting(settings, f"{folder} can be written")
-    return Finding(True, f"{folder} does not exist yet: it will be made below {existing}")
+    return CheckResult(True, f"{folder} does not exist yet: it will be made below {existing}")
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or what exists of the way to it; raises ``OSError`` where nobody may look."""
+    """The folder, or what exists of the way to it; raises ``OSError`` where it may not be read."""
     try:
         folder.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -284,43 +294,43 @@ def _nearest(folder: Path) -> Path:
     return folder
 
 
-def _redis_spool(settings: Settings, address: RedisAddress) -> Finding:
-    finding = _redis(address, for_spool=True)
-    return _waiting(settings, finding.detail) if finding.is_ok else finding
+def _redis_spool(settings: Settings, address: RedisAddress) -> CheckResult:
+    result = _redis(address, for_spool=True)
+    return _waiting(settings, result.detail) if result.is_ok else result
 
 
-def _waiting(settings: Settings, detail: str) -> Finding:
-    """What is well with the spool, and what waits there."""
+def _waiting(settings: Settings, detail: str) -> CheckResult:
+    """Add to what is well with the spool how much waits there."""
     store = make_spool(settings, FUNCTION)
     try:
         points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
         others = store.others()
     except SpoolError as error:
-        return Finding(False, str(error))
+        return CheckResult(False, str(error))
     dead = both - points
     counted = f"of {FUNCTION} {points} {'point waits' if points == 1 else 'points wait'}, "
     counted += f"{dead} dead letter{'' if dead == 1 else 's'}"
-    return Finding(
+    return CheckResult(
         True, "; ".join([detail, counted, *(f"there are some of {other}, too" for other in others)])
     )
 
 
-def _redis(address: RedisAddress, *, for_spool: bool = False) -> Finding:
+def _redis(address: RedisAddress, *, for_spool: bool = False) -> CheckResult:
     try:
         with imports_of("redis", "MF_SPOOL" if for_spool else "MF_DEDUPE"):
             from metric_forwarder.cli.redis_check import check_redis
     except ConfigError as error:
-        return Finding(False, "; ".join(error.problems))
+        return CheckResult(False, "; ".join(error.problems))
     found = check_redis(address, for_spool=for_spool)
     bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
-    return Finding(not bad, "; ".join(bad or (one.seen for one in found)))
+    return CheckResult(not bad, "; ".join(bad or (one.seen for one in found)))
 
 
-ANSWERS: Mapping[str, Callable[[Patient], Finding]] = {
+ANSWERS: Mapping[str, Callable[[DoctorContext], CheckResult]] = {
     "receiver": _receiver_answer,
     "remote-write": _remote_write_answer,
 }
-"""How the reply of a destination is judged that says more than its verdict does."""
+"""The destinations whose reply to an empty request says more than their verdict on it does."""
 
 
 def _uses_account(kind: DestinationKind) -> bool:
@@ -331,7 +341,7 @@ def _has_url(kind: DestinationKind) -> bool:
     return bool(kind.url)
 
 
-# In the order of the way there. To examine something more, write its function and add its line.
+# In the order of the way there. To look at something more, write its function and add its line.
 CHECKS: tuple[Check, ...] = (
     Check("credentials", credentials, applies=_uses_account),
     Check("region", region, applies=_uses_account),
@@ -347,16 +357,16 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def examine(patient: Patient) -> Iterator[tuple[str, Finding]]:
-    """Make every check that can be made."""
+def run_checks(context: DoctorContext) -> Iterator[tuple[str, CheckResult]]:
+    """Run every check that applies to the destination, in order."""
     passed = set()
     for check in CHECKS:
-        if not check.applies(patient.settings.kind):
+        if not check.applies(context.settings.kind):
             continue
         if check.needs in passed or check.needs is None:
-            finding = check.examine(patient)
+            result = check.run(context)
         else:
-            finding = Finding(False, f"not tried: first see to {check.needs}")
-        if finding.is_ok:
+            result = CheckResult(False, f"not tried: first see to {check.needs}")
+        if result.is_ok:
             passed.add(check.name)
-        yield check.name, finding
+        yield check.name, result

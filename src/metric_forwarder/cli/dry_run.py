@@ -14,7 +14,7 @@ from metric_forwarder.triggers.decoding import OFFLINE
 from metric_forwarder.triggers.traits import HTTP
 
 
-class Inspection(NamedTuple):
+class DryRun(NamedTuple):
     """The points of an event that could be sent, and everything that is wrong with the others.
 
     ``job`` is what a timer asks for instead of bringing points: ``scrape`` or ``replay``.
@@ -40,7 +40,7 @@ def read_event(event: Any) -> Decoded:
     return decoded
 
 
-def inspect_event(event: Any, settings: Settings) -> Inspection:
+def dry_run(event: Any, settings: Settings) -> DryRun:
     """Look at a trigger event or payload.
 
     Raises:
@@ -59,4 +59,4 @@ def inspect_event(event: Any, settings: Settings) -> Inspection:
             asked = type(job).__name__.lower()
         else:
             intake.take(message)
-    return Inspection(decoded.traits, ledger.received, intake.points, ledger.problems, asked)
+    return DryRun(decoded.traits, ledger.received, intake.points, ledger.problems, asked)

@@ -16,7 +16,7 @@ class DestinationKind(NamedTuple):
         meaning: what the settings table says of its name; empty: the name says enough.
         needs: settings that must not be empty for sending, and what each must be set to.
         defaults: the defaults of settings where they differ from the usual ones.
-        url: the setting that holds its URL; empty: it uses no network.
+        url: the setting that holds its URL, for a destination over HTTP; empty: ``doctor`` looks at no network.
         extra: the optional package that its module needs, by its name in ``settings.extras``.
         prints: whether points go to standard output, so that commands tell their reports on standard error.
         uses_account: whether requests are signed with the main account's key and name a region of the receiver.
