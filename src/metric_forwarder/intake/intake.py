@@ -330,8 +330,7 @@ class Intake:
             self._add(message, "", series, value, time_ns, key, raw=raw)
         else:
             pointer = payload.pointer(index)
-            own, envelope = payload.own(index), payload.envelope
-            self._add(message, pointer, series, value, time_ns, key, raw=own, envelope=envelope)
+            self._add(message, pointer, series, value, time_ns, key, raw=raw, payload=payload, index=index)
 
     def _accepts(self, message: Message, raw: Any) -> bool:
         if not message.already_validated:
@@ -475,28 +474,30 @@ class Intake:
         key: str | None,
         *,
         raw: Any,
-        envelope: Mapping[str, Any] | None = None,
+        payload: Payload | None = None,
+        index: int = 0,
     ) -> None:
-        """Make the point, unless its time or its size is wrong."""
-        if time_ns is None:
-            time_ms = self._now_ms if message.time_ms is None else message.time_ms
-            if self._carries_timestamps:
-                if time_ms > self._latest_ms:
-                    problem = self._ahead(message, pointer, time_ms * NS_PER_MS)
-                    self._settle(message, raw, pointer, [problem], envelope)
-                    return
-                if not message.already_validated:
-                    # What comes from the spool was given its time before.
-                    time_ms = self._next_ms(series, time_ms)
-        elif time_ns > self._latest_ns:
-            problem = self._ahead(message, f"{pointer}/timestamp", time_ns)
-            self._settle(message, raw, pointer, [problem], envelope)
-            return
-        else:
+        """Make the point, unless its time or its size is wrong; the payload, if any, says what to keep of it then."""
+        problem = None
+        wire = b""
+        time_ms = self._now_ms if message.time_ms is None else message.time_ms
+        if time_ns is not None:
             time_ms = to_milliseconds(time_ns)
-        wire = self._encode(series, value, time_ms)
-        if len(wire) > self._max_bytes:
-            self._settle(message, raw, pointer, [_oversized(message, pointer, len(wire))], envelope)
+            if time_ns > self._latest_ns:
+                problem = self._ahead(message, f"{pointer}/timestamp", time_ns)
+        elif self._carries_timestamps:
+            if time_ms > self._latest_ms:
+                problem = self._ahead(message, pointer, time_ms * NS_PER_MS)
+            elif not message.already_validated:
+                # What comes from the spool was given its time before.
+                time_ms = self._next_ms(series, time_ms)
+        if problem is None:
+            wire = self._encode(series, value, time_ms)
+            if len(wire) > self._max_bytes:
+                problem = _oversized(message, pointer, len(wire))
+        if problem is not None:
+            own, envelope = (payload.own(index), payload.envelope) if payload else (raw, None)
+            self._settle(message, own, pointer, [problem], envelope)
             return
         identity = self._identity(series, value, time_ns, key, message, pointer)
         number = self._ledger.open()
