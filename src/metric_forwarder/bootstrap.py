@@ -24,7 +24,7 @@ from metric_forwarder.errors import ConfigError, ProblemCollector, UnknownTrigge
 from metric_forwarder.formats.samples import FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
-from metric_forwarder.intake.schema import Contract
+from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape
 from metric_forwarder.model import Message
@@ -229,8 +229,8 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
     destination = found.collect(
         lambda: kept.make("destination", lambda read: make_destination(read, parts), settings, parts)
     )
-    contract = found.collect(
-        lambda: kept.make("contract", lambda read: Contract(read.kind.schema, read.schema), settings)
+    point_schema = found.collect(
+        lambda: kept.make("point_schema", lambda read: PointSchema(read.kind.schema, read.schema), settings)
     )
     relabel = found.collect(lambda: kept.make("relabel", make_relabel, settings))
     memory = kept.make("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic), settings)
@@ -251,10 +251,10 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
     pacer = kept.make("pacer", lambda read: Pacer(clock, jitter, read.max_rps), settings, scope)
     learned = (destination, limits, pacer, clock, jitter)
     sender = kept.make("sender", lambda read: make_sender(read, *learned), settings, *learned)
-    series_parts = (destination, contract, settings.namespace, settings.batch_max_bytes)
+    series_parts = (destination, point_schema, settings.namespace, settings.batch_max_bytes)
     return Pipeline(
         taking_in=TakingIn(
-            contract,
+            point_schema,
             Identifier(scope, settings.dedupe_by),
             Rules(
                 settings.namespace,
@@ -343,7 +343,7 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
     nobody = FixedCredentials(Credentials("", Secret("")))
     destination = make_destination(settings, Parts(nobody, lambda: RequestsTransport(1), clock))
     return Intake(
-        Contract(settings.kind.schema, settings.schema),
+        PointSchema(settings.kind.schema, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
         ledger,
         destination=destination,

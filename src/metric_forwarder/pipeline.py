@@ -14,7 +14,7 @@ from metric_forwarder.formats import Format
 from metric_forwarder.formats.samples import FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
-from metric_forwarder.intake.schema import Contract
+from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
@@ -74,7 +74,7 @@ class Spool(Protocol):
 class TakingIn(NamedTuple):
     """What messages are taken in with, from one event to the next."""
 
-    contract: Contract
+    point_schema: PointSchema
     identifier: Identifier
     rules: Rules
     series: SeriesCache
@@ -105,7 +105,7 @@ class Pipeline:
         clock: Clock,
         log: JsonLog,
     ) -> None:
-        self._contract, self._identifier, self._rules, self._series, self._given_times = taking_in
+        self._schema, self._identifier, self._rules, self._series, self._given_times = taking_in
         self._store = store
         self._sender = sender
         self._spool = spool
@@ -211,7 +211,7 @@ class Pipeline:
             relabel=self._rules.relabel,
         )
         intake = Intake(
-            self._contract,
+            self._schema,
             self._identifier,
             ledger,
             destination=destination,

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.payload import NotJson, decode
-from metric_forwarder.intake.schema import SCHEMAS, Contract
+from metric_forwarder.intake.schema import SCHEMAS, PointSchema
 from support.harness import Harness, ckafka, make_harness, outcomes, point
 
 DESTINATIONS = ("receiver", "remote-write")
-CONTRACTS = {name: Contract(name) for name in DESTINATIONS}
+SCHEMA_OF = {name: PointSchema(name) for name in DESTINATIONS}
 PLAIN = {
     name: jsonschema.Draft7Validator(json.loads((SCHEMAS / f"{name}.json").read_text()))
     for name in DESTINATIONS
@@ -95,8 +95,8 @@ ANYTHING = VALUES | st.dictionaries(st.sampled_from(MEMBERS) | NAMES, VALUES, ma
 def test_a_point_is_accepted_if_and_only_if_jsonschema_finds_nothing_wrong(
     destination: str, candidate: Any
 ) -> None:
-    accepted = CONTRACTS[destination].accepts(candidate)
-    assert accepted == (CONTRACTS[destination].violations(candidate) == [])
+    accepted = SCHEMA_OF[destination].accepts(candidate)
+    assert accepted == (SCHEMA_OF[destination].violations(candidate) == [])
     assert PLAIN[destination].is_valid(candidate) or not accepted
 
 
@@ -108,7 +108,7 @@ def test_whatever_jsonschema_refuses_is_explained(destination: str, candidate: A
         refused = not PLAIN[destination].is_valid(candidate)
     except OverflowError:
         refused = True
-    violations = CONTRACTS[destination].violations(candidate)
+    violations = SCHEMA_OF[destination].violations(candidate)
     assert violations or not refused
     assert all(violation.message and len(violation.message) < 400 for _, violation in violations)
 
@@ -569,7 +569,7 @@ SAID: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("destination", DESTINATIONS)
 @pytest.mark.parametrize(("bad", "said"), SAID.values(), ids=SAID)
 def test_an_errors_words_fit(destination: str, bad: Any, said: str) -> None:
-    ((_, violation),) = CONTRACTS[destination].violations(bad)
+    ((_, violation),) = SCHEMA_OF[destination].violations(bad)
     assert violation.message == said
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake.schema import Contract
+from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.secret import describe_value
 from metric_forwarder.settings.settings import SETTINGS, Settings
 from support.harness import environ, remote_write_environ
@@ -45,7 +45,7 @@ def test_no_error_shows_anything_of_what_may_be_a_url(
         settings = Settings.read(
             {**remote_write_environ(), **environ(), name: value}, platform_region=f"{region}:{SECRET}"
         )
-        Contract(settings.destination, settings.schema)
+        PointSchema(settings.destination, settings.schema)
         told = ""
     except ConfigError as error:
         # As the platform prints it, with what it was raised for.

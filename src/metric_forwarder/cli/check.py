@@ -85,7 +85,7 @@ def schema() -> None:
     It is the JSON Schema (draft-07) of the destination, or the file MF_SCHEMA names; no other setting is needed.
     """
     from metric_forwarder.cli import display
-    from metric_forwarder.intake.schema import Contract
+    from metric_forwarder.intake.schema import PointSchema
 
     settings = Settings.read(os.environ, to_send=False)
-    display.print_json(Contract(settings.kind.schema, settings.schema).schema)
+    display.print_json(PointSchema(settings.kind.schema, settings.schema).schema)

@@ -21,12 +21,12 @@ def doctor(ctx: click.Context) -> None:
     from metric_forwarder.bootstrap import make_credentials, make_transport
     from metric_forwarder.cli.doctor_checks import DoctorContext, run_checks
     from metric_forwarder.clock import SystemClock
-    from metric_forwarder.intake.schema import Contract
+    from metric_forwarder.intake.schema import PointSchema
 
     region = os.environ.get("TENCENTCLOUD_REGION", "")
     settings, problems = Settings.collect(os.environ, platform_region=region)
     found = ProblemCollector(problems)
-    found.collect(lambda: Contract(settings.kind.schema, settings.schema))
+    found.collect(lambda: PointSchema(settings.kind.schema, settings.schema))
     found.check()
     _print_line("settings", "every MF_ variable can be used", is_ok=True)
     context = DoctorContext(

@@ -178,15 +178,15 @@ class RequestsTransport:
         A thread of its own reads; the one that asked only waits, so that not even a name server that never answers
         holds it longer than ``remaining()``.
         """
-        reading = _Reading(lambda: self._open(request, remaining()), self._failure)
+        download = _Download(lambda: self._open(request, remaining()), self._failure)
         try:
-            threading.Thread(target=reading.run, name="download", daemon=True).start()
+            threading.Thread(target=download.run, name="download", daemon=True).start()
         except RuntimeError:
             return Failure(Fault.UNREACHABLE, "no thread could be started: give the function more memory")
-        head = reading.next(remaining())
+        head = download.next(remaining())
         if isinstance(head, HttpReply):
-            return Streamed(head.status, head.headers, reading.chunks(remaining), reading.stop)
-        reading.stop()
+            return Streamed(head.status, head.headers, download.chunks(remaining), download.stop)
+        download.stop()
         return head if isinstance(head, Failure) else _TOO_SLOW
 
     def _open(self, request: HttpRequest, timeout_s: float) -> BaseHTTPResponse:
@@ -396,8 +396,8 @@ _CHUNKS_AHEAD = 4
 _END = None
 
 
-class _Reading:
-    """One answer on its way from the thread that reads it to the one that asked."""
+class _Download:
+    """One reply on its way from the thread that reads it to the one that asked, a few pieces ahead."""
 
     def __init__(self, send: Callable[[], BaseHTTPResponse], failure: Callable[[Exception], Failure]) -> None:
         self._send = send

@@ -65,7 +65,6 @@ class RemoteWrite(HttpDestination):
         transport: carries the requests.
         time: the wall clock, Unix seconds.
         headers: that each request brings besides, such as the tenant's; never one of ``RESERVED_HEADERS``.
-        is_checked: whether the endpoint has to prove that it takes remote write: see ``remote_write_proof``.
     """
 
     carries_timestamps = True
@@ -81,7 +80,6 @@ class RemoteWrite(HttpDestination):
         transport: Transport,
         time: Callable[[], float],
         headers: Mapping[str, Secret] = NO_HEADERS,
-        is_checked: bool = True,
     ) -> None:
         super().__init__(transport)
         self._url = url
@@ -92,7 +90,7 @@ class RemoteWrite(HttpDestination):
         )
         self._time = time
         self._known: OrderedDict[bytes, bytes] = OrderedDict()
-        self._proof = EndpointProof(self._ask_unreadable) if is_checked else None
+        self._proof = EndpointProof(self._ask_unreadable)
         self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
     def prepare_series(self, series: Series) -> Violation | None:
@@ -111,12 +109,12 @@ class RemoteWrite(HttpDestination):
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Let the endpoint prove that it takes remote write, once while the instance is warm."""
-        return None if self._proof is None else self._proof.before_points(timeout_s)
+        return self._proof.before_points(timeout_s)
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         until = monotonic() + timeout_s
         verdict = super().send(batch, timeout_s)
-        if verdict.action is Action.ACCEPT and self._proof is not None and not self._proof.is_proven:
+        if verdict.action is Action.ACCEPT and not self._proof.is_proven:
             return self._proof.after_success(until) or verdict
         return verdict
 

@@ -1,4 +1,4 @@
-"""Proves that what answers at a URL takes remote write: a success is worth nothing from what calls everything a success.
+"""Proves that what answers at a URL takes remote write: a server that answers success to everything proves nothing.
 
 VictoriaMetrics answers 204 to any body at several of its paths, and a sign-in page answers 200. So before the first
 points a request is sent that only remote write can refuse: its body is no snappy block. Every implementation decodes the

@@ -26,7 +26,7 @@ from metric_forwarder.formats.samples import (
     is_stale_marker,
 )
 from metric_forwarder.intake.given_times import EventTimes, GivenTimes
-from metric_forwarder.intake.schema import MAX_FLOAT, Contract, is_finite
+from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
 from metric_forwarder.intake.series import KnownSeries, as_text
 from metric_forwarder.model import DeadLetter, Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
@@ -115,7 +115,7 @@ class Intake:
 
     def __init__(
         self,
-        contract: Contract,
+        schema: PointSchema,
         identifier: Identifier,
         ledger: Ledger,
         *,
@@ -126,7 +126,7 @@ class Intake:
         dead_letters: DeadLetters | None = None,
         deadline: Deadline | None = None,
     ) -> None:
-        self._contract = contract
+        self._schema = schema
         self._identity = identifier.identity
         self._ledger = ledger
         self._destination = destination
@@ -301,7 +301,7 @@ class Intake:
                 (raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values())
             )
         except (KeyError, AttributeError, TypeError):
-            # A member is missing, is no object, or holds one: the contract says so.
+            # A member is missing, is no object, or holds one: the schema says so.
             value = series = None
         # A chained comparison is false for NaN, and for what is beyond a float's range.
         if series is not None and not (
@@ -334,12 +334,12 @@ class Intake:
 
     def _accepts(self, message: Message, raw: Any) -> bool:
         if not message.already_validated:
-            return self._contract.accepts(raw)
+            return self._schema.accepts(raw)
         value = raw.get("value") if type(raw) is dict else None
         if type(value) is float and not is_finite(value) and self._destination.carries_non_finite:
             # It comes from the spool, which takes from a sample what no JSON text can hold.
             raw = {**raw, "value": 0}
-        return self._contract.accepts_again(raw)
+        return self._schema.accepts_replayed(raw)
 
     def _read_optional(self, raw: Mapping[str, Any]) -> tuple[int | None, str | None] | None:
         """Time and key of a point of a known series; None unless all of its optional members are valid."""
@@ -353,7 +353,7 @@ class Intake:
                 time_ns = nanoseconds(timestamp)
             expected += time_ns is not None
         if "id" in raw:
-            if self._contract.accepts_id(raw["id"]):
+            if self._schema.accepts_id(raw["id"]):
                 key = as_text(raw["id"])
             expected += key is not None
         return (time_ns, key) if len(raw) == expected else None
@@ -364,7 +364,7 @@ class Intake:
         found = self._known.find(namespace or self._rules.default_namespace, metric, dimensions)
         if (
             isinstance(found, Series)
-            and self._contract.takes_any_number
+            and self._schema.takes_any_number
             and all(type(value) is str for value in dimensions.values())
         ):
             self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
@@ -433,7 +433,7 @@ class Intake:
         key = (None, sample.metric, *sample.dimensions, *sample.dimensions.values())
         series: Series | Violation | None = self._recognise(key)
         if series is None or type(judged["value"]) is not float:
-            if not self._contract.accepts(judged):
+            if not self._schema.accepts(judged):
                 found = self._violations(judged)
                 self._settle(
                     message, sample, sample.where, _problems(message, _of_sample(sample.where, found))
@@ -542,7 +542,7 @@ class Intake:
         if self._explanations_left == 0:
             return [((), _UNEXPLAINED)]
         self._explanations_left -= 1
-        return self._contract.violations(raw)
+        return self._schema.violations(raw)
 
     def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
         """Prometheus would store it, and then refuse the readings of every series that are more than an hour older."""

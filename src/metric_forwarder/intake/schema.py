@@ -27,7 +27,7 @@ _MAX_VERDICTS = 100_000
 MAX_FLOAT = 1.7976931348623157e308
 
 
-class Contract:
+class PointSchema:
     """The schema in force.
 
     Args:
@@ -38,7 +38,7 @@ class Contract:
     Attributes:
         schema: as JSON.
         accepts: whether a point is valid.
-        accepts_again: whether one that was valid, and that the spool has written anew, can be sent: the user's schema judges
+        accepts_replayed: whether one that was valid, and that the spool has written anew, can be sent: the user's schema judges
             what producers write.
         accepts_id: whether a point's ``id`` is valid, by a shipped schema.
         takes_any_number: whether a valid point stays valid with any other finite value.
@@ -50,7 +50,7 @@ class Contract:
     def __init__(self, destination: str, user_schema: str = "") -> None:
         self.schema: Mapping[str, Any]
         self.accepts: Callable[[Any], bool]
-        self.accepts_again: Callable[[Any], bool]
+        self.accepts_replayed: Callable[[Any], bool]
         self.accepts_id: Callable[[Any], bool] = lambda _: False
         self.takes_any_number = not user_schema
         self._ours: Mapping[str, Any]
@@ -62,10 +62,10 @@ class Contract:
             self.schema = read_user_schema(user_schema)
             self._ours = _read(SCHEMAS / "structure.json")
             self.accepts = self._is_valid
-            self.accepts_again = self._has_structure
+            self.accepts_replayed = self._has_structure
         else:
             self.schema = self._ours = _read(SCHEMAS / f"{destination}.json")
-            self.accepts = self.accepts_again = predicate(self.schema)
+            self.accepts = self.accepts_replayed = predicate(self.schema)
             self.accepts_id = _text_or_whole_check(self.schema["properties"]["id"])
 
     def violations(self, point: Any) -> "list[Located]":
