@@ -33,6 +33,7 @@ def main_handler(event: Any, context: Any) -> Any:
         DeliveryIncomplete: points are left that the platform must redeliver.
         ConfigError: settings cannot work; all problems at once.
         UnknownTrigger: the event is of no known kind.
+        InstanceBusy: another event was handled for more than half of this one's time limit.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     return _APPLICATION.handle(event, context)

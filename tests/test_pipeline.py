@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.errors import ConfigError, DeliveryIncomplete, UnknownTrigger
+from metric_forwarder.errors import ConfigError, DeliveryIncomplete, InstanceBusy, UnknownTrigger
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest
 from receiver_emulator import Emulator
@@ -348,6 +348,16 @@ def _refusals(request: PutRequest) -> ReturnCode | None:
     return None
 
 
+def _counts_for_one(body: Any) -> bool:
+    """Whether a message holds a point at least: a text may be a comment of another format, which holds none."""
+    if isinstance(body, str):
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(body, dict)
+
+
 @given(
     bodies=st.lists(BODY, max_size=12),
     script=st.lists(st.sampled_from([None, *ReturnCode]), max_size=8),
@@ -362,9 +372,7 @@ def test_outcomes_always_add_up_and_the_receiver_holds_what_was_delivered(
     harness.receiver.script.extend(step for step in script if step is not ReturnCode.OK)
     event = {"Records": [{"Ckafka": {"topic": "t", "partition": 0, "offset": n, "msgBody": body}} for n, body in enumerate(bodies)]}  # fmt: skip
     report = harness.handle(event)
-    assert report["received"] >= sum(
-        body is not None and body != "[]" for body in bodies if not isinstance(body, list)
-    )
+    assert report["received"] >= sum(map(_counts_for_one, bodies))
     assert report["outcomes"]["delivered"] == len(harness.receiver.points)
     assert len(report["errors"]) <= 20
     harness.clock.sleep(60)
@@ -500,3 +508,71 @@ def test_workers_join_only_while_the_processor_is_idle() -> None:
         report_of(application, [point(1, f"m{number}") for number in range(12)])
     assert len(threads[BusyClock]) == 1
     assert len(threads[FakeClock]) > 1
+
+
+class Meeting:
+    """A ``Transport`` that starts a second event while it answers the first one, and sees whether they meet."""
+
+    def __init__(self, receiver: InProcessReceiver) -> None:
+        self._receiver = receiver
+        self._second: Callable[[], Any] | None = None
+        self._under_way = 0
+        self._other_arrived = threading.Event()
+        self.patience_s = 0.5
+        self.most_at_once = 0
+        self.thread: threading.Thread | None = None
+
+    def start_with_the_first_request(self, second: Callable[[], Any]) -> None:
+        self._second = second
+
+    def let_go(self) -> None:
+        self._other_arrived.set()
+
+    def send(self, request: Any, timeout_s: float) -> Any:
+        self._under_way += 1
+        self.most_at_once = max(self.most_at_once, self._under_way)
+        if self._second is None:
+            self._other_arrived.set()
+        else:
+            self.thread = threading.Thread(target=self._second)
+            self._second = None
+            self.thread.start()
+            # Time enough for it to arrive here, if nothing holds it back.
+            self._other_arrived.wait(self.patience_s)
+        reply = self._receiver.send(request, timeout_s)
+        self._under_way -= 1
+        return reply
+
+
+def test_a_second_event_in_one_process_waits_until_the_first_is_handled() -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    transport = Meeting(receiver)
+    application = Application(environ(CONCURRENCY="1"), clock, lambda _: transport)
+    reports: list[dict[str, Any]] = []
+    transport.start_with_the_first_request(lambda: reports.append(report_of(application, ckafka(point(2)))))
+    reports.append(report_of(application, ckafka(point(1))))
+    assert transport.thread is not None
+    transport.thread.join()
+    assert [outcomes(report) for report in reports] == [{"delivered": 1}, {"delivered": 1}]
+    assert transport.most_at_once == 1
+
+
+def test_a_second_event_that_waited_too_long_is_refused_loudly(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = FakeClock()
+    transport = Meeting(InProcessReceiver(clock))
+    application = Application(environ(CONCURRENCY="1"), clock, lambda _: transport)
+    raised: list[Exception] = []
+
+    def second() -> None:
+        try:
+            application.handle(ckafka(point(2)), {**CONTEXT, "time_limit_in_ms": 1000, "request_id": "b"})
+        except InstanceBusy as busy:
+            raised.append(busy)
+        transport.let_go()
+
+    transport.start_with_the_first_request(second)
+    transport.patience_s = 30
+    assert outcomes(report_of(application, ckafka(point(1)))) == {"delivered": 1}
+    assert len(raised) == 1
+    assert '"error":"InstanceBusy"' in capsys.readouterr().out

@@ -3,7 +3,9 @@
 import os
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +22,7 @@ from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.parts import DestinationModule, Parts
-from metric_forwarder.errors import ConfigError, ProblemCollector, UnknownTrigger
+from metric_forwarder.errors import ConfigError, InstanceBusy, ProblemCollector, UnknownTrigger
 from metric_forwarder.formats.samples import FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
@@ -86,23 +88,39 @@ class Application:
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
         self._bridge: Bridge | None = None
+        self._lock = threading.Lock()
         self._kept = Kept()
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
         context = context if isinstance(context, dict) else {}
         request_id = str(context.get("request_id", ""))[:100]
+        started = self._clock.monotonic()
         try:
-            return self._handle(event, context, request_id)
-        except (ConfigError, UnknownTrigger) as error:
+            with self._alone(time_limit_s(context)):
+                return self._handle(event, context, request_id, started)
+        except (ConfigError, InstanceBusy, UnknownTrigger) as error:
             # There is no report of what was raised before there were points.
             JsonLog().write(
                 "ERROR", "refused", requestId=request_id, error=type(error).__name__, message=str(error)
             )
             raise
 
-    def _handle(self, event: Any, context: Mapping[str, Any], request_id: str) -> Any:
-        started = self._clock.monotonic()
+    @contextmanager
+    def _alone(self, limit_s: float) -> Iterator[None]:
+        """Let one event after the other in: what an instance learns is made for one at a time.
+
+        Raises:
+            InstanceBusy: another event takes more than half of this one's time.
+        """
+        if not self._lock.acquire(timeout=limit_s / 2):
+            raise InstanceBusy
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _handle(self, event: Any, context: Mapping[str, Any], request_id: str, started: float) -> Any:
         given = self._given(context)
         if self._pipeline is None or self._settings is None or given != self._given_before:
             self._pipeline = None

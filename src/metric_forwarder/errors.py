@@ -5,6 +5,7 @@
     ForwarderError
     ├── ConfigError         a setting is wrong: every problem at once
     ├── UnknownTrigger      the event is of no kind the forwarder knows
+    ├── InstanceBusy        the instance was handling another event for too long
     └── DeliveryIncomplete  points are left that the platform must redeliver
 
 An expected failure of a point is not an exception but an outcome: see ``model.Outcome``.
@@ -96,6 +97,16 @@ _IN_JSON = {
     "int": "a number",
     "float": "a number",
 }
+
+
+class InstanceBusy(ForwarderError):
+    """The platform gave an instance a second event while it was handling another one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this instance was handling another event for more than half of the time limit: an instance handles one event "
+            "at a time, so switch its concurrency off, or raise the function's timeout"
+        )
 
 
 class DeliveryIncomplete(ForwarderError):
