@@ -14,12 +14,8 @@ from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.local_function import PointsApart, load_handler, make_context
 from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
-from metric_forwarder.put_monitor_data.server import PATHS
 from metric_forwarder.reporting.log import JsonLog
-from metric_forwarder.reporting.replies import reject
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.triggers.decoding import HttpAccess
-from metric_forwarder.triggers.http import check_head
 
 
 @click.command(epilog=example("metric-forwarder serve --port 9000"))
@@ -64,6 +60,11 @@ def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
 
 def _head_check(settings: Settings) -> Callable[[Mapping[str, Any]], Any]:
     """Make what rejects a request before its body is read, as the function would reject it afterwards."""
+    from metric_forwarder.put_monitor_data.server import PATHS
+    from metric_forwarder.reporting.replies import reject
+    from metric_forwarder.triggers.decoding import HttpAccess
+    from metric_forwarder.triggers.http import check_head
+
     access = HttpAccess(settings.http_token, settings.http_auth == "cam")
     log = JsonLog(settings.log_level)
 
