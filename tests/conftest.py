@@ -32,7 +32,10 @@ _WITH_PROGRAMS = {
         "intake/test_relabel_prometheus.py",
         "intake/test_times_prometheus.py",
     ],
-    "victoria-metrics": ["destinations/test_remote_write_victoria_metrics.py"],
+    "victoria-metrics": [
+        "destinations/test_remote_write_victoria_metrics.py",
+        "formats/test_formats_victoria_metrics.py",
+    ],
 }
 _LEFT_OUT = {
     program: files
