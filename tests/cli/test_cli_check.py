@@ -159,3 +159,13 @@ def test_a_schema_that_cannot_be_used_ends_with_status_2(tmp_path: Path, content
         done = run(*words, SCHEMA=path)
         assert done.status == 2
         assert "MF_SCHEMA" in done.err
+
+
+def test_a_payload_of_another_format_is_checked_sample_by_sample(tmp_path: Path) -> None:
+    lines = _write(tmp_path / "cpu.txt", "cpu,host=a idle=1,user=high\ncpu n=2\n")
+    metric = {"fields": {"n": 1}, "name": "cpu"}
+    values = _write(tmp_path / "cpu.jsonl", "\n".join([json.dumps(metric)] * 2))
+    done = execute("check", lines, values, NAMESPACE="pc")
+    assert done.status == 1
+    assert [(f["received"], f["valid"]) for f in done.printed] == [(3, 2), (2, 2)]
+    assert [error["pointer"] for error in done.printed[0]["errors"]] == ["line 1 field user"]

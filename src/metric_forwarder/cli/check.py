@@ -22,7 +22,7 @@ from metric_forwarder.settings.settings import Settings
 def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool) -> None:
     """Validate payloads or trigger events; send nothing.
 
-    Every error is printed. Each FILE is JSON, or - for standard input. No key and no region is needed; MF_SCHEMA,
+    Every error is printed. Each FILE is JSON or a payload of another format (docs/formats.md), or - for standard input. No key and no region is needed; MF_SCHEMA,
     MF_NAMESPACE and MF_BATCH_MAX_BYTES are respected. The age of points is not judged, since it depends on when they
     are sent.
     """
@@ -48,12 +48,14 @@ def _check(file: str, settings: Settings) -> dict[str, Any]:
     from metric_forwarder.cli.dry_run import dry_run
 
     text = read_text(file)
-    event = parse_json(text, file)
     try:
-        tried = dry_run(event, settings)
-        if tried.traits.is_payload:
-            # As text it is read as a producer's is, so that a name given twice or a NaN is told.
+        if _is_foreign(text, file):
             tried = dry_run(text, settings)
+        else:
+            tried = dry_run(parse_json(text, file), settings)
+            if tried.traits.is_payload:
+                # As text it is read as a producer's is, so that a name given twice or a NaN is told.
+                tried = dry_run(text, settings)
     except UnknownTrigger as error:
         raise Unusable(f"{file}: {error}") from None
     errors = [{**problem._asdict(), "outcome": problem.outcome.value} for problem in tried.problems]
@@ -65,6 +67,20 @@ def _check(file: str, settings: Settings) -> dict[str, Any]:
         "valid": len(tried.points),
         "errors": errors,
     }
+
+
+def _is_foreign(text: str, file: str) -> bool:
+    """Whether a file is no JSON value, but a payload of a format that is none: lines, or JSON values in a row."""
+    from metric_forwarder.formats import Format
+    from metric_forwarder.formats.detect import detect
+    from metric_forwarder.formats.samples import FormatHint
+
+    try:
+        parse_json(text, file)
+    except Unusable:
+        found = detect(text, FormatHint())
+        return isinstance(found, Format) and found is not Format.JSON
+    return False
 
 
 def _print(findings: list[dict[str, Any]], *, as_json: bool) -> None:
