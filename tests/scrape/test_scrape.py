@@ -239,11 +239,11 @@ def test_a_target_that_gives_a_byte_at_a_time_leaves_no_thread_behind(
 def test_samples_of_thousands_of_labels_do_not_take_the_functions_time(
     receiver: Emulator, targets: Targets
 ) -> None:
-    started = time.perf_counter()
-    report = report_of(application(receiver), firing(targets.url("/crowded")), time_limit_ms=1200)
-    assert "takes too long to be read" in report["errors"][0]["message"]
-    # One line is read to its end; all of them would take a second on a fast machine, and ten on a slow one.
-    assert time.perf_counter() - started < 8
+    started = time.process_time()
+    report = report_of(application(receiver), firing(targets.url("/crowded")), time_limit_ms=60_000)
+    assert "has more than 100 labels" in report["errors"][0]["message"]
+    # Reading every label of every line took ten seconds on a slow machine.
+    assert time.process_time() - started < 3
 
 
 @pytest.mark.parametrize("line", ["\n", "a 1\n", "# a\n"])

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from metric_forwarder.destinations.stdout import POINT_LINE
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.settings.settings import PREFIX, Settings
 
@@ -46,12 +45,15 @@ class PointsApart(io.TextIOBase):
     """Standard output of the function: lines that are points go to one stream, those of its log to another."""
 
     def __init__(self, points: TextIO, log: io.TextIOBase | TextIO) -> None:
+        from metric_forwarder.destinations.stdout import POINT_LINE
+
         self._points = points
         self._log = log
+        self._point_line = POINT_LINE
 
     def write(self, text: str) -> int:
         # The log writes a line at a time, and a destination that prints writes whole lines of points.
-        return (self._points if text.startswith(POINT_LINE) else self._log).write(text)
+        return (self._points if text.startswith(self._point_line) else self._log).write(text)
 
     def flush(self) -> None:
         self._points.flush()
