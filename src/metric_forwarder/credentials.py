@@ -16,14 +16,14 @@ class Credentials(NamedTuple):
 class CredentialSource(Protocol):
     """Holds the key while an instance is warm."""
 
-    def obtain(self, timeout_s: float) -> Verdict | None:
-        """Get the key unless it is there already, within about ``timeout_s``; a verdict says why that failed."""
+    def ensure_loaded(self, timeout_s: float) -> Verdict | None:
+        """Get the key unless it is already there, within about ``timeout_s``; return a verdict if that failed."""
 
     def current(self) -> Credentials:
-        """The key in force, once ``obtain`` has it."""
+        """Return the key in force; call ``ensure_loaded`` first."""
 
-    def refresh(self, timeout_s: float) -> bool:
-        """Get the key again, since it was refused; True if it is another one."""
+    def reload(self, timeout_s: float) -> bool:
+        """Read the key again after it was refused; return True if it has changed."""
 
 
 class FixedCredentials:
@@ -32,11 +32,11 @@ class FixedCredentials:
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
 
-    def obtain(self, timeout_s: float) -> Verdict | None:  # noqa: ARG002 - it is there already
+    def ensure_loaded(self, timeout_s: float) -> Verdict | None:  # noqa: ARG002 - it is there already
         return None
 
     def current(self) -> Credentials:
         return self._credentials
 
-    def refresh(self, timeout_s: float) -> bool:  # noqa: ARG002 - there is nowhere to get another
+    def reload(self, timeout_s: float) -> bool:  # noqa: ARG002 - there is nowhere to get another
         return False

@@ -414,16 +414,16 @@ class ChangingKey:
         self.held: Credentials | None = None
         self.read = 0
 
-    def obtain(self, timeout_s: float) -> Verdict | None:
+    def ensure_loaded(self, timeout_s: float) -> Verdict | None:
         if self.held is None:
-            self.refresh(timeout_s)
+            self.reload(timeout_s)
         return None if self.held else Verdict(Action.RETRY, "secret", "not now")
 
     def current(self) -> Credentials:
         assert self.held is not None
         return self.held
 
-    def refresh(self, timeout_s: float) -> bool:
+    def reload(self, timeout_s: float) -> bool:
         assert timeout_s > 0
         self.read += 1
         changed, self.held = self.stored != self.held, self.stored

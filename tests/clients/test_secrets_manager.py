@@ -358,7 +358,7 @@ def test_a_reading_that_hangs_keeps_one_thread_and_no_more(manager: SecretsManag
 
     manager.script = [trickle] * 9
     source = SecretsManager(SecretReference("monitor", "v1", "ap-guangzhou", manager.endpoint), ROLE)
-    verdicts = [source.obtain(0.05) for _ in range(5)]
+    verdicts = [source.ensure_loaded(0.05) for _ in range(5)]
     hanging = [thread for thread in threading.enumerate() if thread.name == "secret"]
     finished.set()
     assert all(verdict is not None for verdict in verdicts)

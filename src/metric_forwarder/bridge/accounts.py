@@ -49,7 +49,7 @@ class OwnKey:
         self._read_at = float("-inf")
 
     def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:
-        if self._credentials.obtain(_timeout_s(deadline)) is not None:
+        if self._credentials.ensure_loaded(_timeout_s(deadline)) is not None:
             return reject(ReturnCode.NOT_READY, "the key to check the signature with could not be read")
         rejection = self._check(request)
         if (
@@ -58,7 +58,7 @@ class OwnKey:
             or not self._may_reread()
         ):
             return rejection
-        return self._check(request) if self._credentials.refresh(_timeout_s(deadline)) else rejection
+        return self._check(request) if self._credentials.reload(_timeout_s(deadline)) else rejection
 
     def _check(self, request: PutRequest) -> Rejection | None:
         secret_id, secret_key = self._credentials.current()

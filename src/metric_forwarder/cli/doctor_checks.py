@@ -94,7 +94,7 @@ class Check(NamedTuple):
 
 
 def credentials(context: DoctorContext) -> CheckResult:
-    failure = context.credentials.obtain(_TIMEOUT_S)
+    failure = context.credentials.ensure_loaded(_TIMEOUT_S)
     if failure is not None:
         return CheckResult(False, failure.reason)
     secret_id, secret_key = context.credentials.current()

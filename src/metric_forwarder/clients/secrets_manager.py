@@ -80,7 +80,7 @@ class SecretsManager:
         self._credentials: Credentials | None = None
         self._worker: SerialWorker | None = None
 
-    def obtain(self, timeout_s: float) -> Verdict | None:
+    def ensure_loaded(self, timeout_s: float) -> Verdict | None:
         if self._credentials is None:
             found = self._read(timeout_s)
             if isinstance(found, Verdict):
@@ -93,7 +93,7 @@ class SecretsManager:
             raise RuntimeError("the secret was not obtained")
         return self._credentials
 
-    def refresh(self, timeout_s: float) -> bool:
+    def reload(self, timeout_s: float) -> bool:
         found = self._read(timeout_s)
         if isinstance(found, Verdict) or found == self._credentials:
             return False

@@ -101,7 +101,7 @@ class PutMonitorDataDestination(HttpDestination):
         return b"%b%a}," % (series.encoded_prefix, value)
 
     def prepare(self, timeout_s: float) -> Verdict | None:
-        return self._credentials.obtain(timeout_s)
+        return self._credentials.ensure_loaded(timeout_s)
 
     def request(self, batch: Batch) -> HttpRequest:
         credentials = self._credentials.current()
@@ -153,7 +153,7 @@ class PutMonitorDataDestination(HttpDestination):
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:
         """Read the key again, or take the receiver's clock for all later signatures."""
         if verdict.action is Action.REAUTHENTICATE:
-            return self._credentials.refresh(timeout_s)
+            return self._credentials.reload(timeout_s)
         if verdict.server_time is None:
             return False
         self._signing_offset_s = verdict.server_time - self._time()
