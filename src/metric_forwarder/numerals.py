@@ -1,14 +1,14 @@
-"""A number, or its digits → a whole number, where whoever wrote it may have written anything."""
+"""Reads numbers that come from outside, where any value is possible."""
 
 from typing import Any
 
-# As many as 64 bits take. ``int`` takes long for thousands of them, and raises for more.
+# The digits of the largest 64-bit number. ``int`` is slow for thousands of digits, and raises for more.
 _MOST_DIGITS = 20
 _BEYOND = 2**64
 
 
-def whole(value: Any) -> int | None:
-    """A whole number that is not negative, also as ASCII digits; None for anything else, and for more than 64 bits hold."""
+def parse_uint64(value: Any) -> int | None:
+    """Read an unsigned 64-bit integer, given as a number or as ASCII digits; return None for anything else."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
         value = int(value)
     return value if type(value) is int and 0 <= value < _BEYOND else None

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 
-from metric_forwarder.numerals import whole
+from metric_forwarder.numerals import parse_uint64
 
 # Below: seconds (until the year 5138); from here on: milliseconds (since 1973).
 MILLISECONDS_FROM = 1e11
@@ -67,7 +67,7 @@ def told_milliseconds(told: Any) -> int | None:
     not overlap between the years 1973 and 5138; a smaller number, such as 0, stands for no time.
     """
     if isinstance(told, str):
-        number = whole(told)
+        number = parse_uint64(told)
         if number is None:
             return milliseconds(told)
         told = number

@@ -35,7 +35,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.ssl_ import create_urllib3_context
 
-from metric_forwarder.numerals import whole
+from metric_forwarder.numerals import parse_uint64
 
 # A reply of the receiver has some 30 bytes; more than this is from something else.
 MAX_REPLY_BYTES = 65_536
@@ -121,7 +121,7 @@ class Streamed(NamedTuple):
     @property
     def announced_bytes(self) -> int:
         """How long the body is said to be; 0 if nothing usable is said."""
-        return whole(self.headers.get("Content-Length")) or 0
+        return parse_uint64(self.headers.get("Content-Length")) or 0
 
 
 class Streaming(Protocol):

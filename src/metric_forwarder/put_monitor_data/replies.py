@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from metric_forwarder.numerals import whole
+from metric_forwarder.numerals import parse_uint64
 
 # Codes from here on are so far beyond the documented ones that something else has answered.
 _NO_CODE = 10**6
@@ -28,7 +28,7 @@ def read_code(body: bytes) -> int | None:
         decoded = _read_leniently(body)
     code = decoded.get("code") if isinstance(decoded, dict) else None
     if isinstance(code, str):
-        code = whole(code)
+        code = parse_uint64(code)
     return code if type(code) is int and abs(code) < _NO_CODE else None
 
 

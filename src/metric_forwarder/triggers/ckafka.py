@@ -7,7 +7,7 @@ no timestamp. Sources: Tencent Cloud, SCF CKafka trigger; public logs of its eve
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.numerals import whole
+from metric_forwarder.numerals import parse_uint64
 from metric_forwarder.triggers.decoding import DecodeContext, checksum, nth
 
 _MAX_SOURCE = 200
@@ -16,8 +16,8 @@ _MAX_SOURCE = 200
 def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tuple[Message]:
     """Read one record; ``index`` names it in a report if its coordinates cannot."""
     content = record["Ckafka"]
-    topic, offset = content.get("topic"), whole(content.get("offset"))
-    partition = whole(content["partition"] if "partition" in content else content.get("Partition"))
+    topic, offset = content.get("topic"), parse_uint64(content.get("offset"))
+    partition = parse_uint64(content["partition"] if "partition" in content else content.get("Partition"))
     body = content.get("msgBody")
     # An offset alone identifies nothing: each partition has its own count.
     if isinstance(topic, str) and partition is not None and offset is not None:

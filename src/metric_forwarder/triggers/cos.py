@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats.payload import MAX_POINTS, holds_too_much
 from metric_forwarder.model import Message
-from metric_forwarder.numerals import whole
+from metric_forwarder.numerals import parse_uint64
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.times import told_milliseconds
 from metric_forwarder.triggers.decoding import (
@@ -54,7 +54,7 @@ def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iter
     try:
         name = _allowed_name(record["cos"], context)
         place = f"{name.bucket}/{name.key[-_SHOWN_CHARACTERS:]}"
-        size = whole(record["cos"]["cosObject"].get("size"))
+        size = parse_uint64(record["cos"]["cosObject"].get("size"))
         if size is not None and size > MAX_OBJECT_BYTES:
             raise TooLarge(MAX_OBJECT_BYTES)
         yield from _stored_messages(name, place, told_milliseconds(event.get("eventTime")), context)
@@ -105,7 +105,7 @@ def _object_name(cos: dict[str, Any]) -> ObjectName:
     if not isinstance(stored, dict) or not isinstance(bucket, dict):
         raise Unreadable('has no "cos.cosObject" and "cos.cosBucket"')
     name, app_id, key = bucket.get("name"), bucket.get("appid"), stored.get("key")
-    app_id = str(whole(app_id)) if whole(app_id) is not None else ""
+    app_id = str(parse_uint64(app_id)) if parse_uint64(app_id) is not None else ""
     if not isinstance(name, str) or not _BUCKET.fullmatch(name) or not app_id:
         raise Unreadable('has no usable "name" and "appid" in "cos.cosBucket"')
     if not isinstance(key, str) or not key.strip("/") or not _is_utf8(key):
