@@ -265,8 +265,8 @@ def status_rule(status: int) -> Rule:
             return _URL
 
 
-class Refusal(NamedTuple):
-    """A refusal of a sample that is told by words in the answer: how it is reported, and what it means, in ours."""
+class KnownRefusal(NamedTuple):
+    """A refusal of a sample that is recognised by words in the reply, with its label in reports and its reason."""
 
     words: tuple[str, ...]
     label: str
@@ -274,24 +274,24 @@ class Refusal(NamedTuple):
 
 
 # In the words of Prometheus, and of Thanos, Cortex, Mimir and others, which have them from it.
-REFUSALS: tuple[Refusal, ...] = (
-    Refusal(
+REFUSALS: tuple[KnownRefusal, ...] = (
+    KnownRefusal(
         ("duplicate sample", "duplicate-timestamp", "same timestamp", "new value for timestamp"),
         "other value",
         "the destination holds another value of the series at this very time: give each reading its own timestamp",
     ),
-    Refusal(
+    KnownRefusal(
         ("too far in future", "too-far-in-future", "too far in the future"),
         "in the future",
         "the timestamp is too far in the future for the destination: correct the producer's clock",
     ),
-    Refusal(
+    KnownRefusal(
         ("out of bounds", "too old", "too-old"),
         "too old",
         "the timestamp is outside the time that the destination takes, too old mostly: send sooner, correct the "
         "producer's clock, or give the destination an out-of-order time window",
     ),
-    Refusal(
+    KnownRefusal(
         ("out of order", "out-of-order", "more recent timestamp"),
         "out of order",
         "the destination holds a later sample of the series: this one came too late, or it is there already; send in "

@@ -204,7 +204,7 @@ class DeadLetterBox:
         """Keep a dead letter; say whether there was room for it."""
         if isinstance(letter.payload, Point):
             # It is in memory anyway, and no producer can make it large.
-            self._append(_Refused(letter, letter.payload))
+            self._append(_RejectedPoint(letter, letter.payload))
             return True
         if not self.has_room:
             return False
@@ -284,7 +284,7 @@ class _Invalid:
         return self._record
 
 
-class _Refused:
+class _RejectedPoint:
     """A valid point that the destination refused, or that is too old."""
 
     def __init__(self, letter: DeadLetter, point: Point) -> None:
