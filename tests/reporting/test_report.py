@@ -199,15 +199,25 @@ def column(heading: str) -> set[str]:
 
 
 def literals(call: str, position: int, folder: Path = PACKAGE) -> set[str]:
-    """The texts that the code hands, as they are, to a constructor at that position."""
-    trees = [ast.parse(path.read_text("utf-8")) for path in folder.rglob("*.py")]
-    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    given_there = [
-        c.args[position]
-        for c in calls
-        if isinstance(c.func, ast.Name) and c.func.id == call and len(c.args) > position
-    ]
-    return {a.value for a in given_there if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    """The texts that the code hands to a constructor at that position, as they are or by the name of a constant."""
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        constants = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == call):
+                continue
+            given = node.args[position] if len(node.args) > position else None
+            given = constants.get(given.id, given) if isinstance(given, ast.Name) else given
+            if isinstance(given, ast.Constant) and isinstance(given.value, str):
+                found.add(given.value)
+    return found
 
 
 # What an answer is counted as, and called.
@@ -216,7 +226,16 @@ ANSWERS = {*(fault.value for fault in Fault), *(refusal.label for refusal in REF
 
 def words_of_the_schemas() -> set[str]:
     """The words of JSON Schema that the shipped schemas use, apart from those that only describe."""
-    describing = {"$schema", "$id", "title", "description", "properties", "propertyNames", "examples"}
+    describing = {
+        "$schema",
+        "$id",
+        "$comment",
+        "title",
+        "description",
+        "properties",
+        "propertyNames",
+        "examples",
+    }
     words: set[str] = set()
 
     def walk(schema: Any) -> None:
@@ -234,6 +253,7 @@ def words_of_the_schemas() -> set[str]:
 def test_every_rule_that_an_error_can_name_is_on_the_page_and_no_other() -> None:
     own = literals("Violation", 1) | literals("NotJson", 0) | literals("_Undecodable", 0)
     own |= literals("Problem", 3) | literals("Verdict", 1) | literals("KnownRejection", 0)
+    own |= literals("FilteredSample", 1) | (literals("InvalidSample", 1) - {""})
     documented = {rule for rule in column("`rule`") if not rule.startswith("http ")}
     assert documented == own | words_of_the_schemas() | ANSWERS
 
