@@ -19,8 +19,8 @@ run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of eve
 test: $(VENV)/dev.stamp ## Run all tests, and hold the floor of branch coverage
 	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered
 
-test-fast: $(VENV)/dev.stamp ## Run the tests that take no time, in under a minute
-	@$(BIN)/python -m pytest -q -m "not slow"
+test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: about a minute
+	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 check: $(VENV)/dev.stamp ## Check format, lint and types
 	@$(BIN)/ruff format --check .

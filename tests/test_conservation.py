@@ -130,6 +130,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ground", GROUNDS.values(), ids=GROUNDS)
 @given(
     metrics=st.lists(st.sampled_from(["a", "b", "c", POISON]), max_size=20),
@@ -194,6 +195,7 @@ def test_no_schedule_of_faults_loses_a_point_or_lies_about_one(
             assert first == sorted(first, key=came.index), "a point passed an earlier one of its series"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ground", GROUNDS.values(), ids=GROUNDS)
 @given(
     metrics=st.lists(st.sampled_from(["a", "b", "c", POISON]), max_size=25),

@@ -261,6 +261,7 @@ def test_two_messages_at_one_offset_are_two_messages_unless_they_say_the_same(ha
     assert values(harness.receiver.points) == [1, 2]
 
 
+@pytest.mark.slow
 def test_ten_thousand_points_arrive_in_order_per_series_within_the_limits(
     emulator: Emulator, connect: Callable[..., Application]
 ) -> None:
@@ -358,6 +359,7 @@ def _counts_for_one(body: Any) -> bool:
     return isinstance(body, dict)
 
 
+@pytest.mark.slow
 @given(
     bodies=st.lists(BODY, max_size=12),
     script=st.lists(st.sampled_from([None, *ReturnCode]), max_size=8),
@@ -416,6 +418,7 @@ def fates(*bodies: Any) -> Counter[str]:
     return Counter(outcomes(report)) + Counter(map(str, harness.receiver.points))
 
 
+@pytest.mark.slow
 @given(st.lists(LOOKALIKES, min_size=1, max_size=6))
 def test_a_point_fares_the_same_whatever_points_came_before_it(points: list[dict[str, Any]]) -> None:
     assert fates(*points) == sum(map(fates, points), Counter())
@@ -452,6 +455,7 @@ def alike(draw: st.DrawFn) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @given(alike())
 @settings(max_examples=500)
 def test_a_text_says_the_same_whatever_texts_came_before_it(bodies: list[str]) -> None:
@@ -544,6 +548,7 @@ class Meeting:
         return reply
 
 
+@pytest.mark.slow
 def test_a_second_event_in_one_process_waits_until_the_first_is_handled() -> None:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
@@ -558,6 +563,7 @@ def test_a_second_event_in_one_process_waits_until_the_first_is_handled() -> Non
     assert transport.most_at_once == 1
 
 
+@pytest.mark.slow
 def test_a_second_event_that_waited_too_long_is_refused_loudly(capsys: pytest.CaptureFixture[str]) -> None:
     clock = FakeClock()
     transport = Meeting(InProcessReceiver(clock))

@@ -583,6 +583,7 @@ def test_a_large_compressed_request_is_inflated_only_if_its_beginning_holds_the_
         assert body.inflated <= MAX_UNAUTHENTICATED_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("order", [list, lambda names: list(reversed(list(names)))], ids=["first", "last"])
 def test_a_large_signed_request_is_forwarded_wherever_its_signature_stands(method: str, order: Any) -> None:
@@ -599,6 +600,7 @@ def test_a_large_signed_request_is_forwarded_wherever_its_signature_stands(metho
     assert call(harness, event_of(client, shuffled))["code"] == 1011
 
 
+@pytest.mark.slow
 @given(
     members=st.dictionaries(NAMES, JSON | st.just("gz") | st.just(1408704141)).map(json.dumps)
     | st.text().map(lambda text: f'"SecretId": "{text}'),
@@ -725,6 +727,7 @@ EVENTS = st.fixed_dictionaries(
 UNSIGNED = bridge(HTTP_TOKEN=TOKEN)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(EVENTS)
 def test_no_unsigned_request_raises_or_is_forwarded(event: dict[str, Any]) -> None:
@@ -736,6 +739,7 @@ def test_no_unsigned_request_raises_or_is_forwarded(event: dict[str, Any]) -> No
     assert UNSIGNED.receiver.requests == []
 
 
+@pytest.mark.slow
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.fixed_dictionaries({"metricName": st.text() | st.just("m"), "dimensions": st.dictionaries(st.text() | st.just("ip"), st.text() | st.integers() | st.floats()), "value": st.integers() | st.floats()}), max_size=4), st.text() | st.just("pc"))  # fmt: skip
 def test_zero_means_that_the_receiver_has_every_point_of_a_signed_request(

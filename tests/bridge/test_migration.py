@@ -33,6 +33,7 @@ def front(prometheus: PrometheusServer) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_the_points_of_an_old_client_are_in_prometheus_once_it_has_its_reply(
     prometheus: PrometheusServer, front: str, method: str
@@ -53,6 +54,7 @@ def test_a_wrong_signature_gets_nothing_into_prometheus(prometheus: PrometheusSe
     assert prometheus.samples("forged_cpuload", at_s=time.time() + 1) == {}
 
 
+@pytest.mark.slow
 def test_a_name_that_is_illegal_in_prometheus_gets_the_receivers_return_code(front: str) -> None:
     data = [{**DATA[0], "metricName": "5xx"}]
     assert OldClient(*KEY).send(front, "5xx", data)[1]["code"] == 1016

@@ -38,6 +38,7 @@ JOBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS)
 def test_a_timers_job_is_told_as_what_it_is_and_is_valid(tmp_path: Path, job: str) -> None:
     event = _write(tmp_path / "event.json", {"Type": "Timer", "Message": json.dumps(JOBS[job])})
@@ -128,6 +129,7 @@ class _Willing:
         return HttpReply(200, {}, b'{"code":0}')
 
 
+@pytest.mark.slow
 @given(_POINTS)
 def test_what_a_check_calls_valid_is_what_the_function_delivers(points: list[Any]) -> None:
     environ = {"MF_SECRET_ID": "a", "MF_SECRET_KEY": "b", "MF_REGION": "gz", "MF_LOG_LEVEL": "ERROR"}
@@ -161,6 +163,7 @@ def test_a_schema_that_cannot_be_used_ends_with_status_2(tmp_path: Path, content
         assert "MF_SCHEMA" in done.err
 
 
+@pytest.mark.slow
 def test_a_payload_of_another_format_is_checked_sample_by_sample(tmp_path: Path) -> None:
     lines = _write(tmp_path / "cpu.txt", "cpu,host=a idle=1,user=high\ncpu n=2\n")
     metric = {"fields": {"n": 1}, "name": "cpu"}

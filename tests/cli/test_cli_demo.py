@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_event_of_a_folder_is_shown_and_then_what_arrived(folder: Path) -> None:
     done = execute("demo", str(folder))
     assert (done.status, done.err) == (0, "")
@@ -146,6 +147,7 @@ def test_http_clients_are_let_in_by_the_token_they_bring(headers: list[Any], acc
     )
 
 
+@pytest.mark.slow
 def test_a_prometheus_that_is_installed_gets_the_same_events() -> None:
     done = execute("demo")
     assert (done.status, done.err) == (0, "")
@@ -156,6 +158,7 @@ def test_a_prometheus_that_is_installed_gets_the_same_events() -> None:
     assert 'pc_diskusage{diskname="sda", ip="172.31.58.160"}' in done.out
 
 
+@pytest.mark.slow
 def test_a_prometheus_takes_every_sample_event_whatever_its_time() -> None:
     done = execute("demo", str(ROOT / "events"))
     assert (done.status, done.err) == (0, "")
@@ -166,6 +169,7 @@ def test_a_prometheus_takes_every_sample_event_whatever_its_time() -> None:
         assert "It refused" not in done.out
 
 
+@pytest.mark.slow
 def test_without_a_prometheus_it_says_so(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "metric_forwarder", "demo", str(folder)],

@@ -264,6 +264,7 @@ def run(clone: Path, *options: str) -> tuple[int, str, str]:
     return done.status, done.out, done.err
 
 
+@pytest.mark.slow
 def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: Path) -> None:
     api.polls = 0
     assert run(clone, "--plan")[:2] == (
@@ -289,6 +290,7 @@ def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: P
         assert SECRET_KEY not in shown
 
 
+@pytest.mark.slow
 def test_without_keys_or_package_it_says_what_to_do(clone: Path) -> None:
     os.remove(clone / "package.zip")  # noqa: PTH107 - a file of the test's own
     assert "run make package first" in run(clone)[2]

@@ -382,6 +382,7 @@ def test_hosts_to_scrape_that_cannot_be_reached_are_told_each(receiver: Emulator
     )
 
 
+@pytest.mark.slow
 def test_many_hosts_to_scrape_that_keep_silent_are_looked_at_side_by_side(receiver: Emulator) -> None:
     with ExitStack() as open_sockets:
         hosts = [open_sockets.enter_context(silent_host()) for _ in range(8)]

@@ -51,6 +51,7 @@ def _get(url: str) -> Any:
         return reply.read().decode()
 
 
+@pytest.mark.slow
 def test_what_it_prints_at_its_start_is_all_that_is_needed_to_send_to_it() -> None:
     with _running() as (welcome, settings):
         sent = run("send", "--namespace", "pc", "--metric", "m", "--value", "1", **settings)
@@ -62,6 +63,7 @@ def test_what_it_prints_at_its_start_is_all_that_is_needed_to_send_to_it() -> No
         assert "documented fake" in welcome
 
 
+@pytest.mark.slow
 def test_its_limits_are_options() -> None:
     with _running("--max-name-length", "3") as (_, settings):
         done = run(
@@ -71,6 +73,7 @@ def test_its_limits_are_options() -> None:
     assert done.printed["errors"][0]["code"] == 1020
 
 
+@pytest.mark.slow
 def test_an_account_of_ones_own_is_known_and_its_key_is_not_repeated(tmp_path: Path) -> None:
     catalogue = tmp_path / "catalogue.json"
     catalogue.write_text('{"pc": {"load": ["ip"]}}', encoding="utf-8")
@@ -85,6 +88,7 @@ def test_an_account_of_ones_own_is_known_and_its_key_is_not_repeated(tmp_path: P
     assert unknown.printed["errors"][0]["code"] == 1019
 
 
+@pytest.mark.slow
 def test_a_taken_port_ends_with_status_2_and_the_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = execute("emulator", "--port", str(taken.getsockname()[1]))
@@ -182,6 +186,7 @@ def test_without_its_extra_the_command_line_says_which_one_it_needs() -> None:
     assert "pip install -e '.[cli]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_was_delivered_is_told_by_the_status_where_standard_output_is_closed() -> None:
     with _running() as (_, settings):
         done = execute("send", "--namespace=pc", "--metric=m", "--value=1", streams=">&-", **settings)
@@ -189,6 +194,7 @@ def test_what_was_delivered_is_told_by_the_status_where_standard_output_is_close
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_standard_input_that_is_closed_is_empty() -> None:
     done = execute("check", "-", streams="<&-")
     assert done.status == 2
@@ -209,6 +215,7 @@ def test_output_whose_reader_has_gone_ends_in_silence() -> None:
     assert execute("schema", streams="| head -n 1") == (0, "{\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_what_an_encoding_lacks_is_escaped_and_json_stays_json(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "points.json").write_text('{"city": "京😀é"}', encoding="utf-8")

@@ -48,6 +48,7 @@ def test_at_least_the_platforms_plain_triggers_are_known() -> None:
     assert {"timer", "ckafka", "cmq"} <= set(KNOWN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KNOWN)
 @given(points=_ANY_POINTS, messages=st.integers(1, 4))
 def test_what_an_event_wraps_decoding_unwraps(kind: str, points: list[Any], messages: int) -> None:
@@ -60,6 +61,7 @@ def test_what_an_event_wraps_decoding_unwraps(kind: str, points: list[Any], mess
     assert len(set(coordinates)) == len(found)
 
 
+@pytest.mark.slow
 @given(points=_ANY_POINTS)
 def test_a_direct_event_is_the_payload(points: list[Any]) -> None:
     (message,) = read_event(TEMPLATES["direct"].wrap([json.dumps(points)], AT)).messages

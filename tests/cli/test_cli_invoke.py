@@ -61,6 +61,7 @@ def test_what_the_platform_would_redeliver_ends_with_status_1_and_the_report(
     assert done.printed["outcomes"]["undelivered"] == 1
 
 
+@pytest.mark.slow
 def test_the_time_limit_is_the_functions(receiver: Emulator, event_file: Path) -> None:
     receiver.fault("hang", times=None)
     done = run("invoke", str(event_file), "--time-limit", "1", **settings_for(receiver))
@@ -106,6 +107,7 @@ def test_settings_that_cannot_be_used_end_with_status_2_and_all_problems(event_f
     assert "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_report_is_a_table_and_with_json_it_is_json(
     receiver: Emulator, event_file: Path
 ) -> None:
@@ -116,6 +118,7 @@ def test_on_a_terminal_the_report_is_a_table_and_with_json_it_is_json(
     assert (as_json.status, as_json.printed["status"]) == (0, "ok")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_the_report_is_shown_once(event_file: Path) -> None:
     with Emulator() as receiver:
         receiver.fault("code", 1008)

@@ -182,6 +182,7 @@ BROKEN_OFF = {
 }
 
 
+@pytest.mark.slow
 def test_nothing_of_a_broken_request_appears_in_the_log(receiver: Emulator) -> None:
     with serving(unsaid=SIGNATURE, **settings_for(receiver), BRIDGE_ACCOUNTS="own") as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
@@ -198,6 +199,7 @@ def test_nothing_of_a_broken_request_appears_in_the_log(receiver: Emulator) -> N
         assert send(f"{url}/v2/index.php", b"")[1]["code"] == 1004
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_too_early_leaves_no_traceback(receiver: Emulator) -> None:
     with serving(**settings_for(receiver), BRIDGE_ACCOUNTS="own") as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
@@ -269,6 +271,7 @@ async def begin(port: int, text: str | bytes) -> tuple[asyncio.StreamReader, asy
     return reader, writer
 
 
+@pytest.mark.slow
 def test_a_client_that_is_not_let_in_is_answered_before_it_has_sent_its_body() -> None:
     asked: list[Any] = []
 
@@ -287,6 +290,7 @@ def test_a_client_that_is_not_let_in_is_answered_before_it_has_sent_its_body() -
     assert "body" not in asked[0]
 
 
+@pytest.mark.slow
 def test_unfinished_bodies_take_a_bounded_memory_and_hold_up_no_other_client() -> None:
     block = bytes(2**20)
 
@@ -314,6 +318,7 @@ def test_unfinished_bodies_take_a_bounded_memory_and_hold_up_no_other_client() -
     assert asyncio.run(scenario()) < 4 * 6 * 2**20 + 60 * 3 * 2**16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "status"),
     [("", b""), ("POST / HT", b""), (HEAD.format(path="/", length=9) + "[", b"HTTP/1.1 408")],

@@ -143,6 +143,7 @@ UNREADABLE: list[tuple[str, str | Callable[[BaseHTTPRequestHandler], None], str,
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "reason", "tries"), [row[1:] for row in UNREADABLE], ids=[row[0] for row in UNREADABLE]
 )
@@ -253,6 +254,7 @@ def test_the_role_is_taken_from_the_environment_as_it_is_at_each_reading(
     assert outcomes(warm.handle(point())) == {"delivered": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_read_before", [False, True], ids=["at first", "when the key was refused"])
 def test_a_secrets_manager_that_never_ends_its_answer_does_not_hold_the_event_past_its_deadline(
     manager: SecretsManagerServer,

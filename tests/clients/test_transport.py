@@ -126,6 +126,7 @@ def test_half_an_answer_is_handed_over_as_it_is(emulator: Emulator) -> None:
     assert 0 < len(answer.body) < int(answer.headers["Content-Length"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["reset", "silence"])
 def test_an_answer_that_breaks_off_is_never_taken_for_a_stale_connection(ending: str) -> None:
     over = threading.Event()
@@ -215,6 +216,7 @@ def dripping(first: bytes, drip: bytes) -> Callable[[socket.socket], None]:
     return serve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "drip"), DRIPS.values(), ids=DRIPS)
 def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
     first: bytes, drip: bytes
@@ -227,6 +229,7 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
     assert 0.25 < took < 1.5
 
 
+@pytest.mark.slow
 def test_what_comes_late_gets_no_time_of_its_own() -> None:
     over = threading.Event()
 
@@ -245,6 +248,7 @@ def test_what_comes_late_gets_no_time_of_its_own() -> None:
     assert 0.95 < took < 1.6
 
 
+@pytest.mark.slow
 def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_thread() -> None:
     with listening(dripping(*DRIPS["the body"])) as place:
         until = time.monotonic() + 0.3
@@ -416,6 +420,7 @@ def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environm
     assert answer == Failure(Fault.UNREACHABLE, "its certificate is self-signed", is_tls=True)
 
 
+@pytest.mark.slow
 def test_over_tls_an_answer_that_drips_is_given_up_too() -> None:
     with listening(encrypted(dripping(*DRIPS["the head"]))) as place:
         started = time.monotonic()
@@ -432,6 +437,7 @@ def hang_up(connection: socket.socket) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "handshake",
     [lambda _: time.sleep(2), hang_up, lambda connection: connection.sendall(ANSWER)],
@@ -533,6 +539,7 @@ def test_no_logger_prints_what_a_get_carries_not_even_of_a_malformed_answer(
 FAILING = ("refused", "unknown name", "no TLS", "reset", "stale", "silent", "cut off", "no HTTP")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAILING)
 def test_a_failed_request_keeps_nothing_of_its_body_until_the_collector_runs(kind: str) -> None:
     """Seen with the collector off: what is still held is held by a circle of frames and errors."""

@@ -74,6 +74,7 @@ def test_of_more_than_memory_holds_those_met_longest_ago_go_first() -> None:
     assert store.claim([b"a", b"b", b"c"]) == [Claim.DELIVERED, Claim.OURS, Claim.UNCERTAIN]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -99,6 +99,7 @@ ODD_REPLIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", ODD_REPLIES.values(), ids=ODD_REPLIES)
 def test_an_odd_reply_degrades_the_store_and_counts_nothing_as_delivered(reply: bytes) -> None:
     (claimed, status), warnings = meet(lambda: iter([reply]))
@@ -107,6 +108,7 @@ def test_an_odd_reply_degrades_the_store_and_counts_nothing_as_delivered(reply: 
     assert len(warnings) == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=40) | st.sampled_from([b"$", b"*", b":", b"-", b"+"]).flatmap(lambda kind: st.binary(max_size=20).map(lambda rest: kind + rest + b"\r\n")))  # fmt: skip
 def test_no_bytes_make_the_store_raise(reply: bytes) -> None:
@@ -115,6 +117,7 @@ def test_no_bytes_make_the_store_raise(reply: bytes) -> None:
     assert all(isinstance(claim, Claim) for claim in claimed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [b"x" * 65_536, b"*1\r\n" * 4_096, b"$5\r\nhello\r\n" * 4_096], ids=["a line", "depth", "a list"])  # fmt: skip
 def test_an_endless_reply_is_given_up_within_bounds_of_memory(piece: bytes) -> None:
     def pieces() -> Iterator[bytes]:
@@ -140,6 +143,7 @@ def test_too_many_clients_are_told_as_what_they_are() -> None:
     assert "VPC" not in warning
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_stuck_is_the_only_one() -> None:
     """A name server that never answers holds a thread for as long as it likes."""
     clock = FakeClock()

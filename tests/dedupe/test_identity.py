@@ -103,6 +103,7 @@ def written(members: dict[str, Any]) -> str:
     return json.dumps({name: value for name, value in members.items() if value is not None})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("destination", DESTINATIONS)
 def test_points_have_one_identity_if_and_only_if_their_producers_wrote_the_same(destination: str) -> None:
     settings = DESTINATIONS[destination]

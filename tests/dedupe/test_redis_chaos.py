@@ -36,6 +36,7 @@ def _event(count: int, metric: str = "m", series: int = 40) -> dict[str, Any]:
 # --- many at once ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eight_processes_handed_the_same_event_at_once_deliver_every_point_exactly_once(
     server: RedisServer,
 ) -> None:
@@ -146,6 +147,7 @@ class Lane:
         raise AssertionError("the event does not get through")
 
 
+@pytest.mark.slow
 def test_whoever_is_killed_whenever_every_point_arrives_and_twice_only_what_nobody_could_know_of(
     server: RedisServer, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
@@ -214,6 +216,7 @@ TROUBLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("time_limit_ms", [3000, 60_000], ids=["3 s", "60 s"])
 def test_whatever_befalls_redis_in_the_middle_of_an_event_nothing_is_lost_and_no_event_is_late(

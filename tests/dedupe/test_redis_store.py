@@ -321,6 +321,7 @@ def test_only_what_goes_to_another_place_is_another_delivery(
 Step = tuple[int, str, frozenset[int]]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
@@ -383,6 +384,7 @@ def let_pass(server: RedisServer, seconds: float) -> None:
             client.pexpire(key, max(left_ms, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instances", [1, 2], ids=["one instance", "two by turns"])
 @pytest.mark.parametrize("uncertain", ["resend", "hold"])
 def test_redeliveries_for_hours_send_no_point_twice(
@@ -603,6 +605,7 @@ def test_confirmations_that_come_together_are_written_together(
     assert claims.status == "redis"
 
 
+@pytest.mark.slow
 def test_a_remembered_point_takes_at_most_120_bytes_of_redis(
     server: RedisServer, instance: Callable[[], Instance], record_property: Callable[[str, object], None]
 ) -> None:
@@ -807,6 +810,7 @@ FAILURES: dict[str, tuple[Callable[[RedisServer], None], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 def test_a_redis_that_fails_is_replaced_by_memory_for_the_event_and_never_in_the_way(
@@ -838,6 +842,7 @@ def test_a_node_of_a_cluster_that_does_not_hold_the_slot_degrades(tmp_path: Path
         assert "proxy" in one.warnings[0]
 
 
+@pytest.mark.slow
 def test_all_keys_of_a_function_are_in_one_slot_so_that_a_cluster_takes_the_scripts(tmp_path: Path) -> None:
     with RedisServer(tmp_path, "--cluster-enabled", "yes") as node:
         node.command("CLUSTER", "ADDSLOTS", *range(16384))
@@ -929,6 +934,7 @@ def test_a_server_that_forgot_the_scripts_is_told_again(redis_server: RedisServe
     assert one.deliver(Y) == "redis"
 
 
+@pytest.mark.slow
 def test_a_dead_redis_costs_one_timeout_until_it_has_rested(redis_server: RedisServer) -> None:
     one = Instance(redis_server)
     one.deliver(X)
@@ -944,6 +950,7 @@ def test_a_dead_redis_costs_one_timeout_until_it_has_rested(redis_server: RedisS
     assert one.deliver(Z) == "redis"
 
 
+@pytest.mark.slow
 def test_what_could_not_be_written_is_known_to_this_instance_at_least(redis_server: RedisServer) -> None:
     one = Instance(redis_server)
     claims = one.begin()
@@ -959,6 +966,7 @@ def test_what_could_not_be_written_is_known_to_this_instance_at_least(redis_serv
     assert claims.status == "redis"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("within_s", "at_most_s"), [(60, 0.75), (2, 0.35), (0.6, 0.2), (0, 0.2)])
 def test_the_less_time_there_is_the_less_of_it_a_hanging_redis_gets(
     redis_server: RedisServer, within_s: float, at_most_s: float
@@ -1009,6 +1017,7 @@ def test_an_event_tells_of_a_failed_redis_in_its_report_and_once_in_the_log(
     assert outcomes(report_of(application, SHARED)) == {"duplicate": 2}
 
 
+@pytest.mark.slow
 def test_an_event_whose_confirmations_could_not_be_written_says_degraded(redis_server: RedisServer) -> None:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
@@ -1057,6 +1066,7 @@ def test_the_check_finds_a_good_redis_good(redis_server: RedisServer) -> None:
     assert [finding.seen for finding in findings][1].startswith("Redis ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [name for name in FAILURES if name != "a key of another type"])
 def test_the_check_says_what_is_wrong_and_what_to_do(redis_server: RedisServer, failure: str) -> None:
     cause, reason = FAILURES[failure]

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from receiver_emulator import Emulator, EmulatorOptions
 from receiver_emulator.faults import FAULT_KINDS
 from support.chaos import AMBIGUOUS, Arrival, Fault, run_schedules
@@ -55,5 +57,6 @@ def receiver_ground(group: int) -> Iterator[ReceiverGround]:
         yield ReceiverGround(receiver)
 
 
+@pytest.mark.slow
 def test_no_schedule_of_faults_loses_a_point_or_lies_about_one(tmp_path: Path) -> None:
     assert run_schedules(SCHEDULES, GROUPS, receiver_ground, tmp_path) >= SCHEDULES

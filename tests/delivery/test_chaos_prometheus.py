@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from receiver_emulator.faults import FAULT_KINDS, FaultKind
 from support.chaos import AMBIGUOUS, Arrival, Fault, run_schedules
 from support.faulty_gateway import FaultyGateway
@@ -60,6 +62,7 @@ class PrometheusGround:
         )
 
 
+@pytest.mark.slow
 def test_no_schedule_of_faults_loses_a_point_or_lies_about_one(tmp_path: Path) -> None:
     start_ms = round(time.time() * 1000) - SCHEDULES * SPACING_MS
 

@@ -68,6 +68,7 @@ def ten_each(points: list[Any]) -> dict[str, Any]:
 NAMES = (ReturnCode.DIMENSION_CHECK_FAILED, ReturnCode.NO_VALID_DATA, ReturnCode.NAME_TOO_LONG)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_event", [one_each, ten_each])
 @pytest.mark.parametrize("code", NAMES)
 def test_ten_thousand_points_of_an_undeclared_metric_are_done_within_one_delivery(
@@ -92,6 +93,7 @@ def test_the_reason_of_a_point_that_is_refused_without_asking_says_so(tmp_path: 
     assert letters.count("refused one by one with this code") == 200 - ENOUGH
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_event", [one_each, ten_each])
 def test_good_points_among_those_of_an_undeclared_metric_are_all_delivered_at_once(
     make_event: Callable[[list[Any]], dict[str, Any]],
@@ -109,6 +111,7 @@ def test_good_points_among_those_of_an_undeclared_metric_are_all_delivered_at_on
     assert report["requests"]["sent"] < 700
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [ReturnCode.PARAMETER_TYPE, ReturnCode.PARAMETER_INVALID, *NAMES])
 def test_no_good_point_is_refused_because_others_of_its_metric_are(code: ReturnCode) -> None:
     harness = slow_harness(CONCURRENCY="1")
@@ -119,6 +122,7 @@ def test_no_good_point_is_refused_because_others_of_its_metric_are(code: ReturnC
     assert (total(reports, "delivered"), reports[-1]["outcomes"]["rejected"]) == (1000, 2000)
 
 
+@pytest.mark.slow
 def test_points_that_are_bad_each_for_itself_are_done_within_three_deliveries() -> None:
     harness = slow_harness()
     harness.receiver.refuse_if = refuse(ReturnCode.PARAMETER_INVALID, lambda wire: wire["value"] % 2 > 0)
@@ -154,6 +158,7 @@ def out_of_order_harness(series: int) -> RemoteWriteHarness:
     return harness
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_event", [one_each, ten_each])
 def test_ten_thousand_samples_out_of_order_are_done_within_three_deliveries(
     make_event: Callable[[list[Any]], dict[str, Any]],
@@ -164,6 +169,7 @@ def test_ten_thousand_samples_out_of_order_are_done_within_three_deliveries(
     assert reports[-1]["outcomes"]["rejected"] == 10_000
 
 
+@pytest.mark.slow
 def test_good_samples_among_those_out_of_order_are_all_delivered_at_once() -> None:
     harness = out_of_order_harness(100)
     points = late_points(100, 100, bad=lambda series: series % 2 > 0)
@@ -172,6 +178,7 @@ def test_good_samples_among_those_out_of_order_are_all_delivered_at_once() -> No
     assert reports[-1]["outcomes"]["rejected"] == 5000
 
 
+@pytest.mark.slow
 @given(bad=st.lists(st.booleans(), min_size=1, max_size=120), mostly=st.booleans())
 @settings(max_examples=100, deadline=None)
 def test_finding_the_points_at_fault_takes_no_more_than_two_requests_for_each(
@@ -196,6 +203,7 @@ MOODS = [
 ]
 
 
+@pytest.mark.slow
 @given(
     kinds=st.lists(
         st.sampled_from(["good", "undeclared", "value", "namespace", "long"]), min_size=1, max_size=150

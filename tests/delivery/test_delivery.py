@@ -212,6 +212,7 @@ def test_reading_the_code_of_a_reply_takes_linear_time(piece: bytes) -> None:
     assert cost(800_000) <= 8 * 4 * cost(100_000) + 0.01
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_no_reply_body_raises(body: bytes) -> None:
@@ -299,6 +300,7 @@ def test_each_redelivery_probes_a_long_retry_after_with_one_request() -> None:
     assert outcomes(harness.handle(event)) == {"delivered": 20}
 
 
+@pytest.mark.slow
 @given(
     asked=st.lists(st.tuples(st.sampled_from([429, 503, 500, 504]), st.integers(0, 10**9)), max_size=8),
     attempts=st.integers(1, 4),
@@ -356,6 +358,7 @@ def test_the_next_event_obeys_a_retry_after_that_is_not_over(harness: Harness) -
     assert 30 <= harness.clock.monotonic() < 31
 
 
+@pytest.mark.slow
 @given(
     limit_ms=st.integers(1000, 20_000),
     latency=st.floats(0, 3),
@@ -415,6 +418,7 @@ def test_ten_poison_points_are_all_named() -> None:
     assert report["requests"]["sent"] <= 10 * (2 * math.log2(1000) + 1)
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 63), max_size=64))
 @settings(max_examples=150, deadline=None)
 def test_halving_names_exactly_the_points_at_fault(bad: set[int]) -> None:
@@ -630,6 +634,7 @@ def test_a_stale_connection_is_replaced_at_once_but_only_once(harness: Harness) 
     assert report["requests"]["sent"] == 5
 
 
+@pytest.mark.slow
 def test_a_hanging_receiver_does_not_hold_the_function_past_its_deadline(
     emulator: Emulator, connect: Callable[..., Application]
 ) -> None:
@@ -676,6 +681,7 @@ def dripping() -> Iterator[str]:
     listener.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hold", "outcome"), [("resend", "undelivered"), ("hold", "uncertain")])
 def test_a_reply_that_never_ends_does_not_hold_the_function_past_its_deadline(
     dripping: str, hold: str, outcome: str
@@ -699,6 +705,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "arrivals"), FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("warm", [False, True], ids=["new connection", "kept-alive connection"])
 def test_each_fault_on_the_wire_ends_in_delivery(
@@ -1063,6 +1070,7 @@ def test_delivery_goes_on_with_fewer_lanes_if_a_thread_cannot_start(starve: Call
     assert outcomes(report) == {"delivered": 20}
 
 
+@pytest.mark.slow
 def test_concurrency_is_used_and_bounded(connect: Callable[..., Application]) -> None:
     used = 0
     # Others join while the processor is idle, which it may not be for the first events on a busy machine.

@@ -61,6 +61,7 @@ def token_bucket(allowed: int) -> Limiter:
 LIMITERS = {"fixed window": fixed_window, "sliding window": sliding_window, "token bucket": token_bucket}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [5, 20, 100, 400])
 @pytest.mark.parametrize("make_limiter", LIMITERS.values(), ids=LIMITERS)
 def test_at_least_four_fifths_of_an_allowed_rate_are_used_and_nothing_is_lost(
@@ -80,6 +81,7 @@ def test_at_least_four_fifths_of_an_allowed_rate_are_used_and_nothing_is_lost(
     assert report["requests"]["returnCodes"]["1006"] <= batches / 4
 
 
+@pytest.mark.slow
 def test_four_fifths_of_a_real_limit_are_used_with_lanes_side_by_side(
     connect: Callable[..., Application],
 ) -> None:
@@ -92,6 +94,7 @@ def test_four_fifths_of_a_real_limit_are_used_with_lanes_side_by_side(
     assert 600 / elapsed >= 0.8 * 60
 
 
+@pytest.mark.slow
 def test_a_set_rate_is_never_exceeded(connect: Callable[..., Application]) -> None:
     with Emulator() as emulator:
         application = connect(emulator, BATCH_MAX_POINTS="1", MAX_RPS="50")

@@ -62,6 +62,7 @@ def test_delivering_loads_nothing_heavy_and_few_modules(emulator: Emulator) -> N
     assert len(told["modules"]) - len(ours) <= 10, sorted(set(told["modules"]) - set(ours))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [30, 500])
 def test_ten_thousand_points_take_as_few_requests_as_their_number_allows(batch: int) -> None:
     harness = make_harness(BATCH_MAX_POINTS=str(batch))
@@ -90,6 +91,7 @@ def test_a_point_in_a_request_takes_no_byte_that_json_does_not_need() -> None:
     assert len(request.body) - 2 * len(wire) <= 300
 
 
+@pytest.mark.slow
 def test_a_point_takes_few_bytes_of_memory_while_it_is_under_way() -> None:
     harness = make_harness(DEDUPE="off")
     harness.handle(large_event())
@@ -106,6 +108,7 @@ def test_a_point_takes_few_bytes_of_memory_while_it_is_under_way() -> None:
     assert peak / POINTS <= 900
 
 
+@pytest.mark.slow
 def test_a_warm_instance_keeps_no_more_of_a_point_than_its_identity() -> None:
     harness = make_harness()
     harness.receiver.keep_nothing()

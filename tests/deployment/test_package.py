@@ -74,6 +74,7 @@ def run_bare(folder: Path, code: str, given: object) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_built_twice_it_is_the_same_bytes(package: Package, tmp_path: Path) -> None:
     assert build(tmp_path).archive.read_bytes() == package.archive.read_bytes()
 
@@ -183,6 +184,7 @@ def test_a_file_that_is_edited_where_it_is_deployed_is_compiled_anew(
     assert compiled_by_an_event(folder, emulator) == ["metric_forwarder/errors.py"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "file", "module"),
     [

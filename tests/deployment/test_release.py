@@ -90,6 +90,7 @@ def test_every_workflow_asks_for_the_rights_it_needs_and_names_targets_that_exis
     assert made <= targets
 
 
+@pytest.mark.slow
 def test_the_list_of_what_is_inside_names_every_locked_package_with_its_hash(tmp_path: Path) -> None:
     release.write_sbom(tmp_path / "sbom.json")
     listed = {

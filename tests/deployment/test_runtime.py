@@ -36,6 +36,7 @@ def run(emulator: Emulator, events: list[Any], folder: Path, **told: str) -> tup
     return [json.loads(line) for line in result.stdout.splitlines()], result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_the_function_runs_as_tencents_local_runner_runs_it(emulator: Emulator, tmp_path: Path) -> None:
     events = [ckafka(point(1), point("2")), ckafka(point(1), point("2")), {"nonsense": 1}]
     replies, _ = run(emulator, events, tmp_path)
@@ -47,12 +48,14 @@ def test_the_function_runs_as_tencents_local_runner_runs_it(emulator: Emulator, 
     assert len(emulator.points()) == 1
 
 
+@pytest.mark.slow
 def test_three_seconds_told_as_milliseconds_are_three_seconds(emulator: Emulator, tmp_path: Path) -> None:
     emulator.fault("delay", 0.5)
     (reply,), _ = run(emulator, [point(1)], tmp_path)
     assert outcomes(reply) == {"delivered": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_nothing_secret_is_written_with_the_root_logger_at_debug(
     emulator: Emulator, tmp_path: Path, method: str
@@ -94,6 +97,7 @@ EVENTS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(EVENTS)
 @settings(max_examples=1500, deadline=None)
 def test_no_event_makes_the_handler_raise_anything_it_does_not_promise(event: Any) -> None:

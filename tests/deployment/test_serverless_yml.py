@@ -111,6 +111,7 @@ def test_the_replay_of_its_timer_delivers_the_spool(tmp_path: Path) -> None:
     assert outcomes(spooling.handle(firing("replay"))) == {"delivered": 1}
 
 
+@pytest.mark.slow
 def test_tencents_toolkit_makes_of_it_what_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     told = inputs(EVERYTHING)
     made = serverless_file.made_by_toolkit(told)

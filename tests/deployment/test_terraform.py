@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import hcl2
+import pytest
 import yaml
 
 from support.harness import ROOT
@@ -46,6 +47,7 @@ def resources() -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+@pytest.mark.slow
 def test_every_argument_is_documented_by_the_provider() -> None:
     assert len(resources()) == 3
     for kind, arguments in resources():

@@ -56,6 +56,7 @@ SAMPLES = st.tuples(
 SERIES = st.tuples(st.lists(st.tuples(TEXTS, TEXTS), max_size=4), st.lists(SAMPLES, max_size=4))
 
 
+@pytest.mark.slow
 @given(st.lists(SERIES, max_size=6))
 @settings(max_examples=400, deadline=None)
 @example([([("a", "é" * 70)], [(-0.0, 0)])] * 40)
@@ -103,6 +104,7 @@ POINTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(POINTS, max_size=25))
 @settings(max_examples=150, deadline=None)
 def test_every_request_keeps_the_rules_of_the_specification(points: list[dict[str, Any]]) -> None:
@@ -713,6 +715,7 @@ except ConfigError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_a_configuration_error_that_names_the_extra() -> None:
     told = subprocess.run(
         [sys.executable, "-c", WITHOUT_CRAMJAM],

@@ -46,6 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(server, round(time.time() * 1000))
 
 
+@pytest.mark.slow
 def test_ten_thousand_points_over_500_series_arrive_with_their_values_and_times(place: Place) -> None:
     points = [
         point(

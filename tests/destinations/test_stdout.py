@@ -20,6 +20,7 @@ EVENT = ckafka(
 )
 
 
+@pytest.mark.slow
 def test_invoke_prints_each_point_on_a_line_and_the_report_on_standard_error() -> None:
     done = execute("invoke", "-", given=json.dumps(EVENT), DESTINATION="stdout")
     lines = [json.loads(line) for line in done.out.splitlines()]
@@ -64,6 +65,7 @@ def test_in_the_function_points_and_log_share_a_stream_and_are_told_apart_by_how
     assert lines[2].startswith('{"level":')
 
 
+@pytest.mark.slow
 def test_a_pipe_that_is_closed_leaves_the_points_undelivered() -> None:
     script = "import sys; from metric_forwarder.cli import main; sys.argv = ['mf', 'invoke', '-']; main()"
     reader, writer = os.pipe()

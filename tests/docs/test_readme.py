@@ -164,6 +164,7 @@ def _typed(block: str, port: int) -> str:
     return text.replace("metric-forwarder emulator", f"exec metric-forwarder emulator --port {port}")
 
 
+@pytest.mark.slow
 def test_the_first_event_sent_by_hand_arrives(shell: dict[str, str], tmp_path: Path) -> None:
     in_one_terminal, in_another = _blocks("README.md")[1:3]
     port = _free_port()
@@ -208,6 +209,7 @@ def _without_times(shown: str) -> str:
     return "\n".join(lines).strip()
 
 
+@pytest.mark.slow
 def test_the_sample_events_are_shown_as_the_document_shows_them(shell: dict[str, str]) -> None:
     shown = _on_a_terminal("metric-forwarder demo events", shell, ROOT)
     assert _without_times(shown).startswith(_without_times(_expected("README.md")[0]))
@@ -230,6 +232,7 @@ RUNNABLE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", RUNNABLE)
 def test_what_the_command_lines_document_tells_to_type_can_be_typed(
     line: str, shell: dict[str, str], tmp_path: Path

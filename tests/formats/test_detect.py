@@ -125,6 +125,7 @@ def test_the_rule_of_a_topic_is_found_by_the_source_of_its_message() -> None:
     assert found == [Format.INFLUX, Format.OTLP_JSON, Format.JSON, Format.JSON]
 
 
+@pytest.mark.slow
 def test_a_message_of_more_samples_than_an_event_may_hold_is_refused_whole() -> None:
     body = "a,b=c " + ",".join(["d=1"] * (MAX_SAMPLES + 1))
     (found,) = read(Format.INFLUX, body, HINT)

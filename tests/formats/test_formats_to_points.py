@@ -140,6 +140,7 @@ _LINE = st.text(alphabet='abc=,1 "\\\n{}#', max_size=30) | st.sampled_from(
 _CHOSEN = st.sampled_from([each for each in Format if each is not Format.JSON])
 
 
+@pytest.mark.slow
 @given(st.lists(_LINE, min_size=1, max_size=4), _CHOSEN)
 @settings(max_examples=150)
 def test_received_is_the_sum_of_what_the_formats_told(bodies: list[str], chosen: Format) -> None:

@@ -301,6 +301,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON, st.integers(0, 4))
 def test_whatever_the_json_nothing_raises(inner: Any, depth: int) -> None:
     for names in (("gauge", "sum", "histogram", "summary"), ("metrics",), ("scopeMetrics",), ("resourceMetrics",))[4 - depth :]:  # fmt: skip

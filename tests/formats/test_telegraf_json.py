@@ -122,6 +122,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_whatever_the_json_nothing_raises_and_something_is_told(decoded: Any) -> None:
     empty = decoded == [] or (isinstance(decoded, dict) and decoded.get("metrics") == [])
@@ -140,6 +141,7 @@ def _cpu_seconds(text: str) -> float:
     return time.process_time() - began
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ['{"a":[\n', "{}\n", "[", '{"', "x\n{", '""', "[]\n[", '{"a":1}x\n', "1 "])
 def test_reading_takes_time_in_proportion_to_the_text(piece: str) -> None:
     small, large = piece * (20_000 // len(piece)), piece * (320_000 // len(piece))

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from metric_forwarder.bootstrap import Application, make_intake
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.formats.samples import Sample
@@ -51,6 +53,7 @@ def deliver_to_the_end(app: Application, event: Any) -> list[dict[str, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_an_event_whose_points_take_longer_to_judge_than_there_is_time_is_delivered_in_parts(
     tmp_path: Path,
 ) -> None:
@@ -63,6 +66,7 @@ def test_an_event_whose_points_take_longer_to_judge_than_there_is_time_is_delive
     assert set(values(receiver.points)) == set(range(POINTS))
 
 
+@pytest.mark.slow
 def test_a_message_of_more_points_than_there_is_time_for_is_delivered_in_parts(tmp_path: Path) -> None:
     app, receiver = application(tmp_path / "own.json")
     report_of(app, point(0))

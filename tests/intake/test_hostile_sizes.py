@@ -74,6 +74,7 @@ def harness_of(stored: bytes = b"", **settings: str) -> Harness:
     return Harness(Application(named, clock, lambda _: receiver, AnyObject(stored)), receiver, clock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spools", [False, True], ids=["without a spool", "with a spool"])
 @pytest.mark.parametrize("name", EVENTS)
 def test_next_to_nothing_takes_neither_memory_nor_time(name: str, tmp_path: Path, *, spools: bool) -> None:
@@ -109,6 +110,7 @@ def test_a_message_of_more_points_than_are_held_is_one_invalid_that_says_so(form
     assert f"more than {MAX_POINTS} points: split it" in error["message"]
 
 
+@pytest.mark.slow
 def test_a_message_of_as_many_points_as_are_held_is_delivered() -> None:
     harness = harness_of()
     assert outcomes(harness.handle([point(1)] * MAX_POINTS)) == {"delivered": MAX_POINTS}
@@ -122,6 +124,7 @@ def test_commas_and_brackets_inside_of_texts_are_no_values() -> None:
     assert outcomes(harness_of(lines).handle(CREATED)) == {"delivered": 4000}
 
 
+@pytest.mark.slow
 def test_a_broken_first_line_takes_no_other_along_however_many_values_they_hold() -> None:
     line = b'{"metricName":"m","dimensions":{"a":"1","b":"2","c":"3","d":"4"},"value":1}\n'
     report = harness_of(b'{"metricName":\n' + line * 90_000, NAMESPACE="pc").handle(CREATED)
@@ -129,6 +132,7 @@ def test_a_broken_first_line_takes_no_other_along_however_many_values_they_hold(
     assert report["errors"][0]["source"].endswith(":1")
 
 
+@pytest.mark.slow
 def test_the_lines_before_too_many_are_taken_and_the_rest_is_told() -> None:
     line = json.dumps({"metricName": "m", "dimensions": {}, "value": 1}).encode() + b"\n"
     report = harness_of(line * (MAX_LINES + 1), NAMESPACE="pc").handle(CREATED)
@@ -136,6 +140,7 @@ def test_the_lines_before_too_many_are_taken_and_the_rest_is_told() -> None:
     assert f"more than {MAX_LINES} lines: split it" in report["errors"][0]["message"]
 
 
+@pytest.mark.slow
 def test_more_dead_letters_than_are_kept_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     harness = make_harness(SPOOL=tmp_path.as_uri())
     report = harness.handle([1] * (MAX_DEAD_LETTERS + 7))

@@ -52,6 +52,7 @@ def read(text: str) -> None:
         assert payload.points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("reader", [holds_too_much, read], ids=["counting", "reading"])
 def test_twice_the_text_takes_twice_the_time(name: str, reader: Callable[[str], Any]) -> None:
@@ -60,6 +61,7 @@ def test_twice_the_text_takes_twice_the_time(name: str, reader: Callable[[str], 
     assert seconds(lambda: reader(large)) < 7 * seconds(lambda: reader(small)) + 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_text_takes_more_memory_than_a_multiple_of_its_bytes(name: str) -> None:
     text = TEXTS[name](MB)
@@ -113,6 +115,7 @@ def test_an_envelope_may_share_as_much_as_its_bound() -> None:
     assert outcomes(quiet_harness().handle(ckafka(shared(value, points)))) == {"delivered": points}
 
 
+@pytest.mark.slow
 def test_series_of_large_dimensions_do_not_stay_in_memory_after_their_event() -> None:
     harness = quiet_harness()
     harness.handle(ckafka(point()))

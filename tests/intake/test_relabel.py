@@ -115,6 +115,7 @@ def test_a_pattern_means_what_it_means_to_re2(text: str, matching: str, other: s
         assert match(other) is None
 
 
+@pytest.mark.slow
 def test_following_all_ways_at_once_finds_the_same_groups_as_trying_one_after_the_other() -> None:
     chance = random.Random(7)
     alphabet = "abcP-;:. 1éodr"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
+import pytest
+
 from metric_forwarder.intake.relabel import Relabeller
 from support.patterns import pattern
 from support.prometheus_server import PrometheusServer
@@ -187,6 +189,7 @@ def pages(jobs: list[Job]) -> Iterator[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_rules_do_what_a_real_prometheus_does(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -115,6 +115,7 @@ def shown(value: Any) -> Any:
     return repr(value)
 
 
+@pytest.mark.slow
 @given(st.lists(TEXTS, min_size=1, max_size=5))
 @settings(max_examples=1500)
 @example(['{"a":1', '"b":2}', "1,2"])
@@ -166,6 +167,7 @@ def taken_carefully(settings: dict[str, str], texts: Sequence[str]) -> Any:
     return points, stale, ledger.outcomes(), ledger.problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("destination", DESTINATIONS)
 @given(texts=st.lists(TEXTS, min_size=1, max_size=4))
 @settings(max_examples=500)

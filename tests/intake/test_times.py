@@ -134,6 +134,7 @@ def test_a_time_follows_on_whatever_it_comes_from() -> None:
     assert times == list(range(NOW_S * 1000, NOW_S * 1000 + 58))
 
 
+@pytest.mark.slow
 def test_a_time_follows_on_after_the_instance_has_met_any_number_of_series() -> None:
     harness = make_remote_write_harness()
     assert outcomes(harness.handle(cls(0, 1, 2, 3))) == {"delivered": 3}

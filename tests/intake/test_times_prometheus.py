@@ -31,6 +31,7 @@ def held(server: PrometheusServer, name: str) -> list[float]:
     return [float(value) for values in samples.values() for _, value in values]
 
 
+@pytest.mark.slow
 def test_points_far_ahead_of_the_clock_silence_no_other_series(server: PrometheusServer) -> None:
     app, now_s = application(server), round(time.time())
     for number, ahead_s in enumerate((65 * 60, 3 * 86_400, 30 * 365 * 86_400)):

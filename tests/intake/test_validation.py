@@ -72,6 +72,7 @@ LIKELY = st.fixed_dictionaries(
 ANYTHING = VALUES | st.dictionaries(st.sampled_from(MEMBERS) | NAMES, VALUES, max_size=6) | LIKELY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("destination", DESTINATIONS)
 @given(candidate=ANYTHING)
 @settings(max_examples=2000)
@@ -100,6 +101,7 @@ def test_a_point_is_accepted_if_and_only_if_jsonschema_finds_nothing_wrong(
     assert PLAIN[destination].is_valid(candidate) or not accepted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("destination", DESTINATIONS)
 @given(candidate=ANYTHING)
 @settings(max_examples=700)
@@ -207,6 +209,7 @@ def test_bytes_that_are_not_utf_8_are_invalid() -> None:
     assert report["errors"][0]["rule"] == "encoding"
 
 
+@pytest.mark.slow
 def test_ten_thousand_invalid_points_make_a_small_report() -> None:
     report = make_harness().handle(ckafka(*[{"value": "x" * 1000, "y" * 500: 1}] * 10_000))
     assert outcomes(report) == {"invalid": 10_000}
@@ -216,6 +219,7 @@ def test_ten_thousand_invalid_points_make_a_small_report() -> None:
     assert len(json.dumps(report)) < 65_536
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -256,6 +260,7 @@ class _Pairs(list[tuple[str, Any]]):
     """An object whose names may stand twice."""
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=4) | st.sampled_from([":", '":', '\\":']),

@@ -388,6 +388,7 @@ def test_arbitrary_bytes_are_refused_and_never_an_error(
     assert isinstance(parse_request(method, path, query, body), Rejection)
 
 
+@pytest.mark.slow
 @given(fields=NEARLY | JSON)
 def test_arbitrary_json_is_refused_with_the_codes_meaning_and_never_an_error(fields: Any) -> None:
     result = _post(fields)
@@ -396,6 +397,7 @@ def test_arbitrary_json_is_refused_with_the_codes_meaning_and_never_an_error(fie
     assert rejection.message.startswith(rejection.code.meaning)
 
 
+@pytest.mark.slow
 @given(
     points=st.lists(
         st.fixed_dictionaries(

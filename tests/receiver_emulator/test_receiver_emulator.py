@@ -329,6 +329,7 @@ def test_each_limit_of_the_options_has_its_return_code(
         assert len(emulator.points()) == (1 if code == 0 else 0)
 
 
+@pytest.mark.slow
 def test_more_requests_a_second_than_the_limit_are_1006_until_the_second_has_passed() -> None:
     with Emulator(EmulatorOptions(max_requests_per_second=3)) as emulator:
         codes = [post(emulator)["code"] for _ in range(6)]
@@ -560,6 +561,7 @@ def test_a_fault_may_match_a_namespace(receiver: Emulator) -> None:
     assert post(receiver, Namespace="other", Data=[POISON])["code"] == 1014
 
 
+@pytest.mark.slow
 def test_a_rate_is_a_probability_and_a_seed_repeats_it() -> None:
     def run() -> list[int]:
         with Emulator(EmulatorOptions(seed=7)) as emulator:
@@ -749,6 +751,7 @@ def test_the_document_shows_every_member_of_a_point_and_of_a_request(receiver: E
 # --- whatever comes in --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     body=st.binary()
@@ -775,6 +778,7 @@ def test_an_arbitrary_body_is_answered_in_the_protocol_and_stores_nothing(
     assert shared.points() == []
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(query=st.binary().map(quote) | st.text(st.characters(codec="ascii", exclude_categories=["C", "Z"])))
 def test_an_arbitrary_query_string_is_never_a_server_error_and_stores_nothing(
@@ -879,6 +883,7 @@ def test_the_representation_of_the_options_shows_no_key() -> None:
     assert "hush" not in repr(EmulatorOptions(accounts={"AKIDother": "hush"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_as_a_program_it_serves_until_a_signal_and_exits_cleanly(number: signal.Signals) -> None:
     program = (

@@ -97,6 +97,7 @@ def test_an_undelivered_ckafka_event_is_lost_for_good_if_it_came_in_a_dead_lette
         assert level_of(capsys) == level
 
 
+@pytest.mark.slow
 @given(
     outcomes=st.dictionaries(st.sampled_from([outcome.value for outcome in Outcome]), st.integers(0, 2)),
     is_spooling=st.booleans(),
@@ -250,6 +251,7 @@ def words_of_the_schemas() -> set[str]:
     return words - describing
 
 
+@pytest.mark.slow
 def test_every_rule_that_an_error_can_name_is_on_the_page_and_no_other() -> None:
     own = literals("Violation", 1) | literals("NotJson", 0) | literals("_Undecodable", 0)
     own |= literals("Problem", 3) | literals("Verdict", 1) | literals("KnownRejection", 0)

@@ -215,6 +215,7 @@ def test_a_target_that_refuses_connections_is_told(receiver: Emulator, targets: 
     assert "check its host and port" in report["errors"][0]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/hang", "/dribble"])
 def test_a_target_that_never_ends_costs_half_of_the_time_and_not_the_others(
     receiver: Emulator, targets: Targets, path: str
@@ -226,6 +227,7 @@ def test_a_target_that_never_ends_costs_half_of_the_time_and_not_the_others(
     assert "no answer in time" in report["errors"][0]["message"]
 
 
+@pytest.mark.slow
 def test_a_target_that_gives_a_byte_at_a_time_leaves_no_thread_behind(
     receiver: Emulator, targets: Targets
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_target_that_gives_a_byte_at_a_time_leaves_no_thread_behind(
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_samples_of_thousands_of_labels_do_not_take_the_functions_time(
     receiver: Emulator, targets: Targets
 ) -> None:
@@ -246,6 +249,7 @@ def test_samples_of_thousands_of_labels_do_not_take_the_functions_time(
     assert time.process_time() - started < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["\n", "a 1\n", "# a\n"])
 def test_texts_of_which_nothing_is_kept_do_not_take_the_functions_time_either(
     receiver: Emulator, targets: Targets, line: str
@@ -279,6 +283,7 @@ def test_targets_are_asked_side_by_side(receiver: Emulator, targets: Targets) ->
     assert outcomes(report_of(application(receiver), firing(*urls))) == {"delivered": len(urls)}
 
 
+@pytest.mark.slow
 def test_more_samples_than_an_event_holds_are_told_and_not_sent(targets: Targets) -> None:
     targets.text = "".join(f'n{{i="{i}"}} 1\n' for i in range(MAX_SAMPLES + 1))
     found = scrape(targets, targets.url())
@@ -287,6 +292,7 @@ def test_more_samples_than_an_event_holds_are_told_and_not_sent(targets: Targets
     ]
 
 
+@pytest.mark.slow
 def test_the_targets_after_one_with_too_many_samples_are_forwarded(targets: Targets) -> None:
     targets.text = "".join(f'n{{i="{i}"}} 1\n' for i in range(MAX_SAMPLES // 2 + 1))
     found = scrape(targets, targets.url("/metrics?1"), targets.url("/metrics?2"), targets.url("/fine"))
@@ -384,6 +390,7 @@ def test_without_a_thread_every_target_is_told_not_scraped(
     assert ["no thread" in (message.broken or "") for message in found] == [True, True]
 
 
+@pytest.mark.slow
 def test_of_many_targets_no_more_is_held_than_of_those_asked_at_once(targets: Targets) -> None:
     targets.text = "n 1\n" + "#a\n" * 50_000
     urls = [targets.url(f"/metrics?{number}") for number in range(3 * SIDE_BY_SIDE)]
@@ -505,6 +512,7 @@ def read(text: str, keep: Callable[[str], bool] = lambda _: True) -> list[Readin
     return list(Exposition(text, open_metrics=False, keep=keep, watch=lambda: None).readings())
 
 
+@pytest.mark.slow
 @given(SAMPLES)
 def test_whatever_is_exposed_is_read_as_it_was(
     samples: list[tuple[str, dict[str, str], float, int | None]],

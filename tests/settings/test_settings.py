@@ -28,6 +28,7 @@ def problems(settings: dict[str, str], **others: str) -> tuple[str, ...]:
     return raised.value.problems
 
 
+@pytest.mark.slow
 @given(
     name=st.sampled_from([each.name for each in SETTINGS]),
     before=st.lists(PIECES, max_size=6).map("".join),

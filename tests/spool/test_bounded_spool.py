@@ -121,6 +121,7 @@ def write(spool: BoundedSpool, seconds: float = 0.3, points: int = 1, dead_lette
         visit.close()
 
 
+@pytest.mark.slow
 def test_a_write_that_hangs_is_waited_for_until_the_deadline_and_the_next_event_has_a_store_of_its_own(
     hanging: Hanging,
 ) -> None:
@@ -173,6 +174,7 @@ def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_toget
     assert shelf.ended
 
 
+@pytest.mark.slow
 def test_acknowledgements_that_were_not_written_in_time_are_reported(hanging: Hanging) -> None:
     shelf = Shelf(hanging)
     spool = spool_of(shelf, Shelf())
@@ -293,6 +295,7 @@ def test_a_slow_store_is_believed_at_once_and_a_fast_one_bit_by_bit() -> None:
     assert spool.reserve_s(1000) == pytest.approx(1.5, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_write_that_was_not_waited_for_is_taken_to_be_slower_still(hanging: Hanging) -> None:
     clock = SystemClock()
     spool = spool_of(Shelf(hanging), Shelf(), clock=clock)

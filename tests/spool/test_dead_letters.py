@@ -56,6 +56,7 @@ def dead(payload: Any, **members: Any) -> SpoolRecord:
 # --- what is still refused stays ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dead_letter_with_more_bad_points_than_are_kept_and_those_behind_it_stay(
     spooling: Harness, folder: Path
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_dead_letter_with_more_bad_points_than_are_kept_and_those_behind_it_st
     assert outcomes(spooling.handle(REPLAY_ALL)) == {"invalid": len(many) + 3}
 
 
+@pytest.mark.slow
 def test_a_point_that_is_refused_in_a_replay_stays_where_there_is_no_room_for_a_dead_letter(
     spooling: Harness, folder: Path
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_point_of_an_envelope_is_the_same_as_a_dead_letter_and_when_it_comes_a
 # --- bounds -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_an_envelope_gives_to_its_points_is_kept_once(spooling: Harness, folder: Path) -> None:
     # Written out for each point it would be 14 MB.
     shared = {f"d{n}": "x" * 30 for n in range(90)}
@@ -139,6 +142,7 @@ def test_what_an_envelope_gives_to_its_points_is_kept_once(spooling: Harness, fo
     assert outcomes(spooling.handle(REPLAY_ALL)) == {"invalid": 4000}
 
 
+@pytest.mark.slow
 def test_dead_letters_of_an_event_are_bounded_in_bytes_and_the_rest_is_told(
     spooling: Harness, folder: Path
 ) -> None:

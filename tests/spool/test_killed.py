@@ -96,6 +96,7 @@ def test_a_write_that_is_killed_at_any_call_leaves_whole_files_or_none(tmp_path:
         assert not done or left == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_replay_that_is_killed_at_any_call_keeps_what_it_has_not_acknowledged(tmp_path: Path) -> None:
     everything = [0, 1, 2, 3, 4, 5, 100, 103, 104]
     told = killed("replay", tmp_path)

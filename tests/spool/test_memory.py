@@ -79,6 +79,7 @@ def measure(name: str, spool: Path | str) -> tuple[float, dict[str, Any]]:
     return grown_mb, outcomes
 
 
+@pytest.mark.slow
 def test_spooling_the_largest_event_takes_hardly_more_memory_than_redelivering_it(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -90,6 +91,7 @@ def test_spooling_the_largest_event_takes_hardly_more_memory_than_redelivering_i
     assert spooling < without + 12
 
 
+@pytest.mark.slow
 def test_an_envelope_of_bad_points_takes_no_more_memory_than_its_message_several_times(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -99,6 +101,7 @@ def test_an_envelope_of_bad_points_takes_no_more_memory_than_its_message_several
     assert grown_mb < 16
 
 
+@pytest.mark.slow
 def test_a_replay_takes_the_memory_of_a_chunk_however_large_a_file_is(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -197,6 +197,7 @@ CONTENTS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     lines=st.lists(CONTENTS, max_size=4).map(b"".join),
     fits=st.booleans(),
@@ -218,6 +219,7 @@ def test_whatever_is_in_a_file_the_others_are_replayed(
         path.unlink()
 
 
+@pytest.mark.slow
 @given(name=st.binary(min_size=1, max_size=30), prefix=st.sampled_from(["", "points-", "dead-"]), suffix=st.sampled_from(["", ".jsonl", ".ack", ".draft"]))  # fmt: skip
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_a_file_is_called_the_others_are_replayed(

@@ -178,6 +178,7 @@ def harness(redis_server: RedisServer) -> Harness:
     return make_harness(SPOOL=redis_server.url(), DEDUPE="off", MAX_ATTEMPTS="1")
 
 
+@pytest.mark.slow
 @given(entries=ENTRIES, dead=st.booleans())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_an_entry_is_the_others_are_replayed(

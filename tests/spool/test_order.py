@@ -44,6 +44,7 @@ def replayed(folder: Path) -> list[int]:
     return [message.body["value"] for chunk in chunks for message in chunk.messages]
 
 
+@pytest.mark.slow
 @given(
     steps=st.lists(st.floats(-(10**7), 10**7), min_size=2, max_size=12), restarts=st.sets(st.integers(0, 11))
 )

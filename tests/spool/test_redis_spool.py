@@ -53,6 +53,7 @@ def keys(server: RedisServer) -> set[bytes]:
         }
 
 
+@pytest.mark.slow
 def test_undeliverable_points_are_spooled_and_replayed_in_order(redis_server: RedisServer) -> None:
     harness = spooling(redis_server, CONCURRENCY="1")
     down(harness)
@@ -136,6 +137,7 @@ def test_a_full_spool_takes_all_or_nothing(redis_server: RedisServer) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_redis_that_the_spool_has_filled_can_be_emptied_by_a_replay(tmp_path: Path) -> None:
     with RedisServer(tmp_path, "--maxmemory", "5mb", "--maxmemory-policy", "noeviction") as server:
         harness = spooling(server, BATCH_MAX_POINTS="10000")
@@ -182,6 +184,7 @@ def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisSe
     assert len(next(other.replay(dead_letters=False)).messages) == 1
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.builds(
@@ -265,6 +268,7 @@ def test_the_lease_of_a_replay_that_died_runs_out(redis_server: RedisServer) -> 
     died.close()
 
 
+@pytest.mark.slow
 def test_a_redis_that_hangs_holds_no_replay_past_its_deadline(redis_server: RedisServer) -> None:
     harness = spooling(redis_server, CONCURRENCY="1")
     down(harness)
@@ -285,6 +289,7 @@ def test_a_redis_that_hangs_holds_no_replay_past_its_deadline(redis_server: Redi
     assert report["errors"]
 
 
+@pytest.mark.slow
 def test_a_redis_that_hangs_keeps_nothing_and_holds_no_event_past_its_deadline(
     redis_server: RedisServer,
 ) -> None:
@@ -299,6 +304,7 @@ def test_a_redis_that_hangs_keeps_nothing_and_holds_no_event_past_its_deadline(
     assert outcomes(harness.handle(ckafka(point()))) == {"spooled": 1}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(redis_server: RedisServer) -> None:
     chosen = random.Random(4)
     with Emulator(EmulatorOptions(latency_s=0.003)) as emulator, Nursery() as nursery:

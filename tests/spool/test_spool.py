@@ -264,6 +264,7 @@ def test_a_full_spool_says_so_and_takes_nothing_more(folder: Path) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2**20
 
 
+@pytest.mark.slow
 def test_time_is_kept_back_for_writing_dead_letters_too(tmp_path: Path) -> None:
     def took_ms(folder: Path, *bodies: Any) -> int:
         harness = make_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="50", DEADLINE_MARGIN_MS="0")
@@ -392,6 +393,7 @@ def test_a_replay_that_is_killed_while_it_removes_what_it_replayed_brings_nothin
     assert [message.body["value"] for chunk in chunks for message in chunk.messages] == left
 
 
+@pytest.mark.slow
 @given(
     records=st.lists(
         st.builds(
@@ -449,6 +451,7 @@ def on_a_small_disk(scene: str, folder: Path, most_bytes: int) -> list[dict[str,
     return told
 
 
+@pytest.mark.slow
 def test_a_write_that_is_cut_off_at_any_byte_keeps_nothing(tmp_path: Path) -> None:
     FileSpool(tmp_path / "whole").write([small_disk.record(0)], [small_disk.record(1), small_disk.record(2)])
     size = max(path.stat().st_size for path in (tmp_path / "whole").iterdir())
@@ -511,6 +514,7 @@ def coming_and_going(folder: Path) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_replay_beside_a_write_does_not_make_it_fail(folder: Path) -> None:
     folder.mkdir()
     spool = FileSpool(folder)
@@ -680,6 +684,7 @@ JSON_TEXTS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON_TEXTS)
 def test_whatever_stands_in_a_dead_letter_is_read_again_as_it_was(text: str) -> None:
     for raw in read_payload(f"[{text}]").points:
@@ -739,6 +744,7 @@ def _run_to_its_end(
     return killed
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(folder: Path) -> None:
     chosen = random.Random(3)
     with Emulator(EmulatorOptions(latency_s=0.003)) as emulator, Nursery() as nursery:

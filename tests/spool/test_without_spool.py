@@ -29,10 +29,12 @@ def loaded(**settings: str) -> list[str]:
     return modules
 
 
+@pytest.mark.slow
 def test_an_instance_without_a_spool_loads_none_of_its_modules() -> None:
     assert loaded() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["files", "redis"])
 def test_an_instance_with_a_spool_loads_the_one_kind_that_it_uses(tmp_path: Path, kind: str) -> None:
     spool = tmp_path.as_uri() if kind == "files" else "redis://127.0.0.1:1/0"

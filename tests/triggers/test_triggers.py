@@ -123,6 +123,7 @@ def test_only_a_ckafka_event_that_came_by_ckafka_is_redelivered_until_it_is_hand
     assert decoded(sample("tests/events/dead-letter-in-cmq.json")).traits is traits.CMQ
 
 
+@pytest.mark.slow
 def test_no_module_asks_for_a_trigger_by_its_name() -> None:
     # The scheme of a URL is a text of the same spelling.
     names = set(TRAITS) - {"http"}

@@ -497,6 +497,7 @@ def test_an_object_that_never_comes_is_waited_for_no_longer_than_allowed(bucket:
     assert "no answer in time" in str(message.broken)
 
 
+@pytest.mark.slow
 def test_an_object_that_trickles_is_waited_for_no_longer_than_allowed(bucket: Bucket) -> None:
     over = threading.Event()
 

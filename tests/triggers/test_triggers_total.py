@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -139,12 +140,14 @@ def read(event: Any, access: DecodeContext) -> None:
     assert repr(event)[:100_000] == repr(before)[:100_000]
 
 
+@pytest.mark.slow
 @given(event=JSON_LIKE, body=BODIES, step=st.integers(1, 5))
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_decoding_any_json_raises_nothing_but_unknown_trigger(event: Any, body: bytes, step: int) -> None:
     read(event, OFFLINE._replace(objects=AnyObject(body, max(step, len(body) // 100))))
 
 
+@pytest.mark.slow
 @given(data=st.data(), body=BODIES)
 @settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_decoding_any_mutation_of_a_sample_event_raises_nothing_but_unknown_trigger(
