@@ -55,9 +55,9 @@ if TYPE_CHECKING:
 
 # The platform's longest time limit.
 _LONGEST_S = 900
-# What is assumed where the platform does not say.
+# Assumed where the platform gives no time limit.
 _UNKNOWN_TIME_LIMIT_MS = 60_000
-# Of the time an invocation has, what fetching may take: the rest is for delivering what was fetched.
+# The share of an invocation's time that fetching may take; the rest is for delivery.
 _FETCHING_SHARE = 0.5
 
 
@@ -100,7 +100,7 @@ class Application:
             with self._alone(time_limit_s(context)):
                 return self._handle(event, context, request_id, started)
         except (ConfigError, InstanceBusy, UnknownTrigger) as error:
-            # There is no report of what was raised before there were points.
+            # This was raised before there were points, so no report will mention it.
             JsonLog().write(
                 "ERROR", "refused", requestId=request_id, error=type(error).__name__, message=str(error)
             )
@@ -147,7 +147,7 @@ class Application:
         return reply(decoded.traits.reply_to, report)
 
     def _compose(self, settings: Settings, problems: Sequence[str], function: str) -> Pipeline:
-        """Make everything by new settings, but for what none of the changed ones is about.
+        """Make everything that the changed settings affect, and keep the rest.
 
         Raises:
             ConfigError: with everything that is wrong.

@@ -1,4 +1,4 @@
-"""Time as a collaborator: what reads a clock or sleeps is handed one, so that tests need neither."""
+"""Clocks are passed in to the code that reads the time or sleeps, so that tests do not depend on real time."""
 
 import time
 from typing import Protocol
@@ -17,7 +17,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's."""
+    """The clock of this machine."""
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -33,7 +33,7 @@ class SystemClock:
 
 
 class Deadline:
-    """A moment on the monotonic clock after which nothing may be under way any more."""
+    """A moment on the monotonic clock by which all work must have ended."""
 
     def __init__(self, clock: Clock, at: float) -> None:
         self._clock = clock
@@ -44,5 +44,5 @@ class Deadline:
         return max(0.0, self.at - self._clock.monotonic())
 
     def earlier(self, seconds: float) -> "Deadline":
-        """A deadline so much before this one."""
+        """Return a deadline that is ``seconds`` before this one."""
         return Deadline(self._clock, self.at - seconds)

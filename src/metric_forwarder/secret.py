@@ -1,4 +1,4 @@
-"""Text that cannot be printed by accident, and what may be printed of the rest."""
+"""A secret that cannot be printed by accident, and a safe description of any other setting's value."""
 
 import hmac
 import re

@@ -71,7 +71,7 @@ class SecretsManager:
     """A ``CredentialSource`` that reads a secret once while the instance is warm, and again when its key is refused.
 
     Args:
-        environ: where the platform puts the role's temporary key, anew for each invocation.
+        environ: where the platform puts the role's temporary key; it replaces the key at each invocation.
     """
 
     def __init__(self, reference: SecretReference, environ: Mapping[str, str]) -> None:
