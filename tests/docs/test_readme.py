@@ -68,6 +68,11 @@ def test_a_document_without_the_place_for_what_is_generated_is_told() -> None:
         reference.renewed("# A document\n", "settings", "a table")
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_no_document_holds_the_marks_of_a_merge(name: str) -> None:
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", _text(name), re.MULTILINE)
+
+
 # --- links and targets --------------------------------------------------------------------------------------
 
 

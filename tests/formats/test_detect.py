@@ -153,3 +153,8 @@ def test_the_module_of_a_format_is_loaded_with_its_first_message() -> None:
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "src")}
     )  # fmt: skip
     assert told.stdout.split("\n")[:2] == ["[]", "['formats.influx', 'formats.lines', 'formats.names']"]
+
+
+@pytest.mark.parametrize("body", ["null", "true", "1", "-2.5e3"])
+def test_json_that_is_no_object_is_not_called_something_else_than_json(body: str) -> None:
+    assert detect(body, FormatHint()) is Format.JSON

@@ -63,7 +63,13 @@ def detect(body: Any, hint: FormatHint) -> Format | InvalidSample:
         first = next((value for value in islice(read_values(body), 10) if not _is_bad(value)), None)
         # What is no JSON at all is told best by the reader of our own.
         return Format.JSON if first is None else _of_json(first.decoded)  # type: ignore[union-attr]  # no InvalidSample
-    return _of_lines(text, body) if begin else Format.JSON
+    if not begin or (len(text) < 1000 and _scalar(begin)):  # noqa: PLR2004 - longer ones are no number of a producer
+        return Format.JSON
+    return _of_lines(text, body)
+
+
+# JSON that is neither a point nor a list; the reader of our own says so.
+_scalar = re.compile(r"(?:null|true|false|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*").fullmatch
 
 
 def _is_bad(value: Any) -> bool:

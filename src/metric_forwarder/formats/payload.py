@@ -458,7 +458,7 @@ def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
         return _Undecodable("depth", "is nested too deeply: a payload has at most a few levels")
     if isinstance(error, json.JSONDecodeError):
         where = f"line {error.lineno} column {error.colno}"
-        return _Undecodable("json", f"is not JSON: {error.msg} at {where}")
+        return _Undecodable("json", f"is not JSON: {error.msg.removesuffix(' at')} at {where}")
     # An integer literal of more digits than Python converts.
     return _Undecodable("json", "holds a number with too many digits: write it as a float")
 
