@@ -31,7 +31,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.triggers import Decoded, decode
-from metric_forwarder.triggers.cos import MAX_OBJECT_BYTES
+from metric_forwarder.triggers.cos import MAX_LINES, MAX_OBJECT_BYTES
 from metric_forwarder.triggers.decoding import OFFLINE, ObjectName, StoredObject, Unreadable
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.fakes import FakeClock, InProcessReceiver
@@ -375,6 +375,47 @@ def test_an_object_is_json_or_json_lines_as_it_is_or_as_gzip(
     coordinates = [message.coordinates for message in found]
     assert None not in coordinates
     assert len(set(coordinates)) == len(expected)
+
+
+OPEN_METRICS = b"# TYPE up gauge\nup 1 1767225600.5\n# EOF\n"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        OPEN_METRICS,
+        b"\n\n" + OPEN_METRICS,
+        b"cpu value=1 1\n" + LINE + b"\ncpu value=2 2\n",
+        b"# nothing\n" * (MAX_LINES + 1) + OPEN_METRICS,
+        b"\n\x05\x12\x03\x12\x01\n",
+        b"\n{\x12\x79\n",
+    ],
+    ids=["OpenMetrics", "blank lines", "a line of JSON", "many lines", "binary", "binary like JSON"],
+)
+def test_an_object_of_another_format_is_one_message_as_it_stands(
+    content: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    found = read(Recorder(pack(content)), event())
+    assert [(message.source, message.body) for message in found] == [
+        ("metrics-1250000000/hosts/a.json", content)
+    ]
+    assert found == read(Recorder(pack(content)), event()), "it has the same identity when it comes again"
+    assert found[0].coordinates is not None
+
+
+def test_lines_of_an_object_of_text_are_told_by_their_number_in_the_object() -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    broken = b"\n\n" + LINE.replace(b"{", b"x") + b"\nup 1\nup{ 1\n"
+    app = Application(environ(FORMAT="prometheus-text"), clock, lambda _: receiver, Recorder(broken))
+    report = report_of(app, event(), context={"time_limit_in_ms": 9000, **OWN})
+    assert [error["pointer"] for error in report["errors"]] == ["line 3", "line 5"]
+    assert outcomes(report) == {"delivered": 1, "invalid": 2}
+    assert outcomes(report_of(app, event(), context={"time_limit_in_ms": 9000, **OWN})) == {
+        "duplicate": 1,
+        "invalid": 2,
+    }
 
 
 @given(

@@ -5,8 +5,8 @@
 in full in ``cosBucket.cosRegion`` besides. The record also holds the uploader's Authorization header: nothing of it but
 the members above is looked at. Sources: Tencent Cloud, SCF COS trigger; public logs of its events.
 
-An object holds JSON (one message) or JSON Lines (one message a line), either of them as it is or as gzip, whatever its
-name says.
+An object holds JSON (one message), JSON Lines (one message a line) or any other format (one message), as it is or as gzip,
+whatever its name says.
 """
 
 import json
@@ -39,6 +39,7 @@ _CREATED = "cos:ObjectCreated:"
 _REGION = re.compile(r"[a-z]{2,10}(-[a-z0-9]+){1,3}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
 _SHOWN_CHARACTERS = 150
+_begin = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*").match
 
 
 def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iterator[Message]:
@@ -146,7 +147,7 @@ def _payloads(chunks: Iterator[bytes]) -> Iterator[_Line]:
     except Unreadable:
         # The lines before the break are complete.
         lines = _lines(bytes(text[: text.rfind(b"\n") + 1]))
-        first = next(lines, None)
+        first = next(lines, None) if _may_be_json(text) else None
         if first is not None and _is_json(first.text):
             yield first
             yield from lines
@@ -154,7 +155,17 @@ def _payloads(chunks: Iterator[bytes]) -> Iterator[_Line]:
     yield from _split(bytes(text))
 
 
+def _may_be_json(text: bytes | bytearray) -> bool:
+    begin = _begin(text)
+    return begin is not None and text[begin.end() : begin.end() + 1] in (b"{", b"[")
+
+
 def _split(text: bytes) -> Iterator[_Line]:
+    if not _may_be_json(text):
+        # A line of another format may mean nothing without the others, and a byte of white space may be part of a number.
+        if text.strip():
+            yield _Line(0, text)
+        return
     first = next(_lines(text), None)
     if first is None:
         return
@@ -162,7 +173,7 @@ def _split(text: bytes) -> Iterator[_Line]:
         # It is either JSON over several lines, or JSON Lines that begin with a broken one.
         is_whole = not holds_too_much(text) and _is_json(text)
         if is_whole or not any(_is_object(line.text) for line in _lines(text)):
-            yield _Line(0, text.strip())
+            yield _Line(0, text)
             return
     yield from _lines(text)
 
