@@ -420,6 +420,16 @@ def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environm
     assert answer == Failure(Fault.UNREACHABLE, "its certificate is self-signed", is_tls=True)
 
 
+def test_a_certificate_that_is_not_trusted_is_told_as_that_with_the_setting_that_trusts_it() -> None:
+    with listening(encrypted(answer_all)) as place:
+        settings = remote_write_environ(REMOTE_WRITE_URL=f"https://{place}/write", MAX_ATTEMPTS="1")
+        report = report_of(Application(settings), point())
+    (error,) = report["errors"]
+    assert "its certificate is self-signed" in error["message"]
+    assert "MF_CA_FILE" in error["message"]
+    assert "VPC" not in error["message"]
+
+
 @pytest.mark.slow
 def test_over_tls_an_answer_that_drips_is_given_up_too() -> None:
     with listening(encrypted(dripping(*DRIPS["the head"]))) as place:

@@ -360,8 +360,8 @@ _GOOD_WORDS = frozenset(
 def _judge_failure(failure: Failure) -> Verdict:
     if failure.is_tls:
         reason = (
-            f"no encrypted connection to the destination ({failure.detail}): correct its certificate, or the scheme, host "
-            "and port of MF_REMOTE_WRITE_URL"
+            f"no encrypted connection to the destination ({failure.detail}): correct its certificate, name the authority "
+            "that signed it in MF_CA_FILE, or correct the scheme, host and port of MF_REMOTE_WRITE_URL"
         )
         return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     if failure.fault is Fault.UNREACHABLE:
