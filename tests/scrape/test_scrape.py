@@ -224,7 +224,9 @@ def test_a_target_that_never_ends_costs_half_of_the_time_and_not_the_others(
     report = report_of(application(receiver), firing(targets.url(path), targets.url()), time_limit_ms=3000)
     assert time.perf_counter() - started < 2.5
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
-    assert "no answer in time" in report["errors"][0]["message"]
+    # Which end of the connection gives up first is for the machine to say.
+    said = report["errors"][0]["message"]
+    assert "no answer in time" in said or "broke off" in said
 
 
 @pytest.mark.slow
