@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).parents[1]
 OURS = sys.executable
@@ -40,6 +40,9 @@ def receiver(delay_s: float = 0.0) -> Iterator[str]:
             process.kill()
 
 
+_Self = TypeVar("_Self", bound="Subject")
+
+
 class Subject:
     """A program of ``benchmarks.subjects``, waiting to be told to handle events.
 
@@ -51,12 +54,13 @@ class Subject:
 
     def __init__(self, program: str, python: str = OURS, **arguments: Any) -> None:
         self._turn = 0
-        self._process = subprocess.Popen(
-            [python, "-m", f"benchmarks.subjects.{program}", json.dumps(arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(),
+        self._process = self._start(
+            [python, "-m", f"benchmarks.subjects.{program}", json.dumps(arguments)], environment()
+        )
+
+    def _start(self, command: Sequence[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ
         )
 
     def run(self, points: int, kind: str = "valid") -> Run:
@@ -72,7 +76,7 @@ class Subject:
         told = json.loads(answer)
         return Run(told["cpuS"], told["wallS"], told["result"])
 
-    def __enter__(self) -> "Subject":  # noqa: PYI034 -- typing.Self came after Python 3.10
+    def __enter__(self: _Self) -> _Self:  # noqa: PYI019 -- typing.Self came after Python 3.10
         return self
 
     def __exit__(

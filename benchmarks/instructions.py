@@ -1,0 +1,87 @@
+"""Instructions of a point in each shape, counted by Valgrind's callgrind: the same on every machine, however busy it is.
+
+``python -m benchmarks.instructions [SHAPE …]`` prints them beside those of the floors. A subject runs under callgrind, and is
+counted while it handles an event, all threads of it.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.callgrind import COUNTED
+from benchmarks.processes import Subject, receiver
+from benchmarks.workload import MESSAGE_SHAPES
+
+POINTS = 2000
+
+_total = re.compile(r"^totals: (\d+)$", re.MULTILINE).search
+
+
+class CountedSubject(Subject):
+    """A subject under callgrind."""
+
+    def __init__(self, program: str, dumps: Path, **arguments: Any) -> None:
+        self._dumps = dumps
+        super().__init__(program, **arguments)
+
+    def _start(self, command: Sequence[str], environ: Mapping[str, str]) -> "subprocess.Popen[str]":
+        out = f"--callgrind-out-file={self._dumps}/out"
+        callgrind = ("valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", out)
+        return super()._start([*callgrind, *command], {**environ, "PYTHONHASHSEED": "0", COUNTED: "1"})
+
+    def instructions(self, points: int, shape: str) -> float:
+        """Instructions a point of an event that is like the one before."""
+        for _ in range(2):
+            self.run(points, shape)
+        dumps = {int(path.suffix[1:]): path for path in self._dumps.glob("out.*")}
+        found = _total(dumps[max(dumps)].read_text())
+        assert found is not None
+        return int(found[1]) / points
+
+
+@contextmanager
+def counted_subjects() -> Iterator[dict[str, tuple[CountedSubject, CountedSubject]]]:
+    """By where points are sent: ours and the floor, both under callgrind."""
+    with ExitStack() as stack:
+        url = stack.enter_context(receiver())
+        write = url.replace("/v2/index.php", "/api/v1/write")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def subject(number: int, program: str, **arguments: Any) -> CountedSubject:
+            dumps = folder / str(number)
+            dumps.mkdir()
+            return stack.enter_context(CountedSubject(program, dumps, **arguments))
+
+        # One lane: others begin when the processor is idle, which depends on the machine.
+        ours = {"url": url, "CONCURRENCY": "1"}
+        yield {
+            "batches of 30": (
+                subject(1, "forwarder", **ours, BATCH_MAX_POINTS="30"),
+                subject(2, "floor", url=url, batch=30),
+            ),
+            "batches of 500": (
+                subject(3, "forwarder", **ours, BATCH_MAX_POINTS="500"),
+                subject(4, "floor", url=url, batch=500),
+            ),
+            "remote write": (
+                subject(5, "forwarder", **ours, DESTINATION="remote-write", REMOTE_WRITE_URL=write),
+                subject(6, "remote_write_floor", url=write, batch=500),
+            ),
+        }
+
+
+def main(shapes: Sequence[str]) -> None:
+    with counted_subjects() as subjects:
+        for shape in shapes:
+            for where, (ours, floor) in subjects.items():
+                mine, least = ours.instructions(POINTS, shape), floor.instructions(POINTS, shape)
+                print(f"{shape}, {where}: {mine:,.0f} / {least:,.0f} = {mine / least:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or MESSAGE_SHAPES)
