@@ -7,7 +7,7 @@ from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.dedupe.store import Claims, DedupeStore
 from metric_forwarder.delivery.sender import BlockedSeries, Sender
-from metric_forwarder.delivery.settling import RequestCounts
+from metric_forwarder.delivery.settling import RequestCounts, RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats import Format
@@ -21,6 +21,7 @@ from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.report import Report, loss_level, make_report
+from metric_forwarder.reporting.request_log import RequestLog
 from metric_forwarder.settlement import PlatformRedelivers, Settlement, UndeliveredPolicy
 from metric_forwarder.triggers import Decoded
 
@@ -126,13 +127,14 @@ class Pipeline:
         blocked_series: BlockedSeries = {}
         claims = self._store.begin(deadline)
         complain = self._complaint(ledger)
+        trace = RequestLog(self._log, request_id) if self._log.writes("DEBUG") else None
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
         try:
             for messages, policy in self._chunks(decoded, deadline, spool):
                 intake = self._take_in(messages, ledger, policy, deadline)
                 settlement = Settlement(ledger, claims, policy)
                 sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
-                counts.add(self._deliver(intake, claims, sending, settlement, blocked_series))
+                counts.add(self._deliver(intake, claims, sending, settlement, blocked_series, trace))
                 settlement.close()
                 if self._sender.destination.carries_timestamps:
                     self._given_times.remember(_arrived(intake.points, ledger))
@@ -231,6 +233,7 @@ class Pipeline:
         sending: Deadline,
         settlement: Settlement,
         blocked_series: BlockedSeries,
+        trace: RequestTrace | None,
     ) -> RequestCounts:
         """Send what is free, and only then wait for what other instances hold.
 
@@ -248,7 +251,7 @@ class Pipeline:
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
-                counts.add(self._sender.deliver(free, sending, settlement, blocked_series))
+                counts.add(self._sender.deliver(free, sending, settlement, blocked_series, trace))
             claims.release(settlement.take_unsent())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)

@@ -17,7 +17,8 @@ from metric_forwarder.triggers import cos, decoding, http
 from support.harness import ROOT, Harness, ckafka, make_harness, point
 
 PAGE = (ROOT / "docs" / "operate.md").read_text("utf-8")
-SHOWN = [json.loads(block) for block in re.findall(r"```json\n(.*?)\n```", PAGE)]
+BLOCKS = re.findall(r"```json\n(.*?)\n```", PAGE, re.DOTALL)
+SHOWN = [json.loads(line) for block in BLOCKS for line in block.splitlines()]
 
 
 def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -37,7 +38,7 @@ def blocked(**settings: str) -> Harness:
 def test_the_log_lines_are_of_the_form_that_the_function_writes(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    make_harness().handle(ckafka(point(), point(2)))
+    make_harness(LOG_LEVEL="DEBUG").handle(ckafka(point(), point(2)))
     blocked().handle(ckafka(point()))
     make_harness().application.handle({"httpMethod": "POST", "headers": {}, "body": "{}"}, {})
     (tmp_path / "file").touch()

@@ -11,9 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete, UnknownTrigger
 from metric_forwarder.reporting.log import JsonLog
-from support.harness import CONTEXT, ckafka, environ, make_harness, outcomes, point
+from support.harness import (
+    CONTEXT,
+    ckafka,
+    environ,
+    make_harness,
+    make_remote_write_harness,
+    outcomes,
+    point,
+)
 
 
 @contextmanager
@@ -105,3 +114,47 @@ def test_what_the_platform_must_redeliver_leaves_its_report_alone(capsys: pytest
         harness.application.handle(ckafka(point()), CONTEXT)
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["event"] == "report"
+
+
+def debug_lines(harness: Any, event: Any, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The lines that DEBUG adds to those of INFO."""
+    harness.handle(event)
+    out = capsys.readouterr().out
+    assert "10.0.0.1" not in out, "a payload is in the log"
+    return [line for line in map(json.loads, out.splitlines()) if line["level"] == "DEBUG"]
+
+
+def test_at_debug_each_request_to_the_receiver_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    harness = make_harness(LOG_LEVEL="DEBUG", BATCH_MAX_POINTS="2", CONCURRENCY="1")
+    harness.receiver.latency_s = 0.02
+    harness.receiver.script.append(HttpReply(503, {"Retry-After": "2"}, b"secret page"))
+    prepare, *requests = debug_lines(harness, ckafka(point(1), point(2), point(3)), capsys)
+    assert prepare == {
+        "level": "DEBUG",
+        "event": "prepare",
+        "requestId": "test-request",
+        "reply": "ready",
+        "code": None,
+        "durationMs": 0,
+    }
+    shape = [
+        (line["event"], line["points"], line["attempt"], line["waitedMs"], line["reply"], line["code"])
+        for line in requests
+    ]
+    assert shape[0] == ("request", 2, 1, 0, "http 503", 503)
+    assert shape[1][:3] == ("request", 2, 2)
+    assert shape[1][3] >= 2000
+    assert shape[2:] == [("request", 1, 1, 0, "0", 0)]
+    assert requests[1]["durationMs"] == 20
+
+
+def test_at_debug_each_remote_write_request_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    harness = make_remote_write_harness(
+        LOG_LEVEL="DEBUG", REMOTE_WRITE_PASSWORD="a-password-of-this-test", CONCURRENCY="1"
+    )
+    _, request = debug_lines(harness, ckafka(point(1), point(2, "other")), capsys)
+    assert (request["points"], request["reply"], request["code"]) == (2, "http 204", 204)
+
+
+def test_below_debug_requests_leave_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert debug_lines(make_harness(), ckafka(point()), capsys) == []

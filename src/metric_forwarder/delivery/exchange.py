@@ -88,6 +88,7 @@ class Exchange:
             if wait is None:
                 return verdict or self._why_not_now()
             self._sleep(wait)
+            state.waited_s += wait
             reply = self._attempt(batch, state)
             if reply is None:
                 return verdict or OUT_OF_TIME
@@ -97,6 +98,7 @@ class Exchange:
             if delay is None or delay > self._time_left():
                 return verdict
             self._sleep(delay)
+            state.waited_s = delay
         return self.halted
 
     def halt(self, verdict: Verdict) -> None:
@@ -110,7 +112,10 @@ class Exchange:
     def _try_to_prepare(self) -> Verdict | None:
         state = BatchState(0, self._pacer.accepted)
         while (timeout := self._time_for_one()) > 0:
+            started = self._clock.monotonic()
             verdict = self._destination.prepare(timeout)
+            if self._record.trace:
+                self._record.trace.prepared(verdict, self._ms_since(started))
             if verdict is None:
                 return None
             delay = self._retry.next_delay(verdict, state)
@@ -126,7 +131,16 @@ class Exchange:
         if timeout <= 0 or not self._record.start_attempt(batch, is_retry=state.sent > 0):
             return None
         state.sent += 1
+        started = self._clock.monotonic()
         verdict = self._destination.send(batch, timeout)
+        if self._record.trace:
+            self._record.trace.sent(
+                points=state.points,
+                attempt=state.sent,
+                waited_ms=round(state.waited_s * 1000),
+                verdict=verdict,
+                took_ms=self._ms_since(started),
+            )
         self._record.end_attempt(batch, verdict)
         if verdict.action is Action.ACCEPT:
             self._cool_down.end()
@@ -172,6 +186,9 @@ class Exchange:
             return asked_to_wait(asked_s)
         wait_s = self._pacer.wait_s()
         return too_slow_a_pace(wait_s) if 0 < left < wait_s else OUT_OF_TIME
+
+    def _ms_since(self, started: float) -> int:
+        return round((self._clock.monotonic() - started) * 1000)
 
     def _sleep(self, seconds: float) -> None:
         if seconds > 0:

@@ -27,6 +27,7 @@ class BatchState:
         points: how many it holds.
         accepted_before: requests that the destination had taken when the batch last counted as failed for nothing.
         sent: attempts so far.
+        waited_s: how long it has waited for the attempt that comes next.
         failed: those that count towards the number of attempts.
         signing: the generation of key and clock that its last attempt was signed with.
         reconnected: whether it was sent again on a new connection.
@@ -36,6 +37,7 @@ class BatchState:
         self.points = points
         self.accepted_before = accepted_before
         self.sent = 0
+        self.waited_s = 0.0
         self.failed = 0
         self.signing = 0
         self.reconnected = False

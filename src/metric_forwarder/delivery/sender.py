@@ -15,7 +15,7 @@ from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.exchange import Exchange
 from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy, RetryPolicy
-from metric_forwarder.delivery.settling import EventRecord, RequestCounts, Settle
+from metric_forwarder.delivery.settling import EventRecord, RequestCounts, RequestTrace, Settle
 from metric_forwarder.delivery.suspects import Suspects
 from metric_forwarder.delivery.verdicts import NO_THREAD, OUT_OF_TIME, Action, Effect, Verdict, behind
 from metric_forwarder.delivery.workers import Workers
@@ -55,13 +55,15 @@ class Sender:
         deadline: Deadline,
         settle: Settle,
         blocked_series: BlockedSeries,
+        trace: RequestTrace | None = None,
     ) -> RequestCounts:
         """Send the points; when it returns, ``settle`` was told one outcome for every one of them.
 
         No point of a series in ``blocked_series`` is sent; the series that must wait from now on are added.
+        ``trace`` is told about each request.
         """
         unanswered = Outcome.UNCERTAIN if self.policy.hold_uncertain else Outcome.UNDELIVERED
-        record = EventRecord(settle, unanswered)
+        record = EventRecord(settle, unanswered, trace)
         exchange = Exchange(
             self.destination,
             policy=self.policy,

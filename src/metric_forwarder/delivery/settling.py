@@ -15,6 +15,16 @@ class Settle(Protocol):
     def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None: ...
 
 
+class RequestTrace(Protocol):
+    """Told about each exchange with a destination when it has been judged; called from several threads."""
+
+    def prepared(self, verdict: Verdict | None, took_ms: int) -> None:
+        """The destination got what sending needs, or did not."""
+
+    def sent(self, *, points: int, attempt: int, waited_ms: int, verdict: Verdict, took_ms: int) -> None:
+        """A batch was sent once."""
+
+
 class RequestCounts:
     """What was sent for an event: requests, those of them that repeated an earlier one, and replies by label."""
 
@@ -35,11 +45,13 @@ class EventRecord:
     Args:
         settle: is told the outcomes.
         unanswered: what becomes of points that were sent and not answered.
+        trace: is told about each request; None: nobody asks.
     """
 
-    def __init__(self, settle: Settle, unanswered: Outcome) -> None:
+    def __init__(self, settle: Settle, unanswered: Outcome, trace: RequestTrace | None = None) -> None:
         self._settle_points = settle
         self._unanswered = unanswered
+        self.trace = trace
         self._lock = threading.Lock()
         self._closed = False
         # Sent, and not known to be refused, until their outcome is written.

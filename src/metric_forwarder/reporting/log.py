@@ -17,8 +17,12 @@ class JsonLog:
     def __init__(self, level: str = "INFO") -> None:
         self._threshold = LEVELS.index(level)
 
+    def writes(self, level: str) -> bool:
+        """Whether lines of this level are written."""
+        return LEVELS.index(level) >= self._threshold
+
     def write(self, level: str, event: str, **members: Any) -> None:
-        if LEVELS.index(level) >= self._threshold:
+        if self.writes(level):
             line = {"level": level, "event": event, **members}
             # ASCII, which every stream can carry, is hard to read in many languages.
             _put(line, ensure_ascii=False) or _put(line, ensure_ascii=True)
