@@ -23,7 +23,7 @@ from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.parts import DestinationModule, Parts
 from metric_forwarder.errors import ConfigError, InstanceBusy, ProblemCollector, UnknownTrigger
-from metric_forwarder.formats.samples import FormatHint
+from metric_forwarder.formats.samples import Decoder, FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
 from metric_forwarder.intake.schema import PointSchema
@@ -251,6 +251,7 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
         lambda: kept.make("point_schema", lambda read: PointSchema(read.kind.schema, read.schema), settings)
     )
     relabel = found.collect(lambda: kept.make("relabel", make_relabel, settings))
+    mapping = found.collect(lambda: kept.make("mapping", make_mapping, settings))
     memory = kept.make("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic), settings)
     store = found.collect(
         lambda: kept.make(
@@ -282,6 +283,7 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
                 settings.format.find if settings.format else None,
                 FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
                 relabel,
+                mapping,
             ),
             kept.make("series", lambda _: SeriesCache(destination.prepare_series), settings, *series_parts),
             kept.make("given times", lambda _: GivenTimes(), settings, scope),
@@ -375,6 +377,7 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
             format_of=settings.format.find if settings.format else None,
             hint=FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
             relabel=make_relabel(settings),
+            mapping=make_mapping(settings),
         ),
     )
 
@@ -392,6 +395,20 @@ def make_relabel(settings: Settings) -> Callable[[str, str, Mapping[str, str]], 
     from metric_forwarder.intake.relabel import read_relabeller  # noqa: PLC0415
 
     return read_relabeller(rules, labels).apply
+
+
+def make_mapping(settings: Settings) -> Decoder | None:
+    """Make what reads JSON of no known format; None if there is no mapping.
+
+    Raises:
+        ConfigError: the mapping cannot be used.
+    """
+    if not settings.mapping:
+        return None
+    # Only a function that has a mapping needs it.
+    from metric_forwarder.formats.mapping import read_mapping  # noqa: PLC0415
+
+    return read_mapping(settings.mapping)
 
 
 def make_destination(settings: Settings, parts: Parts) -> Destination:

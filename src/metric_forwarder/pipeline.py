@@ -11,7 +11,7 @@ from metric_forwarder.delivery.settling import RequestCounts, RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats import Format
-from metric_forwarder.formats.samples import FormatHint
+from metric_forwarder.formats.samples import Decoder, FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
 from metric_forwarder.intake.schema import PointSchema
@@ -47,6 +47,7 @@ class Rules(NamedTuple):
     format_of: Callable[[str], Format | None] | None = None
     hint: FormatHint = FormatHint()
     relabel: Callable[[str, str, Mapping[str, str]], Relabelled | None] | None = None
+    mapping: Decoder | None = None
 
 
 class SpoolVisit(Protocol):
@@ -211,6 +212,7 @@ class Pipeline:
             format_of=self._rules.format_of,
             hint=self._rules.hint,
             relabel=self._rules.relabel,
+            mapping=self._rules.mapping,
         )
         intake = Intake(
             self._schema,

@@ -6,12 +6,14 @@ import pytest
 
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.detect import detect
+from metric_forwarder.formats.mapping import read_mapping
 from metric_forwarder.formats.samples import FormatHint, Reading, Sample
 from support.harness import ROOT
 
 TEXT = (ROOT / "docs" / "formats.md").read_text("utf-8")
 EXAMPLES = re.findall(r"<!-- example: ([a-z-]+) -->\n```\w+\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.DOTALL)
 HINT = FormatHint()
+MAPPING = read_mapping(re.findall(r"<!-- mapping -->\n```json\n(.*?)```", TEXT, re.DOTALL)[0])
 
 
 def _shown(reading: Reading) -> str:
@@ -24,10 +26,10 @@ def _shown(reading: Reading) -> str:
 
 @pytest.mark.parametrize(("name", "body", "expected"), EXAMPLES, ids=[example[0] for example in EXAMPLES])
 def test_an_example_becomes_what_the_document_shows(name: str, body: str, expected: str) -> None:
-    assert detect(body, HINT) is Format(name)
+    assert detect(body, HINT, has_mapping=name == "mapping") is Format(name)
     found = [
         re.sub(r"\s+", " ", f"{reading.where or '(message)'} {_shown(reading)}")
-        for reading in read(Format(name), body, HINT)
+        for reading in read(Format(name), body, HINT, MAPPING)
     ]
     assert found == [re.sub(r"\s+", " ", line) for line in expected.splitlines()]
 

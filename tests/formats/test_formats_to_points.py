@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from metric_forwarder.clients.http import Failure, Fault
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats import Format, read
+from metric_forwarder.formats.mapping import Mapper
 from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample
 from support.fakes import START
 from support.harness import ckafka, make_harness, make_remote_write_harness, outcomes, point
@@ -22,6 +23,7 @@ TELEGRAF = json.dumps(
 )
 TEXT = f'up{{job="a"}} 1 {NOW}000\nup 1 2 3\n'
 ADAPTER = json.dumps({"timestamp": "2026-01-01T08:00:00Z", "value": "1", "labels": {"__name__": "up"}})
+MAPPING = {"name": "/name", "value": "/fields/*"}
 OTLP = json.dumps(
     {
         "resourceMetrics": [
@@ -145,8 +147,10 @@ _CHOSEN = st.sampled_from([each for each in Format if each is not Format.JSON])
 @settings(max_examples=150)
 def test_received_is_the_sum_of_what_the_formats_told(bodies: list[str], chosen: Format) -> None:
     hint = FormatHint()
-    told = [reading for body in bodies for reading in read(chosen, body, hint)]
-    harness = make_remote_write_harness(FORMAT=chosen.value, OTLP_RESOURCE="target_info")
+    told = [reading for body in bodies for reading in read(chosen, body, hint, Mapper(MAPPING))]
+    harness = make_remote_write_harness(
+        FORMAT=chosen.value, OTLP_RESOURCE="target_info", MAPPING=json.dumps(MAPPING)
+    )
     report = harness.handle(ckafka(*bodies))
     assert report["received"] == len(told)
     assert report["outcomes"]["filtered"] >= sum(isinstance(reading, FilteredSample) for reading in told)

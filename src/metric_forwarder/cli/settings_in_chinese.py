@@ -41,6 +41,7 @@ MEANINGS: Mapping[str, str] = {
     "MF_COS_BUCKETS": "可以读取对象的存储桶，名称含 APPID：`name-1250000000,…`；为空：函数所在账号自己的存储桶",
     "MF_SCRAPE_HOSTS": "定时触发器可以抓取的主机：`10.0.0.5:9100,node.internal`；为空：不抓取",
     "MF_FORMAT": "如何读取消息：`auto`（按内容识别）、docs/formats.md 中的一种格式，或按主题指定：`topic=influx,prefix*=otlp-json,auto`",
+    "MF_MAPPING": "用于 docs/formats.md 中没有的 JSON 格式：说明样本在其中的位置，为 JSON 文本或程序包中的 JSON 文件",
     "MF_INFLUX_PRECISION": "influx 行协议中时间的单位：`ns`、`us`、`ms` 或 `s`",
     "MF_OTLP_RESOURCE": "OTLP 资源中除服务名与实例以外的属性：`filtered`（过滤）、指标 `target_info`，或每个数据点的 `labels`",
     "MF_LABELS": "为没有同名维度的数据点添加：`env=prod,region=gz`",

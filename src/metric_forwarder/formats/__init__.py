@@ -29,6 +29,7 @@ class Format(str, Enum):
     OTLP_PROTOBUF = "otlp-protobuf"
     KAFKA_ADAPTER = "kafka-adapter"
     REMOTE_WRITE = "remote-write"
+    MAPPING = "mapping"
 
 
 # The modules by name, since importing them here would load them; each has a ``Decoder`` named ``decode``.
@@ -40,6 +41,7 @@ _MODULES = {
     Format.OTLP_PROTOBUF: "otlp_protobuf",
     Format.KAFKA_ADAPTER: "kafka_adapter",
     Format.REMOTE_WRITE: "remote_write",
+    Format.MAPPING: "mapping",
 }
 
 # Whose length says little about how many samples they hold.
@@ -51,15 +53,17 @@ def decoder(name: Format) -> Decoder:
     return cast("Decoder", import_module(f"{__name__}.{_MODULES[name]}").decode)
 
 
-def read(name: Format, body: Any, hint: FormatHint) -> Iterator[Reading]:
+def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = None) -> Iterator[Reading]:
     """Read a message of a format other than our own JSON; one that holds too many samples is refused as a whole.
 
     Args:
         name: which format.
         body: text or bytes; for a JSON format also what was decoded on the way.
         hint: what is known besides.
+        mapping: reads ``Format.MAPPING``; None: there is no mapping.
     """
-    readings = decoder(name)(body, hint)
+    decode = mapping if name is Format.MAPPING and mapping is not None else decoder(name)
+    readings = decode(body, hint)
     if isinstance(body, (str, bytes)) and len(body) <= _UNCOUNTED and name not in _COMPRESSED:
         return readings
     found = list(islice(readings, MAX_SAMPLES + 1))

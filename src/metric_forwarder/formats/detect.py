@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.json_values import read_values
+from metric_forwarder.formats.payload import is_our_own
 from metric_forwarder.formats.samples import FormatHint, InvalidSample
 
 # Of a message; lines that fit no format may stand before one that does.
@@ -39,18 +40,19 @@ _quoted_metric = re.compile(r'\{[ \t]*"[^"]*"[ \t]*[,}]').match
 _is_binary = re.compile(rb"[\x00-\x08\x0e-\x1f]").search
 
 
-def detect(body: Any, hint: FormatHint) -> Format | InvalidSample:
+def detect(body: Any, hint: FormatHint, *, has_mapping: bool = False) -> Format | InvalidSample:
     """Tell the format of a message.
 
     Args:
         body: text, bytes or what was decoded on the way.
         hint: what is known besides.
+        has_mapping: there is one for JSON that is of no known format.
     """
     by_type = _by_content_type(hint.content_type)
     if by_type is not None:
         return by_type
     if not isinstance(body, (str, bytes)):
-        return _of_json(body)
+        return _of_json(body, has_mapping=has_mapping)
     if isinstance(body, bytes):
         if _is_binary(body[:1000]):
             return InvalidSample("", "format", _BINARY, body)
@@ -62,7 +64,9 @@ def detect(body: Any, hint: FormatHint) -> Format | InvalidSample:
     if begin.startswith(("{", "[", '"')) and not _quoted_metric(begin):
         first = next((value for value in islice(read_values(body), 10) if not _is_bad(value)), None)
         # What is no JSON at all is told best by the reader of our own.
-        return Format.JSON if first is None else _of_json(first.decoded)  # type: ignore[union-attr]  # no InvalidSample
+        if first is None:
+            return Format.JSON
+        return _of_json(first.decoded, has_mapping=has_mapping)  # type: ignore[union-attr]  # no InvalidSample
     if not begin or (len(text) < 1000 and _scalar(begin)):  # noqa: PLR2004 - longer ones are no number of a producer
         return Format.JSON
     return _of_lines(text, body)
@@ -99,11 +103,14 @@ class _Shape(NamedTuple):
     almost: Callable[[Mapping[str, Any]], str | None]
 
 
-def _of_json(decoded: Any) -> Format | InvalidSample:
+def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
     first = decoded[0] if isinstance(decoded, list) and decoded else decoded
     if not isinstance(first, dict):
         return Format.JSON
     fitting = [shape.name for shape in _SHAPES if shape.fits(first)]
+    if has_mapping and not fitting and not is_our_own(decoded):
+        # Whoever has a mapping expects JSON that only resembles a format.
+        return Format.MAPPING
     if _OWN_MEMBERS & first.keys():
         if not fitting:
             return Format.JSON
@@ -236,6 +243,10 @@ class FormatRules(NamedTuple):
             if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
                 return chosen
         return self.otherwise
+
+    def names(self, name: str) -> bool:
+        """Whether a format is chosen for some messages."""
+        return name in (self.otherwise, *(chosen for _, chosen in self.by_topic))
 
 
 AUTO = "auto"

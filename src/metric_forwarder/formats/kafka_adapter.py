@@ -49,7 +49,7 @@ def _read(where: str, sample: Any) -> Reading:
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f"is no metric's name: {_SHAPE}", sample)
     value_at, value = _first(sample, "value", "__value")
-    number = _number(value)
+    number = read_number(value)
     if number is None:
         message = 'is no number, nor the text of one: "9.5", "NaN", "+Inf"'
         return InvalidSample(f"{where}/{value_at}", "value", message, sample)
@@ -70,7 +70,8 @@ def _first(sample: dict[str, Any], name: str, older: str) -> tuple[str, Any]:
     return (older, sample[older]) if older in sample and name not in sample else (name, sample.get(name))
 
 
-def _number(value: Any) -> float | int | None:
+def read_number(value: Any) -> float | int | None:
+    """A number, or the text of one; None if it is neither."""
     if type(value) in (int, float):
         return value  # type: ignore[no-any-return]  # just looked at
     if not isinstance(value, str) or not _is_float(value):

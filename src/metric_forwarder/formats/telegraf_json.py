@@ -92,11 +92,13 @@ _TIME = (
 
 def by_magnitude(timestamp: Any) -> int | None:
     """A time whose unit is told by its size; None if it is none."""
-    if type(timestamp) is int:
-        for lowest, above, unit in _UNITS:
-            if lowest <= timestamp < above:
-                return timestamp * unit
-    return None
+    unit = unit_of(timestamp) if type(timestamp) is int else None
+    return None if unit is None else timestamp * unit
+
+
+def unit_of(timestamp: int) -> int | None:
+    """The nanoseconds that one of a time stands for, by its size; None if it is of no date after March 1973."""
+    return next((unit for lowest, above, unit in _UNITS if lowest <= timestamp < above), None)
 
 
 def _other_field(where: str, field: str, value: Any, metric: Mapping[str, Any]) -> Reading:

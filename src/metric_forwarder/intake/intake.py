@@ -18,6 +18,7 @@ from metric_forwarder.formats.payload import (
     read_payloads,
 )
 from metric_forwarder.formats.samples import (
+    Decoder,
     FilteredSample,
     FormatHint,
     InvalidSample,
@@ -69,6 +70,7 @@ class IntakeRules(NamedTuple):
         format_of: the format of a message by its source; None, or if it says None: its shape tells it.
         hint: what a setting says of messages whose way says nothing.
         relabel: what rules make of a point's namespace, metric and labels, None if they drop it; None: there are none.
+        mapping: reads JSON of no known format; None: there is no mapping.
         max_explained: of so many invalid points it is said what is wrong: that costs much more than finding them.
     """
 
@@ -81,6 +83,7 @@ class IntakeRules(NamedTuple):
     format_of: Callable[[str], Format | None] | None = None
     hint: FormatHint = FormatHint()
     relabel: Callable[[str, str, Mapping[str, str]], Relabelled | None] | None = None
+    mapping: Decoder | None = None
 
 
 class DeadLetters(Protocol):
@@ -248,7 +251,8 @@ class Intake:
                 for payload in read_payloads(message.body):
                     self._take_payload(message, payload)
             else:
-                for reading in formats.read(found, message.body, self._hint_of(message)):
+                hint = self._hint_of(message)
+                for reading in formats.read(found, message.body, hint, self._rules.mapping):
                     self._take_reading(message, reading)
 
     def _format_of(self, message: Message) -> Format | InvalidSample:
@@ -261,7 +265,7 @@ class Intake:
         # Most messages are our own JSON, and never need this.
         from metric_forwarder.formats.detect import detect  # noqa: PLC0415
 
-        found = detect(message.body, message.hint)
+        found = detect(message.body, message.hint, has_mapping=self._rules.mapping is not None)
         # After a beginning that fits nothing our own reader goes on with the next value, and says what is wrong.
         return Format.JSON if isinstance(found, InvalidSample) and has_bracket_line(message.body) else found
 

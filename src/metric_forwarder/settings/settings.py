@@ -65,6 +65,7 @@ class Settings:
     cos_buckets = setting("MF_COS_BUCKETS", "", readers.buckets, "buckets whose objects are read, with their APPID: `name-1250000000,…`; empty: those of the function's own account")
     scrape_hosts = setting("MF_SCRAPE_HOSTS", "", readers.hosts, "hosts that a timer may scrape: `10.0.0.5:9100,node.internal`; empty: none")
     format = setting("MF_FORMAT", "auto", readers.formats, "how messages are read: `auto` (by their shape), one format of docs/formats.md, or one for each topic: `topic=influx,prefix*=otlp-json,auto`")
+    mapping = setting("MF_MAPPING", "", readers.text, "for JSON of no format of docs/formats.md: where its samples stand, as JSON text or a JSON file of the package")
     influx_precision = setting("MF_INFLUX_PRECISION", "ns", choice("ns", "us", "ms", "s"), "the unit of times in influx line protocol: `ns`, `us`, `ms` or `s`")
     otlp_resource = setting("MF_OTLP_RESOURCE", "filtered", choice("filtered", "target_info", "labels"), "attributes of an OTLP resource beside the service's name and instance: `filtered`, a metric `target_info`, or `labels` of each point")
     labels = setting("MF_LABELS", "", readers.labels, "added to each point that has no such dimension: `env=prod,region=gz`")
@@ -195,6 +196,8 @@ def _key_problems(is_given: frozenset[str]) -> Iterator[str]:
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
+    if settings.format and settings.format.names("mapping") and not settings.mapping:
+        yield "MF_FORMAT names mapping and MF_MAPPING is empty: set MF_MAPPING to where the samples stand, or name another format"
     if settings.http_token and settings.http_auth == "cam":
         yield "MF_HTTP_TOKEN is set while MF_HTTP_AUTH is cam, which lets in whom the platform lets in: keep one"
 
