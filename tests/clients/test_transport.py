@@ -1,5 +1,6 @@
 """What the transport makes of a receiver that answers, breaks off, hangs, or is not there."""
 
+import contextlib
 import gc
 import logging
 import re
@@ -29,6 +30,7 @@ from metric_forwarder.clients.http import (
 from receiver_emulator import Emulator
 from support.fakes import FakeClock
 from support.harness import ROOT, environ, outcomes, point, remote_write_environ, report_of
+from support.patience import ends_within
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "test", "Accept-Encoding": "identity"}
 
@@ -209,9 +211,10 @@ def dripping(first: bytes, drip: bytes) -> Callable[[socket.socket], None]:
     def serve(connection: socket.socket) -> None:
         receive_request(connection)
         connection.sendall(first)
-        for _ in range(150):
-            connection.sendall(drip)
-            time.sleep(0.02)
+        with contextlib.suppress(OSError):
+            for _ in range(500):
+                connection.sendall(drip)
+                time.sleep(0.02)
 
     return serve
 
@@ -221,12 +224,9 @@ def dripping(first: bytes, drip: bytes) -> Callable[[socket.socket], None]:
 def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
     first: bytes, drip: bytes
 ) -> None:
-    with listening(dripping(first, drip)) as place:
-        started = time.monotonic()
+    with listening(dripping(first, drip)) as place, ends_within(0.3):
         answer = post(RequestsTransport(1), f"http://{place}/", 0.3)
-        took = time.monotonic() - started
     assert fault(answer) is Fault.UNANSWERED
-    assert 0.25 < took < 1.5
 
 
 @pytest.mark.slow
@@ -235,17 +235,18 @@ def test_what_comes_late_gets_no_time_of_its_own() -> None:
 
     def serve(connection: socket.socket) -> None:
         receive_request(connection)
-        time.sleep(0.9)
+        time.sleep(2.7)
         connection.sendall(b"H")
         over.wait(10)
 
     with listening(serve) as place:
         started = time.monotonic()
-        answer = post(RequestsTransport(1), f"http://{place}/", 1)
+        answer = post(RequestsTransport(1), f"http://{place}/", 3)
         took = time.monotonic() - started
         over.set()
     assert fault(answer) is Fault.UNANSWERED
-    assert 0.95 < took < 1.6
+    # With a time-out of its own it would be 5.7 s.
+    assert 2.9 < took < 5.5
 
 
 @pytest.mark.slow
@@ -261,7 +262,7 @@ def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_th
         # Not told to stop: the thread that reads comes to its end all the same.
         for thread in set(threading.enumerate()) - before:
             if thread.name == "download":
-                thread.join(1)
+                thread.join(10)
                 assert not thread.is_alive()
 
 
@@ -432,12 +433,9 @@ def test_a_certificate_that_is_not_trusted_is_told_as_that_with_the_setting_that
 
 @pytest.mark.slow
 def test_over_tls_an_answer_that_drips_is_given_up_too() -> None:
-    with listening(encrypted(dripping(*DRIPS["the head"]))) as place:
-        started = time.monotonic()
+    with listening(encrypted(dripping(*DRIPS["the head"]))) as place, ends_within(0.5):
         answer = post(RequestsTransport(1, ca_file=CERTIFICATE), f"https://{place}/", 0.5)
-        took = time.monotonic() - started
     assert fault(answer) is Fault.UNANSWERED
-    assert took < 2
 
 
 def hang_up(connection: socket.socket) -> None:

@@ -34,6 +34,7 @@ from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, E
 from receiver_emulator.faults import FAULT_KINDS, MEMBERS
 from receiver_emulator.server import build_plan, build_receiver
 from receiver_emulator.store import Store
+from support.patience import ends_within
 
 PATH = "/v2/index.php"
 POINT = {"dimensions": {"diskname": "sda", "ip": "172.31.58.160"}, "metricName": "diskusage", "value": 0.3}
@@ -206,7 +207,7 @@ def test_accepted_points_are_kept_as_they_were_sent(receiver: Emulator) -> None:
 def test_the_reply_is_http_200_octet_stream_with_a_date(receiver: Emulator) -> None:
     with _fetch(receiver.url, post_as_documented(receiver.url)) as reply:
         assert reply.headers["Content-Type"] == "application/octet-stream"
-        assert abs(parsedate_to_datetime(reply.headers["Date"]).timestamp() - time.time()) < 2
+        assert abs(parsedate_to_datetime(reply.headers["Date"]).timestamp() - time.time()) < 30
         assert reply.read() == b'{"code":0,"message":"OK"}'
 
 
@@ -475,9 +476,8 @@ def test_stop_does_not_wait_for_requests_that_hang_or_are_delayed() -> None:
         emulator.fault("delay", 3600, times=2)
         connections = [_open(emulator, _raw_request(emulator)) for _ in range(4)]
         _eventually(lambda: len(emulator.requests()) == 4)
-        begun = time.monotonic()
-        emulator.stop()
-        assert time.monotonic() - begun < 3
+        with ends_within(3):
+            emulator.stop()
         for connection in connections:
             connection.close()
 
@@ -486,9 +486,8 @@ def test_stop_does_not_wait_for_idle_or_half_sent_connections() -> None:
     with Emulator() as emulator:
         idle = _open(emulator, b"")
         half = _open(emulator, _raw_request(emulator)[:-5])
-        begun = time.monotonic()
-        emulator.stop()
-        assert time.monotonic() - begun < 3
+        with ends_within(3):
+            emulator.stop()
         idle.close()
         half.close()
 

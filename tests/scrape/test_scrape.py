@@ -29,6 +29,7 @@ from metric_forwarder.settings.settings import Settings
 from receiver_emulator import Emulator
 from support.command_line import settings_for
 from support.harness import outcomes, remote_write_environ, report_of
+from support.patience import ends_within
 from support.prometheus_server import PrometheusServer
 from support.scrape_targets import NODE, Targets, serving_targets
 
@@ -220,9 +221,10 @@ def test_a_target_that_refuses_connections_is_told(receiver: Emulator, targets: 
 def test_a_target_that_never_ends_costs_half_of_the_time_and_not_the_others(
     receiver: Emulator, targets: Targets, path: str
 ) -> None:
-    started = time.perf_counter()
-    report = report_of(application(receiver), firing(targets.url(path), targets.url()), time_limit_ms=3000)
-    assert time.perf_counter() - started < 2.5
+    with ends_within(2.5):
+        report = report_of(
+            application(receiver), firing(targets.url(path), targets.url()), time_limit_ms=3000
+        )
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
     # Which end of the connection gives up first is for the machine to say.
     said = report["errors"][0]["message"]
@@ -257,10 +259,9 @@ def test_texts_of_which_nothing_is_kept_do_not_take_the_functions_time_either(
     receiver: Emulator, targets: Targets, line: str
 ) -> None:
     targets.text = line * (4_000_000 // len(line))
-    urls = [targets.url(f"/metrics?{number}") for number in range(12)]
-    started = time.perf_counter()
-    report = report_of(application(receiver), firing(*urls), time_limit_ms=2000)
-    assert time.perf_counter() - started < 2
+    urls = [targets.url(f"/metrics?{number}") for number in range(40)]
+    with ends_within(2):
+        report = report_of(application(receiver), firing(*urls), time_limit_ms=2000)
     assert {error["outcome"] for error in report["errors"]} == {"invalid"}
 
 

@@ -17,6 +17,7 @@ from metric_forwarder.spool.store import SpoolError, SpoolRecord
 from receiver_emulator import Emulator, EmulatorOptions
 from support.harness import ROOT, Harness, ckafka, environ, make_harness, outcomes, point, values
 from support.killable import Nursery
+from support.patience import ends_within
 from support.proxy import Proxy
 from support.redis_server import PASSWORD, PASSWORD_IN_URL, RedisServer
 
@@ -278,9 +279,8 @@ def test_a_redis_that_hangs_holds_no_replay_past_its_deadline(redis_server: Redi
         redis_server.freeze()
 
     harness.receiver.refuse_if = hang
-    began = time.monotonic()
-    report = harness.handle(REPLAY, time_limit_ms=3000)
-    assert time.monotonic() - began < 5
+    with ends_within(5):
+        report = harness.handle(REPLAY, time_limit_ms=3000)
     redis_server.thaw()
     assert outcomes(report) == {"delivered": 500}
     assert [error["message"] for error in report["errors"] if "in time" in error["message"]] == [
@@ -296,9 +296,8 @@ def test_a_redis_that_hangs_keeps_nothing_and_holds_no_event_past_its_deadline(
     harness = spooling(redis_server)
     down(harness)
     redis_server.freeze()
-    began = time.monotonic()
-    report = harness.handle(ckafka(point()), time_limit_ms=2000)
-    assert time.monotonic() - began < 3
+    with ends_within(3):
+        report = harness.handle(ckafka(point()), time_limit_ms=2000)
     redis_server.thaw()
     assert outcomes(report) == {"undelivered": 1}
     assert outcomes(harness.handle(ckafka(point()))) == {"spooled": 1}
