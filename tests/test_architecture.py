@@ -45,7 +45,7 @@ HOMES = {
     "referencing": {"intake.user_schema"},
     "tencentcloud": {"clients.secrets_manager", "cli"},
     "redis": {"clients.redis"},
-    "cramjam": {"destinations.remote_write_wire", "formats.snappy"},
+    "cramjam": {"destinations.remote_write_wire", "formats.snappy", "triggers.zstd"},
     "click": {"cli"},
     "rich": {"cli"},
     "aiohttp": {"cli"},

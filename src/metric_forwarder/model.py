@@ -58,12 +58,14 @@ class FormatHint(NamedTuple):
         content_type: as the HTTP request named it; empty if unknown.
         resource_attributes: what becomes of those of OTLP that name neither service nor instance: ``target_info`` (a
             sample that carries them), ``labels`` (of each sample) or ``filtered``.
+        content_encoding: the compression that was taken off in the place of the format's own; usually empty.
     """
 
     precision: str = "ns"
     labels: Mapping[str, str] = {}
     content_type: str = ""
     resource_attributes: str = "target_info"
+    content_encoding: str = ""
 
 
 class Message(NamedTuple):

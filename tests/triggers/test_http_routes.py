@@ -3,9 +3,14 @@
 import base64
 import gzip
 import json
+import subprocess
+import sys
+import time
+import tracemalloc
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import cramjam
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,6 +157,87 @@ def test_a_body_compressed_with_gzip_is_the_same_body(sent: Sent) -> None:
     compressed = event(sent, gzip.compress(sent.good), {"Content-Encoding": "gzip"})
     assert call(forwarder, compressed)[0] == sent.ok_status
     assert len(forwarder.prometheus.samples) == 1
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(cramjam.zstd.compress(data))
+
+
+ZSTD = {"Content-Encoding": "zstd"}
+
+
+@pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
+def test_a_body_compressed_with_zstd_is_the_same_body(sent: Sent) -> None:
+    # Instead of snappy, as vmagent does, not around it.
+    is_snappy = sent.headers.get("Content-Encoding") == "snappy"
+    content = bytes(cramjam.snappy.decompress_raw(sent.good)) if is_snappy else sent.good
+    forwarder = harness()
+    as_text = {**event(sent, headers=ZSTD), "body": zstd(content).decode("latin-1"), "isBase64Encoded": False}
+    assert call(forwarder, as_text)[0] == sent.ok_status
+    # A gateway may have decompressed it on the way; then it repeats itself.
+    for body in (zstd(content), zstd(content[:1]) + zstd(content[1:]), content):
+        assert call(forwarder, event(sent, body, ZSTD))[0] == sent.ok_status
+    assert len(forwarder.prometheus.samples) == 1
+
+
+INFLUX = CLIENTS["InfluxDB 1"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "body", "status", "words"),
+    [
+        (INFLUX, zstd(bytes(200 * 2**20)), 413, b"holds more than 6 MB"),
+        (INFLUX, zstd(bytes(6 * 2**20 + 1)), 413, b"holds more than 6 MB"),
+        (CLIENTS["Prometheus"], zstd(bytes(200 * 2**20)), 413, b"holds more than 32 MB"),
+        (INFLUX, zstd(INFLUX.good)[:-3], 400, b"is not intact zstd data"),
+        (INFLUX, zstd(INFLUX.good) + b"rubbish", 400, b"is not intact zstd data"),
+        # A frame that asks for a window of two gigabytes, and holds a block that says to be three times as long as it may.
+        (INFLUX, b"\x28\xb5\x2f\xfd\x00\xa8" + b"\xff" * 8, 400, b"is not intact zstd data"),
+    ],
+    ids=["bomb", "a byte too many", "bomb for remote write", "cut off", "rubbish behind", "huge window"],
+)
+def test_zstd_that_holds_too_much_or_is_damaged_is_refused_for_little_work(
+    sent: Sent, body: bytes, status: int, words: bytes
+) -> None:
+    forwarder = harness()
+    request = event(sent, body, ZSTD)
+    call(forwarder, event(INFLUX, b"", ZSTD))
+    tracemalloc.start()
+    began = time.process_time()
+    try:
+        found = call(forwarder, request)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - began < 1
+    assert (found[0], words in found[2]) == (status, True)
+    assert peak < 40 * 2**20
+    assert forwarder.prometheus.samples == {}
+
+
+WITHOUT_CRAMJAM = """
+import json, sys
+sys.modules["cramjam"] = None
+from metric_forwarder.triggers import decode
+from metric_forwarder.triggers.decoding import OFFLINE
+rejection = decode(json.loads(sys.argv[1]), OFFLINE)
+print(json.dumps([rejection.status, rejection.reason, rejection.headers]))
+"""
+
+
+def test_without_its_package_zstd_is_refused_with_the_remedy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_CRAMJAM, json.dumps(event(INFLUX, headers=ZSTD))],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src")},
+    )
+    status, reason, headers = json.loads(done.stdout)
+    assert (status, headers) == (415, {"Accept-Encoding": "gzip"})
+    assert "Content-Encoding zstd needs the package cramjam" in reason
+    assert "make package EXTRAS=remote-write" in reason
+    assert reason.endswith("or send gzip")
 
 
 def basic(user: str, password: str) -> str:

@@ -42,7 +42,7 @@ EXTRAS: Mapping[str, Extra] = {
         "cramjam",
         "cramjam",
         {"MF_DESTINATION": ("remote-write",)},
-        ("metric_forwarder/destinations/remote_write*.py",),
+        ("metric_forwarder/destinations/remote_write*.py", "metric_forwarder/triggers/zstd.py"),
     ),
 }
 

@@ -11,9 +11,11 @@ import base64
 import hmac
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, TypeGuard
 
 from metric_forwarder.model import Message
+from metric_forwarder.settings.extras import missing
 from metric_forwarder.triggers.decoding import (
     BodyStart,
     DecodeContext,
@@ -32,7 +34,9 @@ from metric_forwarder.triggers.traits import HTTP
 MAX_BODY_BYTES = 6 * 2**20
 _METHODS = ("POST", "PUT")
 _GZIP = ("gzip", "x-gzip")
-_ENCODED_MAGIC = base64.b64encode(MAGIC + b"\x08").decode()  # every gzip file goes on with 8, for "deflate"
+_ZSTD = "zstd"
+# How compressed data begins, by its encoding; every gzip file goes on with 8, for "deflate".
+_BEGINNINGS = {**dict.fromkeys(_GZIP, MAGIC + b"\x08"), _ZSTD: b"\x28\xb5\x2f\xfd"}
 _SCHEMES = ("bearer", "token", "basic")
 _BEARER = {"WWW-Authenticate": "Bearer"}
 
@@ -55,7 +59,7 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
     if isinstance(route, HttpRejection):
         return route
     try:
-        body = HttpBody(event, headers).read()
+        body = HttpBody(event, headers).read((route and route.max_zstd_bytes) or MAX_BODY_BYTES)
     except TooLarge as too_large:
         return HttpRejection(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:
@@ -65,7 +69,13 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
         body = body.encode("utf-8", "surrogatepass")
     key = headers.get("idempotency-key")
     # A client that uses a key again for another body does not repeat itself.
-    return _decoded(Message("body", body, f"http/{key}~{checksum(body)}" if key else None), route)
+    message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
+    return _decoded(message, _without_zstd(route) if headers.get("content-encoding") == _ZSTD else route)
+
+
+def _without_zstd(route: Route | None) -> Route | None:
+    """Let the format know that this stands in the place of its own compression."""
+    return route and route._replace(hint=route.hint._replace(content_encoding=_ZSTD))
 
 
 def _decoded(message: Message, route: Route | None) -> Decoded:
@@ -99,13 +109,30 @@ def _check_head(
     route = find_route(event, headers.get("content-type", "").lower())
     if isinstance(route, NoRoute):
         return HttpRejection(route.status, route.reason)
-    encoding = headers.get("content-encoding", "").lower()
-    known = ("", "identity", *_GZIP, *(route.encodings if route else ()))
-    if encoding not in known:
-        accepted = ", ".join(["gzip", *(route.encodings if route else ())])
-        reason = f"a body is sent as it is, or with one of these as Content-Encoding: {accepted}"
-        return HttpRejection(415, reason, {"Accept-Encoding": accepted})
-    return route
+    return _check_encoding(headers.get("content-encoding", "").lower(), route) or route
+
+
+def _check_encoding(encoding: str, route: Route | None) -> HttpRejection | None:
+    encodings = route.encodings if route else ()
+    if encoding in ("", "identity", *_GZIP, *encodings):
+        return None
+    reads_zstd = _reads_zstd()
+    if encoding == _ZSTD and reads_zstd:
+        return None
+    accepted = ", ".join(["gzip", *encodings, *([_ZSTD] if reads_zstd else [])])
+    reason = f"a body is sent as it is, or with one of these as Content-Encoding: {accepted}"
+    if encoding == _ZSTD:
+        reason = f"{missing('remote-write', 'Content-Encoding zstd')}; or send {accepted}"
+    return HttpRejection(415, reason, {"Accept-Encoding": accepted})
+
+
+def _reads_zstd() -> bool:
+    """Whether the package is there that reads it; hardly any client sends it."""
+    try:
+        import_module("metric_forwarder.triggers.zstd")
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 def _knows(token: str, authorization: str) -> bool:
@@ -145,15 +172,23 @@ class HttpBody:
     def __init__(self, event: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         self._body = event.get("body")
         self._is_base64 = event.get("isBase64Encoded") in (True, "true")
-        self._may_be_gzip = headers.get("content-encoding", "").lower() in _GZIP
+        encoding = headers.get("content-encoding", "").lower()
+        self._is_zstd = encoding == _ZSTD
+        self._beginning = _BEGINNINGS.get(encoding)
 
-    def read(self) -> Any:
+    def read(self, max_zstd_bytes: int = MAX_BODY_BYTES) -> Any:
+        """Read it whole; zstd data may hold up to ``max_zstd_bytes``."""
         if self._body is None:
             return ""
         if not isinstance(self._body, str):
             return self._body
         data = self._data(self._body)
         if self._is_compressed(data):
+            if self._is_zstd:
+                # Hardly any client sends it.
+                from metric_forwarder.triggers.zstd import decompress  # noqa: PLC0415
+
+                return decompress(data, max_zstd_bytes)
             return b"".join(inflate([data], MAX_BODY_BYTES))
         if len(_as_bytes(data)) > MAX_BODY_BYTES:
             raise TooLarge(MAX_BODY_BYTES)
@@ -163,7 +198,8 @@ class HttpBody:
         if not isinstance(self._body, str):
             return BodyStart(_as_json(self.read()), is_whole=True)
         data = self._data(self._body)
-        if not self._is_compressed(data):
+        if self._is_zstd or not self._is_compressed(data):
+            # No client of the receiver sends zstd.
             content = _as_bytes(data)
             if len(content) > MAX_BODY_BYTES:
                 raise TooLarge(MAX_BODY_BYTES)
@@ -177,11 +213,15 @@ class HttpBody:
 
     def _data(self, body: str) -> str | bytes:
         data = _from_base64(body) if self._is_base64 else body
-        return _undamaged(data) if self._may_be_gzip and isinstance(data, str) else data
+        if self._beginning is None or isinstance(data, bytes):
+            return data
+        return _undamaged(data, self._beginning, _ZSTD if self._is_zstd else "gzip")
 
     def _is_compressed(self, data: str | bytes) -> TypeGuard[bytes]:
-        # A body that does not begin like gzip was inflated on the way.
-        return self._may_be_gzip and isinstance(data, bytes) and data.startswith(MAGIC)
+        # A body that does not begin like compressed data was decompressed on the way.
+        return (
+            self._beginning is not None and isinstance(data, bytes) and data.startswith(self._beginning[:2])
+        )
 
 
 def _as_bytes(data: str | bytes) -> bytes:
@@ -207,19 +247,19 @@ def _from_base64(text: str) -> bytes:
         raise Unreadable("is not base64, though isBase64Encoded says so") from None
 
 
-def _undamaged(text: str) -> str | bytes:
-    """Return a body as bytes if it is gzip data that a gateway made a text of, and the text itself otherwise.
+def _undamaged(text: str, beginning: bytes, name: str) -> str | bytes:
+    """Return a body as bytes if it is compressed data that a gateway made a text of, and the text itself otherwise.
 
-    Text cannot hold gzip data: a gateway that does not mention base64 has used it nonetheless, or has turned every byte
+    Text cannot hold such data: a gateway that does not mention base64 has used it nonetheless, or has turned every byte
     into a character.
     """
-    if text.startswith(_ENCODED_MAGIC):
+    if text.startswith(base64.b64encode(beginning[:3]).decode()):
         return _from_base64(text)
-    if not text.startswith(MAGIC.decode("latin-1")):
+    if not text.startswith(beginning[:2].decode("latin-1")):
         return text
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
         raise Unreadable(
-            "is gzip data damaged on the way: send it base64-encoded, or as plain JSON"
+            f"is {name} data damaged on the way: send it base64-encoded, or as plain JSON"
         ) from None

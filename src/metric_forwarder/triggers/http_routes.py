@@ -23,6 +23,8 @@ from metric_forwarder.triggers.traits import ReplyTo
 _PUSHGATEWAY = "/metrics/job"
 _BASE64 = "@base64"
 _LONGEST_PATH = 4096
+# As much as a snappy block may hold.
+_MAX_REMOTE_WRITE_BYTES = 32 * 2**20
 
 
 class Route(NamedTuple):
@@ -34,6 +36,7 @@ class Route(NamedTuple):
         hint: what its path and parameters say.
         encodings: of a body, besides none and gzip.
         is_binary: its body is bytes, even where a gateway made text of them.
+        max_zstd_bytes: of a body in zstd once it is decompressed; 0: as of any other body.
     """
 
     format: str
@@ -41,6 +44,7 @@ class Route(NamedTuple):
     hint: FormatHint = FormatHint()
     encodings: tuple[str, ...] = ()
     is_binary: bool = False
+    max_zstd_bytes: int = 0
 
 
 class NoRoute(NamedTuple):
@@ -80,7 +84,13 @@ def _remote_write(event: Mapping[str, Any], content_type: str) -> Route | NoRout
         event["headers"], "x-prometheus-remote-write-version"
     ).startswith("2"):
         return NoRoute(415, "remote write is taken in version 1.0 (prometheus.WriteRequest)")
-    return Route("remote-write", ReplyTo.REMOTE_WRITE, encodings=("snappy",), is_binary=True)
+    return Route(
+        "remote-write",
+        ReplyTo.REMOTE_WRITE,
+        encodings=("snappy",),
+        is_binary=True,
+        max_zstd_bytes=_MAX_REMOTE_WRITE_BYTES,
+    )
 
 
 _PRECISIONS = {"n": "ns", "u": "us", "µ": "us"}

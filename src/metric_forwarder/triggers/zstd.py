@@ -1,0 +1,26 @@
+"""Decompresses zstd data, bounded before memory is taken: a few KB can hold gigabytes.
+
+The package ``cramjam`` does it, which is there where points go to remote write.
+"""
+
+import cramjam
+
+from metric_forwarder.triggers.decoding import TooLarge, Unreadable
+
+
+def decompress(data: bytes, limit: int) -> bytes:
+    """Return the content of zstd data, which may be of several frames.
+
+    Raises:
+        TooLarge: it holds more than ``limit`` bytes.
+        Unreadable: it is not zstd, or it stops too early.
+    """
+    content = bytearray(limit)
+    try:
+        size = cramjam.zstd.decompress_into(data, content)
+    except cramjam.DecompressionError as error:
+        if "whole buffer" in str(error):
+            raise TooLarge(limit) from None
+        raise Unreadable("is not intact zstd data: compress it again") from None
+    del content[size:]
+    return bytes(content)
