@@ -343,7 +343,6 @@ WITHOUT_PACKAGES = """
 import sys
 sys.modules["cramjam"] = None
 from metric_forwarder.cli import main
-from support.patience import ends_within
 sys.argv = ["metric-forwarder", "doctor"]
 main()
 """

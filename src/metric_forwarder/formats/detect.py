@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.json_values import read_values
-from metric_forwarder.formats.payload import is_our_own
+from metric_forwarder.formats.payload import WIDE, is_our_own, is_wide
 from metric_forwarder.formats.samples import FormatHint, InvalidSample
 
 # Of a message; lines that fit no format may stand before one that does.
@@ -53,6 +53,8 @@ def detect(body: Any, hint: FormatHint, *, has_mapping: bool = False) -> Format 
         return by_type
     if not isinstance(body, (str, bytes)):
         return _of_json(body, has_mapping=has_mapping)
+    if is_wide(body):
+        return InvalidSample("", "encoding", WIDE, body)
     if isinstance(body, bytes):
         if _is_binary(body[:1000]):
             return InvalidSample("", "format", _BINARY, body)
@@ -123,7 +125,12 @@ def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
     for shape in _SHAPES:
         missing = shape.almost(first)
         if missing is not None:
-            return InvalidSample("", "format", f"looks like {shape.name.value}, but {missing}", decoded)
+            return InvalidSample(
+                "",
+                "format",
+                f"looks like {shape.name.value}, but {missing}: correct it, or set MF_FORMAT",
+                decoded,
+            )
     return Format.JSON
 
 

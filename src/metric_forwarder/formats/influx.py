@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats.lines import is_utf8, text_of
 from metric_forwarder.formats.names import MAX_LABELS, joined_name, label_names
-from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import (
+    NO_FLOAT,
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+)
 
 # Nanoseconds; those of one letter are of version 1.
 UNITS = {
@@ -27,6 +34,7 @@ _BOOLEANS = {
 _LONGEST_SHARED = 4_096
 
 _number = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
+_digits = re.compile(r"[+-]?[0-9]+").fullmatch
 _whole = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
 _head = re.compile(r"[^\\ \n]*(?:\\ ?[^\\ \n]*)*").match
 _spaces = re.compile(r" *").match
@@ -90,7 +98,9 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     unit = UNITS.get(hint.precision)
     if unit is None:
         known = ", ".join(UNITS)
-        return iter((InvalidSample("", "precision", f"has a precision that is none of {known}", None),))
+        return iter(
+            (InvalidSample("", "precision", f"has an unknown precision: it must be one of {known}", None),)
+        )
     return iter(_Reader(text, unit).read())
 
 
@@ -131,7 +141,7 @@ class _Reader:
             head, time_ns = _read_head(split.head), self._time(split.time)
         except _OpenText as open_text:
             self._patience -= open_text.reached - begin
-            message = "has a text whose closing quote is missing or not followed by a comma or a space"
+            message = "has a text whose closing quote is missing, or not followed by a comma or a space: correct the quotes"
             self._readings.append(InvalidSample(where, "syntax", message, line))
             # Usually the quote is a mistake of this line; but lines without end must not be read again and again.
             return end if self._patience > 0 else max(end, open_text.reached)
@@ -149,7 +159,7 @@ class _Reader:
             if not key or field.value is None:
                 raise _Wrong("syntax", "is no field: it must be name=value")  # noqa: TRY301
             if key.startswith("_"):
-                raise _Wrong("name", "begins with an underscore, which InfluxDB keeps for itself")  # noqa: TRY301
+                raise _Wrong("name", "begins with an underscore, which InfluxDB keeps for itself: rename it")  # noqa: TRY301
             value = _read_value(field.value)
         except _Wrong as wrong:
             self._readings.append(InvalidSample(where, wrong.rule, str(wrong), _alone(field, split)))
@@ -174,7 +184,10 @@ class _Reader:
             time_ns = int(text) * self._unit
             if -_INT64 <= time_ns < _INT64:
                 return time_ns
-        raise _Wrong("timestamp", "has a time that is not a whole number of 64 bits in its unit")
+        raise _Wrong(
+            "timestamp",
+            "has a time that is no whole number of 64 bits in its unit: correct it, or the precision",
+        )
 
 
 def _split_plain(line: str, end: int) -> _Line:
@@ -253,19 +266,21 @@ def _read_head(head: str) -> _Head:
         measurement, *tags = head.split(",")
         pairs = [tag.split("=") for tag in tags]
     if not measurement or measurement.startswith("_"):
-        raise _Wrong("name", "has no measurement, or one that begins with an underscore")
+        raise _Wrong("name", "has no measurement, or one that begins with an underscore: name one")
     if len(pairs) > MAX_LABELS:
-        raise _Wrong("size", f"has more than {MAX_LABELS} tags")
+        raise _Wrong("size", f"has more than {MAX_LABELS} tags: leave some out")
     labels: list[tuple[str, str]] = []
     for pair in pairs:
         if len(pair) != 2 or not pair[0] or not pair[1]:  # noqa: PLR2004 - a name and a value
             raise _Wrong("tag", "has a tag that is not name=value, or has no value: leave it out")
         if pair[0].startswith("_"):
-            raise _Wrong("name", "has a tag that begins with an underscore, which InfluxDB keeps for itself")
+            raise _Wrong(
+                "name", "has a tag that begins with an underscore, which InfluxDB keeps for itself: rename it"
+            )
         labels.append((pair[0], pair[1]))
     labels.sort()
     if len(dict(labels)) != len(labels):
-        raise _Wrong("tag", "names a tag twice")
+        raise _Wrong("tag", "names a tag twice: keep one")
     return _Head(measurement, label_names(labels), (measurement, *labels))
 
 
@@ -275,7 +290,7 @@ def _read_value(text: str) -> float | int | None:
         value = float(text)
         if value - value == 0:
             return value
-        raise _Wrong("value", "is a number that no 64-bit float holds")
+        raise _Wrong("value", NO_FLOAT)
     boolean = _BOOLEANS.get(text)
     if boolean is not None:
         return boolean
@@ -284,6 +299,12 @@ def _read_value(text: str) -> float | int | None:
         return int(digits)
     if kind == "u" and _whole(digits) and 0 <= int(digits) < 2 * _INT64:
         return int(digits)
+    if kind == "u" and _digits(digits) and digits[0] == "-":
+        raise _Wrong("value", "is an unsigned number below 0: write i for u")
+    if kind in "iu" and _digits(digits):
+        raise _Wrong(
+            "value", "is a whole number of more than 64 bits: write it as a float, without the letter"
+        )
     if len(text) > 1 and text[0] == '"' == text[-1] and _end_of_text(text, 0) == len(text):
         return None
     raise _Wrong("value", 'is no value: it must be a number, 1i, 1u, true, false or a text in quotes ("…")')

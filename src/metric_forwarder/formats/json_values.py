@@ -76,7 +76,12 @@ def _read_row(text: str) -> Iterator[Value | InvalidSample]:
                 patience -= end if longer is None else 0
                 if longer is None:
                     raw = stretch[position:].rstrip()
-                    yield InvalidSample(place.strip(), "json", "is not JSON, or nested too deeply", raw)
+                    yield InvalidSample(
+                        place.strip(),
+                        "json",
+                        "is not JSON, or nested too deeply: correct it at its producer",
+                        raw,
+                    )
                     position = len(stretch)
                 else:
                     yield Value(place, longer[0])

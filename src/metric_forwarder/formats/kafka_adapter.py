@@ -39,19 +39,21 @@ def _read(where: str, sample: Any) -> Reading:
     if isinstance(sample, NotJson):
         return not_json(where, sample)
     if not isinstance(sample, dict):
-        return InvalidSample(where, "type", _SHAPE, sample)
+        return InvalidSample(where, "type", f"is no sample: {_SHAPE}", sample)
     labels = sample.get("labels")
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        return InvalidSample(f"{where}/labels", "type", "is no object of names and texts", sample)
+        return InvalidSample(f"{where}/labels", "type", "is no object of names and texts: correct it", sample)
     if len(labels) > MAX_LABELS:
-        return InvalidSample(f"{where}/labels", "size", f"has more than {MAX_LABELS} labels", sample)
+        return InvalidSample(
+            f"{where}/labels", "size", f"has more than {MAX_LABELS} labels: leave some out", sample
+        )
     name = labels.get("__name__", sample.get("name"))
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f"is no metric's name: {_SHAPE}", sample)
     value_at, value = _first(sample, "value", "__value")
     number = read_number(value)
     if number is None:
-        message = 'is no number, nor the text of one: "9.5", "NaN", "+Inf"'
+        message = 'is no number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
         return InvalidSample(f"{where}/{value_at}", "value", message, sample)
     time_at, time = _first(sample, "timestamp", "__timestamp")
     time_ns = None if time is None else _time(time)
@@ -59,7 +61,7 @@ def _read(where: str, sample: Any) -> Reading:
         return InvalidSample(
             f"{where}/{time_at}",
             "timestamp",
-            "is no RFC 3339 time, and no Unix time of 9 to 19 digits",
+            "is no time: it must be RFC 3339, or a Unix time of 9 to 19 digits",
             sample,
         )
     dimensions = label_names(label for label in labels.items() if label[0] != "__name__")

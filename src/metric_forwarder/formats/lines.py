@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from metric_forwarder.formats.payload import WIDE, is_wide
 from metric_forwarder.formats.samples import InvalidSample
 
 # Twice what an object or a message may hold.
@@ -12,10 +13,14 @@ MAX_LINES = 1_000_000
 
 def text_of(body: Any) -> str | InvalidSample:
     """The text of a message; a byte that is no UTF-8 spoils its own line alone, where it becomes a lone surrogate."""
+    if isinstance(body, (str, bytes)) and is_wide(body):
+        return InvalidSample("", "encoding", WIDE, body)
     if isinstance(body, bytes):
         body = body[: MAX_CHARACTERS + 1].decode("utf-8", "surrogateescape")
     if not isinstance(body, str):
-        return InvalidSample("", "type", "is decoded JSON: this format is text", body)
+        return InvalidSample(
+            "", "type", "is decoded JSON: send it as text, or set MF_FORMAT to its format", body
+        )
     if len(body) > MAX_CHARACTERS or body.count("\n") > MAX_LINES:
         limits = f"{MAX_CHARACTERS // 2**20} MB or {MAX_LINES} lines"
         return InvalidSample("", "size", f"holds more than {limits}: split it", None)

@@ -21,7 +21,14 @@ from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.kafka_adapter import read_number
 from metric_forwarder.formats.names import MAX_LABELS, label_names, prometheus_name
 from metric_forwarder.formats.payload import NotJson, json_pointer
-from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import (
+    NO_FLOAT,
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+)
 from metric_forwarder.formats.telegraf_json import unit_of
 from metric_forwarder.times import nanoseconds
 
@@ -519,7 +526,7 @@ def _number(where: str, value: Any) -> float | int:
         raise _Wrong(where, "value", 'is no number, nor the text of one: "9.5", "NaN", "+Inf"')
     if type(value) is float and value - value != 0:
         # JSON has no word for infinity.
-        raise _Wrong(where, "value", "is a number that no 64-bit float holds")
+        raise _Wrong(where, "value", NO_FLOAT)
     return number
 
 

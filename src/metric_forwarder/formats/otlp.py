@@ -46,6 +46,7 @@ _UNITS = {
     "Hz": "hertz", "1": "", "%": "percent",
 }  # fmt: skip
 _PER_UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "y": "year"}
+_NO_TEXT = "is no text: correct it at its producer"
 _KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _JOB, _INSTANCE = "job", "instance"
 _EXPONENTIAL = (
@@ -149,7 +150,7 @@ def _read_scope(where: str, group: Any, shared: Mapping[str, str]) -> Iterator[R
         for member in ("name", "version"):
             text = scope.get(member, "")
             if not isinstance(text, str):
-                raise _Wrong(f"/scope/{member}", "type", "is no text")  # noqa: TRY301
+                raise _Wrong(f"/scope/{member}", "type", _NO_TEXT)  # noqa: TRY301
             if text:
                 labels[f"otel_scope_{member}"] = text
         for name, text in _labels(_attributes("/scope/attributes", scope.get("attributes", []))).items():
@@ -167,7 +168,7 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str]) -> Iterator
         _check_object("", metric)
         kind = next((kind for kind in _KINDS if metric.get(kind) is not None), None)
         if kind is None:
-            raise _Wrong("", "kind", f"has no data that is one of {', '.join(_KINDS)}")  # noqa: TRY301
+            raise _Wrong("", "kind", f"has no data: it must have one of {', '.join(_KINDS)}")  # noqa: TRY301
         data = metric[kind]
         _check_object(f"/{kind}", data)
         points = _list(data, "dataPoints", f"/{kind}")
@@ -193,12 +194,12 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str]) -> Iterator
 def _series(where: str, metric: dict[str, Any], kind: str, labels: Mapping[str, str]) -> _Series:
     name, unit = metric.get("name", ""), metric.get("unit", "")
     if not isinstance(name, str) or not isinstance(unit, str):
-        raise _Wrong("/name" if isinstance(unit, str) else "/unit", "name", "is no text")
+        raise _Wrong("/name" if isinstance(unit, str) else "/unit", "name", _NO_TEXT)
     temporality = _temporality(metric[kind], kind) if kind in ("sum", "histogram") else _CUMULATIVE
     is_counter = kind == "sum" and metric[kind].get("isMonotonic") is True and temporality == _CUMULATIVE
     written = prometheus_metric_name(name, unit, is_counter=is_counter, is_gauge=kind == "gauge")
     if not written:
-        raise _Wrong("/name", "name", "is no name: it has no letter and no digit")
+        raise _Wrong("/name", "name", "has no letter and no digit: it must be a name")
     return _Series(where, written, labels, temporality == _DELTA)
 
 
@@ -206,7 +207,9 @@ def _temporality(data: Mapping[str, Any], kind: str) -> int:
     temporality = data.get("aggregationTemporality")
     if type(temporality) is int and temporality in (_DELTA, _CUMULATIVE):
         return temporality
-    raise _Wrong(f"/{kind}/aggregationTemporality", "temporality", "is not 1 (delta) or 2 (cumulative)")
+    raise _Wrong(
+        f"/{kind}/aggregationTemporality", "temporality", "is unknown: it must be 1 (delta) or 2 (cumulative)"
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -255,9 +258,9 @@ def _label_name(key: str) -> str:
 def _attributes(where: str, attributes: Any) -> dict[str, str]:
     """The attributes of a resource, a scope or a point as text, by their keys."""
     if not isinstance(attributes, list):
-        raise _Wrong(where, "type", "is no list of attributes")
+        raise _Wrong(where, "type", 'is no list: it must be [{"key":"…","value":{…}}]')
     if len(attributes) > MAX_LABELS:
-        raise _Wrong(where, "size", f"has more than {MAX_LABELS} attributes")
+        raise _Wrong(where, "size", f"has more than {MAX_LABELS} attributes: leave some out")
     found: dict[str, str] = {}
     for index, attribute in enumerate(attributes):
         key = attribute.get("key", "") if isinstance(attribute, dict) else None
@@ -346,7 +349,9 @@ def _histogram_points(place: str, point: dict[str, Any], series: _Series) -> Ite
         for index, bound in enumerate(_list(point, "explicitBounds"))
     ]
     if any(not lower < upper for lower, upper in pairwise(bounds)) or any(bound != bound for bound in bounds):  # noqa: PLR0124 - how NaN is told
-        raise _Wrong("/explicitBounds", "buckets", "do not increase")
+        raise _Wrong(
+            "/explicitBounds", "buckets", "do not increase: each bound must be greater than the one before"
+        )
     counts = [
         _whole({"": count}, "", 0, _UINT64, f"/bucketCounts/{index}")
         for index, count in enumerate(_list(point, "bucketCounts"))
@@ -356,7 +361,7 @@ def _histogram_points(place: str, point: dict[str, Any], series: _Series) -> Ite
     if (counts and (len(counts) != len(bounds) + 1 or (sum(counts) != total and not stale))) or (
         bounds and not counts and not stale
     ):
-        message = "do not fit: there is one bucket more than bounds, and together they hold as many as the point counts"
+        message = "do not fit: there must be one bucket more than bounds, and together they must hold as many as the point counts"
         raise _Wrong("/bucketCounts", "buckets", message)
     total_sum = None if point.get("sum") is None or stale else _double("/sum", point["sum"])
     below = 0
@@ -457,7 +462,9 @@ def _whole(point: Mapping[str, Any], member: str, least: int, above: int, where:
     if type(value) is int and least <= value < above:
         return value
     raise _Wrong(
-        where or f"/{member}", "value", "is no whole number of 64 bits, as a number or its digits as text"
+        where or f"/{member}",
+        "value",
+        "is out of range or of another kind: it must be a whole number of 64 bits, or its digits as text",
     )
 
 
@@ -472,14 +479,16 @@ def _double(where: str, value: Any) -> float:
         # JSON has no word for infinity: it was a number beyond 64 bits.
         if number - number == 0 or number != number:  # noqa: PLR0124 - how NaN is told
             return number
-    raise _Wrong(where, "value", 'is no number of 64 bits, nor "NaN", "Infinity" or "-Infinity"')
+    raise _Wrong(
+        where, "value", 'is no number: it must be one of 64 bits, or "NaN", "Infinity" or "-Infinity"'
+    )
 
 
 def _check_object(where: str, value: Any) -> None:
     if isinstance(value, NotJson):
         raise _Wrong(where, value.rule, value.message)
     if not isinstance(value, dict):
-        raise _Wrong(where, "type", "is no object")
+        raise _Wrong(where, "type", "is no object: correct it at its producer")
 
 
 def _member(group: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -496,4 +505,4 @@ def _list(group: Mapping[str, Any], name: str, where: str = "") -> Iterable[Any]
         return []
     if isinstance(members, list):
         return members
-    raise _Wrong(f"{where}/{name}", "type", "is no list")
+    raise _Wrong(f"{where}/{name}", "type", "is no list: correct it at its producer")

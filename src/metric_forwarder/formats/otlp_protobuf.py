@@ -125,7 +125,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     try:
         request = _Request(body).read("Request", 0, len(body), 0)
     except BadProtobuf as bad:
-        yield InvalidSample("", "protobuf", f"is no OTLP request: it {bad}", body)
+        yield InvalidSample("", "protobuf", f"is no OTLP request (it {bad}): correct its sender", body)
         return
     yield from convert("", request, hint)
 

@@ -344,7 +344,7 @@ def _envelope(
 ) -> Payload:
     raw = envelope[list_key]
     if not isinstance(raw, list):
-        return _refused(f"/{list_key}", ("type", "is not a list of points"))
+        return _refused(f"/{list_key}", ("type", "is not a list: it must be a list of points"))
     if len(raw) > MAX_POINTS:
         return _refused(f"/{list_key}", _TOO_MANY)
     violations = tuple(
@@ -357,7 +357,9 @@ def _envelope(
     )
     dimensions = envelope.get("dimensions", {})
     if not isinstance(dimensions, dict):
-        violations += (Violation("/dimensions", "type", "is not an object of names and values"),)
+        violations += (
+            Violation("/dimensions", "type", "is not an object: it must be an object of names and values"),
+        )
     elif len(dimensions) > _MAX_INHERITED:
         more = f"has {len(dimensions)} members, more than any destination takes: leave some out"
         violations += (Violation("/dimensions", "maxProperties", more),)
@@ -430,6 +432,19 @@ def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: An
     return merged
 
 
+# ASCII in two or four bytes a character, behind a byte order mark or none.
+_is_wide = re.compile(
+    r"(?:\0\0)?[^\0-\x7f]{0,4}(?:\0\0)?(?:(?:[\t\n\r -~]\0(?:\0\0)?){2}|(?:\0(?:\0\0)?[\t\n\r -~]){2})"
+).match
+WIDE = "is in UTF-16 or UTF-32: encode it as UTF-8"
+
+
+def is_wide(body: str | bytes) -> bool:
+    """Whether a text is in UTF-16 or UTF-32, or was taken for one byte a character on its way."""
+    begin = body[:24]
+    return _is_wide(begin if isinstance(begin, str) else begin.decode("latin-1")) is not None
+
+
 class _Undecodable(Exception):
     """Never leaves this module."""
 
@@ -445,10 +460,11 @@ def _decode(text: str | bytes) -> Any:
         decoded = text.decode() if isinstance(text, bytes) else text
         return _DECODER.decode(decoded.removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
-        raise _Undecodable(
-            "encoding", f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
-        ) from None
+        told = WIDE if is_wide(text) else f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
+        raise _Undecodable("encoding", told) from None
     except (ValueError, RecursionError) as error:
+        if is_wide(text):
+            raise _Undecodable("encoding", WIDE) from None
         raise _undecodable(error) from None
 
 
@@ -457,8 +473,12 @@ def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
     if isinstance(error, RecursionError):
         return _Undecodable("depth", "is nested too deeply: a payload has at most a few levels")
     if isinstance(error, json.JSONDecodeError):
+        if not error.doc.strip(" \t\r\n\ufeff"):
+            return _Undecodable("json", "is empty: send a point, or no message")
         where = f"line {error.lineno} column {error.colno}"
-        return _Undecodable("json", f"is not JSON: {error.msg.removesuffix(' at')} at {where}")
+        return _Undecodable(
+            "json", f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer"
+        )
     # An integer literal of more digits than Python converts.
     return _Undecodable("json", "holds a number with too many digits: write it as a float")
 

@@ -12,6 +12,7 @@ from typing import Any
 from metric_forwarder.formats.lines import is_utf8, numbered_lines, text_of
 from metric_forwarder.formats.names import MAX_LABELS, metric_name, prometheus_name
 from metric_forwarder.formats.samples import (
+    NO_FLOAT,
     FilteredSample,
     FormatHint,
     InvalidSample,
@@ -64,12 +65,20 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
             ended = ended or line == _EOF
             continue
         if ended and open_metrics:
-            yield InvalidSample(f"line {number}", "eof", "stands behind # EOF, which ends the text", line)
+            yield InvalidSample(
+                f"line {number}",
+                "eof",
+                "stands behind # EOF, which ends the text: put it before, or into a message of its own",
+                line,
+            )
             continue
         yield from read_line(number, line, hint, open_metrics=open_metrics)
     if open_metrics and not ended:
         yield InvalidSample(
-            f"line {number}", "eof", "ends without # EOF, so it was cut off; what came was taken", None
+            f"line {number}",
+            "eof",
+            "ends without # EOF, so it was cut off, and what came was taken: end it with # EOF",
+            None,
         )
 
 
@@ -85,12 +94,12 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
     try:
         labels, quoted_name = _read_labels(braces) if braces else ({}, None)
         if (name is None) is (quoted_name is None):
-            raise _Wrong("name", "has no metric name, or two" if name is None else "has two metric names")  # noqa: TRY301
+            raise _Wrong("name", _ONE_NAME)  # noqa: TRY301
         if not is_utf8(line):
             raise _Wrong("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
         value = float(value_text)
         if value in (_INFINITE, -_INFINITE) and value_text[-1].isdigit():
-            raise _Wrong("value", "has a number that no 64-bit float holds")  # noqa: TRY301
+            raise _Wrong("value", NO_FLOAT)  # noqa: TRY301
         time_ns = None if time_text is None else _time(time_text, open_metrics=open_metrics)
         if rest is not None and not (open_metrics and _exemplar(rest)):
             raise _Wrong("syntax", _TRAILING)  # noqa: TRY301
@@ -105,15 +114,17 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
 
 
 _INFINITE = float("inf")
+_ONE_NAME = "has no metric name, or two: it must have one, before the braces or in them"
 _TRAILING = (
-    "has more than a value and a time behind the name: an exemplar belongs to OpenMetrics, which # EOF ends"
+    "has more than a value and a time behind the name: an exemplar belongs to OpenMetrics, which # EOF ends; "
+    "leave it out"
 )
 
 
 def _misfit(where: str, line: str) -> InvalidSample:
     """What is wrong with a line that is no sample."""
     if len(line) > MAX_LINE:
-        return InvalidSample(where, "size", f"has more than {MAX_LINE} characters", line)
+        return InvalidSample(where, "size", f"has more than {MAX_LINE} characters: split it", line)
     return InvalidSample(where, "syntax", 'is no sample: it must be name{label="value"} value [time]', line)
 
 
@@ -132,7 +143,7 @@ def _read_labels(braces: str) -> tuple[dict[str, str], str | None]:
         found = _usual_label(inside)
         labels = dict(found)
         if len(labels) != len(found):
-            raise _Wrong("duplicate-label", "names a label twice")
+            raise _Wrong("duplicate-label", "names a label twice: keep one")
         if "" in labels.values():
             # To Prometheus an empty label is no label.
             labels = {name: value for name, value in labels.items() if value}
@@ -155,12 +166,12 @@ def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str | None]:
         plain, quoted, value = match.groups()
         if value is None:
             if quoted is None or metric is not None:
-                raise _Wrong("syntax", "has a label without a value")
+                raise _Wrong("syntax", 'has a label without a value: write name="value"')
             metric = _unescape(quoted)
             continue
         name = plain or prometheus_name(_unescape(quoted))
         if name in labels:
-            raise _Wrong("duplicate-label", "names a label twice")
+            raise _Wrong("duplicate-label", "names a label twice: keep one")
         labels[name] = _unescape(value)
         _check_count(labels)
     return {name: value for name, value in labels.items() if value}, metric
@@ -168,7 +179,7 @@ def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str | None]:
 
 def _check_count(labels: dict[str, str]) -> None:
     if len(labels) > MAX_LABELS:
-        raise _Wrong("size", f"has more than {MAX_LABELS} labels")
+        raise _Wrong("size", f"has more than {MAX_LABELS} labels: leave some out")
 
 
 def _unescape(text: str) -> str:
@@ -179,7 +190,7 @@ def _time(text: str, *, open_metrics: bool) -> int:
     if open_metrics:
         return _from_seconds(text)
     if not _whole(text) or not -_INT64 <= int(text) < _INT64:
-        raise _Wrong("timestamp", "has a time that is not whole milliseconds since 1970")
+        raise _Wrong("timestamp", "has a time that is no whole number: it must be milliseconds since 1970")
     return int(text) * _NS_IN_MS
 
 
@@ -192,4 +203,4 @@ def _from_seconds(text: str) -> int:
     try:
         return round(float(text if re.fullmatch(_NUMBER, text) else "nan") * _NS_IN_S)
     except (ValueError, OverflowError):
-        raise _Wrong("timestamp", "has a time that is not seconds since 1970") from None
+        raise _Wrong("timestamp", "has a time that is no number: it must be seconds since 1970") from None

@@ -79,7 +79,12 @@ class _Request:
                     yield from self._read_series(f"series {number}", begin, end)
                     number += 1
         except BadProtobuf as bad:
-            yield InvalidSample(f"series {number}", "protobuf", f"is no protobuf: it {bad}", None)
+            yield InvalidSample(
+                f"series {number}",
+                "protobuf",
+                f"is no protobuf of remote write (it {bad}): correct its sender",
+                None,
+            )
 
     def _read_series(self, where: str, begin: int, end: int) -> Iterator[Reading]:
         """Read a series; what is wrong with its labels is wrong with each of its samples."""
@@ -102,8 +107,8 @@ class _Request:
                 else:
                     position = self._read_other(where, position, end, labels, samples, others)
         except (BadProtobuf, UnicodeDecodeError) as bad:
-            reason = "holds a label that is not UTF-8" if isinstance(bad, UnicodeDecodeError) else str(bad)
-            yield InvalidSample(where, "protobuf", reason, None)
+            told = "holds a label that is not UTF-8" if isinstance(bad, UnicodeDecodeError) else str(bad)
+            yield InvalidSample(where, "protobuf", f"{told}: correct its sender", None)
             return
         yield from _told(where, labels, samples)
         yield from others
@@ -188,7 +193,7 @@ def _told(where: str, pairs: list[_Label], samples: list[tuple[float, int]]) -> 
 
 def _why_not(name: str, count: int) -> tuple[str, str]:
     if not name:
-        return "name", "has no label __name__"
+        return "name", "has no label __name__: each series needs one"
     if count > MAX_LABELS:
-        return "size", f"has more than {MAX_LABELS} labels"
-    return "duplicate-label", "names a label twice"
+        return "size", f"has more than {MAX_LABELS} labels: leave some out"
+    return "duplicate-label", "names a label twice: keep one"

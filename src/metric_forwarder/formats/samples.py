@@ -7,6 +7,7 @@ are read. It knows nothing of triggers and destinations.
 """
 
 __all__ = [
+    "NO_FLOAT",
     "Decoder",
     "FilteredSample",
     "FormatHint",
@@ -29,6 +30,10 @@ STALE_MARKER: float = struct.unpack("<d", _STALE_BITS)[0]
 def is_stale_marker(value: float) -> bool:
     """Whether a value is the end of a series, which remote write carries and no other destination has a meaning for."""
     return value != value and struct.pack("<d", value) == _STALE_BITS  # noqa: PLR0124 - how NaN is told
+
+
+# What is told of a number beyond a float.
+NO_FLOAT = "is a number that no 64-bit float holds: the largest is 1.7976931348623157e308"
 
 
 class Sample(NamedTuple):

@@ -20,7 +20,9 @@ def decompress(data: bytes) -> bytes:
     if size > MAX_BYTES:
         raise BadSnappy(f"holds more than {MAX_BYTES // 2**20} MB: send less in one request")
     if size > _BEST_RATIO * len(data):
-        raise BadSnappy("is no snappy block: it says to hold more than its bytes can")
+        raise BadSnappy(
+            "is no snappy block, since it says to hold more than its bytes can: compress it again"
+        )
     try:
         # A thirtieth of the time, where the package is there: it is whenever points go to remote write.
         import cramjam  # noqa: PLC0415

@@ -11,7 +11,14 @@ from typing import Any
 from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.names import MAX_LABELS, joined_name, label_names
 from metric_forwarder.formats.payload import NotJson, json_pointer
-from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import (
+    NO_FLOAT,
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+)
 
 # From 1973 on, each unit takes the next thousand.
 _UNITS = (
@@ -66,16 +73,20 @@ def _read_metric(where: str, metric: Any) -> Iterator[Reading]:
 def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | None] | InvalidSample:
     """What the fields of a metric have in common: its name, labels and time."""
     if not isinstance(metric, dict):
-        return InvalidSample(where, "type", _SHAPE, metric)
+        return InvalidSample(where, "type", f"is no metric: {_SHAPE}", metric)
     name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f'has no text as "name": {_SHAPE}', metric)
     if not isinstance(fields, dict) or not fields:
         return InvalidSample(f"{where}/fields", "type", f'has no object as "fields": {_SHAPE}', metric)
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
-        return InvalidSample(f"{where}/tags", "type", "is no object of names and texts", metric)
+        return InvalidSample(
+            f"{where}/tags", "type", "is no object of names and texts: correct it, or leave it out", metric
+        )
     if len(tags) > MAX_LABELS:
-        return InvalidSample(f"{where}/tags", "size", f"has more than {MAX_LABELS} tags", metric)
+        return InvalidSample(
+            f"{where}/tags", "size", f"has more than {MAX_LABELS} tags: leave some out", metric
+        )
     timestamp = metric.get("timestamp")
     time_ns = None if timestamp is None else by_magnitude(timestamp)
     if time_ns is None and timestamp is not None:
@@ -85,7 +96,7 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
 
 _SHAPE = 'a metric of Telegraf is {"fields":{…},"name":"…","tags":{…},"timestamp":…}'
 _TIME = (
-    "is no whole number of 9 to 19 digits: seconds, milliseconds, microseconds or nanoseconds since 1970, "
+    "is no time: it must be a whole number of 9 to 19 digits, seconds, milliseconds, microseconds or nanoseconds since 1970, "
     "for a date after March 1973"
 )
 
@@ -111,4 +122,4 @@ def _other_field(where: str, field: str, value: Any, metric: Mapping[str, Any]) 
     alone = {**metric, "fields": {field: value}}
     if value is None:
         return InvalidSample(where, "type", "is null: a field is a number, a boolean or a text", alone)
-    return InvalidSample(where, "value", "is a number that no 64-bit float holds", alone)
+    return InvalidSample(where, "value", NO_FLOAT, alone)

@@ -198,7 +198,7 @@ def _check_values(point: Any) -> list[Located]:
         elif isinstance(value, (dict, list)) and len(path) == _MAX_DEPTH:
             return [_TOO_DEEP]
         elif isinstance(value, dict) and not all(isinstance(name, str) for name in value):
-            found.append((path, Violation("", "type", "has a name that is not a string")))
+            found.append((path, Violation("", "type", "has a name that is not a string: correct it")))
         if len(found) == _MAX_VIOLATIONS:
             break
     return found
@@ -233,7 +233,8 @@ def _members(value: Any) -> Iterator[tuple[Any, Any]]:
 def _nearest(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - needed only to explain a mistake
 
-    matches = get_close_matches(name[:100], list(known), n=1, cutoff=0.5)
+    # A short name is close to too much: "fields" to "id".
+    matches = get_close_matches(name[:100], list(known), n=1, cutoff=0.6)
     return f': did you mean "{matches[0]}"?' if matches else ": remove it"
 
 

@@ -55,4 +55,6 @@ class Exposition:
             if found is None or self._keep(found[1] or prometheus_name(found[2])):
                 yield from read_line(number, line, _HINT, open_metrics=self._open_metrics)
         if self._open_metrics:
-            yield InvalidSample(f"line {number}", "eof", "ends without # EOF, so it was cut off", None)
+            yield InvalidSample(
+                f"line {number}", "eof", "ends without # EOF, so it was cut off: look at the target", None
+            )
