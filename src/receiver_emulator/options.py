@@ -1,13 +1,21 @@
 """The options of an emulated receiver."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from metric_forwarder.put_monitor_data.server import DEFAULT_CLOCK_TOLERANCE_S, Catalogue, RequestLimits
+from metric_forwarder.put_monitor_data.server import (
+    DEFAULT_CLOCK_TOLERANCE_S,
+    PATHS,
+    Catalogue,
+    RequestLimits,
+)
 
 EXAMPLE_SECRET_ID = "AKIDexampleexampleexample0000000000"  # noqa: S105 -- an identifier, and a fake
 EXAMPLE_SECRET_KEY = "exampleexampleexampleexample0000"  # noqa: S105 -- a documented fake, no account has it
+# Where the commands that run the function show its reports; the function itself does not read it.
+PAGE_VARIABLE = "METRIC_FORWARDER_PAGE"
 EXAMPLE_ACCOUNTS: Mapping[str, str] = MappingProxyType({EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
 
 
@@ -53,3 +61,48 @@ class EmulatorOptions:
     @property
     def request_limits(self) -> RequestLimits:
         return RequestLimits(self.max_body_bytes, self.max_points_per_request, self.max_name_length)
+
+
+_LONGEST_LATENCY_S = 3600
+
+
+def _is_limit(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
+
+
+def _is_latency(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST_LATENCY_S
+
+
+# The limits that can be set while the receiver runs: name in its interface → option, and whether a value is one.
+LIMITS: Mapping[str, tuple[str, Callable[[object], bool]]] = MappingProxyType(
+    {
+        "maxRequestsPerSecond": ("max_requests_per_second", _is_limit),
+        "maxPointsPerRequest": ("max_points_per_request", _is_limit),
+        "maxBodyBytes": ("max_body_bytes", _is_limit),
+        "maxNameLength": ("max_name_length", _is_limit),
+        "latencySeconds": ("latency_s", _is_latency),
+    }
+)
+
+
+def exports(url: str, options: EmulatorOptions) -> Mapping[str, str]:
+    """Return what to export so that the function sends to a receiver at that base URL; values are quoted for a shell."""
+    secret_id, secret_key = next(iter(options.accounts.items()))
+    is_example = options.accounts == EXAMPLE_ACCOUNTS
+    return {
+        "MF_RECEIVER_URL": shlex.quote(url + PATHS[0]),
+        "MF_SECRET_ID": shlex.quote(secret_id),
+        # A key of the user's own is not repeated: terminals are recorded.
+        "MF_SECRET_KEY": shlex.quote(secret_key) if is_example else "'<the key you gave for it>'",
+        "MF_REGION": "gz",
+        PAGE_VARIABLE: shlex.quote(url),
+    }
+
+
+def try_commands(url: str, options: EmulatorOptions) -> list[str]:
+    """Return command lines that make something arrive."""
+    return [
+        *(f"export {name}={value}" for name, value in exports(url, options).items()),
+        "metric-forwarder send --namespace pc --metric diskusage --value 0.3 --dimension diskname=sda",
+    ]

@@ -5,21 +5,21 @@ The two paths of the protocol, and every other path that is not the receiver's o
 
 | request | answer |
 |---|---|
-| ``GET /`` | a page for people: what arrived, as a live chart, and what was refused |
+| ``GET /`` | a page for people: what arrived, as live charts, what was refused, and switches for faults and limits |
 | ``GET /-/points`` (``?last=n``: the newest n) | list of ``store.StoredPoint``, oldest first |
 | ``GET /-/requests`` (likewise) | list of ``store.RequestRecord``, oldest first; never a signature |
 | ``GET /-/faults`` | the faults still to come, as they were described |
 | ``POST /-/faults`` | adds one fault or a list (see ``faults``), answers what is still to come |
-| ``DELETE /-/faults`` | forgets the faults still to come |
+| ``DELETE /-/faults`` | forgets the faults still to come; ``DELETE /-/faults/3`` that one alone |
+| ``GET /-/limits``, ``POST /-/limits`` | the limits in force; sets those that the body names, null for no limit |
+| ``POST /-/reports`` | shows the function's report of an event on the page |
+| ``GET /-/activity`` | what the page shows: see ``activity`` |
 | ``DELETE /-/points`` | forgets points and requests |
 
-A web page that someone has open on this machine can send requests here, too, and a name server of its own can lead its
-name to this address. So this interface and the page refuse a ``Host`` that such a page could have, and every change that
-a page of another origin asks for.
+``page`` says which requests of other web pages are refused.
 """
 
 import asyncio
-import ipaddress
 import json
 import random
 import socket
@@ -27,9 +27,8 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
-from importlib import resources
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -48,7 +47,8 @@ from metric_forwarder.put_monitor_data.server import (
 )
 from receiver_emulator.faults import Fault, FaultError, FaultKind, FaultPlan, parse_faults
 from receiver_emulator.limits import Usage
-from receiver_emulator.options import EmulatorOptions
+from receiver_emulator.options import LIMITS, EmulatorOptions, try_commands
+from receiver_emulator.page import add_page, as_json, guard
 from receiver_emulator.server_log import server_log
 from receiver_emulator.store import Arrival, RequestRecord, Store
 
@@ -60,11 +60,6 @@ _DISCONNECT_POLL_S = 0.02
 _SHUTDOWN_S = 0.2
 _TURNS_OF_A_TRANSPORT = 5
 _BODILESS_STATUSES = (204, 304)
-_SAFE_METHODS = ("GET", "HEAD")
-_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'"
-)
 
 
 class Client(Protocol):
@@ -76,11 +71,12 @@ class Client(Protocol):
 
 @dataclass
 class Exchange:
-    """One request on its way through the receiver."""
+    """One request on its way through the receiver; ``started`` is by the monotonic clock."""
 
     request: web.Request
     parsed: PutRequest | Rejection
     record: RequestRecord
+    started: float
 
 
 @dataclass
@@ -120,6 +116,22 @@ class EmulatedReceiver:
             self.store.keep(exchange.record, request, now)
         return rejection
 
+    def settle(self, exchange: Exchange, *, code: int | None, status: int) -> None:
+        """Note what a request is answered, before the answer leaves."""
+        ms = (time.monotonic() - exchange.started) * 1000
+        if isinstance(exchange.parsed, PutRequest) and not exchange.record["stored"]:
+            self.store.refuse(exchange.parsed, self.now())
+        self.store.settle(exchange.record, code=code, status=status, ms=ms)
+
+    def limits(self) -> dict[str, float | None]:
+        """Return the limits that can be set while it runs, by their names in the interface."""
+        return {name: getattr(self.options, option) for name, (option, _) in LIMITS.items()}
+
+    def set_limits(self, limits: Mapping[str, float | None]) -> None:
+        """Set some of them; None: no limit."""
+        changed: dict[str, Any] = {LIMITS[name][0]: limit for name, limit in limits.items()}
+        self.options = self.usage.options = replace(self.options, **changed)
+
     def _check(self, request: PutRequest, now: float) -> Rejection | None:
         options = self.options
         return (
@@ -151,7 +163,6 @@ async def _wait_for(event: asyncio.Event, seconds: float | None) -> None:
 
 
 _RECEIVER: web.AppKey[EmulatedReceiver] = web.AppKey("receiver", EmulatedReceiver)
-_PAGE: web.AppKey[bytes] = web.AppKey("page", bytes)
 
 
 def build_receiver(options: EmulatorOptions, store: Store, plan: FaultPlan) -> EmulatedReceiver:
@@ -207,18 +218,21 @@ async def _settle_transports() -> None:
 
 
 def _application(receiver: EmulatedReceiver) -> web.Application:
-    app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_refuse_other_origins])
+    app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[guard(receiver.options.host)])
     app[_RECEIVER] = receiver
-    app[_PAGE] = _page_with_meanings()
+    add_page(app, _activity)
     for path in PATHS:
         app.router.add_route("*", path, _protocol, expect_handler=_expect)
-    app.router.add_get("/", _page, allow_head=False)
     app.router.add_get("/-/points", _get_points, allow_head=False)
     app.router.add_delete("/-/points", _delete_points)
     app.router.add_get("/-/requests", _get_requests, allow_head=False)
     app.router.add_get("/-/faults", _get_faults, allow_head=False)
     app.router.add_post("/-/faults", _post_faults)
     app.router.add_delete("/-/faults", _delete_faults)
+    app.router.add_delete("/-/faults/{number:[0-9]{1,9}}", _delete_fault)
+    app.router.add_get("/-/limits", _get_limits, allow_head=False)
+    app.router.add_post("/-/limits", _post_limits)
+    app.router.add_post("/-/reports", _post_reports)
     app.router.add_route("*", "/-/{rest:.*}", _unknown_control)
     app.router.add_route("*", "/{rest:.*}", _protocol, expect_handler=_expect)
     return app
@@ -232,44 +246,42 @@ async def _expect(request: web.Request) -> None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-def _page_with_meanings() -> bytes:
-    page = resources.files("receiver_emulator").joinpath("page.html").read_text("utf-8")
-    meanings = json.dumps({int(code): code.meaning for code in ReturnCode})
-    return page.replace("const MEANINGS = {};", f"const MEANINGS = {meanings};").encode()
-
-
 # --- the protocol's paths ----------------------------------------------------------------------------------
 
 
 async def _protocol(request: web.Request) -> web.StreamResponse:
     receiver = request.app[_RECEIVER]
+    started = time.monotonic()
     try:
         body = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        return _answer(receiver, _arrived(receiver, request, None))
+        return _answer(receiver, _arrived(receiver, request, None, started))
     except (web.RequestPayloadError, ConnectionError):
         # The body broke off or its framing is wrong: there is no request to answer in the protocol's terms.
         return web.Response(status=400, headers=_headers(receiver, "text/plain"))
     if receiver.options.latency_s:
         await receiver.wait(receiver.options.latency_s)
-    exchange, fault = _meet(receiver, request, body)
+    exchange, fault = _meet(receiver, request, body, started)
     if fault is None:
         return _answer(receiver, exchange)
     outcome = receiver.put(exchange) if fault.when == "after" else None
     return await _ENACT[fault.kind](receiver, exchange, fault, outcome)
 
 
-def _meet(receiver: EmulatedReceiver, request: web.Request, body: bytes) -> tuple[Exchange, Fault | None]:
+def _meet(
+    receiver: EmulatedReceiver, request: web.Request, body: bytes, started: float
+) -> tuple[Exchange, Fault | None]:
     path, query = _target(request)
     parsed = parse_request(request.method, path, query, body)
     fault = receiver.plan.take(parsed) if path in PATHS else None
-    return _arrived(receiver, request, body, parsed, fault), fault
+    return _arrived(receiver, request, body, started, parsed, fault), fault
 
 
 def _arrived(
     receiver: EmulatedReceiver,
     request: web.Request,
     body: bytes | None,
+    started: float,
     parsed: PutRequest | Rejection | None = None,
     fault: Fault | None = None,
 ) -> Exchange:
@@ -277,7 +289,8 @@ def _arrived(
     parsed = parsed or reject(ReturnCode.DATA_TOO_LONG, f"more than {_LARGEST_BODY} bytes")
     size = request.content_length or 0 if body is None else len(body or query)
     arrival = Arrival(receiver.now(), request.method, path, size, receiver.connection_number(request), parsed)
-    return Exchange(request, parsed, receiver.store.record(arrival, None if fault is None else fault.kind))
+    record = receiver.store.record(arrival, None if fault is None else fault.kind)
+    return Exchange(request, parsed, record, started)
 
 
 def _target(request: web.Request) -> tuple[str, str]:
@@ -293,7 +306,7 @@ def _answer(receiver: EmulatedReceiver, exchange: Exchange) -> web.Response:
 
 def _reply(receiver: EmulatedReceiver, exchange: Exchange, rejection: Rejection | None) -> web.Response:
     code = 0 if rejection is None else int(rejection.code)
-    receiver.store.settle(exchange.record, code=code, status=200)
+    receiver.settle(exchange, code=code, status=200)
     return web.Response(body=encode_reply(rejection), headers=_headers(receiver))
 
 
@@ -316,7 +329,7 @@ async def _code(
 async def _status(
     receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
 ) -> web.StreamResponse:
-    receiver.store.settle(exchange.record, code=None, status=fault.status)
+    receiver.settle(exchange, code=None, status=fault.status)
     page = f"<html><head><title>{fault.status}</title></head><body><h1>{fault.status}</h1></body></html>"
     body = None if fault.status in _BODILESS_STATUSES else page.encode()
     headers = _headers(receiver, "text/html") | dict(fault.headers)
@@ -359,7 +372,7 @@ def _unsent() -> web.StreamResponse:
 async def _garbage(
     receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
 ) -> web.StreamResponse:
-    receiver.store.settle(exchange.record, code=None, status=200)
+    receiver.settle(exchange, code=None, status=200)
     return web.Response(body=fault.content, headers=_headers(receiver))
 
 
@@ -367,7 +380,7 @@ async def _truncate(
     receiver: EmulatedReceiver, exchange: Exchange, _: Fault, outcome: Rejection | None
 ) -> web.StreamResponse:
     reply = encode_reply(outcome)
-    receiver.store.settle(exchange.record, code=None, status=200)
+    receiver.settle(exchange, code=None, status=200)
     response = web.StreamResponse(headers=_headers(receiver))
     response.content_length = len(reply)
     response.force_close()
@@ -390,42 +403,6 @@ _ENACT: Mapping[FaultKind, Enact] = {
 # --- the receiver's own interface --------------------------------------------------------------------------
 
 
-@web.middleware
-async def _refuse_other_origins(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    if request.path != "/" and not request.path.startswith("/-/"):
-        return await handler(request)
-    if not _is_local_name(request.host, request.app[_RECEIVER].options.host):
-        return _json(
-            {"error": "ask by an IP address or by localhost: another name may be a web page's"}, status=403
-        )
-    if request.method not in _SAFE_METHODS and not _is_own_origin(request):
-        return _json({"error": "a page of another origin may not change anything here"}, status=403)
-    return await handler(request)
-
-
-def _is_local_name(host: str, own_host: str) -> bool:
-    """Return whether a ``Host`` cannot be the name of a web site: an address, or a name without a domain."""
-    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
-    with suppress(ValueError):
-        ipaddress.ip_address(name)
-        return True
-    return name.lower() == own_host.lower() or (bool(name) and "." not in name)
-
-
-def _is_own_origin(request: web.Request) -> bool:
-    """Return whether no web page sent the request, or one that was loaded from here."""
-    origin = request.headers.get("Origin")
-    site = request.headers.get("Sec-Fetch-Site", "none")
-    return origin in (None, f"http://{request.host}") and site in ("none", "same-origin")
-
-
-async def _page(request: web.Request) -> web.Response:
-    headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": _SECURITY_POLICY}
-    return web.Response(body=request.app[_PAGE], headers=headers)
-
-
 async def _get_points(request: web.Request) -> web.Response:
     return _newest(request, request.app[_RECEIVER].store.points)
 
@@ -438,7 +415,7 @@ def _newest(request: web.Request, read: Callable[[int | None], Sequence[Any]]) -
     last = request.query.get("last")
     if last is not None and not (last.isdecimal() and last.isascii() and len(last) <= 9):  # noqa: PLR2004 -- enough for any list
         return _wrong("last", "how many of the newest")
-    return _json(read(None if last is None else int(last)))
+    return as_json(read(None if last is None else int(last)))
 
 
 async def _delete_points(request: web.Request) -> web.Response:
@@ -447,7 +424,7 @@ async def _delete_points(request: web.Request) -> web.Response:
 
 
 async def _get_faults(request: web.Request) -> web.Response:
-    return _json(request.app[_RECEIVER].plan.pending())
+    return as_json(request.app[_RECEIVER].plan.pending())
 
 
 async def _post_faults(request: web.Request) -> web.Response:
@@ -458,7 +435,7 @@ async def _post_faults(request: web.Request) -> web.Response:
         return _wrong(error.member, error.expected)
     except (ValueError, RecursionError):
         return _wrong("", "the body is a fault, or a list of faults, in JSON")
-    return _json(plan.pending())
+    return as_json(plan.pending())
 
 
 async def _delete_faults(request: web.Request) -> web.Response:
@@ -466,15 +443,57 @@ async def _delete_faults(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+async def _delete_fault(request: web.Request) -> web.Response:
+    is_found = request.app[_RECEIVER].plan.remove(int(request.match_info["number"]))
+    return web.Response(status=204) if is_found else as_json({"error": "there is no such fault"}, status=404)
+
+
+async def _get_limits(request: web.Request) -> web.Response:
+    return as_json(request.app[_RECEIVER].limits())
+
+
+async def _post_limits(request: web.Request) -> web.Response:
+    receiver = request.app[_RECEIVER]
+    limits = await _read_json(request)
+    if not isinstance(limits, dict):
+        return _wrong("", 'an object of limits, such as {"maxRequestsPerSecond": 5}')
+    for name, limit in limits.items():
+        if name not in LIMITS:
+            return _wrong(name, f"unknown; the limits are {', '.join(LIMITS)}")
+        if not LIMITS[name][1](limit):
+            return _wrong(name, "a positive integer or null; latencySeconds: seconds from 0 to 3600")
+    receiver.set_limits(limits)
+    return as_json(receiver.limits())
+
+
+async def _post_reports(request: web.Request) -> web.Response:
+    if not request.app[_RECEIVER].store.activity.add_report(await _read_json(request)):
+        return _wrong("", "the body is a report of the function, in JSON")
+    return web.Response(status=204)
+
+
+def _activity(request: web.Request, run: str, after: int) -> Mapping[str, Any]:
+    receiver = request.app[_RECEIVER]
+    return {
+        "source": "emulator",
+        **receiver.store.activity.read(run, after),
+        "faults": receiver.plan.numbered(),
+        "limits": receiver.limits(),
+        "try": try_commands(f"http://{request.host}", receiver.options),
+    }
+
+
+async def _read_json(request: web.Request) -> Any:
+    """Decode the body; None if it is no JSON."""
+    try:
+        return json.loads(await request.read())
+    except (ValueError, RecursionError):
+        return None
+
+
 async def _unknown_control(_: web.Request) -> web.Response:
-    return _json({"error": "see GET /-/points, /-/requests and /-/faults"}, status=404)
+    return as_json({"error": "see GET /-/points, /-/requests and /-/faults"}, status=404)
 
 
 def _wrong(member: str, expected: str) -> web.Response:
-    return _json({"error": "the request is wrong", "member": member, "expected": expected}, status=400)
-
-
-def _json(value: Any, *, status: int = 200) -> web.Response:
-    # A fault's garbage may be bytes, which JSON has not.
-    body = json.dumps(value, default=lambda content: content.decode("utf-8", "replace"))
-    return web.Response(body=body.encode(), status=status, content_type="application/json")
+    return as_json({"error": "the request is wrong", "member": member, "expected": expected}, status=400)

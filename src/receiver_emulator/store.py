@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+from metric_forwarder.model import Outcome
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, WirePoint
+from receiver_emulator.activity import Activity, SeenRequest
+
+# Faults by which a request gets no answer at all.
+_UNANSWERED = ("reset", "hang")
 
 
 class StoredPoint(TypedDict):
@@ -27,9 +33,11 @@ class RequestRecord(TypedDict):
     ``secretId`` to ``timestamp`` are null where the request could not be read. ``code`` is null where no return
     code was answered, ``status`` where no HTTP status was; both are null while a request waits. ``connection``
     numbers the TCP connections from 1, so that two requests with one number came by keep-alive. ``fault`` names
-    the fault that was applied. ``stored`` says whether its points are held.
+    the fault that was applied. ``stored`` says whether its points are held. ``number`` counts the requests from 1.
+    ``durationMs`` is the time from its arrival to its answer, null where there was none.
     """
 
+    number: int
     receivedAt: float
     method: str
     path: str
@@ -43,6 +51,7 @@ class RequestRecord(TypedDict):
     fault: str | None
     code: int | None
     status: int | None
+    durationMs: float | None
     stored: bool
 
 
@@ -59,18 +68,26 @@ class Arrival:
 
 
 class Store:
-    """Points and requests, in the order in which they arrived."""
+    """Points and requests, in the order in which they arrived.
+
+    Attributes:
+        activity: the newest of them, as the page shows them.
+    """
 
     def __init__(self) -> None:
+        self.activity = Activity()
         self._lock = threading.Lock()
         self._batches: list[tuple[str, float, Sequence[WirePoint]]] = []
         self._requests: list[RequestRecord] = []
+        self._count = 0
 
     def record(self, arrival: Arrival, fault: str | None) -> RequestRecord:
         """Add a request's record; ``keep`` and ``settle`` complete it."""
-        record = _new_record(arrival, fault)
         with self._lock:
+            self._count += 1
+            record = _new_record(arrival, fault, self._count)
             self._requests.append(record)
+        self.activity.put_request(_seen(record))
         return record
 
     def keep(self, record: RequestRecord, request: PutRequest, received_at: float) -> None:
@@ -79,11 +96,18 @@ class Store:
         with self._lock:
             record["stored"] = True
             self._batches.append((request.namespace, received_at, request.data))
+        self.activity.add_points(received_at, request.namespace, request.data, Outcome.DELIVERED.value)
 
-    def settle(self, record: RequestRecord, *, code: int | None, status: int | None) -> None:
+    def refuse(self, request: PutRequest, received_at: float) -> None:
+        """Show on the page the points of a request that was refused; they are not held."""
+        self.activity.add_points(received_at, request.namespace, request.data, Outcome.REJECTED.value)
+
+    def settle(self, record: RequestRecord, *, code: int | None, status: int | None, ms: float) -> None:
         """Say what was answered; to be called before the answer leaves, so that its receiver can read it."""
         with self._lock:
-            record["code"], record["status"] = code, status
+            record["code"], record["status"], record["durationMs"] = code, status, round(ms, 3)
+            seen = _seen(record)
+        self.activity.put_request(seen)
 
     def points(self, last: int | None = None) -> list[StoredPoint]:
         """Return the points held, oldest first; ``last`` bounds them to the newest so many."""
@@ -106,6 +130,7 @@ class Store:
         with self._lock:
             self._batches.clear()
             self._requests.clear()
+        self.activity.clear()
 
 
 def _stored(namespace: str, received_at: float, point: WirePoint) -> StoredPoint:
@@ -118,8 +143,29 @@ def _stored(namespace: str, received_at: float, point: WirePoint) -> StoredPoint
     }
 
 
-def _new_record(arrival: Arrival, fault: str | None) -> RequestRecord:
+def _seen(record: RequestRecord) -> SeenRequest:
+    """The request as the page shows it."""
+    code, status = record["code"], record["status"]
+    answer = f"HTTP {status}" if status is not None else None
+    if record["fault"] in _UNANSWERED:
+        answer = "no reply"
+    return {
+        "number": record["number"],
+        "at": record["receivedAt"],
+        "points": record["points"],
+        "namespace": record["namespace"],
+        "bytes": record["bytes"],
+        "fault": record["fault"],
+        "answer": answer if code is None else str(code),
+        "ok": None if code is None and answer is None else code == 0,
+        "meaning": "" if not code else ReturnCode(code).meaning,
+        "ms": record["durationMs"],
+    }
+
+
+def _new_record(arrival: Arrival, fault: str | None, number: int) -> RequestRecord:
     record: RequestRecord = {
+        "number": number,
         "receivedAt": arrival.at,
         "method": arrival.method,
         "path": arrival.path,
@@ -133,6 +179,7 @@ def _new_record(arrival: Arrival, fault: str | None) -> RequestRecord:
         "fault": fault,
         "code": None,
         "status": None,
+        "durationMs": None,
         "stored": False,
     }
     if isinstance(arrival.parsed, PutRequest):

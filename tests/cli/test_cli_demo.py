@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +184,43 @@ def test_without_a_prometheus_it_says_so(folder: Path) -> None:
     told = done.stdout.partition("Not shown: the second destination")[2]
     assert "It needs the program prometheus" in told
     assert "remote-write" not in told, "what is there is not asked for"
+
+
+@pytest.mark.slow
+def test_the_page_moves_by_itself_and_every_report_is_on_it() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "metric_forwarder", "demo", "--page", "--port", "0"],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        env=child_environ(),
+    ) as process:
+        assert process.stdout is not None
+        page = process.stdout.readline().split()[-1]
+        try:
+            first, later = _activity_with(page, reports=1), _activity_with(page, reports=3)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
+    assert process.returncode == 0
+    assert len(later["points"]) > len(first["points"]) > 0
+    triggers = {report["trigger"] for report in later["reports"]}
+    assert len(triggers) > 1
+    assert {report["status"] for report in later["reports"]} == {"ok"}
+
+
+def _activity_with(page: str, *, reports: int) -> Any:
+    """What the page shows, once it shows so many reports."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{page}-/activity", timeout=10) as reply:
+            activity = json.loads(reply.read())
+        if len(activity["reports"]) >= reports:
+            return activity
+        time.sleep(0.1)
+    raise AssertionError(f"there were never {reports} reports")
+
+
+def test_with_a_page_a_folder_of_events_is_refused(folder: Path) -> None:
+    done = run("demo", str(folder), "--page")
+    assert done.status == 2
+    assert "leave EVENTS_DIR out" in done.err

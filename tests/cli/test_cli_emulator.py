@@ -32,11 +32,11 @@ def _running(*options: str) -> Iterator[tuple[str, dict[str, str]]]:
     ) as process:
         assert process.stdout is not None
         lines: list[str] = []
-        while not lines or not lines[-1].startswith("  export MF_REGION="):
+        while not lines or not lines[-1].startswith("  export METRIC_FORWARDER_PAGE="):
             lines.append(process.stdout.readline())
             assert lines[-1], "it ended before it listened"
         exported = dict(
-            line.removeprefix("  export ").strip().split("=", 1) for line in lines if "  export " in line
+            line.removeprefix("  export ").strip().split("=", 1) for line in lines if "  export MF_" in line
         )
         try:
             yield "".join(lines), {name.removeprefix("MF_"): value for name, value in exported.items()}

@@ -1,10 +1,12 @@
 """``invoke`` and ``send``, against a receiver in this process."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -252,3 +254,38 @@ def test_what_was_raised_is_never_complete() -> None:
 def test_the_entry_file_is_the_functions() -> None:
     assert ENTRY.name == "index.py"
     assert "def main_handler(event" in ENTRY.read_text("utf-8")
+
+
+# --- the page of an emulated receiver -----------------------------------------------------------------------
+
+
+def _reports_on(page: str) -> list[Any]:
+    with urlopen(f"{page}/-/activity", timeout=10) as reply:
+        reports: list[Any] = json.loads(reply.read())["reports"]
+    return reports
+
+
+@pytest.mark.slow
+def test_the_report_is_on_the_page_that_is_named_and_nothing_without_one(
+    receiver: Emulator, event_file: Path
+) -> None:
+    receiver.clear()
+    environ = child_environ(**settings_for(receiver))
+    subprocess.run(command("invoke", str(event_file)), env=environ, check=True, capture_output=True)
+    assert _reports_on(receiver.base_url) == []
+    named = {**environ, "METRIC_FORWARDER_PAGE": receiver.base_url}
+    subprocess.run(command("invoke", str(event_file)), env=named, check=True, capture_output=True)
+    assert [report["trigger"] for report in _reports_on(receiver.base_url)] == ["ckafka"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["http://127.0.0.1:1", "file:///etc/passwd"])
+def test_a_page_that_is_not_there_changes_neither_report_nor_status(
+    receiver: Emulator, event_file: Path, page: str
+) -> None:
+    environ = {**child_environ(**settings_for(receiver)), "METRIC_FORWARDER_PAGE": page}
+    done = subprocess.run(
+        command("invoke", str(event_file)), env=environ, capture_output=True, check=True, encoding="utf-8"
+    )
+    assert json.loads(done.stdout)["status"] == "ok"
+    assert "METRIC_FORWARDER_PAGE" in done.stderr

@@ -179,7 +179,7 @@ def test_the_first_event_sent_by_hand_arrives(shell: dict[str, str], tmp_path: P
     try:
         assert server.stdout is not None
         printed = ""
-        while "export MF_REGION" not in printed:
+        while "export METRIC_FORWARDER_PAGE" not in printed:
             line = server.stdout.readline()
             assert line, "the emulator never listened"
             printed += line
@@ -190,7 +190,7 @@ def test_the_first_event_sent_by_hand_arrives(shell: dict[str, str], tmp_path: P
     points = json.loads(shown[shown.rindex("[{") :])
     assert [p["metricName"] for p in points] == ["diskusage", "diskusage", "diskusage", "cpuload"]
     exports = [line for line in in_another.splitlines() if line.startswith("export")]
-    assert [line.strip() for line in printed.splitlines() if "export MF_" in line] == [
+    assert [line.strip() for line in printed.splitlines() if "  export " in line] == [
         line.replace(":8080", f":{port}") for line in exports
     ]
     assert _without_times(shown).startswith(_without_times(_expected("README.md")[1]))

@@ -227,7 +227,10 @@ def test_a_record_says_what_happened_and_holds_no_signature(receiver: Emulator) 
     send_post(receiver.url, body)
     (record,) = receiver.requests()
     sent = json.loads(body)
+    assert (record["durationMs"] or -1) > 0
     assert record == {
+        "number": record["number"],
+        "durationMs": record["durationMs"],
         "receivedAt": record["receivedAt"],
         "method": "POST",
         "path": PATH,
@@ -690,24 +693,80 @@ def test_an_unknown_control_path_is_404(receiver: Emulator) -> None:
         assert _ask(receiver, method, path)[0] == 404
 
 
-def test_the_page_is_served_and_needs_nothing_from_elsewhere(receiver: Emulator) -> None:
-    with _fetch(f"{receiver.base_url}/") as reply:
-        page = reply.read().decode()
-        assert reply.headers["Content-Type"].startswith("text/html")
+@pytest.mark.parametrize("path", ["/", "/-/page.css", "/-/page.js", "/-/plot.js", "/-/words.js"])
+def test_the_page_is_served_and_needs_nothing_from_elsewhere(receiver: Emulator, path: str) -> None:
+    with _fetch(f"{receiver.base_url}{path}") as reply:
+        text = reply.read().decode()
+        assert reply.headers["Content-Type"].startswith("text/")
         assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
-    assert "<title>" in page
-    assert "/-/points" in page
-    outside = page.replace("http://www.w3.org/2000/svg", "")
+        assert "unsafe" not in reply.headers["Content-Security-Policy"]
+    outside = text.replace("http://www.w3.org/2000/svg", "")
     assert "//" not in outside.replace("// ", "")
-    assert "innerHTML" not in page
+    assert "innerHTML" not in text
 
 
-def test_the_page_knows_what_each_return_code_means(receiver: Emulator) -> None:
-    with _fetch(f"{receiver.base_url}/") as reply:
-        page = reply.read().decode()
-    meanings = json.loads(page.partition("const MEANINGS = ")[2].partition(";\n")[0])
-    assert meanings == {str(int(code)): code.meaning for code in ReturnCode}
-    assert "/-/requests" in page
+def test_the_page_says_what_each_refusal_means(receiver: Emulator) -> None:
+    for code in ReturnCode:
+        receiver.fault("code", int(code))
+        post(receiver)
+    requests = _ask(receiver, "GET", "/-/activity")[1]["requests"]
+    meanings = {request["answer"]: request["meaning"] for request in requests}
+    assert meanings == {str(int(code)): code.meaning if code else "" for code in ReturnCode}
+
+
+def test_the_page_is_given_only_what_has_changed(receiver: Emulator) -> None:
+    post(receiver)
+    first = _ask(receiver, "GET", "/-/activity")[1]
+    assert (len(first["points"]), len(first["requests"])) == (1, 1)
+    known = f"run={first['run']}&after={first['next']}"
+    assert _ask(receiver, "GET", f"/-/activity?{known}")[1]["points"] == []
+    post(receiver, Data=[POINT, POINT])
+    assert len(_ask(receiver, "GET", f"/-/activity?{known}")[1]["points"]) == 2
+    receiver.clear()
+    assert _ask(receiver, "GET", f"/-/activity?{known}")[1]["run"] != first["run"]
+
+
+def test_limits_can_be_changed_while_it_runs(receiver: Emulator) -> None:
+    status, limits = _ask(receiver, "GET", "/-/limits")
+    assert (status, set(limits.values())) == (200, {None, 0.0})
+    try:
+        assert _ask(receiver, "POST", "/-/limits", b'{"maxPointsPerRequest": 1}')[0] == 200
+        assert post(receiver, Data=[POINT, POINT])["code"] == 1018
+    finally:
+        assert _ask(receiver, "POST", "/-/limits", b'{"maxPointsPerRequest": null}')[0] == 200
+    assert post(receiver, Data=[POINT, POINT])["code"] == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{",
+        b'{"x": 1}',
+        b'{"maxBodyBytes": 0}',
+        b'{"maxBodyBytes": true}',
+        b'{"latencySeconds": null}',
+    ],
+)
+def test_a_wrong_limit_is_refused_and_changes_nothing(receiver: Emulator, body: bytes) -> None:
+    before = _ask(receiver, "GET", "/-/limits")
+    assert _ask(receiver, "POST", "/-/limits", body)[0] == 400
+    assert _ask(receiver, "GET", "/-/limits") == before
+
+
+def test_one_fault_can_be_removed_by_its_number(receiver: Emulator) -> None:
+    receiver.fault("code", 1003)
+    receiver.fault("code", 1006)
+    first = _ask(receiver, "GET", "/-/activity")[1]["faults"][0]
+    assert _ask(receiver, "DELETE", f"/-/faults/{first['number']}") == (204, None)
+    assert [fault["value"] for fault in receiver.faults()] == [1006]
+    assert _ask(receiver, "DELETE", f"/-/faults/{first['number']}")[0] == 404
+
+
+def test_what_is_no_report_is_refused(receiver: Emulator) -> None:
+    for body in (b"", b"[]", b"{}", b'{"outcomes": 1}'):
+        assert _ask(receiver, "POST", "/-/reports", body)[0] == 400
+    assert _ask(receiver, "POST", "/-/reports", b'{"outcomes": {"delivered": 1}}')[0] == 204
 
 
 # --- its document -------------------------------------------------------------------------------------------

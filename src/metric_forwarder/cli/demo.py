@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from metric_forwarder.cli.events import SAMPLE
-from metric_forwarder.cli.inputs import Unusable, read_json
+from metric_forwarder.cli.inputs import Unusable, read_json, unlistenable
 from metric_forwarder.cli.local_function import (
     Handler,
     Invocation,
@@ -24,7 +24,7 @@ from metric_forwarder.cli.local_function import (
     load_handler,
     make_context,
 )
-from metric_forwarder.cli.options import example
+from metric_forwarder.cli.options import example, host_option, port_option
 from metric_forwarder.cli.sample_events import TEMPLATES
 from metric_forwarder.errors import ForwarderError, UnknownTrigger
 from metric_forwarder.settings.settings import PREFIX, SETTINGS, Settings
@@ -46,17 +46,26 @@ class Demonstration(NamedTuple):
     arrived: "Sequence[StoredPoint]"
 
 
-@click.command(epilog=example("metric-forwarder demo events"))
+@click.command(epilog=example("metric-forwarder demo events", "metric-forwarder demo --page"))
 @click.argument("folder", metavar="[EVENTS_DIR]", required=False)
+@click.option("--page", "is_live", is_flag=True, help="Go on until interrupted, and show it on a page.")
+@host_option
+@port_option(8080)
 @click.pass_context
-def demo(ctx: click.Context, folder: str | None) -> None:
+def demo(ctx: click.Context, *, folder: str | None, is_live: bool, host: str, port: int) -> None:
     """Run the function on sample events, and show what arrives.
 
     EVENTS_DIR holds trigger events, *.json; without it samples of each kind are used. The receiver is the emulated
     one, on this machine, and is gone afterwards; your own MF_ settings are not looked at. If a Prometheus is
     installed, the events are sent there as well, by remote write. The status is 0 if what arrived is just what was
     reported as delivered, else 1.
+
+    With --page it makes an event a second instead, of every kind in turn, until interrupted: the page is the emulated
+    receiver's, and --host and --port say where.
     """
+    if is_live:
+        _run_live(folder, host, port)
+        return
     from metric_forwarder.cli import display
     from receiver_emulator import Emulator
 
@@ -71,6 +80,17 @@ def demo(ctx: click.Context, folder: str | None) -> None:
     if wrong:
         click.echo(f"Not as it should be: {', '.join(wrong)}", err=True)
     ctx.exit(1 if wrong else 0)
+
+
+def _run_live(folder: str | None, host: str, port: int) -> None:
+    from metric_forwarder.cli import live_demo
+
+    if folder is not None:
+        raise click.UsageError("--page makes events of its own: leave EVENTS_DIR out.")
+    try:
+        live_demo.run(host, port)
+    except OSError as error:
+        raise unlistenable(host, port, error) from None
 
 
 def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]:

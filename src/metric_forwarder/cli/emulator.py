@@ -1,7 +1,5 @@
 """``emulator``: the emulated receiver in a terminal of its own."""
 
-import shlex
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -113,25 +111,12 @@ def emulator(accounts: dict[str, str], **options: Any) -> None:
 
 
 def _welcome(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:
-    exports = "\n".join(
-        f"  export {name}={value}" for name, value in _exports(url, options, is_example=is_example).items()
-    )
+    from receiver_emulator.options import exports
+
+    to_export = "\n".join(f"  export {name}={value}" for name, value in exports(url, options).items())
     return (
         f"The receiver listens on {url} until interrupted (Ctrl-C).\n"
         f"What it was sent: {url}/ (a page), {url}/-/points (JSON)\n\n"
         f"To send to it, in another terminal{' (the account is a documented fake)' if is_example else ''}:\n\n"
-        f"{exports}\n"
+        f"{to_export}\n"
     )
-
-
-def _exports(url: str, options: "EmulatorOptions", *, is_example: bool) -> Mapping[str, str]:
-    from metric_forwarder.put_monitor_data.server import PATHS
-
-    secret_id, secret_key = next(iter(options.accounts.items()))
-    return {
-        "MF_RECEIVER_URL": shlex.quote(url + PATHS[0]),
-        "MF_SECRET_ID": shlex.quote(secret_id),
-        # A key of the user's own is not repeated: terminals are recorded.
-        "MF_SECRET_KEY": shlex.quote(secret_key) if is_example else "'<the key you gave for it>'",
-        "MF_REGION": "gz",
-    }

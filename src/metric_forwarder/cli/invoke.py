@@ -11,6 +11,7 @@ import click
 from metric_forwarder.cli.inputs import read_json
 from metric_forwarder.cli.local_function import invoke_handler, load_handler, make_context, report_stream
 from metric_forwarder.cli.options import Number, example, json_option
+from metric_forwarder.cli.page_reports import show_on_page
 
 DEFAULT_TIME_LIMIT_S = 60.0
 _LINE_HEAD = 40
@@ -133,6 +134,7 @@ def _run(ctx: click.Context, event: Any, time_limit_s: float, *, as_json: bool) 
     log = _WithoutReports() if is_table and sys.stderr.isatty() else None
     context = make_context(os.environ, time_limit_s)
     invocation = invoke_handler(load_handler(), event, context, log)
+    show_on_page(invocation.report)
     with report_stream():
         if is_table:
             display.print_invocation(display.terminal(), invocation)

@@ -1,0 +1,32 @@
+"""Show the function's reports on the page of an emulated receiver, if a variable of the environment names one."""
+
+import json
+import os
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any
+from urllib.request import Request, urlopen
+
+import click
+
+_TIMEOUT_S = 2.0
+
+
+def show_on_page(report: Mapping[str, Any]) -> None:
+    """Send a report to the page that METRIC_FORWARDER_PAGE names; without it, do nothing.
+
+    A page that cannot be reached is one line on standard error: it says nothing about the event.
+    """
+    from receiver_emulator.options import PAGE_VARIABLE
+
+    page = os.environ.get(PAGE_VARIABLE, "").rstrip("/")
+    if not page:
+        return
+    if not page.startswith(("http://", "https://")):
+        click.echo(f"{PAGE_VARIABLE} is no URL: it must be such as http://127.0.0.1:8080", err=True)
+        return
+    try:
+        with urlopen(Request(f"{page}/-/reports", json.dumps(report).encode()), timeout=_TIMEOUT_S):  # noqa: S310 - checked above
+            return
+    except (OSError, ValueError, HTTPException):
+        click.echo(f"The report is not on the page: nothing at {PAGE_VARIABLE} took it.", err=True)
