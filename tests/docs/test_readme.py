@@ -233,7 +233,7 @@ RUNNABLE = [
     for line in block.splitlines()
     # Elsewhere: what runs until interrupted, needs a receiver or an account, or installs something.
     if "metric-forwarder" in line
-    and not re.search(r"emulator|invoke|send|doctor|replay|serve|deploy|pip|demo events", line)
+    and not re.search(r"emulator|invoke|send|doctor|replay|serve|deploy|pip|demo events|--page", line)
 ]
 
 
