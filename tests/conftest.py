@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if report.user_properties:
             counted = ", ".join(f"{name} {count}" for name, count in report.user_properties)
             terminalreporter.write_line(f"{report.head_line}: {counted}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_thread_outlives_its_module() -> Iterator[None]:
+    """A forgotten server may keep a processor busy for all later tests, which then find the machine slow."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread not in before]
+    give_up = time.monotonic() + 5
+    while any(thread.is_alive() for thread in left) and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert not [thread.name for thread in left if thread.is_alive()]
 
 
 @pytest.fixture

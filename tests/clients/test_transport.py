@@ -31,6 +31,7 @@ from receiver_emulator import Emulator
 from support.fakes import FakeClock
 from support.harness import ROOT, environ, outcomes, point, remote_write_environ, report_of
 from support.patience import ends_within
+from support.tcp_server import listening, receive_some
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "test", "Accept-Encoding": "identity"}
 
@@ -43,10 +44,7 @@ def receive_request(connection: socket.socket, end: bytes = b"\r\n\r\n{}") -> No
     """All of a request, which comes in pieces; that of ``post`` unless told otherwise."""
     received = b""
     while not received.endswith(end):
-        piece = connection.recv(65_536)
-        if not piece:
-            raise ConnectionError("the client has gone")
-        received += piece
+        received += receive_some(connection)
 
 
 def fault(answer: HttpReply | Failure) -> Fault:
@@ -170,32 +168,6 @@ def test_after_a_failure_the_next_request_gets_a_connection_of_its_own(emulator:
 
 
 # --- servers that misbehave ---------------------------------------------------------------------------------
-
-
-@contextmanager
-def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """The host and port of a server that hands every connection to a thread of its own; all end with it."""
-    connections: list[socket.socket] = []
-
-    def run(connection: socket.socket) -> None:
-        with suppress(OSError):
-            serve(connection)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                connections.append(connection)
-                threading.Thread(target=run, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        for connection in connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
 
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"code":0}'
@@ -388,12 +360,12 @@ def test_a_private_authority_is_trusted_by_the_destination_and_headers_and_query
         while True:
             received = b""
             while b"\r\n\r\n" not in received:
-                received += connection.recv(65_536)
+                received += receive_some(connection)
             head, _, body = received.partition(b"\r\n\r\n")
             seen.append(head + b"\r\n")
             left = int(re.findall(rb"Content-Length: (\d+)", head)[0]) - len(body)
             while left > 0:
-                left -= len(connection.recv(left))
+                left -= len(receive_some(connection, left))
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
     with listening(encrypted(serve)) as place:
@@ -589,6 +561,8 @@ def failing_server(kind: str) -> Iterator[str]:
             yield f"http{'s' if kind == 'no TLS' else ''}://127.0.0.1:{port}/"
         finally:
             over.set()
+            listener.shutdown(socket.SHUT_RDWR)  # it waits for the next connection
+            thread.join()
 
 
 def _fail(listener: socket.socket, kind: str, over: threading.Event) -> None:

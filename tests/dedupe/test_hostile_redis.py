@@ -17,6 +17,7 @@ from metric_forwarder.dedupe.redis import REST_S, RedisStore
 from metric_forwarder.dedupe.store import Claim, MemoryStore
 from metric_forwarder.settings.redis_address import parse_redis_url
 from support.fakes import FakeClock
+from support.tcp_server import listening
 
 X, Y = b"x" * 16, b"y" * 16
 
@@ -26,25 +27,12 @@ def replying(reply: Callable[[], Iterator[bytes]]) -> Iterator[int]:
     """A server that answers whatever it is sent with these pieces: its port."""
 
     def serve(connection: socket.socket) -> None:
-        with connection:
-            try:
-                while connection.recv(65_536):
-                    for piece in reply():
-                        connection.sendall(piece)
-            except OSError:
-                return
+        while connection.recv(65_536):
+            for piece in reply():
+                connection.sendall(piece)
 
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=accept, daemon=True).start()
-        yield listener.getsockname()[1]
+    with listening(serve) as address:
+        yield int(address.rpartition(":")[2])
 
 
 def make_store(port: int, clock: FakeClock, warnings: list[str]) -> RedisStore:

@@ -35,6 +35,7 @@ from receiver_emulator import Emulator, EmulatorOptions
 from support.fakes import Answer, FakeClock
 from support.harness import Harness, ckafka, environ, make_harness, outcomes, point, report_of, values
 from support.patience import ends_within
+from support.tcp_server import listening
 
 ALWAYS: dict[ReturnCode, tuple[str, int]] = {
     # What a batch of two points comes to when every request is answered so: the outcome, and the requests it takes.
@@ -650,35 +651,15 @@ def test_a_hanging_receiver_does_not_hold_the_function_past_its_deadline(
 @pytest.fixture
 def dripping() -> Iterator[str]:
     """A server that sends its reply a byte at a time and never ends."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    stop = threading.Event()
-    drips: list[threading.Thread] = []
-
-    def serve() -> None:
-        while not stop.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            drips.append(threading.Thread(target=drip, args=(connection,), daemon=True))
-            drips[-1].start()
 
     def drip(connection: socket.socket) -> None:
-        with connection:
-            while not stop.wait(0.1):
-                try:
-                    connection.sendall(b"H")
-                except OSError:
-                    return
+        while not stop.wait(0.1):
+            connection.sendall(b"H")
 
-    serving = threading.Thread(target=serve, daemon=True)
-    serving.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/v2/index.php"
-    stop.set()
-    listener.shutdown(socket.SHUT_RDWR)
-    for thread in (serving, *drips):
-        thread.join()
-    listener.close()
+    stop = threading.Event()
+    with listening(drip) as address:
+        yield f"http://{address}/v2/index.php"
+        stop.set()
 
 
 @pytest.mark.slow

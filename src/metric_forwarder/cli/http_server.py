@@ -95,6 +95,7 @@ class HttpServer:
         app.router.add_get("/readyz", self._readiness)
         app.router.add_route("*", "/{rest:.*}", self._answer, expect_handler=_expect)
         app.on_startup.append(self._start)
+        app.on_cleanup.append(self._end)
         return app
 
     def connect(self, connection: "Connection", protocol: object) -> None:
@@ -123,6 +124,9 @@ class HttpServer:
     async def _start(self, _app: web.Application) -> None:
         for handler in self._handlers:
             self._idle.put_nowait(handler)
+
+    async def _end(self, _app: web.Application) -> None:
+        self._threads.shutdown(wait=False)
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
