@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
 from metric_forwarder.cli.deployment.description import is_required, setting_problems, strays  # noqa: E402
+from metric_forwarder.cli.deployment.dotenv import Dotenv, parse, unquoted  # noqa: E402
 from metric_forwarder.settings.extras import needed_extras  # noqa: E402
 
 # Serverless Cloud Framework's own name for itself, and those of the Serverless Framework before it.
@@ -26,9 +27,6 @@ CLIENTS = ("scf", "serverless", "sls")
 # A setting of the function, and what it says.
 _SETTING = re.compile(r"\s+(MF_\w+):\s*(.+?)\s*(?:\s#.*)?")
 _NAME = re.compile(r"\$\{env:(\w+)\}")
-# As in the CLI's own reader, dotenv 8: a line that begins with ``export`` is none, and a comment has a line of its own.
-_ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
-_QUOTED = re.compile(r"""(['"])(.*)\1""")
 
 # Without it the Serverless CLI asks another vendor's service on every machine outside China's time zone.
 _VENDOR = {"SERVERLESS_PLATFORM_VENDOR": "tencent"}
@@ -38,10 +36,6 @@ NO_CLIENT = (
     "    npm install --global serverless-cloud-framework    (Tencent Cloud's own)\n"
     "    npm install --global serverless@2                  (what it came from)\n"
     'or upload what `make package` builds in the console: docs/deploy.md, section "Without the CLI".'
-)
-COMMENTED = (
-    '{} in .env: what follows " #" would become part of the value. Put a comment on a line of its own; a value that '
-    "holds one stands in quotes."
 )
 MISSING = (
     "serverless.yml refers to what is set neither in the environment nor in .env: {}\n"
@@ -53,7 +47,7 @@ LACKING = "serverless.yml asks for what comes with an extra only. Run: make serv
 def main(extras: str | None) -> int:
     """Check with the extras of a package that is to be built, or deploy."""
     client = next(filter(None, map(shutil.which, CLIENTS)), None)
-    problems = list(obstacles(client, extras, dotenv(ROOT / ".env"), os.environ))
+    problems = list(obstacles(client, extras, parse(ROOT / ".env"), os.environ))
     if client is None or problems:
         print("\n".join(problems), file=sys.stderr)
         return 2
@@ -65,21 +59,19 @@ def main(extras: str | None) -> int:
 
 
 def obstacles(
-    client: str | None, extras: str | None, written: Mapping[str, str], environ: Mapping[str, str]
+    client: str | None, extras: str | None, written: Dotenv, environ: Mapping[str, str]
 ) -> Iterator[str]:
     """What has to be seen to before anything can be deployed."""
     if client is None:
         yield NO_CLIENT
-    for name, value in written.items():
-        if " #" in value and not _QUOTED.fullmatch(value):
-            yield COMMENTED.format(name)
-    known = {**{name: _unquoted(value) for name, value in written.items()}, **environ}
+    yield from written.problems
+    known = {**written.values, **environ}
     lines = (ROOT / "serverless.yml").read_text("utf-8").splitlines()
     lines = [line for line in lines if not line.lstrip().startswith("#")]
     missing = unset(lines, known)
     if missing:
         yield MISSING.format(", ".join(missing))
-    yield from strays({name: _unquoted(value) for name, value in written.items()}, environ)
+    yield from strays(written.values, environ)
     settings = function_settings(lines, known)
     yield from setting_problems(settings, known.get("DEPLOY_REGION", ""))
     if extras is not None:
@@ -99,23 +91,10 @@ def function_settings(lines: Iterable[str], known: Mapping[str, str]) -> dict[st
     """The settings that the function would have: those that are not set are left out."""
     settings = {match[1]: match[2] for match in map(_SETTING.fullmatch, lines) if match}
     texts = {
-        name: _NAME.sub(lambda match: known.get(match[1], ""), _unquoted(text))
+        name: _NAME.sub(lambda match: known.get(match[1], ""), unquoted(text))
         for name, text in settings.items()
     }
     return {name: text for name, text in texts.items() if text}
-
-
-def dotenv(path: Path) -> dict[str, str]:
-    """The assignments of a ``.env`` file, if there is one, as they are written."""
-    if not path.is_file():
-        return {}
-    matches = map(_ASSIGNMENT.fullmatch, path.read_text("utf-8").splitlines())
-    return {match[1]: match[2] for match in matches if match}
-
-
-def _unquoted(value: str) -> str:
-    quoted = _QUOTED.fullmatch(value)
-    return quoted[2] if quoted else value
 
 
 if __name__ == "__main__":

@@ -10,12 +10,8 @@ import pytest
 
 from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
-from metric_forwarder.cli.deployment.description import (
-    Description,
-    extras_of,
-    read_description,
-    read_dotenv,
-)
+from metric_forwarder.cli.deployment.description import Description, extras_of, read_description
+from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret
@@ -241,6 +237,12 @@ def test_a_comment_behind_a_value_of_the_env_file_is_told(tmp_path: Path) -> Non
     assert read_dotenv(tmp_path / ".env") == {"A": "one # two", "B": "three"}
     (tmp_path / ".env").write_text("A=one # two\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"A in \.env"):
+        read_dotenv(tmp_path / ".env")
+
+
+def test_an_env_file_in_another_encoding_is_told_and_not_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("# 部署者\nA=1\n".encode("gbk"))
+    with pytest.raises(ConfigError, match=r"\.env is not UTF-8"):
         read_dotenv(tmp_path / ".env")
 
 

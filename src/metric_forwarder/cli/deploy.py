@@ -16,11 +16,11 @@ from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
 from metric_forwarder.cli.deployment.description import (
     extras_of,
     read_description,
-    read_dotenv,
     setting_problems,
     settings_of,
     strays,
 )
+from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.options import example

@@ -15,9 +15,6 @@ from metric_forwarder.settings.extras import needed_extras
 from metric_forwarder.settings.settings import PREFIX, Settings
 
 _REFERENCE = re.compile(r"\$\{env:(\w+)\}")
-# As in dotenv 8, which the Serverless CLI uses: a line that begins with ``export`` is no assignment.
-_ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
-_QUOTED = re.compile(r"""(['"])(.*)\1""")
 _ALIAS = "$DEFAULT"
 
 # Inputs that say where and how to deploy, or that are read by name below.
@@ -72,36 +69,6 @@ class Description(NamedTuple):
     handler: str
     asynchronous: Mapping[str, int]
     triggers: tuple[Trigger, ...]
-
-
-def read_dotenv(path: Path) -> dict[str, str]:
-    """The assignments of a ``.env`` file; none if there is no such file.
-
-    Raises:
-        ConfigError: a value seems to have a comment behind it, which would become part of the value.
-    """
-    if not path.is_file():
-        return {}
-    found = list(filter(None, map(_ASSIGNMENT.fullmatch, path.read_text("utf-8").splitlines())))
-    commented = [name for name, value in (match.groups() for match in found) if _has_comment(value)]
-    if commented:
-        raise ConfigError(
-            [
-                f'{name} in {path.name}: what follows " #" would become part of the value: put the comment on a line of '
-                "its own, or the value in quotes"
-                for name in commented
-            ]
-        )
-    return {match[1]: _unquoted(match[2]) for match in found}
-
-
-def _has_comment(value: str) -> bool:
-    return " #" in value and not _QUOTED.fullmatch(value)
-
-
-def _unquoted(value: str) -> str:
-    quoted = _QUOTED.fullmatch(value)
-    return quoted[2] if quoted else value
 
 
 def read_description(path: Path, variables: Mapping[str, str]) -> Description:

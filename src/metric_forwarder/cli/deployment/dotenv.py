@@ -1,0 +1,62 @@
+"""The file ``.env`` beside ``serverless.yml``, read as the Serverless CLI reads it, so that both deploy the same."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from metric_forwarder.errors import ConfigError
+
+# As in dotenv 8, which the Serverless CLI uses: a line that begins with ``export`` is no assignment.
+_ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
+_QUOTED = re.compile(r"""(['"])(.*)\1""")
+
+
+class Dotenv(NamedTuple):
+    """What a ``.env`` file says.
+
+    Attributes:
+        values: by name, without the quotes around a value.
+        problems: what is wrong with it, such as a value that seems to have a comment behind it; never a value, which may be
+            a key.
+    """
+
+    values: dict[str, str]
+    problems: list[str]
+
+
+def parse(path: Path) -> Dotenv:
+    """Read the file; one that does not exist says nothing."""
+    if not path.is_file():
+        return Dotenv({}, [])
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        return Dotenv({}, [f"{path.name} is not UTF-8: save it in that encoding"])
+    except OSError as error:
+        return Dotenv({}, [f"{path.name} cannot be read ({error.strerror})"])
+    written = {match[1]: match[2] for match in filter(None, map(_ASSIGNMENT.fullmatch, lines))}
+    problems = [
+        f'{name} in {path.name}: what follows " #" would become part of the value: put the comment on a line of its own, '
+        "or the value in quotes"
+        for name, value in written.items()
+        if " #" in value and not _QUOTED.fullmatch(value)
+    ]
+    return Dotenv({name: unquoted(value) for name, value in written.items()}, problems)
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """The assignments of a ``.env`` file; none if there is no such file.
+
+    Raises:
+        ConfigError: it cannot be read, or a value seems to have a comment behind it, which would become part of the value.
+    """
+    values, problems = parse(path)
+    if problems:
+        raise ConfigError(problems)
+    return values
+
+
+def unquoted(value: str) -> str:
+    """The value without the quotes around the whole of it, if there are any."""
+    quoted = _QUOTED.fullmatch(value)
+    return quoted[2] if quoted else value
