@@ -30,7 +30,7 @@ from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape
 from metric_forwarder.model import Message
-from metric_forwarder.pipeline import Pipeline, Rules, ScrapeSource, Spool, TakingIn
+from metric_forwarder.pipeline import OnSettled, Pipeline, Rules, ScrapeSource, Spool, TakingIn
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
@@ -71,6 +71,7 @@ class Application:
         clock: time; None: the machine's.
         transport: makes what carries requests, from how many it carries at once; None: real connections.
         objects: where an object that an event names is fetched; None: from COS, with the function's role.
+        on_settled: is given the valid points of each event and what became of them; None: nobody looks.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class Application:
         clock: Clock | None = None,
         transport: Callable[[int], Transport] | None = None,
         objects: ObjectSource | None = None,
+        on_settled: OnSettled | None = None,
     ) -> None:
+        self._on_settled = on_settled
         self._environ = environ
         self._clock = clock or SystemClock()
         self._transport = transport
@@ -153,7 +156,7 @@ class Application:
             ConfigError: with everything that is wrong.
         """
         parts = self._kept.make("parts", self._make_parts, settings)
-        pipeline = build(settings, parts, function, problems, self._kept)
+        pipeline = build(settings, parts, function, problems, self._kept, self._on_settled)
         self._bridge = self._kept.make("bridge", lambda read: make_bridge(read, parts), settings, parts)
         return pipeline
 
@@ -228,7 +231,14 @@ def function_name(context: Mapping[str, Any]) -> str:
     return f"{context.get('namespace', '')}/{context.get('function_name', '')}"
 
 
-def build(settings: Settings, parts: Parts, function: str, problems: Sequence[str], kept: Kept) -> Pipeline:
+def build(
+    settings: Settings,
+    parts: Parts,
+    function: str,
+    problems: Sequence[str],
+    kept: Kept,
+    on_settled: OnSettled | None = None,
+) -> Pipeline:
     """Make a pipeline and everything it works with.
 
     Args:
@@ -237,6 +247,7 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
         function: namespace and name of the function.
         problems: what is known to be wrong with the settings.
         kept: what earlier settings made; what they made of the same values is used again.
+        on_settled: is given the points of each event and what became of them.
 
     Raises:
         ConfigError: with everything that is wrong, the known problems first.
@@ -301,6 +312,7 @@ def build(settings: Settings, parts: Parts, function: str, problems: Sequence[st
         ),
         clock=clock,
         log=log,
+        on_settled=on_settled,
     )
 
 

@@ -90,6 +90,10 @@ class ScrapeSource(Protocol):
         """The samples of every target, each a message; raises ``ConfigError`` where the settings do not allow it."""
 
 
+# Is given points of an event, once each of them has its outcome.
+OnSettled = Callable[[Sequence[Point], Ledger], None]
+
+
 class Pipeline:
     """Handles trigger events; kept while the instance is warm.
 
@@ -106,7 +110,9 @@ class Pipeline:
         scraper: ScrapeSource,
         clock: Clock,
         log: JsonLog,
+        on_settled: OnSettled | None = None,
     ) -> None:
+        self._on_settled = on_settled
         self._schema, self._identifier, self._rules, self._series, self._given_times = taking_in
         self._store = store
         self._sender = sender
@@ -137,6 +143,8 @@ class Pipeline:
                 sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
                 counts.add(self._deliver(intake, claims, sending, settlement, blocked_series, trace))
                 settlement.close()
+                if self._on_settled:
+                    self._on_settled(intake.points, ledger)
                 if self._sender.destination.carries_timestamps:
                     self._given_times.remember(_arrived(intake.points, ledger))
         finally:

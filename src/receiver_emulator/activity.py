@@ -36,7 +36,7 @@ class SeenRequest(TypedDict):
     at: float
     points: int | None
     namespace: str | None
-    bytes: int
+    bytes: int | None
     fault: str | None
     answer: str | None
     ok: bool | None

@@ -56,7 +56,7 @@ def page_of(running: Browser, url: str, *, language: str = "en-US", width: int =
 
     page.on("console", note)
     page.goto(url)
-    page.wait_for_selector("#full:not([hidden])")
+    page.wait_for_selector("#full:not([hidden])", state="attached")
     try:
         yield page
     finally:

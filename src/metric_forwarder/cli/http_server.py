@@ -9,6 +9,7 @@ import base64
 import json
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -27,10 +28,25 @@ _LONGEST_LINE = 2**20
 _BUFFER_BYTES = 2**15
 # A client that was rejected may go on sending so long, so that it reads the reply.
 _LINGER_S = 1.0
+_LONGEST_LOGGED_PATH = 200
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 MakeContext = Callable[[], Mapping[str, Any]]
 CheckHead = Callable[[Mapping[str, Any]], Any]
+
+
+class Access(NamedTuple):
+    """A request that was answered, without what a client may keep secret: its query, headers and body."""
+
+    client: str
+    method: str
+    path: str
+    status: int
+    request_bytes: int | None
+    ms: float
+
+
+OnAccess = Callable[[Access], None]
 
 
 class ServerLimits(NamedTuple):
@@ -67,6 +83,7 @@ class HttpServer:
         check_head: given the event of a request without its body, returns the reply to a client that is not let in;
             None for every other.
         limits: what clients can hold.
+        on_access: is told about each request that was answered, but for those of load balancers; None: nobody is.
     """
 
     def __init__(
@@ -75,7 +92,9 @@ class HttpServer:
         make_context: MakeContext,
         check_head: CheckHead = lambda _event: None,
         limits: ServerLimits = DEFAULT_LIMITS,
+        on_access: OnAccess | None = None,
     ) -> None:
+        self._on_access = on_access
         self.limits = limits
         self._handlers = handlers
         self._make_context = make_context
@@ -140,14 +159,18 @@ class HttpServer:
         connection = self._connections.get(request.protocol)
         if connection is not None:
             connection.begin_request()
+        started = time.monotonic()
         try:
-            return await self._answer_in_bounds(request)
+            response = await self._answer_in_bounds(request)
         except (web.RequestPayloadError, ConnectionError):
             # The body broke off, or its framing is wrong: nobody waits for more of a reply.
-            return web.Response(status=400)
+            response = web.Response(status=400)
         finally:
             if connection is not None:
                 connection.end_request()
+        if self._on_access:
+            self._on_access(_access(request, response, (time.monotonic() - started) * 1000))
+        return response
 
     async def _answer_in_bounds(self, request: web.Request) -> web.Response:
         event = _make_head(request)
@@ -274,6 +297,13 @@ def _members(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
+def _access(request: web.Request, response: web.StreamResponse, ms: float) -> Access:
+    path = request.path[:_LONGEST_LOGGED_PATH]
+    return Access(
+        request.remote or "", request.method, path, response.status, request.content_length, round(ms, 1)
+    )
+
+
 def make_response(reply: Any) -> web.Response:
     """Make the HTTP response; a reply without a ``statusCode`` is a success, as the platform has it."""
     if not isinstance(reply, dict) or "statusCode" not in reply:
@@ -320,16 +350,31 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def run(server: HttpServer, listener: socket.socket, drain_s: float) -> None:
+Site = tuple[socket.socket, web.Application]
+"""What listens somewhere else as long as the server runs."""
+
+
+def run(server: HttpServer, listener: socket.socket, drain_s: float, page: Site | None = None) -> None:
     """Serve until SIGINT or SIGTERM; requests that are under way then have ``drain_s`` seconds to be answered."""
-    asyncio.run(_run(server, listener, drain_s))
+    asyncio.run(_run(server, listener, drain_s, page))
 
 
-async def _run(server: HttpServer, listener: socket.socket, drain_s: float) -> None:
+async def _run(server: HttpServer, listener: socket.socket, drain_s: float, page: Site | None) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await serve_until(stopping, server, listener, drain_s)
+    if page is None:
+        await serve_until(stopping, server, listener, drain_s)
+        return
+    runner = web.AppRunner(
+        page[1], access_log=None, shutdown_timeout=0, logger=server_log("metric_forwarder.page")
+    )
+    await runner.setup()
+    await web.SockSite(runner, page[0]).start()
+    try:
+        await serve_until(stopping, server, listener, drain_s)
+    finally:
+        await runner.cleanup()
 
 
 async def serve_until(

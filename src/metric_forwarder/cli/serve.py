@@ -3,19 +3,26 @@
 import contextlib
 import io
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
-from metric_forwarder.cli.local_function import PointsApart, load_handler, make_context
+from metric_forwarder.cli.local_function import Handler, PointsApart, load_handler, make_context
 from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
 from metric_forwarder.reporting.log import JsonLog
-from metric_forwarder.settings.settings import Settings
+from metric_forwarder.settings.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from metric_forwarder.cli.http_server import Access
+    from metric_forwarder.cli.serve_page import ServePage
+
+_PAGE_HOST = "127.0.0.1"
 
 
 @click.command(epilog=example("metric-forwarder serve --port 9000"))
@@ -30,32 +37,99 @@ from metric_forwarder.settings.settings import Settings
     help="Handle so many requests at once; each instance remembers its own points, unless MF_DEDUPE is Redis.",
 )
 @time_limit_option
-def serve(host: str, port: int, instances: int, time_limit_s: float) -> None:
+@click.option(
+    "--page-port",
+    type=WholeNumber(0, 65535),
+    metavar="PORT",
+    help="Show what comes in, and what becomes of it, on a page at http://127.0.0.1:PORT/; no other machine is let in.",
+)
+@click.option("--verbose", is_flag=True, help="Log a line for each HTTP request: method, path, status, time.")
+def serve(
+    *, host: str, port: int, instances: int, time_limit_s: float, page_port: int | None, verbose: bool
+) -> None:
     """Run the function behind an HTTP server until interrupted.
 
     A request is answered as the deployed function's URL would answer it, by the settings: payloads by POST
     (MF_HTTP_TOKEN), and clients of the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at
-    a time. GET /healthz and /readyz answer a load balancer. The log goes to standard error.
+    a time. GET /healthz and /readyz answer a load balancer. The log goes to standard error; --verbose adds a line for each
+    request, without its query.
     """
-    from metric_forwarder.cli.http_server import HttpServer, listen, run
+    from metric_forwarder.cli.http_server import HttpServer, run
 
     settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
-    try:
-        listener = listen(host, port)
-    except OSError as error:
-        raise unlistenable(host, port, error) from None
-    with listener:
-        shown = f"[{host}]" if ":" in host else host
-        click.echo(_welcome(f"http://{shown}:{listener.getsockname()[1]}", settings))
+    with contextlib.ExitStack() as open_sockets:
+        listener = open_sockets.enter_context(_listen(host, port))
+        url = _url(host, listener)
+        click.echo(_welcome(url, settings))
+        page = None
+        site = None
+        if page_port is not None:
+            page_socket = open_sockets.enter_context(_listen(_PAGE_HOST, page_port))
+            page = _make_page(url)
+            site = (page_socket, page.application(_PAGE_HOST))
+            click.echo(f"What comes in is shown on a page: {_url(_PAGE_HOST, page_socket)}/")
         sys.stdout.flush()
         server = HttpServer(
-            [load_handler() for _ in range(instances)],
+            _load_handlers(instances, page),
             lambda: make_context(os.environ, time_limit_s),
             _head_check(settings),
+            on_access=_write_access if verbose else None,
         )
         # For as long as it serves: the handlers' threads have one standard output between them.
-        with contextlib.redirect_stdout(PointsApart(sys.stdout, TimedLog(sys.stderr))):
-            run(server, listener, time_limit_s)
+        with contextlib.redirect_stdout(PointsApart(sys.stdout, _log(settings, page))):
+            run(server, listener, time_limit_s, site)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    from metric_forwarder.cli.http_server import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise unlistenable(host, port, error) from None
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def _make_page(url: str) -> "ServePage":
+    from metric_forwarder.cli.serve_page import ServePage
+
+    point = '{"namespace": "pc", "metricName": "diskusage", "dimensions": {"diskname": "sda"}, "value": 0.3}'
+    return ServePage([f"curl -H \"Authorization: Bearer $MF_HTTP_TOKEN\" -d '{point}' {url}/"])
+
+
+def _load_handlers(instances: int, page: "ServePage | None") -> list[Handler]:
+    if page is None:
+        return [load_handler() for _ in range(instances)]
+    from metric_forwarder.bootstrap import Application
+
+    # The page shows each request, which the function logs at this level; ``PageLog`` keeps the lines from the log.
+    os.environ[f"{PREFIX}LOG_LEVEL"] = "DEBUG"
+    return [Application(on_settled=page.settled).handle for _ in range(instances)]
+
+
+def _log(settings: Settings, page: "ServePage | None") -> io.TextIOBase:
+    log = TimedLog(sys.stderr)
+    if page is None:
+        return log
+    from metric_forwarder.cli.serve_page import PageLog
+
+    return PageLog(page, settings.log_level, log)
+
+
+def _write_access(access: "Access") -> None:
+    JsonLog().write(
+        "INFO",
+        "access",
+        client=access.client,
+        method=access.method,
+        path=access.path,
+        status=access.status,
+        bytes=access.request_bytes,
+        ms=access.ms,
+    )
 
 
 def _head_check(settings: Settings) -> Callable[[Mapping[str, Any]], Any]:
