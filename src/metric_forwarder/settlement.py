@@ -75,6 +75,8 @@ class Settlement:
         self._policy = policy
         self._undelivered: list[tuple[Point, Verdict]] = []
         self._unsent: list[bytes] = []
+        self._rejected: dict[KnownRejection, list[bytes]] = {}
+        self._got_further = False
 
     def settle_repeated(self, points: Sequence[Point]) -> Sequence[Point]:
         """Settle points that come again later in the event as duplicates; return the last one of each identity.
@@ -109,7 +111,9 @@ class Settlement:
         self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)
         self._write(by_claim[Claim.UNCERTAIN], Outcome.UNCERTAIN, _NOT_AGAIN)
         for point in by_claim[Claim.REJECTED]:
-            self._reject([point], _rejected_before(self._claims.rejection(point.identity or b"")))
+            rejection = self._claims.rejection(point.identity or b"")
+            self._rejected.setdefault(rejection, []).extend(_identities([point]))
+            self._reject([point], _rejected_before(rejection))
         return by_claim[Claim.OURS], by_claim[Claim.HELD]
 
     def settle_stale(self, points: Sequence[Point], stale: Mapping[int, Problem]) -> Sequence[Point]:
@@ -136,6 +140,7 @@ class Settlement:
         identities = _identities(points)
         match outcome:
             case Outcome.DELIVERED:
+                self._got_further = True
                 self._ledger.settle_all(points, outcome)
                 self._claims.confirm(identities)
                 self._policy.delivered(points)
@@ -144,15 +149,24 @@ class Settlement:
                 self._write(points, outcome, verdict)
             case Outcome.REJECTED:
                 rejection = KnownRejection(verdict.label, verdict.code, verdict.reason)
+                self._got_further = True
                 self._claims.mark_rejected(identities, rejection)
+                self._rejected.setdefault(rejection, []).extend(identities)
                 self._reject(points, verdict)
             case _:
                 self._unsent += identities
                 self._undelivered += [(point, verdict) for point in points]
 
     def close(self) -> None:
-        """Keep what is left, and settle it."""
+        """Keep what is left, and settle it.
+
+        What was rejected is remembered for a whole window more if the event got further and comes again all the same: an event
+        with more bad points than a window has room for would otherwise ask about the first of them for ever.
+        """
         outcome = self._policy.keep([point for point, _ in self._undelivered])
+        if self._undelivered and outcome is Outcome.UNDELIVERED and self._got_further:
+            for rejection, identities in self._rejected.items():
+                self._claims.mark_rejected(identities, rejection)
         for point, verdict in self._undelivered:
             self._write([point], outcome, verdict)
 

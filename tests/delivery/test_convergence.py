@@ -3,6 +3,7 @@
 Time is virtual: each request takes what a reply takes, divided by the lanes, since a fake clock has no requests side by side.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,128 @@ def test_points_that_are_bad_each_for_itself_are_done_within_three_deliveries() 
     points = [point(value, dimensions={"n": value % 100}) for value in range(10_000)]
     reports = deliveries(harness, ckafka(*points), most=3)
     assert (total(reports, "delivered"), reports[-1]["outcomes"]["rejected"]) == (5000, 5000)
+
+
+@pytest.mark.parametrize("destination", [slow_harness, make_remote_write_harness])
+def test_bad_points_that_take_longer_than_a_window_to_find_are_done_in_the_end(
+    destination: Callable[..., AnyHarness],
+) -> None:
+    harness = destination(CONCURRENCY="1", DEDUPE_WINDOW_S="180")
+    answer_slowly(harness, 0.25, lambda _: ReturnCode.PARAMETER_INVALID)
+    points = [point(value, dimensions={"n": value}) for value in range(900)]
+    # Some 235 requests within a minute, and a minute until the event comes again.
+    (*others, last) = deliveries(harness, ckafka(*points), most=10)
+    assert len(others) >= 3
+    assert outcomes(last) == {"rejected": 900}
+
+
+def test_a_rejection_is_forgotten_after_a_window_in_which_its_event_got_no_further() -> None:
+    harness = slow_harness(CONCURRENCY="1", DEDUPE_WINDOW_S="180", BATCH_MAX_POINTS="1")
+    event = ckafka(point(1, "undeclared"), point(2, "declared"))
+    harness.receiver.script.extend([ReturnCode.NO_VALID_DATA, *[ReturnCode.INTERNAL_FAILURE] * 4])
+    assert outcomes(harness.handle(event)) == {"rejected": 1, "undelivered": 1}
+    for _ in range(2):
+        harness.clock.sleep(100)
+        harness.receiver.script.extend([ReturnCode.INTERNAL_FAILURE] * 4)
+        report = harness.handle(event)
+        assert report["outcomes"]["undelivered"] == 1
+    # It was asked about again, and taken: somebody has declared the metric meanwhile.
+    assert outcomes(harness.handle(event)) in ({"delivered": 2}, {"delivered": 1, "duplicate": 1})
+
+
+def answer_slowly(harness: AnyHarness, reply_s: float, refuse_with: Callable[[Any], Any]) -> None:
+    """Let each request take so long, and be refused."""
+    if isinstance(harness, Harness):
+        harness.receiver.latency_s = reply_s
+        harness.receiver.refuse_if = refuse_with
+        return
+
+    def refuse_slowly(_: Any) -> HttpReply:
+        harness.clock.sleep(reply_s)
+        return HttpReply(400, {}, b"out of order sample")
+
+    harness.prometheus.process = refuse_slowly  # type: ignore[assignment]  # the fake is ours to slow down
+
+
+FAILS = [ReturnCode.INTERNAL_FAILURE, ReturnCode.ROUTING_MISSING, HttpReply(500, {}, b"")]
+
+
+@pytest.mark.parametrize("fails", FAILS, ids=["1003", "1014", "http 500"])
+@pytest.mark.parametrize("count", [30, 300])
+def test_a_point_at_which_the_destination_always_fails_keeps_no_other_point(fails: Any, count: int) -> None:
+    harness = slow_harness()
+    fail_at(harness, fails, lambda wire: wire["value"] == 13)
+    points = [point(value, dimensions={"n": value}) for value in range(count)]
+    reports = [harness.handle(ckafka(*points))]
+    while reports[-1]["outcomes"]["undelivered"] > 1:
+        assert len(reports) < 6
+        harness.clock.sleep(60)
+        reports.append(harness.handle(ckafka(*points)))
+    assert sorted(int(wire["value"]) for _, wire in harness.receiver.points) == [
+        value for value in range(count) if value != 13
+    ]
+
+
+def fail_at(harness: Harness, fails: Any, is_bad: Callable[[Any], bool]) -> None:
+    """A receiver that fails at each request that holds a bad point, as if it were its own fault."""
+    process = harness.receiver.send
+
+    def send(request: Any, timeout_s: float) -> Any:
+        if any(is_bad(wire) for wire in json.loads(request.body)["Data"]):
+            harness.receiver.script.appendleft(fails)
+        return process(request, timeout_s)
+
+    harness.receiver.send = send  # type: ignore[method-assign]  # the fake is ours to break
+
+
+@pytest.mark.slow
+@given(
+    broken=st.lists(st.booleans(), min_size=1, max_size=100),
+    series=st.integers(1, 20),
+    batch=st.sampled_from([1, 7, 30]),
+    lanes=st.sampled_from(["1", "4"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_in_the_end_only_points_wait_at_which_the_destination_fails_and_those_behind_them(
+    broken: list[bool], series: int, batch: int, lanes: str
+) -> None:
+    harness = slow_harness(BATCH_MAX_POINTS=str(batch), CONCURRENCY=lanes)
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: broken[int(wire["value"])])
+    points = [point(value, dimensions={"n": value % series}) for value in range(len(broken))]
+    stuck_series = [number % series for number, is_bad in enumerate(broken) if is_bad]
+    stuck = sum(
+        any(broken[earlier] for earlier in range(number % series, number + 1, series))
+        for number in range(len(broken))
+    )
+    for _ in range(3 * len(broken) + 3):
+        report = harness.handle(ckafka(*points))
+        assert report["outcomes"]["undelivered"] >= stuck
+        if report["outcomes"]["undelivered"] == stuck:
+            break
+        harness.clock.sleep(60)
+    else:
+        pytest.fail(f"good points of series other than {stuck_series} are left")
+
+
+def test_a_destination_that_fails_at_everything_is_asked_little_more_than_once_for_each_batch() -> None:
+    harness = slow_harness()
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda _: True)
+    event = ckafka(*(point(value, dimensions={"n": value}) for value in range(300)))
+    # Four attempts for each batch. Of one batch a point is tried alone, once the event before had failed too.
+    for requests in (48, 56, 56):
+        report = harness.handle(event)
+        assert outcomes(report) == {"undelivered": 300}
+        assert report["requests"]["sent"] == requests
+        harness.clock.sleep(60)
+
+
+def test_without_deduplication_an_event_gets_no_further_than_one_delivery_of_it() -> None:
+    harness = slow_harness(DEDUPE="off", CONCURRENCY="1", BATCH_MAX_POINTS="1")
+    harness.receiver.latency_s = 0.25
+    event = ckafka(*(point(value) for value in range(300)))
+    left = [harness.handle(event)["outcomes"]["undelivered"] for _ in range(3)]
+    assert left[0] > 0
+    assert left == [left[0]] * 3
 
 
 def late_points(series: int, each: int, *, bad: Callable[[int], bool]) -> list[Any]:

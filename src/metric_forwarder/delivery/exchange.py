@@ -67,6 +67,11 @@ class Exchange:
         self.halted = self._cool_down.verdict()
         self._pacer.is_probing |= self._cool_down.is_unproven
 
+    @property
+    def accepted(self) -> int:
+        """How many requests the destination has taken so far."""
+        return self._pacer.accepted
+
     def prepare(self) -> None:
         """Let the destination get what its requests need: the first lane does it, the others wait."""
         with self._key_lock:

@@ -48,6 +48,9 @@ class Sender:
         self.pacer = pacer
         self.retry = RetryPolicy(policy, pacer, jitter)
         self.cool_down = CoolDown(clock)
+        # Whether the destination failed at a batch for good in the last event, and nobody knew why.
+        self.has_failed = False
+        self.guesses = 0
 
     def deliver(
         self,
@@ -98,6 +101,7 @@ class _Lane:
     Attributes:
         set_aside: suspects, to be sent when all lanes are done; None in a lane of suspects.
         refused: points of the batch under way that were refused alone.
+        accepted_before: how many requests the destination had taken before the batch under way.
         is_mostly_bad: whether much of the last batch that was divided was at fault.
     """
 
@@ -105,6 +109,7 @@ class _Lane:
         self.points = points
         self.set_aside = set_aside
         self.refused = 0
+        self.accepted_before = 0
         self.is_mostly_bad = False
 
     def end_batch(self, points: int) -> None:
@@ -131,6 +136,8 @@ class _Delivery:
         self._lock = threading.Lock()
         self._lanes: deque[_Lane] = deque()
         self._refused_groups: dict[Hashable, Verdict] = {}
+        self._accepted_at_start = exchange.accepted
+        self._may_guess, self._has_failed = True, False
         self._suspects = Suspects()
 
     def plan(self, points: Sequence[Point]) -> int:
@@ -146,6 +153,7 @@ class _Delivery:
         while (lane := self._next_lane()) is not None:
             points = self._ask_about_metrics(lane) if lane.set_aside is None else lane.points
             for batch in self._batches(points):
+                lane.accepted_before = self._exchange.accepted
                 self._deliver(batch, lane)
                 lane.end_batch(len(batch))
             if lane.set_aside:
@@ -155,6 +163,7 @@ class _Delivery:
         """Settle what is left: a thread that is still stuck somewhere has no say any more."""
         unsent = self._exchange.halted or OUT_OF_TIME
         self._block(self._record.settle_rest(points, unsent), unsent)
+        self._sender.has_failed = self._has_failed
 
     def _next_lane(self) -> _Lane | None:
         with self._lock:
@@ -180,6 +189,8 @@ class _Delivery:
             return True
         if len(batch) > 1 and action.has(Effect.HALVES):
             return self._divide(batch, verdict, lane)
+        if len(batch) > 1 and self._is_worth_dividing(action, lane):
+            return self._divide_failed(batch, verdict, lane)
         if action is Action.REJECT_GROUP:
             self._refused_groups[group] = verdict
         outcome = self._record.settle(batch, verdict)
@@ -189,6 +200,33 @@ class _Delivery:
             lane.refused += 1
             self._suspects.note_refused(batch[0], verdict)
         return False
+
+    def _divide_failed(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
+        """Deliver the parts of a batch at which the destination failed for good: one of its points may be the cause.
+
+        That is likely where others were taken since its first attempt. Where nobody knows, one point is sent alone. If that is
+        taken, it tells; if not, no other batch of the event is divided: the destination is down.
+        """
+        if self._exchange.accepted > lane.accepted_before:
+            return self._halve(batch, verdict, lane)
+        firsts = list({point.series: point for point in reversed(batch)}.values())
+        with self._lock:
+            self._may_guess = False
+            self._sender.guesses += 1
+            probe = firsts[self._sender.guesses % len(firsts)]
+        took = self._deliver([probe], lane)
+        self._may_guess |= took
+        return self._deliver([point for point in batch if point is not probe], lane) and took
+
+    def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
+        """Whether parts of a batch may be taken at which the destination failed."""
+        if action is not Action.RETRY or self._exchange.halted:
+            return False
+        if self._exchange.accepted > lane.accepted_before:
+            return True
+        self._has_failed = True
+        is_up = self._exchange.accepted > self._accepted_at_start
+        return self._may_guess and (is_up or self._sender.has_failed)
 
     def _divide(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
         """Deliver the parts of a refused batch, down to the points at fault."""
