@@ -120,7 +120,8 @@ def test_a_redelivered_event_sends_nothing_and_reports_duplicates(harness: Harne
 def test_after_a_partly_failed_event_a_redelivery_sends_only_the_rest() -> None:
     harness = make_harness(BATCH_MAX_POINTS="10", CONCURRENCY="1", MAX_ATTEMPTS="1")
     event = ckafka(*(point(value, f"m{value}") for value in range(30)))
-    harness.receiver.script.extend([None, ReturnCode.INTERNAL_FAILURE, None])
+    # The batch, one point of it alone, and the rest of it.
+    harness.receiver.script.extend([None, *[ReturnCode.INTERNAL_FAILURE] * 3, None])
     assert outcomes(harness.handle(event)) == {"delivered": 20, "undelivered": 10}
     assert outcomes(harness.handle(event)) == {"delivered": 10, "duplicate": 20}
     assert sorted(values(harness.receiver.points)) == list(range(30))
