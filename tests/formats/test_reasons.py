@@ -10,6 +10,7 @@ import pytest
 from metric_forwarder import formats
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.detect import detect
+from metric_forwarder.formats.mapping import Mapper
 from metric_forwarder.formats.samples import FormatHint, InvalidSample
 from support.harness import Harness, ckafka, make_harness, outcomes
 
@@ -64,7 +65,9 @@ GOOD: dict[Format, bytes] = {
     Format.OTLP_JSON: json.dumps(OTLP).encode(),
     Format.OTLP_PROTOBUF: b"\x0a\x10\x12\x0e\x12\x0c\x0a\x01m\x2a\x07\x0a\x05\x21\0\0\0\0",
     Format.REMOTE_WRITE: bytes(cramjam.snappy.compress_raw(SERIES)),
+    Format.MAPPING: b'{"m":[{"n":"cpu","v":{"a":1,"b":"2"},"l":{"x":"y"},"t":1767225600,"u":"z"},{"n":"m","v":[3],"l":[{"name":"x","value":1}],"t":"2026-01-01T00:00:00Z","u":1}]}',
 }
+MAPPING = Mapper({"each": "/m", "name": "/n", "value": "/v/*", "labels": ["/l", {"u": "/u"}], "time": "/t"})
 PIECES = (b'"', b"{", b"}", b"[", b",", b"=", b" ", b"\n", b"\\", b"null", b"-1", b"1e999", b"9" * 25 + b"i", b"__", b"\xff", b"\0", b"0", b"{}", b'""', b"a" * 40)  # fmt: skip
 
 
@@ -87,7 +90,7 @@ def reasons(name: Format, text: bytes) -> list[str]:
         report = make_harness().handle(ckafka(text.decode("latin-1")))
         return [error["message"] for error in report["errors"]]
     body = text if "protobuf" in name or name is Format.REMOTE_WRITE else text.decode("utf-8", "replace")
-    readings = formats.read(name, body, HINT)
+    readings = formats.read(name, body, HINT, MAPPING)
     return [reading.message for reading in readings if isinstance(reading, InvalidSample)]
 
 

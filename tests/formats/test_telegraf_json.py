@@ -42,8 +42,8 @@ def test_each_field_is_a_sample_and_texts_and_nested_values_are_filtered() -> No
 @pytest.mark.parametrize(
     ("timestamp", "unit"),
     [
-        (100_000_000, 10**9),
-        (99_999_999_999, 10**9),
+        (1_000_000_000, 10**9),
+        (9_999_999_999, 10**9),
         (1_458_229_140_123, 10**6),
         (1_458_229_140_123_456, 10**3),
         (1_458_229_140_123_456_789, 1),
@@ -52,6 +52,13 @@ def test_each_field_is_a_sample_and_texts_and_nested_values_are_filtered() -> No
 def test_the_unit_of_a_time_is_told_by_its_digits(timestamp: int, unit: int) -> None:
     found = readings(json.dumps({**METRIC, "timestamp": timestamp}))
     assert {reading.time_ns for reading in found if isinstance(reading, Sample)} == {timestamp * unit}
+
+
+def test_a_time_may_be_rfc_3339_and_a_metric_may_have_lost_its_fields() -> None:
+    found = readings(json.dumps({**METRIC, "timestamp": "2016-03-17T15:39:00Z"}))
+    assert {reading.time_ns for reading in found if isinstance(reading, Sample)} == {1458229140 * 10**9}
+    # Telegraf leaves out what is infinite.
+    assert readings(json.dumps({**METRIC, "fields": {}})) == []
 
 
 def test_batches_lists_and_values_in_a_row_are_read() -> None:
@@ -73,13 +80,16 @@ def test_batches_lists_and_values_in_a_row_are_read() -> None:
     [
         ({"name": ""}, "/name", "name"),
         ({"name": 7}, "/name", "name"),
-        ({"fields": {}}, "/fields", "type"),
+        ({"fields": None}, "/fields", "type"),
         ({"fields": [1]}, "/fields", "type"),
         ({"tags": {"a": 1}}, "/tags", "type"),
         ({"tags": {f"t{number}": "" for number in range(101)}}, "/tags", "size"),
         ({"timestamp": 0}, "/timestamp", "timestamp"),
         ({"timestamp": 1458229140.5}, "/timestamp", "timestamp"),
         ({"timestamp": "2016-03-17"}, "/timestamp", "timestamp"),
+        # In tenths and hundredths of a second.
+        ({"timestamp": 14582291405}, "/timestamp", "timestamp"),
+        ({"timestamp": 145822914051}, "/timestamp", "timestamp"),
         ({"timestamp": 2**63}, "/timestamp", "timestamp"),
         ({"timestamp": True}, "/timestamp", "timestamp"),
         ({"fields": {"a/b": None}}, "/fields/a~1b", "type"),
@@ -125,8 +135,15 @@ JSON = st.recursive(
 @pytest.mark.slow
 @given(JSON)
 def test_whatever_the_json_nothing_raises_and_something_is_told(decoded: Any) -> None:
-    empty = decoded == [] or (isinstance(decoded, dict) and decoded.get("metrics") == [])
-    assert empty or readings(json.dumps(decoded))
+    assert readings(json.dumps(decoded)) or _holds_nothing(decoded)
+
+
+def _holds_nothing(decoded: Any) -> bool:
+    if isinstance(decoded, dict) and isinstance(decoded.get("metrics"), list):
+        decoded = decoded["metrics"]
+    if isinstance(decoded, list):
+        return all(isinstance(metric, dict) and metric.get("fields") == {} for metric in decoded)
+    return isinstance(decoded, dict) and decoded.get("fields") == {}
 
 
 @given(st.text(alphabet='{}[]",:1a\n \\', max_size=60))

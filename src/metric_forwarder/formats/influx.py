@@ -33,9 +33,11 @@ _BOOLEANS = {
 # A bad field is kept with what stands around it, which may be shared by a thousand others.
 _LONGEST_SHARED = 4_096
 
-_number = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
-_digits = re.compile(r"[+-]?[0-9]+").fullmatch
-_whole = re.compile(r"[+-]?[0-9]{1,20}").fullmatch
+_number = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
+# Zeros may lead, though not so many that ``int`` refuses them.
+_whole = re.compile(r"-?0{0,1000}[0-9]{1,20}").fullmatch
+_digits = re.compile(r"-?[0-9]+").fullmatch
+_control = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]").search
 _head = re.compile(r"[^\\ \n]*(?:\\ ?[^\\ \n]*)*").match
 _spaces = re.compile(r" *").match
 _comma = re.compile(r"(?<!\\),").split
@@ -108,6 +110,8 @@ class _Reader:
     def __init__(self, text: str, unit: int) -> None:
         self._text = text
         self._unit = unit
+        # Of most texts this need not be asked again for each line; a tab is one, too, but for the spaces of a line's ends.
+        self._has_control = "\t" in text or _control(text.replace("\r\n", "\n")) is not None
         self._readings: list[Reading] = []
         # The places of samples by what tells them apart.
         self._places: dict[tuple[Any, ...], int] = {}
@@ -138,6 +142,8 @@ class _Reader:
                 split = _split_plain(line, end)
             if not is_utf8(line):
                 raise _Wrong("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
+            if self._has_control:
+                _check_control(split)
             head, time_ns = _read_head(split.head), self._time(split.time)
         except _OpenText as open_text:
             self._patience -= open_text.reached - begin
@@ -218,11 +224,22 @@ def _split(text: str, begin: int) -> _Line:
         if not text.startswith(",", position):
             break
         position += 1
+        if position == len(text) or text[position] in "\r\n":
+            fields.append(_Field("", None))
     rest = _rest(text, position)
     time = rest[0].strip(" \t\r") if rest else ""
     if not fields or " " in time:
         raise _Wrong("syntax", _SHAPE)
     return _Line(head, fields, time, rest.end() if rest else position)
+
+
+def _check_control(split: _Line) -> None:
+    """Control characters stand in texts alone."""
+    parts = [split.head, *(field.key for field in split.fields)]
+    parts += [field.value for field in split.fields if field.value and not field.value.startswith('"')]
+    for part in parts:
+        if "\t" in part or _control(part):
+            raise _Wrong("syntax", "holds a control character outside of a text in quotes: remove it")
 
 
 def _skip_spaces(text: str, position: int) -> int:

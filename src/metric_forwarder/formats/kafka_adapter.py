@@ -12,8 +12,7 @@ from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name
 from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample
-from metric_forwarder.formats.telegraf_json import by_magnitude
-from metric_forwarder.times import nanoseconds
+from metric_forwarder.formats.telegraf_json import time_of
 
 _is_float = re.compile(
     r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)",
@@ -56,12 +55,12 @@ def _read(where: str, sample: Any) -> Reading:
         message = 'is no number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
         return InvalidSample(f"{where}/{value_at}", "value", message, sample)
     time_at, time = _first(sample, "timestamp", "__timestamp")
-    time_ns = None if time is None else _time(time)
+    time_ns = None if time is None else time_of(time)
     if time_ns is None and time is not None:
         return InvalidSample(
             f"{where}/{time_at}",
             "timestamp",
-            "is no time: it must be RFC 3339, or a Unix time of 9 to 19 digits",
+            "is no time: it must be RFC 3339, or a Unix time of 10, 13, 16 or 19 digits",
             sample,
         )
     dimensions = label_names(label for label in labels.items() if label[0] != "__name__")
@@ -81,7 +80,3 @@ def read_number(value: Any) -> float | int | None:
     number = float(value)
     # 1e999 is no number of 64 bits.
     return None if number - number != 0 and value[-1].isdigit() else number
-
-
-def _time(time: Any) -> int | None:
-    return nanoseconds(time) if isinstance(time, str) else by_magnitude(time)

@@ -171,7 +171,7 @@ class Mapper:
             return
         try:
             if not isinstance(place.item, dict):
-                raise _Wrong("", "type", "is no object, so no pointer of MF_MAPPING leads into it")  # noqa: TRY301
+                raise _Wrong("", "type", _NO_OBJECT)  # noqa: TRY301
             labels = None if self._follows else self._read_labels(place)
             time_ns = self._read_time(place)
             namespace = "" if self._namespace is None else _text(self._namespace, place, "namespace")
@@ -213,7 +213,7 @@ class Mapper:
             raise _Wrong(
                 json_pointer(before),
                 "type",
-                'is neither an object nor a list, as the step "*" of value needs',
+                'has no members: the step "*" in value of MF_MAPPING needs an object or a list',
             )
         pairs: Any = group.items() if isinstance(group, dict) else enumerate(group)
         return [(json_pointer((*before, key, *behind)), key, _find(member, behind)) for key, member in pairs]
@@ -224,7 +224,12 @@ class Mapper:
             parts.pop()
         name = "_".join([part for part in parts if part])
         if not name:
-            raise _Wrong.at(self._name[0], "name", "is empty: a metric needs a name", place.key)
+            raise _Wrong.at(
+                self._name[0],
+                "name",
+                "is empty: a metric needs a name, so let name of MF_MAPPING lead to one",
+                place.key,
+            )
         return prometheus_name(name)
 
     def _read_labels(self, place: _Place) -> Mapping[str, str]:
@@ -234,7 +239,9 @@ class Mapper:
         named = {name: _text(source, place, f"labels/{name}") for name, source in self._labels.items()}
         pairs = [(name, text) for name, text in pairs if name not in named] + list(named.items())
         if len(pairs) > MAX_LABELS:
-            raise _Wrong("", "size", f"has more than {MAX_LABELS} labels")
+            raise _Wrong(
+                "", "size", f"has more than {MAX_LABELS} labels: name those that matter in MF_MAPPING"
+            )
         return label_names(pairs)
 
     def _read_time(self, place: _Place) -> int | None:
@@ -440,7 +447,9 @@ def _value(source: _Source, place: _Place, what: str) -> Any:
 def _text(source: _Source, place: _Place, what: str) -> str:
     value = _value(source, place, what)
     if isinstance(value, (dict, list)):
-        raise _Wrong.at(source, "type", f"is no text: the {what} of MF_MAPPING leads to it", place.key)
+        raise _Wrong.at(
+            source, "type", f"is no text: let {what} of MF_MAPPING lead to a text or a number", place.key
+        )
     return _as_text(value)
 
 
@@ -459,7 +468,7 @@ def _read_group(source: _Source, place: _Place) -> list[tuple[str, str]]:
     if isinstance(group, dict):
         pairs = list(group.items())
     if pairs is None or None in pairs or not all(_is_plain(value) for _, value in pairs):
-        message = 'is neither an object of names and texts nor a list of {"name": "…", "value": "…"}'
+        message = 'holds no labels: it must be an object of names and texts, or a list of {"name": "…", "value": "…"}'
         raise _Wrong.at(source, "type", message)
     return [(name, _as_text(value)) for name, value in pairs]
 
@@ -496,15 +505,16 @@ def read_time(value: Any, unit: int | None) -> int | None:
     return int(Decimal(written) * unit)
 
 
-_IN_UNIT = "is neither a number in the unit of MF_MAPPING nor a time of RFC 3339"
+_NO_OBJECT = "is no object: let each of MF_MAPPING lead to objects, or to a list of them"
+_IN_UNIT = "is no time: it must be a number in the unit of MF_MAPPING, or RFC 3339"
 _BY_SIZE = (
-    "is neither a time of RFC 3339 nor a number of 9 to 19 digits since 1970, whose size tells its unit: correct it, or "
-    "name the unit in MF_MAPPING"
+    "is no time: it must be RFC 3339, or a number of 10, 13, 16 or 19 digits since 1970, which tell its unit; name any "
+    "other unit in MF_MAPPING"
 )
 
 
 def _missing(what: str) -> str:
-    return f"is missing: the {what} of MF_MAPPING leads there"
+    return f"is missing: {what} of MF_MAPPING leads there, so send it, or give a default or another pointer there"
 
 
 def _filtered(where: str, value: Any) -> FilteredSample | None:
@@ -523,7 +533,9 @@ def _number(where: str, value: Any) -> float | int:
         return int(value)
     number = read_number(value)
     if number is None:
-        raise _Wrong(where, "value", 'is no number, nor the text of one: "9.5", "NaN", "+Inf"')
+        raise _Wrong(
+            where, "value", 'is no number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
+        )
     if type(value) is float and value - value != 0:
         # JSON has no word for infinity.
         raise _Wrong(where, "value", NO_FLOAT)

@@ -41,14 +41,16 @@ _underscores = re.compile(r"__+").sub
 _UNITS = {
     "d": "days", "h": "hours", "min": "minutes", "s": "seconds", "ms": "milliseconds", "us": "microseconds",
     "ns": "nanoseconds", "By": "bytes", "KiBy": "kibibytes", "MiBy": "mebibytes", "GiBy": "gibibytes",
-    "TiBy": "tibibytes", "KBy": "kilobytes", "MBy": "megabytes", "GBy": "gigabytes", "TBy": "terabytes",
+    "TiBy": "tebibytes", "kBy": "kilobytes", "KBy": "kilobytes", "MBy": "megabytes", "GBy": "gigabytes", "TBy": "terabytes",
     "m": "meters", "V": "volts", "A": "amperes", "J": "joules", "W": "watts", "g": "grams", "Cel": "celsius",
-    "Hz": "hertz", "1": "", "%": "percent",
+    "Hz": "hertz", "1": "", "%": "percent", "$": "dollars",
 }  # fmt: skip
 _PER_UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "y": "year"}
 _NO_TEXT = "is no text: correct it at its producer"
 _KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _JOB, _INSTANCE = "job", "instance"
+# Under which key a label of the resource stands in OTLP.
+_KEYS = {_JOB: "service.name", _INSTANCE: "service.instance.id"}
 _EXPONENTIAL = (
     "is an exponential histogram, which is not written yet: set "
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=explicit_bucket_histogram"
@@ -117,8 +119,8 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
                 is_empty = False
                 latest = max(latest or 0, reading.time_ns or 0) or None
             yield reading
-    if others and target and not is_empty and hint.resource_attributes != "labels":
-        yield _target_info(f"{where}/resource", {**_labels(others), **target}, latest, hint)
+    if others and not is_empty and hint.resource_attributes != "labels":
+        yield _target_info(f"{where}/resource", _labels(others), target, latest, hint)
 
 
 _IDENTIFYING = frozenset({"service.name", "service.namespace", "service.instance.id"})
@@ -135,10 +137,14 @@ def _target(attributes: Mapping[str, str]) -> dict[str, str]:
     return target
 
 
-def _target_info(where: str, labels: Mapping[str, str], time_ns: int | None, hint: FormatHint) -> Reading:
-    if hint.resource_attributes == "target_info":
-        return Sample(where, "target_info", labels, 1, time_ns)
+def _target_info(
+    where: str, labels: Mapping[str, str], target: Mapping[str, str], time_ns: int | None, hint: FormatHint
+) -> Reading:
+    if hint.resource_attributes == "target_info" and target:
+        return Sample(where, "target_info", {**labels, **target}, 1, time_ns)
     message = "has attributes beside the service's name and instance, which the destination has no room for"
+    if not target:
+        message = "has attributes, but no service.name to which they could belong: set OTEL_SERVICE_NAME"
     return FilteredSample(where, "resource-attributes", message)
 
 
@@ -240,12 +246,15 @@ def _unit_word(unit: str, words: Mapping[str, str]) -> str:
 
 def _labels(attributes: Mapping[str, str]) -> dict[str, str]:
     """Attributes with names as Prometheus has them; those whose names become one are joined in the order of names."""
+    return _joined((key, _label_name(key), attributes[key]) for key in sorted(attributes) if attributes[key])
+
+
+def _joined(labels: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """The values of each label out of (key, name, value), in the order of the keys."""
     values: dict[str, list[str]] = {}
-    for key in sorted(attributes):
-        if attributes[key]:
-            name = _label_name(key)
-            if name:
-                values.setdefault(name, []).append(attributes[key])
+    for _, name, text in labels:
+        if name:
+            values.setdefault(name, []).append(text)
     return {name: ";".join(found) for name, found in values.items()}
 
 
@@ -440,7 +449,14 @@ def _point_labels(point: Mapping[str, Any], series: _Series) -> Mapping[str, str
     attributes = point.get("attributes")
     if not attributes:
         return series.labels
-    return {**_labels(_attributes("/attributes", attributes)), **series.labels}
+    texts = _attributes("/attributes", attributes)
+    labels = _labels(texts)
+    if labels.keys().isdisjoint(series.labels):
+        return {**labels, **series.labels}
+    # Prometheus has one label for them: its value is theirs, in the order of their keys.
+    keyed = {(key, _label_name(key), text) for key, text in texts.items() if text}
+    keyed |= {(_KEYS.get(name, name), name, text) for name, text in series.labels.items()}
+    return _joined(sorted(keyed))
 
 
 def _time(point: Mapping[str, Any]) -> int | None:

@@ -27,6 +27,7 @@ _NS_IN_MS = 1_000_000
 _NS_IN_S = 1_000_000_000
 
 _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
+_DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 # In all patterns no two neighbours can match the same character, so that nothing is tried twice.
 _LABELS = r'\{[^"}]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"}]*)*\}'
 _line = re.compile(
@@ -42,7 +43,11 @@ _label = re.compile(
 _escape = re.compile(r'\\([\\"n])').sub
 _whole = re.compile(r"[+-]?[0-9]{1,19}").fullmatch
 _seconds = re.compile(r"([+-]?)([0-9]{1,11})(?:\.([0-9]*))?").fullmatch
-_exemplar = re.compile(rf"# ?{_LABELS} *{_NUMBER}(?: +[^ ]+)? *", re.DOTALL).fullmatch
+# OpenMetrics has one space between the parts of a line, and no other.
+_open_metrics_line = re.compile(
+    rf"(?:[a-zA-Z_:][a-zA-Z0-9_:]*)?(?:{_LABELS})? {_NUMBER}(?: [^ #]+)?(?: # ({_LABELS}) {_NUMBER}(?: {_DECIMAL})?)?",
+    re.DOTALL,
+).fullmatch
 _OPEN_METRICS = "application/openmetrics-text"
 _EOF = "# EOF"
 
@@ -101,7 +106,9 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
         if value in (_INFINITE, -_INFINITE) and value_text[-1].isdigit():
             raise _Wrong("value", NO_FLOAT)  # noqa: TRY301
         time_ns = None if time_text is None else _time(time_text, open_metrics=open_metrics)
-        if rest is not None and not (open_metrics and _exemplar(rest)):
+        if open_metrics:
+            _check_open_metrics(line, braces)
+        elif rest is not None:
             raise _Wrong("syntax", _TRAILING)  # noqa: TRY301
     except _Wrong as wrong:
         yield InvalidSample(where, wrong.rule, str(wrong), line)
@@ -118,6 +125,21 @@ _ONE_NAME = "has no metric name, or two: it must have one, before the braces or 
 _TRAILING = (
     "has more than a value and a time behind the name: an exemplar belongs to OpenMetrics, which # EOF ends; "
     "leave it out"
+)
+
+
+def _check_open_metrics(line: str, braces: str | None) -> None:
+    """Hold a sample of OpenMetrics, and its exemplar if there is one, to the stricter syntax of that format."""
+    match = _open_metrics_line(line)
+    if match is None or (braces and braces[-2:] == ",}"):
+        raise _Wrong("syntax", _SPACES)
+    if match[1] and _read_labels(match[1])[1] is not None:
+        raise _Wrong("syntax", "has an exemplar with the name of a metric: leave the name out")
+
+
+_SPACES = (
+    'is no sample of OpenMetrics: it must be name{label="value"} value [time] [# {label="value"} value [time]], with one '
+    "space between its parts and none elsewhere"
 )
 
 

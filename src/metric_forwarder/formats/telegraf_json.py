@@ -1,8 +1,8 @@
 """Telegraf's JSON → samples.
 
 A metric is ``{"fields": {…}, "name": "cpu", "tags": {…}, "timestamp": 1458229140}``, a batch ``{"metrics": […]}``. Each number or boolean among the fields is a sample. The unit of the time is a setting of Telegraf's, and told by its
-digits: seconds, milliseconds, microseconds and nanoseconds do not overlap for dates of 1973 to 5138. Source: Telegraf,
-the JSON serializer.
+digits: from 2001 to 2286, seconds have 10, milliseconds 13, microseconds 16 and nanoseconds 19. It may be RFC 3339 text
+(``json_timestamp_format``). Source: Telegraf, the JSON serializer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,12 @@ from metric_forwarder.formats.samples import (
     Reading,
     Sample,
 )
+from metric_forwarder.times import nanoseconds
 
-# From 1973 on, each unit takes the next thousand.
-_UNITS = (
-    (10**8, 10**11, 1_000_000_000),
-    (10**11, 10**14, 1_000_000),
-    (10**14, 10**17, 1_000),
-    (10**17, 2**63, 1),
-)
+_INT64 = 2**63
+
+# Other numbers of digits are of another unit, such as the hundredths that ``json_timestamp_units = "10ms"`` makes.
+_UNITS = {10: 1_000_000_000, 13: 1_000_000, 16: 1_000, 19: 1}
 
 
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
@@ -77,7 +75,7 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
     name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f'has no text as "name": {_SHAPE}', metric)
-    if not isinstance(fields, dict) or not fields:
+    if not isinstance(fields, dict):
         return InvalidSample(f"{where}/fields", "type", f'has no object as "fields": {_SHAPE}', metric)
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
         return InvalidSample(
@@ -88,7 +86,7 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
             f"{where}/tags", "size", f"has more than {MAX_LABELS} tags: leave some out", metric
         )
     timestamp = metric.get("timestamp")
-    time_ns = None if timestamp is None else by_magnitude(timestamp)
+    time_ns = None if timestamp is None else time_of(timestamp)
     if time_ns is None and timestamp is not None:
         return InvalidSample(f"{where}/timestamp", "timestamp", _TIME, metric)
     return name, label_names(tags.items()), time_ns
@@ -96,20 +94,23 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
 
 _SHAPE = 'a metric of Telegraf is {"fields":{…},"name":"…","tags":{…},"timestamp":…}'
 _TIME = (
-    "is no time: it must be a whole number of 9 to 19 digits, seconds, milliseconds, microseconds or nanoseconds since 1970, "
-    "for a date after March 1973"
+    "is no time: it must be RFC 3339, or a whole number of 10, 13, 16 or 19 digits: seconds, milliseconds, microseconds or "
+    'nanoseconds since 1970 (json_timestamp_units is "1s", "1ms", "1us" or "1ns")'
 )
 
 
-def by_magnitude(timestamp: Any) -> int | None:
-    """A time whose unit is told by its size; None if it is none."""
+def time_of(timestamp: Any) -> int | None:
+    """A time in RFC 3339, or a whole number whose unit is told by its digits; None if it is none."""
+    if isinstance(timestamp, str):
+        return nanoseconds(timestamp)
     unit = unit_of(timestamp) if type(timestamp) is int else None
     return None if unit is None else timestamp * unit
 
 
 def unit_of(timestamp: int) -> int | None:
-    """The nanoseconds that one of a time stands for, by its size; None if it is of no date after March 1973."""
-    return next((unit for lowest, above, unit in _UNITS if lowest <= timestamp < above), None)
+    """The nanoseconds that one of a time stands for, by its digits; None if they are of no unit, or of before 2001."""
+    is_plausible = 0 < timestamp < _INT64
+    return _UNITS.get(len(str(timestamp))) if is_plausible else None
 
 
 def _other_field(where: str, field: str, value: Any, metric: Mapping[str, Any]) -> Reading:
