@@ -25,12 +25,12 @@ from metric_forwarder.destinations.parts import DestinationModule, Parts
 from metric_forwarder.errors import ConfigError, InstanceBusy, ProblemCollector, UnknownTrigger
 from metric_forwarder.formats.samples import Decoder, FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
+from metric_forwarder.intake.intake import Intake, IntakeParts, IntakeRules
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape
 from metric_forwarder.model import Message
-from metric_forwarder.pipeline import OnSettled, Pipeline, Rules, ScrapeSource, Spool, TakingIn
+from metric_forwarder.pipeline import OnSettled, Pipeline, ScrapeSource, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
@@ -283,19 +283,11 @@ def build(
     sender = kept.make("sender", lambda read: make_sender(read, *learned), settings, *learned)
     series_parts = (destination, point_schema, settings.namespace, settings.batch_max_bytes)
     return Pipeline(
-        taking_in=TakingIn(
+        intake_parts=IntakeParts(
             point_schema,
             Identifier(scope, settings.dedupe_by),
-            Rules(
-                settings.namespace,
-                settings.max_age_s,
-                settings.batch_max_bytes,
-                settings.max_ahead_s,
-                settings.format.find if settings.format else None,
-                FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
-                relabel,
-                mapping,
-            ),
+            destination,
+            intake_rules(settings, relabel, mapping),
             kept.make("series", lambda _: SeriesCache(destination.prepare_series), settings, *series_parts),
             kept.make("given times", lambda _: GivenTimes(), settings, scope),
         ),
@@ -374,39 +366,47 @@ def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
     """
     nobody = FixedCredentials(Credentials("", Secret("")))
     destination = make_destination(settings, Parts(nobody, lambda: RequestsTransport(1), clock))
-    return Intake(
+    rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
+    parts = IntakeParts(
         PointSchema(settings.kind.schema, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
-        ledger,
-        destination=destination,
-        known=SeriesCache(destination.prepare_series).for_event(),
-        rules=IntakeRules(
-            round(clock.time() * 1000),
-            settings.batch_max_bytes,
-            settings.namespace,
-            max_ahead_s=settings.max_ahead_s,
-            max_explained=sys.maxsize,
-            format_of=settings.format.find if settings.format else None,
-            hint=FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
-            relabel=make_relabel(settings),
-            mapping=make_mapping(settings),
-        ),
+        destination,
+        rules._replace(max_age_s=0, max_explained=sys.maxsize),
+        SeriesCache(destination.prepare_series),
+        GivenTimes(),
+    )
+    return Intake(parts, ledger, round(clock.time() * 1000))
+
+
+def intake_rules(
+    settings: Settings, relabel: Callable[[Any], Any] | None, mapping: Decoder | None
+) -> IntakeRules:
+    return IntakeRules(
+        settings.batch_max_bytes,
+        settings.namespace,
+        max_age_s=settings.max_age_s,
+        max_ahead_s=settings.max_ahead_s,
+        format_of=settings.format.find if settings.format else None,
+        hint=FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
+        relabel=relabel,
+        mapping=mapping,
     )
 
 
-def make_relabel(settings: Settings) -> Callable[[str, str, Mapping[str, str]], Relabelled | None] | None:
+def make_relabel(settings: Settings) -> Callable[[Any], Any] | None:
     """Make what applies labels and rules to each point; None if there are none.
 
     Raises:
         ConfigError: a rule is none.
     """
-    rules, labels = settings.relabel, settings.labels
+    rules, labels, namespace = settings.relabel, settings.labels, settings.namespace
     if not rules and not labels:
         return None
     # Only a function that has rules needs them.
     from metric_forwarder.intake.relabel import read_relabeller  # noqa: PLC0415
 
-    return read_relabeller(rules, labels).apply
+    relabeller = read_relabeller(rules, labels)
+    return lambda point: relabeller.relabel(point, namespace)
 
 
 def make_mapping(settings: Settings) -> Decoder | None:

@@ -1,21 +1,15 @@
 """The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.dedupe.store import Claims, DedupeStore
 from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.settling import RequestCounts, RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.formats import Format
-from metric_forwarder.formats.samples import Decoder, FormatHint
-from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import Intake, IntakeRules, Relabelled
-from metric_forwarder.intake.schema import PointSchema
-from metric_forwarder.intake.series import SeriesCache
+from metric_forwarder.intake.intake import Intake, IntakeParts
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
@@ -35,19 +29,6 @@ _LAST_SEND_S = 0.25
 _FETCHING_SHARE = 0.5
 # And what taking in may take, fetching included: the rest is for delivering what was taken in.
 _INTAKE_SHARE = 0.75
-
-
-class Rules(NamedTuple):
-    """What is asked of a point before it is sent."""
-
-    default_namespace: str
-    max_age_s: float
-    max_point_bytes: int
-    max_ahead_s: float = 0
-    format_of: Callable[[str], Format | None] | None = None
-    hint: FormatHint = FormatHint()
-    relabel: Callable[[str, str, Mapping[str, str]], Relabelled | None] | None = None
-    mapping: Decoder | None = None
 
 
 class SpoolVisit(Protocol):
@@ -73,16 +54,6 @@ class Spool(Protocol):
         """Start an event that was received at that time, Unix milliseconds."""
 
 
-class TakingIn(NamedTuple):
-    """What messages are taken in with, from one event to the next."""
-
-    point_schema: PointSchema
-    identifier: Identifier
-    rules: Rules
-    series: SeriesCache
-    given_times: GivenTimes
-
-
 class ScrapeSource(Protocol):
     """Fetches what a timer asks to scrape."""
 
@@ -103,7 +74,7 @@ class Pipeline:
     def __init__(
         self,
         *,
-        taking_in: TakingIn,
+        intake_parts: IntakeParts,
         store: DedupeStore,
         sender: Sender,
         spool: Spool | None,
@@ -113,7 +84,7 @@ class Pipeline:
         on_settled: OnSettled | None = None,
     ) -> None:
         self._on_settled = on_settled
-        self._schema, self._identifier, self._rules, self._series, self._given_times = taking_in
+        self._intake_parts = intake_parts
         self._store = store
         self._sender = sender
         self._spool = spool
@@ -146,9 +117,9 @@ class Pipeline:
                 if self._on_settled:
                     self._on_settled(intake.points, ledger)
                 if self._sender.destination.carries_timestamps:
-                    self._given_times.remember(_arrived(intake.points, ledger))
+                    self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
         finally:
-            self._series.evict_if_full()
+            self._intake_parts.series.evict_if_full()
             claims.close()
             if spool:
                 spool.close()
@@ -208,28 +179,12 @@ class Pipeline:
         dead_letters: UndeliveredPolicy,
         deadline: Deadline,
     ) -> Intake:
-        destination = self._sender.destination
-        rules = IntakeRules(
-            # The age of a point is judged by the clock that will stamp it, as far as that is known.
-            self._now_ms() + round(destination.clock_offset_s * 1000),
-            self._rules.max_point_bytes,
-            self._rules.default_namespace,
-            # A destination that carries times takes old ones too.
-            max_age_s=0 if destination.carries_timestamps else self._rules.max_age_s,
-            max_ahead_s=self._rules.max_ahead_s,
-            format_of=self._rules.format_of,
-            hint=self._rules.hint,
-            relabel=self._rules.relabel,
-            mapping=self._rules.mapping,
-        )
+        # The age of a point is judged by the clock that will stamp it, as far as that is known.
+        clock_offset_ms = round(self._sender.destination.clock_offset_s * 1000)
         intake = Intake(
-            self._schema,
-            self._identifier,
+            self._intake_parts,
             ledger,
-            destination=destination,
-            known=self._series.for_event(),
-            given_times=self._given_times,
-            rules=rules,
+            self._now_ms() + clock_offset_ms,
             dead_letters=dead_letters,
             deadline=_keep_back(deadline, deadline.remaining() * (1 - _INTAKE_SHARE)),
         )

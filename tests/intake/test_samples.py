@@ -142,3 +142,19 @@ def test_a_setting_names_the_format_of_a_topic() -> None:
     )
     assert [found.series.metric for found in intake.points] == ["cpu_a", "diskusage"]
     assert ledger.received == 3
+
+
+def test_a_sample_that_names_a_namespace_is_no_point_of_a_known_series_without_one() -> None:
+    sample = Sample("line 1", "cpu", {"host": "a"}, 0.5)
+    intake, _ = take(environ(), sample, sample._replace(namespace="other"), sample)
+    assert [found.series.namespace for found in intake.points] == ["pc", "other", "pc"]
+
+
+def test_a_rule_changes_a_sample_whose_new_name_is_that_of_another() -> None:
+    rules = [
+        {"source_labels": ["__name__"], "regex": old, "target_label": "__name__", "replacement": new}
+        for old, new in (("b", "c"), ("a", "b"))
+    ]
+    samples = [Sample(f"line {n}", name, {}, 0.5) for n, name in enumerate("aba")]
+    intake, _ = take(remote_write_environ(NAMESPACE="", RELABEL=json.dumps(rules)), *samples)
+    assert [found.series.metric for found in intake.points] == ["b", "c", "b"]

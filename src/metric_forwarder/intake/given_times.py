@@ -1,4 +1,6 @@
-"""The times that the forwarder gives to points that bring none: one rule, wherever the time comes from.
+"""The times of points: which are too far from the clock, and those that the forwarder gives to points that bring none.
+
+For the latter there is one rule, wherever the time comes from.
 
 A destination that carries times takes one value of a series at one time, and none before the newest. Readings of one
 second, or those of two objects or logs of one moment, would lose all but one.
@@ -7,6 +9,7 @@ second, or those of two objects or logs of one moment, would lose all but one.
 from collections.abc import Iterable
 
 from metric_forwarder.model import Point, Series
+from metric_forwarder.times import NS_PER_MS, NS_PER_S
 
 # So far a time may be moved, and lie ahead of the clock: more than a burst needs, and less than Prometheus minds.
 MAX_MOVED_MS = 600_000
@@ -40,16 +43,34 @@ class GivenTimes:
 
 
 class EventTimes:
-    """Gives times to the points of one event.
+    """Judges the times of the points of one event, and gives times to those that have none.
 
     Args:
         now_ms: when the event was received, Unix milliseconds.
+        max_age_s: a point with an older time is stale; 0: none is.
+        max_ahead_s: a time that is further ahead of the clock is invalid; 0: none is.
+
+    Attributes:
+        oldest_ns: an older time is stale.
+        latest_ns: a later time is invalid.
     """
 
-    def __init__(self, given: GivenTimes, now_ms: int) -> None:
+    def __init__(self, given: GivenTimes, now_ms: int, max_age_s: float = 0, max_ahead_s: float = 0) -> None:
         self._given = given
-        self._latest_ms = now_ms + MAX_MOVED_MS
+        self._latest_given_ms = now_ms + MAX_MOVED_MS
         self._in_event_ms: dict[Series, int] = {}
+        self._now_ns = now_ms * NS_PER_MS
+        self.now_ms = now_ms
+        self.oldest_ns = self._now_ns - round(max_age_s * NS_PER_S) if max_age_s else float("-inf")
+        self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s else float("inf")
+
+    def late_s(self, time_ns: int) -> float:
+        """By how many seconds a time is older than the oldest that is taken."""
+        return (self.oldest_ns - time_ns) / NS_PER_S
+
+    def ahead_s(self, time_ns: int) -> float:
+        """By how many seconds a time is ahead of the clock."""
+        return (time_ns - self._now_ns) / NS_PER_S
 
     def next_ms(self, series: Series, wanted_ms: int) -> int:
         """The time for a point that is of ``wanted_ms``: that moment, or one millisecond after the last given one.
@@ -61,7 +82,9 @@ class EventTimes:
         if last_ms is None:
             last_ms = self._given.last_ms(series)
         time_ms = wanted_ms
-        if last_ms is not None and wanted_ms <= last_ms < min(wanted_ms + MAX_MOVED_MS, self._latest_ms):
+        if last_ms is not None and wanted_ms <= last_ms < min(
+            wanted_ms + MAX_MOVED_MS, self._latest_given_ms
+        ):
             time_ms = last_ms + 1
         self._in_event_ms[series] = time_ms
         return time_ms

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.re2 import BadPattern, Groups, Pattern
+from metric_forwarder.intake.series import as_text
 
 NAME = "__name__"
 NAMESPACE = "__namespace__"
@@ -89,6 +90,22 @@ class Relabeller:
         if sum(map(len, labels.values())) < _LONGEST_KNOWN:
             self._known[key] = result
         return result
+
+    def relabel(self, raw: Any, default_namespace: str) -> Any:
+        """A point as the rules make it, or None if they drop it. What is no point is left as it is: it is invalid."""
+        if type(raw) is not dict:
+            return raw
+        metric, dimensions, namespace = raw.get("metricName"), raw.get("dimensions"), raw.get("namespace", "")
+        if type(metric) is not str or type(dimensions) is not dict or type(namespace) is not str:
+            return raw
+        labels = {name: as_text(value) if type(value) is int else value for name, value in dimensions.items()}
+        if not all(type(value) is str for value in labels.values()):
+            return raw
+        result = self.apply(namespace or default_namespace, metric, labels)
+        if result is None:
+            return None
+        changed = {**raw, "metricName": result.metric, "dimensions": dict(result.labels)}
+        return {**changed, "namespace": result.namespace} if result.namespace else changed
 
     def _apply(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Relabelled | None:
         found = {**self._labels, **labels, NAMESPACE: namespace, NAME: metric}

@@ -1,0 +1,224 @@
+"""What a producer wrote → ``Point``: its series, its time, its identity, and its bytes for the destination.
+
+There are two roads, which make the same of every point. ``take_known`` is the fast one, for points of a series that the
+instance has met: they are valid but for what can be seen at a glance. ``take`` validates, and says what is wrong.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from metric_forwarder.dedupe.identity import Identifier
+from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.samples import Sample
+from metric_forwarder.intake.given_times import EventTimes
+from metric_forwarder.intake.refusals import Origin, Refusals
+from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
+from metric_forwarder.intake.series import KnownSeries, as_text
+from metric_forwarder.model import Message, Outcome, Point, Problem, Series
+from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.times import NS_PER_MS, NUMBERS_BELOW, nanoseconds, to_milliseconds
+
+_REQUIRED_MEMBERS = 3  # metricName, dimensions, value
+
+
+class PointMaker:
+    """Makes the points of one event; what cannot become a point goes to ``refusals``.
+
+    Args:
+        known: the series met so far; those of this event are added.
+        ledger: gets a row for every point.
+        default_namespace: for points that name none.
+        max_bytes: a larger point is invalid: it fits into no request.
+
+    Attributes:
+        points: in the order in which they came.
+        stale: why some of them, by their numbers, are too old to be delivered, unless they have been already.
+    """
+
+    def __init__(
+        self,
+        schema: PointSchema,
+        identifier: Identifier,
+        destination: Destination,
+        *,
+        known: KnownSeries,
+        times: EventTimes,
+        ledger: Ledger,
+        refusals: Refusals,
+        default_namespace: str,
+        max_bytes: int,
+    ) -> None:
+        self._schema = schema
+        self._identity = identifier.identity
+        self._destination = destination
+        self._known = known
+        self._times = times
+        self._open_row = ledger.open
+        self._refusals = refusals
+        self._default_namespace = default_namespace
+        self._max_bytes = max_bytes
+        self.points: list[Point] = []
+        self.stale: dict[int, Problem] = {}
+
+    def take_known(self, message: Message, pointer: str, raw: Any, time_ns: int | None = None) -> bool:
+        """Make a point of a known series; False, with nothing done, if there is anything unusual about it.
+
+        ``raw`` may be any decoded value: it is a point by what is looked at here. ``time_ns`` is that of a sample.
+        """
+        try:
+            dimensions, value = raw["dimensions"], raw["value"]
+            members = (raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values())
+            series = self._known.by_point[members]
+        except (KeyError, AttributeError, TypeError):
+            return False
+        # A chained comparison is false for NaN, and for what is beyond a float's range.
+        if not ((type(value) is float or type(value) is int) and -MAX_FLOAT <= value <= MAX_FLOAT):
+            return False
+        key = None
+        unread = len(raw) - _REQUIRED_MEMBERS
+        if unread:
+            timestamp, key = raw.get("timestamp"), raw.get("id")
+            unread -= raw.get("namespace") is not None
+            if timestamp is not None:
+                time_ns = _time_ns(timestamp)
+                unread -= time_ns is not None
+            if key is not None and self._schema.accepts_id(key):
+                key = as_text(key)
+                unread -= 1
+            if unread:
+                return False
+        return self._make(message, pointer, series, value, time_ns, key) is None
+
+    def take(self, origin: Origin, raw: Any, sample: Sample | None = None) -> None:
+        """Make a point, or settle why it is none.
+
+        Args:
+            origin: where it came from.
+            raw: the point as decoded JSON, which rules may have changed.
+            sample: that the point was made of, if it is of another format: the destination has been asked about its value.
+        """
+        message, payload, index = origin
+        is_replayed = message.already_validated
+        # A schema knows numbers alone. What comes from the spool may have been a sample.
+        judged = (
+            _with_number(raw) if sample or (is_replayed and self._destination.carries_non_finite) else raw
+        )
+        if not (self._schema.accepts_replayed if is_replayed else self._schema.accepts)(judged):
+            if not self._refusals.refuse_quickly(message):
+                self._refuse(
+                    origin, self._schema.violations(judged) if self._refusals.may_explain() else _UNEXPLAINED
+                )
+            return
+        series = self._find_series(judged)
+        if isinstance(series, Violation):
+            self._refuse(origin, [((), series)])
+            return
+        time_ns = sample.time_ns if sample else None
+        if "timestamp" in raw:
+            time_ns = nanoseconds(raw["timestamp"])
+        key = as_text(raw["id"]) if "id" in raw else None
+        problem = self._make(message, payload.pointer(index), series, raw["value"], time_ns, key)
+        if problem is not None:
+            self._refusals.settle(origin, [problem])
+
+    def _refuse(self, origin: Origin, found: Sequence[tuple[tuple[Any, ...], Violation]]) -> None:
+        self._refusals.refuse(origin, [origin.located(path, violation) for path, violation in found])
+
+    def _find_series(self, raw: dict[str, Any]) -> Series | Violation:
+        """The series of a valid point, which is known from now on if no finite value can be wrong in it."""
+        namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
+        found = self._known.find(namespace or self._default_namespace, metric, dimensions)
+        if (
+            isinstance(found, Series)
+            and self._schema.takes_any_number
+            and all(type(value) is str for value in dimensions.values())
+        ):
+            self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
+        return found
+
+    def _make(
+        self,
+        message: Message,
+        pointer: str,
+        series: Series,
+        value: float,
+        time_ns: int | None,
+        key: str | None,
+    ) -> Problem | None:
+        """Make the point of a valid reading, unless its time or its size is wrong."""
+        times = self._times
+        if time_ns is not None:
+            time_ms = to_milliseconds(time_ns)
+            if time_ns > times.latest_ns:
+                return self._ahead(message, f"{pointer}/timestamp", time_ns)
+        else:
+            time_ms = times.now_ms if message.time_ms is None else message.time_ms
+            if self._destination.carries_timestamps:
+                if time_ms * NS_PER_MS > times.latest_ns:
+                    return self._ahead(message, pointer, time_ms * NS_PER_MS)
+                if not message.already_validated:
+                    # What comes from the spool was given its time before.
+                    time_ms = times.next_ms(series, time_ms)
+        wire = self._destination.encode(series, value, time_ms)
+        if len(wire) > self._max_bytes:
+            return _oversized(message, pointer, len(wire))
+        identity = self._identity(series, value, time_ns, key, message, pointer)
+        number = self._open_row()
+        # Half the time of ``Point(…)``, of which there is one for each point.
+        point = _new_tuple(
+            Point, (number, series, value, time_ns, key, message, pointer, identity, time_ms, wire)
+        )
+        self.points.append(point)
+        if time_ns is not None and time_ns < times.oldest_ns:
+            self.stale[number] = _stale(point, times.late_s(time_ns))
+        return None
+
+    def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
+        """Prometheus would store it, and then refuse the readings of every series that are more than an hour older."""
+        text = (
+            f"has a time {self._times.ahead_s(time_ns):.0f} s ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: "
+            "correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
+        )
+        return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
+
+
+def _time_ns(timestamp: Any) -> int | None:
+    """The time of a valid timestamp; None if it is not valid."""
+    kind = type(timestamp)
+    if kind is str or ((kind is int or kind is float) and 0 <= timestamp < NUMBERS_BELOW):
+        return nanoseconds(timestamp)
+    return None
+
+
+def _with_number(raw: Any) -> Any:
+    """The same point with a number in place of NaN or an infinity, of which a schema says that they are none."""
+    value = raw.get("value") if type(raw) is dict else None
+    return {**raw, "value": 0} if type(value) is float and not is_finite(value) else raw
+
+
+_new_tuple = tuple.__new__
+_UNEXPLAINED = [
+    (
+        (),
+        Violation(
+            "",
+            "schema",
+            "breaks the schema, as many points of this event do: what is wrong is told of the first ones; metric-forwarder "
+            "check tells it of all",
+        ),
+    )
+]
+
+
+def _stale(point: Point, late_s: float) -> Problem:
+    text = (
+        f"is {late_s:.0f} s older than MF_MAX_AGE_S allows: this destination stamps points on arrival, "
+        "so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
+    )
+    return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
+
+
+def _oversized(message: Message, pointer: str, size: int) -> Problem:
+    text = f"takes {size} bytes, more than a request holds: shorten its texts, or raise MF_BATCH_MAX_BYTES"
+    return Problem(Outcome.INVALID, message.source, pointer, "maxBytes", None, text)

@@ -1,0 +1,134 @@
+"""The account of what is not taken in: it is settled here and now, and kept as a dead letter where that is possible."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from metric_forwarder.formats.payload import Payload, Violation
+from metric_forwarder.formats.samples import Sample
+from metric_forwarder.intake.samples import located_in_sample
+from metric_forwarder.model import DeadLetter, Message, Outcome, Problem
+from metric_forwarder.reporting.ledger import Ledger
+
+
+class DeadLetters(Protocol):
+    """Collects the dead letters of an event, as far as there is a place and room for them."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another one may be kept."""
+
+    def add(self, letter: DeadLetter) -> None:
+        """Keep one, or count it as not kept."""
+
+    def skip(self, message: Message) -> None:
+        """Count one of this message as not kept: there is no room for it."""
+
+
+class Origin(NamedTuple):
+    """Where something came from that was to become a point: one of a payload, in a message."""
+
+    message: Message
+    payload: Payload
+    nth: int = 0
+
+    @classmethod
+    def alone(cls, message: Message, place: str, raw: Any) -> "Origin":
+        """The origin of what stands alone at a place; ``raw``: what to keep of it."""
+        return cls(message, Payload((raw,), place=place))
+
+    @property
+    def pointer(self) -> str:
+        return self.payload.pointer(self.nth)
+
+    @property
+    def raw(self) -> Any:
+        """What its producer wrote, without what an envelope gives to all its points."""
+        return self.payload.own(self.nth)
+
+    def located(self, path: Sequence[Any], violation: Violation) -> Violation:
+        """What is wrong at a path inside of it, in the terms of its format."""
+        raw = self.raw
+        if isinstance(raw, Sample):
+            return located_in_sample(raw, path, violation)
+        return violation._replace(pointer=self.payload.locate(self.nth, path) + violation.pointer)
+
+
+class Refusals:
+    """Settles what goes no further: what is invalid, left out on purpose, or left to the platform.
+
+    Args:
+        ledger: gets a row for each.
+        dead_letters: gets what is neither delivered nor redelivered, with the reason; None: it is not kept.
+        max_explained: of so many invalid points it is said what is wrong: that costs much more than finding them.
+    """
+
+    def __init__(self, ledger: Ledger, dead_letters: DeadLetters | None, max_explained: int) -> None:
+        self._ledger = ledger
+        self._dead_letters = dead_letters
+        self._explanations_left = max_explained
+        self._has_left = False
+
+    def refuse(self, origin: Origin, violations: Iterable[Violation]) -> None:
+        """Settle something as invalid, with everything that is wrong with it."""
+        source = origin.message.source
+        self.settle(
+            origin,
+            [Problem(Outcome.INVALID, source, where, rule, None, text) for where, rule, text in violations],
+        )
+
+    def settle(self, origin: Origin, problems: Sequence[Problem]) -> None:
+        """Settle something as its first problem says, and keep it."""
+        outcome = problems[0].outcome
+        self._ledger.settle(self._ledger.open(), outcome, problems)
+        # What could not be read this time comes again with the event: there is nothing to keep.
+        if outcome is not Outcome.UNDELIVERED and self._dead_letters:
+            envelope = origin.payload.envelope
+            letter = DeadLetter(origin.message, origin.raw, origin.pointer, problems[0], envelope)
+            self._dead_letters.add(letter)
+
+    def refuse_payload(self, message: Message, payload: Payload) -> None:
+        """Refuse a payload whole, and keep it once: without what stands around them its points would say something else."""
+        place = payload.place
+        raw = message.body if payload.text is None else payload.text
+        violations = [
+            violation._replace(pointer=place + violation.pointer) for violation in payload.violations
+        ]
+        self.refuse(Origin.alone(message, place, raw), violations)
+        for _ in range(1, len(payload.points)):
+            self._ledger.settle(self._ledger.open(), Outcome.INVALID)
+
+    def may_explain(self) -> bool:
+        """Whether one more point is explained."""
+        self._explanations_left -= 1
+        return self._explanations_left >= 0
+
+    def refuse_quickly(self, message: Message) -> bool:
+        """Refuse a point as quickly as a valid one is taken in, unless it is to be explained or kept.
+
+        An event may hold a million of them, and what takes too long is redelivered forever.
+        """
+        if self._explanations_left > 0 or (self._dead_letters and self._dead_letters.has_room):
+            return False
+        self._ledger.settle_untold(Outcome.INVALID)
+        if self._dead_letters:
+            self._dead_letters.skip(message)
+        return True
+
+    def filter(self, message: Message, pointer: str, rule: str, reason: str) -> None:
+        """Settle something that is left out on purpose."""
+        self._ledger.receive_filtered(message.source, pointer, rule, reason)
+
+    def leave(self, message: Message, pointer: str) -> None:
+        """Leave something to the platform, which redelivers the event."""
+        if self._has_left:
+            self._ledger.settle_untold(Outcome.UNDELIVERED)
+            return
+        self._has_left = True
+        problem = Problem(Outcome.UNDELIVERED, message.source, pointer, "out of time", None, _NOT_TAKEN_IN)
+        self._ledger.settle(self._ledger.open(), Outcome.UNDELIVERED, [problem])
+
+
+_NOT_TAKEN_IN = (
+    "was not taken in, as all points after it, since the time was up: they come again with the event; raise the function's "
+    "timeout, or send fewer points in one message"
+)

@@ -1,0 +1,57 @@
+"""Samples of other formats are held to the rules of points; here is what is different about them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Sample, is_stale_marker
+from metric_forwarder.intake.schema import is_finite
+from metric_forwarder.times import MAX_NS, MIN_NS
+
+
+def as_point(sample: Sample) -> dict[str, Any]:
+    """A sample as the members of a point, but for its time, which a point cannot write in all cases."""
+    members = {"metricName": sample.metric, "dimensions": dict(sample.dimensions), "value": sample.value}
+    return {**members, "namespace": sample.namespace} if sample.namespace else members
+
+
+def why_not_carried(sample: Sample, destination: Destination) -> InvalidSample | FilteredSample | None:
+    """What no schema can say of a sample; None if it can go on."""
+    where, value, time_ns = sample.where, sample.value, sample.time_ns
+    if type(value) is float and not is_finite(value) and not destination.carries_non_finite:
+        if is_stale_marker(value):
+            return FilteredSample(where, "stale-marker", _SERIES_ENDED)
+        text = f"is {value}, which this destination cannot carry: leave it out at its producer"
+        return InvalidSample(where, "not-finite", text, sample)
+    if sample.is_delta and destination.carries_timestamps:
+        return InvalidSample(where, "delta", _DELTA, sample)
+    if time_ns is not None and not MIN_NS <= time_ns <= MAX_NS:
+        text = "has a time outside the years 1 to 9999: correct its unit"
+        return InvalidSample(where, "timestamp", text, sample)
+    return None
+
+
+def located_in_sample(sample: Sample, path: Sequence[Any], violation: Violation) -> Violation:
+    """What is wrong with a sample, in its own terms: it has a name and labels, no members."""
+    text = _part_of_sample(path) + violation.message
+    return violation._replace(pointer=sample.where, message=text)
+
+
+def _part_of_sample(path: Sequence[Any]) -> str:
+    match path:
+        case ("metricName",):
+            return "its name "
+        case ("dimensions",):
+            return "its set of labels "
+        case ("dimensions", label):
+            return f'its label "{str(label)[:60]}" '
+        case _:
+            return ""
+
+
+_SERIES_ENDED = "is Prometheus's mark that a series has ended, which means nothing to this destination"
+_DELTA = (
+    "is a sum since the producer's last report, and the destination takes sums since its start: let it report cumulative "
+    "sums, in OpenTelemetry with OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative"
+)
