@@ -31,6 +31,7 @@ _WITH_PROGRAMS = {
         "delivery/test_chaos_prometheus.py",
         "bridge/test_migration.py",
         "destinations/test_remote_write_prometheus.py",
+        "formats/test_real_clients.py",
         "intake/test_relabel_prometheus.py",
         "intake/test_times_prometheus.py",
     ],

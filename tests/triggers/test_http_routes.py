@@ -149,6 +149,14 @@ def test_undelivered_samples_ask_the_client_to_retry_and_are_then_delivered_once
         assert call(forwarder, event(sent))[0] == sent.ok_status
 
 
+def test_an_exporter_of_otlp_is_asked_back_well_before_it_gives_up_after_ten_seconds() -> None:
+    for name in ("OTLP in JSON", "OTLP in protobuf"):
+        forwarder = make_remote_write_harness(HTTP_TOKEN=TOKEN, MAX_ATTEMPTS="1")
+        forwarder.prometheus.script.append(HttpReply(500, {}, b""))
+        _, headers, _ = call(forwarder, event(CLIENTS[name]))
+        assert headers["Retry-After"] == "2"
+
+
 @pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
 def test_a_body_compressed_with_gzip_is_the_same_body(sent: Sent) -> None:
     if sent.headers.get("Content-Encoding") == "snappy":

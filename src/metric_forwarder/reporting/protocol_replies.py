@@ -14,6 +14,8 @@ from metric_forwarder.triggers.traits import ReplyTo
 
 Report = dict[str, Any]
 _REFUSED = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
+# An exporter of OTLP gives a request up after ten seconds, its retries included; it would not begin to wait longer.
+_OTLP_RETRY_AFTER_S = 2
 _TOLD = 5
 _MAX_MESSAGE = 1000
 _JSON = "application/json"
@@ -26,12 +28,14 @@ def protocol_reply(reply_to: ReplyTo, report: Report, retry_after_s: int) -> dic
     Args:
         reply_to: whose protocol it is.
         report: what became of the request.
-        retry_after_s: when the client is to send again what is undelivered.
+        retry_after_s: when the client is to send again what is undelivered, at the latest.
     """
     make, ok_status = _PROTOCOLS[reply_to]
     outcomes = report["outcomes"]
     headers = {}
     if outcomes[Outcome.UNDELIVERED.value]:
+        if reply_to in (ReplyTo.OTLP_JSON, ReplyTo.OTLP_PROTOBUF):
+            retry_after_s = min(retry_after_s, _OTLP_RETRY_AFTER_S)
         status, headers = 503, {"Retry-After": str(retry_after_s)}
     elif _count(report, _REFUSED) or outcomes[Outcome.UNCERTAIN.value]:
         status = 400
