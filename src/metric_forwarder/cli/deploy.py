@@ -27,8 +27,16 @@ from metric_forwarder.cli.options import example
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret
 
+# What `--to` takes, and the setting that it stands for.
+_DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
+
 
 @click.command(epilog=example("metric-forwarder deploy --plan", "metric-forwarder deploy"))
+@click.option(
+    "--to",
+    type=click.Choice(list(_DESTINATIONS)),
+    help="The destination, in place of MF_DESTINATION in .env.",
+)
 @click.option(
     "--plan", "only_plan", is_flag=True, help="Print what would change, field by field, and change nothing."
 )
@@ -73,6 +81,7 @@ from metric_forwarder.secret import Secret
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
 def deploy(
     *,
+    to: str | None,
     only_plan: bool,
     only_verify: bool,
     rollback: bool,
@@ -89,7 +98,8 @@ def deploy(
     TENCENT_SECRET_ID and TENCENT_SECRET_KEY (and TENCENT_TOKEN for temporary ones), from the environment or .env.
     """
     written = read_dotenv(env_file)
-    variables = {**written, **os.environ}
+    chosen = {"MF_DESTINATION": _DESTINATIONS[to]} if to else {}
+    variables = {**written, **os.environ, **chosen}
     wanted = read_description(file, variables)
     problems = strays(written, os.environ) + setting_problems(settings_of(wanted), wanted.region)
     if problems:
