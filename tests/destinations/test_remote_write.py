@@ -575,6 +575,62 @@ def test_an_endpoint_that_asked_to_be_left_alone_is_not_asked_to_prove_itself() 
     assert (len(harness.prometheus.proofs), len(harness.prometheus.requests)) == (1, 1)
 
 
+def test_no_point_is_rejected_at_a_path_that_refuses_everything() -> None:
+    harness = make_remote_write_harness(CONCURRENCY="1")
+    harness.prometheus.empty_answer = HttpReply(400, {}, b"bad request")
+    harness.prometheus.script.extend([HttpReply(400, {}, b"bad request")] * 200)
+    event = ckafka(*(point(value, f"m{value}") for value in range(50)))
+    for _ in range(2):
+        report = harness.handle(event)
+        assert outcomes(report) == {"undelivered": 50}
+        assert "correct the URL" in report["errors"][0]["message"]
+        harness.clock.sleep(60)
+    assert len(harness.prometheus.empty_requests) == 2
+    # Somebody has corrected the path.
+    harness.prometheus.script.clear()
+    harness.prometheus.empty_answer = HttpReply(204, {}, b"")
+    assert outcomes(harness.handle(event)) == {"delivered": 50}
+
+
+def test_a_bad_point_is_rejected_where_an_empty_request_is_taken_which_is_asked_once() -> None:
+    harness = make_remote_write_harness(CONCURRENCY="1")
+    harness.prometheus.refuse_if = lambda series: "bad" in dict(series.labels)
+    event = [
+        point(value, dimensions={"bad": "1"} if value % 9 == 0 else {"good": str(value)})
+        for value in range(90)
+    ]
+    assert outcomes(harness.handle(event)) == {"delivered": 80, "rejected": 10}
+    assert len(harness.prometheus.empty_requests) <= 1
+
+
+@pytest.mark.parametrize("answer", NOT_ANSWERING)
+def test_while_nobody_says_whether_an_empty_request_is_taken_no_point_is_rejected(answer: Answer) -> None:
+    harness = make_remote_write_harness(CONCURRENCY="1")
+    harness.prometheus.empty_answer = answer
+    harness.prometheus.script.extend([HttpReply(400, {}, b"bad request")] * 20)
+    report = harness.handle(point())
+    assert outcomes(report) == {"undelivered": 1}
+    assert "look at its health" in report["errors"][0]["message"]
+
+
+def test_a_known_refusal_of_a_sample_needs_no_empty_request() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.empty_answer = HttpReply(400, {}, b"")
+    harness.prometheus.script.append(HttpReply(400, {}, b"out of order sample"))
+    assert outcomes(harness.handle(point())) == {"rejected": 1}
+    assert harness.prometheus.empty_requests == []
+
+
+def test_with_the_check_off_every_reply_is_believed_and_nothing_but_points_is_sent() -> None:
+    harness = make_remote_write_harness(REMOTE_WRITE_CHECK="off")
+    harness.prometheus.proof_answer = HttpReply(204, {}, b"")
+    harness.prometheus.empty_answer = HttpReply(400, {}, b"")
+    harness.prometheus.script.extend([None, HttpReply(400, {}, b"bad")])
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    assert outcomes(harness.handle(point(2))) == {"rejected": 1}
+    assert harness.prometheus.proofs == harness.prometheus.empty_requests == []
+
+
 def make_destination(transport: Transport, url: str = "http://a/b", user: str = "") -> RemoteWrite:
     return RemoteWrite(url=url, user=user, password=Secret(""), transport=transport, time=lambda: START)
 
@@ -682,7 +738,7 @@ def test_headers_of_the_settings_are_sent_and_tell_tenants_apart_without_a_secre
 
     prometheus, destination = made(X_Scope_OrgID="team-a", content_type="text/plain")
     destination.send([], 1)
-    (request,) = prometheus.requests
+    (request,) = prometheus.empty_requests
     assert request.url == "http://a/b?tenant=1"
     assert request.headers["X-Scope-OrgID"] == "team-a"
     assert [value for name, value in request.headers.items() if name.lower() == "content-type"] == [

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -15,6 +15,7 @@ from metric_forwarder.cli.prometheus_server import RemoteWriteServer
 from metric_forwarder.clients.http import RequestsTransport
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.remote_write import RemoteWrite
+from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY
 from metric_forwarder.model import Message, Point, Series
 from metric_forwarder.secret import Secret
 from support.command_line import run
@@ -216,6 +217,20 @@ def test_a_path_that_takes_no_remote_write_is_a_matter_of_the_settings(place: Pl
     assert outcomes(report) == {"undelivered": 1}
     assert "MF_REMOTE_WRITE_URL" in report["errors"][0]["message"]
     assert report["requests"]["sent"] == 1
+
+
+@pytest.mark.parametrize("path", ["query", "series", "query_exemplars"])
+def test_a_path_that_refuses_whatever_it_is_sent_rejects_no_point(place: Place, path: str) -> None:
+    url = place.server.url.replace("/write", f"/{path}")
+    report = report_of(Application(remote_write_environ(REMOTE_WRITE_URL=url)), [point(1), point(2, "b")])
+    assert outcomes(report) == {"undelivered": 2}
+    assert "MF_REMOTE_WRITE_URL" in report["errors"][0]["message"]
+
+
+def test_an_empty_request_is_taken(place: Place) -> None:
+    request = Request(place.server.url, EMPTY_BODY, method="POST")
+    with urlopen(request, timeout=10) as response:
+        assert response.status == 204
 
 
 def test_doctor_finds_it_well_and_stores_nothing(place: Place) -> None:

@@ -88,7 +88,16 @@ WRONG_PATHS = (
 )
 
 
-@pytest.mark.parametrize("path", WRONG_PATHS)
+# These answer 400 to everything that is no request of theirs.
+REFUSING_PATHS = (
+    "/datadog/api/v1/series",
+    "/api/v1/import/csv",
+    "/api/v1/import/native",
+    "/newrelic/infra/v2/metrics/events/bulk",
+)
+
+
+@pytest.mark.parametrize("path", [*WRONG_PATHS, *REFUSING_PATHS])
 def test_a_path_that_takes_something_else_is_never_called_delivered_and_doctor_says_so(
     place: Place, path: str
 ) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest
 from metric_forwarder.clock import Deadline
-from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
+from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, UNREADABLE_BODY
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PutRequest,
@@ -158,6 +158,8 @@ class InProcessPrometheus:
             answer as it is, a callable decides.
         proofs: the requests that no remote write can read; they are answered without the script.
         proof_answer: how they are answered.
+        empty_requests: those without series; they are answered without the script.
+        empty_answer: how they are answered.
         refuse_if: asked for every series of a request that is otherwise fine; such a series is refused.
         is_partial: whether a refused request's good samples are stored, as newer Prometheus and Mimir do.
         samples: what was stored: labels → (Unix milliseconds, value), in the order of arrival.
@@ -172,11 +174,16 @@ class InProcessPrometheus:
         self.samples: dict[tuple[tuple[str, str], ...], list[tuple[int, float]]] = {}
         self.requests: list[HttpRequest] = []
         self.proofs: list[HttpRequest] = []
+        self.empty_requests: list[HttpRequest] = []
+        self.empty_answer: Answer = HttpReply(204, {}, b"")
         self.proof_answer: Answer = HttpReply(400, {}, b"snappy: corrupt input")
 
     def send(self, request: HttpRequest, timeout_s: float) -> Answer:
         del timeout_s
         with self._lock:
+            if request.body == EMPTY_BODY:
+                self.empty_requests.append(request)
+                return self.empty_answer
             if request.body == UNREADABLE_BODY:
                 self.proofs.append(request)
                 return self.proof_answer

@@ -19,6 +19,7 @@ MEANINGS: Mapping[str, str] = {
     "MF_REMOTE_WRITE_USER": "Basic 认证的用户名：APPID，或 CLS 指标主题的 SecretId；留空则把密码作为 Bearer 令牌发送",
     "MF_REMOTE_WRITE_PASSWORD": "对应的密码或令牌，或 SecretKey；留空则不发送",
     "MF_REMOTE_WRITE_HEADERS": "每个请求附带的其他请求头，例如租户的 `X-Scope-OrgID=team-a`：`NAME=VALUE,NAME=VALUE`",
+    "MF_REMOTE_WRITE_CHECK": "`on`：发送第一批数据点之前，目的端必须拒绝一个 remote write 无法读取的请求；`off`：用于按设计对任何请求都返回成功的目的端",
     "MF_CA_FILE": "私有证书颁发机构的证书文件（PEM）：连接目的地以及 `tencentcloudapi.com` 之外的 `MF_SECRET_ENDPOINT` 时只信任它，代替公共证书",
     "MF_NAMESPACE": "数据点未写明命名空间时使用的命名空间",
     "MF_BATCH_MAX_POINTS": "一个请求最多包含的数据点个数",

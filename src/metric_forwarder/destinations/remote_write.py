@@ -28,7 +28,7 @@ from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
 from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.parts import Parts
-from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY, EndpointProof
+from metric_forwarder.destinations.remote_write_proof import EndpointProof
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
     encode_labels,
@@ -65,6 +65,7 @@ class RemoteWrite(HttpDestination):
         transport: carries the requests.
         time: the wall clock, Unix seconds.
         headers: that each request brings besides, such as the tenant's; never one of ``RESERVED_HEADERS``.
+        is_checked: whether the endpoint must prove that it takes remote write.
     """
 
     carries_timestamps = True
@@ -80,6 +81,7 @@ class RemoteWrite(HttpDestination):
         transport: Transport,
         time: Callable[[], float],
         headers: Mapping[str, Secret] = NO_HEADERS,
+        is_checked: bool = True,
     ) -> None:
         super().__init__(transport)
         self._url = url
@@ -90,7 +92,7 @@ class RemoteWrite(HttpDestination):
         )
         self._time = time
         self._known: OrderedDict[bytes, bytes] = OrderedDict()
-        self._proof = EndpointProof(self._ask_unreadable)
+        self._proof = EndpointProof(self._ask, is_off=not is_checked)
         self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
     def prepare_series(self, series: Series) -> Violation | None:
@@ -114,8 +116,10 @@ class RemoteWrite(HttpDestination):
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         until = monotonic() + timeout_s
         verdict = super().send(batch, timeout_s)
-        if verdict.action is Action.ACCEPT and not self._proof.is_proven:
+        if verdict.action is Action.ACCEPT:
             return self._proof.after_success(until) or verdict
+        if verdict.action is Action.SPLIT and len(batch) == 1 and verdict.label not in _KNOWN_LABELS:
+            return self._proof.after_refusal(until) or verdict
         return verdict
 
     def request(self, batch: Batch) -> HttpRequest:
@@ -133,8 +137,8 @@ class RemoteWrite(HttpDestination):
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
         return False
 
-    def _ask_unreadable(self, timeout_s: float) -> HttpReply | Failure:
-        return self._transport.send(HttpRequest("POST", self._url, self._headers, UNREADABLE_BODY), timeout_s)
+    def _ask(self, body: bytes, timeout_s: float) -> HttpReply | Failure:
+        return self._transport.send(HttpRequest("POST", self._url, self._headers, body), timeout_s)
 
     def _collision(self, series: Series) -> Violation | None:
         """The first series of an instance with these labels has them; the oldest is forgotten first."""
@@ -298,6 +302,7 @@ REFUSALS: tuple[KnownRefusal, ...] = (
         "order, or give the destination an out-of-order time window",
     ),
 )
+_KNOWN_LABELS = frozenset(refusal.label for refusal in REFUSALS)
 # The statuses with which samples are refused.
 _SPEAKING = frozenset({400, 409, 422})
 # VictoriaMetrics's 404, which has the status 400. The whole beginning is asked for, since elsewhere in an answer of
@@ -382,4 +387,5 @@ def make(settings: Settings, parts: Parts) -> Destination:
         headers=dict(settings.remote_write_headers),
         transport=parts.connect(),
         time=parts.clock.time,
+        is_checked=settings.remote_write_check == "on",
     )
