@@ -21,7 +21,7 @@ LAYERS = (
         "put_monitor_data.signing",
     },
     {"destinations.table"},
-    {"settings", "formats", "reporting.ledger", "clients.http", "clients.background"},
+    {"settings", "formats", "reporting.ledger", "clients.http", "clients.background", "clients.reachability"},
     {"put_monitor_data.server", "put_monitor_data.claims", "delivery.verdicts"},
     {"credentials", "clients.redis", "clients.secrets_manager"},
     {"triggers.decoding", "triggers.traits"},
@@ -33,7 +33,7 @@ LAYERS = (
     {"delivery"},
     {"reporting"},
     {"settlement", "pipeline"},
-    {"bootstrap"},
+    {"bootstrap", "doctor"},
     {"cli", "__main__"},
 )
 
@@ -190,6 +190,8 @@ NEVER = (
     "rich",
     "aiohttp",
     "difflib",
+    "metric_forwarder.doctor",
+    "metric_forwarder.clients.reachability",
     "metric_forwarder.scrape.",
     "metric_forwarder.bridge.",
     "metric_forwarder.spool.",

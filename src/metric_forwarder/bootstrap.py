@@ -28,7 +28,7 @@ from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeParts, IntakeRules
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
-from metric_forwarder.jobs import Scrape
+from metric_forwarder.jobs import Scrape, asks_for_doctor
 from metric_forwarder.model import Message
 from metric_forwarder.pipeline import OnSettled, Pipeline, ScrapeSource, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
@@ -135,6 +135,8 @@ class Application:
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
+        if asks_for_doctor(event):
+            return self._examine(settings, function_name(context), deadline)
         decoded = decode(event, self._access(settings, context, deadline))
         if isinstance(decoded, HttpRejection):
             JsonLog(settings.log_level).write(
@@ -148,6 +150,18 @@ class Application:
             return reject(decoded)
         report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
         return reply(decoded.traits.reply_to, report)
+
+    def _examine(self, settings: Settings, function: str, deadline: Deadline) -> dict[str, Any]:
+        """Answer ``{"doctor": true}``: what stands in the way of delivery from here."""
+        # Needed by nobody who delivers.
+        from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
+
+        credentials = make_credentials(settings, self._environment)
+        transport = (self._transport or make_transport(settings))(1)
+        found = examine(DoctorContext(settings, credentials, transport, self._clock, function), deadline)
+        failed = [check["name"] for check in found["checks"] if not check["ok"]]
+        JsonLog(settings.log_level).write("WARN" if failed else "INFO", "doctor", failed=failed)
+        return found
 
     def _compose(self, settings: Settings, problems: Sequence[str], function: str) -> Pipeline:
         """Make everything that the changed settings affect, and keep the rest.

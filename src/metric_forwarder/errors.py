@@ -83,9 +83,9 @@ class UnknownTrigger(ForwarderError):
         )
 
 
-_IN_JOBS = {"replay", "deadletters", "scrape", "keep"}
+_IN_JOBS = {"replay", "deadletters", "dead_letters", "scrape", "keep", "doctor"}
 _HOW_TO_ASK = (
-    '. A job is asked for with {"replay": true}, with "deadLetters": true if you like, or with '
+    '. A job is asked for with {"replay": true}, with "deadLetters": true if you like, with {"doctor": true}, or with '
     '{"scrape": ["http://host:9100/metrics"], "keep": ["node_load1"]}'
 )
 

@@ -1,6 +1,6 @@
 """A job in place of a payload: ``{"replay": true}`` or ``{"scrape": […], "keep": […]}``.
 
-A timer asks for one in its message, a person by invoking the function with it.
+A timer asks for one in its message, a person by invoking the function with it. ``{"doctor": true}`` is for people alone.
 """
 
 import re
@@ -61,6 +61,11 @@ _SCRAPE_FORM = (
     '{"targets": ["http://host:9100/metrics"], "labels": {"room": "a"}}'
 )
 _REPLAY_FORM = 'is no replay job: it must be {"replay": true}, with "deadLetters": true if you like'
+
+
+def asks_for_doctor(event: Any) -> bool:
+    """Return whether an event, as it was invoked with, asks what stands in the way of delivery."""
+    return isinstance(event, dict) and len(event) == 1 and event.get("doctor") is True
 
 
 def read_job(body: Any) -> Job | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metric_forwarder.cli.doctor_checks import CHECKS
+from metric_forwarder.doctor import CHECKS
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
 from support.answering_server import AnsweringServer, Reply, remote_write
 from support.command_line import child_environ, execute, point, run, settings_for

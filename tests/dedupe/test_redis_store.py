@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.cli.redis_check import check_redis
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
 from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.redis import (
@@ -36,6 +35,7 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import BadRedisUrl, RedisAddress, parse_redis_url
 from metric_forwarder.settings.settings import Settings
+from metric_forwarder.spool.redis_check import check_redis
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import CONTEXT, ROOT, Harness, ckafka, environ, outcomes, point, report_of, values
 from support.patience import ends_within

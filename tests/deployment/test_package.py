@@ -20,7 +20,7 @@ from support.secrets_manager_server import ROLE, SecretsManagerServer
 
 MAX_BYTES = 1_800_000
 FORBIDDEN = re.compile(
-    r"(^|/)(tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.pyi$|/__main__\.py$|/redis_check\.py$"
+    r"(^|/)(tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.pyi$|/__main__\.py$"
 )
 
 
@@ -229,3 +229,11 @@ def test_a_lock_names_exact_versions_with_hashes_and_no_index(lock: Path) -> Non
         for line in lines
         if not re.fullmatch(r"[a-z0-9-]+==[0-9]+(\.[0-9]+)*(\.post[0-9]+)? --hash=sha256:[0-9a-f]{64}", line)
     ] == []
+
+
+@with_python_310
+def test_the_package_can_say_what_stands_in_the_way_of_delivery(package: Package, emulator: Emulator) -> None:
+    given = environ(RECEIVER_URL=emulator.url, SPOOL="file:///nonexistent/spool")
+    printed = run_bare(package.folder, INVOKE, [{"doctor": True}, CONTEXT, given])
+    found = json.loads(printed.splitlines()[-1])
+    assert [check["name"] for check in found["checks"] if not check["ok"]] == ["spool"]

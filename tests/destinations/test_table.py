@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from metric_forwarder.bootstrap import Application, make_destination
-from metric_forwarder.cli.doctor_checks import DoctorContext, run_checks
 from metric_forwarder.clients.http import RequestsTransport
 from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.stdout import StandardOutput
 from metric_forwarder.destinations.table import DESTINATIONS, DestinationKind
+from metric_forwarder.doctor import DoctorContext, run_checks
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.schema import SCHEMAS
 from metric_forwarder.model import Batch
@@ -76,7 +76,7 @@ def test_a_row_adds_a_destination_that_delivers_is_examined_and_has_its_own_need
     read = Settings.read(settings)
     assert read.batch_max_points == 7
     nobody = FixedCredentials(Credentials("", Secret("")))
-    checks = dict(run_checks(DoctorContext(read, nobody, RequestsTransport(1), FakeClock())))
+    checks = dict(run_checks(DoctorContext(read, nobody, RequestsTransport(1), FakeClock(), "default/f")))
     assert list(checks) == ["dedupe", "spool", "http", "bridge", "scrape"]
     assert all(result.is_ok for result in checks.values())
     with pytest.raises(ConfigError, match="MF_NAMESPACE is empty: set it to what is written on the drawer"):

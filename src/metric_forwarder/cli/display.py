@@ -77,6 +77,10 @@ def print_invocation(console: Console, invocation: Invocation, title: str = "") 
     """Print a report: its status, a table of its outcomes, a table of its errors."""
     report = invocation.report
     _print_heading(console, invocation, title)
+    if "checks" in report:
+        for check in report["checks"]:
+            print_check(check["name"], check["detail"], is_ok=check["ok"])
+        return
     if "outcomes" not in report:
         console.print(safe(f"  {report.get('message', '')}"))
         return
@@ -145,6 +149,12 @@ def _merged(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         }
         for first, *others in alike.values()
     ]
+
+
+def print_check(name: str, detail: str, *, is_ok: bool) -> None:
+    """Print a line of ``doctor``: ok, or what to do."""
+    verdict = click.style("ok    ", fg="green") if is_ok else click.style("to do ", fg="red")
+    click.echo(f"{verdict} {name:<12} {detail}")
 
 
 def print_errors(console: Console, errors: Sequence[Mapping[str, Any]]) -> None:

@@ -10,17 +10,20 @@ from metric_forwarder.settings.settings import Settings
 
 
 @click.command(epilog=example("metric-forwarder doctor"))
+@click.option("--json", "as_json", is_flag=True, help="Print one object of JSON in place of lines.")
 @click.pass_context
-def doctor(ctx: click.Context) -> None:
+def doctor(ctx: click.Context, *, as_json: bool) -> None:
     """Tell what stands in the way of delivery.
 
     Settings, key (the secret is read if there is one), region, network, clock, dedupe, spool, HTTP and the hosts that
     may be scraped are examined; the destination is asked an empty question, and no point is sent. Every line is ok, or
-    says what to do. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
+    says what to do. Invoked with the event {"doctor": true}, the function itself answers so, from where it is. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
     """
     from metric_forwarder.bootstrap import make_credentials, make_transport
-    from metric_forwarder.cli.doctor_checks import DoctorContext, run_checks
+    from metric_forwarder.cli import display
+    from metric_forwarder.cli.local_function import FUNCTION
     from metric_forwarder.clock import SystemClock
+    from metric_forwarder.doctor import SETTINGS_CAN_BE_USED, DoctorContext, examine, run_checks
     from metric_forwarder.intake.schema import PointSchema
 
     region = os.environ.get("TENCENTCLOUD_REGION", "")
@@ -28,17 +31,16 @@ def doctor(ctx: click.Context) -> None:
     found = ProblemCollector(problems)
     found.collect(lambda: PointSchema(settings.kind.schema, settings.schema))
     found.check()
-    _print_line("settings", "every MF_ variable can be used", is_ok=True)
     context = DoctorContext(
-        settings, make_credentials(settings, os.environ), make_transport(settings)(1), SystemClock()
+        settings, make_credentials(settings, os.environ), make_transport(settings)(1), SystemClock(), FUNCTION
     )
+    if as_json:
+        report = examine(context)
+        display.print_json(report)
+        ctx.exit(0 if report["status"] == "ok" else 1)
+    display.print_check("settings", SETTINGS_CAN_BE_USED, is_ok=True)
     all_ok = True
     for name, result in run_checks(context):
-        _print_line(name, result.detail, is_ok=result.is_ok)
+        display.print_check(name, result.detail, is_ok=result.is_ok)
         all_ok = all_ok and result.is_ok
     ctx.exit(0 if all_ok else 1)
-
-
-def _print_line(name: str, detail: str, *, is_ok: bool) -> None:
-    verdict = click.style("ok    ", fg="green") if is_ok else click.style("to do ", fg="red")
-    click.echo(f"{verdict} {name:<12} {detail}")

@@ -26,6 +26,12 @@ SAMPLE: list[dict[str, Any]] = [
     },
     {"namespace": "pc", "metricName": "cpuload", "dimensions": {"ip": "172.31.58.160"}, "value": 1.25},
 ]
+# What the function is invoked with when a person asks for a job.
+JOBS: dict[str, dict[str, bool]] = {
+    "replay": {"replay": True},
+    "replay-dead-letters": {"replay": True, "deadLetters": True},
+    "doctor": {"doctor": True},
+}
 
 
 @click.command(
@@ -34,7 +40,7 @@ SAMPLE: list[dict[str, Any]] = [
         'echo \'{"metricName": "up", "dimensions": {}, "value": 1}\' | metric-forwarder events timer --points -',
     )
 )
-@click.argument("kind", type=click.Choice(list(TEMPLATES)), metavar="KIND")
+@click.argument("kind", type=click.Choice([*TEMPLATES, *JOBS]), metavar="KIND")
 @click.option(
     "--points",
     "file",
@@ -52,12 +58,20 @@ SAMPLE: list[dict[str, Any]] = [
 def events(kind: str, file: str | None, messages: int) -> None:
     """Print a trigger event of a kind around some points.
 
-    KIND is timer, ckafka, cmq, cls, eventbridge (TDMQ), http (a Function URL), apigw, dead-letter or direct. A payload
+    KIND is timer, ckafka, cmq, cls, eventbridge (TDMQ), http (a Function URL), apigw, dead-letter or direct; or replay,
+    replay-dead-letters or doctor: the event by which a person asks for that job. A payload
     in one message is wrapped as it stands, right or wrong. An HTTP event brings no token: invoke it with
     MF_HTTP_AUTH=cam, and without MF_HTTP_TOKEN.
     """
     from metric_forwarder.cli import display
 
+    if kind in JOBS:
+        if file is not None or messages > 1:
+            raise click.UsageError(
+                f"An event of the kind {kind} carries no points: leave out --points and --messages."
+            )
+        display.print_json(JOBS[kind])
+        return
     text = json.dumps(SAMPLE) if file is None else read_text(file)
     name = file or "the sample"
     if messages > 1 and not TEMPLATES[kind].many:

@@ -1,16 +1,20 @@
-"""Says whether the function could deliver from here, with these settings: one small check for each reason why not."""
+"""Says whether the function could deliver from here, with these settings: one small check for each reason why not.
+
+The command ``doctor`` runs the checks on the machine of whoever asks, the event ``{"doctor": true}`` where the function is.
+"""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from metric_forwarder.bootstrap import make_destination, make_spool
-from metric_forwarder.cli.local_function import FUNCTION
-from metric_forwarder.cli.reachability import addresses, connection_failure, unreachable
+from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
-from metric_forwarder.clock import Clock
+from metric_forwarder.clients.reachability import addresses, connection_failure, unreachable
+from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.http import HttpDestination
@@ -24,6 +28,7 @@ from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError
 
+SETTINGS_CAN_BE_USED = "every MF_ variable can be used"
 _TIMEOUT_S = 3.0
 # For all hosts that may be scraped.
 _PATIENCE_S = 10.0
@@ -36,12 +41,13 @@ _NOTHING_SENT = frozenset({ReturnCode.CONTENT_MISSING, ReturnCode.PARAMETER_MISS
 
 
 class DoctorContext(NamedTuple):
-    """What the checks look at, and what they look at it with."""
+    """What the checks look at, and what they look at it with; ``function`` is its namespace and name."""
 
     settings: Settings
     credentials: CredentialSource
     transport: Transport
     clock: Clock
+    function: str
 
     @property
     def url_setting(self) -> str:
@@ -224,10 +230,10 @@ def dedupe_store(context: DoctorContext) -> CheckResult:
 def spool(context: DoctorContext) -> CheckResult:
     settings = context.settings
     if isinstance(settings.spool, RedisAddress):
-        return _redis_spool(settings, settings.spool)
+        return _redis_spool(context, settings.spool)
     if not settings.spool:
         return CheckResult(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
-    return _spool_folder(settings, settings.spool)
+    return _spool_folder(context, settings.spool)
 
 
 def bridge(context: DoctorContext) -> CheckResult:
@@ -266,7 +272,7 @@ def scrape(context: DoctorContext) -> CheckResult:
     )
 
 
-def _spool_folder(settings: Settings, url: str) -> CheckResult:
+def _spool_folder(context: DoctorContext, url: str) -> CheckResult:
     folder = Path(unquote(urlsplit(url).path))
     try:
         existing = _nearest(folder)
@@ -281,7 +287,7 @@ def _spool_folder(settings: Settings, url: str) -> CheckResult:
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         return CheckResult(False, f"{existing} cannot be written: mount it, or correct MF_SPOOL")
     if existing == folder:
-        return _waiting(settings, f"{folder} can be written")
+        return _waiting(context, f"{folder} can be written")
     return CheckResult(True, f"{folder} does not exist yet: it will be made below {existing}")
 
 
@@ -294,21 +300,21 @@ def _nearest(folder: Path) -> Path:
     return folder
 
 
-def _redis_spool(settings: Settings, address: RedisAddress) -> CheckResult:
+def _redis_spool(context: DoctorContext, address: RedisAddress) -> CheckResult:
     result = _redis(address, for_spool=True)
-    return _waiting(settings, result.detail) if result.is_ok else result
+    return _waiting(context, result.detail) if result.is_ok else result
 
 
-def _waiting(settings: Settings, detail: str) -> CheckResult:
+def _waiting(context: DoctorContext, detail: str) -> CheckResult:
     """Add to what is well with the spool how much waits there."""
-    store = make_spool(settings, FUNCTION)
+    store = make_spool(context.settings, context.function)
     try:
         points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
         others = store.others()
     except SpoolError as error:
         return CheckResult(False, str(error))
     dead = both - points
-    counted = f"of {FUNCTION} {points} {'point waits' if points == 1 else 'points wait'}, "
+    counted = f"of {context.function} {points} {'point waits' if points == 1 else 'points wait'}, "
     counted += f"{dead} dead letter{'' if dead == 1 else 's'}"
     return CheckResult(
         True, "; ".join([detail, counted, *(f"there are some of {other}, too" for other in others)])
@@ -318,7 +324,7 @@ def _waiting(settings: Settings, detail: str) -> CheckResult:
 def _redis(address: RedisAddress, *, for_spool: bool = False) -> CheckResult:
     try:
         with imports_of("redis", "MF_SPOOL" if for_spool else "MF_DEDUPE"):
-            from metric_forwarder.cli.redis_check import check_redis
+            from metric_forwarder.spool.redis_check import check_redis  # noqa: PLC0415 - it needs an extra
     except ConfigError as error:
         return CheckResult(False, "; ".join(error.problems))
     found = check_redis(address, for_spool=for_spool)
@@ -357,16 +363,40 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def run_checks(context: DoctorContext) -> Iterator[tuple[str, CheckResult]]:
-    """Run every check that applies to the destination, in order."""
+def run_checks(context: DoctorContext, deadline: Deadline | None = None) -> Iterator[tuple[str, CheckResult]]:
+    """Run every check that applies to the destination, in order; what the deadline leaves no time for is not tried."""
     passed = set()
+    worker = SerialWorker("doctor") if deadline else None
     for check in CHECKS:
         if not check.applies(context.settings.kind):
             continue
-        if check.needs in passed or check.needs is None:
+        if check.needs not in passed and check.needs is not None:
+            result = CheckResult(False, f"not tried: first see to {check.needs}")
+        elif worker is None or deadline is None:
             result = check.run(context)
         else:
-            result = CheckResult(False, f"not tried: first see to {check.needs}")
+            result = _run_in_time(worker, check, context, deadline)
         if result.is_ok:
             passed.add(check.name)
         yield check.name, result
+    if worker:
+        worker.dismiss()
+
+
+def _run_in_time(
+    worker: SerialWorker, check: Check, context: DoctorContext, deadline: Deadline
+) -> CheckResult:
+    """Run a check, but wait no longer than there is time: a name server that never answers has no timeout of its own."""
+    if worker.is_busy or deadline.remaining() <= 0:
+        return CheckResult(False, "not tried: the function's time was up; raise its timeout")
+    try:
+        return worker.submit(lambda: check.run(context)).result(deadline.remaining())
+    except FutureTimeout:
+        return CheckResult(False, "gave no answer within the function's time limit")
+
+
+def examine(context: DoctorContext, deadline: Deadline | None = None) -> dict[str, Any]:
+    """Run the checks, and return what they found as JSON: ``status`` is ``ok`` or ``failed``."""
+    found = [("settings", CheckResult(True, SETTINGS_CAN_BE_USED)), *run_checks(context, deadline)]
+    checks = [{"name": name, "ok": result.is_ok, "detail": result.detail} for name, result in found]
+    return {"status": "ok" if all(result.is_ok for _, result in found) else "failed", "checks": checks}

@@ -1,0 +1,87 @@
+"""``{"doctor": true}``: the function says from where it is what stands in the way of delivery."""
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.errors import ConfigError, UnknownTrigger
+from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
+from support.command_line import run, settings_for
+from support.harness import CONTEXT, Harness, environ
+from support.patience import ends_within
+
+ASK = {"doctor": True}
+
+
+def ask(emulator: Emulator, limit_ms: int = 60_000, **settings: str) -> dict[str, Any]:
+    application = Application(environ(**{"RECEIVER_URL": emulator.url, "MAX_ATTEMPTS": "1", **settings}))
+    context = {**CONTEXT, "time_limit_in_ms": limit_ms, "namespace": "prod", "function_name": "fwd"}
+    found: dict[str, Any] = application.handle(ASK, context)
+    return found
+
+
+def _by_name(found: dict[str, Any]) -> dict[str, Any]:
+    return {check["name"]: check for check in found["checks"]}
+
+
+def test_where_all_is_well_it_is_ok_as_json_sends_no_point_and_shows_no_secret(emulator: Emulator) -> None:
+    found = ask(emulator)
+    assert found["status"] == "ok"
+    assert all(check["ok"] and check["detail"] for check in found["checks"])
+    assert json.loads(json.dumps(found)) == found
+    assert EXAMPLE_SECRET_KEY not in json.dumps(found)
+    assert emulator.points() == []
+
+
+def test_it_finds_what_the_command_finds_outside(emulator: Emulator) -> None:
+    emulator.fault("status", 404, times=None)
+    inside = _by_name(ask(emulator))
+    outside = json.loads(run("doctor", "--json", **settings_for(emulator)).out)
+    assert {name: check["ok"] for name, check in inside.items()} == {
+        check["name"]: check["ok"] for check in outside["checks"]
+    }
+    assert not inside["answer"]["ok"]
+    assert inside["answer"]["detail"] == _by_name(outside)["answer"]["detail"]
+
+
+def test_it_counts_the_spool_of_the_function_that_was_asked(emulator: Emulator, tmp_path: Any) -> None:
+    (tmp_path / "spool").mkdir()
+    found = _by_name(ask(emulator, SPOOL=(tmp_path / "spool").as_uri()))
+    assert "of prod/fwd 0 points wait" in found["spool"]["detail"]
+
+
+@pytest.mark.slow
+def test_it_ends_in_time_and_says_what_it_did_not_come_to() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ends_within(2):
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2/index.php"
+        application = Application(environ(RECEIVER_URL=url))
+        found = _by_name(application.handle(ASK, {**CONTEXT, "time_limit_in_ms": 2000}))
+    assert found["connection"]["ok"]
+    assert found["answer"]["detail"] == "gave no answer within the function's time limit"
+    assert "not tried" in found["scrape"]["detail"]
+
+
+def test_settings_that_cannot_work_raise_as_for_every_event() -> None:
+    with pytest.raises(ConfigError, match="MF_CONCURRENCY"):
+        Application(environ(CONCURRENCY="0")).handle(ASK, CONTEXT)
+
+
+@pytest.mark.parametrize("event", [{"doctor": 1}, {"Doctor": True}, {"doctor": True, "verbose": 1}], ids=str)
+def test_a_misspelt_question_says_how_to_ask(harness: Harness, event: dict[str, Any]) -> None:
+    with pytest.raises(UnknownTrigger, match=r'with \{"doctor": true\}'):
+        harness.application.handle(event, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"Type": "Timer", "TriggerName": "t", "Time": "2026-01-01T00:00:00Z", "Message": json.dumps(ASK)},
+        {"httpMethod": "POST", "path": "/", "headers": {}, "queryString": {}, "body": json.dumps(ASK)},
+    ],
+    ids=["timer", "http"],
+)
+def test_no_message_of_a_trigger_is_answered_so(harness: Harness, event: dict[str, Any]) -> None:
+    assert "checks" not in json.dumps(harness.application.handle(event, CONTEXT))
