@@ -233,7 +233,7 @@ def test_a_lock_names_exact_versions_with_hashes_and_no_index(lock: Path) -> Non
 
 @with_python_310
 def test_the_package_can_say_what_stands_in_the_way_of_delivery(package: Package, emulator: Emulator) -> None:
-    given = environ(RECEIVER_URL=emulator.url, SPOOL="file:///nonexistent/spool")
+    given = environ(RECEIVER_URL=emulator.url, SCRAPE_HOSTS="127.0.0.1:1")
     printed = run_bare(package.folder, INVOKE, [{"doctor": True}, CONTEXT, given])
     found = json.loads(printed.splitlines()[-1])
-    assert [check["name"] for check in found["checks"] if not check["ok"]] == ["spool"]
+    assert [check["name"] for check in found["checks"] if not check["ok"]] == ["scrape"]
