@@ -373,14 +373,21 @@ class LazyScraper:
         return self._scraper.messages(job, firing, patience)
 
 
-def make_intake(settings: Settings, clock: Clock, ledger: Ledger) -> Intake:
+def make_intake(
+    settings: Settings,
+    clock: Clock,
+    ledger: Ledger,
+    watch_relabel: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = lambda relabel: relabel,
+) -> Intake:
     """Make what the pipeline takes messages in with, for looking at them without sending any.
 
-    No key and no region is needed. The age of points is not judged: it depends on when they are sent.
+    No key and no region is needed. The age of points is not judged: it depends on when they are sent. ``watch_relabel``
+    makes what is called in place of the rules, if there are any, from these.
     """
     nobody = FixedCredentials(Credentials("", Secret("")))
     destination = make_destination(settings, Parts(nobody, lambda: RequestsTransport(1), clock))
-    rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
+    relabel = make_relabel(settings)
+    rules = intake_rules(settings, relabel and watch_relabel(relabel), make_mapping(settings))
     parts = IntakeParts(
         PointSchema(settings.kind.schema, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),

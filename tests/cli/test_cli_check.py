@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.dry_run import dry_run
 from metric_forwarder.clients.http import HttpReply, HttpRequest
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
 from metric_forwarder.settings.settings import Settings
 from receiver_emulator import Emulator
 from support.command_line import child_environ, command, execute, on_terminal, point, run, settings_for
@@ -44,8 +45,9 @@ def test_a_timers_job_is_told_as_what_it_is_and_is_valid(tmp_path: Path, job: st
     event = _write(tmp_path / "event.json", {"Type": "Timer", "Message": json.dumps(JOBS[job])})
     done = run("check", event)
     assert done.status == 0
+    nothing: dict[str, Any] = {"errors": [], "messages": [], "points": [], "filtered": []}
     assert done.printed == [
-        {"file": event, "trigger": "timer", "job": job, "received": 0, "valid": 0, "errors": []}
+        {"file": event, "trigger": "timer", "job": job, "received": 0, "valid": 0, **nothing}
     ]
     shown = on_terminal(command("check", event), child_environ())
     assert f"ok the job {job}, without points to check" in " ".join(shown.out.split())
@@ -172,3 +174,149 @@ def test_a_payload_of_another_format_is_checked_sample_by_sample(tmp_path: Path)
     assert done.status == 1
     assert [(f["received"], f["valid"]) for f in done.printed] == [(3, 2), (2, 2)]
     assert [error["pointer"] for error in done.printed[0]["errors"]] == ["line 1 field user"]
+
+
+# --- what is explained --------------------------------------------------------------------------------------
+
+_OTLP = {
+    "resourceMetrics": [
+        {"scopeMetrics": [{"metrics": [{"name": "load", "gauge": {"dataPoints": [{"asDouble": 1}]}}]}]}
+    ]
+}
+PAYLOADS = {
+    "json": json.dumps(point()),
+    "influx": "load,ip=10.0.0.1 value=1",
+    "telegraf-json": json.dumps({"fields": {"value": 1}, "name": "load", "tags": {"ip": "10.0.0.1"}}),
+    "prometheus-text": "load 1\n",
+    "otlp-json": json.dumps(_OTLP),
+    "kafka-adapter": json.dumps({"value": "1", "labels": {"__name__": "load"}}),
+}
+REASONS = {
+    "json": "JSON that no other format claims",
+    "influx": "a line of it is name[,tag=value] field=value[,…] [time]",
+    "telegraf-json": 'it has "name" and "fields"',
+    "prometheus-text": "a line of it is name{…} value [time]",
+    "otlp-json": 'it has "resourceMetrics"',
+    "kafka-adapter": '"labels" with "__name__"',
+}
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+def test_the_format_of_a_message_is_told_with_the_reason_and_its_points(name: str) -> None:
+    done = run("check", "-", given=PAYLOADS[name], NAMESPACE="pc")
+    (found,) = done.printed
+    ((source, format_, reason, received, valid),) = (each.values() for each in found["messages"])
+    assert (done.status, source, format_, received, valid) == (0, "payload", name, 1, 1)
+    assert REASONS[name] in reason
+    assert [(p["namespace"], p["metricName"], p["value"]) for p in found["points"]] == [("pc", "load", 1)]
+
+
+def test_a_format_that_a_setting_or_a_path_names_is_told_with_that_reason() -> None:
+    (found,) = run("check", "-", given="load 1", NAMESPACE="pc", FORMAT="prometheus-text").printed
+    assert found["messages"][0]["reason"] == "MF_FORMAT says so"
+    event = {"httpMethod": "POST", "path": "/write", "headers": {}, "body": "load value=1"}
+    (found,) = run("check", "-", given=json.dumps(event), NAMESPACE="pc").printed
+    assert found["messages"][0]["reason"] == "the path of the request says so"
+    assert found["valid"] == 1
+
+
+def test_a_payload_that_almost_fits_a_format_is_told_why_it_does_not() -> None:
+    done = run("check", "-", given=json.dumps({"fields": {"value": 1}, "tags": {}}))
+    (found,) = done.printed
+    assert (done.status, found["received"], found["messages"][0]["format"]) == (1, 1, "")
+    assert 'looks like telegraf-json, but it has no "name"' in found["messages"][0]["reason"]
+
+
+def test_a_mapping_reads_json_of_no_known_format(tmp_path: Path) -> None:
+    mapping = json.dumps({"name": "/what", "value": "/much"})
+    given = _write(tmp_path / "own.json", {"what": "load", "much": 3})
+    (found,) = run("check", given, NAMESPACE="pc", MAPPING=mapping).printed
+    assert (found["messages"][0]["format"], found["valid"], found["points"][0]["value"]) == ("mapping", 1, 3)
+
+
+def test_a_binary_payload_is_read_in_the_format_that_a_setting_names() -> None:
+    series = encode_series(encode_labels([("__name__", "load")]), [(7.0, 1767225600000)])
+    done = run("check", "-", given=compress([series]), NAMESPACE="pc", FORMAT="remote-write")
+    (found,) = done.printed
+    assert (done.status, found["points"][0]["value"]) == (0, 7.0)
+    assert found["points"][0]["timestamp"].startswith("2026-01-01T00:00:00")
+
+
+def test_a_trigger_event_stays_one_whatever_format_its_messages_have() -> None:
+    event = {"Records": [{"Ckafka": {"topic": "t", "partition": 0, "offset": 1, "msgBody": "load value=1"}}]}
+    (found,) = run("check", "-", given=json.dumps(event), NAMESPACE="pc", FORMAT="influx").printed
+    assert (found["trigger"], found["valid"]) == ("ckafka", 1)
+
+
+RULES = [
+    {"action": "drop", "source_labels": ["__name__"], "regex": "cpu_n"},
+    {"action": "labeldrop", "regex": "host"},
+]
+
+
+def test_points_are_shown_before_and_after_rules_and_labels_and_dropped_ones_as_filtered() -> None:
+    done = run(
+        "check", "-", given='cpu,host=a idle=1,n=2,os="linux",x=high\n', NAMESPACE="pc", RELABEL=json.dumps(RULES), LABELS="env=prod"
+    )  # fmt: skip
+    (found,) = done.printed
+    (idle,) = found["points"]
+    before = {"namespace": "pc", "metricName": "cpu_idle", "dimensions": {"host": "a"}}
+    assert (idle["dimensions"], idle["before"]) == ({"env": "prod"}, before)
+    told = [(each["pointer"], each["rule"], each["before"]) for each in found["filtered"]]
+    assert told == [
+        ("line 1 field n", "relabel", {**before, "metricName": "cpu_n"}),
+        ("line 1 field os", "text", None),
+    ]
+    assert (done.status, found["received"], len(found["errors"])) == (1, 4, 1)
+
+
+def test_a_point_that_no_rule_changes_has_no_before() -> None:
+    (found,) = run(
+        "check", "-", given="cpu,host=a idle=1", NAMESPACE="pc", RELABEL=json.dumps(RULES[:1])
+    ).printed
+    assert [p["before"] for p in found["points"]] == [None]
+
+
+def test_json_lines_hold_one_payload_of_many_points_or_one_trigger_event_a_line(tmp_path: Path) -> None:
+    lines = _write(tmp_path / "points.jsonl", f"{json.dumps(point())}\n{{\n{json.dumps(point('x'))}\n")
+    (found,) = run("check", lines).printed
+    assert (found["received"], found["valid"]) == (3, 1)
+    assert [error["pointer"] for error in found["errors"]] == ["line 2", "line 3/value"]
+    events = [{"Type": "Timer", "Message": json.dumps(point(value))} for value in (1, "x")]
+    both = _write(tmp_path / "events.jsonl", "\n".join(map(json.dumps, events)))
+    done = run("check", both)
+    told = [(found["file"], found["trigger"], found["valid"]) for found in done.printed]
+    assert told == [(f"{both} value 1", "timer", 1), (f"{both} value 2", "timer", 0)]
+    assert done.status == 1
+
+
+def test_values_that_json_has_not_are_printed_as_text() -> None:
+    done = run("check", "-", given="load NaN\n", DESTINATION="remote-write")
+    assert done.printed[0]["points"][0]["value"] == "nan"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [80, 130], ids=["narrow", "wide"])
+def test_on_a_terminal_format_points_and_filtered_are_readable(tmp_path: Path, columns: int) -> None:
+    path = _write(tmp_path / "cpu.txt", 'cpu,host=a idle=1,n=2,os="linux"\n')
+    shown = on_terminal(
+        command("check", path), child_environ(NAMESPACE="pc", RELABEL=json.dumps(RULES)), columns=columns
+    )
+    text = " ".join(shown.out.replace("│", " ").split())
+    assert shown.status == 0
+    assert "1 message in the format influx: a line of it is name[,tag=value] field=value" in text
+    assert "line 1 field idle" in text
+    assert 'pc cpu_idle{}, was pc cpu_idle{host="a"}' in text
+    assert (
+        "filtered 1: is dropped by a rule of MF_RELABEL (relabel; the first: line 1 field n, pc cpu_n" in text
+    )
+    assert "filtered 1: is a text" in text
+
+
+@pytest.mark.slow
+def test_on_a_terminal_many_points_are_cut_short_and_the_rest_counted(tmp_path: Path) -> None:
+    path = _write(tmp_path / "many.txt", "".join(f"m{n} value=1\n" for n in range(50)))
+    shown = on_terminal(command("check", path), child_environ(NAMESPACE="pc"))
+    assert "m19{}" in shown.out
+    assert "m20{}" not in shown.out
+    assert "… and 30 more points: --json shows all" in shown.out

@@ -2,8 +2,8 @@
 
 One module per command or pair of commands; beside them ``local_function`` (the function as the platform runs it),
 ``http_server`` (the function behind HTTP),
-``inputs`` (files to read), ``dry_run`` (points of an event, without sending),
-``sample_events`` (points → trigger events),
+``inputs`` (files to read), ``dry_run`` (points of an event, without sending), ``format_reasons`` (why a message is read
+as it is), ``sample_events`` (points → trigger events),
 ``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
 
 Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration.

@@ -1,19 +1,26 @@
 """``check`` and ``schema``: what the function would accept, without sending anything."""
 
+import json
+import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
+from metric_forwarder.cli.inputs import Unusable, as_text, parse_json, read_bytes
 from metric_forwarder.cli.options import example, json_option
 from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.model import Point
 from metric_forwarder.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from metric_forwarder.cli.dry_run import DryRun
 
 
 @click.command(
     epilog=example(
-        'echo \'{"metricName": "diskusage", "dimensions": {}, "value": "12"}\' | metric-forwarder check -'
+        'echo \'{"metricName": "diskusage", "dimensions": {}, "value": "12"}\' | metric-forwarder check -',
+        "echo 'cpu,host=a idle=91.5,busy=8.5' | MF_NAMESPACE=pc metric-forwarder check -",
     )
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
@@ -22,65 +29,156 @@ from metric_forwarder.settings.settings import Settings
 def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool) -> None:
     """Validate payloads or trigger events; send nothing.
 
-    Every error is printed. Each FILE is JSON or a payload of another format (docs/formats.md), or - for standard input. No key and no region is needed; MF_SCHEMA,
-    MF_NAMESPACE and MF_BATCH_MAX_BYTES are respected. The age of points is not judged, since it depends on when they
-    are sent.
+    Each FILE holds JSON (one value, or several as in JSON Lines) or a payload of another format (docs/formats.md); - is
+    standard input. Shown are the format of each message and why it was taken for that, every point that would be sent,
+    what is filtered, what MF_RELABEL and MF_LABELS change, and every error. No key and no region is needed, other settings
+    are respected. The age of points is not judged, since it depends on when they are sent.
     """
     settings = Settings.read(os.environ, to_send=False)
     checked = [_check_or_tell(file, settings) for file in files]
-    findings = [finding for finding in checked if finding is not None]
+    findings = [finding for found in checked if found is not None for finding in found]
     _print(findings, as_json=as_json)
-    if len(findings) < len(files):
+    if None in checked:
         ctx.exit(Unusable.exit_code)
     ctx.exit(1 if any(finding["errors"] for finding in findings) else 0)
 
 
-def _check_or_tell(file: str, settings: Settings) -> dict[str, Any] | None:
+def _check_or_tell(file: str, settings: Settings) -> list[dict[str, Any]] | None:
     """Check one file; one that cannot be read is told, and does not keep the others from being checked."""
     try:
-        return _check(file, settings)
+        return [_finding(name, found, settings) for name, found in _read(file, settings)]
     except Unusable as error:
         error.show()
         return None
 
 
-def _check(file: str, settings: Settings) -> dict[str, Any]:
-    from metric_forwarder.cli.dry_run import dry_run
+def _read(file: str, settings: Settings) -> "list[tuple[str, DryRun]]":
+    """What a file holds, by name: one payload, or one trigger event or more of them one after the other."""
+    from metric_forwarder.cli.dry_run import dry_run_decoded, payload
 
-    text = read_text(file)
+    content = read_bytes(file)
+    is_chosen = settings.format is not None and settings.format.find("payload") is not None
+    if is_chosen and not _is_trigger_event(_json_or_none(content)):
+        # The format that MF_FORMAT names may be no text.
+        return [(file, dry_run_decoded(payload(content), settings))]
+    text = as_text(content, file)
     try:
-        if _is_foreign(text, file):
-            tried = dry_run(text, settings)
-        else:
-            tried = dry_run(parse_json(text, file), settings)
-            if tried.traits.is_payload:
-                # As text it is read as a producer's is, so that a name given twice or a NaN is told.
-                tried = dry_run(text, settings)
+        event = parse_json(text, file)
+    except Unusable as broken:
+        return _read_values(text, file, settings, broken)
+    return [(file, _dry_run(file, event, text, settings))]
+
+
+def _json_or_none(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_values(text: str, file: str, settings: Settings, broken: Unusable) -> "list[tuple[str, DryRun]]":
+    """Read what is not one JSON value: a payload of several, trigger events one after the other, or other lines."""
+    from metric_forwarder.cli.dry_run import dry_run_decoded, payload
+    from metric_forwarder.formats.json_values import Value, read_values
+
+    values = list(read_values(text))
+    good = [value for value in values if isinstance(value, Value)]
+    if len(values) > 1 and good and _is_trigger_event(good[0].decoded):
+        if len(good) < len(values):
+            raise broken
+        names = [f"{file} {value.prefix.strip()}" for value in good]
+        return [
+            (name, _dry_run(name, value.decoded, text, settings))
+            for name, value in zip(names, good, strict=True)
+        ]
+    if (len(values) > 1 and good) or _is_of_another_format(text, settings):
+        return [(file, dry_run_decoded(payload(text), settings))]
+    raise broken
+
+
+def _dry_run(name: str, event: Any, text: str, settings: Settings) -> "DryRun":
+    from metric_forwarder.cli.dry_run import dry_run_decoded, payload, read_event
+
+    try:
+        decoded = read_event(event)
     except UnknownTrigger as error:
-        raise Unusable(f"{file}: {error}") from None
-    errors = [{**problem._asdict(), "outcome": problem.outcome.value} for problem in tried.problems]
-    return {
-        "file": file,
-        "trigger": tried.traits.name,
-        "job": tried.job,
-        "received": tried.received,
-        "valid": len(tried.points),
-        "errors": errors,
-    }
+        if not _is_of_another_format(event, settings):
+            raise Unusable(f"{name}: {error}") from None
+        decoded = payload(text)
+    else:
+        if decoded.traits.is_payload:
+            # As text it is read as a producer's is, so that a name given twice or a NaN is told.
+            decoded = payload(text)
+    return dry_run_decoded(decoded, settings)
 
 
-def _is_foreign(text: str, file: str) -> bool:
-    """Whether a file is no JSON value, but a payload of a format that is none: lines, or JSON values in a row."""
+def _is_trigger_event(value: Any) -> bool:
+    from metric_forwarder.cli.dry_run import read_event
+
+    try:
+        return not read_event(value).traits.is_payload
+    except UnknownTrigger:
+        return False
+
+
+def _is_of_another_format(body: Any, settings: Settings) -> bool:
+    """Whether something is a payload of a format other than our own JSON, or nearly so."""
     from metric_forwarder.formats import Format
     from metric_forwarder.formats.detect import detect
     from metric_forwarder.formats.samples import FormatHint
 
-    try:
-        parse_json(text, file)
-    except Unusable:
-        found = detect(text, FormatHint())
-        return isinstance(found, Format) and found is not Format.JSON
-    return False
+    found = detect(body, FormatHint(), has_mapping=bool(settings.mapping))
+    return found is not Format.JSON and (isinstance(found, Format) or not isinstance(body, str))
+
+
+def _finding(name: str, tried: "DryRun", settings: Settings) -> dict[str, Any]:
+    return {
+        "file": name,
+        "trigger": tried.traits.name,
+        "job": tried.job,
+        "received": tried.received,
+        "valid": len(tried.points),
+        "errors": [{**problem._asdict(), "outcome": problem.outcome.value} for problem in tried.problems],
+        "messages": [message._asdict() for message in tried.messages],
+        "points": [
+            _point(point, tried.before.get(place), settings) for place, point in enumerate(tried.points)
+        ],
+        "filtered": [
+            {**filtered._asdict(), "before": filtered.before and _series_of(filtered.before, settings)}
+            for filtered in tried.filtered
+        ],
+    }
+
+
+def _point(point: Point, before: Any, settings: Settings) -> dict[str, Any]:
+    """A point as it would be sent, with its place; ``before`` is what it was, if a rule or a label has changed it."""
+    from metric_forwarder.times import rfc3339
+
+    series = point.series
+    now = {
+        "namespace": series.namespace,
+        "metricName": series.metric,
+        "dimensions": dict(series.dimensions),
+    }
+    was = before and _series_of(before, settings)
+    return {
+        "source": point.message.source,
+        "pointer": point.pointer,
+        **now,
+        # JSON has no NaN and no infinities.
+        "value": point.value if math.isfinite(point.value) else str(point.value),
+        "timestamp": None if point.timestamp_ns is None else rfc3339(point.timestamp_ns),
+        "before": None if was == now else was,
+    }
+
+
+def _series_of(raw: Any, settings: Settings) -> dict[str, Any]:
+    """The series of a point that rules were asked about."""
+    return {
+        "namespace": raw.get("namespace") or settings.namespace,
+        "metricName": raw["metricName"],
+        "dimensions": {name: str(value) for name, value in sorted(raw["dimensions"].items())},
+    }
 
 
 def _print(findings: list[dict[str, Any]], *, as_json: bool) -> None:

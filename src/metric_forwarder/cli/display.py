@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,11 @@ from metric_forwarder.model import Outcome
 # Where there is no terminal whose width could be asked for.
 _WIDTH = 110
 _SHOWN_VALUES = 8
+_SHOWN_POINTS = 20
 # Columns below which a table of errors is no use.
 _NARROW = 60
+# Columns from which on points stand in a table; below, their names would be broken.
+_WIDE = 100
 _ERROR_MEMBERS = ("source", "pointer", "rule", "message")
 
 _OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
@@ -227,7 +231,7 @@ def _shown(values: Sequence[Any]) -> str:
 
 
 def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
-    """Print what a check found in one file."""
+    """Print what a check found in one file: how it was read, its points, what is filtered and what is wrong."""
     errors = finding["errors"]
     heading = safe(finding["file"]).append("  ")
     heading.append("not valid" if errors else "ok", style="bold red" if errors else "bold green")
@@ -236,5 +240,77 @@ def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
         held = f"the job {finding['job']}, without points to check"
     heading.append(f"  {held}, read as {finding['trigger']}")
     console.print(heading)
+    _print_formats(console, finding["messages"])
+    if finding["points"]:
+        _print_points(console, finding["points"])
+    if finding["filtered"]:
+        _print_filtered(console, _counted(finding["filtered"]))
     if errors:
         print_errors(console, errors)
+
+
+def _print_formats(console: Console, messages: Sequence[Mapping[str, Any]]) -> None:
+    """Print how many messages were taken for which format, and why; those of none are among the errors."""
+    alike = Counter((each["format"], each["reason"]) for each in messages if each["format"])
+    for (name, reason), count in alike.items():
+        text = f"  {count} message{'' if count == 1 else 's'} in the format {name}: {reason}"
+        console.print(Text(text, style="dim"))
+
+
+def _print_points(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
+    """Print the points that would be sent, and what they were before rules and labels."""
+    rows = [_point_row(point) for point in points[:_SHOWN_POINTS]]
+    if console.width >= _WIDE:
+        table = Table(header_style="bold")
+        for heading in ("place", "point", "value", "time"):
+            table.add_column(heading, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    else:
+        for place, series, value, time in rows:
+            at = Text(" @ ").append_text(time) if time else time
+            console.print(Text.assemble(" ", place, ": " if place else "", series, " ", value, at))
+    omitted = len(points) - _SHOWN_POINTS
+    if omitted > 0:
+        console.print(Text(f"  … and {omitted} more points: --json shows all", style="dim"))
+
+
+def _point_row(point: Mapping[str, Any]) -> list[Text]:
+    place = _place(point["source"], point["pointer"])
+    series = safe(_series(point))
+    if point["before"]:
+        series.append(", was ", "dim").append_text(safe(_series(point["before"])))
+    return [safe(place), series, safe(point["value"]), safe(_short_time(point["timestamp"]))]
+
+
+def _place(source: str, pointer: str) -> str:
+    """Where a point is; a payload that is no event has one source, which goes without saying."""
+    return " ".join(part for part in (source if source != "payload" else "", pointer) if part)
+
+
+def _series(point: Mapping[str, Any]) -> str:
+    labels = ",".join(
+        f"{name}={json.dumps(str(value), ensure_ascii=False)}" for name, value in point["dimensions"].items()
+    )
+    return f"{point['namespace']} {point['metricName']}{{{labels}}}".lstrip()
+
+
+def _short_time(timestamp: str | None) -> str:
+    """A time of RFC 3339 without the zeros at its end."""
+    moment, plus, _ = (timestamp or "").partition("+")
+    return f"{moment.rstrip('0').rstrip('.')}Z" if plus and "." in moment else timestamp or ""
+
+
+def _counted(filtered: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Filtered points as a report has them: each reason once, with the first point."""
+    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for each in filtered:
+        alike.setdefault((each["rule"], each["message"]), []).append(each)
+    counted: list[Mapping[str, Any]] = []
+    for first, *others in alike.values():
+        place = _place(first["source"], first["pointer"])
+        if first["before"]:
+            place += f", {_series(first['before'])}"
+        counted.append({**first, "source": place, "count": len(others) + 1})
+    return counted

@@ -1,30 +1,134 @@
 """What an event holds, told without sending any of it: the decoder and the intake are the pipeline's own."""
 
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from metric_forwarder.bootstrap import make_intake
+from metric_forwarder.cli.format_reasons import reason_for
 from metric_forwarder.clock import SystemClock
+from metric_forwarder.formats.samples import InvalidSample
+from metric_forwarder.intake.intake import Intake
 from metric_forwarder.jobs import BadJob, read_job
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.triggers import Decoded, HttpRejection, TriggerTraits, decode
 from metric_forwarder.triggers.decoding import OFFLINE
-from metric_forwarder.triggers.traits import HTTP
+from metric_forwarder.triggers.traits import DIRECT, HTTP
+
+
+class TakenMessage(NamedTuple):
+    """How a message was read.
+
+    Attributes:
+        source: as in the report.
+        format: a name of ``formats.Format``; empty: it was not read.
+        reason: why it was taken for that format, or why it was not read.
+        received: how many points it holds.
+        valid: how many of them could be sent.
+    """
+
+    source: str
+    format: str
+    reason: str
+    received: int
+    valid: int
+
+
+class FilteredPoint(NamedTuple):
+    """A point that is left out on purpose.
+
+    Attributes:
+        source, pointer, rule, message: as in a ``Problem``.
+        before: the point that a rule of MF_RELABEL drops; None: no rule does.
+    """
+
+    source: str
+    pointer: str
+    rule: str
+    message: str
+    before: Any
 
 
 class DryRun(NamedTuple):
-    """The points of an event that could be sent, and everything that is wrong with the others.
+    """The points of an event that could be sent, and what becomes of the others.
 
-    ``job`` is what a timer asks for instead of bringing points: ``scrape`` or ``replay``.
+    Attributes:
+        traits: of the trigger.
+        received: how many points there are.
+        points: those that could be sent.
+        problems: everything that is wrong with the others.
+        job: what a timer asks for instead of bringing points: ``scrape`` or ``replay``.
+        messages: how each message was read.
+        filtered: the points that are left out on purpose.
+        before: the points that rules were asked about, as they came, by their places in ``points``.
     """
 
     traits: TriggerTraits
     received: int
     points: list[Point]
     problems: list[Problem]
-    job: str | None = None
+    job: str | None
+    messages: list[TakenMessage]
+    filtered: list[FilteredPoint]
+    before: dict[int, Any]
+
+
+class _Account(Ledger):
+    """A ledger that keeps every problem and every filtered point."""
+
+    def __init__(self) -> None:
+        super().__init__(max_problems=sys.maxsize)
+        self.filtered_points: list[FilteredPoint] = []
+        self.dropped: Any = None
+
+    def receive_filtered(self, source: str, pointer: str, rule: str, message: str) -> None:
+        super().receive_filtered(source, pointer, rule, message)
+        before = self.dropped if rule == "relabel" else None
+        self.filtered_points.append(FilteredPoint(source, pointer, rule, message, before))
+
+
+class _Watch:
+    """Takes messages in, one by one, and keeps what came of each."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.account = _Account()
+        self.before: dict[int, Any] = {}
+        self.messages: list[TakenMessage] = []
+        self._settings = settings
+        self._intake: Intake = make_intake(settings, SystemClock(), self.account, self._watch_relabel)
+
+    @property
+    def points(self) -> list[Point]:
+        return self._intake.points
+
+    def take(self, message: Message) -> None:
+        received, valid = self.account.received, len(self.points)
+        self._intake.take(message)
+        name, reason = self._reading_of(message)
+        counts = self.account.received - received, len(self.points) - valid
+        self.messages.append(TakenMessage(message.source, name, reason, *counts))
+
+    def _reading_of(self, message: Message) -> tuple[str, str]:
+        if message.broken is not None or message.left_out is not None:
+            return "", str(message.broken or message.left_out)
+        found = self._intake.format_of(message)
+        if isinstance(found, InvalidSample):
+            return "", found.message
+        return found.value, reason_for(found, message, self._settings)
+
+    def _watch_relabel(self, relabel: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def watched(raw: Any) -> Any:
+            result = relabel(raw)
+            if result is None:
+                self.account.dropped = raw
+            else:
+                # Its place, if it turns out to be valid; otherwise the next one overwrites it.
+                self.before[len(self.points)] = raw
+            return result
+
+        return watched
 
 
 def read_event(event: Any) -> Decoded:
@@ -40,23 +144,45 @@ def read_event(event: Any) -> Decoded:
     return decoded
 
 
+def payload(body: Any) -> Decoded:
+    """Make one message of a payload, in any format; it may be text, bytes, or decoded JSON."""
+    return Decoded(DIRECT, (Message("payload", body),))
+
+
 def dry_run(event: Any, settings: Settings) -> DryRun:
-    """Look at a trigger event or payload.
+    """Look at a trigger event or payload of our own.
 
     Raises:
         ConfigError: the schema the settings name cannot be used.
         UnknownTrigger: the event is of no known kind.
     """
-    decoded = read_event(event)
-    ledger = Ledger(max_problems=sys.maxsize)
-    intake = make_intake(settings, SystemClock(), ledger)
+    return dry_run_decoded(read_event(event), settings)
+
+
+def dry_run_decoded(decoded: Decoded, settings: Settings) -> DryRun:
+    """Look at the messages of an event.
+
+    Raises:
+        ConfigError: the schema the settings name cannot be used.
+    """
+    watch = _Watch(settings)
     asked = None
     for message in decoded.messages:
         job = read_job(message.body) if decoded.traits.may_hold_jobs else None
         if isinstance(job, BadJob):
-            intake.take(message._replace(broken=job.reason))
+            watch.take(message._replace(broken=job.reason))
         elif job is not None:
             asked = type(job).__name__.lower()
         else:
-            intake.take(message)
-    return DryRun(decoded.traits, ledger.received, intake.points, ledger.problems, asked)
+            watch.take(message)
+    account = watch.account
+    return DryRun(
+        decoded.traits,
+        account.received,
+        watch.points,
+        account.problems,
+        asked,
+        watch.messages,
+        account.filtered_points,
+        {place: raw for place, raw in watch.before.items() if place < len(watch.points)},
+    )

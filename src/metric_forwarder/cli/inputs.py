@@ -27,17 +27,35 @@ def unlistenable(host: str, port: int, error: OSError) -> Unusable:
     return Unusable(f"{host} port {port} cannot be listened on ({error.strerror}): {remedy}")
 
 
+def read_bytes(path: str) -> bytes:
+    """Read a file, or standard input for ``-``.
+
+    Raises:
+        Unusable: it cannot be read.
+    """
+    try:
+        return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+    except OSError as error:
+        raise Unusable(f"{path} cannot be read: {error.strerror}") from None
+
+
 def read_text(path: str) -> str:
     """Read a file, or standard input for ``-``.
 
     Raises:
         Unusable: it cannot be read, or is not UTF-8.
     """
+    return as_text(read_bytes(path), path)
+
+
+def as_text(content: bytes, path: str) -> str:
+    """Decode what was read from ``path``.
+
+    Raises:
+        Unusable: it is not UTF-8.
+    """
     try:
-        content = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
         return content.decode("utf-8-sig")
-    except OSError as error:
-        raise Unusable(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise Unusable(
             f"{_name(path)} is not UTF-8 at byte {error.start}: save it with that encoding"

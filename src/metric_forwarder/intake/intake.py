@@ -229,7 +229,7 @@ class Intake:
         elif isinstance(message.body, (Sample, InvalidSample, FilteredSample)):
             self._take_reading(message, message.body)
         else:
-            found = self._format_of(message)
+            found = self.format_of(message)
             if isinstance(found, InvalidSample):
                 self._take_reading(message, found)
             elif found is Format.JSON:
@@ -268,7 +268,7 @@ class Intake:
 
     # --- what a message is -------------------------------------------------------------------------------------
 
-    def _format_of(self, message: Message) -> Format | InvalidSample:
+    def format_of(self, message: Message) -> Format | InvalidSample:
         """How a message is read: as its way or a setting says, otherwise as its shape does."""
         if message.already_validated:
             return Format.JSON

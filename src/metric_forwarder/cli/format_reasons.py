@@ -1,0 +1,38 @@
+"""Why a message is read as the format that it is read as, in words for people; docs/formats.md has the rules."""
+
+from collections.abc import Mapping
+
+from metric_forwarder.formats import Format
+from metric_forwarder.model import Message
+from metric_forwarder.settings.settings import Settings
+
+_BY_SHAPE: Mapping[Format, str] = {
+    Format.JSON: "JSON that no other format claims",
+    Format.INFLUX: "a line of it is name[,tag=value] field=value[,…] [time]",
+    Format.TELEGRAF_JSON: 'it has "name" and "fields", or "metrics" with these',
+    Format.PROMETHEUS_TEXT: "a line of it is name{…} value [time], or begins with # HELP, # TYPE or # EOF",
+    Format.OTLP_JSON: 'it has "resourceMetrics"',
+    Format.OTLP_PROTOBUF: "",
+    Format.KAFKA_ADAPTER: 'it has "value", and "labels" with "__name__"',
+    Format.REMOTE_WRITE: "",
+    Format.MAPPING: "JSON of no known format, which MF_MAPPING reads",
+}
+
+
+def reason_for(found: Format, message: Message, settings: Settings) -> str:
+    """Say why a message was taken for a format.
+
+    Args:
+        found: the format.
+        message: what was read.
+        settings: those in force.
+    """
+    if message.already_validated:
+        return "the spool keeps points so"
+    if message.format is not None:
+        return "the path of the request says so"
+    if settings.format is not None and settings.format.find(message.source) is not None:
+        return "MF_FORMAT says so"
+    if message.hint.content_type and found in (Format.PROMETHEUS_TEXT, Format.INFLUX):
+        return "its Content-Type or its lines say so"
+    return _BY_SHAPE[found]
