@@ -10,12 +10,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from metric_forwarder.clients.http import HttpReply
+from metric_forwarder.formats.protobuf import write_varint
 from metric_forwarder.formats.samples import is_stale_marker
+from metric_forwarder.formats.snappy import store
 from metric_forwarder.model import FormatHint
-from metric_forwarder.spool.store import SpoolRecord, decode_record, encode_record, encode_value, message_of
+from metric_forwarder.spool.files import FileSpool
+from metric_forwarder.spool.store import (
+    BASE64_REMARK,
+    SpoolRecord,
+    decode_record,
+    encode_record,
+    encode_value,
+    message_of,
+)
 from support.harness import (
+    CONTEXT,
     RemoteWriteHarness,
     ckafka,
     make_remote_write_harness,
@@ -39,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def harness(folder: Path) -> RemoteWriteHarness:
-    return make_remote_write_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
+    return make_remote_write_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1", HTTP_TOKEN=TOKEN)
 
 
 def record(payload: Any, **members: Any) -> SpoolRecord:
@@ -146,3 +158,133 @@ def test_a_sample_that_the_schema_refuses_keeps_its_time(folder: Path, tmp_path:
     assert outcomes(wide.handle(REPLAY_ALL)) == {"delivered": 1}
     ((time_ms, value),) = next(iter(wide.prometheus.samples.values()))
     assert (time_ms, value) == (now_ms - 7000, 10)
+
+
+TOKEN = "sample-token-of-the-docs"
+
+
+def http(path: str, body: bytes) -> dict[str, Any]:
+    """A request of a protocol that is binary."""
+    return {
+        "httpMethod": "POST",
+        "path": path,
+        "headers": {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-protobuf"},
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+# --- what is bad in a request of many ----------------------------------------------------------------------------
+
+
+def attribute(key: str, text: str) -> dict[str, Any]:
+    return {"key": key, "value": {"stringValue": text}}
+
+
+def otlp(*points: Any, shared: str = "shop") -> dict[str, Any]:
+    """A request with a gauge of these data points; its resource and scope become labels."""
+    metric = {"name": "temperature", "unit": "Cel", "gauge": {"dataPoints": list(points)}}
+    scope = {"scope": {"name": "meter", "version": "1"}, "metrics": [metric]}
+    resource = {"attributes": [attribute("service.name", shared)]}
+    return {"resourceMetrics": [{"resource": resource, "scopeMetrics": [scope]}]}
+
+
+GOOD, BAD = {"asDouble": 1.5, "timeUnixNano": "1767225600000000000"}, {"asDouble": "warm", "timeUnixNano": "1767225600000000000"}  # fmt: skip
+
+
+def test_a_bad_data_point_of_otlp_is_kept_as_a_request_that_can_be_mended_and_replayed(
+    harness: RemoteWriteHarness, folder: Path
+) -> None:
+    report = harness.handle(ckafka(otlp(GOOD, BAD, {**GOOD, "attributes": 5})))
+    assert outcomes(report) == {"delivered": 1, "invalid": 2}
+    bad, other = letters(folder)
+    assert json.loads(bad["payload"]) == otlp(BAD)
+    assert json.loads(other["payload"]) == otlp({**GOOD, "attributes": 5})
+    # As it is, it is read, and refused for the same reason.
+    assert reasons(harness.handle(REPLAY_ALL)) == reasons(report)
+    assert len(letters(folder)) == 2
+    mended = bad["payload"].replace('"warm"', "21.5").replace("1767225600000000000", "1767225601000000000")
+    assert outcomes(harness.handle(ckafka(mended))) == {"delivered": 1}
+    ((labels, samples),) = harness.prometheus.samples.items()
+    assert dict(labels)["job"] == "shop"
+    assert dict(labels)["otel_scope_name"] == "meter"
+    assert [value for _, value in samples] == [1.5, 21.5]
+
+
+def reasons(report: dict[str, Any]) -> list[str]:
+    return [error["message"] for error in report["errors"]]
+
+
+def test_a_bad_data_point_of_otlp_in_protobuf_is_kept_as_json_whatever_format_its_topic_has(
+    folder: Path,
+) -> None:
+    harness = make_remote_write_harness(SPOOL=folder.as_uri(), FORMAT="otlp-protobuf", HTTP_TOKEN=TOKEN)
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="load")
+    metric.gauge.data_points.add(time_unix_nano=1)
+    harness.application.handle(http("/v1/metrics", request.SerializeToString()), CONTEXT)
+    (letter,) = letters(folder)
+    assert letter["format"] == "otlp-json"
+    assert "has no value" in letter["reason"]
+    assert reasons(harness.handle(REPLAY_ALL)) == [letter["reason"]]
+
+
+def test_a_part_of_otlp_that_shares_much_is_kept_as_it_stands(
+    harness: RemoteWriteHarness, folder: Path
+) -> None:
+    harness.handle(ckafka(otlp(*[BAD] * 50, shared="x" * 5000)))
+    assert {letter["payload"] for letter in letters(folder)} == {json.dumps(BAD, separators=(",", ":"))}
+
+
+def series(*labels: tuple[str, str], values: Any = (1.0,), rest: bytes = b"") -> bytes:
+    """A series of remote write as it is written in a request."""
+    written = b"".join(field(1, field(1, name.encode()) + field(2, text.encode())) for name, text in labels)
+    for place, value in enumerate(values):
+        written += field(
+            2, b"\x09" + struct.pack("<d", value) + b"\x10" + write_varint(1_767_225_600_000 + place)
+        )
+    return field(1, written + rest)
+
+
+def field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + write_varint(len(content)) + content
+
+
+REMOTE_WRITE = {
+    "labels named twice": (series(("__name__", "m"), ("a", "1"), ("a", "2"), values=(1, 2)), 2),
+    "no name": (series(("a", "1")), 1),
+    "a native histogram": (series(("__name__", "m"), values=(), rest=field(4, b"\x08\x01")), 1),
+    "a label that is not UTF-8": (field(1, field(1, field(1, b"__name__") + field(2, b"\xff")) + field(2, b"\x09" + bytes(8))), 1),
+    "a field that is cut off": (b"\x0a\x50\x0a", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "count"), REMOTE_WRITE.values(), ids=list(REMOTE_WRITE))
+def test_what_is_bad_in_a_request_of_remote_write_is_kept_as_a_request_that_is_read_again(
+    harness: RemoteWriteHarness, folder: Path, bad: bytes, count: int
+) -> None:
+    body = store(series(("__name__", "good")) + bad)
+    harness.application.handle(http("/api/v1/write", body), CONTEXT)
+    kept = letters(folder)
+    assert len(kept) == count
+    report = harness.handle(REPLAY_ALL)
+    assert outcomes(report) == {"invalid": count}
+    assert reasons(report) == [letter["reason"].removesuffix(BASE64_REMARK) for letter in kept]
+    assert len(harness.prometheus.samples) == 1
+
+
+def test_a_request_of_remote_write_that_is_mended_is_delivered_by_a_replay(
+    harness: RemoteWriteHarness, folder: Path
+) -> None:
+    body = store(series(("__name__", "m"), ("a", "1"), ("a", "2"), values=(1, 2)))
+    harness.application.handle(http("/api/v1/write", body), CONTEXT)
+    _, second = letters(folder)
+    request = base64.b64decode(second["payload"])
+    mended = second | {
+        "payload": base64.b64encode(request.replace(b"\x0a\x01a\x12\x012", b"\x0a\x01b\x12\x012")).decode()
+    }
+    for file in folder.glob("dead-*"):
+        file.unlink()
+    FileSpool(folder).write([], [decode_record(json.dumps(mended).encode())])
+    assert outcomes(harness.handle(REPLAY_ALL)) == {"delivered": 1}
+    assert dict(next(iter(harness.prometheus.samples))) == {"__name__": "pc_m", "a": "1", "b": "2"}

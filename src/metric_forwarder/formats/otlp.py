@@ -66,6 +66,50 @@ class _Wrong(Exception):
         self.rule = rule
 
 
+# Of what data points share: written out with each bad one, so that a replay can read it.
+_LONGEST_SHARED = 4_096
+
+
+class _Around(NamedTuple):
+    """What stands around a data point in its request.
+
+    Attributes:
+        group: the resource, without its scopes.
+        scope: the scope, without its metrics.
+        is_short: whether it may be written out with each bad data point.
+    """
+
+    group: Mapping[str, Any]
+    scope: Mapping[str, Any] = {}
+    is_short: bool = True
+
+    def request(self, metric: Any) -> dict[str, Any]:
+        """A request with one metric."""
+        return {"resourceMetrics": [{**self.group, "scopeMetrics": [{**self.scope, "metrics": [metric]}]}]}
+
+    def invalid(self, where: str, wrong: _Wrong, request: dict[str, Any], raw: Any) -> InvalidSample:
+        """What is wrong with a part of a request, kept as a request of its own, or as it stands where much stands around it."""
+        where += wrong.where
+        if self.is_short:
+            return InvalidSample(where, wrong.rule, str(wrong), request, _IN_JSON)
+        return InvalidSample(where, wrong.rule, str(wrong), raw)
+
+
+_IN_JSON = "otlp-json"
+
+
+def _without(members: Any, name: str) -> dict[str, Any]:
+    return {key: value for key, value in members.items() if key != name}
+
+
+def _is_short(*parts: Any) -> bool:
+    try:
+        return sum(len(json.dumps(part)) for part in parts) <= _LONGEST_SHARED
+    except (TypeError, ValueError, RecursionError):
+        # It holds what JSON does not allow.
+        return False
+
+
 class _Series(NamedTuple):
     """What the data points of a metric have in common.
 
@@ -106,15 +150,18 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
         attributes = _attributes("/resource/attributes", resource.get("attributes", []))
         scopes = _list(group, "scopeMetrics")
     except _Wrong as wrong:
-        yield InvalidSample(where + wrong.where, wrong.rule, str(wrong), group)
+        kept = {"resourceMetrics": [group]}
+        yield InvalidSample(where + wrong.where, wrong.rule, str(wrong), kept, _IN_JSON)
         return
+    members = _without(group, "scopeMetrics")
+    around = _Around(members, {}, _is_short(members))
     target = _target(attributes)
     others = {key: value for key, value in attributes.items() if key not in _IDENTIFYING}
     shared = {**_labels(others), **target} if hint.resource_attributes == "labels" else target
     latest: int | None = None
     is_empty = True
     for index, scope in enumerate(scopes):
-        for reading in _read_scope(f"{where}/scopeMetrics/{index}", scope, shared):
+        for reading in _read_scope(f"{where}/scopeMetrics/{index}", scope, shared, around):
             if isinstance(reading, Sample):
                 is_empty = False
                 latest = max(latest or 0, reading.time_ns or 0) or None
@@ -148,7 +195,7 @@ def _target_info(
     return FilteredSample(where, "resource-attributes", message)
 
 
-def _read_scope(where: str, group: Any, shared: Mapping[str, str]) -> Iterator[Reading]:
+def _read_scope(where: str, group: Any, shared: Mapping[str, str], around: _Around) -> Iterator[Reading]:
     try:
         _check_object("", group)
         scope = _member(group, "scope")
@@ -163,13 +210,16 @@ def _read_scope(where: str, group: Any, shared: Mapping[str, str]) -> Iterator[R
             labels.setdefault(f"otel_scope_{name}", text)
         metrics = _list(group, "metrics")
     except _Wrong as wrong:
-        yield InvalidSample(where + wrong.where, wrong.rule, str(wrong), group)
+        request = {"resourceMetrics": [{**around.group, "scopeMetrics": [group]}]}
+        yield around.invalid(where, wrong, request, group)
         return
+    members = _without(group, "metrics")
+    around = _Around(around.group, members, around.is_short and _is_short(members))
     for index, metric in enumerate(metrics):
-        yield from _read_metric(f"{where}/metrics/{index}", metric, labels)
+        yield from _read_metric(f"{where}/metrics/{index}", metric, labels, around)
 
 
-def _read_metric(where: str, metric: Any, labels: Mapping[str, str]) -> Iterator[Reading]:
+def _read_metric(where: str, metric: Any, labels: Mapping[str, str], around: _Around) -> Iterator[Reading]:
     try:
         _check_object("", metric)
         kind = next((kind for kind in _KINDS if metric.get(kind) is not None), None)
@@ -180,7 +230,7 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str]) -> Iterator
         points = _list(data, "dataPoints", f"/{kind}")
         series = _series(f"{where}/{kind}/dataPoints/", metric, kind, labels)
     except _Wrong as wrong:
-        yield InvalidSample(where + wrong.where, wrong.rule, str(wrong), metric)
+        yield around.invalid(where, wrong, around.request(metric), metric)
         return
     read = _READERS[kind]
     for index, point in enumerate(points):
@@ -189,7 +239,8 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str]) -> Iterator
             _check_object("", point)
             yield from read(place, point, series)
         except _Wrong as wrong:
-            yield InvalidSample(place + wrong.where, wrong.rule, str(wrong), point)
+            alone = {**metric, kind: {**data, "dataPoints": [point]}}
+            yield around.invalid(place, wrong, around.request(alone), point)
             continue
         exemplars = point.get("exemplars")
         for exemplar in range(len(exemplars) if isinstance(exemplars, list) else 0):
@@ -432,8 +483,8 @@ def _summary_points(place: str, point: dict[str, Any], series: _Series) -> Itera
 
 
 def _exponential_points(place: str, point: dict[str, Any], series: _Series) -> Iterator[Reading]:
-    del series
-    yield InvalidSample(place, "exponential-histogram", _EXPONENTIAL, point)
+    del place, point, series
+    raise _Wrong("", "exponential-histogram", _EXPONENTIAL)
 
 
 _READERS: Mapping[str, Callable[[str, dict[str, Any], _Series], Iterator[Reading]]] = {

@@ -194,6 +194,8 @@ class _Request:
 
 def _in_json(value: float) -> float | str:
     """JSON has no word for the infinities, and what was one in it was too large a number."""
+    if value != value:  # noqa: PLR0124 - how NaN is told
+        return "NaN"
     if value in (_INFINITE, -_INFINITE):
         return "Infinity" if value > 0 else "-Infinity"
     return value

@@ -68,6 +68,16 @@ def varint(data: bytes, position: int, end: int) -> tuple[int, int]:
     raise BadProtobuf("ends within a number, or holds one of more than 64 bits")
 
 
+def write_varint(value: int) -> bytes:
+    """An unsigned number as it is written."""
+    written = bytearray()
+    while value >= 0x80:  # noqa: PLR2004 - the highest bit says that more follow
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)
+
+
 def signed(value: int) -> int:
     """An ``int64`` out of its unsigned form."""
     return value - _UINT64 if value >= _INT64 else value

@@ -23,9 +23,10 @@ from metric_forwarder.formats.protobuf import (
     fields,
     signed,
     varint,
+    write_varint,
 )
 from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
-from metric_forwarder.formats.snappy import BadSnappy, decompress
+from metric_forwarder.formats.snappy import BadSnappy, decompress, store
 
 _read_double = struct.Struct("<d").unpack_from
 _NS_IN_MS = 1_000_000
@@ -36,6 +37,10 @@ _FIRST, _SECOND = 1, 2
 _LABEL, _SAMPLE, _DOUBLE, _TIME = 0x0A, 0x12, 0x09, 0x10
 _SHORT = 2 + 0x7F
 _VALUE_AND_TAG = 10
+# Of the labels that are written out with each bad sample, so that a replay can read it.
+_LONGEST_SHARED = 4_096
+_FORMAT = "remote-write"
+_NATIVE = "is a native histogram, which is not written yet: send classic buckets"
 
 
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
@@ -51,7 +56,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     except BadSnappy as bad:
         yield InvalidSample("", "snappy", str(bad), body)
         return
-    yield from _Request(data).read()
+    yield from _Request(data, is_plain=bool(hint.content_encoding)).read()
 
 
 class _Label(NamedTuple):
@@ -65,26 +70,28 @@ class _Label(NamedTuple):
 class _Request:
     """A request being read: most labels and times come again with each of its series."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, is_plain: bool) -> None:
         self._data = data
+        self._is_plain = is_plain
         self._labels: dict[bytes, _Label] = {}
         self._times: dict[bytes, int] = {}
 
     def read(self) -> Iterator[Reading]:
-        number = 0
+        number = position = 0
         try:
             for field, kind, begin, end in fields(self._data, 0, len(self._data)):
                 # Metadata is the type and the help of a metric: no value is lost with it.
                 if field == _SERIES and kind == BYTES:
                     yield from self._read_series(f"series {number}", begin, end)
                     number += 1
+                position = end
         except BadProtobuf as bad:
-            yield InvalidSample(
-                f"series {number}",
-                "protobuf",
-                f"is no protobuf of remote write (it {bad}): correct its sender",
-                None,
-            )
+            message = f"is no protobuf of remote write (it {bad}): correct its sender"
+            yield self._invalid(f"series {number}", "protobuf", message, self._data[position:])
+
+    def _invalid(self, where: str, rule: str, message: str, kept: bytes) -> InvalidSample:
+        """What is wrong with a part of a request, kept as a request of its own."""
+        return InvalidSample(where, rule, message, kept if self._is_plain else store(kept), _FORMAT)
 
     def _read_series(self, where: str, begin: int, end: int) -> Iterator[Reading]:
         """Read a series; what is wrong with its labels is wrong with each of its samples."""
@@ -108,10 +115,49 @@ class _Request:
                     position = self._read_other(where, position, end, labels, samples, others)
         except (BadProtobuf, UnicodeDecodeError) as bad:
             told = "holds a label that is not UTF-8" if isinstance(bad, UnicodeDecodeError) else str(bad)
-            yield InvalidSample(where, "protobuf", f"{told}: correct its sender", None)
+            yield self._invalid(
+                where, "protobuf", f"{told}: correct its sender", _in_request(data[begin:end])
+            )
             return
-        yield from _told(where, labels, samples)
-        yield from others
+        yield from self._told(where, labels, samples, (begin, end))
+        histograms = self._alone((begin, end), _HISTOGRAMS)
+        for other in others:
+            # What to keep of it is known only here, behind the last label.
+            kept = next(histograms) if isinstance(other, InvalidSample) else None
+            yield other if kept is None else self._invalid(other.where, "native-histogram", _NATIVE, kept)
+
+    def _told(
+        self, where: str, pairs: list[_Label], samples: list[tuple[float, int]], span: tuple[int, int]
+    ) -> Iterator[Reading]:
+        labels: dict[str, str] = {}
+        is_usual = True
+        for name, text, is_usual_label in pairs:
+            labels[name] = text
+            is_usual = is_usual and is_usual_label
+        metric = labels.pop("__name__", "")
+        if not metric or len(labels) + 1 != len(pairs) or len(labels) > MAX_LABELS:
+            rule, message = _why_not(metric, len(labels))
+            for index, kept in enumerate(self._alone(span, _SAMPLES)):
+                yield self._invalid(f"{where} sample {index}", rule, message, kept)
+            return
+        metric = metric_name(metric)
+        if not is_usual:
+            labels = label_names(labels.items())
+        for index, (value, time_ms) in enumerate(samples):
+            yield Sample(f"{where} sample {index}", metric, labels, value, time_ms * _NS_IN_MS)
+
+    def _alone(self, span: tuple[int, int], wanted: int) -> Iterator[bytes]:
+        """A request for each sample, or histogram, of a series, with the labels of the series if they are short."""
+        labels, found, position = b"", [], span[0]
+        for field, kind, _, last in fields(self._data, *span):
+            if kind == BYTES and field == _LABELS and len(labels) <= _LONGEST_SHARED:
+                labels += self._data[position:last]
+            elif kind == BYTES and field == wanted:
+                found.append((position, last))
+            position = last
+        shared = labels if len(labels) <= _LONGEST_SHARED else b""
+        for begin, end in found:
+            yield _in_request(shared + self._data[begin:end])
 
     def _read_other(
         self,
@@ -132,9 +178,8 @@ class _Request:
             place = f"{where} exemplar {len(others)}"
             others.append(FilteredSample(place, "exemplar", "is an exemplar, which no destination takes"))
         elif kind == BYTES and field == _HISTOGRAMS:
-            message = "is a native histogram, which is not written yet: send classic buckets"
             others.append(
-                InvalidSample(f"{where} histogram {len(others)}", "native-histogram", message, None)
+                InvalidSample(f"{where} histogram {len(others)}", "native-histogram", _NATIVE, None)
             )
         return last
 
@@ -171,24 +216,9 @@ class _Request:
         return value, time_ms
 
 
-def _told(where: str, pairs: list[_Label], samples: list[tuple[float, int]]) -> Iterator[Reading]:
-    labels: dict[str, str] = {}
-    is_usual = True
-    for name, text, is_usual_label in pairs:
-        labels[name] = text
-        is_usual = is_usual and is_usual_label
-    metric = labels.pop("__name__", "")
-    if not metric or len(labels) + 1 != len(pairs) or len(labels) > MAX_LABELS:
-        shared = [[label.name, label.value] for label in pairs[: MAX_LABELS + 1]]
-        for index, (value, time_ms) in enumerate(samples):
-            raw = {"labels": shared, "value": str(value), "timestamp": time_ms}
-            yield InvalidSample(f"{where} sample {index}", *_why_not(metric, len(labels)), raw)
-        return
-    metric = metric_name(metric)
-    if not is_usual:
-        labels = label_names(labels.items())
-    for index, (value, time_ms) in enumerate(samples):
-        yield Sample(f"{where} sample {index}", metric, labels, value, time_ms * _NS_IN_MS)
+def _in_request(series: bytes) -> bytes:
+    """A request with one series, written as it stood in another one."""
+    return b"%c%b%b" % (_SERIES << 3 | BYTES, write_varint(len(series)), series)
 
 
 def _why_not(name: str, count: int) -> tuple[str, str]:

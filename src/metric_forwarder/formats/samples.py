@@ -66,12 +66,14 @@ class InvalidSample(NamedTuple):
         rule: a word for what it breaks, as the report names it.
         message: what is wrong and what would be right; never more of the payload than a name.
         raw: what to keep of it as a dead letter: the line, or decoded JSON.
+        format: how ``raw`` is written, a name of ``formats.Format``, if otherwise than the message.
     """
 
     where: str
     rule: str
     message: str
     raw: Any
+    format: str | None = None
 
 
 class FilteredSample(NamedTuple):

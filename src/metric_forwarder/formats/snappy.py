@@ -1,5 +1,7 @@
 """Snappy block → bytes, bounded before memory is taken. Source: google/snappy, the format's description."""
 
+from metric_forwarder.formats.protobuf import write_varint
+
 # Of what is written once decompressed; a sender cuts its requests at some hundred thousand bytes.
 MAX_BYTES = 32 * 2**20
 # A copy of 64 bytes takes three.
@@ -84,3 +86,11 @@ def _size(data: bytes) -> tuple[int, int]:
             return size, position + 1
         shift += 7
     raise BadSnappy(_BROKEN)
+
+
+def store(data: bytes) -> bytes:
+    """Write a block that is not compressed: its length, and all of it as one literal."""
+    if not data:
+        return b"\0"
+    # A literal whose length, less one, stands in the four bytes behind the tag.
+    return b"%b%c%b%b" % (write_varint(len(data)), 63 << 2, (len(data) - 1).to_bytes(4, "little"), data)

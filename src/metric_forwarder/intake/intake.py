@@ -247,6 +247,8 @@ class Intake:
             self._refusals.leave(message, where)
         elif isinstance(reading, InvalidSample):
             violation = Violation(where, reading.rule, reading.message)
+            if reading.format is not None:
+                message = message._replace(format=reading.format)
             self._refusals.refuse(Origin.alone(message, where, reading.raw), [violation])
         elif isinstance(reading, FilteredSample):
             self._refusals.filter(message, where, reading.rule, reading.message)

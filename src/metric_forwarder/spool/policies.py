@@ -20,6 +20,8 @@ from metric_forwarder.times import MAX_NS, MILLISECONDS_FROM, MIN_NS, NS_PER_MS,
 # Invalid points of an event that are kept: in number, since each takes time to write, and in bytes, in memory and in the spool.
 MAX_DEAD_LETTERS = 20_000
 MAX_DEAD_LETTER_BYTES = 12 * 2**20
+# Where one of fewer bytes finds no room, none is looked for any more.
+_USUAL_BYTES = 65_536
 # What a record takes beside its texts.
 _RECORD_BYTES = 300
 # Points of an envelope that one dead letter holds: those delivered later are kept until all of them are settled.
@@ -191,6 +193,7 @@ class DeadLetterBox:
         self._now_ms = now_ms
         self._points = 0
         self._bytes = 0
+        self._is_full = False
         self._letters: list[_Letter] = []
         # Of the message that was last looked at: a box does not hold on to what an event has finished with.
         self._message: Message | None = None
@@ -198,7 +201,7 @@ class DeadLetterBox:
 
     @property
     def has_room(self) -> bool:
-        return self._points < MAX_DEAD_LETTERS and self._bytes < MAX_DEAD_LETTER_BYTES
+        return not self._is_full and self._points < MAX_DEAD_LETTERS and self._bytes < MAX_DEAD_LETTER_BYTES
 
     def add(self, letter: DeadLetter) -> bool:
         """Keep a dead letter; say whether there was room for it."""
@@ -213,6 +216,8 @@ class DeadLetterBox:
         text, remark = _letter_text(letter)
         size = _written_size(text)
         if self._bytes + size > MAX_DEAD_LETTER_BYTES:
+            # Not to write down each of those that follow, only to find the same.
+            self._is_full = size < _USUAL_BYTES
             return False
         self._points += 1
         self._bytes += size
