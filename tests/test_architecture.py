@@ -38,7 +38,7 @@ LAYERS = (
 )
 
 HOMES = {
-    "requests": {"clients.http"},
+    "certifi": {"clients.http"},
     "urllib3": {"clients.http"},
     "jsonschema": {"intake.explain", "intake.user_schema"},
     "jsonschema_specifications": {"intake.user_schema"},
@@ -131,7 +131,7 @@ def watch(event, arguments):
         seen.append("open " + str(arguments[0]))
     elif event.startswith(("socket.", "subprocess.", "os.system")) and event != "socket.__new__":
         seen.append(event)
-import requests
+import urllib3
 before = set(sys.modules)
 sys.addaudithook(watch)
 os.environ = Environment(os.environ)
@@ -149,6 +149,7 @@ def test_importing_the_entry_point_does_no_io_and_reads_no_environment() -> None
     assert told["seen"] == []
     assert told["handlers"] == 0
     heavy = (
+        "requests",
         "jsonschema",
         "tencentcloud",
         "redis",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from metric_forwarder.clients.http import RequestsTransport, Transport
+from metric_forwarder.clients.http import HttpTransport, Transport
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
 from metric_forwarder.dedupe.identity import Identifier
@@ -197,7 +197,7 @@ class Application:
 
         return CosObjects(
             role=lambda: RoleCredentials.read(self._environment),
-            connect=lambda: RequestsTransport(1),
+            connect=lambda: HttpTransport(1),
             time=self._clock.time,
         )
 
@@ -366,7 +366,7 @@ class LazyScraper:
 
             self._scraper = Scraper(
                 self._hosts,
-                lambda: RequestsTransport(1),
+                lambda: HttpTransport(1),
                 self._clock,
                 carries_non_finite=self._carries_non_finite,
             )
@@ -385,7 +385,7 @@ def make_intake(
     makes what is called in place of the rules, if there are any, from these.
     """
     nobody = FixedCredentials(Credentials("", Secret("")))
-    destination = make_destination(settings, Parts(nobody, lambda: RequestsTransport(1), clock))
+    destination = make_destination(settings, Parts(nobody, lambda: HttpTransport(1), clock))
     relabel = make_relabel(settings)
     rules = intake_rules(settings, relabel and watch_relabel(relabel), make_mapping(settings))
     parts = IntakeParts(
@@ -460,8 +460,8 @@ def make_transport(settings: Settings) -> Callable[[int], Transport]:
     """What makes connections to a destination, from how many requests it carries at once."""
     ca_file = settings.ca_file
     if not ca_file:
-        return RequestsTransport
-    return lambda connections: RequestsTransport(connections, ca_file=ca_file)
+        return HttpTransport
+    return lambda connections: HttpTransport(connections, ca_file=ca_file)
 
 
 def make_credentials(settings: Settings, environ: Mapping[str, str]) -> CredentialSource:

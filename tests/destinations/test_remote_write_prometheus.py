@@ -12,7 +12,7 @@ import pytest
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.prometheus_server import RemoteWriteServer
-from metric_forwarder.clients.http import RequestsTransport
+from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.remote_write import RemoteWrite
 from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY
@@ -180,7 +180,7 @@ def test_a_point_far_ahead_is_invalid_and_the_series_of_others_go_on_being_deliv
 def test_a_stale_marker_ends_a_series_of_a_real_prometheus(place: Place) -> None:
     (marker,) = struct.unpack("<d", bytes.fromhex("020000000000f07f"))
     destination = RemoteWrite(
-        url=place.server.url, user="", password=Secret(""), transport=RequestsTransport(1), time=time.time
+        url=place.server.url, user="", password=Secret(""), transport=HttpTransport(1), time=time.time
     )
     series = Series("", "ending", ())
     assert destination.prepare_series(series) is None

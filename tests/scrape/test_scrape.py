@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.clients.http import RequestsTransport
+from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
@@ -327,7 +327,7 @@ def scrape(
 ) -> list[Message]:
     assert targets.host in urls[0]
     clock = clock or SystemClock()
-    scraper = Scraper(hosts, lambda: RequestsTransport(1), clock)
+    scraper = Scraper(hosts, lambda: HttpTransport(1), clock)
     patience = Deadline(clock, clock.monotonic() + 10)
     asked = tuple(ScrapeTarget(url, (("target", str(number)),)) for number, url in enumerate(urls))
     return list(scraper.messages(Scrape(asked, keep), Message("timer", None, "timer/x@y"), patience))
@@ -361,7 +361,7 @@ def test_a_host_that_is_not_listed_is_never_asked(targets: Targets) -> None:
 def test_a_url_with_user_and_password_is_refused_and_neither_is_shown(targets: Targets) -> None:
     url = targets.url().replace("//", "//user:sEcret@")
     clock = SystemClock()
-    scraper = Scraper(("127.0.0.1",), lambda: RequestsTransport(1), clock)
+    scraper = Scraper(("127.0.0.1",), lambda: HttpTransport(1), clock)
     patience = Deadline(clock, clock.monotonic() + 10)
     (failed,) = scraper.messages(Scrape((ScrapeTarget(url),), ("*",)), Message("timer", None), patience)
     assert "without user and password" in (failed.broken or "")

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.cos import ENDPOINT, CosObjects, RoleCredentials, authorization
-from metric_forwarder.clients.http import RequestsTransport
+from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete
 from metric_forwarder.model import Message
@@ -140,7 +140,7 @@ def bucket() -> Iterator[Bucket]:
 def objects(bucket: Bucket, role: dict[str, str] | None = None) -> CosObjects:
     environ = ROLE if role is None else role
     return CosObjects(
-        lambda: RoleCredentials.read(environ), lambda: RequestsTransport(1), time.time, endpoint=bucket.url
+        lambda: RoleCredentials.read(environ), lambda: HttpTransport(1), time.time, endpoint=bucket.url
     )
 
 
