@@ -1,7 +1,9 @@
 """``metric-forwarder deploy`` against the API on loopback, which judges each request by the models of the real SDK."""
 
 import io
+import json
 import os
+import signal
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret
 from support import serverless_file
-from support.command_line import execute
+from support.command_line import child_environ, command, execute
 from support.harness import ROOT
 from support.scf_api import CERTIFICATE, REGION, SECRET_ID, SECRET_KEY, ScfApi
 
@@ -36,7 +38,7 @@ FILLED = {
 def package(text: str = "pass\n") -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr("index.py", text)
+        archive.writestr(zipfile.ZipInfo("index.py"), text)
     return content.getvalue()
 
 
@@ -51,13 +53,16 @@ class Deployer:
 
     def __init__(self, api: ScfApi, **variables: str) -> None:
         self.variables = {**FILLED, "DEPLOY_API_ENDPOINT": api.endpoint, **variables}
+        self.file = ROOT / "serverless.yml"
         self.waited: list[float] = []
         self.steps: list[str] = []
-        account = Account(SECRET_ID, Secret(SECRET_KEY), REGION, endpoint=api.endpoint, ca_file=CERTIFICATE)
-        self.cloud = Cloud(account, "default", "metric-forwarder", self.waited.append)
+        self.account = Account(
+            SECRET_ID, Secret(SECRET_KEY), REGION, endpoint=api.endpoint, ca_file=CERTIFICATE
+        )
+        self.cloud = Cloud(self.account, "default", "metric-forwarder", self.waited.append)
 
     def wanted(self) -> Description:
-        return read_description(ROOT / "serverless.yml", self.variables)
+        return read_description(self.file, self.variables)
 
     def plan(self, built: bytes) -> Plan:
         return make_plan(self.wanted(), built, self.cloud)
@@ -131,6 +136,82 @@ def test_a_rebuilt_zip_with_the_same_files_is_no_change(api: ScfApi) -> None:
     assert not ours.plan(stored.getvalue()).touches("code")
 
 
+def test_the_fields_of_the_configuration_are_compared_and_what_is_not_described_is_taken_away(
+    api: ScfApi,
+) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    configuration = api.function["configuration"]
+    configuration |= {
+        "MemorySize": 64,
+        "Timeout": 3,
+        "InitTimeout": 3,
+        "Role": "another",
+        "Description": "another",
+        "ClsTopicId": "another",
+        "VpcConfig": {"VpcId": "vpc-another", "SubnetId": "value"},
+        "PublicNetConfig": {"PublicNetStatus": "DISABLE", "EipConfig": {"EipStatus": "DISABLE"}},
+        "Layers": [{"LayerName": "stray", "LayerVersion": 3, "Status": "Active"}],
+        "DeadLetterConfig": {"Type": "topic", "Name": "stray", "FilterType": ""},
+        "CfsConfig": {"CfsInsList": [{"CfsId": "cfs-stray", "LocalMountDir": "/mnt/stray"}]},
+    }
+    api.function["asynchronous"] = {"RetryConfig": [{"RetryNum": 0}], "MsgTTL": 60}
+    plan = ours.plan(package())
+    assert {change.field for change in plan.changes} == {
+        *("MemorySize", "Timeout", "InitTimeout", "Role", "Description", "ClsTopicId", "VpcConfig"),
+        *("PublicNetConfig", "Layers", "DeadLetterConfig", "CfsConfig", "RetryNum", "MsgTTL"),
+    }
+    ours.deploy(package())
+    assert (ours.plan(package()).changes, configuration["Layers"]) == ((), [])
+
+
+def test_layers_are_deployed_as_they_are_described(api: ScfApi, tmp_path: Path) -> None:
+    described = (ROOT / "serverless.yml").read_text("utf-8")
+    (tmp_path / "serverless.yml").write_text(
+        described.replace("  msgTTL:", "  layers:\n    - name: certificates\n      version: 2\n  msgTTL:"),
+        "utf-8",
+    )
+    ours = Deployer(api)
+    ours.file = tmp_path / "serverless.yml"
+    ours.deploy(package())
+    assert api.function["configuration"]["Layers"] == [{"LayerName": "certificates", "LayerVersion": 2}]
+    assert ours.plan(package()).changes == ()
+
+
+def test_after_going_back_a_deployment_leads_to_the_newest_version_again(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    ours.deploy(package("changed\n"))
+    deployer.point_alias(ours.cloud, "1")
+    assert [str(change) for change in ours.plan(package("changed\n")).changes] == [
+        "~ version: $DEFAULT leads to 1 → 2"
+    ]
+    ours.deploy(package("changed\n"))
+    assert (api.function["alias"], len(api.function["versions"])) == ("2", 3), (
+        "no version is made for nothing"
+    )
+
+
+def test_events_that_reach_another_version_in_part_are_a_difference(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    api.function["routing"] = {"AdditionalVersionWeights": [{"Version": "$LATEST", "Weight": 0.3}]}
+    assert [str(change) for change in ours.plan(package()).changes] == [
+        "~ version: $DEFAULT leads to 1, and in part to another → 1"
+    ]
+    ours.deploy(package())
+    assert ours.plan(package()).changes == ()
+
+
+def test_code_that_cannot_be_fetched_counts_as_another_one(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    api.stop_serving_packages()
+    assert ours.plan(package()).changes == (), "the digest is enough"
+    ours.deploy(package("changed\n"))
+    assert api.function["alias"] == "2"
+
+
 # --- triggers -------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +230,24 @@ def test_a_trigger_that_is_not_described_is_left_alone_unless_pruned(api: ScfApi
     assert mine in api.function["triggers"]
     ours.deploy(package(), prune=True)
     assert mine not in api.function["triggers"]
+
+
+def test_a_trigger_bound_to_another_version_is_made_anew(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    api.function["triggers"][0]["Qualifier"] = "$LATEST"
+    ours.deploy(package())
+    assert [trigger["Qualifier"] for trigger in api.function["triggers"]] == ["$DEFAULT"]
+
+
+def test_of_a_triggers_description_only_what_differs_is_shown_and_never_a_password(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    described = json.loads(api.function["triggers"][0]["TriggerDesc"])
+    api.function["triggers"][0]["TriggerDesc"] = json.dumps({**described, "maxMsgNum": "7"})
+    assert [str(change) for change in ours.plan(package()).changes] == [
+        "~ trigger ckafka value-value TriggerDesc.maxMsgNum: 7 → 1000"
+    ]
 
 
 # --- failures -------------------------------------------------------------------------------------------------
@@ -193,9 +292,77 @@ def test_a_failure_half_way_says_what_was_done_and_a_second_run_goes_on(
 def test_a_function_that_fails_to_be_created_is_told(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())
+    api.function["failed"] = "CreateFailed"
+    with pytest.raises(CloudError, match=r"FailedOperation\.CreateFailed: .* delete it in the console"):
+        ours.plan(package())
+
+
+def test_a_change_that_failed_before_can_be_made_again(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
     api.function["failed"] = "UpdateFailed"
-    with pytest.raises(CloudError, match=r"FailedOperation\.UpdateFailed"):
-        ours.cloud.settle()
+    ours.deploy(package("changed\n"))
+    assert (api.function["alias"], ours.plan(package("changed\n")).changes) == ("2", ())
+
+
+WRITES = (
+    "CreateFunction",
+    "UpdateFunctionCode",
+    "UpdateFunctionConfiguration",
+    "UpdateFunctionEventInvokeConfig",
+    "PublishVersion",
+    "UpdateAlias",
+    "CreateTrigger",
+    "UpdateTrigger",
+)
+
+
+def changed(api: ScfApi) -> Deployer:
+    """Deploys with another setting, other retries and another trigger, so that every step has something to do."""
+    if api.functions:
+        api.function["asynchronous"] = {"RetryConfig": [{"RetryNum": 0}], "MsgTTL": 60}
+        api.function["triggers"] = [dict(api.function["triggers"][0], Enable=0)]
+    return Deployer(api, MF_NAMESPACE="other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", WRITES)
+def test_whatever_step_fails_a_second_run_reaches_the_same_end(api: ScfApi, action: str) -> None:
+    if action not in ("CreateFunction", "CreateTrigger"):
+        Deployer(api).deploy(package())
+    ours = changed(api)
+    api.script = {action: ["UnauthorizedOperation"]}
+    with pytest.raises(deployer.HalfDone, match=f"{action}: UnauthorizedOperation"):
+        ours.deploy(package("changed\n"))
+    assert ours.plan(package("changed\n")).changes != (), "half a deployment is never taken for a whole one"
+    ours.deploy(package("changed\n"))
+    assert ours.plan(package("changed\n")).changes == ()
+    in_force = api.function["versions"][api.function["alias"]]
+    assert in_force["package"] == package("changed\n")
+    assert {"Key": "MF_NAMESPACE", "Value": "other"} in in_force["configuration"]["Environment"]["Variables"]
+    assert [trigger["Enable"] for trigger in api.function["triggers"]] == [1]
+
+
+def test_what_the_api_complains_of_is_named_and_its_value_is_not(api: ScfApi) -> None:
+    code = "InvalidParameterValue"
+    api.script = {"CreateFunction": [code]}
+    api.messages[code] = f"VpcConfig SubnetId does not match {SECRET_KEY}"
+    with pytest.raises(deployer.HalfDone, match=r"InvalidParameterValue \[SubnetId, VpcConfig\]") as caught:
+        Deployer(api).deploy(package())
+    assert SECRET_KEY not in str(caught.value)
+
+
+def test_an_interruption_says_what_was_done(api: ScfApi) -> None:
+    # It is pressed while a throttled call waits.
+    api.script, api.polls = {"PublishVersion": ["RequestLimitExceeded"]}, 0
+    ours = Deployer(api)
+    ours.cloud = Cloud(ours.account, "default", "metric-forwarder", interrupted)
+    with pytest.raises(deployer.HalfDone, match="interrupted: whether this step was done is not known"):
+        ours.deploy(package())
+
+
+def interrupted(_seconds: float) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_wrong_key_is_told_without_the_key(api: ScfApi) -> None:
@@ -258,12 +425,15 @@ def clone(tmp_path: Path, api: ScfApi) -> Path:
     return tmp_path
 
 
-def run(clone: Path, *options: str) -> tuple[int, str, str]:
-    done = execute(
-        "deploy",
+def files(clone: Path) -> list[str]:
+    return [
         *("--file", str(ROOT / "serverless.yml"), "--env-file", str(clone / ".env")),
-        *("--package", str(clone / "package.zip"), *options),
-    )
+        *("--package", str(clone / "package.zip")),
+    ]
+
+
+def run(clone: Path, *options: str) -> tuple[int, str, str]:
+    done = execute("deploy", *files(clone), *options)
     return done.status, done.out, done.err
 
 
@@ -291,6 +461,31 @@ def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: P
     assert (status, "no version was published before it" in told) == (1, True)
     for shown in (progress, told):
         assert SECRET_KEY not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["CreateFunction", "UpdateFunctionCode", "PublishVersion"])
+def test_a_deployment_that_was_killed_is_taken_up_where_it_ended(
+    api: ScfApi, clone: Path, action: str
+) -> None:
+    api.polls = 0
+    if action == "UpdateFunctionCode":
+        assert run(clone)[0] == 0
+        (clone / "package.zip").write_bytes(package("changed\n"))
+    with subprocess.Popen(
+        command("deploy", *files(clone)), env=child_environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        # The API has carried the action out, and its answer finds nobody.
+        api.interrupt = lambda called: process.kill() if called == action else None
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    api.interrupt = lambda _: None
+    status, shown, _ = run(clone, "--verify")
+    assert (status, "Nothing to change" in shown) == (1, False)
+    assert run(clone)[0] == 0
+    assert run(clone, "--verify")[0] == 0
+    in_force = api.function["versions"][api.function["alias"]]
+    assert in_force["package"] == (clone / "package.zip").read_bytes()
 
 
 @pytest.mark.slow

@@ -39,6 +39,8 @@ class ScfApi:
         functions: by namespace and name.
         misuses: what the SDK's models found wrong with requests.
         polls: how many looks at a function it takes until a change is done.
+        interrupt: called with each action once it is carried out and before it is answered.
+        messages: by error code, what the API says of it.
     """
 
     def __init__(self, polls: int = 2) -> None:
@@ -47,6 +49,8 @@ class ScfApi:
         self.functions: dict[tuple[str, str], dict[str, Any]] = {}
         self.misuses: list[str] = []
         self.polls = polls
+        self.interrupt: Callable[[str], None] = lambda _: None
+        self.messages: dict[str, str] = {}
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -98,15 +102,24 @@ class ScfApi:
             self._check(request, body)
             response = self._scripted(action) or self._act(action, json.loads(body))
         except ApiError as error:
-            response = {"Error": {"Code": str(error), "Message": "as documented"}}
+            response = self._error(str(error))
+        self.interrupt(action)
         _send(request, json.dumps({"Response": {**response, "RequestId": "r-1"}}).encode())
 
     def _scripted(self, action: str) -> dict[str, Any] | None:
         waiting = self.script.get(action)
-        return {"Error": {"Code": waiting.pop(0), "Message": "as documented"}} if waiting else None
+        return self._error(waiting.pop(0)) if waiting else None
+
+    def _error(self, code: str) -> dict[str, Any]:
+        return {"Error": {"Code": code, "Message": self.messages.get(code, "as documented")}}
 
     def send_package(self, request: BaseHTTPRequestHandler) -> None:
         _send(request, self.function["versions"][request.path.strip("/")]["package"])
+
+    def stop_serving_packages(self) -> None:
+        """As where the addresses of code cannot be reached."""
+        self._packages.shutdown()
+        self._packages.server_close()
 
     def _check(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         wanted = tc3.authorization(request, body, service="scf", secret_id=SECRET_ID, secret_key=SECRET_KEY)
@@ -141,6 +154,8 @@ class ScfApi:
         if action in changes:
             if function["busy"]:
                 raise ApiError("FailedOperation.FunctionStatusError")
+            if function["failed"] and not action.startswith("UpdateFunction"):
+                raise ApiError("FailedOperation.FunctionStatusError")
             return changes[action](function, asked)
         reads: dict[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]] = {
             "GetFunction": _get,
@@ -164,23 +179,27 @@ class ScfApi:
             "asynchronous": {"RetryConfig": [{"RetryNum": 2}], "MsgTTL": 3600},
             "busy": self.polls,
             "status": "Creating",
+            "failed": "",
         }
 
     def _update_code(self, function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
         function["versions"]["$LATEST"] = {"package": base64.b64decode(asked["Code"]["ZipFile"])}
-        function |= {"busy": self.polls, "status": "Updating"}
+        function |= {"busy": self.polls, "status": "Updating", "failed": ""}
         return {}
 
     def _update_configuration(self, function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-        function["configuration"] |= asked
-        function |= {"busy": self.polls, "status": "Updating"}
+        function["configuration"] |= {name: value for name, value in asked.items() if name != "Layers"}
+        if "Layers" in asked:
+            # Taking the last layer away is asked for with an empty name.
+            function["configuration"]["Layers"] = [layer for layer in asked["Layers"] if layer["LayerName"]]
+        function |= {"busy": self.polls, "status": "Updating", "failed": ""}
         return {}
 
-    def _publish(self, function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    def _publish(self, function: dict[str, Any], _asked: dict[str, Any]) -> dict[str, Any]:
         number = str(len(function["versions"]))
         function["versions"][number] = {
             **function["versions"]["$LATEST"],
-            "description": asked["Description"],
+            "configuration": dict(function["configuration"]),
         }
         function |= {"busy": self.polls, "status": "Publishing"}
         return {"FunctionVersion": number}
@@ -191,12 +210,15 @@ class ScfApi:
         return {"Url": url, "CodeSha256": hashlib.sha256(package).hexdigest()}
 
 
-def _get(function: dict[str, Any], _asked: dict[str, Any]) -> dict[str, Any]:
+def _get(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    if asked["Qualifier"] != "$LATEST":
+        if asked["Qualifier"] not in function["versions"]:
+            raise ApiError("ResourceNotFound.FunctionVersion")
+        return {**function["versions"][asked["Qualifier"]]["configuration"], "Status": "Active"}
     if function["busy"]:
         function["busy"] -= 1
         return {**function["configuration"], "Status": function["status"]}
-    status = function.get("failed", "Active")
-    return {**function["configuration"], "Status": status}
+    return {**function["configuration"], "Status": function["failed"] or "Active"}
 
 
 def _list_triggers(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
@@ -205,12 +227,17 @@ def _list_triggers(function: dict[str, Any], asked: dict[str, Any]) -> dict[str,
 
 
 def _told(asked: dict[str, Any]) -> dict[str, Any]:
-    """A trigger as it is told: a timer is asked for as text, and told as an object."""
+    """A trigger as it is told: a timer is asked for as text, and told as an object; numbers are told as texts."""
     described = asked["TriggerDesc"]
+    if asked["Type"] == "timer":
+        described = json.dumps({"cron": described})
+    elif asked["Type"] == "ckafka":
+        members = {name: str(value) for name, value in json.loads(described).items()}
+        described = json.dumps({**members, "easConfig": {"password": "easPassw0rd"}})
     return {
         "TriggerName": asked["TriggerName"],
         "Type": asked["Type"],
-        "TriggerDesc": json.dumps({"cron": described}) if asked["Type"] == "timer" else described,
+        "TriggerDesc": described,
         "Enable": 1 if asked["Enable"] == "OPEN" else 0,
         "Qualifier": asked["Qualifier"],
         "CustomArgument": asked.get("CustomArgument", ""),
@@ -218,12 +245,18 @@ def _told(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _create_trigger(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    if any(_is_asked(trigger, asked) for trigger in function["triggers"]):
+        raise ApiError("ResourceInUse.Trigger")
     trigger = _told(asked)
     function["triggers"].append(trigger)
     return {"TriggerInfo": trigger}
 
 
 def _update_trigger(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    if not any(_is_asked(trigger, asked) for trigger in function["triggers"]):
+        raise ApiError("ResourceNotFound.Trigger")
+    if asked["Type"] not in ("timer", "ckafka", "http"):
+        raise ApiError("InvalidParameterValue.Type")
     function["triggers"] = [
         _told(asked) if _is_asked(trigger, asked) else trigger for trigger in function["triggers"]
     ]
@@ -236,7 +269,8 @@ def _delete_trigger(function: dict[str, Any], asked: dict[str, Any]) -> dict[str
 
 
 def _is_asked(trigger: dict[str, Any], asked: dict[str, Any]) -> bool:
-    return (trigger["Type"], trigger["TriggerName"]) == (asked["Type"], asked["TriggerName"])
+    names = ("Type", "TriggerName", "Qualifier")
+    return [trigger[name] for name in names] == [asked[name] for name in names]
 
 
 def _list_versions(function: dict[str, Any], _asked: dict[str, Any]) -> dict[str, Any]:
@@ -244,13 +278,17 @@ def _list_versions(function: dict[str, Any], _asked: dict[str, Any]) -> dict[str
 
 
 def _get_alias(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    return {"Name": asked["Name"], "FunctionVersion": function["alias"]}
+    return {
+        "Name": asked["Name"],
+        "FunctionVersion": function["alias"],
+        "RoutingConfig": function.get("routing"),
+    }
 
 
 def _update_alias(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
     if asked["FunctionVersion"] not in function["versions"]:
         raise ApiError("ResourceNotFound.FunctionVersion")
-    function["alias"] = asked["FunctionVersion"]
+    function |= {"alias": asked["FunctionVersion"], "routing": asked.get("RoutingConfig")}
     return {}
 
 

@@ -113,17 +113,13 @@ def deploy(
         plan = make_plan(wanted, package, cloud)
         _show(plan, as_json=as_json, prune=prune)
         if only_verify:
-            sys.exit(1 if plan.changes or not deployer.is_published(cloud) else 0)
+            sys.exit(1 if plan.changes else 0)
         if only_plan:
             return
         deployer.deploy(wanted, package, plan, cloud, lambda text: click.echo(text, err=True), prune=prune)
         click.echo(f"deployed: version {cloud.alias()} is in force", err=True)
-    except CloudError as error:
+    except (CloudError, deployer.HalfDone) as error:
         _fail(str(error))
-    except deployer.HalfDone as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"the deployed code cannot be fetched ({type(error).__name__}): check this machine's network")
 
 
 def _roll_back(cloud: Cloud) -> None:

@@ -4,7 +4,8 @@ The only home of the SDK's client for SCF; the signature (TC3) and TLS are the S
 """
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.secret import Secret
@@ -16,6 +17,7 @@ _ATTEMPTS = 6
 _FIRST_WAIT_S = 1.0
 _POLL_S = 2.0
 _LONGEST_CHANGE_S = 300.0
+_WORD = re.compile(r"[A-Za-z]+")
 
 _THROTTLED = ("RequestLimitExceeded", "LimitExceeded.Request")
 _BUSY = (
@@ -34,10 +36,19 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     ("UnauthorizedOperation", "the sub-account lacks a right: docs/deploy.md has the policy that it needs"),
     ("AuthFailure", "check TENCENT_SECRET_ID and TENCENT_SECRET_KEY in .env, and this machine's clock"),
+    (
+        "LimitExceeded.FunctionVersions",
+        "delete old versions of the function in the console, then run it again",
+    ),
     ("LimitExceeded", "a quota of the account is used up: remove something, or ask for more in the console"),
     ("RequestLimitExceeded", "the API is called too often: wait a minute and run it again"),
     ("InvalidParameter", "correct the value in serverless.yml or .env"),
     ("ResourceNotFound", "create it first, in the region of the function"),
+    ("ResourceInUse", "it exists already: run it again, to compare it with the description"),
+    (
+        "FailedOperation.CreateFailed",
+        "the function was never made: delete it in the console, then run it again",
+    ),
     ("FailedOperation", "look at the function in the console, then run it again"),
     ("untrusted certificate", "name the certificates to trust in DEPLOY_CA_FILE"),
     ("unreachable", "check this machine's network; what was done so far stays, and running it again goes on"),
@@ -45,15 +56,22 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
 
 
 class CloudError(Exception):
-    """A call failed for good: which one, the API's code, and what to do; never a parameter's value."""
+    """A call failed for good: which one, the API's code, and what to do; never a parameter's value.
 
-    def __init__(self, action: str, code: str, request_id: str = "") -> None:
+    Args:
+        parameters: the names of parameters that the API complains of.
+    """
+
+    def __init__(
+        self, action: str, code: str, request_id: str = "", parameters: Collection[str] = ()
+    ) -> None:
         remedy = next(
             (text for start, text in _REMEDIES if code.startswith(start)),
             "look the code up in the API's documents",
         )
         told = f" (request {request_id})" if request_id else ""
-        super().__init__(f"{action}: {code}{told}: {remedy}")
+        named = f" [{', '.join(sorted(parameters))}]" if parameters else ""
+        super().__init__(f"{action}: {code}{named}{told}: {remedy}")
         self.code = code
 
     @property
@@ -90,9 +108,9 @@ class Cloud:
         self._function = {"FunctionName": name, "Namespace": namespace}
         self._sleep = sleep
 
-    def function(self) -> dict[str, Any] | None:
-        """The function's configuration; None if there is no such function."""
-        return self._found("GetFunction", {"Qualifier": "$LATEST", "ShowCode": "FALSE"})
+    def function(self, qualifier: str = "$LATEST") -> dict[str, Any] | None:
+        """The configuration of a version of the function; None if there is no such function."""
+        return self._found("GetFunction", {"Qualifier": qualifier, "ShowCode": "FALSE"})
 
     def triggers(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
@@ -113,6 +131,12 @@ class Cloud:
         told = self._found("GetAlias", {"Name": "$DEFAULT"})
         return None if told is None else str(told["FunctionVersion"])
 
+    def is_traffic_split(self) -> bool:
+        """Whether ``$DEFAULT`` sends a part of the events to another version."""
+        told = self._found("GetAlias", {"Name": "$DEFAULT"}) or {}
+        routing = told.get("RoutingConfig") or {}
+        return bool(routing.get("AdditionalVersionWeights") or routing.get("AddtionVersionMatchs"))
+
     def versions(self) -> list[dict[str, Any]]:
         """Published versions, the newest first."""
         told = self.call(
@@ -132,14 +156,24 @@ class Cloud:
         Raises:
             CloudError: it failed to be created or changed, or takes too long.
         """
+        status = self.wait_until_idle()
+        if status != "Active":
+            raise CloudError("GetFunction", f"FailedOperation.{status}")
+
+    def wait_until_idle(self) -> str:
+        """Wait until nothing is under way, and return the function's state: a failed change can be made again.
+
+        Raises:
+            CloudError: the function was never made, is gone, or takes too long.
+        """
         waited = 0.0
         while True:
             function = self.function()
             status = str(function["Status"]) if function else "Missing"
-            if status == "Active":
-                return
-            if status.endswith("Failed") or status == "Missing":
+            if status in ("CreateFailed", "Missing"):
                 raise CloudError("GetFunction", f"FailedOperation.{status}")
+            if status == "Active" or status.endswith("Failed"):
+                return status
             if waited >= _LONGEST_CHANGE_S:
                 raise CloudError("GetFunction", f"FailedOperation.{status} for {waited:.0f} s")
             self._sleep(_POLL_S)
@@ -180,8 +214,9 @@ class Cloud:
             # Codes of the SDK's own, such as ClientNetworkError, stand for no answer; its messages may hold addresses.
             code = str(error.get_code() or "unreachable")
             is_ours = code.startswith("Client") or code == "ServerNetworkError"
+            named = () if is_ours else _named(parameters, str(error.get_message() or ""))
             raise CloudError(
-                action, "unreachable" if is_ours else code, error.get_request_id() or ""
+                action, "unreachable" if is_ours else code, error.get_request_id() or "", named
             ) from None
         except (OSError, ValueError):  # requests' own errors are OSErrors
             raise CloudError(action, "unreachable") from None
@@ -202,6 +237,22 @@ def _client(account: Account) -> Any:
     )
     credential = Credential(account.secret_id, account.secret_key.reveal(), account.token or None)
     return CommonClient("scf", _VERSION, credential, account.region, profile=ClientProfile(httpProfile=http))
+
+
+def _named(parameters: Any, message: str) -> set[str]:
+    """The names of the request's parameters that the API's message mentions; the message itself may echo a secret."""
+    words = set(_WORD.findall(message))
+    return {name for name in _names(parameters) if name in words}
+
+
+def _names(parameters: Any) -> Iterator[str]:
+    if isinstance(parameters, Mapping):
+        for name, value in parameters.items():
+            yield name
+            yield from _names(value)
+    elif isinstance(parameters, list):
+        for value in parameters:
+            yield from _names(value)
 
 
 def described(value: Any) -> str:

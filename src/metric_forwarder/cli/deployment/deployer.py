@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.cli.deployment.cloud import Cloud, CloudError
 from metric_forwarder.cli.deployment.description import Description, Trigger
-from metric_forwarder.cli.deployment.plan import Plan
+from metric_forwarder.cli.deployment.plan import LEFT_OUT_MEANS, Plan
 
 # ``UpdateTrigger`` takes these; others are deleted and created again.
 _UPDATABLE = ("timer", "ckafka", "http")
@@ -26,10 +26,10 @@ class Step(NamedTuple):
 
 
 class HalfDone(Exception):
-    """A step failed: what was done before it, what was not, and why."""
+    """A step failed or was interrupted: what was done before it, what was not, and why."""
 
-    def __init__(self, done: list[str], failed: str, left: list[str], error: CloudError) -> None:
-        lines = [f"failed: {failed}", f"  {error}"]
+    def __init__(self, done: list[str], failed: str, left: list[str], reason: str) -> None:
+        lines = [f"failed: {failed}", f"  {reason}"]
         lines.insert(0, f"done: {', '.join(done) or 'nothing'}")
         lines.append(f"not done: {', '.join(left) or 'nothing'}")
         lines.append("Run it again once the cause is gone: it goes on from there.")
@@ -51,9 +51,10 @@ def deploy(
         progress(f"{number + 1}/{len(steps)} {step.name}")
         try:
             step.run()
-        except CloudError as error:
+        except (CloudError, KeyboardInterrupt) as error:
             names = [each.name for each in steps]
-            raise HalfDone(names[:number], step.name, names[number + 1 :], error) from None
+            reason = str(error) or "interrupted: whether this step was done is not known"
+            raise HalfDone(names[:number], step.name, names[number + 1 :], reason) from None
 
 
 def _steps(wanted: Description, package: bytes, plan: Plan, cloud: Cloud) -> Iterator[Step]:
@@ -81,8 +82,16 @@ def _steps(wanted: Description, package: bytes, plan: Plan, cloud: Cloud) -> Ite
             "set retries and lifetime of asynchronous events",
             lambda: _change(cloud, "UpdateFunctionEventInvokeConfig", asked),
         )
-    if plan.is_new or plan.touches("code") or plan.touches("configuration") or not is_published(cloud):
+    if plan.is_new or plan.touches("code") or plan.touches("configuration"):
         yield Step("publish a version and let $DEFAULT lead to it", lambda: publish(cloud))
+    elif plan.touches("version"):
+        ready = plan.ready_version
+        yield Step(
+            "let $DEFAULT lead to the described version"
+            if ready
+            else "publish a version and let $DEFAULT lead to it",
+            partial(point_alias, cloud, ready) if ready else partial(publish, cloud),
+        )
 
 
 def _trigger_steps(plan: Plan, cloud: Cloud, *, prune: bool) -> Iterator[Step]:
@@ -97,12 +106,6 @@ def _trigger_steps(plan: Plan, cloud: Cloud, *, prune: bool) -> Iterator[Step]:
         yield Step(f"create the trigger {new.key}", partial(_add, new, cloud))
 
 
-def is_published(cloud: Cloud) -> bool:
-    """Whether ``$DEFAULT`` leads to the newest published version."""
-    versions = cloud.versions()
-    return bool(versions) and cloud.alias() == versions[0]["Version"]
-
-
 def _create(wanted: Description, code: Mapping[str, str], cloud: Cloud) -> None:
     cloud.call(
         "CreateFunction", {**wanted.configuration, "Handler": wanted.handler, "Type": "Event", "Code": code}
@@ -111,21 +114,14 @@ def _create(wanted: Description, code: Mapping[str, str], cloud: Cloud) -> None:
 
 
 def _change(cloud: Cloud, action: str, parameters: Mapping[str, Any]) -> None:
-    cloud.settle()
+    # What failed before may be repaired by this very change.
+    cloud.wait_until_idle()
     cloud.call(action, parameters)
     cloud.settle()
 
 
 def _with_removals(wanted: Description, plan: Plan) -> dict[str, Any]:
-    removed = {
-        change.field: ""
-        for change in plan.changes
-        if change.what == "configuration"
-        and change.then is None
-        and change.field[0].isupper()
-        and "_" not in change.field
-    }
-    return {**wanted.configuration, **removed}
+    return {**wanted.configuration, **{name: LEFT_OUT_MEANS[name] for name in plan.removed}}
 
 
 def publish(cloud: Cloud) -> None:
@@ -165,15 +161,16 @@ def _add(trigger: Trigger, cloud: Cloud) -> None:
 
 
 def _update(trigger: Trigger, cloud: Cloud) -> None:
-    if trigger.type in _UPDATABLE:
-        cloud.settle()
-        cloud.call("UpdateTrigger", _asked(trigger))
-        return
     deployed = next(
         each
         for each in cloud.triggers()
         if (each["Type"], each["TriggerName"]) == (trigger.type, trigger.name)
     )
+    # A trigger is known by its version too, so that cannot be updated.
+    if trigger.type in _UPDATABLE and deployed.get("Qualifier") == trigger.qualifier:
+        cloud.settle()
+        cloud.call("UpdateTrigger", _asked(trigger))
+        return
     _remove(deployed, cloud)
     _add(trigger, cloud)
 

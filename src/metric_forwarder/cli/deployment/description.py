@@ -243,6 +243,9 @@ _FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "role": lambda value: {"Role": str(value)},
     "vpcConfig": lambda value: {"VpcConfig": {"VpcId": value["vpcId"], "SubnetId": value["subnetId"]}},
     "publicAccess": _public_access,
+    "layers": lambda value: {
+        "Layers": [{"LayerName": str(each["name"]), "LayerVersion": int(each["version"])} for each in value]
+    },
     "cls": lambda value: {"ClsLogsetId": value["logsetId"], "ClsTopicId": value["topicId"]},
     "deadLetter": lambda value: {"DeadLetterConfig": {"Type": value["type"], "Name": value["name"]}},
     "cfs": _cfs,

@@ -47,6 +47,8 @@ class Plan(NamedTuple):
         new_triggers: to create.
         changed_triggers: to create anew or to update.
         unknown_triggers: as ``ListTriggers`` tells them; those that the description does not have.
+        removed: parameters of the configuration that are deployed and not described.
+        ready_version: a published version that is as described, if ``$LATEST`` is and this is the newest one.
     """
 
     is_new: bool
@@ -54,6 +56,8 @@ class Plan(NamedTuple):
     new_triggers: tuple[Trigger, ...]
     changed_triggers: tuple[Trigger, ...]
     unknown_triggers: tuple[Mapping[str, Any], ...]
+    removed: tuple[str, ...] = ()
+    ready_version: str | None = None
 
     def touches(self, what: str) -> bool:
         return any(change.what == what for change in self.changes)
@@ -66,22 +70,70 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
         changes = [Change("function", "", None, f"{wanted.namespace}/{wanted.name} in {wanted.region}")]
         changes += [Change(f"trigger {trigger.key}", "", None, "") for trigger in wanted.triggers]
         return Plan(True, tuple(changes), wanted.triggers, (), ())
+    cloud.wait_until_idle()
     changes = []
-    if not is_same_code(package, *cloud.package_address()):
+    address, sha256 = cloud.package_address()
+    if not is_same_code(package, address, sha256):
         changes.append(Change("code", "", "another package", "this build"))
     changes += _configuration_changes(wanted.configuration, deployed)
+    removed = tuple(_removed(wanted.configuration, deployed))
+    changes += [
+        Change("configuration", name, described(told_field(name, deployed)), None) for name in removed
+    ]
+    ready = None
+    if not changes:
+        ready = _ready_version(wanted, sha256, cloud)
+        changes += _version_changes(ready, cloud)
     told = cloud.asynchronous()
     changes += [
         Change("asynchronous events", name, described(told.get(name)), described(value))
         for name, value in wanted.asynchronous.items()
         if told.get(name) != value
     ]
-    return _with_triggers(changes, wanted.triggers, cloud.triggers())
+    compared = _compare_triggers(wanted.triggers, cloud.triggers())
+    return Plan(
+        is_new=False,
+        changes=(*changes, *compared.changes),
+        new_triggers=compared.new,
+        changed_triggers=compared.changed,
+        unknown_triggers=compared.unknown,
+        removed=removed,
+        ready_version=ready,
+    )
 
 
-def _with_triggers(
-    changes: list[Change], wanted: tuple[Trigger, ...], deployed: list[dict[str, Any]]
-) -> Plan:
+def _ready_version(wanted: Description, latest_sha256: str, cloud: Cloud) -> str | None:
+    """The newest published version, if it is what ``$LATEST`` is; a deployment may have ended before it published."""
+    newest = next(iter(cloud.versions()), None)
+    if newest is None:
+        return None
+    number = str(newest["Version"])
+    published = cloud.function(number)
+    if published is None or cloud.package_address(number)[1] != latest_sha256:
+        return None
+    differs = any(_configuration_changes(wanted.configuration, published)) or any(
+        _removed(wanted.configuration, published)
+    )
+    return None if differs else number
+
+
+def _version_changes(ready: str | None, cloud: Cloud) -> Iterator[Change]:
+    """What events reach is the version that ``$DEFAULT`` leads to, not ``$LATEST``."""
+    in_force = cloud.alias()
+    if ready is None or in_force != ready:
+        yield Change("version", "", f"$DEFAULT leads to {in_force or 'nothing'}", ready or "a new one")
+    elif cloud.is_traffic_split():
+        yield Change("version", "", f"$DEFAULT leads to {in_force}, and in part to another", ready)
+
+
+class _ComparedTriggers(NamedTuple):
+    changes: tuple[Change, ...]
+    new: tuple[Trigger, ...]
+    changed: tuple[Trigger, ...]
+    unknown: tuple[Mapping[str, Any], ...]
+
+
+def _compare_triggers(wanted: tuple[Trigger, ...], deployed: list[dict[str, Any]]) -> _ComparedTriggers:
     there = {f"{trigger['Type']} {trigger['TriggerName']}": trigger for trigger in deployed}
     new = tuple(trigger for trigger in wanted if trigger.key not in there)
     differing = {
@@ -89,12 +141,16 @@ def _with_triggers(
         for trigger in wanted
         if trigger.key in there
     }
-    changed = tuple(trigger for trigger, found in differing.items() if found)
     keys = {trigger.key for trigger in wanted}
-    unknown = tuple(trigger for key, trigger in there.items() if key not in keys)
-    changes += [Change(f"trigger {trigger.key}", "", None, "") for trigger in new]
-    changes += [change for found in differing.values() for change in found]
-    return Plan(False, tuple(changes), new, changed, unknown)
+    return _ComparedTriggers(
+        changes=(
+            *(Change(f"trigger {trigger.key}", "", None, "") for trigger in new),
+            *(change for found in differing.values() for change in found),
+        ),
+        new=new,
+        changed=tuple(trigger for trigger, found in differing.items() if found),
+        unknown=tuple(trigger for key, trigger in there.items() if key not in keys),
+    )
 
 
 def _configuration_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any]) -> Iterator[Change]:
@@ -102,24 +158,48 @@ def _configuration_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any
         if name == "Environment":
             yield from _variable_changes(value, deployed.get("Environment") or {})
             continue
-        now, then = _told(name, deployed), value
+        now, then = told_field(name, deployed), value
         if now != then:
             yield Change("configuration", name, described(now), described(then))
-    for name, empty in _LEFT_OUT_MEANS.items():
-        if name not in wanted and deployed.get(name) not in (None, "", empty):
-            yield Change("configuration", name, described(deployed[name]), None)
 
 
-# What the absence of a field in the description stands for; another value must be taken away.
-_LEFT_OUT_MEANS: Mapping[str, Any] = {"Role": "", "ClsTopicId": "", "ClsLogsetId": ""}
+# What the absence of a field in the description stands for; another value must be taken away, by sending this one.
+LEFT_OUT_MEANS: Mapping[str, Any] = {
+    "Description": "",
+    "Role": "",
+    "ClsTopicId": "",
+    "ClsLogsetId": "",
+    "VpcConfig": {"VpcId": "", "SubnetId": ""},
+    "DeadLetterConfig": {"Type": "", "Name": "", "FilterType": ""},
+    "CfsConfig": {"CfsInsList": []},
+    # An empty name and 0 are documented for taking the last layer away.
+    "Layers": [{"LayerName": "", "LayerVersion": 0}],
+}
 
 
+def _removed(wanted: Mapping[str, Any], deployed: Mapping[str, Any]) -> Iterator[str]:
+    return (
+        name
+        for name, empty in LEFT_OUT_MEANS.items()
+        if name not in wanted and not _is_nothing(told_field(name, deployed), empty)
+    )
+
+
+def _is_nothing(value: Any, empty: Any) -> bool:
+    if isinstance(value, dict):
+        return not any(value.values())
+    return not value or value == empty
+
+
+# Of a field that has members: those that are described; the API adds others.
 _KEPT = {"VpcConfig": ("VpcId", "SubnetId"), "DeadLetterConfig": ("Type", "Name")}
 
 
-def _told(name: str, deployed: Mapping[str, Any]) -> Any:
+def told_field(name: str, deployed: Mapping[str, Any]) -> Any:
     """A field as the API tells it, without what it adds."""
     value = deployed.get(name)
+    if name == "Layers":
+        return [{key: layer.get(key) for key in ("LayerName", "LayerVersion")} for layer in value or []]
     if name == "PublicNetConfig" and isinstance(value, dict):
         eip = (value.get("EipConfig") or {}).get("EipStatus", "DISABLE")
         return {"PublicNetStatus": value.get("PublicNetStatus"), "EipConfig": {"EipStatus": eip}}
@@ -146,7 +226,7 @@ def _variable_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any]) ->
 
 def _trigger_changes(wanted: Trigger, deployed: Mapping[str, Any]) -> Iterator[Change]:
     fields = {
-        "TriggerDesc": (_canonical(deployed.get("TriggerDesc")), _canonical(wanted.description)),
+        **_description_fields(deployed.get("TriggerDesc"), wanted.description),
         "Enable": ("OPEN" if deployed.get("Enable") in (1, "OPEN") else "CLOSE", _enable(wanted)),
         "Qualifier": (str(deployed.get("Qualifier")), wanted.qualifier),
         "CustomArgument": (deployed.get("CustomArgument") or "", wanted.argument or ""),
@@ -160,31 +240,55 @@ def _enable(trigger: Trigger) -> str:
     return "OPEN" if trigger.enabled else "CLOSE"
 
 
-def _canonical(text: Any) -> str:
-    """A trigger's description without regard to its spelling; a timer is told as ``{"cron": …}`` and asked for as text."""
+def _description_fields(told: Any, wanted: str) -> dict[str, tuple[str, str]]:
+    """What is described of a trigger, member by member: now and then.
+
+    The API tells members beside those that were asked for, some of them secret, and numbers as texts.
+    """
+    now, then = _decoded(told), _decoded(wanted)
+    if not isinstance(then, dict):
+        # A timer's, which is asked for as text and told as ``{"cron": …}``.
+        return {"TriggerDesc": (str(now.get("cron") if isinstance(now, dict) else now), str(then))}
+    members = now if isinstance(now, dict) else {}
+    return {f"TriggerDesc.{name}": (_plain(members.get(name)), _plain(value)) for name, value in then.items()}
+
+
+def _decoded(text: Any) -> Any:
     try:
-        decoded = json.loads(text) if isinstance(text, str) else text
+        return json.loads(text) if isinstance(text, str) else text
     except ValueError:
-        return str(text)
-    if isinstance(decoded, dict) and set(decoded) == {"cron"}:
-        return str(decoded["cron"])
-    return json.dumps(decoded, sort_keys=True)
+        return text
+
+
+def _plain(value: Any) -> str:
+    """A value of a trigger's description as text: the API tells 10 as ``"10"``, and true as ``"true"``."""
+    if isinstance(value, dict):
+        return json.dumps({name: _plain(member) for name, member in sorted(value.items())})
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def is_same_code(package: bytes, address: str, sha256: str) -> bool:
-    """Whether the deployed code is this package, by its digest or, where that says something else, by its files."""
+    """Whether the deployed code is this package, by its digest or, where that says something else, by its files.
+
+    Code that cannot be fetched counts as another one: uploading it again does no harm.
+    """
     if sha256.lower() == hashlib.sha256(package).hexdigest():
         return True
-    return bool(address) and _members(fetch(address)) == _members(package)
+    if not address.startswith(("https://", "http://")):
+        return False
+    try:
+        return _members(_fetch(address)) == _members(package)
+    except OSError:
+        return False
 
 
-def fetch(address: str) -> bytes:
+def _fetch(address: str) -> bytes:
     """Fetch the deployed package from the address that the API gave.
 
     Raises:
         OSError: it cannot be fetched.
     """
-    with urllib.request.urlopen(address, timeout=60) as reply:  # noqa: S310 - the API named it
+    with urllib.request.urlopen(address, timeout=60) as reply:  # noqa: S310 - https or http, and the API named it
         content: bytes = reply.read()
     return content
 
