@@ -488,6 +488,27 @@ def test_an_object_whose_event_says_that_it_is_too_large_is_not_requested() -> N
     assert source.asked == []
 
 
+@pytest.mark.parametrize(
+    ("content", "chosen", "delivered"),
+    [
+        (b'{"q.x",a="b"} 2\n{"q.x",a="c"} 3\nm 1\n', "auto", 3),
+        (b'{ "q.x" } 2\n', "auto", 1),
+        (b'{"q.x"} 2\n# {"a":1}\n', "prometheus-text", 1),
+        (b"{host} v=1\n{host},a=b v=2\n", "influx", 2),
+        (b"[host] v=1\n", "influx", 1),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_text_of_another_format_may_begin_with_a_bracket(
+    pack: Callable[[bytes], bytes], content: bytes, chosen: str, delivered: int
+) -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    settings = environ(FORMAT=chosen)
+    application = Application(settings, clock, lambda _: receiver, Recorder(pack(content)))
+    assert outcomes(report_of(application, event())) == {"delivered": delivered}
+
+
 # --- what can go wrong on the way ---------------------------------------------------------------------------
 
 

@@ -477,7 +477,9 @@ def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
             return _Undecodable("json", "is empty: send a point, or no message")
         where = f"line {error.lineno} column {error.colno}"
         return _Undecodable(
-            "json", f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer"
+            "json",
+            f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer, or set MF_FORMAT if it is "
+            "in another format",
         )
     # An integer literal of more digits than Python converts.
     return _Undecodable("json", "holds a number with too many digits: write it as a float")
