@@ -27,6 +27,7 @@ from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError
+from metric_forwarder.times import in_words
 
 SETTINGS_CAN_BE_USED = "every MF_ variable can be used"
 _TIMEOUT_S = 3.0
@@ -213,7 +214,7 @@ def clock_skew(context: DoctorContext) -> CheckResult:
         side = "behind" if skew_s > 0 else "ahead of"
         return CheckResult(
             False,
-            f"this clock is {abs(skew_s):.0f} s {side} the destination's, which refuses times far from its own"
+            f"this clock is {in_words(abs(skew_s))} {side} the destination's, which refuses times far from its own"
             ": set it, by NTP for instance",
         )
     return CheckResult(True, f"within {_MAX_SKEW_S:.0f} s of the destination's")

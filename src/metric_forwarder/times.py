@@ -49,6 +49,18 @@ def nanoseconds(timestamp: float | str) -> int | None:
     return int(whole_part) * unit + int(fraction[:digits].ljust(digits, "0"))
 
 
+# Seconds in a unit, and its name; a span is told in the largest unit of which it has two.
+_UNITS = ((31_556_952, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes"))
+
+
+def in_words(seconds: float) -> str:
+    """Return a span of time as people say it, such as ``3 years``, ``5 hours`` or ``90 s``."""
+    for size, name in _UNITS:
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
 def to_milliseconds(time_ns: int) -> int:
     """Round nanoseconds to milliseconds."""
     return (time_ns + NS_PER_MS // 2) // NS_PER_MS

@@ -147,21 +147,31 @@ class _Running:
         await listening.close()
 
 
-def serve(options: EmulatorOptions, on_listening: Callable[[str], None] | None = None) -> None:
+def serve(
+    options: EmulatorOptions,
+    on_listening: Callable[[str], None] | None = None,
+    on_answered: Callable[[RequestRecord], None] | None = None,
+) -> None:
     """Run the receiver in this thread, the main one, until SIGINT or SIGTERM.
 
     Args:
         options: how to listen and what to accept.
         on_listening: called once with the base URL, when connections are accepted.
+        on_answered: called with the record of each request to the protocol's or an unknown path.
 
     Raises:
         OSError: the port is taken, or the address is not this machine's.
     """
-    asyncio.run(_serve_until_signal(options, on_listening))
+    asyncio.run(_serve_until_signal(options, on_listening, on_answered))
 
 
-async def _serve_until_signal(options: EmulatorOptions, on_listening: Callable[[str], None] | None) -> None:
+async def _serve_until_signal(
+    options: EmulatorOptions,
+    on_listening: Callable[[str], None] | None,
+    on_answered: Callable[[RequestRecord], None] | None,
+) -> None:
     receiver = build_receiver(options, Store(), build_plan(options))
+    receiver.on_answered = on_answered
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, receiver.stopping.set)
     listening = await listen(receiver, options.port)

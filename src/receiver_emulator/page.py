@@ -46,7 +46,7 @@ def add_page(app: web.Application, read: Callable[[web.Request, str, int], Mappi
         return as_json(read(request, request.query.get("run", ""), int(after) if is_number else 0))
 
     for path, (name, content_type) in _FILES.items():
-        app.router.add_get(path, _file(name, content_type), allow_head=False)
+        app.router.add_get(path, _file(name, content_type))
     app.router.add_get("/-/activity", activity, allow_head=False)
 
 

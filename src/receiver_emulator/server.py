@@ -81,7 +81,10 @@ class Exchange:
 
 @dataclass
 class EmulatedReceiver:
-    """The receiver's parts, and the decision about a request. ``stopping`` frees whatever waits."""
+    """The receiver's parts, and the decision about a request.
+
+    ``stopping`` frees whatever waits. ``on_answered`` is told about each request once it is known what it is answered.
+    """
 
     options: EmulatorOptions
     store: Store
@@ -90,6 +93,7 @@ class EmulatedReceiver:
     stopping: asyncio.Event
     connections: "WeakKeyDictionary[object, int]" = field(default_factory=WeakKeyDictionary)
     connection_count: int = 0
+    on_answered: Callable[[RequestRecord], None] | None = None
 
     def now(self) -> float:
         return time.time() + self.options.clock_offset_s
@@ -122,6 +126,11 @@ class EmulatedReceiver:
         if isinstance(exchange.parsed, PutRequest) and not exchange.record["stored"]:
             self.store.refuse(exchange.parsed, self.now())
         self.store.settle(exchange.record, code=code, status=status, ms=ms)
+        self.tell(exchange)
+
+    def tell(self, exchange: Exchange) -> None:
+        if self.on_answered:
+            self.on_answered(exchange.record)
 
     def limits(self) -> dict[str, float | None]:
         """Return the limits that can be set while it runs, by their names in the interface."""
@@ -344,7 +353,7 @@ async def _delay(
 
 
 async def _reset(
-    _: EmulatedReceiver, exchange: Exchange, __: Fault, ___: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, _: Fault, __: Rejection | None
 ) -> web.StreamResponse:
     transport = exchange.request.transport
     if transport is not None:
@@ -352,7 +361,7 @@ async def _reset(
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
-    return _unsent()
+    return _unsent(receiver, exchange)
 
 
 async def _hang(
@@ -361,10 +370,11 @@ async def _hang(
     await receiver.wait(fault.seconds, exchange.request)
     if exchange.request.transport is not None:
         exchange.request.transport.close()
-    return _unsent()
+    return _unsent(receiver, exchange)
 
 
-def _unsent() -> web.StreamResponse:
+def _unsent(receiver: EmulatedReceiver, exchange: Exchange) -> web.StreamResponse:
+    receiver.tell(exchange)
     # aiohttp needs a response from every handler; the connection is closed, so no client receives this one.
     return web.Response()
 

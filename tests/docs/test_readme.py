@@ -234,7 +234,9 @@ RUNNABLE = [
     for line in block.splitlines()
     # Elsewhere: what runs until interrupted, needs a receiver or an account, or installs something.
     if "metric-forwarder" in line
-    and not re.search(r"emulator|invoke|send|doctor|replay|serve|deploy|pip|demo events|--page", line)
+    and not re.search(
+        r"emulator|invoke|send|doctor|replay|serve|deploy|pip|demo events|--page|COMPLETE", line
+    )
 ]
 
 

@@ -13,6 +13,7 @@ from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.intake.given_times import EventTimes, GivenTimes
 from metric_forwarder.model import Message, Point, Series
 from metric_forwarder.settings.settings import Settings
+from metric_forwarder.times import in_words
 from support.harness import (
     RemoteWriteHarness,
     ckafka,
@@ -33,6 +34,23 @@ AHEAD: dict[str, Any] = {
     "30 years": "2056-01-01T00:00:00Z",
     "milliseconds times ten": NOW_S * 10_000,
 }
+
+
+# --- as people say it --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (119, "119 s"), (120, "2 minutes"), (7199, "120 minutes"), (7200, "2 hours"), (86_400, "24 hours"),
+     (200_000, "2 days"), (95_837_762, "3 years"), (9.5e11, "30104 years")],
+)  # fmt: skip
+def test_a_span_of_time_is_told_in_its_largest_unit(seconds: float, said: str) -> None:
+    assert in_words(seconds) == said
+
+
+def test_an_old_point_is_told_its_age_and_not_its_seconds() -> None:
+    (error,) = make_harness().handle([point(1, timestamp=NOW_S - 95_837_762)])["errors"]
+    assert error["message"].startswith("is 3 years old, more than MF_MAX_AGE_S allows")
 
 
 # --- ahead of the clock ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ One module per command or pair of commands; beside them ``local_function`` (the 
 as it is), ``sample_events`` (points → trigger events),
 ``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
 
-Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration.
+Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration; 130 interrupted.
 """
 
 import io

@@ -18,6 +18,9 @@ from metric_forwarder.cli.replay import replay
 from metric_forwarder.cli.serve import serve
 from metric_forwarder.errors import ForwarderError
 
+# As shells have it for a program that a SIGINT ended: 128 and the signal's number.
+_INTERRUPTED = 130
+
 
 class ForwarderGroup(click.Group):
     """Subcommands in the order of the table below; the forwarder's own errors are told, not traced."""
@@ -31,6 +34,9 @@ class ForwarderGroup(click.Group):
             return super().invoke(ctx)
         except ForwarderError as error:
             raise Unusable(str(error)) from None
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(_INTERRUPTED)
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click calls it by position
@@ -65,7 +71,7 @@ def forwarder() -> None:
     """Forward metric points from trigger events of Tencent Cloud SCF, and lose none in silence.
 
     The settings are the environment variables MF_…, as in the deployed function. Exit status: 0 all ok, 1 something
-    was not delivered or not valid, 2 usage or configuration.
+    was not delivered or not valid, 2 usage or configuration, 130 interrupted (Ctrl-C).
     """
 
 

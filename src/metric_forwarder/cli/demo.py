@@ -24,7 +24,7 @@ from metric_forwarder.cli.local_function import (
     load_handler,
     make_context,
 )
-from metric_forwarder.cli.options import example, host_option, port_option
+from metric_forwarder.cli.options import example, host_option, port_option, quiet_option
 from metric_forwarder.cli.sample_events import TEMPLATES
 from metric_forwarder.errors import ForwarderError, UnknownTrigger
 from metric_forwarder.settings.settings import PREFIX, SETTINGS, Settings
@@ -51,8 +51,12 @@ class Demonstration(NamedTuple):
 @click.option("--page", "is_live", is_flag=True, help="Go on until interrupted, and show it on a page.")
 @host_option
 @port_option(8080)
+@click.option("--json", "as_json", is_flag=True, help="Print one object of JSON in place of tables.")
+@quiet_option
 @click.pass_context
-def demo(ctx: click.Context, *, folder: str | None, is_live: bool, host: str, port: int) -> None:
+def demo(
+    ctx: click.Context, *, folder: str | None, is_live: bool, host: str, port: int, as_json: bool, quiet: bool
+) -> None:
     """Run the function on sample events, and show what arrives.
 
     EVENTS_DIR holds trigger events, *.json; without it samples of each kind are used. The receiver is the emulated
@@ -70,13 +74,20 @@ def demo(ctx: click.Context, *, folder: str | None, is_live: bool, host: str, po
     from receiver_emulator import Emulator
 
     events = _samples() if folder is None else _read_folder(Path(folder))
-    console = display.terminal()
+    console = display.nowhere() if as_json or quiet else display.terminal()
     with Emulator() as receiver, settings_in_force(_settings(receiver, events)):
         handler = load_handler()
-        wrong = [name for name, event in events.items() if not _show(console, receiver, handler, name, event)]
+        rows = [_show(console, receiver, handler, name, event) for name, event in events.items()]
         console.print(f"The receiver at {receiver.base_url} now holds:")
         display.print_series(console, receiver.points())
-    wrong += _show_prometheus(console, events)
+    prometheus = _show_prometheus(console, events)
+    wrong = [row["name"] for row in rows if not row["asReported"]]
+    if prometheus and prometheus["arrived"] != prometheus["delivered"]:
+        wrong.append("remote write")
+    if as_json and not quiet:
+        display.print_json(
+            {"ok": not wrong, "events": rows, "received": receiver.points(), "prometheus": prometheus}
+        )
     if wrong:
         click.echo(f"Not as it should be: {', '.join(wrong)}", err=True)
     ctx.exit(1 if wrong else 0)
@@ -93,8 +104,8 @@ def _run_live(folder: str | None, host: str, port: int) -> None:
         raise unlistenable(host, port, error) from None
 
 
-def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]:
-    """Send the same events to a real Prometheus, if one is installed; name the events of which something is missing."""
+def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> dict[str, int] | None:
+    """Send the same events to a real Prometheus, if one is installed; count points delivered, arrived and rejected."""
     from metric_forwarder.cli import display
     from metric_forwarder.cli.prometheus_server import PrometheusServer, find_program
 
@@ -106,9 +117,10 @@ def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]
     if program is None or missing:
         needed = " and ".join(missing)
         console.print(f"Not shown: the second destination, Prometheus remote write. It needs {needed}.")
-        return []
+        return None
     # Sample events bring times of any order and age; a Prometheus with such a window takes them all.
     with (
+        display.waiting("a Prometheus starts, and is sent the same events"),
         tempfile.TemporaryDirectory() as folder,
         PrometheusServer(program, Path(folder), out_of_order_s=_LONG_AGO_S) as prometheus,
     ):
@@ -130,7 +142,7 @@ def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> list[str]
             f"It refused {outcomes['rejected']}: it takes no time of theirs, or has another value at that time."
         )
     display.print_samples(console, held)
-    return [] if arrived == delivered else ["remote write"]
+    return {"delivered": delivered, "arrived": arrived, "rejected": outcomes["rejected"]}
 
 
 def _outcomes(handler: Handler, events: Iterable[Any]) -> Counter[str]:
@@ -222,18 +234,21 @@ def settings_in_force(settings: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _show(console: "Console", receiver: "Emulator", handler: Handler, name: str, event: Any) -> bool:
-    """Invoke the function on an event, print the report, and tell whether it is true."""
+def _show(
+    console: "Console", receiver: "Emulator", handler: Handler, name: str, event: Any
+) -> dict[str, Any]:
+    """Invoke the function on an event, print the report, and return both with whether the report is true."""
     from metric_forwarder.cli import display
 
     try:
         shown = demonstrate(receiver, handler, event)
     except ForwarderError as error:
         console.print(display.safe(f"{name}  {error}"))
-        return False
+        return {"name": name, "report": None, "error": str(error), "asReported": False}
     display.print_invocation(console, shown.invocation, name)
     console.print()
-    return is_true(shown, event)
+    report = shown.invocation.report
+    return {"name": name, "report": report, "error": None, "asReported": is_true(shown, event)}
 
 
 def demonstrate(receiver: "Emulator", handler: Handler, event: Any) -> Demonstration:

@@ -1,6 +1,7 @@
 """What people see on a terminal: the one home of ``rich``."""
 
 import contextlib
+import io
 import json
 import sys
 from collections import Counter
@@ -10,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.padding import Padding
-from rich.progress import Progress
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -51,6 +52,11 @@ def terminal() -> Console:
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
+def nowhere() -> Console:
+    """A console whose output nobody sees."""
+    return Console(file=io.StringIO(), width=_WIDTH)
+
+
 @contextlib.contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on the terminal; gives the function that is told how many of the total are done."""
@@ -61,13 +67,27 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def print_json(value: Any) -> None:
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on standard error that something is under way and for how long; on a terminal only, and gone at the end."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as shown:
+        shown.add_task(what, total=None)
+        yield
+
+
+def print_json(value: Any, *, on_one_line: bool = False) -> None:
+    indent = None if on_one_line else 2
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
         # What the terminal's encoding lacks, or half a surrogate pair in something a producer named.
-        text = json.dumps(value, indent=2)
+        text = json.dumps(value, indent=indent)
     click.echo(text)
 
 

@@ -1,18 +1,25 @@
 """``doctor``: what stands in the way of delivery."""
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
-from metric_forwarder.cli.options import example
+from metric_forwarder.cli.options import env_file_option, example, quiet_option
 from metric_forwarder.errors import ProblemCollector
 from metric_forwarder.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from metric_forwarder.doctor import CheckResult
 
 
 @click.command(epilog=example("metric-forwarder doctor"))
 @click.option("--json", "as_json", is_flag=True, help="Print one object of JSON in place of lines.")
+@quiet_option
+@env_file_option
 @click.pass_context
-def doctor(ctx: click.Context, *, as_json: bool) -> None:
+def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     """Tell what stands in the way of delivery.
 
     Settings, key (the secret is read if there is one), region, network, clock, dedupe, spool, HTTP and the hosts that
@@ -34,13 +41,23 @@ def doctor(ctx: click.Context, *, as_json: bool) -> None:
     context = DoctorContext(
         settings, make_credentials(settings, os.environ), make_transport(settings)(1), SystemClock(), FUNCTION
     )
-    if as_json:
+    if as_json or quiet:
         report = examine(context)
-        display.print_json(report)
+        if not quiet:
+            display.print_json(report)
         ctx.exit(0 if report["status"] == "ok" else 1)
     display.print_check("settings", SETTINGS_CAN_BE_USED, is_ok=True)
     all_ok = True
-    for name, result in run_checks(context):
+    checks = run_checks(context)
+    while (looked_at := _next(checks)) is not None:
+        name, result = looked_at
         display.print_check(name, result.detail, is_ok=result.is_ok)
         all_ok = all_ok and result.is_ok
     ctx.exit(0 if all_ok else 1)
+
+
+def _next(checks: Iterator[tuple[str, "CheckResult"]]) -> tuple[str, "CheckResult"] | None:
+    from metric_forwarder.cli import display
+
+    with display.waiting("the next check"):
+        return next(checks, None)

@@ -1,5 +1,7 @@
 """``emulator``: the emulated receiver in a terminal of its own."""
 
+import json
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,7 +10,7 @@ from metric_forwarder.cli.inputs import Unusable, read_json, unlistenable
 from metric_forwarder.cli.options import Number, WholeNumber, example, host_option, port_option
 
 if TYPE_CHECKING:
-    from receiver_emulator import EmulatorOptions
+    from receiver_emulator import EmulatorOptions, RequestRecord
 
 
 def _parse_accounts(
@@ -95,7 +97,8 @@ _limit = WholeNumber(min=1)
     help='The namespaces, metrics and dimensions that exist, such as {"pc": {"diskusage": ["ip"]}}; '
     "without it any legal name does.",
 )
-def emulator(accounts: dict[str, str], **options: Any) -> None:
+@click.option("--verbose", "-v", is_flag=True, help="Log a line to standard error for each request.")
+def emulator(accounts: dict[str, str], *, verbose: bool, **options: Any) -> None:
     """Run a local receiver until interrupted.
 
     It speaks the receiver's protocol, checks signatures and answers its return codes, and shows what it was sent on
@@ -105,9 +108,27 @@ def emulator(accounts: dict[str, str], **options: Any) -> None:
 
     chosen = EmulatorOptions(accounts=accounts or EXAMPLE_ACCOUNTS, **options)
     try:
-        serve(chosen, lambda url: click.echo(_welcome(url, chosen, is_example=not accounts)))
+        serve(
+            chosen,
+            lambda url: click.echo(_welcome(url, chosen, is_example=not accounts)),
+            _log_request if verbose else None,
+        )
     except OSError as error:
         raise unlistenable(chosen.host, chosen.port, error) from None
+
+
+def _log_request(request: "RequestRecord") -> None:
+    """Write a line about an answered request, as ``serve`` does."""
+    time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    shown = ("method", "path", "status", "code", "namespace", "points", "bytes", "fault")
+    line = {
+        "time": time,
+        "level": "INFO",
+        "event": "access",
+        **{name: request[name] for name in shown},  # type: ignore[literal-required]
+        "ms": request["durationMs"],
+    }
+    click.echo(json.dumps(line, separators=(",", ":")), err=True)
 
 
 def _welcome(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:

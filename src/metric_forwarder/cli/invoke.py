@@ -1,17 +1,35 @@
 """``invoke`` and ``send``: through the function's own handler, to the destination the settings name."""
 
+import contextlib
 import io
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import click
 
-from metric_forwarder.cli.inputs import read_json
-from metric_forwarder.cli.local_function import invoke_handler, load_handler, make_context, report_stream
-from metric_forwarder.cli.options import Number, example, json_option
+from metric_forwarder.cli.inputs import STDIN, Unusable, parse_json, read_text
+from metric_forwarder.cli.local_function import (
+    Handler,
+    Invocation,
+    invoke_handler,
+    load_handler,
+    make_context,
+    report_stream,
+)
+from metric_forwarder.cli.options import (
+    Number,
+    env_file_option,
+    example,
+    json_option,
+    log_level_option,
+    quiet_option,
+)
 from metric_forwarder.cli.page_reports import show_on_page
+from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.settings.settings import Settings
 
 DEFAULT_TIME_LIMIT_S = 60.0
 _LINE_HEAD = 40
@@ -33,14 +51,60 @@ time_limit_option = click.option(
 @click.argument("event_file", metavar="EVENT")
 @time_limit_option
 @json_option
+@quiet_option
+@log_level_option
+@env_file_option
 @click.pass_context
-def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json: bool) -> None:
+def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json: bool, quiet: bool) -> None:
     """Run the function on a trigger event and print the report.
 
     It is run as the platform would, and sends to where the settings say. EVENT is a file of JSON, or - for standard
-    input. What the function logs goes to standard error; on a terminal the report is shown as a table instead.
+    input. A file of JSON Lines holds an event in each line: one instance handles them in turn, and each report is a line.
+    What the function logs goes to standard error; on a terminal the report is shown as a table instead.
     """
-    _run(ctx, read_json(event_file), time_limit_s, as_json=as_json)
+    _run(ctx, read_events(event_file), time_limit_s, as_json=as_json, quiet=quiet)
+
+
+class Events(NamedTuple):
+    """The events of a file.
+
+    Attributes:
+        rows: a place in the file, empty if it holds a single event, and the event.
+        are_lines: whether each is a line.
+    """
+
+    rows: Sequence[tuple[str, Any]]
+    are_lines: bool
+
+
+def read_events(file: str) -> Events:
+    """Read a file of JSON, or of JSON Lines; raises ``Unusable``."""
+    text = read_text(file)
+    try:
+        return Events([("", parse_json(text, file))], are_lines=False)
+    except Unusable:
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if len(lines) < 2 or not _is_json(lines[0][1]):  # noqa: PLR2004 - one line is no list of them
+            raise
+    return Events(
+        [(f"line {number}", _parse_line(line, number, file)) for number, line in lines], are_lines=True
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parse_line(line: str, number: int, file: str) -> Any:
+    if not _is_json(line):
+        raise Unusable(
+            f"{'standard input' if file == STDIN else file} is not JSON Lines: line {number} is not JSON by itself"
+        )
+    return json.loads(line)
 
 
 def _parse_value(_ctx: click.Context, _parameter: click.Parameter, text: str) -> int | float:
@@ -107,37 +171,63 @@ def _parse_dimensions(
 )
 @time_limit_option
 @json_option
+@quiet_option
+@log_level_option
+@env_file_option
 @click.pass_context
-def send(ctx: click.Context, /, *, time_limit_s: float, as_json: bool, **members: Any) -> None:
+def send(ctx: click.Context, /, *, time_limit_s: float, as_json: bool, quiet: bool, **members: Any) -> None:
     """Send one point and print its outcome.
 
     It goes through the function's handler, to where the settings say.
     """
     point = {name: member for name, member in members.items() if member is not None}
     # As text, so that a value that JSON has not (inf, nan) is told like any producer's.
-    _run(ctx, json.dumps(point), time_limit_s, as_json=as_json)
+    _run(ctx, Events([("", json.dumps(point))], are_lines=False), time_limit_s, as_json=as_json, quiet=quiet)
 
 
 class _WithoutReports(io.StringIO):
-    """Standard error without the log's reports, for a terminal that shows the report as a table."""
+    """Standard error without the log's reports, for a terminal that shows the report anyway."""
 
     def write(self, text: str, /) -> int:
         # The log writes a line at a time, its level and its event first.
         return len(text) if '"event":"report"' in text[:_LINE_HEAD] else sys.stderr.write(text)
 
 
-def _run(ctx: click.Context, event: Any, time_limit_s: float, *, as_json: bool) -> None:
+def _run(ctx: click.Context, events: Events, time_limit_s: float, *, as_json: bool, quiet: bool) -> None:
+    handler = load_handler()
+    all_complete = True
+    for place, event in events.rows:
+        what = f"{place} of {events.rows[-1][0]}" if place else "the function is at work"
+        try:
+            invocation = _invoke(handler, event, time_limit_s, what, quiet=quiet)
+        except UnknownTrigger as error:
+            if not place:
+                raise
+            click.echo(f"{place}: {error}", err=True)
+            all_complete = False
+            continue
+        show_on_page(invocation.report)
+        if not quiet:
+            _print(invocation, place, as_json=as_json)
+        all_complete = all_complete and invocation.is_complete
+    ctx.exit(0 if all_complete else 1)
+
+
+def _invoke(handler: Handler, event: Any, time_limit_s: float, what: str, *, quiet: bool) -> Invocation:
+    from metric_forwarder.cli import display
+
+    log: io.StringIO | None = io.StringIO() if quiet else _WithoutReports() if sys.stderr.isatty() else None
+    # Where points go to the terminal, they show themselves that something is under way.
+    prints = Settings.collect(os.environ, to_send=False)[0].kind.prints
+    with contextlib.nullcontext() if quiet or prints else display.waiting(what):
+        return invoke_handler(handler, event, make_context(os.environ, time_limit_s), log)
+
+
+def _print(invocation: Invocation, place: str, *, as_json: bool) -> None:
     from metric_forwarder.cli import display
 
     with report_stream():
-        is_table = display.is_terminal() and not as_json
-    log = _WithoutReports() if is_table and sys.stderr.isatty() else None
-    context = make_context(os.environ, time_limit_s)
-    invocation = invoke_handler(load_handler(), event, context, log)
-    show_on_page(invocation.report)
-    with report_stream():
-        if is_table:
-            display.print_invocation(display.terminal(), invocation)
+        if display.is_terminal() and not as_json:
+            display.print_invocation(display.terminal(), invocation, place)
         else:
-            display.print_json(invocation.report)
-    ctx.exit(0 if invocation.is_complete else 1)
+            display.print_json(invocation.report, on_one_line=bool(place))

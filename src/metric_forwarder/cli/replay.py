@@ -21,7 +21,13 @@ from metric_forwarder.cli.local_function import (
     load_handler,
     make_context,
 )
-from metric_forwarder.cli.options import example, json_option
+from metric_forwarder.cli.options import (
+    env_file_option,
+    example,
+    json_option,
+    log_level_option,
+    quiet_option,
+)
 from metric_forwarder.model import Outcome
 from metric_forwarder.reporting.ledger import MAX_PROBLEMS
 from metric_forwarder.settings.redis_address import RedisAddress
@@ -62,9 +68,12 @@ def _parse_function(_ctx: click.Context, _parameter: click.Parameter, text: str)
 )
 @time_limit_option
 @json_option
+@quiet_option
+@log_level_option
+@env_file_option
 @click.pass_context
 def replay(
-    ctx: click.Context, *, dead_letters: bool, function: str, time_limit_s: float, as_json: bool
+    ctx: click.Context, *, dead_letters: bool, function: str, time_limit_s: float, as_json: bool, quiet: bool
 ) -> None:
     """Redeliver what the spool holds.
 
@@ -74,7 +83,7 @@ def replay(
     """
     from metric_forwarder.cli import display
 
-    is_table = display.is_terminal() and not as_json
+    is_table = display.is_terminal() and not as_json and not quiet
     settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
     spool = _spool(settings, function)
     handler = load_handler()
@@ -83,7 +92,7 @@ def replay(
     def redeliver() -> Report:
         context = make_context(os.environ, time_limit_s)
         context["namespace"], _, context["function_name"] = function.partition("/")
-        return _invoke(handler, message, context).report
+        return _invoke(handler, message, context, io.StringIO() if quiet else None).report
 
     try:
         waiting = spool.waiting(dead_letters=dead_letters)
@@ -98,7 +107,7 @@ def replay(
     invocation = Invocation(replayed.report)
     if is_table:
         display.print_invocation(display.terminal(), invocation)
-    else:
+    elif not quiet:
         display.print_json(replayed.report)
     if replayed.left:
         records = "1 record is" if replayed.left == 1 else f"{replayed.left} records are"
@@ -177,8 +186,8 @@ def _spool(settings: Settings, function: str) -> SpoolStore:
     return make_spool(settings, function)
 
 
-def _invoke(handler: Handler, message: str, context: dict[str, Any]) -> Invocation:
-    return invoke_handler(handler, {"Type": "Timer", "Message": message}, context)
+def _invoke(handler: Handler, message: str, context: dict[str, Any], log: io.StringIO | None) -> Invocation:
+    return invoke_handler(handler, {"Type": "Timer", "Message": message}, context, log)
 
 
 def _plain(redeliver: Callable[[], Report]) -> Rounds:

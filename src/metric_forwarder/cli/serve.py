@@ -14,7 +14,7 @@ import click
 from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.local_function import Handler, PointsApart, load_handler, make_context
-from metric_forwarder.cli.options import WholeNumber, example, host_option, port_option
+from metric_forwarder.cli.options import WholeNumber, env_file_option, example, host_option, port_option
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.settings.settings import PREFIX, Settings
 
@@ -43,7 +43,10 @@ _PAGE_HOST = "127.0.0.1"
     metavar="PORT",
     help="Show what comes in, and what becomes of it, on a page at http://127.0.0.1:PORT/; no other machine is let in.",
 )
-@click.option("--verbose", is_flag=True, help="Log a line for each HTTP request: method, path, status, time.")
+@env_file_option
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Log a line for each HTTP request: method, path, status, time."
+)
 def serve(
     *, host: str, port: int, instances: int, time_limit_s: float, page_port: int | None, verbose: bool
 ) -> None:

@@ -64,9 +64,9 @@ class EventTimes:
         self.oldest_ns = self._now_ns - round(max_age_s * NS_PER_S) if max_age_s else float("-inf")
         self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s else float("inf")
 
-    def late_s(self, time_ns: int) -> float:
-        """By how many seconds a time is older than the oldest that is taken."""
-        return (self.oldest_ns - time_ns) / NS_PER_S
+    def age_s(self, time_ns: int) -> float:
+        """How many seconds ago a time was, by the clock."""
+        return (self._now_ns - time_ns) / NS_PER_S
 
     def ahead_s(self, time_ns: int) -> float:
         """By how many seconds a time is ahead of the clock."""

@@ -17,7 +17,7 @@ from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
 from metric_forwarder.intake.series import KnownSeries, as_text
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
-from metric_forwarder.times import NS_PER_MS, NUMBERS_BELOW, nanoseconds, to_milliseconds
+from metric_forwarder.times import NS_PER_MS, NUMBERS_BELOW, in_words, nanoseconds, to_milliseconds
 
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 
@@ -171,13 +171,13 @@ class PointMaker:
         )
         self.points.append(point)
         if time_ns is not None and time_ns < times.oldest_ns:
-            self.stale[number] = _stale(point, times.late_s(time_ns))
+            self.stale[number] = _stale(point, times.age_s(time_ns))
         return None
 
     def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
         """Prometheus would store it, and then refuse the readings of every series that are more than an hour older."""
         text = (
-            f"has a time {self._times.ahead_s(time_ns):.0f} s ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: "
+            f"has a time {in_words(self._times.ahead_s(time_ns))} ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: "
             "correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
         )
         return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
@@ -211,9 +211,9 @@ _UNEXPLAINED = [
 ]
 
 
-def _stale(point: Point, late_s: float) -> Problem:
+def _stale(point: Point, age_s: float) -> Problem:
     text = (
-        f"is {late_s:.0f} s older than MF_MAX_AGE_S allows: this destination stamps points on arrival, "
+        f"is {in_words(age_s)} old, more than MF_MAX_AGE_S allows: this destination stamps points on arrival, "
         "so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
     )
     return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
