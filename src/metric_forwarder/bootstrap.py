@@ -183,12 +183,11 @@ class Application:
 
     def _access(self, settings: Settings, context: Mapping[str, Any], deadline: Deadline) -> DecodeContext:
         """What decoding may use during this invocation."""
-        fetch_until = self._clock.monotonic() + deadline.remaining() * _FETCHING_SHARE
         return DecodeContext(
             HttpAccess(settings.http_token, settings.http_auth == "cam", self._bridge),
             self._objects,
             AllowedBuckets(str(context.get("tencentcloud_appid", "")), settings.cos_buckets),
-            Deadline(self._clock, fetch_until),
+            deadline.within(deadline.remaining() * _FETCHING_SHARE),
         )
 
     def _cos_objects(self) -> ObjectSource:
@@ -360,7 +359,7 @@ class LazyScraper:
         self._clock = clock
         self._scraper: ScrapeSource | None = None
 
-    def messages(self, job: Scrape, firing: Message, patience: Deadline) -> Iterator[Message]:
+    def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
         if self._scraper is None:
             from metric_forwarder.scrape.scraper import Scraper  # noqa: PLC0415
 
@@ -370,7 +369,7 @@ class LazyScraper:
                 self._clock,
                 carries_non_finite=self._carries_non_finite,
             )
-        return self._scraper.messages(job, firing, patience)
+        return self._scraper.messages(job, firing, deadline)
 
 
 def make_intake(

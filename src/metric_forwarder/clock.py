@@ -43,6 +43,10 @@ class Deadline:
         """Seconds left, never negative."""
         return max(0.0, self.at - self._clock.monotonic())
 
+    def within(self, seconds: float) -> "Deadline":
+        """Return a deadline that is ``seconds`` away, or this one if that is nearer."""
+        return Deadline(self._clock, min(self.at, self._clock.monotonic() + seconds))
+
     def earlier(self, seconds: float) -> "Deadline":
         """Return a deadline that is ``seconds`` before this one."""
         return Deadline(self._clock, self.at - seconds)

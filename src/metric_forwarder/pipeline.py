@@ -57,7 +57,7 @@ class Spool(Protocol):
 class ScrapeSource(Protocol):
     """Fetches what a timer asks to scrape."""
 
-    def messages(self, job: Scrape, firing: Message, patience: Deadline) -> Iterator[Message]:
+    def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
         """The samples of every target, each a message; raises ``ConfigError`` where the settings do not allow it."""
 
 

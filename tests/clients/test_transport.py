@@ -27,6 +27,7 @@ from metric_forwarder.clients.http import (
     HttpTransport,
     Streamed,
 )
+from metric_forwarder.clock import Deadline, SystemClock
 from receiver_emulator import Emulator
 from support.fakes import FakeClock
 from support.harness import ROOT, environ, outcomes, point, remote_write_environ, report_of
@@ -227,7 +228,7 @@ def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_th
         until = time.monotonic() + 0.3
         request = HttpRequest("POST", f"http://{place}/", HEADERS, b"{}")
         before = set(threading.enumerate())
-        streamed = HttpTransport(1).stream(request, lambda: max(0.0, until - time.monotonic()))
+        streamed = HttpTransport(1).stream(request, Deadline(SystemClock(), until))
         assert isinstance(streamed, Streamed)
         *_, last = streamed.chunks
         assert isinstance(last, Failure)
@@ -299,7 +300,9 @@ def test_a_chunk_of_a_negative_size_is_not_everything_that_comes(size: bytes) ->
     with listening(serve) as place:
         url = f"http://{place}/"
         assert fault(post(HttpTransport(1), url)) is Fault.UNANSWERED
-        streamed = HttpTransport(1).stream(request._replace(url=url), lambda: 5.0)
+        streamed = HttpTransport(1).stream(
+            request._replace(url=url), Deadline(SystemClock(), time.monotonic() + 5)
+        )
         assert isinstance(streamed, Streamed)
         *_, last = streamed.chunks
         assert isinstance(last, Failure)
@@ -311,7 +314,7 @@ def test_without_a_thread_a_stream_is_a_failure_that_says_so(
 ) -> None:
     starve()
     request = HttpRequest("POST", emulator.url, HEADERS, b"{}")
-    failure = HttpTransport(1).stream(request, lambda: 5.0)
+    failure = HttpTransport(1).stream(request, Deadline(SystemClock(), time.monotonic() + 5))
     assert fault(failure) is Fault.UNREACHABLE  # type: ignore[arg-type]  # which fails for a stream
     assert "no thread" in str(failure)
 

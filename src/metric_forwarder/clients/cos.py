@@ -76,7 +76,7 @@ class CosObjects:
             raise _not_now("the time for fetching was up")
         if self._streaming is None:
             self._streaming = self._connect()
-        answer = self._streaming.stream(self._request(name, role), deadline.remaining)
+        answer = self._streaming.stream(self._request(name, role), deadline)
         if isinstance(answer, Failure):
             raise _not_now(answer.detail)
         if answer.status != 200:  # noqa: PLR2004 - the one status that carries an object

@@ -34,6 +34,7 @@ from urllib3.exceptions import (
 from urllib3.util import parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
+from metric_forwarder.clock import Deadline
 from metric_forwarder.numerals import parse_uint64
 
 # A reply of the receiver has some 30 bytes; more than this is from something else.
@@ -124,9 +125,9 @@ class Streamed(NamedTuple):
 
 
 class Streaming(Protocol):
-    """Sends one request and gives the answer while it comes; ``remaining`` tells how many seconds are left for it."""
+    """Sends one request and gives the answer while it comes, until the deadline."""
 
-    def stream(self, request: HttpRequest, remaining: Callable[[], float]) -> Streamed | Failure: ...
+    def stream(self, request: HttpRequest, deadline: Deadline) -> Streamed | Failure: ...
 
 
 class HttpTransport:
@@ -169,20 +170,20 @@ class HttpTransport:
         self._answered_before = True
         return HttpReply(response.status, response.headers, body)
 
-    def stream(self, request: HttpRequest, remaining: Callable[[], float]) -> Streamed | Failure:
+    def stream(self, request: HttpRequest, deadline: Deadline) -> Streamed | Failure:
         """Send, and hand the answer out while it comes: see ``Streaming``.
 
         A thread of its own reads; the one that asked only waits, so that not even a name server that never answers
-        holds it longer than ``remaining()``.
+        holds it past the deadline.
         """
-        download = _Download(lambda: self._open(request, remaining()), self._failure)
+        download = _Download(lambda: self._open(request, deadline.remaining()), self._failure)
         try:
             threading.Thread(target=download.run, name="download", daemon=True).start()
         except RuntimeError:
             return Failure(Fault.UNREACHABLE, "no thread could be started: give the function more memory")
-        head = download.next(remaining())
+        head = download.next(deadline)
         if isinstance(head, HttpReply):
-            return Streamed(head.status, head.headers, download.chunks(remaining), download.stop)
+            return Streamed(head.status, head.headers, download.chunks(deadline), download.stop)
         download.stop()
         return head if isinstance(head, Failure) else _TOO_SLOW
 
@@ -428,14 +429,14 @@ class _Download:
         finally:
             self._response = None
 
-    def next(self, timeout_s: float) -> HttpReply | bytes | Failure | None:
+    def next(self, deadline: Deadline) -> HttpReply | bytes | Failure | None:
         try:
-            return self._pieces.get(timeout=timeout_s)
+            return self._pieces.get(timeout=deadline.remaining())
         except queue.Empty:
             return _TOO_SLOW
 
-    def chunks(self, remaining: Callable[[], float]) -> Iterator[bytes | Failure]:
-        while (piece := self.next(remaining())) is not _END:
+    def chunks(self, deadline: Deadline) -> Iterator[bytes | Failure]:
+        while (piece := self.next(deadline)) is not _END:
             if isinstance(piece, (bytes, Failure)):
                 yield piece
             if isinstance(piece, Failure):

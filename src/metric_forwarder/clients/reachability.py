@@ -28,13 +28,13 @@ def connection_failure(host: str, port: int, timeout_s: float) -> str | None:
     return None
 
 
-def unreachable(hosts: Sequence[str], timeout_s: float, patience_s: float) -> dict[str, str]:
+def unreachable(hosts: Sequence[str], timeout_s: float, all_s: float) -> dict[str, str]:
     """Look at many hosts, each as host or host:port, side by side.
 
     Args:
         hosts: of one without a port only the name is looked up.
         timeout_s: how long each connection may take.
-        patience_s: how long all may take together; a name server that does not answer holds nobody longer.
+        all_s: how long all may take together; a name server that does not answer holds nobody longer.
 
     Returns:
         Why a host cannot be reached; those that can are left out.
@@ -46,7 +46,7 @@ def unreachable(hosts: Sequence[str], timeout_s: float, patience_s: float) -> di
     for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
         # No pool: the interpreter would wait for its threads at the end.
         threading.Thread(target=_look, args=(waiting, found, timeout_s), daemon=True).start()
-    return _collect(hosts, found, time.monotonic() + patience_s)
+    return _collect(hosts, found, time.monotonic() + all_s)
 
 
 def _look(

@@ -168,11 +168,6 @@ class RedisStore:
         self._used_at = now
         return warm
 
-    def patience(self, deadline: Deadline, identities: int) -> Deadline:
-        """Until when a call may take that begins now: a while for each chunk, and never past the deadline."""
-        allowed_s = 2 * TIMEOUTS_S[0] + _CHUNK_S * identities / CHUNK
-        return Deadline(self._clock, min(deadline.at, self._clock.monotonic() + allowed_s))
-
     def mark_of(self, rejection: KnownRejection) -> bytes:
         """Return what Redis keeps of a rejection; this instance knows the reason in full when it reads it again."""
         code = "" if rejection.code is None else rejection.code
@@ -252,13 +247,13 @@ class RedisClaims:
 
     def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
         """Claim in Redis, and put what it says into ``known``."""
-        patience = self._store.patience(self._deadline, len(asked))
+        deadline = self._deadline.within(2 * TIMEOUTS_S[0] + _CHUNK_S * len(asked) / CHUNK)
         for chunk in _chunks(asked):
             if self._degraded:
                 return
             lease_ms = math.ceil((self._deadline.remaining() + LEASE_SLACK_S) * 1000)
             asking = partial(self._run, CLAIM, chunk, self._token, lease_ms, self._store.window_ms)
-            answers = self._wait(self._submit(asking), patience)
+            answers = self._wait(self._submit(asking), deadline)
             if answers is not None or not self._degraded:
                 self._read_claims(chunk, answers, known)
 
@@ -300,11 +295,11 @@ class RedisClaims:
             return
         self._closing = True
         self._worker.dismiss()
-        patience = self._store.patience(self._deadline, 0)
+        deadline = self._deadline.within(2 * TIMEOUTS_S[0])
         for future in self._posted:
             if self._degraded and not future.done():
                 return
-            self._wait(future, patience)
+            self._wait(future, deadline)
         self._store.touch()
 
     def _write_soon(self, mark: bytes, identities: Sequence[bytes]) -> None:
@@ -323,9 +318,9 @@ class RedisClaims:
                 return _nothing()
         return self._worker.submit(partial(self._attempt, job))
 
-    def _wait(self, future: "Future[bytes | None]", patience: Deadline) -> bytes | None:
+    def _wait(self, future: "Future[bytes | None]", deadline: Deadline) -> bytes | None:
         try:
-            return future.result(max(_GRACE_S, min(2 * TIMEOUTS_S[0], patience.remaining())))
+            return future.result(max(_GRACE_S, min(2 * TIMEOUTS_S[0], deadline.remaining())))
         except FutureTimeoutError:
             self._degrade("Redis did not answer in time: look at its load, and at the network")
             return None

@@ -116,7 +116,7 @@ class _Reader:
         # The places of samples by what tells them apart.
         self._places: dict[tuple[Any, ...], int] = {}
         # Characters that may be looked at twice in search of the end of a text that has none.
-        self._patience = 4 * len(text) + 1_000
+        self._steps_left = 4 * len(text) + 1_000
 
     def read(self) -> list[Reading]:
         text, position, number = self._text, 0, 1
@@ -146,11 +146,11 @@ class _Reader:
                 _check_control(split)
             head, time_ns = _read_head(split.head), self._time(split.time)
         except _OpenText as open_text:
-            self._patience -= open_text.reached - begin
+            self._steps_left -= open_text.reached - begin
             message = "has a text whose closing quote is missing, or not followed by a comma or a space: correct the quotes"
             self._readings.append(InvalidSample(where, "syntax", message, line))
             # Usually the quote is a mistake of this line; but lines without end must not be read again and again.
-            return end if self._patience > 0 else max(end, open_text.reached)
+            return end if self._steps_left > 0 else max(end, open_text.reached)
         except _Wrong as wrong:
             self._readings.append(InvalidSample(where, wrong.rule, str(wrong), line))
             return end

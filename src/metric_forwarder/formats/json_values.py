@@ -61,7 +61,7 @@ def _read_row(text: str) -> Iterator[Value | InvalidSample]:
     """
     begin, number = 0, 1
     # A value may reach over several stretches; not every bad one may be followed through the whole text.
-    patience = 4 * len(text)
+    steps_left = 4 * len(text)
     while begin < len(text):
         found = _next_value(text, begin)
         end = found.end() if found else len(text)
@@ -72,8 +72,8 @@ def _read_row(text: str) -> Iterator[Value | InvalidSample]:
                 decoded, position = _DECODER.raw_decode(stretch, position)
                 yield Value(place, decoded)
             except (ValueError, RecursionError):
-                longer = _read_over(text, begin + position) if patience > 0 and end < len(text) else None
-                patience -= end if longer is None else 0
+                longer = _read_over(text, begin + position) if steps_left > 0 and end < len(text) else None
+                steps_left -= end if longer is None else 0
                 if longer is None:
                     raw = stretch[position:].rstrip()
                     yield InvalidSample(

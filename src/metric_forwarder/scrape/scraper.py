@@ -81,13 +81,13 @@ class Scraper:
         self._clock = clock
         self._carries_non_finite = carries_non_finite
 
-    def messages(self, job: Scrape, firing: Message, patience: Deadline) -> Iterator[Message]:
+    def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
         """The samples of every target, each a message; a target that fails is one broken message.
 
         Args:
             job: what to fetch and what to keep of it.
             firing: the timer's message; its time is that of the samples, its coordinates are part of theirs.
-            patience: until when fetching and reading may go on.
+            deadline: until when fetching and reading may go on.
 
         Raises:
             ConfigError: the settings allow no host.
@@ -106,11 +106,11 @@ class Scraper:
                 yield _failed(firing, target.source, SAME_LABELS)
         fetchable = [target for target in targets if key_of(target) not in mixed]
         answered, left = False, MAX_SAMPLES
-        for target, fetched in self._fetch_all(fetchable, patience):
+        for target, fetched in self._fetch_all(fetchable, deadline):
             readings: list[Reading] = []
             try:
                 text = fetched()
-                readings = self._read(text, keep, left, self._soon(patience, _READING_S))
+                readings = self._read(text, keep, left, deadline.within(_READING_S))
             except Failed as failed:
                 yield _failed(firing, target.source, str(failed))
                 readings = [Sample("", _UP, {}, 0)] if keep(_UP) else []
@@ -121,11 +121,11 @@ class Scraper:
         if answered:
             yield from _unused(job.keep, used, firing)
 
-    def _read(self, fetched: Fetched, keep: Keep, most: int, patience: Deadline) -> list[Reading]:
+    def _read(self, fetched: Fetched, keep: Keep, most: int, deadline: Deadline) -> list[Reading]:
         """The readings of a text, and what Prometheus would say of the scrape."""
 
         def watch() -> None:
-            if patience.remaining() <= 0:
+            if deadline.remaining() <= 0:
                 raise Failed("takes too long to be read: let it expose less, or split it")
 
         exposition = Exposition(fetched.text, open_metrics=fetched.open_metrics, keep=keep, watch=watch)
@@ -147,7 +147,7 @@ class Scraper:
         return reading
 
     def _fetch_all(
-        self, targets: Sequence[Target], patience: Deadline
+        self, targets: Sequence[Target], deadline: Deadline
     ) -> Iterator[tuple[Target, Callable[[], Fetched]]]:
         """Each target with what gives its text, or raises ``Failed``, in the order in which they answer.
 
@@ -163,7 +163,7 @@ class Scraper:
                 while waiting and len(under_way) < most:
                     target = waiting.pop()
                     try:
-                        under_way[pool.submit(self._fetch, target, patience)] = target
+                        under_way[pool.submit(self._fetch, target, deadline)] = target
                     except RuntimeError:
                         if not under_way:
                             yield target, _no_thread
@@ -175,21 +175,18 @@ class Scraper:
                 for future in done:
                     yield under_way.pop(future), future.result
 
-    def _fetch(self, target: Target, patience: Deadline) -> Fetched:
+    def _fetch(self, target: Target, deadline: Deadline) -> Fetched:
         began = self._clock.monotonic()
-        text, open_metrics = _fetch_text(self._connect(), target, self._soon(patience, TARGET_TIMEOUT_S))
+        text, open_metrics = _fetch_text(self._connect(), target, deadline.within(TARGET_TIMEOUT_S))
         return Fetched(text, open_metrics, round(self._clock.monotonic() - began, 6))
 
-    def _soon(self, patience: Deadline, seconds: float) -> Deadline:
-        return Deadline(self._clock, self._clock.monotonic() + min(seconds, patience.remaining()))
 
-
-def _fetch_text(streaming: Streaming, target: Target, patience: Deadline) -> tuple[str, bool]:
-    if patience.remaining() <= 0:
+def _fetch_text(streaming: Streaming, target: Target, deadline: Deadline) -> tuple[str, bool]:
+    if deadline.remaining() <= 0:
         raise Failed(
             "was not asked: the time for scraping was up; raise the function's timeout, or scrape less"
         )
-    answer = streaming.stream(HttpRequest("GET", target.url, _HEADERS, None), patience.remaining)
+    answer = streaming.stream(HttpRequest("GET", target.url, _HEADERS, None), deadline)
     if isinstance(answer, Failure):
         remedy = _UNREACHABLE if answer.fault is Fault.UNREACHABLE else _UNANSWERED
         raise Failed(f"could not be scraped ({answer.detail}): {remedy}")

@@ -172,9 +172,9 @@ class BoundedVisit:
         return self._worker.submit(job)
 
     def _wait(self, future: "Future[_T]") -> _T:
-        patience_s = 0.0 if self._given_up else max(_GRACE_S, self._deadline.remaining())
+        wait_s = 0.0 if self._given_up else max(_GRACE_S, self._deadline.remaining())
         try:
-            return future.result(patience_s)
+            return future.result(wait_s)
         except FutureTimeoutError:
             if not self._given_up:
                 self._given_up = True
