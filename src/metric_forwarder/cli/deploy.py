@@ -14,6 +14,7 @@ import click
 from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
 from metric_forwarder.cli.deployment.description import (
+    Description,
     extras_of,
     read_description,
     setting_problems,
@@ -22,6 +23,7 @@ from metric_forwarder.cli.deployment.description import (
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
+from metric_forwarder.cli.deployment.tccli import write_commands
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.options import example
 from metric_forwarder.errors import ConfigError
@@ -57,6 +59,12 @@ _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
     help="Also remove triggers that serverless.yml does not describe; otherwise they are left alone.",
 )
 @click.option(
+    "--tccli",
+    "tccli_folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Deploy nothing, and write a script for tccli into this folder; its files hold secrets.",
+)
+@click.option(
     "--file",
     "file",
     type=click.Path(path_type=Path),
@@ -79,13 +87,14 @@ _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
     help="A package that `make package` built; without it one is built, with the extras that the settings need.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
-def deploy(
+def deploy(  # noqa: PLR0913 - one for each option
     *,
     to: str | None,
     only_plan: bool,
     only_verify: bool,
     rollback: bool,
     prune: bool,
+    tccli_folder: Path | None,
     file: Path,
     env_file: Path,
     zip_file: Path | None,
@@ -104,6 +113,10 @@ def deploy(
     problems = strays(written, os.environ) + setting_problems(settings_of(wanted), wanted.region)
     if problems:
         raise ConfigError(problems)
+    if tccli_folder:
+        package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
+        _write_commands(wanted, package, tccli_folder)
+        return
     cloud = Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep)
     try:
         if rollback:
@@ -122,8 +135,15 @@ def deploy(
         _fail(str(error))
 
 
-def _roll_back(cloud: Cloud) -> None:
+def _write_commands(wanted: Description, package: bytes, folder: Path) -> None:
+    try:
+        script = write_commands(wanted, package, folder)
+    except OSError as error:
+        raise Unusable(f"{folder} cannot be written ({error.strerror}): name another folder") from None
+    click.echo(f"written: {script}; its folder holds the function's secrets", err=True)
 
+
+def _roll_back(cloud: Cloud) -> None:
     current, older = deployer.previous_version(cloud)
     if older is None:
         _fail(

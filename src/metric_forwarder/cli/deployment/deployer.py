@@ -13,7 +13,7 @@ from metric_forwarder.cli.deployment.description import Description, Trigger
 from metric_forwarder.cli.deployment.plan import LEFT_OUT_MEANS, Plan
 
 # ``UpdateTrigger`` takes these; others are deleted and created again.
-_UPDATABLE = ("timer", "ckafka", "http")
+UPDATABLE = ("timer", "ckafka", "http")
 
 Progress = Callable[[str], None]
 
@@ -106,10 +106,13 @@ def _trigger_steps(plan: Plan, cloud: Cloud, *, prune: bool) -> Iterator[Step]:
         yield Step(f"create the trigger {new.key}", partial(_add, new, cloud))
 
 
+def creation(wanted: Description, code: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of ``CreateFunction``, without name and namespace."""
+    return {**wanted.configuration, "Handler": wanted.handler, "Type": "Event", "Code": code}
+
+
 def _create(wanted: Description, code: Mapping[str, str], cloud: Cloud) -> None:
-    cloud.call(
-        "CreateFunction", {**wanted.configuration, "Handler": wanted.handler, "Type": "Event", "Code": code}
-    )
+    cloud.call("CreateFunction", creation(wanted, code))
     cloud.settle()
 
 
@@ -144,7 +147,8 @@ def previous_version(cloud: Cloud) -> tuple[str | None, str | None]:
     return current, older[0] if older else None
 
 
-def _asked(trigger: Trigger) -> dict[str, Any]:
+def trigger_request(trigger: Trigger) -> dict[str, Any]:
+    """The parameters of ``CreateTrigger`` and ``UpdateTrigger``, without the function's."""
     asked: dict[str, Any] = {
         "TriggerName": trigger.name,
         "Type": trigger.type,
@@ -157,7 +161,7 @@ def _asked(trigger: Trigger) -> dict[str, Any]:
 
 def _add(trigger: Trigger, cloud: Cloud) -> None:
     cloud.settle()
-    cloud.call("CreateTrigger", _asked(trigger))
+    cloud.call("CreateTrigger", trigger_request(trigger))
 
 
 def _update(trigger: Trigger, cloud: Cloud) -> None:
@@ -167,9 +171,9 @@ def _update(trigger: Trigger, cloud: Cloud) -> None:
         if (each["Type"], each["TriggerName"]) == (trigger.type, trigger.name)
     )
     # A trigger is known by its version too, so that cannot be updated.
-    if trigger.type in _UPDATABLE and deployed.get("Qualifier") == trigger.qualifier:
+    if trigger.type in UPDATABLE and deployed.get("Qualifier") == trigger.qualifier:
         cloud.settle()
-        cloud.call("UpdateTrigger", _asked(trigger))
+        cloud.call("UpdateTrigger", trigger_request(trigger))
         return
     _remove(deployed, cloud)
     _add(trigger, cloud)
