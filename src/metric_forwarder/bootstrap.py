@@ -71,7 +71,7 @@ class Application:
         clock: time; None: the machine's.
         transport: makes what carries requests, from how many it carries at once; None: real connections.
         objects: where an object that an event names is fetched; None: from COS, with the function's role.
-        on_settled: is given the valid points of each event and what became of them; None: nobody looks.
+        on_settled: called with the valid points of each event and what became of them.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Application:
 
     def _examine(self, settings: Settings, function: str, deadline: Deadline) -> dict[str, Any]:
         """Answer ``{"doctor": true}``: what stands in the way of delivery from here."""
-        # Needed by nobody who delivers.
+        # Not needed for delivery.
         from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
 
         credentials = make_credentials(settings, self._environment)
@@ -227,7 +227,7 @@ class _LazyObjects:
 def time_limit_s(context: Mapping[str, Any]) -> float:
     """Seconds the platform gives this invocation.
 
-    ``time_limit_in_ms`` may be a text; Tencent's local runner puts seconds there, which are told apart by their size:
+    ``time_limit_in_ms`` may be a text; Tencent's local runner puts seconds there, which their size shows:
     the platform's limits are 1 s to 900 s.
     """
     try:
@@ -322,7 +322,7 @@ def build(
 
 
 def make_jitter(settings: Settings) -> Callable[[float], float]:  # noqa: ARG001 - it is kept like what settings make
-    """A generator of its own, seeded by the system: nobody else's draws disturb it, nor does it disturb theirs."""
+    """Return a random generator that no other code shares, seeded by the system."""
     draw = random.Random().uniform
     return lambda ceiling: draw(0, ceiling)
 

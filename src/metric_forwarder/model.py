@@ -81,7 +81,7 @@ class Message(NamedTuple):
         broken: why there is no payload to read; then the message counts as one invalid point.
         retriable: what is broken may be whole the next time: the point is undelivered instead, so that the platform
             redelivers it.
-        already_validated: its point was valid as the producer wrote it; the spool has written it anew.
+        already_validated: its point was valid as the producer wrote it; the spool has written it again.
         left_out: why it is left out on purpose; then it counts as one filtered point.
         places: where the points of its list stood in the message that a producer sent, in the order of the list; empty if
             they still stand there. The spool keeps some points of a message without the others.
@@ -159,7 +159,7 @@ class Point(NamedTuple):
         identity: the digest by which it is recognised when it comes again; None if nothing tells it from an
             equal reading.
         time_ms: when it was measured as far as that is known, Unix milliseconds: the producer's own time, else that
-            of its message, else the moment it was received.
+            of its message, or the moment it was received.
         wire: its bytes in a request to the destination, which only joins those of its points.
     """
 

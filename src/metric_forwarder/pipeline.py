@@ -34,7 +34,7 @@ _INTAKE_SHARE = 0.75
 class SpoolVisit(Protocol):
     """One event's dealings with the spool; nothing here waits past the event's deadline.
 
-    Whatever goes wrong with the spool is told to the event's complaints.
+    Whatever goes wrong with the spool is added to the event's complaints.
     """
 
     def policy(self, *, keeps_dead_letters: bool = True) -> UndeliveredPolicy:
@@ -230,12 +230,12 @@ class Pipeline:
 
     def _complaint(self, ledger: Ledger) -> Callable[[str], None]:
         """What to do when the spool fails: say it in the log and in the report, once."""
-        told: set[str] = set()
+        logged: set[str] = set()
 
         def complain(message: str) -> None:
-            if message in told:
+            if message in logged:
                 return
-            told.add(message)
+            logged.add(message)
             self._log.write("ERROR", "spool", message=message)
             ledger.note(Problem(Outcome.UNDELIVERED, "spool", "", "spool", None, message))
 

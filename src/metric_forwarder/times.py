@@ -49,7 +49,7 @@ def nanoseconds(timestamp: float | str) -> int | None:
     return int(whole_part) * unit + int(fraction[:digits].ljust(digits, "0"))
 
 
-# Seconds in a unit, and its name; a span is told in the largest unit of which it has two.
+# Seconds in a unit, and its name; a span is written in the largest unit of which it has at least two.
 _UNITS = ((31_556_952, "years"), (86_400, "days"), (3600, "hours"), (60, "minutes"))
 
 
@@ -72,22 +72,22 @@ def milliseconds(timestamp: float | str) -> int | None:
     return None if time_ns is None else to_milliseconds(time_ns)
 
 
-def told_milliseconds(told: Any) -> int | None:
+def milliseconds_of(value: Any) -> int | None:
     """Read the time that a platform gives, as Unix milliseconds; None if it is no time.
 
     It is RFC 3339 text, or a number, also as text, of seconds, milliseconds, microseconds or nanoseconds. Their sizes do
     not overlap between the years 1973 and 5138; a smaller number, such as 0, stands for no time.
     """
-    if isinstance(told, str):
-        number = parse_uint64(told)
+    if isinstance(value, str):
+        number = parse_uint64(value)
         if number is None:
-            return milliseconds(told)
-        told = number
-    if type(told) not in (int, float) or not _EARLIEST_S <= told < _NANOSECONDS_BELOW:
+            return milliseconds(value)
+        value = number
+    if type(value) not in (int, float) or not _EARLIEST_S <= value < _NANOSECONDS_BELOW:
         return None
-    while told >= NUMBERS_BELOW:
-        told /= 1000
-    return milliseconds(told)
+    while value >= NUMBERS_BELOW:
+        value /= 1000
+    return milliseconds(value)
 
 
 def rfc3339(time_ns: int) -> str:

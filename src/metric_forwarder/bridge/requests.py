@@ -39,7 +39,7 @@ class Authenticator(Protocol):
     """Lets in requests meant for the receiver, by their signature."""
 
     def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:
-        """Return why a request is not let in, or None if it is; a key that has to be fetched is waited for so long."""
+        """Return why a request is not let in, or None if it is; a key that has to be fetched is waited for until the deadline."""
 
 
 class ReceiverBridge:

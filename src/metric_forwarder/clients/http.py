@@ -3,7 +3,7 @@
 ``send`` takes a small answer whole; ``stream`` hands out a large one while it comes.
 
 Whatever goes wrong comes back as a ``Failure`` that tells a request that never left from one that was sent and got no
-answer. Nothing is retried here: every attempt is signed anew, by the caller.
+answer. Nothing is retried here: the caller signs every attempt again.
 """
 
 import contextlib
@@ -61,21 +61,21 @@ class HttpReply(NamedTuple):
 
 
 def server_time(reply: HttpReply) -> float | None:
-    """The destination's clock, Unix seconds, if it told."""
+    """Return the destination's time, Unix seconds, if its reply says it."""
     return _http_date(reply.headers.get("Date"))
 
 
 def retry_after_s(reply: HttpReply, *, now: float) -> float | None:
-    """How long the destination asked to be left alone, in both forms of RFC 9110: seconds, or an HTTP date.
+    """Return how long the destination asked us to wait, in either form of RFC 9110: seconds, or an HTTP date.
 
-    A date counts from the destination's own clock, from ``now``, Unix seconds, if it told none.
+    A date counts from the destination's own clock, from ``now``, Unix seconds, if its reply has no date.
     """
     text = (reply.headers.get("Retry-After") or "").strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     at = _http_date(text)
-    told = server_time(reply)
-    return None if at is None else max(0.0, at - (now if told is None else told))
+    its_time = server_time(reply)
+    return None if at is None else max(0.0, at - (now if its_time is None else its_time))
 
 
 def _http_date(text: str | None) -> float | None:
@@ -173,8 +173,8 @@ class HttpTransport:
     def stream(self, request: HttpRequest, deadline: Deadline) -> Streamed | Failure:
         """Send, and hand the answer out while it comes: see ``Streaming``.
 
-        A thread of its own reads; the one that asked only waits, so that not even a name server that never answers
-        holds it past the deadline.
+        A second thread reads. The calling thread only waits, so that it returns by the deadline even if a name server
+        never answers.
         """
         download = _Download(lambda: self._open(request, deadline.remaining()), self._failure)
         try:
@@ -302,7 +302,7 @@ class _NotConnected(HTTPError):
 
 
 class _Punctual(socket.SocketIO):
-    """Reads under one deadline for the whole answer; a socket by itself starts its time-out anew with every piece."""
+    """Reads under one deadline for the whole answer; a socket alone starts its time-out again with every piece."""
 
     connected: socket.socket
     until: float
@@ -443,7 +443,7 @@ class _Download:
                 return
 
     def stop(self) -> None:
-        """Nothing more is wanted: let the reading thread come to its end."""
+        """Let the reading thread end: nobody reads on."""
         self._stopped = True
         response = self._response
         if response is not None:

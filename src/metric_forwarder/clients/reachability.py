@@ -34,7 +34,7 @@ def unreachable(hosts: Sequence[str], timeout_s: float, all_s: float) -> dict[st
     Args:
         hosts: of one without a port only the name is looked up.
         timeout_s: how long each connection may take.
-        all_s: how long all may take together; a name server that does not answer holds nobody longer.
+        all_s: how long all may take together, even if a name server never answers.
 
     Returns:
         Why a host cannot be reached; those that can are left out.

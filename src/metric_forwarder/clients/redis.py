@@ -43,7 +43,7 @@ _COMMANDS = (
 
 # More than any reply to the dedupe store has.
 MAX_REPLY_BYTES = 2**20
-# A reply that takes longer in all, in timeouts, is given up.
+# A reply may take this many timeouts in all.
 _LONGEST_IN_TIMEOUTS = 10
 NOT_REDIS = "the reply makes no sense: check that the address is that of a Redis"
 
@@ -74,7 +74,7 @@ class RedisUnavailable(Exception):
 
 
 class Script:
-    """A Lua script; all its keys must be in one slot, else a cluster refuses it."""
+    """A Lua script; all its keys must be in one slot, or a cluster refuses it."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -128,7 +128,7 @@ class RedisConnection:
 
     Args:
         timeout_s: for the connection, and for the next bytes of a reply, seconds.
-        max_reply_bytes: a larger reply is given up.
+        max_reply_bytes: reading a larger reply ends with an error.
     """
 
     def __init__(
@@ -189,12 +189,12 @@ class RedisConnection:
             RedisUnavailable: the connection broke.
         """
         try:
-            told = self._client.info(section)
+            info = self._client.info(section)
         except ResponseError:
             return {}
         except Exception as error:  # noqa: BLE001 - whatever an odd reply makes the library raise
             raise explain(error) from None
-        return told if isinstance(told, dict) else {}
+        return info if isinstance(info, dict) else {}
 
     def close(self) -> None:
         """Drop the connection; the next use makes another."""
@@ -236,7 +236,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _code(error: Exception) -> str:
     """Redis's own code of an error, such as ``WRONGTYPE``; the error's class if it has none.
 
-    Before version 7 a script's error wraps the code in a text of its own, where the library does not see it; since then
+    Before version 7 a script's error wraps the code in another text, where the library does not see it; since then
     one that may not run a command has none.
     """
     text = str(error) if isinstance(error, ResponseError) else ""

@@ -101,7 +101,7 @@ class SecretsManager:
         return True
 
     def _read(self, timeout_s: float) -> Credentials | Verdict:
-        """Read the secret in a thread of its own: the SDK does not bound a name server that never answers.
+        """Read the secret in a second thread: the SDK waits without limit for a name server that never answers.
 
         While a thread still hangs no other is started.
         """
@@ -176,7 +176,7 @@ def _get_secret_value(
 
     logging.getLogger(_SDK_LOGGER).disabled = True
     endpoint = urlsplit(reference.endpoint)
-    # It waits so long for a connection, and as long again for an answer.
+    # It waits this long for a connection, and as long again for an answer.
     http = HttpProfile(
         protocol=endpoint.scheme,
         endpoint=endpoint.netloc,

@@ -23,11 +23,11 @@ from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
 from metric_forwarder.settings.redis_address import RedisAddress
 
-# Some 2 ms of the server's time, which serves nobody else meanwhile.
+# Some 2 ms of the server's time; other clients wait meanwhile.
 CHUNK = 1000
 # A lease outlives the deadline by this: a confirmation may be under way then.
 LEASE_SLACK_S = 1.0
-# After a failure Redis is left alone this long.
+# After a failure, no request goes to Redis for this long.
 REST_S = 10.0
 # Networks forget idle connections without telling anyone, and an instance may be frozen for hours.
 IDLE_S = 30.0
@@ -35,7 +35,7 @@ IDLE_S = 30.0
 TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
 # Ten times what a chunk takes as a rule.
 _CHUNK_S = 0.05
-# Confirmations wait so long, that one round trip may carry many; a kill meanwhile lets that many be sent twice.
+# Confirmations wait this long, so that one round trip carries many. If the instance is killed meanwhile, those are sent twice.
 LINGER_S = 0.01
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.1
@@ -121,7 +121,7 @@ class RedisStore:
         function: namespace and name of the function whose instances share what they remember.
         window_s: how long an identity is remembered, seconds.
         memory: what this instance delivered, asked first.
-        warn: told once for each event in which Redis failed.
+        warn: called once for each event in which Redis failed.
         token: makes what tells one event's leases from all others'.
     """
 
@@ -242,7 +242,7 @@ class RedisClaims:
         return [known[identity] for identity in identities]
 
     def rejection(self, identity: bytes) -> KnownRejection:
-        """Return why a point was rejected: in full if this instance was told so itself."""
+        """Return why a point was rejected: in full if this instance received the rejection itself."""
         return self._rejections.get(identity) or self._store.memory.rejection(identity)
 
     def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
@@ -284,7 +284,7 @@ class RedisClaims:
         self._write_soon(self._store.mark_of(rejection), identities)
 
     def release(self, identities: Sequence[bytes]) -> None:
-        """Give up one's own leases; what cannot be given up runs out by itself."""
+        """Give up the leases of this event; any that remain expire."""
         for chunk in _chunks(identities):
             if not self._degraded:
                 self._posted.append(self._submit(partial(self._run, RELEASE, chunk, self._token)))

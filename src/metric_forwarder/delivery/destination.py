@@ -37,7 +37,7 @@ class Destination(Protocol):
 
     @property
     def clock_offset_s(self) -> float:
-        """How far the destination's clock is ahead of ours, as its replies told; 0 as long as they did not."""
+        """How far the destination's clock is ahead of ours, by its replies; 0 until one has said."""
 
     def prepare_series(self, series: Series) -> Violation | None:
         """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy.
@@ -60,7 +60,7 @@ class Destination(Protocol):
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         """Deliver a batch within ``timeout_s``, at one attempt, and judge the reply.
 
-        Called from several threads at once. Every attempt is a call of its own, so that each can be signed again.
+        Called from several threads at once. Every attempt is one call, so that each is signed again.
         """
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:

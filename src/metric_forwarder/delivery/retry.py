@@ -55,7 +55,7 @@ class RetryPolicy:
     """Decides how long a batch waits for its next attempt, or that it has none.
 
     Args:
-        pacer: is told about acceptances, refusals and pauses, which concern all batches.
+        pacer: learns of acceptances, refusals and pauses, which concern all batches.
         jitter: draws from 0 to its argument.
     """
 
@@ -97,7 +97,7 @@ class RetryPolicy:
         return max(self._jitter(ceiling), asked)
 
     def _after_throttling(self, verdict: Verdict, state: BatchState) -> float | Final:
-        """Being told to slow down is no failure as long as the destination takes other requests meanwhile."""
+        """A request to slow down is not a failure while the destination takes other requests."""
         is_news = self._pacer.refuse()
         self._pacer.pause(verdict.retry_after_s or 0.0)
         if verdict.action.has(Effect.HALVES) and state.points > 1:

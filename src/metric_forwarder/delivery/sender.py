@@ -48,7 +48,7 @@ class Sender:
         self.pacer = pacer
         self.retry = RetryPolicy(policy, pacer, jitter)
         self.cool_down = CoolDown(clock)
-        # Whether the destination failed at a batch for good in the last event, and nobody knew why.
+        # Whether a batch failed for good in the last event for an unknown reason.
         self.has_failed = False
         self.guesses = 0
 
@@ -60,10 +60,10 @@ class Sender:
         blocked_series: BlockedSeries,
         trace: RequestTrace | None = None,
     ) -> RequestCounts:
-        """Send the points; when it returns, ``settle`` was told one outcome for every one of them.
+        """Send the points; when it returns, ``settle`` has been called with one outcome for every one of them.
 
         No point of a series in ``blocked_series`` is sent; the series that must wait from now on are added.
-        ``trace`` is told about each request.
+        ``trace`` is called with each request.
         """
         unanswered = Outcome.UNCERTAIN if self.policy.hold_uncertain else Outcome.UNDELIVERED
         record = EventRecord(settle, unanswered, trace)

@@ -43,9 +43,9 @@ class EventRecord:
     """Settles every point of an event once; nothing is written after it was closed, whatever a late thread says.
 
     Args:
-        settle: is told the outcomes.
+        settle: called with the outcomes.
         unanswered: what becomes of points that were sent and not answered.
-        trace: is told about each request; None: nobody asks.
+        trace: called with each request, if given.
     """
 
     def __init__(self, settle: Settle, unanswered: Outcome, trace: RequestTrace | None = None) -> None:

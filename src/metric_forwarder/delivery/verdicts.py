@@ -82,7 +82,7 @@ class Verdict(NamedTuple):
         code: the destination's own code, or its HTTP status, when it gave one.
         reason: what the reply says and what the user should do; holds nothing of the reply's body.
         retry_after_s: how long the destination asked not to be sent anything.
-        server_time: its clock, Unix seconds, when it told.
+        server_time: its time, Unix seconds, if its reply said it.
         concern: which points the reason concerns, if this one is refused.
     """
 
@@ -96,7 +96,7 @@ class Verdict(NamedTuple):
 
 
 def asked_to_wait(seconds: float) -> Verdict:
-    """The verdict on points that are not sent, since the destination has asked for so long a pause."""
+    """Return the verdict on points that are not sent because the destination asked for a pause that is too long."""
     return Verdict(
         Action.HOLD_OFF,
         "retry-after",

@@ -20,7 +20,7 @@ from metric_forwarder.delivery.verdicts import Action, Verdict
 UNREADABLE_BODY = b"\xff"
 # A snappy block of nothing: a request without series.
 EMPTY_BODY = b"\0"
-# Answers that say nothing about the request: too many requests, or nobody is there.
+# Answers that say nothing about the request: too many requests, or no server behind the gateway.
 _PASSING = frozenset({408, 425, 429, 502, 503, 504})
 # Time below which asking is no use.
 _SHORTEST_S = 0.05

@@ -1,7 +1,7 @@
 """Standard output: each point is one line of JSON, for debugging and for pipes.
 
 A line is a payload of docs/payload.md, so what is printed can be sent again. It begins with ``POINT_LINE``, by which it is
-told from the lines of the function's own log on the same stream.
+told from the lines of the function's log on the same stream.
 """
 
 import json

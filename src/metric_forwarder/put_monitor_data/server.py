@@ -47,7 +47,7 @@ _MAX_INTEGER = 2**63 - 1
 
 
 class WirePoint(TypedDict):
-    """One point as it travels; what else a client put beside the three members is ignored."""
+    """One point as it travels; other members of it are ignored."""
 
     dimensions: dict[str, str | int | float]
     metricName: str

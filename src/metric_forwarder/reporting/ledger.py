@@ -74,7 +74,7 @@ class Ledger:
         self.problems_omitted += 1
 
     def receive_filtered(self, source: str, pointer: str, rule: str, message: str) -> None:
-        """Receive a point that is left out on purpose: it is no problem, and each reason is told once."""
+        """Receive a point that is left out on purpose: it is no problem, and each reason is reported once."""
         self._rows.append(Outcome.FILTERED)
         known = self._filtered.get((rule, message))
         if known is None and len(self._filtered) >= MAX_FILTER_REASONS:
@@ -110,7 +110,7 @@ class Ledger:
         return {outcome: counts[outcome] for outcome in Outcome}
 
     def close(self) -> int:
-        """Settle what nobody settled as undelivered, the one claim that cannot lose a point; return how many.
+        """Settle what has no outcome yet as undelivered, the one outcome that cannot lose a point; return how many.
 
         Anything but 0 is a defect of the forwarder, never a reason to report a balance that is not there.
         """

@@ -1,6 +1,6 @@
 """One JSON object a line on standard output, which the platform collects.
 
-Not through ``logging``: the platform's runtime owns the root logger, with handlers and levels of its own.
+Not through ``logging``: the platform's runtime owns the root logger, its handlers and its level.
 """
 
 import json

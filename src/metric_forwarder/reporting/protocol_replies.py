@@ -52,9 +52,9 @@ def _message(report: Report) -> str:
     """Tell what is wrong: how many points, and the first reasons, each with its place in the client's terms."""
     arrived = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
     received = report["received"]
-    told = [f"{error['pointer']} {error['message']}".strip() for error in report["errors"][:_TOLD]]
+    reasons = [f"{error['pointer']} {error['message']}".strip() for error in report["errors"][:_TOLD]]
     head = f"{received - _count(report, arrived)} of {received} points were not delivered"
-    return ": ".join([head, "; ".join(told)] if told else [head])[:_MAX_MESSAGE]
+    return ": ".join([head, "; ".join(reasons)] if reasons else [head])[:_MAX_MESSAGE]
 
 
 def _reply(

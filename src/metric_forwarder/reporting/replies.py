@@ -15,7 +15,7 @@ from metric_forwarder.triggers.decoding import HttpRejection
 from metric_forwarder.triggers.traits import ReplyTo
 
 RETRY_AFTER_S = 10
-# A report has some 20 problems of a few hundred characters each; what is more tells nobody more.
+# A report has some 20 problems of a few hundred characters each; more would help nobody.
 MAX_HTTP_BODY_BYTES = 32_768
 
 # Only the client can correct these points.

@@ -63,7 +63,7 @@ def loss_level(report: Report, *, is_spooling: bool, is_redelivered: bool) -> st
     """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be.
 
     With a spool, bad points are kept as dead letters: they are not lost either. What is undelivered may be lost
-    unless its event is redelivered until it is handled, and a spool that could not be read at all may hold what nobody sees.
+    unless its event is redelivered until it is handled, and a spool that could not be read may hold points that nobody sees.
     """
     outcomes = report["outcomes"]
     lost = [Outcome.UNCERTAIN, *(() if is_spooling else _LOST)]

@@ -63,7 +63,7 @@ class Scraper:
 
     Args:
         hosts: those that may be asked, each as host or host:port.
-        connect: makes what carries one request; called in a thread of its own.
+        connect: makes what carries one request; called in the thread that fetches.
         clock: for the time each target has.
         carries_non_finite: whether the destination takes NaN; otherwise a sample that is NaN is filtered.
     """
@@ -135,9 +135,11 @@ class Scraper:
         bad = next((reading for reading in found if isinstance(reading, InvalidSample)), None)
         if bad is not None and not any(isinstance(reading, Sample) for reading in found):
             raise Failed(f"{_NO_EXPOSITION}, at {bad.where}: {bad.message}")
-        told = {reading.metric for reading in found if isinstance(reading, Sample) and not reading.dimensions}
+        scraped = {
+            reading.metric for reading in found if isinstance(reading, Sample) and not reading.dimensions
+        }
         about = ((_UP, 1), (_DURATION, fetched.took_s), (_EXPOSED, exposition.lines))
-        found += [Sample("", name, {}, value) for name, value in about if name not in told and keep(name)]
+        found += [Sample("", name, {}, value) for name, value in about if name not in scraped and keep(name)]
         return [self._carried(reading) for reading in found]
 
     def _carried(self, reading: Reading) -> Reading:

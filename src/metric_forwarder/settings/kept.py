@@ -38,7 +38,7 @@ class _Entry(NamedTuple):
 
 
 class Kept:
-    """Makes things, each anew only when something that it was made from has changed."""
+    """Makes objects, and makes one again only when something that it was made from has changed."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}

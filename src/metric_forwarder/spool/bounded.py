@@ -73,7 +73,7 @@ class BoundedVisit:
 
     Args:
         now_ms: when the event was received, Unix milliseconds.
-        complain: is told what goes wrong.
+        complain: called with what goes wrong.
     """
 
     def __init__(

@@ -144,7 +144,7 @@ class FileSpool:
         return self._last_number
 
     def _sweep(self) -> None:
-        """Remove what killed instances left: drafts, which nobody called spooled, and rows of no file."""
+        """Remove what killed instances left: drafts, whose points were never reported as spooled, and rows without a file."""
         for draft in self._folder.glob("*.draft"):
             with contextlib.suppress(OSError):
                 if time.time() - draft.lstat().st_mtime > _LONGEST_WRITE_S:
@@ -193,11 +193,11 @@ class FileSpool:
         try:
             return open_regular(path, flags)
         except OddFile as odd:
-            told = set_aside(path, odd)
+            found = set_aside(path, odd)
         try:
             return open_regular(path, flags)
         except OddFile:
-            raise SpoolError(f"the spool cannot be read: {told.source} {told.broken}") from None
+            raise SpoolError(f"the spool cannot be read: {found.source} {found.broken}") from None
 
 
 class _Survey(NamedTuple):
@@ -242,8 +242,8 @@ class _ChunkBuilder:
             yield from self.rest()
         self._files += 1
         try:
-            file, told = SpoolFile.check(path)
-            self._broken += told
+            file, broken = SpoolFile.check(path)
+            self._broken += broken
             for row, size, message in file.records():
                 if self._rows and (self._size + size > MAX_BYTES or len(self._rows) == MAX_RECORDS):
                     yield from self.rest()

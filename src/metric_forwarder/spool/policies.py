@@ -40,7 +40,7 @@ class RecordWriter(Protocol):
         """Keep all of them or none; ``count`` says how many there are.
 
         Raises:
-            SpoolError: none is kept, or nobody knows yet: what is kept after all is recognised when it is replayed.
+            SpoolError: none is kept, or it is not known yet; what was kept after all is recognised when it is replayed.
         """
 
 
@@ -48,9 +48,9 @@ class SpoolingPolicy:
     """Writes what a trigger event leaves behind into the spool.
 
     Args:
-        complain: is told what could not be kept.
+        complain: called with what could not be kept.
         now_ms: when the event was received, Unix milliseconds: the time of dead letters whose message brings none.
-        keeps_dead_letters: otherwise they are left out, for what comes again by itself.
+        keeps_dead_letters: False for events that the platform delivers again.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from metric_forwarder.spool.store import (
 )
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-# Some milliseconds of the server's time, which serves nobody else meanwhile; and what a small function has memory for.
+# Some milliseconds of the server's time, while other clients wait; and what a small function has memory for.
 _CHUNK = 500
 # A chunk of the largest records, and more.
 _MAX_REPLY_BYTES = 256 * 2**20
@@ -103,7 +103,7 @@ _RENAME = Script("return redis.call('RENAMENX', KEYS[1], KEYS[2])")
 # written, so that it is always part of what fills the Redis.
 _RESERVE = Script("redis.call('SET', KEYS[1], string.rep('.', 1048576), 'NX')")
 _GIVE_UP_RESERVE = Script("return redis.call('DEL', KEYS[1])")
-# A lease without an end is nobody's: none is made so.
+# A lease without an expiry was not made by this program.
 _LOCK = Script("""
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] and redis.pcall('PTTL', KEYS[1]) ~= -1 then
@@ -210,7 +210,7 @@ class RedisSpool:
 
         Raises:
             SpoolError: another replay has it.
-            RedisUnavailable: nobody knows.
+            RedisUnavailable: it is not known.
         """
         if not self._run(_LOCK, [self._lock], lease.token, lease.milliseconds):
             raise SpoolError("another replay of this spool is running: wait for it to end")
@@ -281,12 +281,12 @@ class RedisSpool:
 
     def _add(self, key: bytes, lines: Sequence[bytes]) -> list[bytes]:
         keys = [self._points, self._dead, key, self._prefix + b"written:" + os.urandom(8)]
-        told = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)
-        if isinstance(told, int):
+        reply = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)
+        if isinstance(reply, int):
             raise SpoolError(
-                f"the spool is full: it would take {told} of {self._max_bytes} bytes; replay it, or remove its dead letters"
+                f"the spool is full: it would take {reply} of {self._max_bytes} bytes; replay it, or remove its dead letters"
             )
-        ids: list[bytes] = told
+        ids: list[bytes] = reply
         return ids
 
     def _take_back(self, written: Sequence[tuple[bytes, list[bytes]]]) -> None:
@@ -318,7 +318,7 @@ class RedisChunk:
 
     Args:
         entries: id and message of each.
-        broken: what is told besides.
+        broken: what could not be read, for the report.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a person is told who asks whether the Redis of the settings will do; nothing of it is needed to deliver."""
+"""Check whether the Redis of the settings will do, for ``doctor``; delivery needs none of this."""
 
 import os
 import time
@@ -37,7 +37,7 @@ def check_redis(
 ) -> list[RedisFinding]:
     """Connect, do once what deduplication or a spool does there, and read what the server says of itself.
 
-    Never raises, shows no secret, and leaves nothing behind for longer than a minute, and that under keys nobody has.
+    Never raises, shows no secret, and leaves nothing behind for longer than a minute, and that under keys that no one else uses.
     """
     use = _SPOOL if for_spool else _DEDUPE
     connection = RedisConnection(address, timeout_s)
@@ -51,8 +51,8 @@ def check_redis(
         if took_ms > _SLOW_MS:
             remedy = "place Redis in the function's region and VPC"
             findings.append(RedisFinding(False, f"a round trip takes {took_ms:.0f} ms", remedy))
-        told = {**connection.info("server"), **connection.info("replication"), **connection.info("memory")}
-        return findings + list(_judge(told, use))
+        info = {**connection.info("server"), **connection.info("replication"), **connection.info("memory")}
+        return findings + list(_judge(info, use))
     except (RedisUnavailable, SpoolError) as failure:
         seen, _, remedy = str(failure).partition(": ")
         return [RedisFinding(False, f"{address}: {seen}", remedy)]
@@ -88,18 +88,18 @@ _DEDUPE = _Use(
 _SPOOL = _Use("write, read and delete spooled points", _rehearse_spool, (5, 0), "which may be spooled points")
 
 
-def _judge(told: Mapping[str, Any], use: _Use) -> Iterator[RedisFinding]:
+def _judge(info: Mapping[str, Any], use: _Use) -> Iterator[RedisFinding]:
     """A managed server may keep any of this to itself."""
-    version = str(told.get("redis_version", ""))
+    version = str(info.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers:
         is_new = numbers >= use.oldest
         remedy = f"use Redis {use.oldest[0]}.{use.oldest[1]} or newer"
         yield RedisFinding(is_new, f"Redis {version}", "" if is_new else remedy)
-    if told.get("role") == "slave":
+    if info.get("role") == "slave":
         yield RedisFinding(False, "it is a replica", "use the address of the master")
-    policy = told.get("maxmemory_policy")
-    if policy is not None and told.get("maxmemory") and policy not in ("noeviction", "volatile-ttl"):
+    policy = info.get("maxmemory_policy")
+    if policy is not None and info.get("maxmemory") and policy not in ("noeviction", "volatile-ttl"):
         yield RedisFinding(
             False,
             f"when full it evicts by {policy}, {use.evicting}",

@@ -1,6 +1,6 @@
 """One file of the spool: how it is written, read and acknowledged, and set aside where that is impossible.
 
-Nothing here waits for a file: a fifo that nobody writes to, or a device, is found out and refused.
+Nothing here waits for a file: a fifo without a writer, or a device, is noticed and refused.
 """
 
 import contextlib
@@ -226,7 +226,7 @@ class FileChunk:
 
     Args:
         rows: file, row and message of each.
-        broken: what is told besides.
+        broken: what could not be read, for the report.
     """
 
     def __init__(

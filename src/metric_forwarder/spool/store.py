@@ -1,6 +1,6 @@
 """What is kept for later: points that could not be delivered now, and dead letters that cannot be delivered as they are.
 
-A ``SpoolStore`` stores records, however long that takes. ``bounded`` makes sure that nobody waits for it past a deadline;
+A ``SpoolStore`` stores records, however long that takes. ``bounded`` makes sure that no event waits for it past its deadline;
 ``policies`` decides what is stored, and when a stored record may be deleted.
 """
 
@@ -32,7 +32,7 @@ class SpoolRecord(NamedTuple):
         coordinates: the identity of its place: the same when it is replayed as when it is redelivered.
         time_ms: when it was measured as far as that is known: a replay must not make it younger.
         outcome: why it is here: ``undelivered``, or the outcome that made it a dead letter. Unless that is ``invalid``, the
-            payload is a valid point, written anew.
+            payload is a valid point, written again.
         reason: what was said about it.
         places: see ``Message``.
         format: see ``Message``; of an invalid payload.

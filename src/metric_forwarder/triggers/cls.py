@@ -1,7 +1,7 @@
 """CLS: ``{"clslogs":{"data":"<base64 of gzip of JSON>"}}``, one message for each log.
 
 Inside: ``{"topic_id":"…","topic_name":"…","records":[{"timestamp":"1605578090000000","content":"…"}]}``. The time is that
-of the log, as text: in microseconds by the document, and also seen in other units, which are told apart by their size.
+of the log, as text: in microseconds by the document, and also seen in other units, which its size shows.
 ``content`` is the text of a log, or its fields, a map of text to text: ``__CONTENT__`` holds a log of raw text, and
 ``SCF_Message`` a line that a function wrote, beside ``SCF_Type``, which is ``Platform`` or ``Custom``. Sources: Tencent
 Cloud, SCF CLS trigger; structure of SCF's logs in CLS (583/60336).
@@ -16,7 +16,7 @@ from typing import Any
 
 from metric_forwarder.formats.payload import MAX_POINTS, MAX_VALUES, holds_too_much
 from metric_forwarder.model import Message
-from metric_forwarder.times import told_milliseconds
+from metric_forwarder.times import milliseconds_of
 from metric_forwarder.triggers.decoding import DecodeContext, Decoded, Unreadable
 from metric_forwarder.triggers.inflate import inflate
 from metric_forwarder.triggers.traits import CLS
@@ -93,7 +93,7 @@ def _message(record: Any, place: str, coordinates: str) -> Message:
         content = _payload(fields, content)
     if isinstance(content, str) and (reason := _own_line(content)) is not None:
         return Message(place, None, coordinates, left_out=reason)
-    return Message(place, content, coordinates, told_milliseconds(record.get("timestamp")))
+    return Message(place, content, coordinates, milliseconds_of(record.get("timestamp")))
 
 
 def _fields(content: Any) -> dict[str, str] | None:

@@ -19,7 +19,7 @@ from metric_forwarder.formats.payload import MAX_POINTS, holds_too_much
 from metric_forwarder.model import Message
 from metric_forwarder.numerals import parse_uint64
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
-from metric_forwarder.times import told_milliseconds
+from metric_forwarder.times import milliseconds_of
 from metric_forwarder.triggers.decoding import (
     DecodeContext,
     ObjectName,
@@ -58,7 +58,7 @@ def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iter
         size = parse_uint64(record["cos"]["cosObject"].get("size"))
         if size is not None and size > MAX_OBJECT_BYTES:
             raise TooLarge(MAX_OBJECT_BYTES)
-        yield from _stored_messages(name, place, told_milliseconds(event.get("eventTime")), context)
+        yield from _stored_messages(name, place, milliseconds_of(event.get("eventTime")), context)
     except Unreadable as unreadable:
         yield Message(place, None, broken=unreadable.reason, retriable=unreadable.retriable)
 

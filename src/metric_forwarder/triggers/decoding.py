@@ -28,7 +28,7 @@ class HttpRejection(NamedTuple):
     """An HTTP request that is not let in: nothing of it was decoded, its client still has it all.
 
     ``reason`` says what would be right; it goes to the client and into the log. ``code`` is what a client of the
-    receiver is told; None for every other client.
+    receiver gets; None for every other client.
     """
 
     status: int
@@ -38,7 +38,7 @@ class HttpRejection(NamedTuple):
 
 
 def nth(index: int) -> str:
-    """Return the name, in a report, of a record without a name of its own."""
+    """Return the name, in a report, of a record that has none."""
     return f"record {index}"
 
 

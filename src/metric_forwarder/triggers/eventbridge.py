@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.times import told_milliseconds
+from metric_forwarder.times import milliseconds_of
 from metric_forwarder.triggers import direct
 from metric_forwarder.triggers.decoding import DecodeContext, Decoded, coordinates_of
 from metric_forwarder.triggers.traits import EVENTBRIDGE
@@ -52,7 +52,7 @@ def _message(event: Any, place: str) -> Message:
         body = _body(event)
     except ValueError as error:
         return Message(place, None, coordinates, broken=str(error))
-    return Message(place, body, coordinates, told_milliseconds(event.get("time")))
+    return Message(place, body, coordinates, milliseconds_of(event.get("time")))
 
 
 def _body(event: dict[str, Any]) -> Any:

@@ -74,7 +74,7 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
 
 
 def _without_zstd(route: Route | None) -> Route | None:
-    """Let the format know that this stands in the place of its own compression."""
+    """Let the format know that this replaces its usual compression."""
     return route and route._replace(hint=route.hint._replace(content_encoding=_ZSTD))
 
 
