@@ -110,8 +110,10 @@ class Message(NamedTuple):
 
     def origin(self, pointer: str) -> str:
         """Where a point of it stood in the message that a producer sent."""
+        if not self.places:
+            return pointer
         index = pointer.rpartition("/")[2]
-        is_known = self.places and index.isdecimal() and int(index) < len(self.places)
+        is_known = index.isdecimal() and int(index) < len(self.places)
         return self.places[int(index)] if is_known else pointer
 
 

@@ -9,6 +9,10 @@ _BEYOND = 2**64
 
 def parse_uint64(value: Any) -> int | None:
     """Read an unsigned 64-bit integer, given as a number or as ASCII digits; return None for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS:
+    if type(value) is not int:
+        if not (
+            isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS
+        ):
+            return None
         value = int(value)
-    return value if type(value) is int and 0 <= value < _BEYOND else None
+    return value if 0 <= value < _BEYOND else None

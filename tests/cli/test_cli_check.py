@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.dry_run import dry_run
 from metric_forwarder.clients.http import HttpReply, HttpRequest
-from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
 from metric_forwarder.settings.settings import Settings
 from receiver_emulator import Emulator
 from support.command_line import child_environ, command, execute, on_terminal, point, run, settings_for
+from support.remote_write import encode_series
 
 
 def _write(path: Path, content: Any) -> str:

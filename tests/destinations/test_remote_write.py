@@ -28,7 +28,7 @@ from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
 from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
-from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
@@ -44,6 +44,7 @@ from support.harness import (
     report_of,
 )
 from support.redis_server import RedisServer
+from support.remote_write import encode_series
 from support.remote_write_decoder import DecodedSeries, decode
 
 NOW_MS = round(START * 1000)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
 from metric_forwarder.formats import otlp_json, otlp_protobuf, remote_write
 from metric_forwarder.formats.samples import (
     STALE_MARKER,
@@ -29,6 +29,7 @@ from metric_forwarder.formats.samples import (
 )
 from metric_forwarder.formats.snappy import BadSnappy, decompress
 from support.harness import ROOT
+from support.remote_write import encode_series
 
 HINT = FormatHint()
 TEXT = st.text(alphabet="ab_é.0", max_size=3)

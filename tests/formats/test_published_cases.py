@@ -10,10 +10,11 @@ from typing import Any
 import cramjam
 import pytest
 
-from metric_forwarder.destinations.remote_write_wire import encode_labels, encode_series
+from metric_forwarder.destinations.remote_write_wire import encode_labels
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.otlp import prometheus_metric_name
 from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from support.remote_write import encode_series
 
 NO_HINT = FormatHint()
 OPEN_METRICS = FormatHint(content_type="application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -20,12 +20,13 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from metric_forwarder.clients.http import HttpReply
-from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
 from metric_forwarder.reporting import protocol_replies, replies
 from metric_forwarder.triggers import HttpRejection, ReplyTo, decode
 from metric_forwarder.triggers.decoding import OFFLINE
 from metric_forwarder.triggers.http_routes import NoRoute, Route, find_route
 from support.harness import ROOT, RemoteWriteHarness, make_remote_write_harness
+from support.remote_write import encode_series
 
 TOKEN = "sample-token-of-the-docs"
 NOW_MS = 1_767_225_600_000

@@ -6,6 +6,8 @@ import struct
 from metric_forwarder.model import MEASURED_AGAIN, Message, Series
 
 DIGEST_BYTES = 16
+# Up to here a float tells whole numbers apart.
+_EXACT = 2**53
 _pack_double = struct.Struct("<d").pack
 
 
@@ -45,20 +47,26 @@ class Identifier:
         elif time_ns is not None and self._by_content:
             text = f"@{time_ns}"
         elif message.coordinates is not None:
-            place = message.place(pointer) if pointer else message.coordinates
+            place = f"{message.coordinates}#{message.origin(pointer)}" if pointer else message.coordinates
             text = f"/{place}" if time_ns is None else f"@{time_ns}/{place}"
-            if message.coordinates.startswith(MEASURED_AGAIN):
+            if place.startswith(MEASURED_AGAIN):
                 value = 0
         else:
             return None
-        try:
+        if type(value) is float or -_EXACT <= value <= _EXACT:
             number = _pack_double(value)
-            # 1 and 1.0 are one JSON number; beyond 2**53 a float no longer tells integers apart.
-            if type(value) is int and not -(2**53) <= value <= 2**53 and int(float(value)) != value:
-                text = f"={value}{text}"
-        except OverflowError:
-            number, text = b"", f"={value}{text}"
+        else:
+            number, text = _large(value, text)
         digest = self._empty.copy()
         # Series and number have one length each, and what follows begins with a mark.
         digest.update(series.digest + number + text.encode("utf-8", "surrogatepass"))
         return digest.digest()
+
+
+def _large(value: float, text: str) -> tuple[bytes, str]:
+    """A whole number that a float may not tell from its neighbours, and the text that does."""
+    try:
+        # 1e300 and the whole number it stands for are one JSON number.
+        return _pack_double(value), text if int(float(value)) == value else f"={value}{text}"
+    except OverflowError:
+        return b"", f"={value}{text}"

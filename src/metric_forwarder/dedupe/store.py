@@ -182,9 +182,11 @@ class MemoryStore:
         return self._clock() + self.window_s
 
     def _remember(self, identities: Sequence[bytes], remembered: _Remembered) -> None:
+        known = self._known
         for identity in identities:
-            self._known[identity] = remembered
-            self._known.move_to_end(identity)
+            if identity in known:
+                known.move_to_end(identity)
+            known[identity] = remembered
         while len(self._known) > self._capacity:
             self._known.popitem(last=False)
 

@@ -71,13 +71,13 @@ def plan_lanes(
     A group gets only as many lanes as it can fill with whole batches, so that concurrency does not cost requests.
     The longest lane comes first.
     """
-    groups: dict[Hashable, list[Point]] = {}
-    group_of: dict[Series, Hashable] = {}
-    for point in points:
-        series = point.series
-        if series not in group_of:
-            group_of[series] = group(series)
-        groups.setdefault(group_of[series], []).append(point)
+    group_of = {series: group(series) for series in dict.fromkeys([point.series for point in points])}
+    groups: dict[Hashable, list[Point]] = {name: [] for name in group_of.values()}
+    if len(groups) > 1:
+        for point in points:
+            groups[group_of[point.series]].append(point)
+    elif points:
+        groups[group_of[points[0].series]] = list(points)
     lanes = [lane for members in groups.values() for lane in _split(members, max_points, concurrency)]
     return sorted(lanes, key=len, reverse=True)
 

@@ -32,7 +32,7 @@ from metric_forwarder.destinations.remote_write_proof import EndpointProof
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
     encode_labels,
-    encode_series,
+    encode_point,
 )
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Batch, Series
@@ -107,7 +107,7 @@ class RemoteWrite(HttpDestination):
         """All series may share a request."""
 
     def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        return encode_series(series.encoded_prefix, [(float(value), time_ms)])
+        return encode_point(series.encoded_prefix, value, time_ms)
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Let the endpoint prove that it takes remote write, once while the instance is warm."""

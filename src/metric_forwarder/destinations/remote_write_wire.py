@@ -18,14 +18,11 @@ from functools import lru_cache
 import cramjam
 
 # Field numbers with their wire types: 2 is a length and bytes, 1 eight bytes, 0 a varint.
-_TIMESERIES = b"\x0a"
 _LABEL = b"\x0a"
 _NAME = b"\x0a"
 _VALUE = b"\x12"
-_SAMPLE = b"\x12"
-_write_double = struct.Struct("<Bd").pack
-_DOUBLE = 0x09
-_TIMESTAMP = b"\x10"
+_pack_double = struct.Struct("<d").pack
+_pack_two = struct.Struct("<BB").pack
 _INT64 = 2**64 - 1
 
 
@@ -40,14 +37,17 @@ def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(written)
 
 
-def encode_series(labels: bytes, samples: Iterable[tuple[float, int]]) -> bytes:
-    """A series as a part of a ``WriteRequest``: its encoded labels, and its samples (value, Unix milliseconds)."""
-    written = [labels]
-    for value, time_ms in samples:
+def encode_point(labels: bytes, value: float, time_ms: int) -> bytes:
+    """A series of one sample as a part of a ``WriteRequest``; ``labels``: as they are encoded, ``time_ms``: Unix milliseconds."""
+    if time_ms < 2**14:
         time = _varint(time_ms & _INT64)
-        written += (_SAMPLE, _varint(10 + len(time)), _write_double(_DOUBLE, value), _TIMESTAMP, time)
-    content = b"".join(written)
-    return b"".join((_TIMESERIES, _varint(len(content)), content))
+    else:
+        # Of the times of a quarter of a minute only the first two bytes differ.
+        low = time_ms & 0x3FFF
+        time = _pack_two(low & 0x7F | 0x80, low >> 7 | 0x80) + _varint(time_ms >> 14)
+    size = 10 + len(time)
+    series_size = _varint(len(labels) + 2 + size)
+    return b"\x0a%b%b\x12%c\x09%b\x10%b" % (series_size, labels, size, _pack_double(value), time)
 
 
 def compress(series: Sequence[bytes]) -> bytes:
@@ -55,7 +55,7 @@ def compress(series: Sequence[bytes]) -> bytes:
     return bytes(cramjam.snappy.compress_raw(b"".join(series)))
 
 
-# Lengths repeat, and so do the times of points measured together.
+# Lengths repeat, and so does what is left of times.
 @lru_cache(maxsize=1024)
 def _varint(number: int) -> bytes:
     written = bytearray()

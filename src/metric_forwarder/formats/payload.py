@@ -40,7 +40,6 @@ MAX_SHARED_BYTES = 16 * 2**20
 # Stands between messages that are decoded together; a message that holds it is decoded alone.
 _SEPARATING = "metric_forwarder: next message"
 _SEPARATOR = f',"{_SEPARATING}",'
-_LISTS = ("points", "Data")
 
 
 class Violation(NamedTuple):
@@ -148,13 +147,11 @@ def _count_members(values: Iterable[Any]) -> int:
     count = 0
     for value in values:
         if type(value) is dict:
-            count += len(value)
             dimensions = value.get("dimensions")
-            if type(dimensions) is dict:
-                count += len(dimensions)
-            for name in _LISTS:
-                if name in value and type(value[name]) is list:
-                    count += _count_members(value[name])
+            count += len(value) + (len(dimensions) if type(dimensions) is dict else 0)
+            if "points" in value or "Data" in value:
+                points = value.get("points", value.get("Data"))
+                count += _count_members(points) if type(points) is list else 0
         elif type(value) is list:
             count += _count_members(value)
     return count

@@ -52,7 +52,7 @@ class EventTimes:
 
     Attributes:
         oldest_ns: an older time is stale.
-        latest_ns: a later time is invalid.
+        latest_ns: a later time is invalid; the same in milliseconds: ``latest_ms``.
     """
 
     def __init__(self, given: GivenTimes, now_ms: int, max_age_s: float = 0, max_ahead_s: float = 0) -> None:
@@ -62,6 +62,7 @@ class EventTimes:
         self._now_ns = now_ms * NS_PER_MS
         self.now_ms = now_ms
         self.oldest_ns = self._now_ns - round(max_age_s * NS_PER_S) if max_age_s else float("-inf")
+        self.latest_ms = now_ms + max_ahead_s * 1000 if max_ahead_s else float("inf")
         self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s else float("inf")
 
     def age_s(self, time_ns: int) -> float:

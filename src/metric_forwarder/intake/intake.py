@@ -139,8 +139,17 @@ class Intake:
         together: list[Message] = []
         texts: list[str] = []
         size = 0
+        has_setting = self._rules.format_of is not None
         for message in messages:
-            text = self._json_text(message)
+            text = message.body
+            if (
+                type(text) is not str
+                or message.broken is not None
+                or message.left_out is not None
+                or message.format is not None
+                or has_setting
+            ):
+                text = self._json_text(message)
             if text is not None:
                 together.append(message)
                 texts.append(text)

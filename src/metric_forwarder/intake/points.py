@@ -155,7 +155,7 @@ class PointMaker:
         else:
             time_ms = times.now_ms if message.time_ms is None else message.time_ms
             if self._destination.carries_timestamps:
-                if time_ms * NS_PER_MS > times.latest_ns:
+                if time_ms > times.latest_ms:
                     return self._ahead(message, pointer, time_ms * NS_PER_MS)
                 if not message.already_validated:
                     # What comes from the spool was given its time before.

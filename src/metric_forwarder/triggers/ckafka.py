@@ -11,6 +11,8 @@ from metric_forwarder.numerals import parse_uint64
 from metric_forwarder.triggers.decoding import DecodeContext, checksum, nth
 
 _MAX_SOURCE = 200
+_new_tuple = tuple.__new__
+_DEFAULTS = Message("", None, None)[3:]
 
 
 def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tuple[Message]:
@@ -30,4 +32,5 @@ def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tup
         place, coordinates = nth(index), None
     if body is None:
         return (Message(place, None, coordinates, broken='has no "msgBody"'),)
-    return (Message(place, body, coordinates),)
+    # Half the time of ``Message(…)``, of which there is one for each record.
+    return (_new_tuple(Message, (place, body, coordinates, *_DEFAULTS)),)

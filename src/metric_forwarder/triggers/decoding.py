@@ -49,13 +49,15 @@ def coordinates_of(kind: str, *parts: str) -> str:
 
 def checksum(body: Any) -> int:
     """Return a number that distinguishes two bodies with the same coordinates."""
-    if type(body) is not str and type(body) is not bytes:
+    if type(body) is bytes:
+        return crc32(body)
+    if type(body) is not str:
         try:
             body = json.dumps(body, sort_keys=True)
         except (TypeError, ValueError, RecursionError):
             # JSON has no such value, so no platform hands it over.
             return 0
-    return crc32(body if type(body) is bytes else body.encode("utf-8", "surrogatepass"))
+    return crc32(body.encode("utf-8", "surrogatepass"))
 
 
 class Unreadable(Exception):

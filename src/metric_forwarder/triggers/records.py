@@ -1,6 +1,7 @@
 """Events that are a list of ``Records``: each record says what it is, so a mixed list is read record by record."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, count, repeat
 from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
@@ -29,17 +30,14 @@ def matches(event: Any) -> bool:
 
 
 def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
-    return Decoded(_traits(event["Records"]), _messages(event["Records"], context))
+    records = event["Records"]
+    messages = chain.from_iterable(map(_read, records, count(), repeat(context)))
+    return Decoded(_traits(records), messages)
 
 
 def _traits(records: list[Any]) -> TriggerTraits:
     members = {key for record in records if isinstance(record, dict) for key in record if key in RECORDS}
     return of_mixed_records(RECORDS[member].traits for member in members)
-
-
-def _messages(records: list[Any], context: DecodeContext) -> Iterator[Message]:
-    for index, record in enumerate(records):
-        yield from _read(record, index, context)
 
 
 def _read(record: Any, index: int, context: DecodeContext) -> Iterable[Message]:
