@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from metric_forwarder.cli.dry_run import read_event
 from metric_forwarder.cli.events import SAMPLE
 from metric_forwarder.cli.sample_events import TEMPLATES, split
+from metric_forwarder.cli.sample_formats import SAMPLE_FORMATS
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.formats.payload import read_payload
 from receiver_emulator import Emulator
@@ -146,3 +147,77 @@ def test_an_http_event_is_let_in_the_way_the_help_says(emulator: Emulator, kind:
 
 def test_the_sample_points_are_valid() -> None:
     assert run("check", "-", given=json.dumps(SAMPLE)).status == 0
+
+
+# --- other formats ------------------------------------------------------------------------------------------
+
+TEXTS = [each.value for each, form in SAMPLE_FORMATS.items() if not form.is_binary]
+BINARY = [each.value for each, form in SAMPLE_FORMATS.items() if form.is_binary]
+HTTP_KINDS = [kind for kind in TEMPLATES if TEMPLATES[kind].is_http]
+# What no format may lose: characters that some of them escape, numbers of both kinds, a time of the point's own.
+_ODD = [
+    {"metricName": "odd_1", "dimensions": {"a": 'x,y=z "q" \\ 北京'}, "value": 2**53 - 1, "timestamp": 1767225600123},
+    {"metricName": "odd_2", "dimensions": {"b": "c", "d": 7}, "value": -0.125, "timestamp": 1767225600},
+]  # fmt: skip
+
+
+def _checked(event: str, **settings: str) -> dict[str, Any]:
+    done = run("check", "-", given=event, NAMESPACE="pc", **settings)
+    (found,) = done.printed
+    assert (done.status, found["errors"]) == (0, []), found["errors"]
+    checked: dict[str, Any] = found
+    return checked
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_an_event_of_any_kind_carries_any_text_format(kind: str, name: str) -> None:
+    found = _checked(run("events", kind, "--format", name).out)
+    assert {message["format"] for message in found["messages"]} == {name}
+    told = [(p["metricName"], p["dimensions"], p["value"]) for p in found["points"]]
+    assert told == [(p["metricName"], p["dimensions"], p["value"]) for p in SAMPLE]
+
+
+@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize("kind", HTTP_KINDS)
+def test_a_request_of_a_client_carries_a_binary_format(kind: str, name: str) -> None:
+    found = _checked(run("events", kind, "--format", name).out)
+    assert {message["format"] for message in found["messages"]} == {name}
+    assert [p["value"] for p in found["points"]] == [p["value"] for p in SAMPLE]
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *BINARY])
+def test_names_values_and_times_of_points_survive_every_format(name: str) -> None:
+    written = run("events", "http", "--format", name, "--points", "-", given=json.dumps(_ODD))
+    found = _checked(written.out, DESTINATION="remote-write")
+    told = [(p["metricName"], p["dimensions"], p["value"]) for p in found["points"]]
+    assert told == [("odd_1", _ODD[0]["dimensions"], 2**53 - 1), ("odd_2", {"b": "c", "d": "7"}, -0.125)]
+    # Telegraf writes seconds.
+    fraction = "" if name == "telegraf-json" else ".123"
+    assert found["points"][0]["timestamp"].startswith(f"2026-01-01T00:00:00{fraction}")
+
+
+@pytest.mark.parametrize("name", ["influx", "prometheus-text", "otlp-json"])
+def test_points_in_another_format_are_spread_over_messages_too(name: str) -> None:
+    done = run("events", "ckafka", "--format", name, "--messages", "3")
+    assert len(done.printed["Records"]) == 3
+    assert _checked(done.out)["valid"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "given_text", "told"),
+    [
+        pytest.param(("ckafka", "--format", "remote-write"), "", "choose http or apigw", id="binary in Kafka"),
+        pytest.param(("replay", "--format", "influx"), "", "carries no points", id="a job"),
+        pytest.param(("timer", "--format", "smoke"), "", "is not one of", id="no such format"),
+        pytest.param(("timer", "--format", "influx", "--points", "-"), "{", "cannot be spread over", id="no JSON"),
+        pytest.param(("timer", "--format", "influx", "--points", "-"), '{"metricName": "a"}', "no valid point", id="no point"),
+        pytest.param(("timer", "--format", "influx", "--points", "-"), '[{"metricName": "a", "value": "1"}]', "no valid point", id="a text"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_in_a_format_ends_with_status_2(
+    words: tuple[str, ...], given_text: str, told: str
+) -> None:
+    done = run("events", *words, given=given_text)
+    assert (done.status, done.out) == (2, "")
+    assert told in done.err

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from metric_forwarder.cli.local_function import ENTRY, Invocation, invoke_handler, load_handler, make_context
+from metric_forwarder.cli.sample_formats import WRITTEN
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
 from support.command_line import child_environ, command, execute, on_terminal, point, run, settings_for
 
@@ -162,6 +163,31 @@ def test_a_value_keeps_its_kind(receiver: Emulator, text: str, value: float) -> 
 def test_a_point_without_a_namespace_takes_that_of_the_settings(receiver: Emulator) -> None:
     done = run("send", "--metric", "m", "--value", "1", **settings_for(receiver), NAMESPACE="shop")
     assert (done.status, receiver.points()[0]["namespace"]) == (0, "shop")
+
+
+@pytest.mark.parametrize("name", [each.value for each in WRITTEN])
+def test_one_point_is_sent_in_any_format(receiver: Emulator, name: str) -> None:
+    settings = {**settings_for(receiver), "NAMESPACE": "pc", "HTTP_TOKEN": "sample-token-of-the-docs"}
+    words = ("send", "--metric", "m", "--value", "0.3", "--dimension", "disk=sda", "--format", name)
+    done = run(*words, **settings)
+    assert (done.status, done.printed["outcomes"]["delivered"]) == (0, 1)
+    assert [(p["metricName"], p["dimensions"], p["value"]) for p in receiver.points()] == [
+        ("m", {"disk": "sda"}, 0.3)
+    ]
+
+
+def test_a_client_of_another_protocol_gets_its_reply_and_the_report_is_shown_nonetheless(
+    receiver: Emulator,
+) -> None:
+    event = {"httpMethod": "POST", "path": "/write", "headers": {}, "body": "m value=1\nm value=x"}
+    settings = {**settings_for(receiver), "NAMESPACE": "pc", "HTTP_AUTH": "cam"}
+    done = run("invoke", "-", given=json.dumps(event), **settings)
+    assert (done.status, done.printed["status"], done.printed["received"]) == (1, "partial", 2)
+    assert [error["pointer"] for error in done.printed["errors"]] == ["line 2 field value"]
+    # At this level the log has no report of it.
+    event["body"] = "m value=1"
+    quiet = run("invoke", "-", given=json.dumps(event), **settings, LOG_LEVEL="ERROR")
+    assert (quiet.status, quiet.printed) == (0, {"status": "ok", "message": "answered with HTTP 204"})
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,8 @@ def test_the_sample_events_are_shown_as_the_document_shows_them(shell: dict[str,
     assert _without_times(shown).startswith(_without_times(_expected("README.md")[0]))
     if find_program() is not None or os.environ.get("CI"):
         (last,) = re.findall(r"^A Prometheus, sent .*$", _text("README.md"), re.MULTILINE)
-        assert last in " ".join(shown.split())
+        # How many they are is up to the events; that none is missing, to another test.
+        assert last in re.sub(r"(\d+) of \1 ", "N of N ", " ".join(shown.split()))
 
 
 def test_both_languages_show_the_same() -> None:

@@ -108,7 +108,7 @@ def _dry_run(name: str, event: Any, text: str, settings: Settings) -> "DryRun":
     else:
         if decoded.traits.is_payload:
             # As text it is read as a producer's is, so that a name given twice or a NaN is told.
-            decoded = payload(text)
+            decoded = payload(event if isinstance(event, str) else text)
     return dry_run_decoded(decoded, settings)
 
 

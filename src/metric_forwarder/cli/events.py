@@ -9,6 +9,8 @@ import click
 from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
 from metric_forwarder.cli.options import WholeNumber, example
 from metric_forwarder.cli.sample_events import TEMPLATES, split
+from metric_forwarder.cli.sample_formats import WRITTEN, as_request, write_points
+from metric_forwarder.formats import Format
 from metric_forwarder.formats.payload import NotJson, read_payload
 
 SAMPLE: list[dict[str, Any]] = [
@@ -37,6 +39,7 @@ JOBS: dict[str, dict[str, bool]] = {
 @click.command(
     epilog=example(
         "metric-forwarder events ckafka --messages 3 > event.json",
+        "metric-forwarder events ckafka --format influx > influx.json",
         'echo \'{"metricName": "up", "dimensions": {}, "value": 1}\' | metric-forwarder events timer --points -',
     )
 )
@@ -55,20 +58,34 @@ JOBS: dict[str, dict[str, bool]] = {
     metavar="N",
     help="Spread the points over so many messages, where a kind of event carries several.",
 )
-def events(kind: str, file: str | None, messages: int) -> None:
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice([each.value for each in WRITTEN]),
+    default=Format.JSON.value,
+    show_default=True,
+    metavar="FORMAT",
+    help="Write the points in this format of docs/formats.md.",
+)
+def events(kind: str, file: str | None, messages: int, format_name: str) -> None:
     """Print a trigger event of a kind around some points.
 
     KIND is timer, ckafka, cmq, cls, eventbridge (TDMQ), http (a Function URL), apigw, dead-letter or direct; or replay,
     replay-dead-letters or doctor: the event by which a person asks for that job. A payload
     in one message is wrapped as it stands, right or wrong. An HTTP event brings no token: invoke it with
     MF_HTTP_AUTH=cam, and without MF_HTTP_TOKEN.
+
+    With --format the points are written in another format than the forwarder's own JSON. Such a format has no
+    namespace and no id, so these are left out: set MF_NAMESPACE. The binary ones (otlp-protobuf, remote-write) come over HTTP
+    alone.
     """
     from metric_forwarder.cli import display
 
+    form = Format(format_name)
     if kind in JOBS:
-        if file is not None or messages > 1:
+        if file is not None or messages > 1 or form is not Format.JSON:
             raise click.UsageError(
-                f"An event of the kind {kind} carries no points: leave out --points and --messages."
+                f"An event of the kind {kind} carries no points: leave out --points, --messages and --format."
             )
         display.print_json(JOBS[kind])
         return
@@ -76,23 +93,42 @@ def events(kind: str, file: str | None, messages: int) -> None:
     name = file or "the sample"
     if messages > 1 and not TEMPLATES[kind].many:
         raise click.UsageError(f"An event of the kind {kind} carries one message: leave out --messages.")
+    now = datetime.now(timezone.utc)
+    if form is not Format.JSON:
+        display.print_json(_in_format(kind, form, _spread(text, messages, name), now))
+        return
     if messages == 1 and TEMPLATES[kind].is_payload:
         parse_json(text, name)
-    bodies = [text] if messages == 1 else _spread(text, messages, name)
-    display.print_json(TEMPLATES[kind].wrap(bodies, datetime.now(timezone.utc)))
+    bodies = [text] if messages == 1 else [_as_json(part, name) for part in _spread(text, messages, name)]
+    display.print_json(TEMPLATES[kind].wrap(bodies, now))
 
 
-def _spread(text: str, messages: int, name: str) -> list[str]:
+def _in_format(kind: str, form: Format, parts: list[list[Any]], now: datetime) -> Any:
+    """An event of a kind whose messages are in a format other than our own JSON."""
+    template, bodies = TEMPLATES[kind], [write_points(form, part, now) for part in parts]
+    if template.is_http:
+        return as_request(form, template.wrap([""], now), bodies[0])
+    texts = [body for body in bodies if isinstance(body, str)]
+    if len(texts) < len(bodies):
+        raise click.UsageError(
+            f"The format {form.value} is binary, which an event of the kind {kind} does not carry: choose http or apigw."
+        )
+    # As a text, since an object of another format is no direct event.
+    return texts[0] if template.is_payload else template.wrap(texts, now)
+
+
+def _spread(text: str, messages: int, name: str) -> list[list[Any]]:
     payload = read_payload(text)
     if payload.violations:
         first = payload.violations[0]
         where = f" at {first.pointer}" if first.pointer else ""
         raise Unusable(f"{name} cannot be spread over messages:{where} it {first.message}")
+    return split(list(payload.points), messages)
+
+
+def _as_json(points: list[Any], name: str) -> str:
     try:
-        return [
-            json.dumps(part, ensure_ascii=False, default=_refuse)
-            for part in split(list(payload.points), messages)
-        ]
+        return json.dumps(points, ensure_ascii=False, default=_refuse)
     except ValueError as error:
         raise Unusable(f"{name} cannot be spread over messages: {error}") from None
 

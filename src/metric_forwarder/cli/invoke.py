@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import click
@@ -28,7 +29,10 @@ from metric_forwarder.cli.options import (
     quiet_option,
 )
 from metric_forwarder.cli.page_reports import show_on_page
+from metric_forwarder.cli.sample_events import TEMPLATES
+from metric_forwarder.cli.sample_formats import WRITTEN, as_request, write_points
 from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.formats import Format
 from metric_forwarder.settings.settings import Settings
 
 DEFAULT_TIME_LIMIT_S = 60.0
@@ -142,7 +146,8 @@ def _parse_dimensions(
 
 @click.command(
     epilog=example(
-        "metric-forwarder send --namespace pc --metric diskusage --value 0.3 --dimension diskname=sda"
+        "metric-forwarder send --namespace pc --metric diskusage --value 0.3 --dimension diskname=sda",
+        "MF_NAMESPACE=pc metric-forwarder send --format influx --metric diskusage --value 0.3",
     )
 )
 @click.option("--namespace", metavar="NAME", help="The namespace; without it MF_NAMESPACE.")
@@ -169,20 +174,69 @@ def _parse_dimensions(
     metavar="KEY",
     help="An idempotency key: a point that comes again with it is a duplicate.",
 )
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice([each.value for each in WRITTEN]),
+    default=Format.JSON.value,
+    show_default=True,
+    metavar="FORMAT",
+    help="Write the point in this format of docs/formats.md; other formats than json carry no namespace and no id.",
+)
 @time_limit_option
 @json_option
 @quiet_option
 @log_level_option
 @env_file_option
 @click.pass_context
-def send(ctx: click.Context, /, *, time_limit_s: float, as_json: bool, quiet: bool, **members: Any) -> None:
+def send(
+    ctx: click.Context,
+    /,
+    *,
+    format_name: str,
+    time_limit_s: float,
+    as_json: bool,
+    quiet: bool,
+    **members: Any,
+) -> None:
     """Send one point and print its outcome.
 
-    It goes through the function's handler, to where the settings say.
+    It goes through the function's handler, to where the settings say. A binary format (otlp-protobuf, remote-write) goes as
+    the HTTP request of a client, with the token of MF_HTTP_TOKEN.
     """
     point = {name: member for name, member in members.items() if member is not None}
-    # As text, so that a value that JSON has not (inf, nan) is told like any producer's.
-    _run(ctx, Events([("", json.dumps(point))], are_lines=False), time_limit_s, as_json=as_json, quiet=quiet)
+    form = Format(format_name)
+    if form is Format.JSON:
+        # As text, so that a value that JSON has not (inf, nan) is told like any producer's.
+        event: Any = json.dumps(point)
+    else:
+        event = _in_format(form, point)
+    _run(ctx, Events([("", event)], are_lines=False), time_limit_s, as_json=as_json, quiet=quiet)
+
+
+def _in_format(form: Format, point: dict[str, Any]) -> Any:
+    """The text of a point in a format; for a binary one, the request of a client."""
+    for name in ("namespace", "id"):
+        if name in point:
+            remedy = "set MF_NAMESPACE" if name == "namespace" else "leave it out"
+            raise click.UsageError(
+                f"The format {form.value} carries no {name}: {remedy} instead of --{name}."
+            )
+    now = datetime.now(timezone.utc)
+    body = write_points(form, [point], now)
+    if isinstance(body, str):
+        return body
+    token = os.environ.get("MF_HTTP_TOKEN", "")
+    if not token and os.environ.get("MF_HTTP_AUTH") != "cam":
+        raise Unusable(
+            f"the format {form.value} is sent as an HTTP request: set MF_HTTP_TOKEN, or MF_HTTP_AUTH=cam"
+        )
+    request = as_request(form, TEMPLATES["http"].wrap([""], now), body)
+    return (
+        {**request, "headers": {**request["headers"], "authorization": f"Bearer {token}"}}
+        if token
+        else request
+    )
 
 
 class _WithoutReports(io.StringIO):

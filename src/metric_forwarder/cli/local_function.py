@@ -17,6 +17,8 @@ from metric_forwarder.settings.settings import PREFIX, Settings
 # Namespace and name of the function where nobody gives another.
 FUNCTION = "default/metric-forwarder"
 ENTRY = Path(__file__).parents[2] / "index.py"
+_LINE_HEAD = 40
+_REPORT_LINE = '"event":"report"'
 _COMPLETE = frozenset({"ok", "empty"})
 
 Handler = Callable[[Any, Any], Any]
@@ -114,14 +116,43 @@ def invoke_handler(
         ConfigError: settings cannot work.
         UnknownTrigger: the event is of no known kind.
     """
-    with contextlib.redirect_stdout(PointsApart(sys.stdout, log or sys.stderr)):
+    kept = _ReportKept(log or sys.stderr)
+    with contextlib.redirect_stdout(PointsApart(sys.stdout, kept)):
         try:
-            return _read_reply(handler(event, context))
+            return _read_reply(handler(event, context), kept.report)
         except DeliveryIncomplete as incomplete:
             return Invocation(incomplete.report, raised=True)
 
 
-def _read_reply(reply: Any) -> Invocation:
-    if isinstance(reply, dict) and "statusCode" in reply:
-        return Invocation(json.loads(reply["body"]), http_status=reply["statusCode"])
-    return Invocation(reply)
+class _ReportKept(io.TextIOBase):
+    """Passes the log on, and keeps the report in it: a client's protocol may have no room for one in its reply."""
+
+    def __init__(self, log: io.TextIOBase | TextIO) -> None:
+        self._log = log
+        self.report: dict[str, Any] | None = None
+
+    def write(self, text: str) -> int:
+        # The log writes a line at a time, its level and its event first.
+        if _REPORT_LINE in text[:_LINE_HEAD]:
+            members = json.loads(text)
+            self.report = {name: members[name] for name in members if name not in ("level", "event")}
+        return self._log.write(text)
+
+    def flush(self) -> None:
+        self._log.flush()
+
+
+def _read_reply(reply: Any, logged: dict[str, Any] | None) -> Invocation:
+    if not (isinstance(reply, dict) and "statusCode" in reply):
+        return Invocation(reply)
+    status = int(reply["statusCode"])
+    try:
+        body = json.loads(reply["body"])
+    except ValueError:
+        body = None
+    if isinstance(body, dict) and "status" in body:
+        return Invocation(body, http_status=status)
+    # The reply of a client's own protocol, which says little or nothing of the points.
+    is_success = status < 300  # noqa: PLR2004 - the statuses of success
+    unknown = {"status": "ok" if is_success else "failed", "message": f"answered with HTTP {status}"}
+    return Invocation(logged or unknown, http_status=status)

@@ -22,11 +22,13 @@ class EventTemplate(NamedTuple):
         wrap: makes the event from the bodies of its messages, which are JSON texts, and from the time when it happens.
         many: whether an event carries several messages.
         is_payload: whether the event is the payload itself, which therefore must be JSON.
+        is_http: whether it is a client's request.
     """
 
     wrap: Callable[[Bodies, datetime], Any]
     many: bool = False
     is_payload: bool = False
+    is_http: bool = False
 
 
 def _milliseconds(at: datetime) -> int:
@@ -164,8 +166,8 @@ TEMPLATES: Mapping[str, EventTemplate] = {
     "cmq": EventTemplate(_cmq, many=True),
     "cls": EventTemplate(_cls, many=True),
     "eventbridge": EventTemplate(_eventbridge, many=True),
-    "http": EventTemplate(_http),
-    "apigw": EventTemplate(_apigw),
+    "http": EventTemplate(_http, is_http=True),
+    "apigw": EventTemplate(_apigw, is_http=True),
     "dead-letter": EventTemplate(_dead_letter, many=True),
     "direct": EventTemplate(_direct, is_payload=True),
 }
