@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metric_forwarder.cli.inputs import Unusable, as_text, parse_json, read_bytes
-from metric_forwarder.cli.options import example, json_option
+from metric_forwarder.cli.options import env_file_option, example, json_option
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Point
 from metric_forwarder.settings.settings import Settings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @json_option
+@env_file_option
 @click.pass_context
 def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool) -> None:
     """Validate payloads or trigger events; send nothing.
