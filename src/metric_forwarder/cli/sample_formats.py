@@ -216,16 +216,17 @@ def _field(number: int, content: bytes) -> bytes:
 
 def _remote_write(points: Sequence[SamplePoint]) -> bytes:
     try:
-        from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_series
+        from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_point
     except ImportError:
         raise Unusable(
             "the format remote-write needs the extra remote-write (in a clone: .venv/bin/pip install -e '.[remote-write]')"
         ) from None
     return compress(
         [
-            encode_series(
+            encode_point(
                 encode_labels(sorted([("__name__", point.metric), *point.labels.items()])),
-                [(point.value, to_milliseconds(point.some_time_ns))],
+                point.value,
+                to_milliseconds(point.some_time_ns),
             )
             for point in points
         ]
