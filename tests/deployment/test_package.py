@@ -203,6 +203,49 @@ def test_an_extra_brings_what_its_option_needs(
     assert (f"metric_forwarder/{module}" in with_extra - without) == (PYTHON is not None)
 
 
+def verify(archive: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools" / "package.py"), "verify", f"--zip={archive}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_a_zip_is_verified_by_building_it_again(package: Package, tmp_path: Path) -> None:
+    assert verify(package.archive).returncode == 0
+    changed = tmp_path / "changed.zip"
+    with zipfile.ZipFile(package.archive) as original, zipfile.ZipFile(changed, "w") as packed:
+        for entry in original.infolist():
+            text = original.read(entry)
+            if entry.filename != "THIRD_PARTY_LICENSES.txt":
+                packed.writestr(entry, text + b"#" if entry.filename == "index.py" else text)
+        packed.writestr("stray.py", b"")
+    result = verify(changed)
+    assert result.returncode == 1
+    assert result.stderr.partition("differs from what these sources and locks give:\n")[2].splitlines() == [
+        "missing: THIRD_PARTY_LICENSES.txt",
+        "other: index.py",
+        "only in it: stray.py",
+    ]
+
+
+def test_what_is_no_zip_or_not_there_is_told(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.zip"
+    result = verify(missing)
+    assert (result.returncode, f"there is no {missing}" in result.stderr) == (2, True)
+
+
+def test_the_zip_holds_the_licence_of_every_locked_package(package: Package) -> None:
+    told = (package.folder / "THIRD_PARTY_LICENSES.txt").read_text("utf-8")
+    licensed = {
+        re.sub(r"[-_.]+", "-", name).lower()
+        for name in re.findall(r"^==== ([\w.]+)-[\d.post]+: ", told, re.MULTILINE)
+    }
+    locked = re.findall(
+        r"^([a-z0-9-]+)==", (ROOT / "tools" / "requirements.lock").read_text("utf-8"), re.MULTILINE
+    )
+    assert set(locked) == licensed
+    assert "not named" not in told
+
+
 def test_an_extra_that_is_not_locked_is_refused_by_name(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tomli
 import yaml
 
 import package
@@ -88,6 +89,18 @@ def test_every_workflow_asks_for_the_rights_it_needs_and_names_targets_that_exis
         for word in line.split()
     }
     assert made <= targets
+
+
+def test_the_matrix_is_the_same_for_the_classifiers_for_tox_and_for_the_forge() -> None:
+    project = tomli.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    classified = [
+        found[1]
+        for each in project["project"]["classifiers"]
+        if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", each))
+    ]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    assert project["tool"]["tox"]["env_list"] == classified
+    assert workflow["jobs"]["versions"]["strategy"]["matrix"]["python"] == classified
 
 
 @pytest.mark.slow
