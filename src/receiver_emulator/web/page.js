@@ -94,7 +94,7 @@ function makeCard(one) {
   const value = element("div", "value"), latest = element("span"), badge = element("span", "badge"), count = element("div", "soft");
   const plot = new Plot((row) => `${clock(row[0])}  ${row[1]}${row[2] ? `  ${named("outcomeNames", row[3])}` : ""}`);
   title.dir = names.dir = "auto";
-  value.append(latest, badge);
+  value.append(latest, " ", badge);
   root.append(title, names, value, plot.root, count);
   return { root, names, latest, badge, count, plot };
 }
