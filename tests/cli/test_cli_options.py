@@ -35,13 +35,13 @@ def event_file(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_each_line_of_a_file_of_json_lines_is_an_event_for_one_instance(receiver: Emulator) -> None:
     ckafka = json.loads(run("events", "ckafka", "--messages", "2").out)
-    lines = [point(1), ckafka, ckafka, [point(2), point("wrong")]]
+    lines = [point(1), ckafka, [point(2), point("wrong")], ckafka]
     done = run("invoke", "-", given="\n".join(map(json.dumps, lines)) + "\n\n", **settings_for(receiver))
     reports = [json.loads(line) for line in done.out.splitlines()]
     assert done.status == 1
-    assert [report["trigger"] for report in reports] == ["direct", "ckafka", "ckafka", "direct"]
-    assert [report["status"] for report in reports] == ["ok", "ok", "ok", "partial"]
-    assert reports[2]["outcomes"]["duplicate"] == 3, "one instance, which remembers"
+    assert [report["trigger"] for report in reports] == ["direct", "ckafka", "direct", "ckafka"]
+    assert [report["status"] for report in reports] == ["ok", "ok", "partial", "ok"]
+    assert reports[3]["outcomes"]["duplicate"] == 3, "one instance, which remembers"
 
 
 def test_a_line_of_no_known_kind_is_told_and_keeps_no_other_from_its_report(receiver: Emulator) -> None:
@@ -68,6 +68,11 @@ def test_quiet_leaves_only_the_exit_status(receiver: Emulator, tmp_path: Path, v
     event.write_text(json.dumps(point(value)), encoding="utf-8")
     done = execute("invoke", "--quiet", str(event), **settings_for(receiver))
     assert (done.status, done.out, done.err) == (0 if value == 1 else 1, "", "")
+
+
+def test_check_is_quiet_too() -> None:
+    assert run("check", "--quiet", "-", given=json.dumps(point(1)))[:2] == (0, "")
+    assert run("check", "--quiet", "-", given=json.dumps(point("wrong")))[:2] == (1, "")
 
 
 def test_doctor_is_quiet_too_and_speaks_json(receiver: Emulator) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metric_forwarder.cli.inputs import Unusable, as_text, parse_json, read_bytes
-from metric_forwarder.cli.options import env_file_option, example, json_option
+from metric_forwarder.cli.options import env_file_option, example, json_option, quiet_option
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Point
 from metric_forwarder.settings.settings import Settings
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 )
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @json_option
+@quiet_option
 @env_file_option
 @click.pass_context
-def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool) -> None:
+def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Validate payloads or trigger events; send nothing.
 
     Each FILE holds JSON (one value, or several as in JSON Lines) or a payload of another format (docs/formats.md); - is
@@ -38,7 +39,8 @@ def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool) -> None:
     settings = Settings.read(os.environ, to_send=False)
     checked = [_check_or_tell(file, settings) for file in files]
     findings = [finding for found in checked if found is not None for finding in found]
-    _print(findings, as_json=as_json)
+    if not quiet:
+        _print(findings, as_json=as_json)
     if None in checked:
         ctx.exit(Unusable.exit_code)
     ctx.exit(1 if any(finding["errors"] for finding in findings) else 0)
