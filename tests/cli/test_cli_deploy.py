@@ -240,6 +240,27 @@ def test_a_trigger_bound_to_another_version_is_made_anew(api: ScfApi) -> None:
     assert [trigger["Qualifier"] for trigger in api.function["triggers"]] == ["$DEFAULT"]
 
 
+def test_a_timer_is_switched_on_and_off_by_a_variable(api: ScfApi) -> None:
+    Deployer(api).deploy(package())
+    assert [trigger["Type"] for trigger in api.function["triggers"]] == ["ckafka"]
+    Deployer(api, DEPLOY_ENABLE_REPLAY="true").deploy(package())
+    on = {trigger["TriggerName"]: trigger["Enable"] for trigger in api.function["triggers"]}
+    assert on == {"value-value": 1, "replay": 1}
+    Deployer(api, DEPLOY_ENABLE_REPLAY="false").deploy(package())
+    on = {trigger["TriggerName"]: trigger["Enable"] for trigger in api.function["triggers"]}
+    assert on == {"value-value": 1, "replay": 0}
+
+
+def test_without_a_queue_another_trigger_invokes_the_function(api: ScfApi) -> None:
+    queue = {"DEPLOY_CKAFKA_INSTANCE_ID": "", "DEPLOY_CKAFKA_TOPIC": ""}
+    with pytest.raises(ConfigError, match="DEPLOY_CKAFKA_INSTANCE_ID, DEPLOY_CKAFKA_TOPIC"):
+        Deployer(api, **queue).wanted()
+    with pytest.raises(ConfigError, match="DEPLOY_CKAFKA_TOPIC"):
+        Deployer(api, DEPLOY_ENABLE_HEARTBEAT="true", DEPLOY_CKAFKA_TOPIC="").wanted()
+    Deployer(api, **queue, DEPLOY_ENABLE_HEARTBEAT="true").deploy(package())
+    assert [trigger["TriggerName"] for trigger in api.function["triggers"]] == ["heartbeat"]
+
+
 def test_of_a_triggers_description_only_what_differs_is_shown_and_never_a_password(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())

@@ -18,6 +18,8 @@ EVERYTHING = serverless_file.with_everything()
 ENVIRON = {name: f"value-of-{name}" for name in serverless_file.required(EVERYTHING)} | {
     "DEPLOY_REGION": "ap-guangzhou",
     "DEPLOY_ROLE": "value-of-DEPLOY_ROLE",
+    "DEPLOY_ENABLE_HEARTBEAT": "true",
+    "DEPLOY_ENABLE_REPLAY": "true",
     "MF_NAMESPACE": "pc",
     "MF_SECRET_NAME": "value-of-MF_SECRET_NAME",
 }
@@ -37,8 +39,15 @@ def parameters(kind: str, name: str | None = None) -> dict[str, Any]:
     return next(told for found, told in triggers() if found == kind and name in (None, told.get("name")))
 
 
-def test_ckafka_is_deployed_and_every_other_trigger_is_an_uncommenting_away() -> None:
-    assert [kind for event in inputs()["events"] for kind in event] == ["ckafka"]
+def test_ckafka_is_deployed_timers_are_switched_on_and_other_triggers_are_an_uncommenting_away() -> None:
+    assert [kind for event in inputs()["events"] for kind in event] == ["ckafka", "timer", "timer"]
+    switched = [event["timer"]["parameters"] for event in inputs()["events"] if "timer" in event]
+    assert [told["enable"] for told in switched] == ["true", "true"]
+    without = serverless_file.load(SOURCE, {})["events"]
+    assert ["enable" in event["timer"]["parameters"] for event in without if "timer" in event] == [
+        False,
+        False,
+    ]
     assert {kind for kind, _ in triggers()} == TRIGGERS
 
 
@@ -49,7 +58,7 @@ def test_nothing_is_deployed_that_needs_a_metric_a_file_system_or_a_queue_which_
 
 @pytest.mark.parametrize(("kind", "told"), triggers(), ids=lambda told: str(told)[:20])
 def test_a_trigger_says_that_it_is_open(kind: str, told: dict[str, Any]) -> None:
-    assert told["enable"] is True, kind
+    assert told["enable"] in (True, "true"), kind
 
 
 def test_a_reference_stands_alone_so_that_an_unset_one_never_becomes_part_of_a_text() -> None:
@@ -216,6 +225,8 @@ def test_the_document_sets_everything_that_the_file_refers_to() -> None:
     assert {*serverless_file.required(SOURCE), "DEPLOY_ROLE"} == {
         name for name in told if name.startswith("DEPLOY_")
     }
+    switches = {name for name in serverless_file.references(SOURCE) if name.startswith("DEPLOY_ENABLE_")}
+    assert [name for name in switches if f"`{name}=true`" not in DOCUMENT] == []
     assert told >= WHO_DEPLOYS
 
 

@@ -53,8 +53,12 @@ def references(source: str) -> list[str]:
 
 
 def required(source: str) -> list[str]:
-    """Those of them that are neither a setting, which has a default, nor the role, which not everybody needs."""
-    return [name for name in references(source) if name.startswith("DEPLOY_") and name != "DEPLOY_ROLE"]
+    """Those of them that are neither a setting, which has a default, nor the role or a switch, which not everybody needs."""
+    return [
+        name
+        for name in references(source)
+        if name.startswith("DEPLOY_") and name != "DEPLOY_ROLE" and not name.startswith("DEPLOY_ENABLE_")
+    ]
 
 
 def settings(source: str) -> dict[str, tuple[bool, str]]:

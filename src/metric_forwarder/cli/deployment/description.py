@@ -16,6 +16,9 @@ from metric_forwarder.settings.settings import PREFIX, Settings
 
 _REFERENCE = re.compile(r"\$\{env:(\w+)\}")
 _ALIAS = "$DEFAULT"
+# Variables that switch a trigger on; any other value than these.
+_SWITCH = "DEPLOY_ENABLE_"
+_OFF = frozenset({"", "0", "false", "no", "off"})
 
 # Inputs that say where and how to deploy, or that are read by name below.
 _OTHER_INPUTS = frozenset(
@@ -35,7 +38,11 @@ _OTHER_INPUTS = frozenset(
 
 
 class Trigger(NamedTuple):
-    """One trigger, as ``CreateTrigger`` takes it; a trigger is known by its type and name."""
+    """One trigger, as ``CreateTrigger`` takes it; a trigger is known by its type and name.
+
+    Attributes:
+        is_switched_off: a variable that would enable it is not set: it is not created, and closed if it is there.
+    """
 
     type: str
     name: str
@@ -43,6 +50,7 @@ class Trigger(NamedTuple):
     enabled: bool
     qualifier: str
     argument: str | None = None
+    is_switched_off: bool = False
 
     @property
     def key(self) -> str:
@@ -81,7 +89,7 @@ def read_description(path: Path, variables: Mapping[str, str]) -> Description:
     Raises:
         ConfigError: with everything that is wrong with it.
     """
-    inputs = _substituted(_inputs(path), variables, path.name)
+    inputs = _substituted(_without_unused_queue(_inputs(path), variables), variables, path.name)
     problems = [
         f"{path.name}: inputs.{name} is not something that this command can deploy"
         for name in inputs
@@ -133,6 +141,29 @@ def _inputs(path: Path) -> dict[str, Any]:
     return dict(inputs)
 
 
+def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """Leave out a CKafka trigger of which no variable is set, if another trigger is there to invoke the function."""
+
+    def is_unused(event: Any) -> bool:
+        names = {name for text in _texts(event) for name in _REFERENCE.findall(text)}
+        is_queue = isinstance(event, dict) and "ckafka" in event
+        return is_queue and bool(names) and not any(variables.get(name) for name in names)
+
+    def is_on(event: Any) -> bool:
+        parameters = next(iter(event.values()), None) if isinstance(event, dict) else None
+        enable = (parameters or {}).get("parameters", {}).get("enable")
+        named = _REFERENCE.fullmatch(enable) if isinstance(enable, str) else None
+        return _is_enabled(variables.get(named[1], "") if named else enable)
+
+    events = inputs.get("events") or []
+    used = [event for event in events if not is_unused(event)]
+    return {**inputs, "events": used if any(map(is_on, used)) else events}
+
+
+def _is_enabled(value: Any) -> bool:
+    return value.strip().lower() not in _OFF if isinstance(value, str) else bool(value)
+
+
 def extras_of(wanted: Description) -> list[str]:
     """The extras that the function's settings ask for: without them every event would be a ConfigError."""
     return needed_extras(settings_of(wanted))
@@ -167,11 +198,11 @@ def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
 def is_required(name: str, variables: Mapping[str, str]) -> bool:
     """Whether what refers to a variable that is not set is a mistake; otherwise it is left out.
 
-    A setting has a default, and a role is needed only to read a secret or an object.
+    A setting has a default, a role is needed only to read a secret or an object, and a trigger need not be switched on.
     """
     if name == "DEPLOY_ROLE":
         return bool(variables.get("MF_SECRET_NAME"))
-    return not name.startswith(PREFIX)
+    return not name.startswith((PREFIX, _SWITCH))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -267,11 +298,15 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
         except KeyError as error:
             problems.append(f"{file}: events[{number}] ({kind}) lacks {error.args[0]}")
             continue
+        enable = parameters.get("enable", False)
         yield Trigger(
             type=kind,
             name=name,
             description=described,
-            enabled=bool(parameters.get("enable", False)),
+            enabled=_is_enabled(enable),
+            # A reference that is not set leaves its member out; one that is set makes a text of it.
+            is_switched_off="enable" not in parameters
+            or (isinstance(enable, str) and not _is_enabled(enable)),
             qualifier=str(parameters.get("qualifier", _ALIAS)),
             argument=argument,
         )

@@ -68,8 +68,8 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
     deployed = cloud.function()
     if deployed is None:
         changes = [Change("function", "", None, f"{wanted.namespace}/{wanted.name} in {wanted.region}")]
-        changes += [Change(f"trigger {trigger.key}", "", None, "") for trigger in wanted.triggers]
-        return Plan(True, tuple(changes), wanted.triggers, (), ())
+        compared = _compare_triggers(wanted.triggers, [])
+        return Plan(True, (*changes, *compared.changes), compared.new, (), ())
     cloud.wait_until_idle()
     changes = []
     address, sha256 = cloud.package_address()
@@ -135,7 +135,7 @@ class _ComparedTriggers(NamedTuple):
 
 def _compare_triggers(wanted: tuple[Trigger, ...], deployed: list[dict[str, Any]]) -> _ComparedTriggers:
     there = {f"{trigger['Type']} {trigger['TriggerName']}": trigger for trigger in deployed}
-    new = tuple(trigger for trigger in wanted if trigger.key not in there)
+    new = tuple(trigger for trigger in wanted if trigger.key not in there and not trigger.is_switched_off)
     differing = {
         trigger: list(_trigger_changes(trigger, there[trigger.key]))
         for trigger in wanted

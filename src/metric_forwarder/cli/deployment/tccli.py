@@ -91,6 +91,7 @@ def write_commands(wanted: Description, package: bytes, folder: Path) -> Path:
     calls = [
         f"trigger {trigger.type} {shlex.quote(trigger.name)} {_trigger_file(number)}"
         for number, trigger in enumerate(wanted.triggers)
+        if not trigger.is_switched_off
     ]
     text = _SCRIPT.format(
         function=wanted.name,
