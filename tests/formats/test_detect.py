@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metric_forwarder.formats import MAX_SAMPLES, Format, read
+from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.detect import FormatRules, detect, read_rules
-from metric_forwarder.formats.samples import FormatHint, InvalidSample
+from metric_forwarder.formats.samples import MAX_SAMPLES, FormatHint, InvalidSample
 from support.harness import ROOT
 
 HINT = FormatHint()
@@ -137,7 +137,7 @@ LOADED = """
 import sys
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.detect import detect
-from metric_forwarder.formats.samples import FormatHint
+from metric_forwarder.formats.samples import MAX_SAMPLES, FormatHint
 known = {"formats", "formats.samples", "formats.detect", "formats.payload", "formats.json_values"}
 def loaded():
     names = {name.removeprefix("metric_forwarder.") for name in sys.modules if name.startswith("metric_forwarder.formats")}

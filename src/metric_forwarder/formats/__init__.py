@@ -4,18 +4,24 @@
 docs/formats.md describes each format for people.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from importlib import import_module
-from itertools import islice
 from typing import Any, cast
 
-from metric_forwarder.formats.samples import Decoder, FormatHint, InvalidSample, Reading
+from metric_forwarder.formats.samples import (
+    MAX_SAMPLES,
+    Decoder,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+)
 
-# Of a message; all points of an event are held until its report is written.
-MAX_SAMPLES = 100_000
-# Shorter messages cannot hold as many: the shortest samples take four characters, as in ``,a=1``.
-_UNCOUNTED = 400_000
+# Of a message: the characters of names and labels that its samples write out, though the message may say them once.
+MAX_WRITTEN = 32 * 2**20
+# A label that a sample has for itself takes about so many bytes besides its characters.
+_LABEL_BYTES = 50
 
 
 class Format(str, Enum):
@@ -44,8 +50,8 @@ _MODULES = {
     Format.MAPPING: "mapping",
 }
 
-# Whose length says little about how many samples they hold.
-_COMPRESSED = (Format.OTLP_PROTOBUF, Format.REMOTE_WRITE)
+# In which a sample's labels may be made of what many samples share.
+_MERGING = frozenset({Format.OTLP_JSON, Format.OTLP_PROTOBUF, Format.MAPPING})
 
 
 def decoder(name: Format) -> Decoder:
@@ -63,10 +69,36 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
         mapping: reads ``Format.MAPPING``; None: there is no mapping.
     """
     decode = mapping if name is Format.MAPPING and mapping is not None else decoder(name)
-    readings = decode(body, hint)
-    if isinstance(body, (str, bytes)) and len(body) <= _UNCOUNTED and name not in _COMPRESSED:
-        return readings
-    found = list(islice(readings, MAX_SAMPLES + 1))
-    if len(found) <= MAX_SAMPLES:
-        return iter(found)
-    return iter((InvalidSample("", "size", f"holds more than {MAX_SAMPLES} samples: split it", body),))
+    # Labels of these formats, and of a path, are put together for each sample.
+    are_merged = name in _MERGING or bool(hint.labels)
+    found: list[Reading] = []
+    written = size = 0
+    last: Mapping[str, str] | None = None
+    for reading in decode(body, hint):
+        found.append(reading)
+        if type(reading) is Sample:
+            labels = reading.dimensions
+            if labels is not last:
+                last = labels
+                size = _size(labels) + _LABEL_BYTES * len(labels) if are_merged else 0
+            elif not size:
+                size = _size(labels)
+            written += size + len(reading.metric)
+        if len(found) > MAX_SAMPLES:
+            return _refused(f"holds more than {MAX_SAMPLES} samples: split it", body)
+        if written > MAX_WRITTEN:
+            return _refused(_TOO_MUCH, body)
+    return iter(found)
+
+
+_TOO_MUCH = (
+    f"repeats names and labels that take more than {MAX_WRITTEN // 2**20} MB for all of its samples: split it"
+)
+
+
+def _refused(message: str, body: Any) -> Iterator[Reading]:
+    return iter((InvalidSample("", "size", message, body),))
+
+
+def _size(labels: Mapping[str, str]) -> int:
+    return sum(map(len, labels)) + sum(map(len, labels.values()))

@@ -7,11 +7,13 @@ Each number or boolean is a sample. Source: InfluxData, line protocol reference,
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats.lines import is_utf8, text_of
 from metric_forwarder.formats.names import MAX_LABELS, joined_name, label_names
 from metric_forwarder.formats.samples import (
+    MAX_SAMPLES,
     NO_FLOAT,
     FilteredSample,
     FormatHint,
@@ -30,8 +32,12 @@ _BOOLEANS = {
     **dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1),
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), 0),
 }
-# A bad field is kept with what stands around it, which may be shared by a thousand others.
-_LONGEST_SHARED = 4_096
+# A bad field is kept with what stands around it, as long as all that is kept so takes no more characters than this.
+_MAX_KEPT = 2**22
+# Of a message: the characters of its metrics' names, which repeat the measurement.
+_MAX_NAMES = 2**25
+# Of a line.
+_MAX_FIELDS = 10_000
 
 _number = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
 # Zeros may lead, though not so many that ``int`` refuses them.
@@ -39,6 +45,7 @@ _whole = re.compile(r"-?0{0,1000}[0-9]{1,20}").fullmatch
 _digits = re.compile(r"-?[0-9]+").fullmatch
 _control = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]").search
 _head = re.compile(r"[^\\ \n]*(?:\\ ?[^\\ \n]*)*").match
+_parts = re.compile(r"[^ ]+").finditer
 _spaces = re.compile(r" *").match
 _comma = re.compile(r"(?<!\\),").split
 _equals = re.compile(r"(?<!\\)=").split
@@ -50,11 +57,11 @@ _unescape_measurement = re.compile(r"\\([ ,])").sub
 
 
 class _Head(NamedTuple):
-    """What the fields of a line have in common."""
+    """What the fields of a line have in common; ``series`` is a number that tells it from others of the message."""
 
     measurement: str
     labels: dict[str, str]
-    identity: tuple[Any, ...]
+    series: int
 
 
 class _Field(NamedTuple):
@@ -117,10 +124,16 @@ class _Reader:
         self._places: dict[tuple[Any, ...], int] = {}
         # Characters that may be looked at twice in search of the end of a text that has none.
         self._steps_left = 4 * len(text) + 1_000
+        # Most lines begin like others: what was read of their beginnings, and the numbers of what they say.
+        self._heads: dict[str, _Head] = {}
+        self._series: dict[tuple[Any, ...], int] = {}
+        self._names_left = _MAX_NAMES
+        self._kept_left = _MAX_KEPT
 
     def read(self) -> list[Reading]:
         text, position, number = self._text, 0, 1
-        while position < len(text):
+        # More than that are refused as a whole.
+        while position < len(text) and len(self._readings) <= MAX_SAMPLES:
             end = text.find("\n", position)
             end = len(text) if end < 0 else end
             line = text[position:end].strip(" \t\r")
@@ -144,7 +157,8 @@ class _Reader:
                 raise _Wrong("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
             if self._has_control:
                 _check_control(split)
-            head, time_ns = _read_head(split.head), self._time(split.time)
+            head = self._heads.get(split.head) or self._read_head(split.head)
+            time_ns = self._time(split.time)
         except _OpenText as open_text:
             self._steps_left -= open_text.reached - begin
             message = "has a text whose closing quote is missing, or not followed by a comma or a space: correct the quotes"
@@ -167,17 +181,33 @@ class _Reader:
             if key.startswith("_"):
                 raise _Wrong("name", "begins with an underscore, which InfluxDB keeps for itself: rename it")  # noqa: TRY301
             value = _read_value(field.value)
+            self._count_name(head.measurement, key)
         except _Wrong as wrong:
-            self._readings.append(InvalidSample(where, wrong.rule, str(wrong), _alone(field, split)))
+            raw = _alone(field, split)
+            self._kept_left -= len(raw)
+            raw = raw if self._kept_left >= 0 else field.key
+            self._readings.append(InvalidSample(where, wrong.rule, str(wrong), raw))
             return
         if value is None:
             self._readings.append(FilteredSample(where, "text", "is a text, which no destination takes"))
             return
-        place = self._places.setdefault((key, time_ns, head.identity), len(self._readings))
+        place = self._places.setdefault((key, time_ns, head.series), len(self._readings))
         if place != len(self._readings):
             self._supersede(place)
-            self._places[key, time_ns, head.identity] = len(self._readings)
+            self._places[key, time_ns, head.series] = len(self._readings)
         self._readings.append(Sample(where, joined_name(head.measurement, key), head.labels, value, time_ns))
+
+    def _read_head(self, text: str) -> _Head:
+        measurement, labels = _split_head(text)
+        series = self._series.setdefault((measurement, *labels), len(self._series))
+        head = self._heads[text] = _Head(measurement, label_names(labels), series)
+        return head
+
+    def _count_name(self, measurement: str, key: str) -> None:
+        self._names_left -= len(measurement) + len(key)
+        if self._names_left < 0:
+            message = "repeats its measurement too often in one message: shorten it, or split the message"
+            raise _Wrong("size", message)
 
     def _supersede(self, place: int) -> None:
         message = "is given again for the same time further on in the message, which counts"
@@ -198,18 +228,22 @@ class _Reader:
 
 def _split_plain(line: str, end: int) -> _Line:
     """Take a line apart that has neither escapes nor quotes."""
-    parts = line.split(" ")
+    parts = line.split(" ", 3)
     if len(parts) > 3 or "" in parts:  # noqa: PLR2004 - head, fields, time
-        parts = [part for part in parts if part]
+        parts = [match[0] for match in islice(_parts(line), 4)]
     if not 2 <= len(parts) <= 3:  # noqa: PLR2004 - likewise
         raise _Wrong("syntax", _SHAPE)
     fields = []
+    if parts[1].count(",") > _MAX_FIELDS:
+        raise _Wrong("size", _TOO_MANY_FIELDS)
     for field in parts[1].split(","):
         key, equals, value = field.partition("=")
         fields.append(_Field(key, value if equals else None))
     return _Line(parts[0], fields, parts[2] if len(parts) > 2 else "", end)  # noqa: PLR2004 - likewise
 
 
+_TOO_MANY_FIELDS = f"has more than {_MAX_FIELDS} fields: split it"
+_TOO_MANY_TAGS = f"has more than {MAX_LABELS} tags: leave some out"
 _SHAPE = "is no line of influx: it must be measurement,tag=value field=value [time]"
 
 
@@ -223,6 +257,8 @@ def _split(text: str, begin: int) -> _Line:
         fields.append(field)
         if not text.startswith(",", position):
             break
+        if len(fields) > _MAX_FIELDS:
+            raise _Wrong("size", _TOO_MANY_FIELDS)
         position += 1
         if position == len(text) or text[position] in "\r\n":
             fields.append(_Field("", None))
@@ -274,7 +310,10 @@ def _end_of_text(text: str, begin: int) -> int:
     raise _OpenText(len(text))
 
 
-def _read_head(head: str) -> _Head:
+def _split_head(head: str) -> tuple[str, list[tuple[str, str]]]:
+    """The measurement and the tags, in the order of their names."""
+    if head.count(",") - head.count("\\,") > MAX_LABELS:
+        raise _Wrong("size", _TOO_MANY_TAGS)
     if "\\" in head:
         measurement, *tags = _comma(head)
         measurement = _unescape_measurement(r"\1", measurement)
@@ -284,8 +323,6 @@ def _read_head(head: str) -> _Head:
         pairs = [tag.split("=") for tag in tags]
     if not measurement or measurement.startswith("_"):
         raise _Wrong("name", "has no measurement, or one that begins with an underscore: name one")
-    if len(pairs) > MAX_LABELS:
-        raise _Wrong("size", f"has more than {MAX_LABELS} tags: leave some out")
     labels: list[tuple[str, str]] = []
     for pair in pairs:
         if len(pair) != 2 or not pair[0] or not pair[1]:  # noqa: PLR2004 - a name and a value
@@ -298,7 +335,7 @@ def _read_head(head: str) -> _Head:
     labels.sort()
     if len(dict(labels)) != len(labels):
         raise _Wrong("tag", "names a tag twice: keep one")
-    return _Head(measurement, label_names(labels), (measurement, *labels))
+    return measurement, labels
 
 
 def _read_value(text: str) -> float | int | None:
@@ -330,6 +367,4 @@ def _read_value(text: str) -> float | int | None:
 def _alone(field: _Field, split: _Line) -> str:
     """A bad field as a line of its own, which can be sent again once it is mended."""
     text = field.key if field.value is None else f"{field.key}={field.value}"
-    if len(split.head) > _LONGEST_SHARED:
-        return text
     return f"{split.head} {text} {split.time}".rstrip(" ")

@@ -13,6 +13,8 @@ _is_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 _not_metric = re.compile(r"[^a-zA-Z0-9_:]", re.ASCII).sub
 _replace = re.compile(r"[^a-zA-Z0-9_]", re.ASCII).sub
 
+# Longer names are not kept for the next message: what is kept has a bound in bytes then.
+LONGEST_KEPT = 200
 # Of one sample: three times as many as the most generous destination takes.
 MAX_LABELS = 100
 
@@ -35,9 +37,15 @@ def _written_anew(text: str) -> str:
     return f"_{name}" if name[:1].isdigit() else name
 
 
-@lru_cache(maxsize=1024)
 def joined_name(measurement: str, field: str) -> str:
     """The metric of a field, as Telegraf and VictoriaMetrics name it for Prometheus."""
+    if len(measurement) + len(field) > LONGEST_KEPT:
+        return _joined_name.__wrapped__(measurement, field)
+    return _joined_name(measurement, field)
+
+
+@lru_cache(maxsize=1024)
+def _joined_name(measurement: str, field: str) -> str:
     if field == "value":
         return prometheus_name(measurement)
     return prometheus_name(field if measurement == "prometheus" else f"{measurement}_{field}")

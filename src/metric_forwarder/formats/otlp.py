@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats.json_values import not_json
-from metric_forwarder.formats.names import MAX_LABELS
+from metric_forwarder.formats.names import LONGEST_KEPT, MAX_LABELS
 from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.formats.samples import (
     STALE_MARKER,
@@ -269,9 +269,14 @@ def _temporality(data: Mapping[str, Any], kind: str) -> int:
     )
 
 
-@lru_cache(maxsize=1024)
 def prometheus_metric_name(name: str, unit: str, *, is_counter: bool, is_gauge: bool) -> str:
     """The name that Prometheus gives to a metric: with its unit in words, and ``_total`` behind a counter."""
+    make = _metric_name if len(name) + len(unit) <= LONGEST_KEPT else _metric_name.__wrapped__
+    return make(name, unit, is_counter=is_counter, is_gauge=is_gauge)
+
+
+@lru_cache(maxsize=1024)
+def _metric_name(name: str, unit: str, *, is_counter: bool, is_gauge: bool) -> str:
     words = [word for word in _not_in_name("_", name).split("_") if word]
     if not words:
         return ""
@@ -309,8 +314,12 @@ def _joined(labels: Iterable[tuple[str, str, str]]) -> dict[str, str]:
     return {name: ";".join(found) for name, found in values.items()}
 
 
-@lru_cache(maxsize=1024)
 def _label_name(key: str) -> str:
+    return (_known_label_name if len(key) <= LONGEST_KEPT else _known_label_name.__wrapped__)(key)
+
+
+@lru_cache(maxsize=1024)
+def _known_label_name(key: str) -> str:
     name = _underscores("_", _not_in_label("_", key))
     return f"key_{name}" if name[:1].isdigit() else name
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats.otlp import convert
-from metric_forwarder.formats.payload import MAX_VALUES
 from metric_forwarder.formats.protobuf import (
     BYTES,
     FIXED64,
@@ -23,6 +22,10 @@ from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading
 
 # An attribute's value may hold values; each takes two levels.
 _DEEPEST = 60
+# Of a request: fields, and numbers of histograms.
+MAX_VALUES = 350_000
+# How often they are counted.
+_COUNTED_TOGETHER = 256
 _INFINITE = float("inf")
 
 
@@ -140,8 +143,10 @@ class _Request:
             raise BadProtobuf("is nested too deeply")
         known = _MESSAGES[message]
         found: dict[str, Any] = {}
-        for number, wire_type, value, last in fields(self._data, begin, end):
-            self._count(1)
+        count = 0
+        for count, (number, wire_type, value, last) in enumerate(fields(self._data, begin, end), 1):
+            if count % _COUNTED_TOGETHER == 0:
+                self._count(_COUNTED_TOGETHER)
             field = known.get(number)
             if field is None:
                 continue
@@ -156,6 +161,7 @@ class _Request:
                 found[name] = self._scalar(kind, value, last)
             else:
                 raise BadProtobuf(f'holds "{name}" in another wire type')
+        self._count(count % _COUNTED_TOGETHER)
         return found
 
     def _count(self, values: int) -> None:

@@ -22,6 +22,8 @@ from metric_forwarder.formats.samples import (
 
 # 32 labels of 2048 characters have room.
 MAX_LINE = 65_536
+# Names and values of its labels may have 128 characters, each of them written with an escape.
+_LONGEST_EXEMPLAR = 1_024
 _INT64 = 2**63
 _NS_IN_MS = 1_000_000
 _NS_IN_S = 1_000_000_000
@@ -133,6 +135,8 @@ def _check_open_metrics(line: str, braces: str | None) -> None:
     match = _open_metrics_line(line)
     if match is None or (braces and braces[-2:] == ",}"):
         raise _Wrong("syntax", _SPACES)
+    if match[1] and len(match[1]) > _LONGEST_EXEMPLAR:
+        raise _Wrong("size", "has an exemplar whose labels are too long: OpenMetrics allows 128 characters")
     if match[1] and _read_labels(match[1])[1] is not None:
         raise _Wrong("syntax", "has an exemplar with the name of a metric: leave the name out")
 

@@ -12,6 +12,8 @@ _read_fixed64 = struct.Struct("<Q").unpack_from
 _read_fixed32 = struct.Struct("<I").unpack_from
 _read_double = struct.Struct("<d").unpack_from
 _LONGEST_VARINT = 10
+# A byte from here on says that more bytes of its number follow.
+_SEVERAL = 0x80
 _INT64 = 2**63
 _UINT64 = 2**64
 
@@ -32,12 +34,21 @@ def fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int, i
     """
     position = begin
     while position < end:
-        tag, position = varint(data, position, end)
+        # Most tags and lengths take one byte, which is read here.
+        tag = data[position]
+        if tag < _SEVERAL:
+            position += 1
+        else:
+            tag, position = varint(data, position, end)
         number, kind = tag >> 3, tag & 7
         if not number:
             raise BadProtobuf("holds a field without a number")
         if kind == BYTES:
-            size, position = varint(data, position, end)
+            size = data[position] if position < end else _SEVERAL
+            if size < _SEVERAL:
+                position += 1
+            else:
+                size, position = varint(data, position, end)
             if size > end - position:
                 raise BadProtobuf("holds a field that is longer than its message")
             yield number, kind, position, position + size
@@ -62,7 +73,7 @@ def varint(data: bytes, position: int, end: int) -> tuple[int, int]:
     for place in range(position, min(end, position + _LONGEST_VARINT)):
         byte = data[place]
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - the highest bit says that more follow
+        if byte < _SEVERAL:
             return value % _UINT64, place + 1
         shift += 7
     raise BadProtobuf("ends within a number, or holds one of more than 64 bits")

@@ -25,7 +25,14 @@ from metric_forwarder.formats.protobuf import (
     varint,
     write_varint,
 )
-from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import (
+    MAX_SAMPLES,
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+)
 from metric_forwarder.formats.snappy import BadSnappy, decompress, store
 
 _read_double = struct.Struct("<d").unpack_from
@@ -41,6 +48,16 @@ _VALUE_AND_TAG = 10
 _LONGEST_SHARED = 4_096
 _FORMAT = "remote-write"
 _NATIVE = "is a native histogram, which is not written yet: send classic buckets"
+# Of a request: labels; series and metadata together; fields that are long, or that nothing is known of.
+_MAX_LABELS = 1_500_000
+_MAX_FIELDS = 200_000
+_MAX_OTHERS = 300_000
+# Bytes of what is kept of bad series and samples; of the others only what is wrong is told.
+_MAX_KEPT = 2**24
+# Different labels that are recognised when they come again.
+_MAX_KNOWN = 50_000
+# A series with more labels is not even looked at to its end.
+_TOO_MANY_LABELS = 1_000
 
 
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
@@ -74,12 +91,18 @@ class _Request:
         self._data = data
         self._is_plain = is_plain
         self._labels: dict[bytes, _Label] = {}
+        self._labels_left = _MAX_LABELS
+        self._others_left = _MAX_OTHERS
+        self._kept_left = _MAX_KEPT
         self._times: dict[bytes, int] = {}
 
     def read(self) -> Iterator[Reading]:
         number = position = 0
         try:
-            for field, kind, begin, end in fields(self._data, 0, len(self._data)):
+            for count, (field, kind, begin, end) in enumerate(fields(self._data, 0, len(self._data))):
+                if count >= _MAX_FIELDS or self._labels_left < 0:
+                    yield InvalidSample(f"series {number}", "size", _TOO_MUCH, None)
+                    return
                 # Metadata is the type and the help of a metric: no value is lost with it.
                 if field == _SERIES and kind == BYTES:
                     yield from self._read_series(f"series {number}", begin, end)
@@ -91,6 +114,9 @@ class _Request:
 
     def _invalid(self, where: str, rule: str, message: str, kept: bytes) -> InvalidSample:
         """What is wrong with a part of a request, kept as a request of its own."""
+        self._kept_left -= len(kept)
+        if self._kept_left < 0:
+            return InvalidSample(where, rule, message, None)
         return InvalidSample(where, rule, message, kept if self._is_plain else store(kept), _FORMAT)
 
     def _read_series(self, where: str, begin: int, end: int) -> Iterator[Reading]:
@@ -100,7 +126,11 @@ class _Request:
         others: list[Reading] = []
         data, position, known = self._data, begin, self._labels
         try:
-            while position < end:
+            while (
+                position < end
+                and len(labels) <= _TOO_MANY_LABELS
+                and len(samples) + len(others) <= MAX_SAMPLES
+            ):
                 # Labels and samples of the usual length are read here: there is one for each few bytes.
                 last = position + 2 + (data[position + 1] if position + 1 < end else 0)
                 tag = data[position] if last <= end and last - position <= _SHORT else 0
@@ -119,8 +149,12 @@ class _Request:
                 where, "protobuf", f"{told}: correct its sender", _in_request(data[begin:end])
             )
             return
-        yield from self._told(where, labels, samples, (begin, end))
-        histograms = self._alone((begin, end), _HISTOGRAMS)
+        self._labels_left -= len(labels)
+        if len(labels) > _TOO_MANY_LABELS:
+            yield InvalidSample(where, "size", f"has more than {MAX_LABELS} labels: leave some out", None)
+            return
+        yield from self._told(where, labels, samples, (begin, position))
+        histograms = self._alone((begin, position), _HISTOGRAMS)
         for other in others:
             # What to keep of it is known only here, behind the last label.
             kept = next(histograms) if isinstance(other, InvalidSample) else None
@@ -169,6 +203,7 @@ class _Request:
         others: list[Reading],
     ) -> int:
         """Read a field that is long, or no label and no sample; return where it ends."""
+        self._spend(1)
         field, kind, first, last = next(fields(self._data, begin, end))
         if kind == BYTES and field == _LABELS:
             labels.append(self._label(first, last))
@@ -183,17 +218,27 @@ class _Request:
             )
         return last
 
+    def _spend(self, others: int) -> None:
+        """Count fields that take long to read and are usually few."""
+        self._others_left -= others
+        if self._others_left < 0:
+            raise BadProtobuf("and those before it hold too many fields that are unknown or long")
+
     def _label(self, begin: int, end: int) -> _Label:
         written = self._data[begin:end]
         label = self._labels.get(written)
         if label is None:
             name = value = ""
-            for field, kind, first, last in fields(written, 0, len(written)):
+            for count, (field, kind, first, last) in enumerate(fields(written, 0, len(written))):
+                if count > 1:
+                    self._spend(1)
                 if kind == BYTES and field == _FIRST:
                     name = written[first:last].decode()
                 elif kind == BYTES and field == _SECOND:
                     value = written[first:last].decode()
-            label = self._labels[written] = _Label(name, value, bool(value) and prometheus_name(name) == name)
+            label = _Label(name, value, bool(value) and prometheus_name(name) == name)
+            if len(self._labels) < _MAX_KNOWN:
+                self._labels[written] = label
         return label
 
     def _sample(self, begin: int, end: int) -> tuple[float, int]:
@@ -208,12 +253,17 @@ class _Request:
                 self._times[written] = signed(number)
                 return _read_double(data, begin + 1)[0], signed(number)
         value, time_ms = 0.0, 0
-        for field, kind, number, last in fields(data, begin, end):
+        for count, (field, kind, number, last) in enumerate(fields(data, begin, end)):
+            if count > 1:
+                self._spend(1)
             if field == _FIRST and kind == FIXED64:
                 value = double(data, last)
             elif field == _SECOND and kind == VARINT:
                 time_ms = signed(number)
         return value, time_ms
+
+
+_TOO_MUCH = "and what follows is more than one request may hold: send less in one request"
 
 
 def _in_request(series: bytes) -> bytes:

@@ -7,6 +7,7 @@ are read. It knows nothing of triggers and destinations.
 """
 
 __all__ = [
+    "MAX_SAMPLES",
     "NO_FLOAT",
     "Decoder",
     "FilteredSample",
@@ -21,6 +22,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.model import FormatHint
+
+# Of a message; all points of an event are held until its report is written.
+MAX_SAMPLES = 100_000
 
 # The NaN by which Prometheus says that a series has ended. Only its bits tell it from any other.
 _STALE_BITS = struct.pack("<Q", 0x7FF0_0000_0000_0002)
