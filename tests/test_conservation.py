@@ -1,6 +1,8 @@
 """The same promises at every destination: outcomes add up, what is called delivered is there, nothing is lost."""
 
+import base64
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -10,11 +12,17 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from metric_forwarder.clients.http import Failure, Fault, HttpReply
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
+from metric_forwarder.formats import Format, read
+from metric_forwarder.formats.mapping import Mapper
+from metric_forwarder.formats.samples import FilteredSample, FormatHint
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.fakes import START, Answer
 from support.harness import (
+    CONTEXT,
     Harness,
     RemoteWriteHarness,
     ckafka,
@@ -22,6 +30,7 @@ from support.harness import (
     make_remote_write_harness,
     point,
 )
+from support.remote_write import encode_series
 
 NOW_MS = round(START * 1000)
 UNANSWERED = Failure(Fault.UNANSWERED, "timeout")
@@ -33,6 +42,9 @@ class Ground(Protocol):
     """A destination in this process, and an application that sends there; after each event a minute passes."""
 
     def handle(self, event: Any, time_limit_ms: int = 60_000) -> dict[str, Any]: ...
+
+    def reply(self, event: Any) -> dict[str, Any]:
+        """What the function returns for an event."""
 
     def meet(self, steps: list[str]) -> None:
         """What the next requests meet; the last words on it."""
@@ -54,6 +66,11 @@ class ReceiverGround:
         report = self._harness.handle(event, time_limit_ms)
         self._harness.clock.sleep(60)
         return report
+
+    def reply(self, event: Any) -> dict[str, Any]:
+        reply: dict[str, Any] = self._harness.application.handle(event, CONTEXT)
+        self._harness.clock.sleep(60)
+        return reply
 
     def meet(self, steps: list[str]) -> None:
         receiver = self._harness.receiver
@@ -80,6 +97,11 @@ class RemoteWriteGround:
         report = self._harness.handle(event, time_limit_ms)
         self._harness.clock.sleep(60)
         return report
+
+    def reply(self, event: Any) -> dict[str, Any]:
+        reply: dict[str, Any] = self._harness.application.handle(event, CONTEXT)
+        self._harness.clock.sleep(60)
+        return reply
 
     def meet(self, steps: list[str]) -> None:
         prometheus = self._harness.prometheus
@@ -214,3 +236,207 @@ def test_with_time_and_attempts_enough_exactly_the_poison_is_rejected(
     poison = metrics.count(POISON)
     assert report["outcomes"]["rejected"] == poison
     assert report["outcomes"]["delivered"] == len(metrics) - poison
+
+
+# --- every format ------------------------------------------------------------------------------------------------
+
+# What a producer meant: a good sample, a bad one, or one that the format's own mapping leaves out.
+KINDS = ("good", "bad", "left out")
+MAPPING = json.dumps({"name": "/n", "value": "/v/*", "time": "/t", "unit": "s"})
+Made = tuple[str | bytes, Counter[str]]
+
+
+def _influx(kinds: list[str]) -> Made:
+    value = {"good": "1", "bad": "x", "left out": '"text"'}
+    lines = [f"m{n} f={value[kind]} {NOW_MS + n}000000" for n, kind in enumerate(kinds)]
+    return "# from a test\n" + "\n".join(lines) + "\n", Counter(kinds)
+
+
+def _telegraf(kinds: list[str]) -> Made:
+    value: dict[str, Any] = {"good": 1, "bad": None, "left out": "text"}
+    metrics = [
+        {"name": f"m{n}", "fields": {"f": value[kind]}, "timestamp": NOW_MS + n}
+        for n, kind in enumerate(kinds)
+    ]
+    return json.dumps({"metrics": metrics}), Counter(kinds)
+
+
+def _open_metrics(kinds: list[str]) -> Made:
+    """An exemplar is left out, and its sample goes."""
+    line = {"good": "1 {}", "bad": "one {}", "left out": '1 {} # {{id="x"}} 5'}
+    lines = [f"m{n} " + line[kind].format((NOW_MS + n) / 1000) for n, kind in enumerate(kinds)]
+    counts = Counter(kinds)
+    return "\n".join(["# TYPE m gauge", *lines, "# EOF", ""]), counts + Counter(good=counts["left out"])
+
+
+def _otlp(kinds: list[str]) -> Made:
+    points: dict[str, Any] = {
+        "good": {"asInt": "1"},
+        "bad": {},
+        "left out": {"asDouble": 1.5, "exemplars": [{"asDouble": 1}]},
+    }
+    metrics = [
+        {"name": f"m{n}", "gauge": {"dataPoints": [points[kind] | {"timeUnixNano": (NOW_MS + n) * 10**6}]}}
+        for n, kind in enumerate(kinds)
+    ]
+    counts = Counter(kinds)
+    body = json.dumps({"resourceMetrics": [{"scopeMetrics": [{"metrics": metrics}]}]})
+    return body, counts + Counter(good=counts["left out"])
+
+
+def _otlp_protobuf(kinds: list[str]) -> Made:
+    request = ExportMetricsServiceRequest()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    for n, kind in enumerate(kinds):
+        data_point = scope.metrics.add(name=f"m{n}").gauge.data_points.add(
+            time_unix_nano=(NOW_MS + n) * 10**6
+        )
+        if kind != "bad":
+            data_point.as_double = 1.5
+        if kind == "left out":
+            data_point.exemplars.add(as_int=1)
+    counts = Counter(kinds)
+    return bytes(request.SerializeToString()), counts + Counter(good=counts["left out"])
+
+
+def _adapter(kinds: list[str]) -> Made:
+    """Nothing of it is left out."""
+    kinds = ["good" if kind == "left out" else kind for kind in kinds]
+    samples = [
+        {
+            "timestamp": (NOW_MS + n),
+            "value": "1" if kind == "good" else "one",
+            "labels": {"__name__": f"m{n}"},
+        }
+        for n, kind in enumerate(kinds)
+    ]
+    return "\n".join(map(json.dumps, samples)) or "[]", Counter(kinds)
+
+
+def _remote_write(kinds: list[str]) -> Made:
+    """An exemplar is left out, and its sample goes."""
+    series = []
+    for n, kind in enumerate(kinds):
+        labels = encode_labels([("job" if kind == "bad" else "__name__", f"m{n}")])
+        series.append(
+            encode_series(labels + (b"\x1a\x00" if kind == "left out" else b""), [(1.0, NOW_MS + n)])
+        )
+    counts = Counter(kinds)
+    return compress(series), counts + Counter(good=counts["left out"])
+
+
+def _mapping(kinds: list[str]) -> Made:
+    value: dict[str, Any] = {"good": {"f": 1}, "bad": 5, "left out": {"f": None}}
+    items = [{"n": f"m{n}", "v": value[kind], "t": (NOW_MS + n) / 1000} for n, kind in enumerate(kinds)]
+    return json.dumps(items), Counter(kinds)
+
+
+def _own(kinds: list[str]) -> Made:
+    """Nothing of it is left out."""
+    kinds = ["good" if kind == "left out" else kind for kind in kinds]
+    points = [
+        point(1 if kind == "good" else "one", f"m{n}", timestamp=NOW_MS + n) for n, kind in enumerate(kinds)
+    ]
+    return json.dumps(points), Counter(kinds)
+
+
+MAKERS: dict[Format, Callable[[list[str]], Made]] = {
+    Format.JSON: _own,
+    Format.INFLUX: _influx,
+    Format.TELEGRAF_JSON: _telegraf,
+    Format.PROMETHEUS_TEXT: _open_metrics,
+    Format.OTLP_JSON: _otlp,
+    Format.OTLP_PROTOBUF: _otlp_protobuf,
+    Format.KAFKA_ADAPTER: _adapter,
+    Format.REMOTE_WRITE: _remote_write,
+    Format.MAPPING: _mapping,
+}
+WISHES: dict[str, Callable[..., Ground]] = {name: GROUNDS[name] for name in ("receiver", "remote-write")}
+
+
+class HttpGround:
+    """A ground that is reached over HTTP, which alone carries bytes."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self.meet = ground.meet
+
+    def handle(self, body: str | bytes) -> dict[str, Any]:
+        content = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
+        event = {
+            "httpMethod": "POST",
+            "path": "/",
+            "headers": {},
+            "body": base64.b64encode(content).decode(),
+            "isBase64Encoded": True,
+        }
+        report: dict[str, Any] = json.loads(self._ground.reply(event)["body"])
+        return report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("ground", WISHES.values(), ids=WISHES)
+@given(kinds=st.lists(st.sampled_from(KINDS), max_size=12), steps=STEPS)
+@settings(max_examples=10, deadline=None)
+def test_every_sample_of_every_format_ends_in_one_outcome_whatever_the_destination_does(
+    ground: Callable[..., Ground], name: Format, kinds: list[str], steps: list[str]
+) -> None:
+    place = HttpGround(
+        ground(HTTP_AUTH="cam", FORMAT=name.value, MAPPING=MAPPING, MAX_ATTEMPTS="2", BATCH_MAX_POINTS="3")
+    )
+    body, meant = MAKERS[name](kinds)
+    for fates in (steps, [], []):
+        place.meet(fates)
+        report = place.handle(body)
+        outcomes = report["outcomes"]
+        assert report["received"] == sum(outcomes.values()) == meant.total()
+        assert outcomes["invalid"] == meant["bad"]
+        assert outcomes["filtered"] == meant["left out"] == sum(each["count"] for each in report["filtered"])
+    assert outcomes["delivered"] + outcomes["duplicate"] + outcomes["rejected"] == meant["good"]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("ground", WISHES.values(), ids=WISHES)
+def test_one_bad_sample_among_a_thousand_costs_one_invalid_and_names_its_place(
+    ground: Callable[..., Ground], name: Format
+) -> None:
+    kinds = ["good"] * 1_000
+    kinds[499] = "bad"
+    place = HttpGround(ground(HTTP_AUTH="cam", FORMAT=name.value, MAPPING=MAPPING))
+    report = place.handle(MAKERS[name](kinds)[0])
+    assert {outcome: count for outcome, count in report["outcomes"].items() if count} == {
+        "delivered": 999,
+        "invalid": 1,
+    }
+    (error,) = report["errors"]
+    assert re.search(r"\b(499|500|501)\b", error["pointer"]), error["pointer"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKERS)
+@given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=5), data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_whatever_is_done_to_a_message_its_readings_are_what_is_received(
+    name: Format, kinds: list[str], data: Any
+) -> None:
+    body, _ = MAKERS[name](kinds)
+    content = body if isinstance(body, bytes) else body.encode()
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        cut = data.draw(st.integers(0, 4))
+        content = (
+            content[:at] + data.draw(st.binary(max_size=3) | st.sampled_from(PIECES)) + content[at + cut :]
+        )
+    place = HttpGround(WISHES["remote-write"](HTTP_AUTH="cam", FORMAT=name.value, MAPPING=MAPPING))
+    report = place.handle(content)
+    assert report["received"] == sum(report["outcomes"].values())
+    if name is not Format.JSON:
+        told = list(
+            read(name, content, FormatHint(resource_attributes="filtered"), Mapper(json.loads(MAPPING)))
+        )
+        assert report["received"] == len(told)
+        assert report["outcomes"]["filtered"] == sum(isinstance(each, FilteredSample) for each in told)
+
+
+PIECES = (b"{", b'"', b"\n", b"#", b",", b"=", b"\\", b"NaN", b"-1e999", b"\xff", b"\x00", b"}]", b" # EOF\n")

@@ -81,11 +81,12 @@ class _Line(NamedTuple):
 
 
 class _Wrong(Exception):
-    """Never leaves this module."""
+    """Never leaves this module; ``reached`` is how far the line was read, if that may be beyond a line break."""
 
-    def __init__(self, rule: str, message: str) -> None:
+    def __init__(self, rule: str, message: str, reached: int = 0) -> None:
         super().__init__(message)
         self.rule = rule
+        self.reached = reached
 
 
 class _OpenText(Exception):
@@ -134,8 +135,7 @@ class _Reader:
         text, position, number = self._text, 0, 1
         # More than that are refused as a whole.
         while position < len(text) and len(self._readings) <= MAX_SAMPLES:
-            end = text.find("\n", position)
-            end = len(text) if end < 0 else end
+            end = _end_of_line(text, position)
             line = text[position:end].strip(" \t\r")
             if line and line[0] != "#":
                 logical_end = self._read_line(line, f"line {number}", position, end)
@@ -167,7 +167,7 @@ class _Reader:
             return end if self._steps_left > 0 else max(end, open_text.reached)
         except _Wrong as wrong:
             self._readings.append(InvalidSample(where, wrong.rule, str(wrong), line))
-            return end
+            return max(end, wrong.reached)
         for field in split.fields:
             self._read_field(field, head, time_ns, where, split)
         return end
@@ -258,15 +258,20 @@ def _split(text: str, begin: int) -> _Line:
         if not text.startswith(",", position):
             break
         if len(fields) > _MAX_FIELDS:
-            raise _Wrong("size", _TOO_MANY_FIELDS)
+            raise _Wrong("size", _TOO_MANY_FIELDS, _end_of_line(text, position))
         position += 1
         if position == len(text) or text[position] in "\r\n":
             fields.append(_Field("", None))
     rest = _rest(text, position)
     time = rest[0].strip(" \t\r") if rest else ""
     if not fields or " " in time:
-        raise _Wrong("syntax", _SHAPE)
+        raise _Wrong("syntax", _SHAPE, rest.end() if rest else position)
     return _Line(head, fields, time, rest.end() if rest else position)
+
+
+def _end_of_line(text: str, position: int) -> int:
+    end = text.find("\n", position)
+    return len(text) if end < 0 else end
 
 
 def _check_control(split: _Line) -> None:
