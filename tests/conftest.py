@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Tests against real servers. CI must have them; elsewhere a machine without one is told what was left out.
 _WITH_PROGRAMS = {
     "chromium": ["receiver_emulator/test_page.py", "cli/test_serve_page.py"],
+    "influxd": ["formats/test_formats_influxdb.py"],
     "prometheus": [
         "delivery/test_chaos_prometheus.py",
         "bridge/test_migration.py",

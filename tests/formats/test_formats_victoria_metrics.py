@@ -1,98 +1,207 @@
-"""What a real VictoriaMetrics stores of generated payloads is what is read of them here.
+"""What a real VictoriaMetrics holds of a payload is the same, through the function or straight into its own endpoint.
 
-Differences that docs/formats.md names are left out of what is generated.
+The differences that docs/formats.md names are generated too, in fields and names of their own, and are held to be what
+that page says.
 """
 
+import base64
 import json
 import os
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import pytest
+from google.protobuf.json_format import MessageToDict
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from metric_forwarder.formats import Format, read
-from metric_forwarder.formats.samples import FilteredSample, FormatHint, Sample
+from metric_forwarder.bootstrap import Application
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
+from metric_forwarder.formats.samples import STALE_MARKER
+from support.harness import ckafka, outcomes, remote_write_environ, report_of
+from support.remote_write import encode_series
 from support.victoria_metrics_server import VictoriaMetricsServer
+
+pytestmark = pytest.mark.slow
 
 # The figure of the promise is reached with FORMAT_CASES=10000.
 CASES = int(os.environ.get("FORMAT_CASES", "2000"))
 NOW_MS = int(time.time()) * 1000
-Stored = dict[tuple[tuple[tuple[str, str], ...], int], float]
+MESSAGE_LINES = 100
+# (labels, Unix milliseconds) → the value.
+Held = dict[tuple[tuple[tuple[str, str], ...], int], float]
 VALUES = ("a", "b c", "x,y", "k=v", "é 北京", '"q"', "C:dir", "10.0.0.1:9100", "-", "{}", "#")
 TEXTS = ('"plain"', '"a, b=c"', '"with \\"quotes\\""', '""')
 
 
+class Servers(NamedTuple):
+    """One that is written to directly, one that is written to by the function."""
+
+    direct: VictoriaMetricsServer
+    through: VictoriaMetricsServer
+
+    @property
+    def application(self) -> Application:
+        return Application(
+            remote_write_environ(REMOTE_WRITE_URL=self.through.url, NAMESPACE="", HTTP_AUTH="cam")
+        )
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VictoriaMetricsServer]:
-    with VictoriaMetricsServer(tmp_path_factory.mktemp("formats")) as running:
-        yield running
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    with (
+        VictoriaMetricsServer(tmp_path_factory.mktemp("direct")) as direct,
+        VictoriaMetricsServer(tmp_path_factory.mktemp("through")) as through,
+    ):
+        yield Servers(direct, through)
 
 
-def _post(server: VictoriaMetricsServer, path: str, body: str) -> None:
+def _post(server: VictoriaMetricsServer, path: str, body: bytes, **headers: str) -> None:
     origin = server.url.removesuffix("/api/v1/write")
-    with urlopen(Request(origin + path, body.encode(), method="POST"), timeout=20) as response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with urlopen(Request(origin + path, body, named, method="POST"), timeout=20) as response:
         assert response.status in (200, 204)
 
 
-def _stored(server: VictoriaMetricsServer, prefix: str, count: int) -> Stored:
+def _held(server: VictoriaMetricsServer, prefix: str, is_complete: Callable[[Held], bool]) -> Held:
     """What it holds; new series may take a moment to be found."""
     deadline = time.monotonic() + 20
-    while len(found := _exported(server, prefix)) < count and time.monotonic() < deadline:
+    while not is_complete(found := _exported(server, prefix)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return found
 
 
-def _exported(server: VictoriaMetricsServer, prefix: str) -> Stored:
+def _exported(server: VictoriaMetricsServer, prefix: str) -> Held:
     server._get("/internal/force_flush", timeout_s=10)
     text = server._get(
         f"/api/v1/export?end={NOW_MS // 1000 + 60}&match[]=%7B__name__=~%22{prefix}.*%22%7D", timeout_s=20
     ).decode()
-    found: Stored = {}
+    found: Held = {}
     for line in text.splitlines():
         # It writes the infinities in a way that is no JSON.
         series = json.loads(re.sub(r"([\[,])\+?(-?)Inf", r"\1\2Infinity", line))
         labels = tuple(sorted(series["metric"].items()))
         for moment, value in zip(series["timestamps"], series["values"], strict=True):
-            found[labels, moment] = value
+            # JSON has no NaN, and no stale marker.
+            found[labels, moment] = float("nan") if value is None else value
     return found
 
 
-def _read(name: Format, body: str) -> tuple[Stored, int]:
-    """The samples read here, and how many texts were filtered."""
-    found: Stored = {}
-    texts = 0
-    for reading in read(name, body, FormatHint()):
-        if isinstance(reading, Sample):
-            labels = tuple(sorted([*reading.dimensions.items(), ("__name__", reading.metric)]))
-            assert reading.time_ns is not None
-            found[labels, reading.time_ns // 10**6] = float(reading.value)
-        else:
-            assert isinstance(reading, FilteredSample)
-            texts += 1
-    return found, texts
+def _send_through(servers: Servers, lines: list[str]) -> dict[str, int]:
+    """Send lines in messages of a topic, whose format nobody names; return the outcomes."""
+    bodies = [
+        "\n".join(lines[start : start + MESSAGE_LINES]) + "\n"
+        for start in range(0, len(lines), MESSAGE_LINES)
+    ]
+    report = report_of(servers.application, ckafka(*bodies))
+    return outcomes(report)
+
+
+def _assert_same(through: Held, direct: Held) -> None:
+    assert through.keys() == direct.keys()
+    for key, value in direct.items():
+        assert through[key] == pytest.approx(value, rel=1e-12, nan_ok=True), key
 
 
 def _escaped(text: str) -> str:
     return text.replace(",", "\\,").replace(" ", "\\ ").replace("=", "\\=")
 
 
-def _number(chance: random.Random) -> str:
-    number = chance.randrange(-(10**6), 10**6)
-    return chance.choice((f"{number}i", f"{number / 8}", f"{number}", "1e3", "true", "f", "TRUE"))
+# --- influx ---------------------------------------------------------------------------------------------------
+
+# A field has one kind of value, so that its name tells what becomes of it. The last ones: see _as_ours.
+FIELDS: dict[str, Callable[[random.Random], str]] = {
+    "idle": lambda chance: repr(chance.randrange(-(10**6), 10**6) / 8),
+    "user_1": lambda chance: chance.choice(("0", "-2", "1e3", "1E-3", "1234567")),
+    "n": lambda chance: f"{chance.randrange(-(10**9), 10**9)}i",
+    "up": lambda chance: chance.choice(
+        ("t", "T", "true", "True", "TRUE", "f", "F", "false", "False", "FALSE")
+    ),
+    "value": lambda chance: repr(chance.random()),
+    "os": lambda chance: chance.choice(TEXTS),
+    "dot": lambda _: "7.",
+    "half": lambda _: ".5",
+}
+BAD_LINES = ("inf_bad idle=high", "inf_bad idle=1.2.3", "inf_bad", "inf_bad idle=")
 
 
-def _influx_line(chance: random.Random, number: int) -> str:
-    head = [f"inf_{chance.choice('abc')}"]
-    tags = chance.sample(("host", "dc", "t_1", "Zone"), chance.randrange(4))
-    head += [f"{tag}={_escaped(chance.choice(VALUES))}" for tag in tags]
-    fields = chance.sample(("idle", "user_1", "n", "x"), chance.randint(1, 3))
-    written = [
-        f"{field}={chance.choice(TEXTS) if chance.random() < 0.2 else _number(chance)}" for field in fields
-    ]
-    return f"{','.join(head)} {','.join(written)} {(NOW_MS - number) * 10**6}"
+class Lines(NamedTuple):
+    """Generated lines, and how many of their samples are no good or are left out on purpose."""
+
+    lines: list[str]
+    invalid: int
+    filtered: int
+
+
+def influx_lines(chance: random.Random) -> Lines:
+    lines, invalid, filtered = [], 0, 0
+    for number in range(CASES):
+        # A message begins with a line from which its format can be told.
+        if number % MESSAGE_LINES and chance.random() < 0.01:
+            lines.append(chance.choice(BAD_LINES))
+            invalid += 1
+        head = [f"inf_{chance.choice(('a', 'b', 'c-d', 'e.f'))}"]
+        tags = chance.sample(("host", "dc", "t_1", "Zone", "cpu-name"), chance.randrange(4))
+        head += [f"{tag}={_escaped(chance.choice(VALUES))}" for tag in tags]
+        fields = chance.sample(list(FIELDS), chance.randint(1, 3))
+        filtered += "os" in fields
+        written = ",".join(f"{field}={FIELDS[field](chance)}" for field in fields)
+        lines.append(f"{','.join(head)} {written} {(NOW_MS - number) * 10**6}")
+    return Lines(lines, invalid, filtered)
+
+
+def _as_ours(direct: Held) -> Held:
+    """What VictoriaMetrics holds, with the differences that docs/formats.md names."""
+    found: Held = {}
+    for (labels, moment), stored in direct.items():
+        named = {re.sub(r"[^A-Za-z0-9_]", "_", name): text for name, text in labels}
+        name = re.sub(r"[^A-Za-z0-9_]", "_", named["__name__"])
+        value = stored
+        if name.endswith("_os") or name == "inf_bad_idle":
+            assert value == 0, "a text is filtered here, and what is no number is invalid"
+            continue
+        for field, number in (("_dot", 7), ("_half", 0.5)):
+            if name.endswith(field):
+                assert value == 0, "it is a number here"
+                value = number
+        named["__name__"] = name.removesuffix("_value")
+        found[tuple(sorted(named.items())), moment] = value
+    return found
+
+
+def test_influx_lines_become_the_same_series_times_and_values(servers: Servers) -> None:
+    lines, invalid, filtered = influx_lines(random.Random(1))
+    _post(servers.direct, "/influx/write", "\n".join(lines).encode())
+    told = _send_through(servers, lines)
+    assert (told["invalid"], told["filtered"]) == (invalid, filtered)
+    assert sum(told.values()) == told["delivered"] + invalid + filtered
+    through = _held(servers.through, "inf_", lambda held: len(held) == told["delivered"])
+    assert len(through) == told["delivered"] > CASES
+    _assert_same(
+        through, _as_ours(_held(servers.direct, "inf.", lambda held: len(held) >= len(through) + filtered))
+    )
+
+
+# --- Prometheus text ------------------------------------------------------------------------------------------
+
+
+BAD_TEXT_LINES = ("text_bad{", 'text_bad{a="b" 1', "text_bad x", "text_bad")
+
+
+def text_lines(chance: random.Random) -> Lines:
+    lines, invalid = [], 0
+    for number in range(CASES):
+        if number % MESSAGE_LINES and chance.random() < 0.01:
+            lines.append(chance.choice(BAD_TEXT_LINES))
+            invalid += 1
+        if chance.random() < 0.05:
+            lines.append(chance.choice(("# HELP text_a_total What it is.", "# a comment", "")))
+        lines.append(_text_line(chance, number))
+    return Lines(lines, invalid, 0)
 
 
 def _text_line(chance: random.Random, number: int) -> str:
@@ -104,31 +213,164 @@ def _text_line(chance: random.Random, number: int) -> str:
     inside = ",".join(labels) + (chance.choice(("", ",")) if labels else "")
     braces = f"{{{inside}}}" if labels or chance.random() < 0.3 else ""
     space = chance.choice(" \t")
-    value = chance.choice(("1", "-2.5", "1e3", "+Inf", "-Inf", "0", "1234567", "0.5"))
-    return f"text_{chance.choice('abc')}_total{braces}{space}{value} {NOW_MS - number}"
+    metric, value = (
+        f"text_{chance.choice('abc')}_total",
+        chance.choice(("1", "-2.5", "1e3", "+Inf", "-Inf", "0", "1234567", "0.5")),
+    )
+    if chance.random() < 0.02:
+        # Half of one here and for Prometheus; VictoriaMetrics refuses the line.
+        metric, value = "text_half_total", ".5"
+    return f"{metric}{braces}{space}{value} {NOW_MS - number}"
 
 
-def _assert_same(wanted: Stored, found: Stored, texts: int = 0) -> None:
-    assert wanted.keys() <= found.keys()
-    for key, value in wanted.items():
-        assert found[key] == pytest.approx(value, rel=1e-12), key
-    # It stores 0 for a text; here a text is filtered.
-    assert [found[key] for key in found.keys() - wanted.keys()] == [0] * texts
+def test_prometheus_text_becomes_the_same_series_times_and_values(servers: Servers) -> None:
+    lines, invalid, _ = text_lines(random.Random(2))
+    _post(servers.direct, "/api/v1/import/prometheus", ("\n".join(lines) + "\n").encode())
+    told = _send_through(servers, lines)
+    assert told == {"delivered": CASES, "invalid": invalid}
+    through = _held(servers.through, "text_", lambda held: len(held) == CASES)
+    halves = {key for key in through if ("__name__", "text_half_total") in key[0]}
+    assert {through[key] for key in halves} == {0.5}
+    same = {key: value for key, value in through.items() if key not in halves}
+    direct = _held(servers.direct, "text_", lambda held: len(held) >= len(same))
+    _assert_same(same, direct)
 
 
-def test_influx_lines_become_the_same_series_times_and_values(server: VictoriaMetricsServer) -> None:
-    chance = random.Random(1)
-    body = "\n".join(_influx_line(chance, number) for number in range(CASES))
-    _post(server, "/influx/write", body)
-    wanted, texts = _read(Format.INFLUX, body)
-    assert len(wanted) > CASES
-    _assert_same(wanted, _stored(server, "inf_", len(wanted) + texts), texts)
+# --- remote write ---------------------------------------------------------------------------------------------
 
 
-def test_prometheus_text_becomes_the_same_series_times_and_values(server: VictoriaMetricsServer) -> None:
-    chance = random.Random(2)
-    body = "\n".join(_text_line(chance, number) for number in range(CASES)) + "\n"
-    _post(server, "/api/v1/import/prometheus", body)
-    wanted, _ = _read(Format.PROMETHEUS_TEXT, body)
-    assert len(wanted) == CASES
-    _assert_same(wanted, _stored(server, "text_", len(wanted)))
+def _series(chance: random.Random, number: int) -> tuple[bytes, int]:
+    names = chance.sample(("host", "dc", "t_1", "Zone", "le"), chance.randrange(5))
+    labels = [("__name__", f"rw_{chance.choice('abc')}_total"), ("number", str(number % 500))]
+    labels += [(name, chance.choice(VALUES)) for name in names]
+    # Of magnitudes that it stores side by side without rounding. Of all NaN it stores the stale marker alone.
+    values = (1.0, -2.5, 0.1, 1234567.0, -0.001, 0.0, float("inf"), -float("inf"), STALE_MARKER)
+    samples = [(chance.choice(values), NOW_MS - number * 4 + each) for each in range(chance.randint(1, 4))]
+    return encode_series(encode_labels(sorted(labels)), samples), len(samples)
+
+
+def _request(path: str, body: bytes, **headers: str) -> dict[str, Any]:
+    """A client's request to the function."""
+    return {
+        "httpMethod": "POST",
+        "path": path,
+        "headers": {
+            "content-type": "application/x-protobuf",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        },
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+
+
+def test_remote_write_becomes_the_same_series_times_and_values(servers: Servers) -> None:
+    chance, received = random.Random(3), 0
+    for start in range(0, CASES, 500):
+        written = [_series(chance, number) for number in range(start, min(start + 500, CASES))]
+        body = compress([series for series, _ in written])
+        _post(servers.direct, "/api/v1/write", body, Content_Encoding="snappy")
+        event = _request("/api/v1/write", body, content_encoding="snappy")
+        reply = servers.application.handle(event, {"time_limit_in_ms": 60_000})
+        assert reply["statusCode"] == 204, reply
+        received += sum(count for _, count in written)
+    through = _held(servers.through, "rw_", lambda held: len(held) == received)
+    direct = _held(servers.direct, "rw_", lambda held: len(held) == received)
+    assert len(through) == received
+    _assert_same(through, direct)
+
+
+# --- formats without an endpoint there ------------------------------------------------------------------------
+
+
+class Written(NamedTuple):
+    """A sample to be written in a format."""
+
+    metric: str
+    labels: dict[str, str]
+    value: float
+    time_ms: int
+
+
+def _telegraf(samples: list[Written]) -> str:
+    metrics = [
+        {"fields": {"value": each.value}, "name": each.metric, "tags": each.labels, "timestamp": each.time_ms}
+        for each in samples
+    ]
+    return json.dumps({"metrics": metrics})
+
+
+def _kafka_adapter(samples: list[Written]) -> str:
+    return "\n".join(
+        json.dumps(
+            {
+                "timestamp": datetime.fromtimestamp(each.time_ms / 1000, timezone.utc).isoformat(),
+                "value": repr(each.value),
+                "name": each.metric,
+                "labels": {"__name__": each.metric, **each.labels},
+            }
+        )
+        for each in samples
+    )
+
+
+def _otlp(samples: list[Written]) -> ExportMetricsServiceRequest:
+    request = ExportMetricsServiceRequest()
+    metrics = request.resource_metrics.add().scope_metrics.add().metrics
+    for each in samples:
+        point = metrics.add(name=each.metric).gauge.data_points.add(
+            time_unix_nano=each.time_ms * 10**6, as_double=each.value
+        )
+        for name, text in each.labels.items():
+            point.attributes.add(key=name).value.string_value = text
+    return request
+
+
+def _otlp_json(samples: list[Written]) -> str:
+    return json.dumps(MessageToDict(_otlp(samples), use_integers_for_enums=True))
+
+
+def _otlp_protobuf(samples: list[Written]) -> dict[str, Any]:
+    return _request("/v1/metrics", _otlp(samples).SerializeToString())
+
+
+OTHERS: dict[str, Callable[[list[Written]], Any]] = {
+    "telegraf": _telegraf,
+    "adapter": _kafka_adapter,
+    "otlp_json": _otlp_json,
+    "otlp_protobuf": _otlp_protobuf,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_samples_of_other_formats_become_what_prometheus_text_says_of_them(
+    servers: Servers, name: str
+) -> None:
+    chance = random.Random(5)
+    samples = []
+    for number in range(CASES):
+        names = chance.sample(("host", "dc", "t_1", "Zone"), chance.randrange(5))
+        labels = {label: chance.choice((*VALUES, "back\\slash", "new\nline")) for label in names}
+        metric = f"{name}_{chance.choice('abc')}"
+        samples.append(Written(metric, labels, chance.randrange(-(10**6), 10**6) / 8, NOW_MS - number))
+    lines = [_as_text(each) for each in samples]
+    _post(servers.direct, "/api/v1/import/prometheus", "".join(lines).encode())
+    bodies = [
+        OTHERS[name](samples[start : start + MESSAGE_LINES]) for start in range(0, CASES, MESSAGE_LINES)
+    ]
+    if isinstance(bodies[0], str):
+        assert outcomes(report_of(servers.application, ckafka(*bodies))) == {"delivered": CASES}
+    else:
+        for event in bodies:
+            reply = servers.application.handle(event, {"time_limit_in_ms": 60_000})
+            assert (reply["statusCode"], reply["body"]) == (200, "")
+    through = _held(servers.through, f"{name}_", lambda held: len(held) == CASES)
+    assert len(through) == CASES
+    _assert_same(through, _held(servers.direct, f"{name}_", lambda held: len(held) == CASES))
+
+
+def _as_text(sample: Written) -> str:
+    labels = ",".join(f'{name}="{text.translate(_ESCAPES)}"' for name, text in sample.labels.items())
+    return f"{sample.metric}{{{labels}}} {sample.value!r} {sample.time_ms}\n"
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
