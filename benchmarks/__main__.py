@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import cold_start, cpu, latency, memory, package, redis_dedupe, shapes
+from benchmarks import cold_start, cpu, latency, memory, package, redis_dedupe, scale, shapes, small_events
 from benchmarks.page import page, table
 from benchmarks.plot import plot
 from benchmarks.processes import PEERS, ROOT
@@ -22,7 +22,7 @@ def main() -> int:
         rows = [*cold_start.rows(built.folder, python), *built.rows()]
     rows += [*memory.rows(), *latency.rows(), *redis_dedupe.rows()]
     costs = cpu.measure()
-    rows += [*cpu.rows(costs), *shapes.rows()]
+    rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *shapes.rows()]
     curves = plot(costs.curves, "points in the event", "µs of CPU a point")
     (ROOT / "docs" / "benchmarks.svg").write_text(curves, encoding="utf-8")
     (ROOT / "docs" / "benchmarks.md").write_text(page(rows), encoding="utf-8")

@@ -50,10 +50,13 @@ class Subject:
         program: its module's name.
         python: the interpreter that runs it.
         arguments: what its ``make`` takes.
+
+    Attributes:
+        turn: the last event that it handled; no two events of a subject have the same points.
     """
 
     def __init__(self, program: str, python: str = OURS, **arguments: Any) -> None:
-        self._turn = 0
+        self.turn = 0
         self._process = self._start(
             [python, "-m", f"benchmarks.subjects.{program}", json.dumps(arguments)], environment()
         )
@@ -67,8 +70,8 @@ class Subject:
         """Let it handle one event that it has not seen."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._turn += 1
-        self._process.stdin.write(json.dumps({"points": points, "turn": self._turn, "kind": kind}) + "\n")
+        self.turn += 1
+        self._process.stdin.write(json.dumps({"points": points, "turn": self.turn, "kind": kind}) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:

@@ -11,6 +11,7 @@ NAMESPACE = "benchmark"
 SECRET_ID = "AKDuXhrYW5ilcFO11bakwWxxxxxxxxxxxxx"
 SECRET_KEY = "tsPHxrAB8fhffaGNmHZDjxxxxxxxxxx"
 REGION = "gz"
+HTTP_TOKEN = "benchmark-of-small-events"
 HOSTS = 100
 METRICS = 10
 CONTEXT = {"request_id": "benchmark", "time_limit_in_ms": 120_000, "memory_limit_in_mb": 256}
@@ -46,6 +47,11 @@ def wide_point(number: int) -> dict[str, Any]:
     return {**point(number), "dimensions": wide}
 
 
+def short_point(number: int) -> dict[str, Any]:
+    """A point of some 50 bytes: eight of them in each of 10,000 messages fill an event's 6 MB."""
+    return {"metricName": f"m{number % 1000}", "dimensions": {"h": "a"}, "value": number % 997}
+
+
 def invalid_point(number: int) -> dict[str, Any]:
     """One of the mistakes that producers make; some make two at once."""
     good = point(number)
@@ -60,8 +66,8 @@ def invalid_point(number: int) -> dict[str, Any]:
 
 
 _POINTS = {"valid": point, "wide": wide_point, "invalid": invalid_point}
-_TEN = {f"label_{index}": f"value-{index}" for index in range(8)}
 _GROUP = 100
+_TEN = {f"label_{index}": f"value-{index}" for index in range(8)}
 
 
 def _timed(write: Callable[[float], Any]) -> Callable[[int, float], dict[str, Any]]:
@@ -83,6 +89,9 @@ SHAPES: Mapping[str, Callable[[int, float], dict[str, Any]]] = {
     "ten dimensions": lambda number, _now: (
         {**point(number), "dimensions": {**point(number)["dimensions"], **_TEN}}
     ),
+    "50,000 series": lambda number, _now: (
+        {**point(number), "dimensions": {"ip": f"172.31.{number % 50_000}", "diskname": "sda"}}
+    ),
     "every point a new series": lambda number, now: (
         {**point(number), "dimensions": {"ip": f"{now:.6f}-{number}", "diskname": "sda"}}
     ),
@@ -92,7 +101,12 @@ _GROUPED: Mapping[str, Callable[[list[dict[str, Any]]], Any]] = {
     "envelope of 100": lambda points: {"namespace": NAMESPACE, "points": points},
     "list of 100": lambda points: points,
 }
-MESSAGE_SHAPES = (*SHAPES, "envelope of 100", "list of 100", "pretty-printed")
+MESSAGE_SHAPES = (
+    *(shape for shape in SHAPES if shape != "50,000 series"),
+    "envelope of 100",
+    "list of 100",
+    "pretty-printed",
+)
 
 
 def bodies(points: int, kind: str, now: float) -> list[str]:
@@ -103,6 +117,11 @@ def bodies(points: int, kind: str, now: float) -> list[str]:
         return [json.dumps(SHAPES[kind](index, now)) for index in range(points)]
     if kind == "pretty-printed":
         return [json.dumps(point(index), indent=2) for index in range(points)]
+    if kind == "short points, eight a message":
+        return [
+            json.dumps([short_point(index) for index in range(start, start + 8)], separators=(",", ":"))
+            for start in range(0, points, 8)
+        ]
     group = _GROUPED[kind]
     return [
         json.dumps(group([point(index) for index in range(start, min(start + _GROUP, points))]))
@@ -111,7 +130,17 @@ def bodies(points: int, kind: str, now: float) -> list[str]:
 
 
 def event(points: int, turn: int, kind: str = "valid") -> dict[str, Any]:
-    """A CKafka event at offsets that no other turn has; one point in each message unless its shape groups them."""
+    """A CKafka event at offsets that no other turn has; one point in each message unless its shape groups them.
+
+    Of the kind ``http`` it is a request to a Function URL.
+    """
+    if kind == "http":
+        return {
+            "httpMethod": "POST",
+            "path": "/",
+            "headers": {"authorization": f"Bearer {HTTP_TOKEN}"},
+            "body": bodies(points, "valid", time.time())[0],
+        }
     return {
         "Records": [
             {

@@ -30,7 +30,7 @@ def serve(make: Callable[..., Handle]) -> None:
     with Path(os.devnull).open("w", encoding="utf-8") as sys.stdout:
         for line in sys.stdin:
             asked = event(**json.loads(line))
-            if len(asked["Records"]) >= _LARGE:
+            if len(asked.get("Records", ())) >= _LARGE:
                 gc.collect()
             wall_s, cpu_s = time.perf_counter(), time.process_time()
             result = count(lambda: handle(asked)) if is_counted else handle(asked)  # noqa: B023 - called now

@@ -43,8 +43,11 @@ def request_body(data: list[Any]) -> str:
 def decoded_points(event: dict[str, Any]) -> list[Any]:
     """The points of an event, whatever form of payload they came in."""
     points: list[Any] = []
-    for record in event["Records"]:
-        decoded = json.loads(record["Ckafka"]["msgBody"])
+    texts = (
+        [event["body"]] if "body" in event else [record["Ckafka"]["msgBody"] for record in event["Records"]]
+    )
+    for text in texts:
+        decoded = json.loads(text)
         if isinstance(decoded, list):
             points += decoded
         elif "points" in decoded:

@@ -1,5 +1,6 @@
 """The forwarder, with its settings as they are by default but for those given."""
 
+import json
 import os
 from typing import Any
 
@@ -13,6 +14,8 @@ def make(url: str, **settings: str) -> Handle:
 
     def handle(event: dict[str, Any]) -> Any:
         report = index.main_handler(event, CONTEXT)
+        if "statusCode" in report:  # of an HTTP request
+            report = json.loads(report["body"])
         if report["status"] not in {"ok", "failed"} or report["outcomes"]["undelivered"]:
             raise RuntimeError(f"the event did not go through: {report['outcomes']}")
         return report

@@ -260,8 +260,9 @@ class _Delivery:
 
     def _block(self, points: Batch, verdict: Verdict) -> None:
         """Let nothing pass these in their series: they will be sent again."""
+        of_later_ones = behind(verdict)
         for point in points:
-            self._blocked_series.setdefault(point.series.digest, verdict)
+            self._blocked_series.setdefault(point.series.digest, of_later_ones)
 
     def _skip_blocked(self, batch: Batch) -> Batch:
         """Settle the points that would pass an earlier one of their series; return the others."""
@@ -271,7 +272,7 @@ class _Delivery:
             if verdict is None:
                 free.append(point)
             else:
-                self._record.settle([point], behind(verdict))
+                self._record.settle([point], verdict)
         return free
 
     def _set_suspects_aside(self, batch: Batch, lane: _Lane) -> Batch:

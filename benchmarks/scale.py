@@ -1,0 +1,72 @@
+"""Whether a point costs the same in events of every size, and whether one Redis serves many instances."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from benchmarks.processes import Subject, receiver
+from benchmarks.rows import Row
+from support.redis_server import RedisServer
+
+_TURNS = 5
+_SMALL, _LARGE = 100, 100_000
+_KIND = "list of 100"
+_INSTANCES = 8
+_POINTS = 10_000
+
+
+def rows() -> list[Row]:
+    with receiver() as url:
+        return [_by_size(url), _by_store(url)]
+
+
+def _by_size(url: str) -> Row:
+    with Subject("forwarder", url=url) as subject:
+        costs = {size: [_cost(subject, size) for _ in range(_TURNS + 1)][1:] for size in (_SMALL, _LARGE)}
+    small, large = (median(costs[size]) for size in (_SMALL, _LARGE))
+    what = f"CPU a point, {_LARGE:,} points in lists of 100 against {_SMALL}"
+    return Row(what, 1.1, large / small, "×", _TURNS, f"{large:.1f} µs against {small:.1f} µs")
+
+
+def _cost(subject: Subject, size: int) -> float:
+    events = max(1, 3000 // size)
+    return sum(subject.run(size, _KIND).cpu_s for _ in range(events)) / events / size * 1e6
+
+
+def _by_store(url: str) -> Row:
+    walls: dict[str, list[float]] = {"memory:": [], "redis": []}
+    with TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis, ExitStack() as stack:
+        stores = {"memory:": "memory:", "redis": redis.url()}
+        instances = {name: stack.enter_context(_instances(url, store)) for name, store in stores.items()}
+        pool = stack.enter_context(ThreadPoolExecutor(_INSTANCES))
+        for turn in range(_TURNS + 1):
+            for name, subjects in instances.items():
+                started = time.perf_counter()
+                list(pool.map(lambda subject: subject.run(_POINTS, _KIND), subjects))
+                if turn:  # the first warms up
+                    walls[name].append(time.perf_counter() - started)
+    memory, shared = (median(walls[name]) for name in ("memory:", "redis"))
+    detail = f"{_INSTANCES * _POINTS / shared:,.0f} against {_INSTANCES * _POINTS / memory:,.0f} points a second: {memory / shared:.0%}"
+    what = f"wall time, {_INSTANCES} instances that share one Redis, against as many with their own memory"
+    return Row(what, 1 / 0.8, shared / memory, "×", _TURNS, detail)
+
+
+@contextmanager
+def _instances(url: str, store: str) -> Iterator[list[Subject]]:
+    with ExitStack() as stack:
+        subjects = [
+            stack.enter_context(Subject("forwarder", url=url, DEDUPE=store)) for _ in range(_INSTANCES)
+        ]
+        for number, subject in enumerate(subjects):
+            subject.turn = 1000 * number  # Redis must not know the points of one from another
+        yield subjects
+
+
+if __name__ == "__main__":
+    from benchmarks.page import table
+
+    print(table(rows()))
