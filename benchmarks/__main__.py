@@ -22,9 +22,9 @@ def main() -> int:
         rows = [*cold_start.rows(built.folder, python), *built.rows()]
     rows += [*memory.rows(), *latency.rows(), *redis_dedupe.rows()]
     costs = cpu.measure()
-    rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *shapes.rows()]
-    curves = plot(costs.curves, "points in the event", "µs of CPU a point")
-    (ROOT / "docs" / "benchmarks.svg").write_text(curves, encoding="utf-8")
+    by_shape = shapes.rows()
+    rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *by_shape]
+    plot(costs.curves, by_shape, ROOT / "docs" / "benchmarks.svg")
     (ROOT / "docs" / "benchmarks.md").write_text(page(rows), encoding="utf-8")
     print(table(rows))
     over = [row.what for row in rows if not row.holds]

@@ -21,9 +21,9 @@ on the same machine and costs the measured one nothing. CPU time is that of all 
 
 """
 _PLOT = """
-## Cost of a point by size of the event
+## Cost of a point by the size of the event, and by its shape
 
-![microseconds of CPU a point against points in the event](benchmarks.svg)
+![microseconds of CPU a point against points in the event, and CPU by shape against the floor](benchmarks.svg)
 """
 
 
