@@ -15,6 +15,7 @@ from metric_forwarder.cli.sample_events import TEMPLATES, split
 from metric_forwarder.cli.sample_formats import SAMPLE_FORMATS
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.formats.payload import read_payload
+from metric_forwarder.jobs import Replay, asks_for_doctor, read_job
 from receiver_emulator import Emulator
 from support.command_line import point, run, settings_for
 
@@ -221,3 +222,23 @@ def test_what_cannot_be_written_in_a_format_ends_with_status_2(
     done = run("events", *words, given=given_text)
     assert (done.status, done.out) == (2, "")
     assert told in done.err
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [("replay", Replay(False)), ("replay-dead-letters", Replay(True)), ("doctor", None)],
+)
+def test_the_event_that_asks_for_a_job_is_printed_and_understood(kind: str, asked: Replay | None) -> None:
+    event = run("events", kind).printed
+    assert read_job(event) == asked
+    assert asks_for_doctor(event) == (asked is None)
+
+
+@pytest.mark.parametrize("option", [("--points", "-"), ("--messages", "2")], ids=" ".join)
+def test_an_event_that_asks_for_a_job_carries_no_points(option: tuple[str, str]) -> None:
+    done = run("events", "replay", *option, given="{}")
+    assert done.status == 2
+    assert "carries no points" in done.err
