@@ -461,10 +461,14 @@ def run(clone: Path, *options: str) -> tuple[int, str, str]:
 @pytest.mark.slow
 def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: Path) -> None:
     api.polls = 0
-    assert run(clone, "--plan")[:2] == (
+    status, planned, _ = run(clone, "--plan")
+    lines = planned.splitlines()
+    assert (status, lines[0], lines[-1]) == (
         0,
-        "+ function: default/metric-forwarder in ap-guangzhou\n+ trigger ckafka value-value\n",
+        "+ function: default/metric-forwarder in ap-guangzhou",
+        "+ trigger ckafka value-value",
     )
+    assert {"+ function MemorySize: 256", "+ function MF_NAMESPACE: (hidden)"} < set(lines)
     assert api.functions == {}
     status, _, progress = run(clone)
     assert (status, progress.splitlines()[0]) == (0, "1/4 create the function")
@@ -472,6 +476,10 @@ def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: P
     (clone / "package.zip").write_bytes(package("changed\n"))
     assert run(clone, "--verify")[:2] == (1, "~ code: another package → this build\n")
     assert run(clone)[0] == 0
+    # Even with settings that cannot work: they are a reason to go back.
+    with (clone / ".env").open("a", encoding="utf-8") as file:
+        file.write("\nMF_CONCURRENCY=many")
+    assert run(clone)[0] == 2
     status, _, told = run(clone, "--rollback")
     assert (status, told, api.function["alias"]) == (
         0,

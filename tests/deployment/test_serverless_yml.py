@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from metric_forwarder.cli.deploy import deploy
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.settings import Settings
 from support import serverless_file
@@ -228,6 +229,36 @@ def test_the_document_sets_everything_that_the_file_refers_to() -> None:
     switches = {name for name in serverless_file.references(SOURCE) if name.startswith("DEPLOY_ENABLE_")}
     assert [name for name in switches if f"`{name}=true`" not in DOCUMENT] == []
     assert told >= WHO_DEPLOYS
+
+
+def test_the_document_names_every_option_of_the_command_that_deploys_and_no_other() -> None:
+    shown = set(re.findall(r"metric-forwarder deploy (--[a-z]+)", DOCUMENT))
+    own = {option for parameter in deploy.params for option in parameter.opts}
+    assert shown <= own
+    # What they are for stands in the reference, docs/cli.md.
+    assert own - shown == {"--file", "--env-file", "--package", "--json"}
+
+
+def test_every_variable_of_the_document_is_one_that_is_read() -> None:
+    named = set(re.findall(r"\b((?:MF|DEPLOY|TENCENT)_[A-Z_]*[A-Z])\b", DOCUMENT))
+    known = {
+        *serverless_file.references(EVERYTHING),
+        *WHO_DEPLOYS,
+        *("DEPLOY_API_ENDPOINT", "DEPLOY_CA_FILE", "TENCENT_TOKEN"),
+    }
+    assert named <= known
+
+
+def test_the_figures_of_the_console_way_are_those_of_the_file() -> None:
+    told = section("Without the CLI")
+    made = inputs()
+    for figure in (
+        f"memory {made['memorySize']} MB",
+        f"timeout {made['timeout']} s",
+        f"initialisation timeout {made['initTimeout']} s",
+        f"`{made['handler']}`",
+    ):
+        assert figure in told
 
 
 def dotenv(heading: str) -> dict[str, str]:

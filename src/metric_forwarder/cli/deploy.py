@@ -110,6 +110,10 @@ def deploy(  # noqa: PLR0913 - one for each option
     chosen = {"MF_DESTINATION": _DESTINATIONS[to]} if to else {}
     variables = {**written, **os.environ, **chosen}
     wanted = read_description(file, variables)
+    if rollback:
+        # Wrong settings are a reason to go back, and do not stand in its way.
+        _roll_back(Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep))
+        return
     problems = strays(written, os.environ) + setting_problems(settings_of(wanted), wanted.region)
     if problems:
         raise ConfigError(problems)
@@ -119,9 +123,6 @@ def deploy(  # noqa: PLR0913 - one for each option
         return
     cloud = Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep)
     try:
-        if rollback:
-            _roll_back(cloud)
-            return
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         plan = make_plan(wanted, package, cloud)
         _show(plan, as_json=as_json, prune=prune)
@@ -144,12 +145,15 @@ def _write_commands(wanted: Description, package: bytes, folder: Path) -> None:
 
 
 def _roll_back(cloud: Cloud) -> None:
-    current, older = deployer.previous_version(cloud)
-    if older is None:
-        _fail(
-            f"$DEFAULT leads to {current or 'nothing'}, and no version was published before it: nothing to go back to"
-        )
-    deployer.point_alias(cloud, older)
+    try:
+        current, older = deployer.previous_version(cloud)
+        if older is None:
+            _fail(
+                f"$DEFAULT leads to {current or 'nothing'}, and no version was published before it: nothing to go back to"
+            )
+        deployer.point_alias(cloud, older)
+    except CloudError as error:
+        _fail(str(error))
     click.echo(f"rolled back: $DEFAULT leads to version {older}, was {current}", err=True)
 
 

@@ -68,6 +68,13 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
     deployed = cloud.function()
     if deployed is None:
         changes = [Change("function", "", None, f"{wanted.namespace}/{wanted.name} in {wanted.region}")]
+        changes += [
+            Change("function", name, None, described(value))
+            for name, value in wanted.configuration.items()
+            if name != "Environment"
+        ]
+        variables = _variable_changes(wanted.configuration["Environment"], {})
+        changes += [change._replace(what="function") for change in variables]
         compared = _compare_triggers(wanted.triggers, [])
         return Plan(True, (*changes, *compared.changes), compared.new, (), ())
     cloud.wait_until_idle()
