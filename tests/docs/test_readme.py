@@ -229,6 +229,16 @@ def test_both_languages_show_the_same() -> None:
     assert _expected("README.md")[:2] == _expected("README.zh-CN.md")[:2]
 
 
+@pytest.mark.slow
+def test_what_check_shows_is_what_the_command_lines_document_shows(
+    shell: dict[str, str], tmp_path: Path
+) -> None:
+    (typed,) = [block for block in _blocks("docs/cli.md") if block.startswith("echo 'cpu,")]
+    blocks = re.findall(r"^```text\n(-  ok.*?)^```$", _text("docs/cli.md"), re.MULTILINE | re.DOTALL)
+    done = on_terminal(["/bin/sh", "-c", typed], shell, tmp_path)
+    assert (done.status, [done.out.split()]) == (0, [block.split() for block in blocks])
+
+
 RUNNABLE = [
     line
     for block in _blocks("docs/cli.md")

@@ -256,6 +256,8 @@ def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
     heading = safe(finding["file"]).append("  ")
     heading.append("not valid" if errors else "ok", style="bold red" if errors else "bold green")
     held = f"{finding['valid']} of {finding['received']} points valid"
+    if finding["filtered"]:
+        held += f", {len(finding['filtered'])} filtered"
     if finding["job"]:
         held = f"the job {finding['job']}, without points to check"
     heading.append(f"  {held}, read as {finding['trigger']}")
