@@ -109,15 +109,16 @@ class Pipeline:
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
         try:
             for messages, policy in self._chunks(decoded, deadline, spool):
-                intake = self._take_in(messages, ledger, policy, deadline)
-                settlement = Settlement(ledger, claims, policy)
-                sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
-                counts.add(self._deliver(intake, claims, sending, settlement, blocked_series, trace))
-                settlement.close()
-                if self._on_settled:
-                    self._on_settled(intake.points, ledger)
-                if self._sender.destination.carries_timestamps:
-                    self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
+                intake = self._make_intake(ledger, policy, deadline)
+                for _ in intake.take_parts(messages) if policy.takes_parts else _whole(intake, messages):
+                    settlement = Settlement(ledger, claims, policy)
+                    sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
+                    counts.add(self._deliver(intake, claims, sending, settlement, blocked_series, trace))
+                    settlement.close()
+                    if self._on_settled:
+                        self._on_settled(intake.points, ledger)
+                    if self._sender.destination.carries_timestamps:
+                        self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
         finally:
             self._intake_parts.series.evict_if_full()
             claims.close()
@@ -172,24 +173,16 @@ class Pipeline:
                 case Replay() as job:
                     yield from _replayed(job, spool)
 
-    def _take_in(
-        self,
-        messages: Iterable[Message],
-        ledger: Ledger,
-        dead_letters: UndeliveredPolicy,
-        deadline: Deadline,
-    ) -> Intake:
+    def _make_intake(self, ledger: Ledger, dead_letters: UndeliveredPolicy, deadline: Deadline) -> Intake:
         # The age of a point is judged by the clock that will stamp it, as far as that is known.
         clock_offset_ms = round(self._sender.destination.clock_offset_s * 1000)
-        intake = Intake(
+        return Intake(
             self._intake_parts,
             ledger,
             self._now_ms() + clock_offset_ms,
             dead_letters=dead_letters,
             deadline=_keep_back(deadline, deadline.remaining() * (1 - _INTAKE_SHARE)),
         )
-        intake.take_all(messages)
-        return intake
 
     def _deliver(
         self,
@@ -243,6 +236,12 @@ class Pipeline:
 
     def _now_ms(self) -> int:
         return round(self._clock.time() * 1000)
+
+
+def _whole(intake: Intake, messages: Iterable[Message]) -> Iterator[None]:
+    """Take messages in as one part."""
+    intake.take_all(messages)
+    yield
 
 
 def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:

@@ -20,6 +20,10 @@ class UndeliveredPolicy(Protocol):
     """Decides what becomes of the points of some messages that are not delivered."""
 
     @property
+    def takes_parts(self) -> bool:
+        """Whether ``keep`` may be called for one part of the messages after the other."""
+
+    @property
     def has_room(self) -> bool:
         """Whether another dead letter may be kept."""
 
@@ -45,6 +49,7 @@ class UndeliveredPolicy(Protocol):
 class PlatformRedelivers:
     """Keeps nothing: the platform must redeliver what is undelivered."""
 
+    takes_parts = True
     has_room = False
 
     def add(self, letter: DeadLetter) -> None:

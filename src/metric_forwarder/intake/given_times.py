@@ -58,7 +58,8 @@ class EventTimes:
     def __init__(self, given: GivenTimes, now_ms: int, max_age_s: float = 0, max_ahead_s: float = 0) -> None:
         self._given = given
         self._latest_given_ms = now_ms + MAX_MOVED_MS
-        self._in_event_ms: dict[Series, int] = {}
+        # By digest: the series themselves need not stay in memory until the event ends.
+        self._in_event_ms: dict[bytes, int] = {}
         self._now_ns = now_ms * NS_PER_MS
         self.now_ms = now_ms
         self.oldest_ns = self._now_ns - round(max_age_s * NS_PER_S) if max_age_s else float("-inf")
@@ -79,7 +80,7 @@ class EventTimes:
         A time that would be moved too far, or too far ahead of the clock, stays as it is: the last one was given by a clock
         that was wrong, or this reading is old. The destination then says so itself.
         """
-        last_ms = self._in_event_ms.get(series)
+        last_ms = self._in_event_ms.get(series.digest)
         if last_ms is None:
             last_ms = self._given.last_ms(series)
         time_ms = wanted_ms
@@ -87,5 +88,5 @@ class EventTimes:
             wanted_ms + MAX_MOVED_MS, self._latest_given_ms
         ):
             time_ms = last_ms + 1
-        self._in_event_ms[series] = time_ms
+        self._in_event_ms[series.digest] = time_ms
         return time_ms

@@ -4,7 +4,7 @@ There are two roads. JSON text takes the fast one: many messages are decoded tog
 once. Everything that is unusual, down to a single point, takes the careful one, which can say what is wrong with it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from metric_forwarder import formats
@@ -39,6 +39,10 @@ from metric_forwarder.model import Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 
 _NO_HINT = FormatHint()
+# Of points that are held at once, their series included: an event with more is delivered part by part.
+MAX_PART_BYTES = 16 * 2**20
+# Points of a message between which it is looked whether the part is full.
+_UNWATCHED = 256
 # Characters of the messages that are decoded by one call: enough to make its cost disappear.
 _DECODED_TOGETHER = 32_768
 
@@ -101,6 +105,8 @@ class Intake:
         deadline: Deadline | None = None,
     ) -> None:
         self._rules = rules = parts.rules
+        self._series = parts.series
+        self._max_part_bytes: float = float("inf")
         self._destination = parts.destination
         self._relabel = rules.relabel
         self._deadline = deadline
@@ -136,6 +142,24 @@ class Intake:
 
     def take_all(self, messages: Iterable[Message]) -> None:
         """Receive the messages of an event, in their order."""
+        for _ in self._take_all(messages):
+            pass
+
+    def take_parts(self, messages: Iterable[Message]) -> Iterator[None]:
+        """Receive the messages of an event until their points take as much memory as they may, again and again.
+
+        Each time ``points`` and ``stale`` are those of a part, which is forgotten when the next one begins.
+        """
+        self._max_part_bytes = MAX_PART_BYTES
+        for _ in self._take_all(messages):
+            yield
+            self._series.evict_if_full()
+            self._maker.begin_part(self._series.for_event())
+        yield
+
+    # Everything that takes points in is a generator, which gives way whenever a part is full.
+
+    def _take_all(self, messages: Iterable[Message]) -> Iterator[None]:
         together: list[Message] = []
         texts: list[str] = []
         size = 0
@@ -155,11 +179,13 @@ class Intake:
                 texts.append(text)
                 size += len(text)
             if text is None or size > _DECODED_TOGETHER:
-                self._take_together(together, texts)
+                yield from self._take_together(together, texts)
                 together, texts, size = [], [], 0
+                if self._maker.size > self._max_part_bytes:
+                    yield
             if text is None:
-                self._take_carefully(message)
-        self._take_together(together, texts)
+                yield from self._take_carefully(message)
+        yield from self._take_together(together, texts)
 
     # --- the fast road -----------------------------------------------------------------------------------------
 
@@ -185,7 +211,7 @@ class Intake:
         text: str = body
         return text
 
-    def _take_together(self, messages: Sequence[Message], texts: Sequence[str]) -> None:
+    def _take_together(self, messages: Sequence[Message], texts: Sequence[str]) -> Iterator[None]:
         """Take texts in; if one of them is unusual, each by itself, and that one carefully."""
         bodies = decode_together(texts) if messages and not self._must_leave(messages[0]) else None
         if bodies is not None:
@@ -194,17 +220,17 @@ class Intake:
             for message, body in zip(messages, bodies, strict=True):
                 if self._is_late or not take_known(message, "", body):
                     if is_our_own(body):
-                        self._take_payload(message, find_points(body))
+                        yield from self._take_payload(message, find_points(body))
                     else:
-                        self._take_carefully(message)
+                        yield from self._take_carefully(message)
         elif len(messages) == 1 or self._is_late:
             for message in messages:
-                self._take_carefully(message)
+                yield from self._take_carefully(message)
         else:
             for message, text in zip(messages, texts, strict=True):
-                self._take_together([message], [text])
+                yield from self._take_together([message], [text])
 
-    def _take_payload(self, message: Message, payload: Payload) -> None:
+    def _take_payload(self, message: Message, payload: Payload) -> Iterator[None]:
         """Take the points of our own JSON in."""
         if self._must_leave(message):
             self._refusals.leave(message, payload.place)
@@ -213,6 +239,8 @@ class Intake:
             self._refusals.refuse_payload(message, payload)
             return
         for index, raw in enumerate(payload.points):
+            if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
+                yield
             pointer = payload.pointer(index)
             point = raw if self._relabel is None or message.already_validated else self._relabel(raw)
             if point is None and raw is not None:
@@ -225,7 +253,7 @@ class Intake:
 
     # --- the careful road --------------------------------------------------------------------------------------
 
-    def _take_carefully(self, message: Message) -> None:
+    def _take_carefully(self, message: Message) -> Iterator[None]:
         """Take a message of any kind in, by itself."""
         if self._must_leave(message):
             self._refusals.leave(message, "")
@@ -243,11 +271,13 @@ class Intake:
                 self._take_reading(message, found)
             elif found is Format.JSON:
                 for payload in read_payloads(message.body):
-                    self._take_payload(message, payload)
+                    yield from self._take_payload(message, payload)
             else:
-                hint = self._hint_of(message)
-                for reading in formats.read(found, message.body, hint, self._rules.mapping):
+                readings = formats.read(found, message.body, self._hint_of(message), self._rules.mapping)
+                for index, reading in enumerate(readings):
                     self._take_reading(message, reading)
+                    if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
+                        yield
 
     def _take_reading(self, message: Message, reading: Reading) -> None:
         """Take in what another format has made of a message."""

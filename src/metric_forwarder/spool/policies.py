@@ -66,6 +66,8 @@ class SpoolingPolicy:
         self._letters = DeadLetterBox(now_ms)
         self._keeps_dead_letters = keeps_dead_letters
 
+    takes_parts = True
+
     @property
     def has_room(self) -> bool:
         return self._keeps_dead_letters and self._letters.has_room
@@ -99,6 +101,8 @@ class SpoolingPolicy:
             except SpoolError as error:
                 self._complain(str(error))
                 return Outcome.UNDELIVERED
+            finally:
+                self._letters.clear()
         return Outcome.SPOOLED
 
 
@@ -119,6 +123,9 @@ class ReplayPolicy:
         self._staying: set[int | None] = set()
         self._refused: set[int | None] = set()
         self._begun: set[int | None] = set()
+
+    # A record is acknowledged once all of it is settled.
+    takes_parts = False
 
     @property
     def has_room(self) -> bool:
@@ -202,6 +209,11 @@ class DeadLetterBox:
     @property
     def has_room(self) -> bool:
         return not self._is_full and self._points < MAX_DEAD_LETTERS and self._bytes < MAX_DEAD_LETTER_BYTES
+
+    def clear(self) -> None:
+        """Let go of what was written; what it took counts towards the bounds all the same."""
+        self._letters, self._groups, self._message = [], {}, None
+        self.count = self.left_out = 0
 
     def add(self, letter: DeadLetter) -> bool:
         """Keep a dead letter; say whether there was room for it."""
