@@ -19,6 +19,7 @@ def influx(count: int, tag_bytes: int) -> str:
     return f"m,a={'x' * tag_bytes} " + ",".join(f"f{number}=1" for number in range(count))
 
 
+@pytest.mark.slow
 def test_a_message_of_more_than_a_part_is_delivered_whole() -> None:
     harness = make_harness(BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000")
     report = harness.handle(ckafka(influx(6_000, 4_000)))
@@ -26,6 +27,7 @@ def test_a_message_of_more_than_a_part_is_delivered_whole() -> None:
     assert len({wire["metricName"] for _, wire in harness.receiver.points}) == 6_000
 
 
+@pytest.mark.slow
 def test_messages_of_more_than_a_part_keep_their_order_and_their_numbers() -> None:
     harness = make_harness(BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000")
     event = ckafka(*(influx(1_500, 4_000).replace("=1", f"={message}") for message in range(8)), "bad")
@@ -39,6 +41,7 @@ def test_messages_of_more_than_a_part_keep_their_order_and_their_numbers() -> No
     assert outcomes(harness.handle(event)) == {"duplicate": 12_000, "invalid": 1}
 
 
+@pytest.mark.slow
 def test_nothing_passes_an_undelivered_point_of_an_earlier_part() -> None:
     harness = make_harness(
         BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000", CONCURRENCY="1", MAX_ATTEMPTS="1"
@@ -58,6 +61,7 @@ def test_nothing_passes_an_undelivered_point_of_an_earlier_part() -> None:
     assert outcomes(harness.handle(event)) == {"duplicate": 12_000 - left, "delivered": left}
 
 
+@pytest.mark.slow
 def test_what_is_left_of_each_part_is_spooled_with_its_dead_letters(tmp_path: Path) -> None:
     harness = make_harness(
         BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000", SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1"
