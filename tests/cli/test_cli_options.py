@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -251,3 +252,25 @@ def test_a_shell_is_given_the_script_that_completes_commands(shell: str) -> None
     )  # fmt: skip
     assert "_METRIC_FORWARDER_COMPLETE" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "path"), [("emulator", "/-/limits"), ("serve", "/healthz")])
+def test_a_program_can_read_where_a_server_listens(receiver: Emulator, name: str, path: str) -> None:
+    with subprocess.Popen(
+        command(name, "--port", "0", "--json"),
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        env=child_environ(**settings_for(receiver)),
+    ) as process:
+        assert process.stdout is not None
+        said = json.loads(process.stdout.readline())
+        with urlopen(said["url"] + path, timeout=20) as reply:
+            assert reply.status == 200
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+    assert process.returncode == 0
+    if name == "emulator":
+        assert said["exports"]["MF_RECEIVER_URL"] == f"{said['url']}/v2/index.php"
+    else:
+        assert (said["page"], said["open"]) == (None, {"payloads": False, "bridge": False})

@@ -1,6 +1,7 @@
 """``emulator``: the emulated receiver in a terminal of its own."""
 
 import json
+import shlex
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -97,8 +98,11 @@ _limit = WholeNumber(min=1)
     help='The namespaces, metrics and dimensions that exist, such as {"pc": {"diskusage": ["ip"]}}; '
     "without it any legal name does.",
 )
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print where it listens, and what to export, as a line of JSON."
+)
 @click.option("--verbose", "-v", is_flag=True, help="Log a line to standard error for each request.")
-def emulator(accounts: dict[str, str], *, verbose: bool, **options: Any) -> None:
+def emulator(accounts: dict[str, str], *, as_json: bool, verbose: bool, **options: Any) -> None:
     """Run a local receiver until interrupted.
 
     It speaks the receiver's protocol, checks signatures and answers its return codes, and shows what it was sent on
@@ -106,11 +110,12 @@ def emulator(accounts: dict[str, str], *, verbose: bool, **options: Any) -> None
     """
     from receiver_emulator import EXAMPLE_ACCOUNTS, EmulatorOptions, serve
 
+    describe = _described if as_json else _welcome
     chosen = EmulatorOptions(accounts=accounts or EXAMPLE_ACCOUNTS, **options)
     try:
         serve(
             chosen,
-            lambda url: click.echo(_welcome(url, chosen, is_example=not accounts)),
+            lambda url: click.echo(describe(url, chosen, is_example=not accounts)),
             _log_request if verbose else None,
         )
     except OSError as error:
@@ -129,6 +134,16 @@ def _log_request(request: "RequestRecord") -> None:
         "ms": request["durationMs"],
     }
     click.echo(json.dumps(line, separators=(",", ":")), err=True)
+
+
+def _described(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:
+    """The same as ``_welcome``, for programs; a key of the user's own is left out."""
+    from receiver_emulator.options import exports
+
+    variables = {name: shlex.split(value)[0] for name, value in exports(url, options).items()}
+    if not is_example:
+        del variables["MF_SECRET_KEY"]
+    return json.dumps({"url": url, "page": f"{url}/", "exports": variables})
 
 
 def _welcome(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:

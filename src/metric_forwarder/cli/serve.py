@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import socket
 import sys
@@ -43,12 +44,20 @@ _PAGE_HOST = "127.0.0.1"
     metavar="PORT",
     help="Show what comes in, and what becomes of it, on a page at http://127.0.0.1:PORT/; no other machine is let in.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print where it listens as a line of JSON.")
 @env_file_option
 @click.option(
     "--verbose", "-v", is_flag=True, help="Log a line for each HTTP request: method, path, status, time."
 )
 def serve(
-    *, host: str, port: int, instances: int, time_limit_s: float, page_port: int | None, verbose: bool
+    *,
+    host: str,
+    port: int,
+    instances: int,
+    time_limit_s: float,
+    page_port: int | None,
+    as_json: bool,
+    verbose: bool,
 ) -> None:
     """Run the function behind an HTTP server until interrupted.
 
@@ -63,14 +72,15 @@ def serve(
     with contextlib.ExitStack() as open_sockets:
         listener = open_sockets.enter_context(_listen(host, port))
         url = _url(host, listener)
-        click.echo(_welcome(url, settings))
         page = None
         site = None
+        page_url = None
         if page_port is not None:
             page_socket = open_sockets.enter_context(_listen(_PAGE_HOST, page_port))
             page = _make_page(url)
             site = (page_socket, page.application(_PAGE_HOST))
-            click.echo(f"What comes in is shown on a page: {_url(_PAGE_HOST, page_socket)}/")
+            page_url = f"{_url(_PAGE_HOST, page_socket)}/"
+        click.echo((_described if as_json else _welcome)(url, settings, page_url))
         sys.stdout.flush()
         server = HttpServer(
             _load_handlers(instances, page),
@@ -176,10 +186,21 @@ class TimedLog(io.TextIOBase):
         self._stream.flush()
 
 
-def _welcome(url: str, settings: Settings) -> str:
-    points = "open" if settings.http_token or settings.http_auth == "cam" else "closed (set MF_HTTP_TOKEN)"
+def _is_open(settings: Settings) -> bool:
+    return bool(settings.http_token) or settings.http_auth == "cam"
+
+
+def _described(url: str, settings: Settings, page_url: str | None) -> str:
+    """The same as ``_welcome``, for programs."""
+    is_open = {"payloads": _is_open(settings), "bridge": bool(settings.bridge_accounts)}
+    return json.dumps({"url": url, "page": page_url, "open": is_open})
+
+
+def _welcome(url: str, settings: Settings, page_url: str | None) -> str:
+    points = "open" if _is_open(settings) else "closed (set MF_HTTP_TOKEN)"
     bridge = "open" if settings.bridge_accounts else "closed (set MF_BRIDGE_ACCOUNTS)"
+    page = f"\nWhat comes in is shown on a page: {page_url}" if page_url else ""
     return (
         f"The function listens on {url} until interrupted (Ctrl-C).\n"
-        f"Payloads by POST: {points}. Clients of the receiver, at {url}/v2/index.php: {bridge}."
+        f"Payloads by POST: {points}. Clients of the receiver, at {url}/v2/index.php: {bridge}.{page}"
     )
