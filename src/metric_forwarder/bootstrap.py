@@ -30,7 +30,7 @@ from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape, asks_for_doctor
 from metric_forwarder.model import Message
-from metric_forwarder.pipeline import OnSettled, Pipeline, ScrapeSource, Spool
+from metric_forwarder.pipeline import Metrics, OnSettled, Pipeline, ScrapeSource, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
@@ -285,6 +285,16 @@ def build(
     spool = found.collect(
         lambda: kept.make("spool", lambda read: _bounded_spool(read, function, clock), settings, function)
     )
+    metrics = found.collect(
+        lambda: kept.make(
+            "metrics",
+            lambda read: make_metrics(read, parts, destination, function, kept),
+            settings,
+            parts,
+            destination,
+            function,
+        )
+    )
     found.check()
     scope = destination.scope
     limits = kept.make(
@@ -318,7 +328,46 @@ def build(
         clock=clock,
         log=log,
         on_settled=on_settled,
+        metrics=metrics,
     )
+
+
+def make_metrics(
+    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept
+) -> Metrics | None:
+    """Make what counts and writes the forwarder's own metrics; None where they are off.
+
+    Raises:
+        ConfigError: it needs a package that is not installed.
+    """
+    if settings.self_metrics == "off":
+        return None
+    with imports_of("remote-write", "MF_SELF_METRICS"):
+        from metric_forwarder.destinations import remote_write  # noqa: PLC0415
+        from metric_forwarder.reporting.self_metrics import SelfMetrics  # noqa: PLC0415
+        from metric_forwarder.reporting.self_metrics_writer import EventMetrics, WrittenSeries  # noqa: PLC0415
+    endpoint = None
+    if isinstance(destination, remote_write.RemoteWrite):
+        endpoint = destination
+    elif settings.remote_write_url:
+        endpoint = remote_write.make(settings, parts)
+    # What was counted is kept as long as the instance is.
+    counters = kept.make(
+        "own metrics",
+        lambda _: SelfMetrics(parts.clock, function, os.urandom(6).hex()),
+        settings,
+        parts.clock,
+        function,
+    )
+    written = kept.make(
+        "written series",
+        lambda _: WrittenSeries(counters.started_s),
+        settings,
+        counters,
+        endpoint.scope if endpoint else "",
+    )
+    log = JsonLog(settings.log_level)
+    return EventMetrics(counters, endpoint, written, settings.self_metrics_interval_s, parts.clock, log)
 
 
 def make_jitter(settings: Settings) -> Callable[[float], float]:  # noqa: ARG001 - it is kept like what settings make

@@ -1,12 +1,12 @@
 """The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.store import Claims, DedupeStore
 from metric_forwarder.delivery.sender import BlockedSeries, Sender
-from metric_forwarder.delivery.settling import RequestCounts, RequestTrace
+from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.intake import Intake, IntakeParts
@@ -19,11 +19,17 @@ from metric_forwarder.reporting.request_log import RequestLog
 from metric_forwarder.settlement import PlatformRedelivers, Settlement, UndeliveredPolicy
 from metric_forwarder.triggers import Decoded
 
+if TYPE_CHECKING:
+    from metric_forwarder.spool.store import SpoolLevel
+
 # Waiting for what another instance is sending: a batch takes some 10 ms, a killed instance's lease much longer.
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
 # Kept back, so that what is released at last can still be sent.
 _LAST_SEND_S = 0.25
+
+# To find out how full the spool is.
+_LONGEST_MEASURE_S = 1.0
 
 # Of the time an invocation has, what scraping may take: the rest is for delivering what was scraped.
 _FETCHING_SHARE = 0.5
@@ -43,6 +49,9 @@ class SpoolVisit(Protocol):
     def replay(self, *, dead_letters: bool) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
         """Read the spool, the oldest first, while there is time for more: messages, and the policy for them."""
 
+    def measure(self) -> "SpoolLevel | None":
+        """Find out how full the spool is; None if that is not known in time."""
+
     def close(self) -> None:
         """End the visit."""
 
@@ -59,6 +68,26 @@ class ScrapeSource(Protocol):
 
     def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
         """The samples of every target, each a message; raises ``ConfigError`` where the settings do not allow it."""
+
+
+class Metrics(Protocol):
+    """The forwarder's own metrics: see ``reporting.self_metrics_writer``."""
+
+    @property
+    def trace(self) -> RequestTrace:
+        """What is called with each request."""
+
+    def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
+        """Is given points of an event, once each of them has its outcome."""
+
+    def end(
+        self,
+        report: Report,
+        ledger: Ledger,
+        deadline: Deadline,
+        measure_spool: "Callable[[], SpoolLevel | None]",
+    ) -> None:
+        """Count an event that is over; raises nothing, and does not wait past the deadline."""
 
 
 # Is given points of an event, once each of them has its outcome.
@@ -82,8 +111,10 @@ class Pipeline:
         clock: Clock,
         log: JsonLog,
         on_settled: OnSettled | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._on_settled = on_settled
+        self._metrics = metrics
         self._intake_parts = intake_parts
         self._store = store
         self._sender = sender
@@ -105,7 +136,7 @@ class Pipeline:
         blocked_series: BlockedSeries = {}
         claims = self._store.begin(deadline)
         complain = self._complaint(ledger)
-        trace = RequestLog(self._log, request_id) if self._log.writes("DEBUG") else None
+        trace = self._trace(request_id)
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
         try:
             for messages, policy in self._chunks(decoded, deadline, spool):
@@ -117,6 +148,8 @@ class Pipeline:
                     settlement.close()
                     if self._on_settled:
                         self._on_settled(intake.points, ledger)
+                    if self._metrics:
+                        self._metrics.settled(intake.points, ledger)
                     if self._sender.destination.carries_timestamps:
                         self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
         finally:
@@ -143,7 +176,26 @@ class Pipeline:
             is_redelivered=decoded.traits.is_redelivered_until_handled,
         )
         self._log.write(level, "report", **report)
+        if self._metrics:
+            self._metrics.end(report, ledger, deadline, lambda: self._measure_spool(deadline))
         return report
+
+    def _trace(self, request_id: str) -> RequestTrace | None:
+        log = RequestLog(self._log, request_id) if self._log.writes("DEBUG") else None
+        if log and self._metrics:
+            return BothTraces(log, self._metrics.trace)
+        return self._metrics.trace if self._metrics else log
+
+    def _measure_spool(self, deadline: Deadline) -> "SpoolLevel | None":
+        """Ask how full the spool is, within half of the time that is left and within a second."""
+        if self._spool is None:
+            return None
+        patience = deadline.within(min(_LONGEST_MEASURE_S, deadline.remaining() / 2))
+        visit = self._spool.begin(patience, self._now_ms(), lambda _: None)
+        try:
+            return visit.measure()
+        finally:
+            visit.close()
 
     def _chunks(
         self,

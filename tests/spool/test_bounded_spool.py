@@ -8,7 +8,7 @@ import pytest
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.model import Message
 from metric_forwarder.spool.bounded import BoundedSpool, BoundedVisit
-from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord
+from metric_forwarder.spool.store import Chunk, SpoolError, SpoolLevel, SpoolRecord
 from support.fakes import FakeClock
 from support.patience import ends_within
 
@@ -40,6 +40,9 @@ class Shelf:
 
     def waiting(self, *, dead_letters: bool) -> int:  # noqa: ARG002 - the port's
         return self._chunks
+
+    def measure(self) -> SpoolLevel:
+        return SpoolLevel(0, None, 0)
 
     def others(self) -> Sequence[str]:
         return ()

@@ -48,6 +48,8 @@ MEANINGS: Mapping[str, str] = {
     "MF_LABELS": "为没有同名维度的数据点添加：`env=prod,region=gz`",
     "MF_RELABEL": "作用于每个数据点的规则，同 Prometheus 的 `relabel_config`：程序包中的 JSON 文件，或 JSON 文本",
     "MF_SCHEMA": "您自己的数据点 JSON Schema（draft-07）文件",
+    "MF_SELF_METRICS": "`on`：把转发器自身的指标写入 `MF_REMOTE_WRITE_URL`（与目的地无关），`serve` 在 `/metrics` 提供这些指标",
+    "MF_SELF_METRICS_INTERVAL_S": "每个实例写入自身指标的最短间隔，单位：秒",
     "MF_LOG_LEVEL": "日志级别：`DEBUG`、`INFO`、`WARN` 或 `ERROR`",
 }
 # fmt: on

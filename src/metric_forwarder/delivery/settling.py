@@ -25,6 +25,21 @@ class RequestTrace(Protocol):
         """A batch was sent once."""
 
 
+class BothTraces:
+    """Passes on to two others what it is told."""
+
+    def __init__(self, first: RequestTrace, second: RequestTrace) -> None:
+        self._traces = (first, second)
+
+    def prepared(self, verdict: Verdict | None, took_ms: int) -> None:
+        for trace in self._traces:
+            trace.prepared(verdict, took_ms)
+
+    def sent(self, *, points: int, attempt: int, waited_ms: int, verdict: Verdict, took_ms: int) -> None:
+        for trace in self._traces:
+            trace.sent(points=points, attempt=attempt, waited_ms=waited_ms, verdict=verdict, took_ms=took_ms)
+
+
 class RequestCounts:
     """What was sent for an event: requests, those of them that repeated an earlier one, and replies by label."""
 

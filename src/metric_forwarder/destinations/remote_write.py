@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,7 +24,6 @@ from metric_forwarder.clients.http import (
     retry_after_s,
     server_time,
 )
-from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
 from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.parts import Parts
@@ -125,6 +124,10 @@ class RemoteWrite(HttpDestination):
     def request(self, batch: Batch) -> HttpRequest:
         body = compress([point.wire for point in batch])
         return HttpRequest("POST", self._url, self._headers, body)
+
+    def write(self, series: Sequence[bytes], timeout_s: float) -> Verdict:
+        """Write encoded series that are no points of an event, at one attempt."""
+        return self.judge(self._ask(compress(series), timeout_s))
 
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         if isinstance(reply, Failure):
@@ -379,7 +382,7 @@ def _judge_failure(failure: Failure) -> Verdict:
     return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
 
 
-def make(settings: Settings, parts: Parts) -> Destination:
+def make(settings: Settings, parts: Parts) -> RemoteWrite:
     return RemoteWrite(
         url=settings.remote_write_url,
         user=settings.remote_write_user,

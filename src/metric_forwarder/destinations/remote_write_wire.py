@@ -50,6 +50,16 @@ def encode_point(labels: bytes, value: float, time_ms: int) -> bytes:
     return b"\x0a%b%b\x12%c\x09%b\x10%b" % (series_size, labels, size, _pack_double(value), time)
 
 
+def encode_samples(labels: bytes, samples: Iterable[tuple[float, int]]) -> bytes:
+    """A series of several samples (value, Unix milliseconds), as ``encode_point`` writes one of one sample."""
+    written = [labels]
+    for value, time_ms in samples:
+        time = _varint(time_ms & _INT64)
+        written.append(b"\x12%c\x09%b\x10%b" % (10 + len(time), _pack_double(value), time))
+    content = b"".join(written)
+    return b"\x0a%b%b" % (_varint(len(content)), content)
+
+
 def compress(series: Sequence[bytes]) -> bytes:
     """The body of a request: series one after the other are a ``WriteRequest``."""
     return bytes(cramjam.snappy.compress_raw(b"".join(series)))

@@ -43,6 +43,8 @@ _NO_HINT = FormatHint()
 MAX_PART_BYTES = 16 * 2**20
 # Points of a message between which it is looked whether the part is full.
 _UNWATCHED = 256
+# In place of a format: the trigger had read the samples itself.
+_SAMPLE = "sample"
 # Characters of the messages that are decoded by one call: enough to make its cost disappear.
 _DECODED_TOGETHER = 32_768
 
@@ -107,6 +109,7 @@ class Intake:
         self._rules = rules = parts.rules
         self._series = parts.series
         self._max_part_bytes: float = float("inf")
+        self._ledger = ledger
         self._destination = parts.destination
         self._relabel = rules.relabel
         self._deadline = deadline
@@ -264,7 +267,9 @@ class Intake:
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
             self._refusals.settle(Origin.alone(message, "", None), [problem])
         elif isinstance(message.body, (Sample, InvalidSample, FilteredSample)):
+            first = self._ledger.received
             self._take_reading(message, message.body)
+            self._ledger.note_format(_SAMPLE, first)
         else:
             found = self.format_of(message)
             if isinstance(found, InvalidSample):
@@ -273,11 +278,13 @@ class Intake:
                 for payload in read_payloads(message.body):
                     yield from self._take_payload(message, payload)
             else:
+                first = self._ledger.received
                 readings = formats.read(found, message.body, self._hint_of(message), self._rules.mapping)
                 for index, reading in enumerate(readings):
                     self._take_reading(message, reading)
                     if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
                         yield
+                self._ledger.note_format(found.value, first)
 
     def _take_reading(self, message: Message, reading: Reading) -> None:
         """Take in what another format has made of a message."""

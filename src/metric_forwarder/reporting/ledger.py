@@ -40,6 +40,7 @@ class Ledger:
         self.problems: list[Problem] = []
         self.problems_omitted = 0
         self._filtered: dict[tuple[str, str], Filtered] = {}
+        self._spans: list[tuple[str, int, int]] = []
 
     def open(self) -> int:
         """Receive a point: return the number of its row."""
@@ -104,9 +105,32 @@ class Ledger:
             if problem is not None:
                 self._note(lambda point=point: problem(point))  # type: ignore[misc]  # bound now, on purpose
 
-    def outcomes(self) -> dict[Outcome, int]:
-        """How many rows ended in each outcome; their sum is ``received`` once no row is open."""
-        counts = Counter(self._rows)
+    def note_format(self, name: str, first: int) -> None:
+        """Take note that the rows from ``first`` on were in messages of this format; those without a note are our own JSON."""
+        last = len(self._rows)
+        if self._spans and self._spans[-1][0] == name and self._spans[-1][2] == first:
+            first = self._spans.pop()[1]
+        if last > first:
+            self._spans.append((name, first, last))
+
+    @property
+    def spans(self) -> Sequence[tuple[str, int, int]]:
+        """Formats, each with the first row that was in a message of it and the row after the last one."""
+        return self._spans
+
+    def with_outcome(self, points: Iterable[Point], outcome: Outcome) -> list[Point]:
+        """Those of the points that have this outcome."""
+        rows = self._rows
+        return [point for point in points if rows[point.number] is outcome]
+
+    def outcomes(self, first: int = 0, last: int | None = None) -> dict[Outcome, int]:
+        """How many rows ended in each outcome; their sum is ``received`` once no row is open.
+
+        Args:
+            first: the first row that counts.
+            last: the row after the last one that counts; None: all.
+        """
+        counts = Counter(self._rows[first:last] if first or last is not None else self._rows)
         return {outcome: counts[outcome] for outcome in Outcome}
 
     def close(self) -> int:

@@ -41,8 +41,12 @@ EXTRAS: Mapping[str, Extra] = {
     "remote-write": Extra(
         "cramjam",
         "cramjam",
-        {"MF_DESTINATION": ("remote-write",)},
-        ("metric_forwarder/destinations/remote_write*.py", "metric_forwarder/triggers/zstd.py"),
+        {"MF_DESTINATION": ("remote-write",), "MF_SELF_METRICS": ("on",)},
+        (
+            "metric_forwarder/destinations/remote_write*.py",
+            "metric_forwarder/reporting/self_metrics_writer.py",
+            "metric_forwarder/triggers/zstd.py",
+        ),
     ),
 }
 

@@ -72,6 +72,8 @@ class Settings:
     labels = setting("MF_LABELS", "", readers.labels, "added to each point that has no such dimension: `env=prod,region=gz`")
     relabel = setting("MF_RELABEL", "", readers.text, "rules for every point, as Prometheus's `relabel_config`: a JSON file of the package, or JSON text")
     schema = setting("MF_SCHEMA", "", readers.text, "a JSON Schema (draft-07) file of your own for a point")
+    self_metrics = setting("MF_SELF_METRICS", "off", choice("off", "on"), "`on`: the forwarder's own metrics are written to `MF_REMOTE_WRITE_URL`, whatever the destination is, and `serve` shows them at `/metrics`")
+    self_metrics_interval_s = setting("MF_SELF_METRICS_INTERVAL_S", "30", seconds(1, 3600), "an instance writes its own metrics so often at most, seconds")
     log_level = setting("MF_LOG_LEVEL", "INFO", choice("DEBUG", "INFO", "WARN", "ERROR"), "`DEBUG`, `INFO`, `WARN` or `ERROR`")
     # fmt: on
 

@@ -16,7 +16,7 @@ from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.model import Message
 from metric_forwarder.spool.policies import ReplayPolicy, SpoolingPolicy
-from metric_forwarder.spool.store import Chunk, SpoolError, SpoolRecord, SpoolStore
+from metric_forwarder.spool.store import Chunk, SpoolError, SpoolLevel, SpoolRecord, SpoolStore
 
 _T = TypeVar("_T")
 
@@ -135,6 +135,13 @@ class BoundedVisit:
                 return
             needed_s = max(least_s, _READINGS_FOR_A_CHUNK * (clock.monotonic() - began))
             yield BoundedChunk(chunk, self.post)
+
+    def measure(self) -> SpoolLevel | None:
+        """How full the spool is; None if that cannot be found out in time."""
+        try:
+            return self._wait(self._submit(self._store.measure))
+        except SpoolError:
+            return None
 
     def post(self, job: Callable[[], None]) -> None:
         """Submit a job that is not waited for until the visit ends."""

@@ -41,7 +41,7 @@ from metric_forwarder.spool.spool_file import (
     open_regular,
     set_aside,
 )
-from metric_forwarder.spool.store import SpoolError, SpoolRecord
+from metric_forwarder.spool.store import SpoolError, SpoolLevel, SpoolRecord
 
 DEFAULT_MAX_BYTES = 256 * 2**20
 # A file's name has 255 bytes: what kind, number and suffix leave for the function.
@@ -122,6 +122,19 @@ class FileSpool:
             raise SpoolError(f"no folder {self._folder}: mount it, or correct the path in MF_SPOOL") from None
         except OSError as error:
             raise _unreadable(error) from None
+
+    def measure(self) -> SpoolLevel:
+        try:
+            points = self._files("points")
+            dead_letters = sum(count_waiting(path) for path in self._files("dead"))
+            used = _survey(self._folder).used
+        except FileNotFoundError:
+            # Nothing was written yet.
+            return SpoolLevel(0, None, 0)
+        except OSError as error:
+            raise _unreadable(error) from None
+        # The number in a file's name is the time of its write.
+        return SpoolLevel(used, _order(points[0].name)[0] if points else None, dead_letters)
 
     def others(self) -> Sequence[str]:
         try:

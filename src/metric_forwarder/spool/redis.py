@@ -15,6 +15,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.store import (
     SpoolError,
+    SpoolLevel,
     SpoolRecord,
     by_time,
     decode_record,
@@ -88,6 +89,15 @@ while true do
 end
 """)
 _LAST = Script("return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)")
+# Points, dead letters → the bytes of both, the id of the oldest point.
+_MEASURE = Script("""
+local used = 0
+for i = 1, 2 do
+  used = used + (redis.call('MEMORY', 'USAGE', KEYS[i]) or 0)
+end
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+return {used, first and first[1] or ''}
+""")
 _LENGTH = Script("return redis.call('XLEN', KEYS[1])")
 _DELETE = Script("return redis.call('XDEL', KEYS[1], unpack(ARGV))")
 # The stream, what is set aside; the id.
@@ -155,6 +165,16 @@ class RedisSpool:
             return sum(map(self._length, keys))
         except RedisUnavailable as error:
             raise _error(error) from None
+
+    def measure(self) -> SpoolLevel:
+        try:
+            used, oldest = self._run(_MEASURE, [self._points, self._dead])
+            dead_letters = self._length(self._dead)
+        except RedisUnavailable as error:
+            raise _error(error) from None
+        # The id of an entry begins with the time at which it was added.
+        oldest_ms = int(bytes(oldest).partition(b"-")[0]) if oldest else None
+        return SpoolLevel(int(used), oldest_ms, dead_letters)
 
     def others(self) -> Sequence[str]:
         # Only who knows a function's name finds its keys.

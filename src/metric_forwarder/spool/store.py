@@ -250,6 +250,20 @@ def by_time(messages: Iterable[Message]) -> list[Message]:
     return sorted(messages, key=lambda message: message.time_ms or 0)
 
 
+class SpoolLevel(NamedTuple):
+    """How full a spool is.
+
+    Attributes:
+        used_bytes: of points and dead letters, as they are stored.
+        oldest_ms: when the oldest points that wait were written, Unix milliseconds; None if none wait.
+        dead_letters: how many there are.
+    """
+
+    used_bytes: int
+    oldest_ms: int | None
+    dead_letters: int
+
+
 class SpoolStore(Protocol):
     """Keeps records until they are acknowledged; used by one thread at a time, which it may keep waiting.
 
@@ -270,6 +284,13 @@ class SpoolStore(Protocol):
 
     def waiting(self, *, dead_letters: bool) -> int:
         """How many records a replay would meet.
+
+        Raises:
+            SpoolError: it cannot be read.
+        """
+
+    def measure(self) -> SpoolLevel:
+        """How full it is; reads no record.
 
         Raises:
             SpoolError: it cannot be read.

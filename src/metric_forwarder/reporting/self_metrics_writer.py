@@ -1,0 +1,152 @@
+"""Writes the forwarder's own metrics by remote write, after an event, in a request that no point waits for.
+
+Each series begins with a 0 at the time of the write before: without it, Prometheus's ``increase`` would not see what an
+instance counted before its first write.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Protocol
+
+from metric_forwarder.clients.background import SerialWorker
+from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.delivery.settling import RequestTrace
+from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.destinations.remote_write_wire import encode_labels, encode_samples
+from metric_forwarder.model import Point
+from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.reporting.log import JsonLog
+from metric_forwarder.reporting.report import Report
+from metric_forwarder.reporting.self_metrics import Labels, MeasureSpool, SelfMetrics, Value
+
+# A write takes at most so long, and at most this share of the time that the event has left.
+_LONGEST_S = 1.0
+_SHARE = 0.5
+# With less time left, the next event writes.
+_LEAST_S = 0.2
+
+
+class SeriesEndpoint(Protocol):
+    """Where series are written; raises nothing that is expected."""
+
+    def write(self, series: Sequence[bytes], timeout_s: float) -> Verdict: ...
+
+
+class WrittenSeries:
+    """Which series an endpoint has, and the time of the last write; it outlives a change of other settings.
+
+    Args:
+        started_s: when the instance began to count, Unix seconds.
+    """
+
+    def __init__(self, started_s: float) -> None:
+        self.last_ms = round(started_s * 1000) - 1
+        self._begun: set[tuple[str, Labels]] = set()
+
+    def has(self, value: Value) -> bool:
+        return _key(value) in self._begun
+
+    def add(self, values: Sequence[Value]) -> None:
+        self._begun.update(map(_key, values))
+
+
+class EventMetrics:
+    """Counts each event of a warm instance, and writes the counters now and then.
+
+    Args:
+        metrics: the counters.
+        endpoint: where they are written; None: nowhere, they are only counted.
+        written: what was written there.
+        interval_s: the shortest time between two writes.
+        log: gets a line for a write that failed.
+    """
+
+    def __init__(
+        self,
+        metrics: SelfMetrics,
+        endpoint: SeriesEndpoint | None,
+        written: WrittenSeries,
+        interval_s: float,
+        clock: Clock,
+        log: JsonLog,
+    ) -> None:
+        self._metrics = metrics
+        self._endpoint = endpoint
+        self._written = written
+        self._interval_s = interval_s
+        self._clock = clock
+        self._log = log
+        self._next_at: float | None = None
+        self._worker: SerialWorker | None = None
+
+    @property
+    def trace(self) -> RequestTrace:
+        """What is called with each request of points."""
+        return self._metrics
+
+    def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
+        self._metrics.settled(points, ledger)
+
+    def end(self, report: Report, ledger: Ledger, deadline: Deadline, measure_spool: MeasureSpool) -> None:
+        """Count an event that is over, then write if that is due and there is time for it."""
+        self._metrics.count(report, ledger)
+        now = self._clock.monotonic()
+        is_due = self._next_at is None or now >= self._next_at
+        if not is_due or deadline.remaining() < _LEAST_S or (self._worker and self._worker.is_busy):
+            return
+        self._next_at = now + self._interval_s
+        level = measure_spool()
+        if level is not None:
+            self._metrics.set_spool(level)
+        if self._endpoint is not None:
+            self._write(self._endpoint, min(_LONGEST_S, _SHARE * deadline.remaining()))
+
+    def _write(self, endpoint: SeriesEndpoint, timeout_s: float) -> None:
+        # A clock that was set back must not make a series go back.
+        now_ms = max(self._written.last_ms + 1, round(self._clock.time() * 1000))
+        values = list(self._metrics.values())
+        series = list(self._encode(values, now_ms))
+        try:
+            self._worker = SerialWorker("self-metrics")
+        except RuntimeError:
+            self._log.write("WARN", "self-metrics", message="not written: no thread could be started")
+            return
+        verdict = self._send(self._worker, lambda: endpoint.write(series, timeout_s), timeout_s)
+        if verdict is not None and verdict.action is not Action.ACCEPT:
+            self._log.write("WARN", "self-metrics", message=f"not written: {verdict.reason}")
+        if verdict is None or not _is_surely_absent(verdict):
+            self._written.add(values)
+        self._written.last_ms = now_ms
+
+    def _send(self, worker: SerialWorker, write: Callable[[], Verdict], timeout_s: float) -> Verdict | None:
+        """Send in a thread of its own, since no timeout covers a name server; None if it did not come back in time."""
+        future = worker.submit(write)
+        worker.dismiss()
+        try:
+            return future.result(timeout_s + _LEAST_S / 2)
+        except FutureTimeoutError:
+            self._log.write(
+                "WARN", "self-metrics", message="not written: the destination did not answer in time"
+            )
+            return None
+
+    def _encode(self, values: Sequence[Value], now_ms: int) -> Iterator[bytes]:
+        common = (*self._metrics.function_labels, ("instance", self._metrics.instance))
+        for value in values:
+            name, own_labels = _key(value)
+            labels = encode_labels(sorted((("__name__", name), *own_labels, *common)))
+            is_new = value.family.kind != "gauge" and not self._written.has(value)
+            samples = [(0.0, self._written.last_ms)] if is_new else []
+            yield encode_samples(labels, [*samples, (float(value.value), now_ms)])
+
+
+def _key(value: Value) -> tuple[str, Labels]:
+    return value.family.name + value.suffix, value.labels
+
+
+def _is_surely_absent(verdict: Verdict) -> bool:
+    """Whether nothing of a write was stored, and the next one may say the same.
+
+    A 0 that is written twice would be out of order, so it is not repeated after a write whose fate is unknown.
+    """
+    return verdict.action in {Action.HOLD_OFF, Action.STOP, Action.SLOW_DOWN}
