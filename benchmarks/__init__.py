@@ -9,6 +9,8 @@
     rows.py        a row of the table: what was measured, its bound, the verdict
     cpu.py cold_start.py memory.py latency.py package.py
                    the rows
+    small_events.py scale.py shapes.py instructions.py
+                   more of them
     plot.py page.py
                    docs/benchmarks.md and its plot
 
