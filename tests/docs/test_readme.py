@@ -22,7 +22,7 @@ DOCUMENTS = (
     *READMES,
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 )
 
 
@@ -108,8 +108,7 @@ def _blocks(name: str) -> list[str]:
 
 TRANSLATED = [
     ("README.md", "README.zh-CN.md"),
-    ("docs/deploy.md", "docs/deploy.zh-CN.md"),
-    ("docs/operate.md", "docs/operate.zh-CN.md"),
+    *((f"docs/{path.name}", f"docs/zh/{path.name}") for path in sorted((ROOT / "docs" / "zh").glob("*.md"))),
 ]
 
 
@@ -132,8 +131,9 @@ def test_a_translation_has_the_same_code_and_as_many_sections(english: str, chin
     assert levels[0] == levels[1]
 
 
-def test_the_chinese_operators_tables_have_the_same_figures_and_names() -> None:
-    assert _figures("docs/operate.md") == _figures("docs/operate.zh-CN.md")
+@pytest.mark.parametrize(("english", "chinese"), TRANSLATED[1:])
+def test_the_tables_of_a_translation_have_the_same_figures_and_names(english: str, chinese: str) -> None:
+    assert _figures(english) == _figures(chinese)
 
 
 def _program(folder: Path, name: str, python: str) -> None:
