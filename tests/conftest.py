@@ -39,6 +39,7 @@ _WITH_PROGRAMS = {
     "victoria-metrics": [
         "destinations/test_remote_write_victoria_metrics.py",
         "formats/test_formats_victoria_metrics.py",
+        "formats/test_real_clients.py",
     ],
 }
 _LEFT_OUT = {

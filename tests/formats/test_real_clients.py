@@ -5,7 +5,7 @@ The stores are a real Prometheus and the emulated receiver; both are asked for w
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import NamedTuple
 from urllib.error import HTTPError
@@ -26,10 +26,12 @@ from support.field_clients import (
     PushgatewayClient,
     ScrapingPrometheus,
     Stored,
+    VmAgent,
 )
 from support.harness import environ, remote_write_environ
 from support.prometheus_server import PrometheusServer
 from support.scrape_targets import serving_targets
+from support.victoria_metrics_server import VictoriaMetricsServer
 
 pytestmark = pytest.mark.slow
 
@@ -92,9 +94,13 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
         receiver = stack.enter_context(Emulator())
         prometheus = stack.enter_context(PrometheusServer(tmp_path_factory.mktemp("store")))
         gateway = stack.enter_context(FaultyGateway(prometheus.url, seed=1))
-        to_receiver = Application(environ(RECEIVER_URL=receiver.url, HTTP_TOKEN=TOKEN, BATCH_MAX_POINTS="2"))
+        to_receiver = Application(
+            environ(RECEIVER_URL=receiver.url, HTTP_TOKEN=TOKEN, BATCH_MAX_POINTS="2", MAX_ATTEMPTS="1")
+        )
         to_prometheus = Application(
-            remote_write_environ(REMOTE_WRITE_URL=gateway.url, HTTP_TOKEN=TOKEN, NAMESPACE="")
+            remote_write_environ(
+                REMOTE_WRITE_URL=gateway.url, HTTP_TOKEN=TOKEN, NAMESPACE="", MAX_ATTEMPTS="1"
+            )
         )
         yield {
             "receiver": Way(
@@ -149,11 +155,11 @@ class Outage(NamedTuple):
 
     Attributes:
         stored: what should be held of each client, by way and name.
-        scraped: what the scraping Prometheus itself held when the outage ended.
+        scraped: what each client that scrapes had got when the outage ended, by its name.
     """
 
     stored: dict[tuple[str, str], list[Stored]]
-    scraped: Held
+    scraped: dict[str, Held]
 
 
 def _run_of(name: str, to: str) -> str:
@@ -174,7 +180,8 @@ def _wait_for_503(ways: dict[str, Way], paths: set[str]) -> None:
     )
 
 
-RETRYING: dict[str, Callable[[str], FieldClient]] = {"OpenTelemetry": OpenTelemetry, "InfluxDB": InfluxDb}
+# The one with the least patience comes last, since the outage ends as soon as it was answered: it gives up after ten seconds.
+RETRYING: dict[str, Callable[[str], FieldClient]] = {"InfluxDB": InfluxDb, "OpenTelemetry": OpenTelemetry}
 
 
 @pytest.fixture(scope="module")
@@ -182,20 +189,23 @@ def outage(ways: dict[str, Way], tmp_path_factory: pytest.TempPathFactory) -> It
     """All clients send at once to forwarders whose stores are down, and go on by themselves until these are back."""
     clients = {(to, name): make(_run_of(name, to)) for to in WAYS for name, make in RETRYING.items()}
     writes = [ScrapingPrometheus.write_to(way.front.url, TOKEN) for way in ways.values()]
+    pushes = [f"{way.front.url}{VmAgent.path}" for way in ways.values()]
     with (
         serving_targets() as targets,
         ThreadPoolExecutor(len(clients)) as threads,
         ScrapingPrometheus(tmp_path_factory.mktemp("source"), targets.host, writes) as source,
+        VictoriaMetricsServer(tmp_path_factory.mktemp("straight")) as straight,
+        VmAgent(tmp_path_factory.mktemp("vmagent"), targets.host, [straight.url, *pushes], TOKEN),
     ):
         for way in ways.values():
             way.begin_partial_outage()
+        sending: list[Future[None]] = []
         try:
             # A Prometheus needs some seconds before it begins to write.
-            _wait_for_503(ways, {ScrapingPrometheus.path})
-            sending = [
-                threads.submit(client.send, ways[to].front.url, TOKEN) for (to, _), client in clients.items()
-            ]
-            _wait_for_503(ways, {client.path for client in clients.values()})
+            _wait_for_503(ways, {ScrapingPrometheus.path, VmAgent.path})
+            for name in RETRYING:
+                sending += [threads.submit(clients[to, name].send, ways[to].front.url, TOKEN) for to in WAYS]
+                _wait_for_503(ways, {clients[to, name].path for to in WAYS})
         finally:
             for way in ways.values():
                 way.end_outage()
@@ -203,12 +213,11 @@ def outage(ways: dict[str, Way], tmp_path_factory: pytest.TempPathFactory) -> It
         for each in sending:
             each.result(PATIENCE_S)
         stored = {key: client.stored() for key, client in clients.items()}
-        scraped = _until(_of_prometheus(source), ended_ms)
-        # One scrape more: what was scraped before it was sent before it.
-        _wait_until(
-            lambda: all(_is_beyond(way.held(), scraped) for way in ways.values()),
-            "the Prometheus does not go on after the outage",
-        )
+        scraped = {}
+        for name, store in (("Prometheus", source), ("vmagent", straight)):
+            scraped[name] = held = _until(_of_prometheus(store), ended_ms)
+            # One scrape more: what was scraped before it was sent before it.
+            _wait_until_beyond(ways, held, name)
         yield Outage(stored, scraped)
 
 
@@ -219,8 +228,13 @@ def _until(held: Held, time_ms: int) -> Held:
     }
 
 
-def _is_beyond(held: Held, scraped: Held) -> bool:
-    return all(len(held.get(labels, ())) > len(samples) for labels, samples in scraped.items())
+def _wait_until_beyond(ways: dict[str, Way], scraped: Held, name: str) -> None:
+    def is_beyond(held: Held) -> bool:
+        return all(len(held.get(labels, ())) > len(samples) for labels, samples in scraped.items())
+
+    _wait_until(
+        lambda: all(is_beyond(way.held()) for way in ways.values()), f"{name} does not go on after the outage"
+    )
 
 
 @pytest.mark.parametrize("to", WAYS)
@@ -232,13 +246,14 @@ def test_what_was_sent_in_an_outage_is_held_exactly_once(
 
 
 @pytest.mark.parametrize("to", WAYS)
-def test_what_a_prometheus_scraped_in_an_outage_is_held_exactly_once_and_in_order(
-    ways: dict[str, Way], outage: Outage, to: str
+@pytest.mark.parametrize("name", ["Prometheus", "vmagent"])
+def test_what_was_scraped_in_an_outage_is_held_exactly_once_and_in_order(
+    ways: dict[str, Way], outage: Outage, name: str, to: str
 ) -> None:
     way = ways[to]
-    held = way.held()
-    assert any(dict(labels)["__name__"] == "http_request_seconds_bucket" for labels in outage.scraped)
-    for labels, samples in outage.scraped.items():
+    held, scraped = way.held(), outage.scraped[name]
+    assert any(dict(labels)["__name__"] == "http_request_seconds_bucket" for labels in scraped)
+    for labels, samples in scraped.items():
         first = held[labels][: len(samples)]
         assert [value for _, value in first] == [value for _, value in samples]
         assert not way.keeps_times or first == samples

@@ -5,6 +5,8 @@ Each sends the same few samples, and says which series and values a store should
 
 import gzip
 import json
+import shutil
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -262,3 +264,48 @@ class ScrapingPrometheus(RemoteWriteServer):
             f"--web.listen-address={self._address}",
             "--log.level=error",
         ]
+
+
+class VmAgent:
+    """A vmagent that scrapes a target each second, and writes what it gets to several places.
+
+    Args:
+        folder: for its configuration and its queues.
+        target: host and port of what it scrapes.
+        urls: where it writes to.
+        token: for all of them.
+    """
+
+    path = "/api/v1/push"
+
+    def __init__(self, folder: Path, target: str, urls: Sequence[str], token: str) -> None:
+        program = shutil.which("vmagent")
+        assert program, "vmagent is needed (Debian: victoria-metrics)"
+        scrape = {
+            "global": {"scrape_interval": "1s"},
+            "scrape_configs": [{"job_name": "vmagent", "static_configs": [{"targets": [target]}]}],
+        }
+        config = folder / "scrape.yml"
+        config.write_text(json.dumps(scrape))
+        self._command = [
+            program,
+            "-httpListenAddr=127.0.0.1:0",
+            f"-promscrape.config={config}",
+            f"-remoteWrite.tmpDataPath={folder / 'queues'}",
+            "-loggerLevel=ERROR",
+            # By default it sends several requests at once, and so samples of one series in any order.
+            "-remoteWrite.queues=1",
+            *(f"-remoteWrite.url={url}" for url in urls),
+            *(f"-remoteWrite.bearerToken={token}" for _ in urls),
+        ]
+        self._log_file = folder / "log"
+
+    def __enter__(self) -> "VmAgent":  # noqa: PYI034 -- typing.Self came after Python 3.10
+        self._log = self._log_file.open("wb")
+        self._process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
