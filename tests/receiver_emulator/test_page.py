@@ -173,6 +173,13 @@ def test_5000_series_are_counted_searched_and_shown_a_page_at_a_time(receiver: E
     expect(page.locator("#series article .value")).to_contain_text("42")
 
 
+def test_of_an_endless_series_the_newest_points_are_kept(receiver: Emulator, page: Page) -> None:
+    rows = [{"dimensions": {}, "metricName": "load", "value": value} for value in range(6000)]
+    assert put(receiver, rows) == 0
+    expect(page.locator("#series article")).to_contain_text("Points: 4000")
+    expect(page.locator("#series article .value")).to_contain_text("5999")
+
+
 def test_a_chart_tells_its_values_to_pointer_and_keyboard(receiver: Emulator, page: Page) -> None:
     for value in (1, 2, 3):
         send(receiver, value=value)

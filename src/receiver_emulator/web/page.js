@@ -3,7 +3,7 @@
 import { Plot, clock, element, setText, short } from "./plot.js";
 import { current, named, switchLanguage, word } from "./words.js";
 
-const POLL_MS = 1000, KEPT_S = 3600, FRESH_S = 60, CARDS = 60, ROWS = 50, POINTS_PER_SERIES = 4000, REASONS = 8;
+const POLL_MS = 1000, KEPT_S = 3600, FRESH_S = 60, CARDS = 60, ROWS = 50, POINTS = 300000, POINTS_PER_SERIES = 4000, REASONS = 8;
 const DELIVERED = ["delivered", "duplicate"], BUCKETS = 60;
 const OUTCOME_CLASS = { delivered: "good", duplicate: "good", filtered: "soft", spooled: "warn", uncertain: "warn", undelivered: "warn" };
 // What a switch asks for: a fault of the emulator.
@@ -30,7 +30,6 @@ function take(news) {
   for (const [place, at, value, state] of news.points) {
     const one = (rows[place] ??= seriesOf(news.series[place]));
     one.points.push([at, value, !DELIVERED.includes(state), state]);
-    if (one.points.length > POINTS_PER_SERIES + 500) one.points.splice(0, 500);
   }
   for (const request of news.requests) requests.set(request.number, request);
   reports.push(...news.reports);
@@ -50,7 +49,10 @@ function seriesOf([namespace, metric, dimensions]) {
 
 function forgetOld() {
   const oldest = known.now - KEPT_S;
+  // Of many series few points each: a browser has no room for an hour of all of them.
+  const most = Math.min(POINTS_PER_SERIES, Math.max(50, Math.floor(POINTS / series.size)));
   for (const [key, one] of series) {
+    if (one.points.length > 1.2 * most) one.points.splice(0, one.points.length - most);
     if (one.points.length && one.points[0][0] < oldest) one.points = one.points.filter((row) => row[0] >= oldest);
     if (one.points.length === 0) series.delete(key);
   }
