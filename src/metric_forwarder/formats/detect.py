@@ -48,16 +48,23 @@ def detect(body: Any, hint: FormatHint, *, has_mapping: bool = False) -> Format 
         hint: what is known besides.
         has_mapping: there is one for JSON that is of no known format.
     """
+    return detect_decoding(body, hint, has_mapping=has_mapping)[0]
+
+
+def detect_decoding(
+    body: Any, hint: FormatHint, *, has_mapping: bool = False
+) -> tuple[Format | InvalidSample, Any]:
+    """Tell the format as ``detect`` does, and return the body: decoded, if it is one JSON value that was decoded for that."""
     by_type = _by_content_type(hint.content_type)
     if by_type is not None:
-        return by_type
+        return by_type, body
     if not isinstance(body, (str, bytes)):
-        return _of_json(body, has_mapping=has_mapping)
+        return _of_json(body, has_mapping=has_mapping), body
     if is_wide(body):
-        return InvalidSample("", "encoding", WIDE, body)
+        return InvalidSample("", "encoding", WIDE, body), body
     if isinstance(body, bytes):
         if _is_binary(body[:1000]):
-            return InvalidSample("", "format", _BINARY, body)
+            return InvalidSample("", "format", _BINARY, body), body
         # The beginning is enough to tell lines apart; JSON is read from the bytes themselves.
         text = body[: _LONGEST_LINE * 4].decode("utf-8", "replace")
     else:
@@ -66,12 +73,13 @@ def detect(body: Any, hint: FormatHint, *, has_mapping: bool = False) -> Format 
     if begin.startswith(("{", "[", '"')) and not _quoted_metric(begin):
         first = next((value for value in islice(read_values(body), 10) if not _is_bad(value)), None)
         # What is no JSON at all is told best by the reader of our own.
-        if first is None:
-            return Format.JSON
-        return _of_json(first.decoded, has_mapping=has_mapping)  # type: ignore[union-attr]  # no InvalidSample
+        if first is None or isinstance(first, InvalidSample):
+            return Format.JSON, body
+        found = _of_json(first.decoded, has_mapping=has_mapping)
+        return found, body if first.prefix else first.decoded
     if not begin or (len(text) < 1000 and _scalar(begin)):  # noqa: PLR2004 - longer ones are no number of a producer
-        return Format.JSON
-    return _of_lines(text, body)
+        return Format.JSON, body
+    return _of_lines(text, body), body
 
 
 # JSON that is neither a point nor a list; the reader of our own says so.

@@ -32,6 +32,7 @@ _INT64 = 2**63
 _FULL = 1e21
 
 _is_whole = re.compile(r"-?[0-9]{1,20}").fullmatch
+_is_usual_whole = re.compile(r"-?[1-9][0-9]{0,18}|0").fullmatch
 _is_double = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
 _SPECIAL = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _not_in_name = re.compile(r"[^a-zA-Z0-9:]+").sub
@@ -509,6 +510,9 @@ def _point_labels(point: Mapping[str, Any], series: _Series) -> Mapping[str, str
     attributes = point.get("attributes")
     if not attributes:
         return series.labels
+    labels = _usual_labels(attributes, series.labels)
+    if labels is not None:
+        return labels
     texts = _attributes("/attributes", attributes)
     labels = _labels(texts)
     if labels.keys().isdisjoint(series.labels):
@@ -517,6 +521,27 @@ def _point_labels(point: Mapping[str, Any], series: _Series) -> Mapping[str, str
     keyed = {(key, _label_name(key), text) for key, text in texts.items() if text}
     keyed |= {(_KEYS.get(name, name), name, text) for name, text in series.labels.items()}
     return _joined(sorted(keyed))
+
+
+def _usual_labels(attributes: Any, shared: Mapping[str, str]) -> dict[str, str] | None:
+    """The labels of a point whose attributes are texts or integers, and whose names do not collide; None otherwise."""
+    if type(attributes) is not list or len(attributes) > MAX_LABELS:
+        return None
+    labels: dict[str, str] = {}
+    try:
+        for attribute in attributes:
+            name, value = _label_name(attribute["key"]), attribute["value"]
+            text = value.get("stringValue")
+            if text is None:
+                number = value["intValue"]
+                text = number if type(number) is str and _is_usual_whole(number) else None
+            if type(text) is not str or not text or not name or name in labels or name in shared:
+                return None
+            labels[name] = text
+    except (KeyError, TypeError, AttributeError):
+        return None
+    labels.update(shared)
+    return labels
 
 
 def _time(point: Mapping[str, Any]) -> int | None:

@@ -11,7 +11,7 @@ Source: the remote write 1.0 specification and its ``remote.proto``::
 
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name, prometheus_name
 from metric_forwarder.formats.protobuf import (
@@ -44,6 +44,8 @@ _FIRST, _SECOND = 1, 2
 _LABEL, _SAMPLE, _DOUBLE, _TIME = 0x0A, 0x12, 0x09, 0x10
 _SHORT = 2 + 0x7F
 _VALUE_AND_TAG = 10
+# Two fields without content; a byte from the second on says that its number has more bytes.
+_TWO_HEADS, _SEVERAL = 4, 0x80
 # Of the labels that are written out with each bad sample, so that a replay can read it.
 _LONGEST_SHARED = 4_096
 _FORMAT = "remote-write"
@@ -54,6 +56,7 @@ _MAX_FIELDS = 200_000
 _MAX_OTHERS = 300_000
 # Bytes of what is kept of bad series and samples; of the others only what is wrong is told.
 _MAX_KEPT = 2**24
+_LARGE = 65_536
 # Different labels that are recognised when they come again.
 _MAX_KNOWN = 50_000
 # A series with more labels is not even looked at to its end.
@@ -63,25 +66,18 @@ _TOO_MANY_LABELS = 1_000
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     """Read the samples of a request; see ``Decoder``."""
     if not isinstance(body, bytes):
-        yield InvalidSample(
-            "", "type", "is text: remote write is binary, which this trigger cannot hand over", body
-        )
-        return
+        message = "is text: remote write is binary, which this trigger cannot hand over"
+        return iter((InvalidSample("", "type", message, body),))
     try:
         # vmagent compresses with zstd rather than with snappy, which HTTP has taken off.
         data = body if hint.content_encoding else decompress(body)
     except BadSnappy as bad:
-        yield InvalidSample("", "snappy", str(bad), body)
-        return
-    yield from _Request(data, is_plain=bool(hint.content_encoding)).read()
+        return iter((InvalidSample("", "snappy", str(bad), body),))
+    return _Request(data, is_plain=bool(hint.content_encoding)).read()
 
 
-class _Label(NamedTuple):
-    """A label as it is written; ``is_usual`` if its name needs no change and its value is not empty."""
-
-    name: str
-    value: str
-    is_usual: bool
+# A label's name and value.
+_Label = tuple[str, str]
 
 
 class _Request:
@@ -91,6 +87,8 @@ class _Request:
         self._data = data
         self._is_plain = is_plain
         self._labels: dict[bytes, _Label] = {}
+        # Whether a name must be changed, or a value is empty, in one of them: hardly any request has such a label.
+        self._has_unusual = False
         self._labels_left = _MAX_LABELS
         self._others_left = _MAX_OTHERS
         self._kept_left = _MAX_KEPT
@@ -125,12 +123,12 @@ class _Request:
         samples: list[tuple[float, int]] = []
         others: list[Reading] = []
         data, position, known = self._data, begin, self._labels
+        # Others cannot hold so many labels or samples.
+        is_large = end - begin > _LARGE
         try:
-            while (
-                position < end
-                and len(labels) <= _TOO_MANY_LABELS
-                and len(samples) + len(others) <= MAX_SAMPLES
-            ):
+            while position < end:
+                if is_large and (len(labels) > _TOO_MANY_LABELS or len(samples) + len(others) > MAX_SAMPLES):
+                    break
                 # Labels and samples of the usual length are read here: there is one for each few bytes.
                 last = position + 2 + (data[position + 1] if position + 1 < end else 0)
                 tag = data[position] if last <= end and last - position <= _SHORT else 0
@@ -153,32 +151,36 @@ class _Request:
         if len(labels) > _TOO_MANY_LABELS:
             yield InvalidSample(where, "size", f"has more than {MAX_LABELS} labels: leave some out", None)
             return
-        yield from self._told(where, labels, samples, (begin, position))
-        histograms = self._alone((begin, position), _HISTOGRAMS)
-        for other in others:
-            # What to keep of it is known only here, behind the last label.
-            kept = next(histograms) if isinstance(other, InvalidSample) else None
-            yield other if kept is None else self._invalid(other.where, "native-histogram", _NATIVE, kept)
+        named = self._named(labels)
+        if isinstance(named, str):
+            rule, message = _why_not(named, len(labels) - 1)
+            for index, kept in enumerate(self._alone((begin, position), _SAMPLES)):
+                yield self._invalid(f"{where} sample {index}", rule, message, kept)
+        else:
+            metric, dimensions = named
+            for index, (value, time_ms) in enumerate(samples):
+                yield Sample(f"{where} sample {index}", metric, dimensions, value, time_ms * _NS_IN_MS)
+        if others:
+            yield from self._with_kept(others, (begin, position))
 
-    def _told(
-        self, where: str, pairs: list[_Label], samples: list[tuple[float, int]], span: tuple[int, int]
-    ) -> Iterator[Reading]:
-        labels: dict[str, str] = {}
-        is_usual = True
-        for name, text, is_usual_label in pairs:
-            labels[name] = text
-            is_usual = is_usual and is_usual_label
+    def _with_kept(self, others: list[Reading], span: tuple[int, int]) -> Iterator[Reading]:
+        """Exemplars as they are, and histograms with what to keep of them, which is known only behind the last label."""
+        histograms = self._alone(span, _HISTOGRAMS)
+        for other in others:
+            is_histogram = isinstance(other, InvalidSample)
+            yield (
+                self._invalid(other.where, "native-histogram", _NATIVE, next(histograms))
+                if is_histogram
+                else other
+            )
+
+    def _named(self, pairs: list[_Label]) -> tuple[str, dict[str, str]] | str:
+        """The metric and the other labels; only the metric, which may be empty, if the labels are wrong."""
+        labels = dict(pairs)
         metric = labels.pop("__name__", "")
         if not metric or len(labels) + 1 != len(pairs) or len(labels) > MAX_LABELS:
-            rule, message = _why_not(metric, len(labels))
-            for index, kept in enumerate(self._alone(span, _SAMPLES)):
-                yield self._invalid(f"{where} sample {index}", rule, message, kept)
-            return
-        metric = metric_name(metric)
-        if not is_usual:
-            labels = label_names(labels.items())
-        for index, (value, time_ms) in enumerate(samples):
-            yield Sample(f"{where} sample {index}", metric, labels, value, time_ms * _NS_IN_MS)
+            return metric
+        return metric_name(metric), label_names(labels.items()) if self._has_unusual else labels
 
     def _alone(self, span: tuple[int, int], wanted: int) -> Iterator[bytes]:
         """A request for each sample, or histogram, of a series, with the labels of the series if they are short."""
@@ -228,18 +230,29 @@ class _Request:
         written = self._data[begin:end]
         label = self._labels.get(written)
         if label is None:
-            name = value = ""
-            for count, (field, kind, first, last) in enumerate(fields(written, 0, len(written))):
-                if count > 1:
-                    self._spend(1)
-                if kind == BYTES and field == _FIRST:
-                    name = written[first:last].decode()
-                elif kind == BYTES and field == _SECOND:
-                    value = written[first:last].decode()
-            label = _Label(name, value, bool(value) and prometheus_name(name) == name)
+            label = name, value = self._split_label(written)
+            if not value or prometheus_name(name) != name:
+                self._has_unusual = True
             if len(self._labels) < _MAX_KNOWN:
                 self._labels[written] = label
         return label
+
+    def _split_label(self, written: bytes) -> _Label:
+        size = len(written)
+        # As every sender writes it: the name, then the value, each of less than 128 bytes.
+        if size > _TWO_HEADS and written[0] == _LABEL and written[1] < _SEVERAL:
+            end = 2 + written[1]
+            if end + 1 < size and written[end] == _SAMPLE and written[end + 1] == size - end - 2 < _SEVERAL:
+                return written[2:end].decode(), written[end + 2 :].decode()
+        name = value = ""
+        for count, (field, kind, first, last) in enumerate(fields(written, 0, size)):
+            if count > 1:
+                self._spend(1)
+            if kind == BYTES and field == _FIRST:
+                name = written[first:last].decode()
+            elif kind == BYTES and field == _SECOND:
+                value = written[first:last].decode()
+        return name, value
 
     def _sample(self, begin: int, end: int) -> tuple[float, int]:
         data = self._data

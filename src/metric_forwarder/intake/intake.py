@@ -45,6 +45,8 @@ MAX_PART_BYTES = 16 * 2**20
 _UNWATCHED = 256
 # In place of a format: the trigger had read the samples itself.
 _SAMPLE = "sample"
+# How JSON of other formats usually begins, which it costs less to know than to decode once more.
+_OF_OTHERS = ('{"resourceMetrics"', '{"fields"', '{"metrics"')
 # Characters of the messages that are decoded by one call: enough to make its cost disappear.
 _DECODED_TOGETHER = 32_768
 
@@ -231,7 +233,10 @@ class Intake:
                 yield from self._take_carefully(message)
         else:
             for message, text in zip(messages, texts, strict=True):
-                yield from self._take_together([message], [text])
+                if text.startswith(_OF_OTHERS):
+                    yield from self._take_carefully(message)
+                else:
+                    yield from self._take_together([message], [text])
 
     def _take_payload(self, message: Message, payload: Payload) -> Iterator[None]:
         """Take the points of our own JSON in."""
@@ -271,7 +276,7 @@ class Intake:
             self._take_reading(message, message.body)
             self._ledger.note_format(_SAMPLE, first)
         else:
-            found = self.format_of(message)
+            found, body = self._detect(message)
             if isinstance(found, InvalidSample):
                 self._take_reading(message, found)
             elif found is Format.JSON:
@@ -279,7 +284,7 @@ class Intake:
                     yield from self._take_payload(message, payload)
             else:
                 first = self._ledger.received
-                readings = formats.read(found, message.body, self._hint_of(message), self._rules.mapping)
+                readings = formats.read(found, body, self._hint_of(message), self._rules.mapping)
                 for index, reading in enumerate(readings):
                     self._take_reading(message, reading)
                     if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
@@ -318,17 +323,23 @@ class Intake:
 
     def format_of(self, message: Message) -> Format | InvalidSample:
         """How a message is read: as its way or a setting says, otherwise as its shape does."""
+        return self._detect(message)[0]
+
+    def _detect(self, message: Message) -> tuple[Format | InvalidSample, Any]:
+        """How a message is read, and its body, decoded if that was needed to tell."""
         if message.already_validated:
-            return Format.JSON
+            return Format.JSON, message.body
         chosen = self._chosen_format(message)
         if chosen is not None:
-            return chosen
+            return chosen, message.body
         # Most messages are our own JSON, and never need this.
-        from metric_forwarder.formats.detect import detect  # noqa: PLC0415
+        from metric_forwarder.formats.detect import detect_decoding  # noqa: PLC0415
 
-        found = detect(message.body, message.hint, has_mapping=self._rules.mapping is not None)
+        has_mapping = self._rules.mapping is not None
+        found, body = detect_decoding(message.body, message.hint, has_mapping=has_mapping)
         # After a beginning that fits nothing our own reader goes on with the next value, and says what is wrong.
-        return Format.JSON if isinstance(found, InvalidSample) and has_bracket_line(message.body) else found
+        is_lost = isinstance(found, InvalidSample) and has_bracket_line(message.body)
+        return Format.JSON if is_lost else found, body
 
     def _chosen_format(self, message: Message) -> Format | None:
         if message.format is not None:
