@@ -115,7 +115,7 @@ TRANSLATED = [
 def _code(name: str) -> list[str]:
     """Every block of code, without its comments."""
     blocks = re.findall(r"^ *```(?:sh|yaml|json)\n.*?^ *```$", _text(name), re.MULTILINE | re.DOTALL)
-    return [re.sub(r"^#.*\n", "", block, flags=re.MULTILINE) for block in blocks]
+    return [re.sub(r"^#.*\n| +# .*$", "", block, flags=re.MULTILINE) for block in blocks]
 
 
 def _figures(name: str) -> list[list[str]]:
