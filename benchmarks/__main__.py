@@ -4,7 +4,18 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import cold_start, cpu, latency, memory, package, redis_dedupe, scale, shapes, small_events
+from benchmarks import (
+    cold_start,
+    cpu,
+    formats,
+    latency,
+    memory,
+    package,
+    redis_dedupe,
+    scale,
+    shapes,
+    small_events,
+)
 from benchmarks.page import page, table
 from benchmarks.plot import plot
 from benchmarks.processes import PEERS, ROOT
@@ -23,7 +34,7 @@ def main() -> int:
     rows += [*memory.rows(), *latency.rows(), *redis_dedupe.rows()]
     costs = cpu.measure()
     by_shape = shapes.rows()
-    rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *by_shape]
+    rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *by_shape, *formats.rows()]
     plot(costs.curves, by_shape, ROOT / "docs" / "benchmarks.svg")
     (ROOT / "docs" / "benchmarks.md").write_text(page(rows), encoding="utf-8")
     print(table(rows))

@@ -17,7 +17,8 @@ each batch, one HMAC and one plain `Session.post` a batch, each reply parsed; no
 bounded in time or tried again. **Powertools** is a pipeline of AWS Powertools' batch processor, idempotency in memory and
 validation, posting batches of 30 through `requests`. The **document's sample** posts each point by itself over a
 connection of its own. Points are those of 1,000 series, one in each CKafka message; the receiver is a process of its own
-on the same machine and costs the measured one nothing. CPU time is that of all threads.
+on the same machine and costs the measured one nothing. CPU time is that of all threads. A **plain decoder** of a format reads
+well-formed messages and nothing else: it bounds nothing, and names no place.
 
 """
 _PLOT = """
