@@ -13,7 +13,9 @@ import pytest
 
 from metric_forwarder.cli import reference, settings_in_chinese
 from metric_forwarder.cli.commands import forwarder
+from metric_forwarder.cli.events import JOBS, events
 from metric_forwarder.cli.prometheus_server import find_program
+from metric_forwarder.cli.sample_events import TEMPLATES
 from metric_forwarder.settings.settings import SETTINGS
 from support.command_line import ROOT, child_environ, on_terminal
 
@@ -61,6 +63,13 @@ def test_every_command_and_every_option_is_in_the_reference() -> None:
         assert section, name
         assert [option for option in options if option not in section] == []
         assert all(p.help for p in command.params if isinstance(p, click.Option))
+
+
+def test_the_help_of_events_names_every_kind() -> None:
+    told = re.search(r"KIND is (.+?)\.\s", events.help or "", re.DOTALL)
+    assert told
+    kinds = set(re.findall(r"[a-z-]+", re.sub(r"\([^)]*\)", "", told[1])))
+    assert {*TEMPLATES, *JOBS} <= kinds
 
 
 def test_a_document_without_the_place_for_what_is_generated_is_told() -> None:
