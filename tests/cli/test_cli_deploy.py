@@ -386,6 +386,42 @@ def interrupted(_seconds: float) -> None:
     raise KeyboardInterrupt
 
 
+def test_a_certificate_that_is_not_trusted_is_told_at_once(api: ScfApi) -> None:
+    waited: list[float] = []
+    account = Account(SECRET_ID, Secret(SECRET_KEY), REGION, endpoint=api.endpoint)
+    with pytest.raises(
+        CloudError, match="untrusted certificate: name the certificates to trust in DEPLOY_CA_FILE"
+    ):
+        Cloud(account, "default", "metric-forwarder", waited.append).function()
+    assert waited == []
+
+
+def test_an_api_that_cannot_be_reached_is_tried_again_and_then_told() -> None:
+    waited: list[float] = []
+    account = Account(SECRET_ID, Secret(SECRET_KEY), REGION, endpoint="127.0.0.1:1")
+    with pytest.raises(CloudError, match="GetFunction: unreachable: check this machine's network"):
+        Cloud(account, "default", "metric-forwarder", waited.append).function()
+    assert waited == [1, 2, 4, 8, 16]
+
+
+def test_throttling_that_does_not_pass_is_told(api: ScfApi) -> None:
+    api.script = {"CreateFunction": ["RequestLimitExceeded"] * 6}
+    with pytest.raises(deployer.HalfDone, match=r"RequestLimitExceeded .*: the API is called too often"):
+        Deployer(api).deploy(package())
+    Deployer(api).deploy(package())
+
+
+@pytest.mark.slow
+def test_a_change_that_never_ends_is_told_and_taken_up_by_the_next_run(api: ScfApi) -> None:
+    ours = Deployer(api)
+    api.polls = 1_000
+    with pytest.raises(deployer.HalfDone, match=r"FailedOperation\.Creating for 300 s"):
+        ours.deploy(package())
+    api.function["busy"], api.polls = 1, 1
+    ours.deploy(package())
+    assert ours.plan(package()).changes == ()
+
+
 def test_a_wrong_key_is_told_without_the_key(api: ScfApi) -> None:
     account = Account(SECRET_ID, Secret("another-key"), REGION, endpoint=api.endpoint, ca_file=CERTIFICATE)
     with pytest.raises(CloudError, match="check TENCENT_SECRET_ID") as caught:

@@ -50,6 +50,7 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         "the function was never made: delete it in the console, then run it again",
     ),
     ("FailedOperation", "look at the function in the console, then run it again"),
+    ("UnsupportedRegion", "correct DEPLOY_REGION: a full name such as ap-guangzhou"),
     ("untrusted certificate", "name the certificates to trust in DEPLOY_CA_FILE"),
     ("unreachable", "check this machine's network; what was done so far stays, and running it again goes on"),
 )
@@ -214,10 +215,12 @@ class Cloud:
             # Codes of the SDK's own, such as ClientNetworkError, stand for no answer; its messages may hold addresses.
             code = str(error.get_code() or "unreachable")
             is_ours = code.startswith("Client") or code == "ServerNetworkError"
-            named = () if is_ours else _named(parameters, str(error.get_message() or ""))
-            raise CloudError(
-                action, "unreachable" if is_ours else code, error.get_request_id() or "", named
-            ) from None
+            message = str(error.get_message() or "")
+            if is_ours:
+                is_untrusted = "CERTIFICATE_VERIFY_FAILED" in message
+                raise CloudError(action, "untrusted certificate" if is_untrusted else "unreachable") from None
+            named = _named(parameters, message)
+            raise CloudError(action, code, error.get_request_id() or "", named) from None
         except (OSError, ValueError):  # requests' own errors are OSErrors
             raise CloudError(action, "unreachable") from None
         response = reply.get("Response") if isinstance(reply, dict) else None
