@@ -79,7 +79,7 @@ def test_the_page_of_serve_shows_points_outcomes_requests_and_no_switches(tmp_pa
         receiver.fault("code", 1003, times=None)
         send(served.url, point(9, metricName="refused"))
         expect(page.locator("#series article").first).to_contain_text("not delivered")
-        expect(page.locator("#answers")).to_contain_text("1003")
+        expect(page.locator("#answers")).to_contain_text("1003: ")
         expect(page.locator("#switches")).to_be_hidden()
         expect(page.locator("h1")).to_have_text("Metric forwarder")
         keep_picture(page, "serve")

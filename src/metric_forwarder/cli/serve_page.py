@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from metric_forwarder.model import Point
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import WirePoint
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import LEVELS
@@ -88,9 +89,15 @@ def _request(line: Mapping[str, Any], number: int) -> SeenRequest:
         "fault": None,
         "answer": reply,
         "ok": is_success,
-        "meaning": "",
+        "meaning": _meaning(reply),
         "ms": line["durationMs"],
     }
+
+
+def _meaning(reply: str) -> str:
+    """What a return code of the receiver means; empty for a success and for every other answer."""
+    codes = {str(int(code)): code.meaning for code in ReturnCode if code}
+    return codes.get(reply, "")
 
 
 class PageLog(io.TextIOBase):

@@ -215,13 +215,13 @@ function answerText(request) {
   return request.meaning ? `${answer}: ${request.meaning}` : answer;
 }
 
-const COLUMNS = {
-  events: [["time"], ["trigger"], ["status"], ["received", "number"], ["outcomes"], ["answers"], ["ms", "number"], ["reason"]],
-  requests: [["time"], ["answer"], ["points", "number"], ["namespace"], ["ms", "number"], ["bytes", "number"], ["fault"]],
-};
+const EVENT_COLUMNS = [["time"], ["trigger"], ["status"], ["received", "number"], ["outcomes"], ["answers"], ["ms", "number"], ["reason"]];
+const REQUEST_COLUMNS = [["time"], ["answer"], ["points", "number"], ["ms", "number"]];
+// What only the receiver knows of a request.
+const RECEIVER_COLUMNS = [["namespace"], ["bytes", "number"], ["fault"]];
 
-function showTable(name, rows) {
-  const table = get(name), body = table.tBodies[0], columns = COLUMNS[name];
+function showTable(name, columns, rows) {
+  const table = get(name), body = table.tBodies[0];
   table.tHead.rows[0].replaceChildren(...columns.map(([column, style]) => Object.assign(element("th", style ?? "", named("columns", column)), { scope: "col" })));
   while (body.rows.length > rows.length) body.lastElementChild.remove();
   rows.forEach((cells, place) => {
@@ -243,11 +243,14 @@ function showEvents() {
     Object.entries(event.returnCodes).map(([label, count]) => `${label} × ${count}`).join(", "), event.durationMs,
     event.errors[0]?.message ?? event.filtered[0]?.message,
   ]);
-  showTable("events", rows);
+  showTable("events", EVENT_COLUMNS, rows);
   setText(get("no-events"), known.source === "emulator" ? word("noReports", "METRIC_FORWARDER_PAGE") : word("noReportsServe"));
-  showTable("requests", [...requests.values()].slice(-ROWS).reverse().map((request) => [
-    clock(request.at), answerText(request), request.points, request.namespace, request.ms === null ? "" : short(Number(request.ms.toPrecision(3))), request.bytes, request.fault,
-  ]));
+  const isReceiver = known.source === "emulator";
+  showTable("requests", isReceiver ? [...REQUEST_COLUMNS, ...RECEIVER_COLUMNS] : REQUEST_COLUMNS, [...requests.values()].slice(-ROWS).reverse().map((request) => {
+    const ms = request.ms === null ? "" : short(Number(request.ms.toPrecision(3)));
+    const row = [clock(request.at), answerText(request), request.points, ms];
+    return isReceiver ? [...row, request.namespace, request.bytes, request.fault] : row;
+  }));
 }
 
 function isBeingSelected() {

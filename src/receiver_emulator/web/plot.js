@@ -1,16 +1,24 @@
 // A small line chart: a common time window, values by pointer and by keyboard.
 const WIDTH = 300, HEIGHT = 80, SVG = "http://www.w3.org/2000/svg";
 
+// Characters that are not seen, or that turn the order of others round, are written out: a name must not look like another.
+const UNSEEN = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+export function visible(text) {
+  return String(text).replace(UNSEEN, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
 export function element(name, className, text) {
   const made = document.createElement(name);
   if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
+  if (text !== undefined) made.textContent = visible(text);
   return made;
 }
 
 // Text that has not changed is left alone, so that it can be selected and copied.
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const shown = visible(text);
+  if (node.textContent !== shown) node.textContent = shown;
 }
 
 export function short(value) {
@@ -134,6 +142,7 @@ export class Plot {
   #show() {
     const isHere = this.at !== null && this.at[0] >= this.from;
     const shown = isHere ? this.at : this.rows[this.rows.length - 1];
+    this.dot.setAttribute("class", shown !== undefined && shown[2] ? "dot failed" : "dot");
     this.dot.setAttribute("d", shown === undefined ? "" : `M${this.#place(shown)}h0`);
     this.cursor.setAttribute("d", isHere ? `M${this.#place(shown).split(",")[0]},0V${HEIGHT}` : "");
     setText(this.readout, isHere ? this.describe(shown) : "");
