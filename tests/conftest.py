@@ -27,11 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # Tests against real servers. CI must have them; elsewhere a machine without one is told what was left out.
 _WITH_PROGRAMS = {
     "chromium": ["receiver_emulator/test_page.py", "cli/test_serve_page.py"],
+    "collectd": ["formats/test_collectd.py"],
     "influxd": ["formats/test_formats_influxdb.py"],
     "prometheus": [
         "delivery/test_chaos_prometheus.py",
         "bridge/test_migration.py",
         "destinations/test_remote_write_prometheus.py",
+        "formats/test_collectd.py",
         "formats/test_real_clients.py",
         "intake/test_relabel_prometheus.py",
         "intake/test_times_prometheus.py",

@@ -19,6 +19,8 @@ from metric_forwarder.triggers import ReplyTo
 from metric_forwarder.triggers.http import MAX_BODY_BYTES
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 
+# A client such as collectd sends its password only where Basic is asked for.
+CHALLENGE = 'Bearer, Basic realm="metric-forwarder"'
 TOKEN = "sample-token-of-the-docs"
 ROOT = Path(__file__).parents[2]
 GOOD = {"namespace": "web", "metricName": "views", "dimensions": {"page": "a"}, "value": 1}
@@ -83,7 +85,7 @@ def test_a_client_without_the_token_is_rejected_and_nothing_is_sent(
     if authorization is not None:
         event["headers"]["authorization"] = authorization
     status, headers, body = call(application(receiver), event)
-    assert (status, headers["WWW-Authenticate"], body["status"]) == (401, "Bearer", "refused")
+    assert (status, headers["WWW-Authenticate"], body["status"]) == (401, CHALLENGE, "refused")
     assert "MF_HTTP_TOKEN" in body["message"]
     assert TOKEN not in json.dumps(body)
     assert receiver.requests() == []
@@ -93,7 +95,7 @@ def test_unless_a_setting_opens_it_http_is_closed_and_says_which_one_does(receiv
     status, headers, body = call(
         application(receiver, MF_HTTP_TOKEN=""), request(json.dumps(GOOD), Authorization="Bearer ")
     )
-    assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert (status, headers["WWW-Authenticate"]) == (401, CHALLENGE)
     assert "MF_HTTP_TOKEN" in body["message"]
     assert "MF_HTTP_AUTH=cam" in body["message"]
     assert receiver.requests() == []

@@ -38,7 +38,8 @@ _ZSTD = "zstd"
 # How compressed data begins, by its encoding; every gzip file goes on with 8, for "deflate".
 _BEGINNINGS = {**dict.fromkeys(_GZIP, MAGIC + b"\x08"), _ZSTD: b"\x28\xb5\x2f\xfd"}
 _SCHEMES = ("bearer", "token", "basic")
-_BEARER = {"WWW-Authenticate": "Bearer"}
+# Basic, too: some clients, such as collectd, send a password only where it is asked for.
+_CHALLENGE = {"WWW-Authenticate": 'Bearer, Basic realm="metric-forwarder"'}
 
 _CLOSED = (
     "HTTP is closed: set MF_HTTP_TOKEN to a token for the clients, or MF_HTTP_AUTH=cam if the platform "
@@ -99,10 +100,10 @@ def _check_head(
     """Return how a request is read, or why it is not let in; None for our own way of reading one."""
     if not access.platform_authenticates:
         if not access.token:
-            return HttpRejection(401, _CLOSED, _BEARER)
+            return HttpRejection(401, _CLOSED, _CHALLENGE)
         if not _knows(access.token.reveal(), headers.get("authorization", "")):
             reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN, or the token as password'
-            return HttpRejection(401, reason, _BEARER)
+            return HttpRejection(401, reason, _CHALLENGE)
     method = event["httpMethod"]
     if not isinstance(method, str) or method.upper() not in _METHODS:
         return HttpRejection(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
