@@ -45,6 +45,12 @@ fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	@cd tests && PYTHONPATH=../src ../$(BIN)/python fuzz_handler.py -max_total_time=60 -max_len=4000 | tail -n 3
 
+# Some minutes; another seed takes other messages.
+MESSAGES ?= 500000
+SEED ?= 1
+fuzz-roads: $(VENV)/dev.stamp ## Take messages in by the fast road and by the careful one, and compare: MESSAGES=500000 SEED=1
+	@cd tests && PYTHONPATH=../src ../$(BIN)/python fuzz_roads.py $(MESSAGES) $(SEED)
+
 bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
 	@PYTHONPATH=tests:tools $(BIN)/python -m benchmarks
 

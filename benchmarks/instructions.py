@@ -18,6 +18,8 @@ from benchmarks.processes import Subject, receiver
 from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 2000
+PLACES = ("batches of 30", "batches of 500", "remote write")
+Arguments = dict[str, Any]
 
 _total = re.compile(r"^totals: (\d+)$", re.MULTILINE).search
 
@@ -36,8 +38,8 @@ class CountedSubject(Subject):
 
     def instructions(self, points: int, shape: str) -> float:
         """Instructions a point of an event that is like the one before."""
-        for _ in range(2):
-            self.run(points, shape)
+        self.run(points, shape)
+        self.run(points, shape)
         dumps = {int(path.suffix[1:]): path for path in self._dumps.glob("out.*")}
         found = _total(dumps[max(dumps)].read_text())
         assert found is not None
@@ -45,34 +47,37 @@ class CountedSubject(Subject):
 
 
 @contextmanager
-def counted_subjects() -> Iterator[dict[str, tuple[CountedSubject, CountedSubject]]]:
+def counted_subjects(
+    places: Sequence[str] = PLACES,
+) -> Iterator[dict[str, tuple[CountedSubject, CountedSubject]]]:
     """By where points are sent: ours and the floor, both under callgrind."""
     with ExitStack() as stack:
         url = stack.enter_context(receiver())
         write = url.replace("/v2/index.php", "/api/v1/write")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        def subject(number: int, program: str, **arguments: Any) -> CountedSubject:
-            dumps = folder / str(number)
-            dumps.mkdir()
-            return stack.enter_context(CountedSubject(program, dumps, **arguments))
-
         # One lane: others begin when the processor is idle, which depends on the machine.
         ours = {"url": url, "CONCURRENCY": "1"}
-        yield {
+        pairs: dict[str, tuple[Arguments, Arguments]] = {
             "batches of 30": (
-                subject(1, "forwarder", **ours, BATCH_MAX_POINTS="30"),
-                subject(2, "floor", url=url, batch=30),
+                {"program": "forwarder", **ours, "BATCH_MAX_POINTS": "30"},
+                {"program": "floor", "url": url, "batch": 30},
             ),
             "batches of 500": (
-                subject(3, "forwarder", **ours, BATCH_MAX_POINTS="500"),
-                subject(4, "floor", url=url, batch=500),
+                {"program": "forwarder", **ours, "BATCH_MAX_POINTS": "500"},
+                {"program": "floor", "url": url, "batch": 500},
             ),
             "remote write": (
-                subject(5, "forwarder", **ours, DESTINATION="remote-write", REMOTE_WRITE_URL=write),
-                subject(6, "remote_write_floor", url=write, batch=500),
+                {"program": "forwarder", **ours, "DESTINATION": "remote-write", "REMOTE_WRITE_URL": write},
+                {"program": "remote_write_floor", "url": write, "batch": 500},
             ),
         }
+
+        def subject(arguments: Arguments) -> CountedSubject:
+            dumps = Path(tempfile.mkdtemp(dir=folder))
+            return stack.enter_context(CountedSubject(dumps=dumps, **arguments))
+
+        yield {place: (subject(pairs[place][0]), subject(pairs[place][1])) for place in places}
 
 
 def main(shapes: Sequence[str]) -> None:

@@ -38,6 +38,7 @@ _WITH_PROGRAMS = {
         "intake/test_relabel_prometheus.py",
         "intake/test_times_prometheus.py",
     ],
+    "valgrind": ["intake/test_instructions.py"],
     "victoria-metrics": [
         "destinations/test_remote_write_victoria_metrics.py",
         "formats/test_formats_victoria_metrics.py",

@@ -429,14 +429,23 @@ def make_intake(
 ) -> Intake:
     """Make what the pipeline takes messages in with, for looking at them without sending any.
 
-    No key and no region is needed. The age of points is not judged: it depends on when they are sent. ``watch_relabel``
-    makes what is called in place of the rules, if there are any, from these.
+    ``watch_relabel`` makes what is called in place of the rules, if there are any, from these.
+    """
+    parts = make_intake_parts(settings, clock)
+    if parts.rules.relabel is not None:
+        parts = parts._replace(rules=parts.rules._replace(relabel=watch_relabel(parts.rules.relabel)))
+    return Intake(parts, ledger, round(clock.time() * 1000))
+
+
+def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
+    """What lasts from one such event to the next: no key and no region is needed.
+
+    The age of points is not judged: it depends on when they are sent.
     """
     nobody = FixedCredentials(Credentials("", Secret("")))
     destination = make_destination(settings, Parts(nobody, lambda: HttpTransport(1), clock))
-    relabel = make_relabel(settings)
-    rules = intake_rules(settings, relabel and watch_relabel(relabel), make_mapping(settings))
-    parts = IntakeParts(
+    rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
+    return IntakeParts(
         PointSchema(settings.kind.schema, settings.schema),
         Identifier(destination.scope, settings.dedupe_by),
         destination,
@@ -444,7 +453,6 @@ def make_intake(
         SeriesCache(destination.prepare_series),
         GivenTimes(),
     )
-    return Intake(parts, ledger, round(clock.time() * 1000))
 
 
 def intake_rules(

@@ -7,10 +7,12 @@ trigger event → ``Message`` (one Kafka record, one HTTP body, one timer firing
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
-_DIGEST_BYTES = 16
+# Copied for each series: that costs half of making one.
+_EMPTY = hashlib.blake2b(digest_size=16)
 
 
 # Coordinates begin so where a redelivered event is measured again: the place says which reading it is, whatever its value.
@@ -136,12 +138,14 @@ class Series:
         self.metric = metric
         self.dimensions = dimensions
         self.encoded_prefix = b""
-        self.digest = hashlib.blake2b(self.key.encode("ascii"), digest_size=_DIGEST_BYTES).digest()
+        digest = _EMPTY.copy()
+        digest.update(self.key.encode("ascii"))
+        self.digest = digest.digest()
 
     @property
     def key(self) -> str:
         """Text that tells this series from every other: its parts as JSON strings, which no part can imitate."""
-        parts = [self.namespace, self.metric, *(text for pair in self.dimensions for text in pair)]
+        parts = chain((self.namespace, self.metric), *self.dimensions)
         return ",".join(map(encode_basestring_ascii, parts))
 
     def __repr__(self) -> str:

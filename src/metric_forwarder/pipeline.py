@@ -312,7 +312,7 @@ def _arrived(points: Iterable[Point], ledger: Ledger) -> Iterator[Point]:
 
 
 # An uncertain point may have arrived, and is not sent again.
-_SENT = frozenset({Outcome.DELIVERED, Outcome.UNCERTAIN})
+_SENT = (Outcome.DELIVERED, Outcome.UNCERTAIN)
 
 
 def _keep_back(deadline: Deadline, reserve_s: float) -> Deadline:

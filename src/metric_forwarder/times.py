@@ -27,8 +27,10 @@ MAX_NS = 253_402_300_800 * 10**9 - 1
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_SECOND = re.compile(r"\D")
+_SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)", re.ASCII).fullmatch
+_FRACTION_AND_OFFSET = re.compile(r"(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII).fullmatch
+# 2026-01-01T00:00:00.123456789+08:00
+_LONGEST = 35
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FAR_EAST = timedelta(hours=23, minutes=59)
 _MAX_OFFSET = (23, 59)
@@ -105,31 +107,40 @@ def rfc3339(time_ns: int) -> str:
 
 def _from_rfc3339(text: str) -> int | None:
     # datetime.fromisoformat of Python 3.10 knows neither "Z" nor fractions of other than 3 or 6 digits.
-    match = _RFC3339.fullmatch(text)
+    if len(text) > _LONGEST:
+        return None
+    second, rest = _local_second(text[:19]), _behind_second(text[19:])
+    return None if second is None or rest is None else second + rest
+
+
+# Points that are measured together share their second, and points of one producer the number of digits behind it.
+@lru_cache(maxsize=256)
+def _local_second(text: str) -> int | None:
+    """The nanoseconds of a time as if it were UTC; None if there is no such time."""
+    match = _SECOND(text)
     if match is None:
         return None
-    second, fraction, offset = match.groups()
-    seconds = _unix_second(second + offset)
-    if seconds is None:
-        return None
-    return seconds * NS_PER_S + (int(fraction.ljust(9, "0")) if fraction else 0)
-
-
-# Points that are measured together share their second.
-@lru_cache(maxsize=256)
-def _unix_second(text: str) -> int | None:
-    """The Unix second of a time without a fraction; None if there is no such time."""
-    year, month, day, hour, minute, second = map(int, _SECOND.split(text[:19]))
+    year, month, day, hour, minute, second = map(int, match.groups())
     # A leap second, which ``datetime`` has none of, is the first of the next minute.
     leap = timedelta(seconds=second == 60)  # noqa: PLR2004 - the one second that only some minutes have
     try:
         local = datetime(year, month, day, hour, minute, second - leap.seconds, tzinfo=timezone.utc) + leap
     except (ValueError, OverflowError):
         return None
-    offset = timedelta(0)
-    if len(text) > 20:  # noqa: PLR2004 - more than a "Z"
-        hours, minutes = int(text[20:22]), int(text[23:25])
-        if hours > _MAX_OFFSET[0] or minutes > _MAX_OFFSET[1]:
-            return None
-        offset = timedelta(hours=hours, minutes=minutes) * (-1 if text[19] == "-" else 1)
-    return (local - _EPOCH - offset) // timedelta(seconds=1)
+    return (local - _EPOCH) // timedelta(seconds=1) * NS_PER_S
+
+
+@lru_cache(maxsize=1024)
+def _behind_second(text: str) -> int | None:
+    """The nanoseconds of a fraction, less those of the offset from UTC."""
+    match = _FRACTION_AND_OFFSET(text)
+    if match is None:
+        return None
+    fraction, sign, hours, minutes = match.groups()
+    nanos = int(fraction.ljust(9, "0")) if fraction else 0
+    if sign is None:
+        return nanos
+    if int(hours) > _MAX_OFFSET[0] or int(minutes) > _MAX_OFFSET[1]:
+        return None
+    offset = (int(hours) * 60 + int(minutes)) * 60 * NS_PER_S
+    return nanos + offset if sign == "-" else nanos - offset

@@ -6,6 +6,7 @@ of each, and so on; a batch ends before a series would be in it twice.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from operator import attrgetter
 
 from metric_forwarder.model import Batch, Point, Series
 
@@ -101,11 +102,12 @@ def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[
 
 def round_robin(points: Sequence[Point]) -> list[Point]:
     """The oldest point of each series, then the second of each, …; points of one time keep their order."""
-    depths: Counter[Series] = Counter()
+    depths: dict[Series, int] = {}
     layers: list[list[Point]] = []
-    for point in sorted(points, key=lambda point: point.time_ms):
-        depth = depths[point.series]
-        depths[point.series] = depth + 1
+    for point in sorted(points, key=attrgetter("time_ms")):
+        series = point.series
+        depth = depths.get(series, 0)
+        depths[series] = depth + 1
         if depth == len(layers):
             layers.append([])
         layers[depth].append(point)

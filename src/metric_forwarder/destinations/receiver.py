@@ -7,6 +7,7 @@ HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeri
 import json
 import random
 from collections.abc import Callable, Mapping
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
 
@@ -87,8 +88,8 @@ class PutMonitorDataDestination(HttpDestination):
     def prepare_series(self, series: Series) -> Violation | None:
         if not series.namespace:
             return _NO_NAMESPACE
-        dimensions, metric = _COMPACT.encode(dict(series.dimensions)), _COMPACT.encode(series.metric)
-        wire = f'{{"dimensions":{dimensions},"metricName":{metric},"value":'
+        dimensions = ",".join([f"{quoted(name)}:{quoted(value)}" for name, value in series.dimensions])
+        wire = f'{{"dimensions":{{{dimensions}}},"metricName":{quoted(series.metric)},"value":'
         series.encoded_prefix = (quote_plus(wire) if self._method == "GET" else wire).encode("ascii")
         return None
 

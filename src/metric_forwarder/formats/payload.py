@@ -10,7 +10,7 @@ There are two roads. ``read_payloads`` is the careful one: it reads one message,
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice, repeat
 from typing import Any, NamedTuple, NoReturn
 
 _ENVELOPE = frozenset({"namespace", "dimensions", "points"})
@@ -102,6 +102,12 @@ class Payload(NamedTuple):
         """The JSON pointer of a point, behind the place of the payload."""
         return self.place if self.prefix is None else f"{self.place}{self.prefix}/{index}"
 
+    def pointers(self) -> Iterator[str]:
+        """The pointers of all points, in their order, without end."""
+        if self.prefix is None:
+            return repeat(self.place)
+        return map(f"{self.place}{self.prefix}/".__add__, map(str, count()))
+
     def locate(self, index: int, path: Sequence[Any]) -> str:
         """The JSON pointer of a member of a point, in the envelope if it was inherited from there."""
         inherited = self.inherited and self.inherited(index, path)
@@ -144,17 +150,17 @@ def decode_together(texts: Sequence[str]) -> list[Any] | None:
 
 def _count_members(values: Iterable[Any]) -> int:
     """The members of objects where a payload may have them; those of an object elsewhere are left out."""
-    count = 0
+    members = 0
     for value in values:
         if type(value) is dict:
             dimensions = value.get("dimensions")
-            count += len(value) + (len(dimensions) if type(dimensions) is dict else 0)
+            members += len(value) + (len(dimensions) if type(dimensions) is dict else 0)
             if "points" in value or "Data" in value:
                 points = value.get("points", value.get("Data"))
-                count += _count_members(points) if type(points) is list else 0
+                members += _count_members(points) if type(points) is list else 0
         elif type(value) is list:
-            count += _count_members(value)
-    return count
+            members += _count_members(value)
+    return members
 
 
 def read_payload(body: Any) -> Payload:
@@ -240,11 +246,11 @@ def _text_of(body: str | bytes) -> str:
 def _read_sequence(text: str, whole: Violation) -> Iterator[Payload]:
     """The payloads of values one after the other; ``whole`` is what is wrong with the text as one value."""
     lines = _Lines(text)
-    for count, (begin, end, value) in enumerate(_values(text)):
-        if count == 0 and end == len(text) and isinstance(value, Violation):
+    for index, (begin, end, value) in enumerate(_values(text)):
+        if index == 0 and end == len(text) and isinstance(value, Violation):
             break
         place = lines.place(begin)
-        if count == MAX_POINTS:
+        if index == MAX_POINTS:
             yield _refused("", _TOO_MANY)._replace(place=place, text="")
             return
         payload = find_points(decode(value) if isinstance(value, str) else value)

@@ -84,9 +84,8 @@ class EventTimes:
         if last_ms is None:
             last_ms = self._given.last_ms(series)
         time_ms = wanted_ms
-        if last_ms is not None and wanted_ms <= last_ms < min(
-            wanted_ms + MAX_MOVED_MS, self._latest_given_ms
-        ):
-            time_ms = last_ms + 1
+        if last_ms is not None and wanted_ms <= last_ms:
+            is_far = last_ms >= wanted_ms + MAX_MOVED_MS or last_ms >= self._latest_given_ms
+            time_ms = wanted_ms if is_far else last_ms + 1
         self._in_event_ms[series.digest] = time_ms
         return time_ms

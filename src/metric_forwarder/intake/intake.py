@@ -225,7 +225,9 @@ class Intake:
             for message, body in zip(messages, bodies, strict=True):
                 if self._is_late or not take_known(message, "", body):
                     if is_our_own(body):
-                        yield from self._take_payload(message, find_points(body))
+                        payload = find_points(body)
+                        was_asked = payload.prefix is None and self._relabel is None
+                        yield from self._take_payload(message, payload, may_be_known=not was_asked)
                     else:
                         yield from self._take_carefully(message)
         elif len(messages) == 1 or self._is_late:
@@ -238,23 +240,26 @@ class Intake:
                 else:
                     yield from self._take_together([message], [text])
 
-    def _take_payload(self, message: Message, payload: Payload) -> Iterator[None]:
-        """Take the points of our own JSON in."""
+    def _take_payload(
+        self, message: Message, payload: Payload, *, may_be_known: bool = True
+    ) -> Iterator[None]:
+        """Take the points of our own JSON in; ``may_be_known``: whether one may be of a known series."""
         if self._must_leave(message):
             self._refusals.leave(message, payload.place)
             return
         if payload.violations:
             self._refusals.refuse_payload(message, payload)
             return
-        for index, raw in enumerate(payload.points):
+        relabel = None if message.already_validated else self._relabel
+        take_known = self._maker.take_known if may_be_known else _knows_none
+        for index, (raw, pointer) in enumerate(zip(payload.points, payload.pointers(), strict=False)):
             if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
                 yield
-            pointer = payload.pointer(index)
-            point = raw if self._relabel is None or message.already_validated else self._relabel(raw)
-            if point is None and raw is not None:
-                self._refusals.filter(message, pointer, "relabel", _BY_RULE)
-            elif self._is_late or not self._maker.take_known(message, pointer, point):
-                if self._must_leave(message):
+            point = raw if relabel is None else relabel(raw)
+            if self._is_late or not take_known(message, pointer, point):
+                if point is None and raw is not None:
+                    self._refusals.filter(message, pointer, "relabel", _BY_RULE)
+                elif self._must_leave(message):
                     self._refusals.leave(message, pointer)
                 else:
                     self._maker.take(Origin(message, payload, index), point)

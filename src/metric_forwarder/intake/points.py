@@ -14,7 +14,7 @@ from metric_forwarder.formats.samples import Sample
 from metric_forwarder.intake.given_times import EventTimes
 from metric_forwarder.intake.refusals import Origin, Refusals
 from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
-from metric_forwarder.intake.series import KnownSeries, as_text
+from metric_forwarder.intake.series import KnownSeries, are_texts, as_text
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.times import NS_PER_MS, NUMBERS_BELOW, in_words, nanoseconds, to_milliseconds
@@ -142,11 +142,7 @@ class PointMaker:
         """The series of a valid point, which is known from now on if no finite value can be wrong in it."""
         namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
         found = self._known.find(namespace or self._default_namespace, metric, dimensions)
-        if (
-            isinstance(found, Series)
-            and self._schema.takes_any_number
-            and all(type(value) is str for value in dimensions.values())
-        ):
+        if isinstance(found, Series) and self._schema.takes_any_number and are_texts(dimensions):
             self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
         return found
 

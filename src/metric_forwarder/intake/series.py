@@ -37,8 +37,9 @@ class KnownSeries:
 
         A series is visible to another event of this process only once it is prepared.
         """
-        ordered = tuple(sorted([(name, as_text(value)) for name, value in dimensions.items()]))
-        made = Series(namespace, metric, ordered)
+        if not are_texts(dimensions):
+            dimensions = {name: as_text(value) for name, value in dimensions.items()}
+        made = Series(namespace, metric, tuple(sorted(dimensions.items())))
         found = self._by_digest.get(made.digest)
         if found is None:
             refusal = self._prepare_series(made)
@@ -81,6 +82,14 @@ class SeriesCache:
         """Forget everything if it became too much; an event that is under way keeps its own."""
         if self._known.size > self._max_bytes:
             self._known = KnownSeries(self._prepare_series)
+
+
+def are_texts(dimensions: Mapping[str, Any]) -> bool:
+    """Whether all values are texts."""
+    return {*map(type, dimensions.values())} <= _TEXTS
+
+
+_TEXTS = {str}
 
 
 def as_text(value: str | float) -> str:

@@ -1,0 +1,27 @@
+"""What a point costs, in instructions: the same on every machine, however busy it is, so that no change costs more unseen."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+from benchmarks.instructions import counted_subjects
+
+POINTS = 500
+PLACE = "batches of 500"
+# Instructions of ours against those of the floor of ``make bench``, as CPython 3.11 has them.
+BUDGETS = {"no timestamp": 1.58, "RFC 3339": 1.79, "list of 100": 1.61, "every point a new series": 3.29}
+# Other versions spend their instructions otherwise.
+TOLERANCE = 0.05 if sys.version_info[:2] == (3, 11) else 0.2
+
+
+@pytest.mark.slow
+def test_no_shape_of_a_point_costs_more_than_its_budget(record_property: Callable[[str, str], None]) -> None:
+    over = {}
+    with counted_subjects([PLACE]) as subjects:
+        ours, floor = subjects[PLACE]
+        for shape, budget in BUDGETS.items():
+            ratio = ours.instructions(POINTS, shape) / floor.instructions(POINTS, shape)
+            record_property(shape, f"{ratio:.2f}")
+            if ratio > budget * (1 + TOLERANCE):
+                over[shape] = ratio
+    assert not over, "make it cheaper, or say in the commit why it costs more and raise the budget"
