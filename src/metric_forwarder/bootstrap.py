@@ -578,10 +578,10 @@ def _bounded_spool(settings: Settings, function: str, clock: Clock) -> Spool | N
     # Not needed by an instance without a spool.
     from metric_forwarder.spool.bounded import BoundedSpool  # noqa: PLC0415
 
-    return BoundedSpool(lambda: make_spool(settings, function), clock)
+    return BoundedSpool(lambda: make_spool(settings, function, clock), clock)
 
 
-def make_spool(settings: Settings, function: str) -> "SpoolStore":
+def make_spool(settings: Settings, function: str, clock: Clock | None = None) -> "SpoolStore":
     """Where what is left of an event is kept, by the settings that name such a place.
 
     Raises:
@@ -595,7 +595,7 @@ def make_spool(settings: Settings, function: str) -> "SpoolStore":
     parts = urlsplit(settings.spool)
     megabytes = parse_qs(parts.query).get("max_mb")
     max_bytes = int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES
-    return FileSpool(Path(unquote(parts.path)), function, max_bytes)
+    return FileSpool(Path(unquote(parts.path)), function, max_bytes, (clock or SystemClock()).time)
 
 
 def _redis_spool(address: RedisAddress, function: str) -> "SpoolStore":
