@@ -271,6 +271,25 @@ def test_points_are_shown_before_and_after_rules_and_labels_and_dropped_ones_as_
     assert (done.status, found["received"], len(found["errors"])) == (1, 4, 1)
 
 
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        pytest.param([*RULES[1:], RULES[0]], "rule 2 of MF_RELABEL (drop)", id="after another"),
+        pytest.param(
+            [{"target_label": "team", "replacement": "a"}] * 9 + [{"action": "keep", "source_labels": ["team"], "regex": "b"}] + RULES,
+            "rule 10 of MF_RELABEL (keep)",
+            id="many",
+        ),
+        pytest.param([{"action": "dropequal", "source_labels": ["host"], "target_label": "host"}], "rule 1 of MF_RELABEL (dropequal)", id="alone"),
+        pytest.param([{"action": "labeldrop", "regex": ".*"}, RULES[0]], "rule 1 of MF_RELABEL (labeldrop)", id="no label left"),
+    ],
+)  # fmt: skip
+def test_the_rule_that_drops_a_point_is_named(tmp_path: Path, rules: list[Any], told: str) -> None:
+    path = _write(tmp_path / "rules.json", rules)
+    (found,) = run("check", "-", given="cpu,host=a n=1", NAMESPACE="pc", RELABEL=path).printed
+    assert [each["message"] for each in found["filtered"]] == [f"is dropped by {told}"]
+
+
 def test_a_point_that_no_rule_changes_has_no_before() -> None:
     (found,) = run(
         "check", "-", given="cpu,host=a idle=1", NAMESPACE="pc", RELABEL=json.dumps(RULES[:1])
@@ -309,7 +328,8 @@ def test_on_a_terminal_format_points_and_filtered_are_readable(tmp_path: Path, c
     assert "line 1 field idle" in text
     assert 'pc cpu_idle{}, was pc cpu_idle{host="a"}' in text
     assert (
-        "filtered 1: is dropped by a rule of MF_RELABEL (relabel; the first: line 1 field n, pc cpu_n" in text
+        "filtered 1: is dropped by rule 1 of MF_RELABEL (drop) (relabel; the first: line 1 field n, pc cpu_n"
+        in text
     )
     assert "filtered 1: is a text" in text
 

@@ -2,7 +2,7 @@
 
 One module per command or pair of commands; beside them ``local_function`` (the function as the platform runs it),
 ``http_server`` (the function behind HTTP),
-``inputs`` (files to read), ``dry_run`` (points of an event, without sending), ``format_reasons`` (why a message is read
+``inputs`` (files to read), ``dry_run`` (points of an event, without sending), ``reasons`` (why a message is read
 as it is), ``sample_events`` (points → trigger events),
 ``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from metric_forwarder.bootstrap import make_intake
-from metric_forwarder.cli.format_reasons import reason_for
+from metric_forwarder.cli.reasons import dropping_rule, reason_for
 from metric_forwarder.clock import SystemClock
 from metric_forwarder.formats.samples import InvalidSample
 from metric_forwarder.intake.intake import Intake
@@ -40,7 +40,7 @@ class FilteredPoint(NamedTuple):
     """A point that is left out on purpose.
 
     Attributes:
-        source, pointer, rule, message: as in a ``Problem``.
+        source, pointer, rule, message: as in a ``Problem``; the message names the rule of MF_RELABEL that drops it.
         before: the point that a rule of MF_RELABEL drops; None: no rule does.
     """
 
@@ -78,14 +78,17 @@ class DryRun(NamedTuple):
 class _Account(Ledger):
     """A ledger that keeps every problem and every filtered point."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__(max_problems=sys.maxsize)
         self.filtered_points: list[FilteredPoint] = []
         self.dropped: Any = None
+        self._settings = settings
 
     def receive_filtered(self, source: str, pointer: str, rule: str, message: str) -> None:
         super().receive_filtered(source, pointer, rule, message)
-        before = self.dropped if rule == "relabel" else None
+        before = None
+        if rule == "relabel":
+            before, message = self.dropped, dropping_rule(self.dropped, self._settings)
         self.filtered_points.append(FilteredPoint(source, pointer, rule, message, before))
 
 
@@ -93,7 +96,7 @@ class _Watch:
     """Takes messages in, one by one, and keeps what came of each."""
 
     def __init__(self, settings: Settings) -> None:
-        self.account = _Account()
+        self.account = _Account(settings)
         self.before: dict[int, Any] = {}
         self.messages: list[TakenMessage] = []
         self._settings = settings

@@ -125,11 +125,8 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
     Raises:
         ConfigError: the file cannot be read, or a rule is none.
     """
-    text = rules.strip()
     try:
-        if text and text[0] not in "[{":
-            text = Path(text).read_text("utf-8-sig")
-        return Relabeller(json.loads(text) if text else [], dict(labels))
+        return Relabeller(read_rules(rules), dict(labels))
     except OSError as error:
         problem = f"cannot be read ({type(error).__name__}): name a JSON file of the package, or write JSON"
     except BadRule as wrong:
@@ -137,6 +134,14 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
     except (ValueError, RecursionError):
         problem = "holds no JSON: it must be a list of rules"
     raise ConfigError([f"MF_RELABEL {problem}"])
+
+
+def read_rules(rules: str) -> Any:
+    """Decode ``MF_RELABEL``; raises ``OSError`` or ``ValueError`` where there is no JSON."""
+    text = rules.strip()
+    if text and text[0] not in "[{":
+        text = Path(text).read_text("utf-8-sig")
+    return json.loads(text) if text else []
 
 
 def _set(labels: Labels, name: str, value: str) -> None:

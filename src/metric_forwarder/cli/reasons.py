@@ -1,8 +1,12 @@
-"""Why a message is read as the format that it is read as, in words for people; docs/formats.md has the rules."""
+"""Why a message is read as the format that it is read as, and which rule drops a point; docs/formats.md has the rules."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 
 from metric_forwarder.formats import Format
+from metric_forwarder.intake.relabel import Relabeller, read_rules
 from metric_forwarder.model import Message
 from metric_forwarder.settings.settings import Settings
 
@@ -36,3 +40,21 @@ def reason_for(found: Format, message: Message, settings: Settings) -> str:
     if message.hint.content_type and found in (Format.PROMETHEUS_TEXT, Format.INFLUX):
         return "its Content-Type or its lines say so"
     return _BY_SHAPE[found]
+
+
+def dropping_rule(raw: Any, settings: Settings) -> str:
+    """Say which rule of MF_RELABEL drops a point that is dropped; its number counts from 1."""
+    rules = _first_rules(settings.relabel, tuple(settings.labels))
+    # Whatever drops a point after some rules drops it after more of them, too.
+    number = bisect_left(
+        range(len(rules)), x=True, key=lambda count: rules[count].relabel(raw, settings.namespace) is None
+    )
+    action = read_rules(settings.relabel)[number - 1].get("action", "replace")
+    return f"is dropped by rule {number} of MF_RELABEL ({action})"
+
+
+@lru_cache(maxsize=1)
+def _first_rules(relabel: str, labels: tuple[tuple[str, str], ...]) -> list[Relabeller]:
+    """Relabellers with none of the rules, with the first one, with the first two and so on."""
+    rules = read_rules(relabel)
+    return [Relabeller(rules[:count], dict(labels)) for count in range(len(rules) + 1)]
