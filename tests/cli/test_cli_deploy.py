@@ -165,6 +165,26 @@ def test_the_fields_of_the_configuration_are_compared_and_what_is_not_described_
     assert (ours.plan(package()).changes, configuration["Layers"]) == ((), [])
 
 
+def test_another_runtime_is_refused_since_the_api_cannot_change_it(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    api.function["configuration"]["Runtime"] = "Python3.7"
+    with pytest.raises(deployer.HalfDone, match="give the function another name"):
+        ours.deploy(package("changed\n"))
+    assert api.function["alias"] == "1"
+
+
+def test_the_last_variable_is_taken_away(api: ScfApi, tmp_path: Path) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    ours.file = tmp_path / "serverless.yml"
+    lines = (ROOT / "serverless.yml").read_text("utf-8").splitlines()
+    ours.file.write_text("\n".join(line for line in lines if not line.startswith("      MF_")), "utf-8")
+    ours.deploy(package())
+    assert api.function["configuration"]["Environment"] == {"Variables": []}
+    assert ours.plan(package()).changes == ()
+
+
 def test_layers_are_deployed_as_they_are_described(api: ScfApi, tmp_path: Path) -> None:
     described = (ROOT / "serverless.yml").read_text("utf-8")
     (tmp_path / "serverless.yml").write_text(
@@ -201,6 +221,18 @@ def test_events_that_reach_another_version_in_part_are_a_difference(api: ScfApi)
     ]
     ours.deploy(package())
     assert ours.plan(package()).changes == ()
+
+
+def test_code_is_compared_where_the_api_tells_no_digest(api: ScfApi) -> None:
+    api.tells_digests = False
+    ours = Deployer(api)
+    ours.deploy(package())
+    assert ours.plan(package()).changes == ()
+    api.script = {"PublishVersion": ["UnauthorizedOperation"]}
+    with pytest.raises(deployer.HalfDone):
+        ours.deploy(package("changed\n"))
+    ours.deploy(package("changed\n"))
+    assert (api.function["alias"], ours.plan(package("changed\n")).changes) == ("2", ())
 
 
 def test_code_that_cannot_be_fetched_counts_as_another_one(api: ScfApi) -> None:

@@ -41,6 +41,7 @@ class ScfApi:
         polls: how many looks at a function it takes until a change is done.
         interrupt: called with each action once it is carried out and before it is answered.
         messages: by error code, what the API says of it.
+        tells_digests: whether it tells the digest of the code, beside its address.
     """
 
     def __init__(self, polls: int = 2) -> None:
@@ -51,6 +52,7 @@ class ScfApi:
         self.polls = polls
         self.interrupt: Callable[[str], None] = lambda _: None
         self.messages: dict[str, str] = {}
+        self.tells_digests = True
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -188,6 +190,10 @@ class ScfApi:
         return {}
 
     def _update_configuration(self, function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+        if "Runtime" in asked:
+            raise ApiError("InvalidParameterValue.Runtime")
+        if asked["Environment"]["Variables"] == [{"Key": "", "Value": ""}]:
+            asked["Environment"] = {"Variables": []}
         function["configuration"] |= {name: value for name, value in asked.items() if name != "Layers"}
         if "Layers" in asked:
             # Taking the last layer away is asked for with an empty name.
@@ -207,7 +213,7 @@ class ScfApi:
     def _address(self, function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
         package = function["versions"][asked["Qualifier"]]["package"]
         url = f"http://127.0.0.1:{self._packages.server_port}/{asked['Qualifier']}"
-        return {"Url": url, "CodeSha256": hashlib.sha256(package).hexdigest()}
+        return {"Url": url, "CodeSha256": hashlib.sha256(package).hexdigest() if self.tells_digests else ""}
 
 
 def _get(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Every step can be repeated: when one fails, what was done stays done, and runnin
 """
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from metric_forwarder.cli.deployment.plan import LEFT_OUT_MEANS, Plan
 
 # ``UpdateTrigger`` takes these; others are deleted and created again.
 UPDATABLE = ("timer", "ckafka", "http")
+# Fixed when the function is created.
+_UNCHANGEABLE = "Runtime"
 
 Progress = Callable[[str], None]
 
@@ -46,6 +48,9 @@ def deploy(
     Raises:
         HalfDone: a step failed.
     """
+    if not plan.is_new and any(change.field == _UNCHANGEABLE for change in plan.changes):
+        reason = "the API cannot change it: give the function another name, or delete it in the console"
+        raise HalfDone([], "change the runtime", ["everything else"], reason)
     steps = [*_steps(wanted, package, plan, cloud), *_trigger_steps(plan, cloud, prune=prune)]
     for number, step in enumerate(steps):
         progress(f"{number + 1}/{len(steps)} {step.name}")
@@ -69,7 +74,9 @@ def _steps(wanted: Description, package: bytes, plan: Plan, cloud: Cloud) -> Ite
     if plan.touches("configuration"):
         yield Step(
             "change the configuration",
-            lambda: _change(cloud, "UpdateFunctionConfiguration", _with_removals(wanted, plan)),
+            lambda: _change(
+                cloud, "UpdateFunctionConfiguration", reconfiguration(wanted.configuration, plan.removed)
+            ),
         )
     if plan.is_new or plan.touches("asynchronous events"):
         asked = {
@@ -123,8 +130,18 @@ def _change(cloud: Cloud, action: str, parameters: Mapping[str, Any]) -> None:
     cloud.settle()
 
 
-def _with_removals(wanted: Description, plan: Plan) -> dict[str, Any]:
-    return {**wanted.configuration, **{name: LEFT_OUT_MEANS[name] for name in plan.removed}}
+def reconfiguration(configuration: Mapping[str, Any], removed: Iterable[str] = ()) -> dict[str, Any]:
+    """The parameters of ``UpdateFunctionConfiguration``, without name and namespace.
+
+    Args:
+        configuration: what is described.
+        removed: parameters to take away.
+    """
+    changed = {name: value for name, value in configuration.items() if name != _UNCHANGEABLE}
+    if not changed["Environment"]["Variables"]:
+        # As Tencent Cloud's own toolkit takes the last variable away.
+        changed["Environment"] = {"Variables": [{"Key": "", "Value": ""}]}
+    return {**changed, **{name: LEFT_OUT_MEANS[name] for name in removed}}
 
 
 def publish(cloud: Cloud) -> None:

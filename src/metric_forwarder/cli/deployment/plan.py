@@ -89,7 +89,7 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
     ]
     ready = None
     if not changes:
-        ready = _ready_version(wanted, sha256, cloud)
+        ready = _ready_version(wanted, package, sha256, cloud)
         changes += _version_changes(ready, cloud)
     told = cloud.asynchronous()
     changes += [
@@ -109,14 +109,19 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
     )
 
 
-def _ready_version(wanted: Description, latest_sha256: str, cloud: Cloud) -> str | None:
+def _ready_version(wanted: Description, package: bytes, latest_sha256: str, cloud: Cloud) -> str | None:
     """The newest published version, if it is what ``$LATEST`` is; a deployment may have ended before it published."""
     newest = next(iter(cloud.versions()), None)
     if newest is None:
         return None
     number = str(newest["Version"])
     published = cloud.function(number)
-    if published is None or cloud.package_address(number)[1] != latest_sha256:
+    if published is None:
+        return None
+    address, sha256 = cloud.package_address(number)
+    # Where the API tells no digest, the code itself is compared.
+    is_same = sha256 == latest_sha256 if sha256 and latest_sha256 else is_same_code(package, address, sha256)
+    if not is_same:
         return None
     differs = any(_configuration_changes(wanted.configuration, published)) or any(
         _removed(wanted.configuration, published)
@@ -170,12 +175,11 @@ def _configuration_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any
             yield Change("configuration", name, described(now), described(then))
 
 
-# What the absence of a field in the description stands for; another value must be taken away, by sending this one.
+# What the absence of a field in the description stands for; another value must be taken away, by sending this one. A log topic
+# is no such field: the platform gives one of its own to a function without.
 LEFT_OUT_MEANS: Mapping[str, Any] = {
     "Description": "",
     "Role": "",
-    "ClsTopicId": "",
-    "ClsLogsetId": "",
     "VpcConfig": {"VpcId": "", "SubnetId": ""},
     "DeadLetterConfig": {"Type": "", "Name": "", "FilterType": ""},
     "CfsConfig": {"CfsInsList": []},

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from metric_forwarder.cli.deployment.deployer import UPDATABLE, creation, trigger_request
+from metric_forwarder.cli.deployment.deployer import UPDATABLE, creation, reconfiguration, trigger_request
 from metric_forwarder.cli.deployment.description import Description, Trigger
 
 _SCRIPT = r"""#!/bin/sh
@@ -126,7 +126,7 @@ def _requests(wanted: Description, package: bytes) -> dict[str, Mapping[str, Any
         "function.json": {**function, "Qualifier": "$LATEST", "ShowCode": "FALSE"},
         "create.json": {**function, **creation(wanted, code)},
         "code.json": {**function, "Code": code, "Handler": wanted.handler},
-        "configuration.json": {**function, **wanted.configuration},
+        "configuration.json": {**function, **reconfiguration(wanted.configuration)},
         "asynchronous.json": {**function, **asynchronous},
         "publish.json": {**function, "Description": "metric-forwarder deploy --tccli"},
         "triggers.json": {**function, "Offset": 0, "Limit": 100},
