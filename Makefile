@@ -41,9 +41,14 @@ mutants: $(VENV)/dev.stamp ## Change the code of delivery, dedupe and intake a l
 	@timeout --signal=INT $(MUTANTS_S) $(BIN)/mutmut run || true
 	@$(BIN)/mutmut results
 
-fuzz: $(VENV)/dev.stamp ## Fuzz the handler for a minute (Python 3.11 or newer)
+# Seconds for each target; FORMATS picks some of them.
+FUZZ_S ?= 60
+FORMATS = influx telegraf-json prometheus-text otlp-json otlp-protobuf kafka-adapter remote-write mapping
+fuzz: $(VENV)/dev.stamp ## Fuzz the handler and the decoder of each format for a minute each (Python 3.11 or newer)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
-	@cd tests && PYTHONPATH=../src ../$(BIN)/python fuzz_handler.py -max_total_time=60 -max_len=4000 | tail -n 3
+	@cd tests && for target in "handler.py" $(FORMATS:%="formats.py %"); do echo "$$target"; \
+	  told=$$(PYTHONPATH=../src ../$(BIN)/python fuzz_$$target -max_total_time=$(FUZZ_S) -max_len=4000 2>&1) \
+	    || { echo "$$told" | tail -n 40; exit 1; }; echo "$$told" | tail -n 1; done
 
 # Some minutes; another seed takes other messages.
 MESSAGES ?= 500000
