@@ -33,6 +33,12 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def _to_page(page: Any, up: str, target: str) -> str:
+    """The address of a page of the other language, from ``page``; ``up`` leads to where ``target`` is counted from."""
+    folder = target.removesuffix(".md").removesuffix("index")
+    return ("" if page.file.src_uri == "index.md" else "../") + up + (folder and folder.rstrip("/") + "/")
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Rewrite the links that lead out of the folder of pages."""
     is_chinese = Path(config.docs_dir).name == "zh"
@@ -44,12 +50,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         inside = os.path.normpath(PurePosixPath(page.file.src_uri).parent / target)
         if is_chinese and picture and inside.startswith("../"):
             return f"![{text}]({inside[3:]})"
+        if inside.startswith("zh/"):  # the two languages are two sites, built one after the other
+            return f'<a href="{_to_page(page, "", inside)}">{text}</a>'
         if not inside.startswith("../"):
             return match[0] if files.get_file_from_path(inside) else text
         if is_chinese and inside.count("../") == 1 and inside.endswith(".md"):
-            english = inside[3:].removesuffix(".md").removesuffix("index")
-            up = "../" if page.file.src_uri == "index.md" else "../../"
-            return f'<a href="{up}{english and english + "/"}{anchor or ""}">{text}</a>'
+            return f'<a href="{_to_page(page, "../", inside[3:])}{anchor or ""}">{text}</a>'
         return text
 
     return _link.sub(rewritten, markdown)
