@@ -3,10 +3,11 @@
 The stores are a real Prometheus and the emulated receiver; both are asked for what they hold.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 from urllib.error import HTTPError
 
@@ -30,7 +31,7 @@ from support.field_clients import (
 )
 from support.harness import environ, remote_write_environ
 from support.prometheus_server import PrometheusServer
-from support.scrape_targets import serving_targets
+from support.scrape_targets import Targets, serving_targets
 from support.victoria_metrics_server import VictoriaMetricsServer
 
 pytestmark = pytest.mark.slow
@@ -191,7 +192,7 @@ def outage(ways: dict[str, Way], tmp_path_factory: pytest.TempPathFactory) -> It
     writes = [ScrapingPrometheus.write_to(way.front.url, TOKEN) for way in ways.values()]
     pushes = [f"{way.front.url}{VmAgent.path}" for way in ways.values()]
     with (
-        serving_targets() as targets,
+        _targets_with_oddities() as targets,
         ThreadPoolExecutor(len(clients)) as threads,
         ScrapingPrometheus(tmp_path_factory.mktemp("source"), targets.host, writes) as source,
         VictoriaMetricsServer(tmp_path_factory.mktemp("straight")) as straight,
@@ -221,6 +222,23 @@ def outage(ways: dict[str, Way], tmp_path_factory: pytest.TempPathFactory) -> It
         yield Outage(stored, scraped)
 
 
+@contextmanager
+def _targets_with_oddities() -> Iterator[Targets]:
+    """Targets with values that a Prometheus takes and the receiver cannot: a request that brings them is answered with 400."""
+    with serving_targets() as targets:
+        targets.text += "odd_nan NaN\nodd_infinity +Inf\n"
+        yield targets
+
+
+def _carried(way: Way, scraped: Held) -> Held:
+    """What of it the store of a way can hold."""
+    return {
+        labels: samples
+        for labels, samples in scraped.items()
+        if way.keeps_times or all(math.isfinite(value) for _, value in samples)
+    }
+
+
 def _until(held: Held, time_ms: int) -> Held:
     return {
         labels: [(at, value) for at, value in samples if at is not None and at <= time_ms]
@@ -229,11 +247,14 @@ def _until(held: Held, time_ms: int) -> Held:
 
 
 def _wait_until_beyond(ways: dict[str, Way], scraped: Held, name: str) -> None:
-    def is_beyond(held: Held) -> bool:
-        return all(len(held.get(labels, ())) > len(samples) for labels, samples in scraped.items())
+    def is_beyond(way: Way) -> bool:
+        held = way.held()
+        return all(
+            len(held.get(labels, ())) > len(samples) for labels, samples in _carried(way, scraped).items()
+        )
 
     _wait_until(
-        lambda: all(is_beyond(way.held()) for way in ways.values()), f"{name} does not go on after the outage"
+        lambda: all(is_beyond(way) for way in ways.values()), f"{name} does not go on after the outage"
     )
 
 
@@ -245,18 +266,25 @@ def test_what_was_sent_in_an_outage_is_held_exactly_once(
     _assert_held(ways[to], outage.stored[to, name], _run_of(name, to))
 
 
+SCRAPING = {"Prometheus": ScrapingPrometheus.path, "vmagent": VmAgent.path}
+
+
 @pytest.mark.parametrize("to", WAYS)
-@pytest.mark.parametrize("name", ["Prometheus", "vmagent"])
+@pytest.mark.parametrize("name", SCRAPING)
 def test_what_was_scraped_in_an_outage_is_held_exactly_once_and_in_order(
     ways: dict[str, Way], outage: Outage, name: str, to: str
 ) -> None:
     way = ways[to]
-    held, scraped = way.held(), outage.scraped[name]
-    assert any(dict(labels)["__name__"] == "http_request_seconds_bucket" for labels in scraped)
+    held, scraped = way.held(), _carried(way, outage.scraped[name])
+    names = {dict(labels)["__name__"] for labels in scraped}
+    assert "http_request_seconds_bucket" in names
+    assert ("odd_infinity" in names) is way.keeps_times
+    assert (400 in way.front.statuses(SCRAPING[name])) is not way.keeps_times
     for labels, samples in scraped.items():
         first = held[labels][: len(samples)]
-        assert [value for _, value in first] == [value for _, value in samples]
-        assert not way.keeps_times or first == samples
+        # As text, in which NaN is NaN.
+        assert [repr(value) for _, value in first] == [repr(value) for _, value in samples]
+        assert not way.keeps_times or [at for at, _ in first] == [at for at, _ in samples]
 
 
 @pytest.mark.parametrize("to", WAYS)
