@@ -341,6 +341,6 @@ def _in_order(
 _HELD = Verdict(
     Action.RETRY,
     "held",
-    "another instance was sending it and had not delivered it when the time was up: it comes again with the event; "
+    "another instance was sending it and had not delivered it when the time was up, and may be sent again; "
     "if it lasts, raise the function's timeout",
 )

@@ -44,8 +44,8 @@ _ERRORS: Mapping[str, tuple[Action, str]] = {
     "ResourceUnavailable": (Action.STOP, "enable the secret in the console of Secrets Manager"),
     "UnauthorizedOperation": (Action.STOP, _PERMISSION),
     "AuthFailure": (Action.STOP, _PERMISSION),
-    "RequestLimitExceeded": (Action.RETRY, "wait; the points come again with the event"),
-    "InternalError": (Action.RETRY, "wait; the points come again with the event"),
+    "RequestLimitExceeded": (Action.RETRY, "wait; the points may be sent again"),
+    "InternalError": (Action.RETRY, "wait; the points may be sent again"),
     "FailedOperation": (Action.RETRY, "wait; if it lasts, check the secret's key in Key Management Service"),
 }
 _OTHER_ERROR = (Action.STOP, "look the code up among those of GetSecretValue")

@@ -101,7 +101,7 @@ def asked_to_wait(seconds: float) -> Verdict:
         Action.HOLD_OFF,
         "retry-after",
         f"the destination asked for no request within another {seconds:.0f} s (Retry-After), longer than this event "
-        "could wait: look at its health and at its limits; the points come again with the event, and once a minute a "
+        "could wait: look at its health and at its limits; the points may be sent again, and once a minute a "
         "request tests whether it still wants that",
     )
 
@@ -149,6 +149,5 @@ OUT_OF_TIME = Verdict(
 NO_THREAD = Verdict(
     Action.RETRY,
     "no thread",
-    "the instance could not start a thread to send with: give the function more memory; the points come again with the "
-    "event",
+    "the instance could not start a thread to send with: give the function more memory; the points may be sent again",
 )

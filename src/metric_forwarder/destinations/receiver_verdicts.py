@@ -17,7 +17,7 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.WRONG_CGI: Rule(
         Action.STOP, "set the path of MF_RECEIVER_URL to /v2/index.php or /report.cgi"
     ),
-    ReturnCode.NOT_READY: Rule(Action.HOLD_OFF, "wait; the points come again with the event"),
+    ReturnCode.NOT_READY: Rule(Action.HOLD_OFF, "wait; the points may be sent again"),
     ReturnCode.INTERNAL_FAILURE: Rule(Action.RETRY, _WAIT_OR_ASK),
     ReturnCode.CONTENT_MISSING: Rule(Action.STOP, "look for a proxy that drops request bodies"),
     ReturnCode.NOT_JSON: Rule(
@@ -57,7 +57,7 @@ CODES: Mapping[ReturnCode, Rule] = {
     ),
 }
 
-_SERVER = "look at the destination's health; the points come again with the event"
+_SERVER = "look at the destination's health; the points may be sent again"
 _URL = "check the destination's URL: what answers there is not the receiver"
 
 # HTTP statuses that say more than their class does; the classes are in ``status_rule``.

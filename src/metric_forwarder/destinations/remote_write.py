@@ -224,10 +224,8 @@ _AUTHENTICATION = Rule(Action.STOP, "check MF_REMOTE_WRITE_USER and MF_REMOTE_WR
 _URL = Rule(
     Action.STOP, "check MF_REMOTE_WRITE_URL, and whether what answers there takes Prometheus remote write 1.0"
 )
-_PASSING = Rule(
-    Action.STOP, "wait: remote write forbids to try again at once; the points come again with the event"
-)
-_SERVER = "look at the destination's health; the points come again with the event"
+_PASSING = Rule(Action.STOP, "wait: remote write forbids to try again at once; the points may be sent again")
+_SERVER = "look at the destination's health; the points may be sent again"
 
 # Others of their class say that the request was taken in part, or was answered for somebody else.
 _SUCCESSES = frozenset({200, 201, 202, 203, 204})

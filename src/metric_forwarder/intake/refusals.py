@@ -129,6 +129,6 @@ class Refusals:
 
 
 _NOT_TAKEN_IN = (
-    "was not taken in, as all points after it, since the time was up: they come again with the event; raise the function's "
+    "was not taken in, as all points after it, since the time was up: they may be sent again; raise the function's "
     "timeout, or send fewer points in one message"
 )
