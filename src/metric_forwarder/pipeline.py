@@ -10,6 +10,7 @@ from metric_forwarder.delivery.settling import BothTraces, RequestCounts, Reques
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.intake import Intake, IntakeParts
+from metric_forwarder.intake.progress import EventProgress, Progress
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
@@ -115,6 +116,7 @@ class Pipeline:
     ) -> None:
         self._on_settled = on_settled
         self._metrics = metrics
+        self._progress = Progress()
         self._intake_parts = intake_parts
         self._store = store
         self._sender = sender
@@ -138,8 +140,9 @@ class Pipeline:
         complain = self._complaint(ledger)
         trace = self._trace(request_id)
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
+        progress = self._progress.begin(ledger)
         try:
-            for messages, policy in self._chunks(decoded, deadline, spool):
+            for messages, policy in self._chunks(decoded, deadline, spool, progress):
                 intake = self._make_intake(ledger, policy, deadline)
                 for _ in intake.take_parts(messages) if policy.takes_parts else _whole(intake, messages):
                     settlement = Settlement(ledger, claims, policy)
@@ -152,6 +155,7 @@ class Pipeline:
                         self._metrics.settled(intake.points, ledger)
                     if self._sender.destination.carries_timestamps:
                         self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
+                progress.close(intake.stopped_at, is_whole=not intake.is_late)
         finally:
             self._intake_parts.series.evict_if_full()
             claims.close()
@@ -202,6 +206,7 @@ class Pipeline:
         decoded: Decoded,
         deadline: Deadline,
         spool: SpoolVisit | None,
+        progress: EventProgress,
     ) -> Iterator[tuple[Iterable[Message], UndeliveredPolicy]]:
         """The event's messages and who keeps what is left of them; for a replay, the spool chunk by chunk."""
 
@@ -209,7 +214,7 @@ class Pipeline:
             return spool.policy(keeps_dead_letters=keeps_dead_letters) if spool else PlatformRedelivers()
 
         if not decoded.traits.may_hold_jobs:
-            yield decoded.messages, policy()
+            yield progress.rest(decoded.messages), policy()
             return
         for firing in decoded.messages:
             match read_job(firing.body):

@@ -141,6 +141,16 @@ class Intake:
         """Why some points, by their numbers, are too old to be delivered, unless they have been already."""
         return self._maker.stale
 
+    @property
+    def stopped_at(self) -> tuple[Message, int] | None:
+        """The message before which taking in has stopped, since the time was up, and the points received before it."""
+        return self._refusals.stopped_at
+
+    @property
+    def is_late(self) -> bool:
+        """Whether something was left since the time was up."""
+        return self._is_late
+
     def take(self, message: Message) -> None:
         """Receive a message: every point in it is counted, none is lost, nothing raises."""
         self.take_all((message,))
@@ -244,8 +254,9 @@ class Intake:
         self, message: Message, payload: Payload, *, may_be_known: bool = True
     ) -> Iterator[None]:
         """Take the points of our own JSON in; ``may_be_known``: whether one may be of a known series."""
+        is_first = payload.place in ("", "line 1")
         if self._must_leave(message):
-            self._refusals.leave(message, payload.place)
+            self._refusals.leave(message, payload.place, is_whole=is_first)
             return
         if payload.violations:
             self._refusals.refuse_payload(message, payload)
@@ -260,7 +271,7 @@ class Intake:
                 if point is None and raw is not None:
                     self._refusals.filter(message, pointer, "relabel", _BY_RULE)
                 elif self._must_leave(message):
-                    self._refusals.leave(message, pointer)
+                    self._refusals.leave(message, pointer, is_whole=is_first and index == 0)
                 else:
                     self._maker.take(Origin(message, payload, index), point)
 
@@ -269,7 +280,7 @@ class Intake:
     def _take_carefully(self, message: Message) -> Iterator[None]:
         """Take a message of any kind in, by itself."""
         if self._must_leave(message):
-            self._refusals.leave(message, "")
+            self._refusals.leave(message, "", is_whole=True)
         elif message.left_out is not None:
             self._refusals.filter(message, "", "own-log", message.left_out)
         elif message.broken is not None:

@@ -67,6 +67,8 @@ class Refusals:
         self._dead_letters = dead_letters
         self._explanations_left = max_explained
         self._has_left = False
+        # Where taking in has stopped, if it did so between two messages: the message, and the points received before it.
+        self.stopped_at: tuple[Message, int] | None = None
 
     def refuse(self, origin: Origin, violations: Iterable[Violation]) -> None:
         """Settle something as invalid, with everything that is wrong with it."""
@@ -118,12 +120,14 @@ class Refusals:
         """Settle something that is left out on purpose."""
         self._ledger.receive_filtered(message.source, pointer, rule, reason)
 
-    def leave(self, message: Message, pointer: str) -> None:
-        """Leave something to the platform, which redelivers the event."""
+    def leave(self, message: Message, pointer: str, *, is_whole: bool = False) -> None:
+        """Leave something to the platform, which redelivers the event; ``is_whole``: nothing of the message was taken in."""
         if self._has_left:
             self._ledger.settle_untold(Outcome.UNDELIVERED)
             return
         self._has_left = True
+        if is_whole:
+            self.stopped_at = message, self._ledger.received
         problem = Problem(Outcome.UNDELIVERED, message.source, pointer, "out of time", None, _NOT_TAKEN_IN)
         self._ledger.settle(self._ledger.open(), Outcome.UNDELIVERED, [problem])
 

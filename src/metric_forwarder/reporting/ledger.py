@@ -74,6 +74,14 @@ class Ledger:
         self._rows.append(outcome)
         self.problems_omitted += 1
 
+    def receive_again(self, outcome: Outcome, count: int) -> None:
+        """Receive points that were settled by an earlier delivery of their event; their problems were told then."""
+        self._rows.extend([outcome] * count)
+        if outcome is Outcome.FILTERED:
+            self._filtered[_FILTERED_BEFORE] = Filtered("event", "", *_FILTERED_BEFORE, count)
+        elif outcome is not Outcome.DUPLICATE:
+            self.problems_omitted += count
+
     def receive_filtered(self, source: str, pointer: str, rule: str, message: str) -> None:
         """Receive a point that is left out on purpose: it is no problem, and each reason is reported once."""
         self._rows.append(Outcome.FILTERED)
@@ -155,4 +163,8 @@ class Ledger:
             self.problems_omitted += 1
 
 
+_FILTERED_BEFORE = (
+    "before",
+    "points were filtered by an earlier delivery of this event, which told the reasons",
+)
 _OTHER_REASONS = ("other", "points of this event are filtered for more reasons than are told")

@@ -1,0 +1,118 @@
+"""How far an event was taken in, so that a redelivery of it goes on there.
+
+A slow processor may take in less than an event holds before its time is up. The platform brings the whole event again, and
+without this each delivery would take in the same first messages, all of them duplicates by then.
+"""
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from metric_forwarder.model import Message, Outcome
+from metric_forwarder.reporting.ledger import Ledger
+
+# Events that were not finished; each partition has one at a time.
+_MAX_EVENTS = 100
+
+
+class _Done(NamedTuple):
+    """The messages at the beginning of an event that need not be looked at again.
+
+    Attributes:
+        digest: tells them from other messages.
+        messages: how many they are.
+        outcomes: what became of their points.
+    """
+
+    digest: bytes
+    messages: int
+    outcomes: Counter[Outcome]
+
+
+class Progress:
+    """What is done of events that were not finished, while the instance is warm."""
+
+    def __init__(self) -> None:
+        self._done: OrderedDict[str, _Done] = OrderedDict()
+
+    def begin(self, ledger: Ledger) -> "EventProgress":
+        return EventProgress(self._done, ledger)
+
+
+class EventProgress:
+    """One delivery of an event."""
+
+    def __init__(self, done: OrderedDict[str, _Done], ledger: Ledger) -> None:
+        self._done = done
+        self._ledger = ledger
+        self._key: str | None = None
+        self._places: list[str] = []
+
+    def rest(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """The messages that are not done; the points of the others are received with the outcomes that they had."""
+        remaining = iter(messages)
+        first = next(remaining, None)
+        if first is None:
+            return
+        remaining = chain((first,), remaining)
+        self._key = first.coordinates
+        done = self._done.get(self._key) if self._key is not None else None
+        if done is not None:
+            remaining = self._skip(done, remaining)
+        for message in remaining:
+            self._places.append(message.coordinates or "")
+            yield message
+
+    def _skip(self, done: _Done, messages: Iterator[Message]) -> Iterator[Message]:
+        held: list[Message] = []
+        places: list[str] = []
+        for message in messages:
+            held.append(message)
+            places.append(message.coordinates or "")
+            if len(held) == done.messages:
+                break
+        if _digest(places) != done.digest:
+            return chain(held, messages)
+        self._places = places
+        for outcome, count in done.outcomes.items():
+            self._ledger.receive_again(outcome, count)
+        return messages
+
+    def close(self, stopped_at: tuple[Message, int] | None, *, is_whole: bool) -> None:
+        """Remember what is done.
+
+        Args:
+            stopped_at: the first message that was not taken in, and how many points were received before it; None: it did not
+                stop between two messages.
+            is_whole: whether all messages were taken in.
+        """
+        if self._key is None:
+            return
+        if is_whole:
+            self._done.pop(self._key, None)
+        if stopped_at is None:
+            return
+        left, rows = stopped_at
+        outcomes = Counter(self._ledger.outcome(row) for row in range(rows))
+        if left.coordinates not in self._places or not _FINAL.issuperset(outcomes):
+            return
+        places = self._places[: self._places.index(left.coordinates)]
+        again = Counter({outcome or Outcome.UNDELIVERED: count for outcome, count in outcomes.items()})
+        again[Outcome.DUPLICATE] += again.pop(Outcome.DELIVERED, 0)
+        self._done[self._key] = _Done(_digest(places), len(places), +again)
+        self._done.move_to_end(self._key)
+        while len(self._done) > _MAX_EVENTS:
+            self._done.popitem(last=False)
+
+
+# Nothing becomes of these when the event comes again.
+_FINAL = frozenset(Outcome) - {Outcome.UNDELIVERED}
+
+
+def _digest(places: Iterable[str]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for place in places:
+        digest.update(place.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.digest()
