@@ -10,7 +10,6 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import ckafka, environ, outcomes, point, report_of
 
-
 pytestmark = pytest.mark.slow
 
 
