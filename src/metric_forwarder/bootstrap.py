@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from metric_forwarder.clients.http import HttpTransport, Transport
@@ -52,6 +52,8 @@ from metric_forwarder.triggers.decoding import (
 
 if TYPE_CHECKING:
     from metric_forwarder.spool.store import SpoolStore
+
+_T = TypeVar("_T")
 
 # The platform's longest time limit.
 _LONGEST_S = 900
@@ -266,44 +268,31 @@ def build(
         ConfigError: with everything that is wrong, the known problems first.
     """
     clock = parts.clock
-    log = JsonLog(settings.log_level)
     found = ProblemCollector(problems)
-    destination = found.collect(
-        lambda: kept.make("destination", lambda read: make_destination(read, parts), settings, parts)
-    )
-    point_schema = found.collect(
-        lambda: kept.make("point_schema", lambda read: PointSchema(read.kind.schema, read.schema), settings)
-    )
-    relabel = found.collect(lambda: kept.make("relabel", make_relabel, settings))
-    mapping = found.collect(lambda: kept.make("mapping", make_mapping, settings))
-    memory = kept.make("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic), settings)
-    store = found.collect(
-        lambda: kept.make(
-            "store", lambda read: make_store(read, clock, function, memory), settings, memory, function
-        )
-    )
-    spool = found.collect(
-        lambda: kept.make("spool", lambda read: _bounded_spool(read, function, clock), settings, function)
-    )
-    metrics = found.collect(
-        lambda: kept.make(
-            "metrics",
-            lambda read: make_metrics(read, parts, destination, function, kept),
-            settings,
-            parts,
-            destination,
-            function,
-        )
+
+    def keep(name: str, maker: Callable[[Settings], _T], *others: object) -> _T:
+        return found.collect(lambda: kept.make(name, maker, settings, *others))
+
+    destination = keep("destination", lambda read: make_destination(read, parts), parts)
+    point_schema = keep("point_schema", lambda read: PointSchema(read.kind.schema, read.schema))
+    relabel = keep("relabel", make_relabel)
+    mapping = keep("mapping", make_mapping)
+    memory = keep("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic))
+    store = keep("store", lambda read: make_store(read, clock, function, memory), memory, function)
+    spool = keep("spool", lambda read: _bounded_spool(read, function, clock), function)
+    metrics = keep(
+        "metrics",
+        lambda read: make_metrics(read, parts, destination, function, kept),
+        parts,
+        destination,
+        function,
     )
     found.check()
     scope = destination.scope
-    limits = kept.make(
-        "limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), settings, scope
-    )
-    jitter = kept.make("jitter", make_jitter, settings)
-    pacer = kept.make("pacer", lambda read: Pacer(clock, jitter, read.max_rps), settings, scope)
+    limits = keep("limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), scope)
+    jitter = keep("jitter", make_jitter)
+    pacer = keep("pacer", lambda read: Pacer(clock, jitter, read.max_rps), scope)
     learned = (destination, limits, pacer, clock, jitter)
-    sender = kept.make("sender", lambda read: make_sender(read, *learned), settings, *learned)
     series_parts = (destination, point_schema, settings.namespace, settings.batch_max_bytes)
     return Pipeline(
         intake_parts=IntakeParts(
@@ -311,25 +300,22 @@ def build(
             Identifier(scope, settings.dedupe_by),
             destination,
             intake_rules(settings, relabel, mapping),
-            kept.make("series", lambda _: SeriesCache(destination.prepare_series), settings, *series_parts),
-            kept.make("given times", lambda _: GivenTimes(), settings, scope),
+            keep("series", lambda _: SeriesCache(destination.prepare_series), *series_parts),
+            keep("given times", lambda _: GivenTimes(), scope),
         ),
         store=store,
-        sender=sender,
+        sender=keep("sender", lambda read: make_sender(read, *learned), *learned),
         spool=spool,
-        scraper=kept.make(
-            "scraper",
-            lambda read: LazyScraper(
-                read.scrape_hosts, clock, carries_non_finite=destination.carries_non_finite
-            ),
-            settings,
-            destination,
-        ),
+        scraper=keep("scraper", lambda read: make_scraper(read, clock, destination), destination),
         clock=clock,
-        log=log,
+        log=JsonLog(settings.log_level),
         on_settled=on_settled,
         metrics=metrics,
     )
+
+
+def make_scraper(settings: Settings, clock: Clock, destination: Destination) -> ScrapeSource:
+    return LazyScraper(settings.scrape_hosts, clock, carries_non_finite=destination.carries_non_finite)
 
 
 def make_metrics(
