@@ -158,3 +158,8 @@ def test_the_module_of_a_format_is_loaded_with_its_first_message() -> None:
 @pytest.mark.parametrize("body", ["null", "true", "1", "-2.5e3"])
 def test_json_that_is_no_object_is_not_called_something_else_than_json(body: str) -> None:
     assert detect(body, FormatHint()) is Format.JSON
+
+
+def test_an_empty_batch_of_telegraf_holds_nothing() -> None:
+    assert detect('{"metrics": []}', FormatHint()) is Format.TELEGRAF_JSON
+    assert list(read(Format.TELEGRAF_JSON, '{"metrics": []}', FormatHint())) == []

@@ -349,3 +349,23 @@ def test_the_document_has_every_path() -> None:
 
 def test_every_protocol_has_its_reply() -> None:
     assert set(ReplyTo) == {*replies._REPLIES, *protocol_replies._PROTOCOLS}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "time_ms"),
+    [
+        # By its shape alone this would be Prometheus text, whose times are milliseconds.
+        ("application/openmetrics-text; version=1.0.0", b"up 1 1767225600.5\n# EOF\n", NOW_MS + 500),
+        ("text/plain; version=0.0.4", b"up 1 1767225600500\n", NOW_MS + 500),
+        # The unit of its time is that of the setting.
+        ("application/vnd.influx.line-protocol", b"up value=1 1767225600", NOW_MS),
+    ],
+)
+def test_on_any_other_path_a_content_type_tells_the_format(
+    content_type: str, body: bytes, time_ms: int
+) -> None:
+    forwarder = make_remote_write_harness(HTTP_TOKEN=TOKEN, INFLUX_PRECISION="s", NAMESPACE="")
+    request = event(Sent("/anything", body, b"", 200), headers={"Content-Type": content_type})
+    assert call(forwarder, request)[0] == 200
+    (samples,) = forwarder.prometheus.samples.values()
+    assert [at for at, _ in samples] == [time_ms]

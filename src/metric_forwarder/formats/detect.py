@@ -148,7 +148,10 @@ def _is_telegraf(metric: Any) -> bool:
 
 def _fits_telegraf(first: Mapping[str, Any]) -> bool:
     batch = first.get("metrics")
-    return _is_telegraf(first) or (isinstance(batch, list) and bool(batch) and _is_telegraf(batch[0]))
+    # An empty batch holds nothing else.
+    return _is_telegraf(first) or (
+        isinstance(batch, list) and (_is_telegraf(batch[0]) if batch else len(first) == 1)
+    )
 
 
 def _almost_telegraf(first: Mapping[str, Any]) -> str | None:

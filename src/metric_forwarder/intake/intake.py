@@ -366,6 +366,8 @@ class Intake:
         """What is known of a message, by its way where that says something, otherwise by the settings."""
         if message.hint == _NO_HINT:
             return self._rules.hint
+        if message.hint == _NO_HINT._replace(content_type=message.hint.content_type):
+            return self._rules.hint._replace(content_type=message.hint.content_type)
         return message.hint._replace(resource_attributes=self._rules.hint.resource_attributes)
 
     def _must_leave(self, message: Message) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, TypeGuard
 
-from metric_forwarder.model import Message
+from metric_forwarder.model import FormatHint, Message
 from metric_forwarder.settings.extras import missing
 from metric_forwarder.triggers.decoding import (
     BodyStart,
@@ -37,6 +37,12 @@ _GZIP = ("gzip", "x-gzip")
 _ZSTD = "zstd"
 # How compressed data begins, by its encoding; every gzip file goes on with 8, for "deflate".
 _BEGINNINGS = {**dict.fromkeys(_GZIP, MAGIC + b"\x08"), _ZSTD: b"\x28\xb5\x2f\xfd"}
+# Which tell a format that the path does not tell; see ``formats.detect``.
+_TELLING_TYPES = (
+    "application/openmetrics-text",
+    "application/vnd.influx.line-protocol",
+    "text/plain; version=0.0.4",
+)
 _SCHEMES = ("bearer", "token", "basic")
 # Basic, too: some clients, such as collectd, send a password only where it is asked for.
 _CHALLENGE = {"WWW-Authenticate": 'Bearer, Basic realm="metric-forwarder"'}
@@ -64,14 +70,15 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejec
     except TooLarge as too_large:
         return HttpRejection(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:
-        return _decoded(Message("body", None, broken=unreadable.reason), route)
+        return _decoded(Message("body", None, broken=unreadable.reason), route, "")
     if route is not None and route.is_binary and isinstance(body, str):
         # Bytes that happen to be text came as text.
         body = body.encode("utf-8", "surrogatepass")
     key = headers.get("idempotency-key")
     # A client that uses a key again for another body does not repeat itself.
     message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
-    return _decoded(message, _without_zstd(route) if headers.get("content-encoding") == _ZSTD else route)
+    route = _without_zstd(route) if headers.get("content-encoding", "").lower() == _ZSTD else route
+    return _decoded(message, route, headers.get("content-type", "").lower())
 
 
 def _without_zstd(route: Route | None) -> Route | None:
@@ -79,9 +86,12 @@ def _without_zstd(route: Route | None) -> Route | None:
     return route and route._replace(hint=route.hint._replace(content_encoding=_ZSTD))
 
 
-def _decoded(message: Message, route: Route | None) -> Decoded:
+def _decoded(message: Message, route: Route | None, content_type: str) -> Decoded:
     if route is None:
-        return Decoded(HTTP, (message,))
+        hint = (
+            FormatHint(content_type=content_type) if content_type.startswith(_TELLING_TYPES) else FormatHint()
+        )
+        return Decoded(HTTP, (message._replace(hint=hint),))
     traits = HTTP._replace(reply_to=route.reply_to)
     return Decoded(traits, (message._replace(format=route.format, hint=route.hint),))
 
