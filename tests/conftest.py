@@ -37,6 +37,7 @@ _WITH_PROGRAMS = {
         "formats/test_real_clients.py",
         "intake/test_relabel_prometheus.py",
         "intake/test_times_prometheus.py",
+        "reporting/test_alarm_rules_prometheus.py",
         "reporting/test_alarms_prometheus.py",
     ],
     "valgrind": ["intake/test_instructions.py"],

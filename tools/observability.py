@@ -45,15 +45,16 @@ def prometheus_rules(docs: str) -> str:
     for alarm in ALARMS:
         if not alarm.expression:
             continue
-        place = " of {{ $labels.namespace }}/{{ $labels.function }}"
+        place = "{{ $labels.namespace }}/{{ $labels.function }}"
+        summary, summary_zh = f"{alarm.title}: {place}", f"{alarm.title_zh}：{place}"
         lines += [
             f"      - alert: {alarm.name}",
             f"        expr: {json.dumps(alarm.expression)}",
             f"        for: {alarm.lasts}",
             f"        labels: {{severity: {alarm.severity}}}",
             "        annotations:",
-            f"          summary: {json.dumps(alarm.title + place)}",
-            f"          summary_zh: {json.dumps(alarm.title_zh + place.replace(' of ', '：'), ensure_ascii=False)}",
+            f"          summary: {json.dumps(summary)}",
+            f"          summary_zh: {json.dumps(summary_zh, ensure_ascii=False)}",
             f"          runbook_url: {json.dumps(_runbook(alarm, docs))}",
         ]
     return "\n".join(lines) + "\n"

@@ -51,6 +51,7 @@ from metric_forwarder.triggers.decoding import (
 )
 
 if TYPE_CHECKING:
+    from metric_forwarder.reporting.self_metrics import SelfMetrics
     from metric_forwarder.spool.store import SpoolStore
 
 _T = TypeVar("_T")
@@ -110,6 +111,12 @@ class Application:
                 "ERROR", "refused", requestId=request_id, error=type(error).__name__, message=str(error)
             )
             raise
+
+    @property
+    def self_metrics(self) -> "SelfMetrics | None":
+        """What was counted for ``MF_SELF_METRICS``; None before the first event, and where it is off."""
+        metrics = self._pipeline.metrics if self._pipeline else None
+        return metrics.counters if metrics else None
 
     @contextmanager
     def _alone(self, limit_s: float) -> Iterator[None]:

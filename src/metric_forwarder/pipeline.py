@@ -21,6 +21,7 @@ from metric_forwarder.settlement import PlatformRedelivers, Settlement, Undelive
 from metric_forwarder.triggers import Decoded
 
 if TYPE_CHECKING:
+    from metric_forwarder.reporting.self_metrics import SelfMetrics
     from metric_forwarder.spool.store import SpoolLevel
 
 # Waiting for what another instance is sending: a batch takes some 10 ms, a killed instance's lease much longer.
@@ -75,6 +76,10 @@ class Metrics(Protocol):
     """The forwarder's own metrics: see ``reporting.self_metrics_writer``."""
 
     @property
+    def counters(self) -> "SelfMetrics":
+        """What was counted so far."""
+
+    @property
     def trace(self) -> RequestTrace:
         """What is called with each request."""
 
@@ -115,7 +120,7 @@ class Pipeline:
         metrics: Metrics | None = None,
     ) -> None:
         self._on_settled = on_settled
-        self._metrics = metrics
+        self.metrics = metrics
         self._progress = Progress()
         self._intake_parts = intake_parts
         self._store = store
@@ -151,8 +156,8 @@ class Pipeline:
                     settlement.close()
                     if self._on_settled:
                         self._on_settled(intake.points, ledger)
-                    if self._metrics:
-                        self._metrics.settled(intake.points, ledger)
+                    if self.metrics:
+                        self.metrics.settled(intake.points, ledger)
                     if self._sender.destination.carries_timestamps:
                         self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
                 progress.close(intake.stopped_at, is_whole=not intake.is_late)
@@ -180,15 +185,15 @@ class Pipeline:
             is_redelivered=decoded.traits.is_redelivered_until_handled,
         )
         self._log.write(level, "report", **report)
-        if self._metrics:
-            self._metrics.end(report, ledger, deadline, lambda: self._measure_spool(deadline))
+        if self.metrics:
+            self.metrics.end(report, ledger, deadline, lambda: self._measure_spool(deadline))
         return report
 
     def _trace(self, request_id: str) -> RequestTrace | None:
         log = RequestLog(self._log, request_id) if self._log.writes("DEBUG") else None
-        if log and self._metrics:
-            return BothTraces(log, self._metrics.trace)
-        return self._metrics.trace if self._metrics else log
+        if log and self.metrics:
+            return BothTraces(log, self.metrics.trace)
+        return self.metrics.trace if self.metrics else log
 
     def _measure_spool(self, deadline: Deadline) -> "SpoolLevel | None":
         """Ask how full the spool is, within half of the time that is left and within a second."""

@@ -63,6 +63,29 @@ def test_a_payload_arrives_as_through_a_function_url(receiver: Emulator, front: 
     assert len(receiver.points()) == 1
 
 
+def test_its_own_metrics_are_shown_to_a_prometheus_only_if_they_are_on(
+    receiver: Emulator, front: str
+) -> None:
+    def shown(url: str) -> list[str]:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=20) as reply:
+            assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+            return [line for line in reply.read().decode().splitlines() if "points_total{" in line]
+
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        shown(front)
+    with serving(**settings_for(receiver), HTTP_TOKEN=TOKEN, SELF_METRICS="on") as url:
+        assert shown(url) == []
+        for value in range(3):
+            send(url, json.dumps(point(value)).encode(), Authorization=f"Bearer {TOKEN}")
+        labels = (
+            'format="json",outcome="delivered",trigger="http",function="metric-forwarder",namespace="default"'
+        )
+        series = f"metric_forwarder_points_total{{{labels}}}"
+        # The first scrape sees the 0 from which the next one counts.
+        assert shown(url) == [f"{series} 0"]
+        assert shown(url) == [f"{series} 3"]
+
+
 def test_statuses_and_headers_of_the_reply_come_through(receiver: Emulator, front: str) -> None:
     receiver.clear()
     assert send(front, json.dumps(point()).encode())[0] == 401

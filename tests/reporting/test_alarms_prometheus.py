@@ -1,7 +1,7 @@
 """Every alarm is fired by the fault that it is for, and by no healthy traffic: real rules, a real Prometheus, simulated time.
 
 Prometheus evaluates the expressions of ``deploy/alerts/prometheus.yml`` at the simulated times; ``for`` is applied by
-``support.alarm_timeline.fired``, and by promtool in ``test_alarm_rules.py``.
+``support.alarm_timeline.fired``, and by promtool in ``test_alarm_rules_prometheus.py``.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -64,6 +64,7 @@ def both() -> tuple[Harness, InProcessPrometheus]:
     return Harness(application, places.receiver, clock), places.prometheus
 
 
+@pytest.mark.slow
 def test_every_point_is_counted_once_by_trigger_format_and_outcome() -> None:
     harness = measured()
     report = harness.handle(ckafka(point(), *INFLUX, "nonsense", point("12")))

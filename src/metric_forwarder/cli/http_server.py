@@ -31,6 +31,9 @@ _LINGER_S = 1.0
 _LONGEST_LOGGED_PATH = 200
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+# Of Prometheus.
+_TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+
 MakeContext = Callable[[], Mapping[str, Any]]
 CheckHead = Callable[[Mapping[str, Any]], Any]
 
@@ -93,7 +96,9 @@ class HttpServer:
         check_head: CheckHead = lambda _event: None,
         limits: ServerLimits = DEFAULT_LIMITS,
         on_access: OnAccess | None = None,
+        own_metrics: Callable[[], str] | None = None,
     ) -> None:
+        self._own_metrics = own_metrics
         self._on_access = on_access
         self.limits = limits
         self._handlers = handlers
@@ -112,6 +117,8 @@ class HttpServer:
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._readiness)
+        if self._own_metrics is not None:
+            app.router.add_get("/metrics", self._metrics)
         app.router.add_route("*", "/{rest:.*}", self._answer, expect_handler=_expect)
         app.on_startup.append(self._start)
         app.on_cleanup.append(self._end)
@@ -149,6 +156,10 @@ class HttpServer:
 
     async def _health(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        text = self._own_metrics() if self._own_metrics else ""
+        return web.Response(body=text.encode(), headers={"Content-Type": _TEXT_FORMAT})
 
     async def _readiness(self, _request: web.Request) -> web.Response:
         if self._is_stopping:

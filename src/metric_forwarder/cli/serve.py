@@ -63,7 +63,7 @@ def serve(
 
     A request is answered as the deployed function's URL would answer it, by the settings: payloads by POST
     (MF_HTTP_TOKEN), and clients of the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at
-    a time. GET /healthz and /readyz answer a load balancer. The log goes to standard error; --verbose adds a line for each
+    a time. GET /healthz and /readyz answer a load balancer, with MF_SELF_METRICS=on GET /metrics a Prometheus. The log goes to standard error; --verbose adds a line for each
     request, without its query.
     """
     from metric_forwarder.cli.http_server import HttpServer, run
@@ -82,11 +82,13 @@ def serve(
             page_url = f"{_url(_PAGE_HOST, page_socket)}/"
         click.echo((_described if as_json else _welcome)(url, settings, page_url))
         sys.stdout.flush()
+        handlers, own_metrics = _make_instances(instances, page, settings)
         server = HttpServer(
-            _load_handlers(instances, page),
+            handlers,
             lambda: make_context(os.environ, time_limit_s),
             _head_check(settings),
             on_access=_write_access if verbose else None,
+            own_metrics=own_metrics,
         )
         # For as long as it serves: the handlers' threads have one standard output between them.
         with contextlib.redirect_stdout(PointsApart(sys.stdout, _log(settings, page))):
@@ -113,14 +115,25 @@ def _make_page(url: str) -> "ServePage":
     return ServePage([f"curl -H \"Authorization: Bearer $MF_HTTP_TOKEN\" -d '{point}' {url}/"])
 
 
-def _load_handlers(instances: int, page: "ServePage | None") -> list[Handler]:
-    if page is None:
-        return [load_handler() for _ in range(instances)]
+def _make_instances(
+    count: int, page: "ServePage | None", settings: Settings
+) -> tuple[list[Handler], Callable[[], str] | None]:
+    """Make the instances of the function; return what handles their events, and what writes down their own metrics."""
+    if page is None and settings.self_metrics == "off":
+        return [load_handler() for _ in range(count)], None
     from metric_forwarder.bootstrap import Application
 
-    # The page shows each request, which the function logs at this level; ``PageLog`` keeps the lines from the log.
-    os.environ[f"{PREFIX}LOG_LEVEL"] = "DEBUG"
-    return [Application(on_settled=page.settled).handle for _ in range(instances)]
+    if page is not None:
+        # The page shows each request, which the function logs at this level; ``PageLog`` keeps the lines from the log.
+        os.environ[f"{PREFIX}LOG_LEVEL"] = "DEBUG"
+    instances = [Application(on_settled=page.settled if page else None) for _ in range(count)]
+    handlers: list[Handler] = [instance.handle for instance in instances]
+    if settings.self_metrics == "off":
+        return handlers, None
+    from metric_forwarder.reporting.exposition import Exposition
+
+    exposition = Exposition()
+    return handlers, lambda: exposition.text(instance.self_metrics for instance in instances)
 
 
 def _log(settings: Settings, page: "ServePage | None") -> io.TextIOBase:

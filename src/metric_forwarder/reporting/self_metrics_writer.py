@@ -54,7 +54,7 @@ class EventMetrics:
     """Counts each event of a warm instance, and writes the counters now and then.
 
     Args:
-        metrics: the counters.
+        metrics: the counters, which are its attribute ``counters``.
         endpoint: where they are written; None: nowhere, they are only counted.
         written: what was written there.
         interval_s: the shortest time between two writes.
@@ -70,7 +70,7 @@ class EventMetrics:
         clock: Clock,
         log: JsonLog,
     ) -> None:
-        self._metrics = metrics
+        self.counters = metrics
         self._endpoint = endpoint
         self._written = written
         self._interval_s = interval_s
@@ -82,14 +82,14 @@ class EventMetrics:
     @property
     def trace(self) -> RequestTrace:
         """What is called with each request of points."""
-        return self._metrics
+        return self.counters
 
     def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
-        self._metrics.settled(points, ledger)
+        self.counters.settled(points, ledger)
 
     def end(self, report: Report, ledger: Ledger, deadline: Deadline, measure_spool: MeasureSpool) -> None:
         """Count an event that is over, then write if that is due and there is time for it."""
-        self._metrics.count(report, ledger)
+        self.counters.count(report, ledger)
         now = self._clock.monotonic()
         is_due = self._next_at is None or now >= self._next_at
         if not is_due or deadline.remaining() < _LEAST_S or (self._worker and self._worker.is_busy):
@@ -97,14 +97,14 @@ class EventMetrics:
         self._next_at = now + self._interval_s
         level = measure_spool()
         if level is not None:
-            self._metrics.set_spool(level)
+            self.counters.set_spool(level)
         if self._endpoint is not None:
             self._write(self._endpoint, min(_LONGEST_S, _SHARE * deadline.remaining()))
 
     def _write(self, endpoint: SeriesEndpoint, timeout_s: float) -> None:
         # A clock that was set back must not make a series go back.
         now_ms = max(self._written.last_ms + 1, round(self._clock.time() * 1000))
-        values = list(self._metrics.values())
+        values = list(self.counters.values())
         series = list(self._encode(values, now_ms))
         try:
             self._worker = SerialWorker("self-metrics")
@@ -131,7 +131,7 @@ class EventMetrics:
             return None
 
     def _encode(self, values: Sequence[Value], now_ms: int) -> Iterator[bytes]:
-        common = (*self._metrics.function_labels, ("instance", self._metrics.instance))
+        common = (*self.counters.function_labels, ("instance", self.counters.instance))
         for value in values:
             name, own_labels = _key(value)
             labels = encode_labels(sorted((("__name__", name), *own_labels, *common)))
