@@ -1,5 +1,6 @@
 """``invoke`` and ``send``, against a receiver in this process."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,7 +11,14 @@ from urllib.request import urlopen
 
 import pytest
 
-from metric_forwarder.cli.local_function import ENTRY, Invocation, invoke_handler, load_handler, make_context
+from metric_forwarder.cli.local_function import (
+    ENTRY,
+    Invocation,
+    PointsApart,
+    invoke_handler,
+    load_handler,
+    make_context,
+)
 from metric_forwarder.cli.sample_formats import WRITTEN
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
 from support.command_line import child_environ, command, execute, on_terminal, point, run, settings_for
@@ -315,3 +323,11 @@ def test_a_page_that_is_not_there_changes_neither_report_nor_status(
     )
     assert json.loads(done.stdout)["status"] == "ok"
     assert "METRIC_FORWARDER_PAGE" in done.stderr
+
+
+def test_a_stream_that_outlives_what_it_writes_to_ends_quietly() -> None:
+    points = io.StringIO()
+    apart = PointsApart(points, io.StringIO())
+    points.close()
+    # As when it is thrown away; newer Pythons complain of an error then.
+    apart.close()

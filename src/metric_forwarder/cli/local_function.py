@@ -58,7 +58,9 @@ class PointsApart(io.TextIOBase):
         return (self._points if text.startswith(self._point_line) else self._log).write(text)
 
     def flush(self) -> None:
-        self._points.flush()
+        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        if not self._points.closed:
+            self._points.flush()
 
 
 @contextlib.contextmanager
@@ -139,7 +141,9 @@ class _ReportKept(io.TextIOBase):
         return self._log.write(text)
 
     def flush(self) -> None:
-        self._log.flush()
+        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        if not self._log.closed:
+            self._log.flush()
 
 
 def _read_reply(reply: Any, logged: dict[str, Any] | None) -> Invocation:

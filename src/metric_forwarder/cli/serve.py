@@ -196,7 +196,9 @@ class TimedLog(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        self._stream.flush()
+        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        if not self._stream.closed:
+            self._stream.flush()
 
 
 def _is_open(settings: Settings) -> bool:

@@ -120,4 +120,6 @@ class PageLog(io.TextIOBase):
         return len(text) if is_hidden else self._stream.write(text)
 
     def flush(self) -> None:
-        self._stream.flush()
+        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        if not self._stream.closed:
+            self._stream.flush()
