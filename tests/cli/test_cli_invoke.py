@@ -326,7 +326,7 @@ def test_a_page_that_is_not_there_changes_neither_report_nor_status(
 
 
 def test_a_stream_that_outlives_what_it_writes_to_ends_quietly() -> None:
-    points = io.StringIO()
+    points = io.TextIOWrapper(io.BytesIO())
     apart = PointsApart(points, io.StringIO())
     points.close()
     # As when it is thrown away; newer Pythons complain of an error then.
