@@ -43,6 +43,11 @@ def rows(page: Path) -> list[int]:
     return [re.sub(r"`[^`]*`", "", line).count("|") for line in lines]
 
 
+def items(page: Path) -> list[str]:
+    """The mark of each item of a list, and the date of each decision."""
+    return re.findall(r"^ *-(?= )|^\d\.(?= )|^\*\*\d{4}-\d\d-\d\d", prose(page), re.MULTILINE)
+
+
 def links(page: Path) -> list[tuple[str, int]]:
     """Where each link leads: the English file, and the place of the heading in it."""
     partners = {chinese: english for english, chinese in PAIRS.items()}
@@ -67,7 +72,8 @@ def test_a_translation_has_the_same_headings_and_blocks_of_code(page: Path) -> N
 
 
 @each_page
-def test_a_translation_has_the_same_tables_and_links(page: Path) -> None:
+def test_a_translation_has_the_same_lists_tables_and_links(page: Path) -> None:
+    assert items(page) == items(PAIRS[page])
     assert rows(page) == rows(PAIRS[page])
     assert links(page) == links(PAIRS[page])
 
