@@ -16,7 +16,7 @@ from benchmarks import (
     shapes,
     small_events,
 )
-from benchmarks.page import page, table
+from benchmarks.page import page, page_in_chinese, table
 from benchmarks.plot import plot
 from benchmarks.processes import PEERS, ROOT
 from package import python_310
@@ -37,6 +37,7 @@ def main() -> int:
     rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *by_shape, *formats.rows()]
     plot(costs.curves, by_shape, ROOT / "docs" / "benchmarks.svg")
     (ROOT / "docs" / "benchmarks.md").write_text(page(rows), encoding="utf-8")
+    (ROOT / "docs" / "zh" / "benchmarks.md").write_text(page_in_chinese(rows), encoding="utf-8")
     print(table(rows))
     over = [row.what for row in rows if not row.holds]
     print(f"{len(rows) - len(over)} of {len(rows)} budgets hold; {time.monotonic() - started:.0f} s")

@@ -1,4 +1,4 @@
-"""The table, for the terminal and for docs/benchmarks.md."""
+"""The table, for the terminal and for docs/benchmarks.md in both languages."""
 
 import os
 import platform
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from benchmarks.rows import Row
 
 _HEAD = """# What it costs
+
+[中文](zh/benchmarks.md)
 
 Written by `make bench`; do not edit. {machine}. All parties of a row took turns in one session: the ratios mean more
 than the absolute figures, which are those of this machine. A ratio is the median of the turns' ratios, so it need not be
@@ -27,10 +29,27 @@ _PLOT = """
 ![microseconds of CPU a point against points in the event, and CPU by shape against the floor](benchmarks.svg)
 """
 
+_HEAD_IN_CHINESE = """# 性能与开销
+
+[English](../benchmarks.md)
+
+由 `make bench` 写出，请勿编辑。{machine}。每一行的各方在同一次运行中轮流测量：比值比绝对数字更有意义，后者只属于这台机器。比值是各轮比值的中位数，所以不一定等于旁边两个中位数的商。表中各行的名称和说明是英文。
+
+**最低开销**（floor）是任何通过 `requests` 上报的程序都绕不开的：对每条消息 `json.loads`，对每一批 `json.dumps`、一次 HMAC、一次普通的 `Session.post`，并解析每个应答；不校验、不识别重复、不计数、不限制时间、不重试。**Powertools** 是由 AWS Powertools 的批处理器、内存中的幂等和校验组成的流水线，通过 `requests` 每批发送 30 个。**文档的示例**（document's sample）用单独的连接逐个发送数据点。数据点属于 1,000 个序列，每条 CKafka 消息一个；接收端是同一台机器上的另一个进程，不计入被测者的开销。CPU 时间是所有线程之和。某种格式的**普通解码器**（plain decoder）只读取格式正确的消息：不设上限，也不指明位置。
+
+"""
+_PLOT_IN_CHINESE = """
+## 每个数据点的开销，按事件大小和数据点形状
+
+![每个数据点的 CPU 微秒数与事件中数据点数的关系，以及各种形状与最低开销的对照](../benchmarks.svg)
+"""
+_COLUMNS = "| what | bound | measured | verdict | runs | behind it |"
+_COLUMNS_IN_CHINESE = "| 内容 | 上限 | 测得 | 结论 | 次数 | 说明 |"
+
 
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown, which a terminal shows well enough."""
-    lines = ["| what | bound | measured | verdict | runs | behind it |", "|---|---|---|---|---|---|"]
+    lines = [_COLUMNS, "|---|---|---|---|---|---|"]
     lines += [
         f"| {row.what} | ≤ {_figure(row.bound)} {row.unit} | {_figure(row.value)} {row.unit} "
         f"| {'holds' if row.holds else '**over**'} | {row.runs} | {row.detail} |"
@@ -40,11 +59,20 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def page(rows: Sequence[Row]) -> str:
-    machine = (
-        f"{platform.python_implementation()} {platform.python_version()} on {platform.machine()}, "
-        f"{os.cpu_count()} cores"
+    return _HEAD.format(machine=_machine()) + table(rows) + _PLOT
+
+
+def page_in_chinese(rows: Sequence[Row]) -> str:
+    return (
+        _HEAD_IN_CHINESE.format(machine=_machine())
+        + table(rows).replace(_COLUMNS, _COLUMNS_IN_CHINESE)
+        + _PLOT_IN_CHINESE
     )
-    return _HEAD.format(machine=machine) + table(rows) + _PLOT
+
+
+def _machine() -> str:
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{python} on {platform.machine()}, {os.cpu_count()} cores"
 
 
 def _figure(value: float) -> str:

@@ -64,6 +64,10 @@ def links(page: Path) -> list[tuple[str, int]]:
     return sorted(found)
 
 
+def test_every_page_has_its_chinese_partner_and_the_other_way_round() -> None:
+    assert [page.name for page in ENGLISH] == sorted(page.name for page in (DOCS / "zh").glob("*.md"))
+
+
 @each_page
 def test_a_translation_has_the_same_headings_and_blocks_of_code(page: Path) -> None:
     levels = [[heading.partition(" ")[0] for heading in headings(each)] for each in (page, PAIRS[page])]

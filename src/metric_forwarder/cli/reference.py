@@ -1,7 +1,8 @@
 """The generated parts of the documents: ``python -m metric_forwarder.cli.reference`` rewrites them in place.
 
-The commands' own help becomes the reference in ``docs/cli.md``, the declarations of ``settings.settings`` the settings
-tables of both READMEs and the variables of ``serverless.yml``. Run it in the project's folder.
+The commands' own help becomes the reference in ``docs/cli.md`` and ``docs/zh/cli.md``, the declarations of
+``settings.settings`` the settings tables of both READMEs and the variables of ``serverless.yml``. Run it in the
+project's folder.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -111,6 +112,7 @@ def _cell(text: str) -> str:
 
 GENERATED: Mapping[str, tuple[str, Callable[[], str]]] = {
     "docs/cli.md": ("commands", commands),
+    "docs/zh/cli.md": ("commands", commands),
     "README.md": ("settings", settings),
     "README.zh-CN.md": ("settings", settings_in_chinese_table),
     "serverless.yml": ("settings", serverless_settings),
