@@ -89,6 +89,11 @@ class Payload(NamedTuple):
     place: str = ""
     text: str | None = None
 
+    @property
+    def is_lone(self) -> bool:
+        """Whether it is itself a point, valid or not."""
+        return self.prefix is None and not self.violations
+
     def own(self, index: int) -> Any:
         """A point without what its envelope gives to all its points."""
         return self.points.own(index) if isinstance(self.points, _Merged) else self.points[index]

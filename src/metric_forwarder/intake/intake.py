@@ -234,12 +234,14 @@ class Intake:
             take_known = self._maker.take_known if self._relabel is None else _knows_none
             for message, body in zip(messages, bodies, strict=True):
                 if self._is_late or not take_known(message, "", body):
-                    if is_our_own(body):
-                        payload = find_points(body)
-                        was_asked = payload.prefix is None and self._relabel is None
-                        yield from self._take_payload(message, payload, may_be_known=not was_asked)
-                    else:
+                    if not is_our_own(body):
                         yield from self._take_carefully(message)
+                        continue
+                    payload = find_points(body)
+                    if payload.is_lone and self._relabel is None:
+                        self._take_unknown(Origin(message, payload), body, is_whole=True)
+                    else:
+                        yield from self._take_payload(message, payload)
         elif len(messages) == 1 or self._is_late:
             for message in messages:
                 yield from self._take_carefully(message)
@@ -250,10 +252,8 @@ class Intake:
                 else:
                     yield from self._take_together([message], [text])
 
-    def _take_payload(
-        self, message: Message, payload: Payload, *, may_be_known: bool = True
-    ) -> Iterator[None]:
-        """Take the points of our own JSON in; ``may_be_known``: whether one may be of a known series."""
+    def _take_payload(self, message: Message, payload: Payload) -> Iterator[None]:
+        """Take the points of our own JSON in."""
         is_first = payload.place in ("", "line 1")
         if self._must_leave(message):
             self._refusals.leave(message, payload.place, is_whole=is_first)
@@ -262,18 +262,22 @@ class Intake:
             self._refusals.refuse_payload(message, payload)
             return
         relabel = None if message.already_validated else self._relabel
-        take_known = self._maker.take_known if may_be_known else _knows_none
+        take_known = self._maker.take_known
         for index, (raw, pointer) in enumerate(zip(payload.points, payload.pointers(), strict=False)):
             if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
                 yield
             point = raw if relabel is None else relabel(raw)
-            if self._is_late or not take_known(message, pointer, point):
-                if point is None and raw is not None:
-                    self._refusals.filter(message, pointer, "relabel", _BY_RULE)
-                elif self._must_leave(message):
-                    self._refusals.leave(message, pointer, is_whole=is_first and index == 0)
-                else:
-                    self._maker.take(Origin(message, payload, index), point)
+            if point is None and raw is not None:
+                self._refusals.filter(message, pointer, "relabel", _BY_RULE)
+            elif self._is_late or not take_known(message, pointer, point):
+                self._take_unknown(Origin(message, payload, index), point, is_whole=is_first and index == 0)
+
+    def _take_unknown(self, origin: Origin, point: Any, *, is_whole: bool) -> None:
+        """Take a point in that is of no known series, or unusual; ``is_whole``: nothing of its message was taken in."""
+        if self._must_leave(origin.message):
+            self._refusals.leave(origin.message, origin.pointer, is_whole=is_whole)
+        else:
+            self._maker.take(origin, point)
 
     # --- the careful road --------------------------------------------------------------------------------------
 
