@@ -25,11 +25,11 @@ def github_anchor(title: str, _separator: str) -> str:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Let the Chinese pages show the pictures of the English ones."""
+    """Let the Chinese pages have the pictures and the style of the English ones."""
     docs = Path(config.docs_dir)
     if docs.name == "zh":
-        for picture in [*docs.parent.glob("*.svg"), *docs.parent.glob("*.png")]:
-            files.append(File(picture.name, str(docs.parent), config.site_dir, config.use_directory_urls))
+        for shared in [*docs.parent.glob("*.svg"), *docs.parent.glob("*.png"), docs.parent / "site.css"]:
+            files.append(File(shared.name, str(docs.parent), config.site_dir, config.use_directory_urls))
     return files
 
 
