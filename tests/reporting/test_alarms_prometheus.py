@@ -229,3 +229,33 @@ def test_the_counters_say_exactly_what_the_reports_say(
         "sum(max_over_time(metric_forwarder_cold_starts_total[6h]))", seen.end_s
     )
     assert int(starts[0]["value"][1]) == sum(function.starts for function in seen.functions.values())
+
+
+def test_increase_over_killed_instances_is_what_was_reported_but_for_what_kills_and_extrapolation_explain(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    with (
+        Emulator(EmulatorOptions(clock_tolerance_s=1e9)) as emulator,
+        PrometheusServer(tmp_path) as prometheus,
+    ):
+        function = Function("killed", clock, emulator, prometheus.url, SELF_METRICS_INTERVAL_S="120")
+        start_s = clock.time()
+        unwritten = error = 0.0
+        for lives in (1, 7, 20, 8, 30, 2):
+            # An event a minute, of which every second one writes: the rest is lost with the instance.
+            for _ in range(lives):
+                good_event(function)
+                clock.sleep(MINUTE_S)
+            writes = (lives + 1) // 2
+            unwritten += lives - (2 * writes - 1)
+            # Prometheus extrapolates a series by at most 1.1 of its mean interval; it has a 0 before its writes.
+            error += (2 * writes - 1) * 1.1 / writes
+            function.start()
+        window_s = round(clock.time() - start_s) + 60
+        reported = sum(report["received"] for report in function.reports)
+        asked = f"metric_forwarder_points_total[{window_s}s]"
+        exact = prometheus.evaluate(f"sum(max_over_time({asked}))", clock.time())
+        increase = prometheus.evaluate(f"sum(increase({asked}))", clock.time())
+    assert float(exact[0]["value"][1]) == reported - unwritten
+    assert abs(float(increase[0]["value"][1]) - (reported - unwritten)) <= error
