@@ -43,7 +43,9 @@ class Workers:
                 if not self._start(more):
                     break
                 started += more
-        self._finished.wait(self._deadline.remaining())
+        # The deadline's clock decides, which need not be the one by which a wait is measured.
+        while not self._finished.wait(self._deadline.remaining()) and self._deadline.remaining() > 0:
+            pass
         return True
 
     def _is_processor_idle(self) -> bool:
