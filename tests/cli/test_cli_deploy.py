@@ -604,7 +604,7 @@ def variables(api: ScfApi) -> dict[str, str]:
 
 @pytest.mark.parametrize(("target", "options"), [("deploy", ""), ("plan", "--plan ")])
 def test_make_hands_the_destination_on(target: str, options: str) -> None:
-    command = ["/usr/bin/env", "make", "--dry-run", target, "TO=prometheus"]
+    command = ["/usr/bin/env", "make", "--no-print-directory", "--dry-run", target, "TO=prometheus"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.rstrip().endswith(f"metric-forwarder deploy {options}--to prometheus")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from metric_forwarder.clients.http import Failure, Fault, HttpReply
 from metric_forwarder.delivery.suspects import ENOUGH
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest
+from metric_forwarder.put_monitor_data.server import PutRequest, reject
 from support.fakes import START
 from support.harness import (
     Harness,
@@ -194,14 +194,14 @@ def test_a_point_at_which_the_destination_always_fails_keeps_no_other_point(fail
 
 def fail_at(harness: Harness, fails: Any, is_bad: Callable[[Any], bool]) -> None:
     """A receiver that fails at each request that holds a bad point, as if it were its own fault."""
-    process = harness.receiver.send
+    process = harness.receiver.process
 
-    def send(request: Any, timeout_s: float) -> Any:
-        if any(is_bad(wire) for wire in json.loads(request.body)["Data"]):
-            harness.receiver.script.appendleft(fails)
-        return process(request, timeout_s)
+    def fail(request: Any) -> HttpReply:
+        if not any(is_bad(wire) for wire in json.loads(request.body)["Data"]):
+            return process(request)
+        return fails if isinstance(fails, HttpReply) else harness.receiver.answer(reject(fails, "as told"))
 
-    harness.receiver.send = send  # type: ignore[method-assign]  # the fake is ours to break
+    harness.receiver.process = fail  # type: ignore[method-assign]  # the fake is ours to break
 
 
 @pytest.mark.slow

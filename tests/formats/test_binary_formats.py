@@ -263,7 +263,6 @@ def _comparable(found: list[Reading]) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 @given(_REQUEST)
 @settings(max_examples=60)
 def test_both_encodings_of_a_request_become_the_same_samples(request: Any) -> None:
@@ -272,7 +271,6 @@ def test_both_encodings_of_a_request_become_the_same_samples(request: Any) -> No
     assert _comparable(in_protobuf) == _comparable(in_json)
 
 
-@pytest.mark.slow
 def test_protobuf_of_more_values_than_are_read_is_refused() -> None:
     many = b"\x0a\x00" * 500_001
     began = time.process_time()

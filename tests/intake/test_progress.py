@@ -10,8 +10,6 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import ckafka, environ, outcomes, point, report_of
 
-pytestmark = pytest.mark.slow
-
 
 class SlowProcessor(FakeClock):
     """Each look at the clock comes a tenth of a second after the one before."""

@@ -16,8 +16,6 @@ from metric_forwarder.reporting.self_metrics import FAMILIES
 from support.fakes import FakeClock, InProcessPrometheus
 from support.harness import CONTEXT, ROOT, ckafka, point, remote_write_environ, report_of
 
-pytestmark = pytest.mark.slow
-
 RULES = ROOT / "deploy" / "alerts" / "prometheus.yml"
 _LABELS = {"function": "f", "namespace": "prod", "instance": "a"}
 

@@ -18,8 +18,6 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.fakes import START
 from support.harness import ROOT, Harness, ckafka, make_harness, point
 
-pytestmark = pytest.mark.slow
-
 ALARMS = {
     alarm["name"]: alarm
     for alarm in json.loads((ROOT / "deploy/alerts/cls.json").read_text("utf-8"))["alarms"]

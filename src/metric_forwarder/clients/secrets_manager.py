@@ -7,6 +7,7 @@ The secret's text is ``{"SecretId": "…", "SecretKey": "…"}``. Sources: Tence
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -22,6 +23,7 @@ from metric_forwarder.secret import Secret, is_plain
 _SERVICE, _VERSION, _ACTION = "ssm", "2019-09-23", "GetSecretValue"
 _ROLE = ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY", "TENCENTCLOUD_SESSIONTOKEN")
 # At DEBUG it prints headers and whole bodies: the role's token, and the secret.
+_IMPORTING = threading.Lock()
 _SDK_LOGGER = "tencentcloud_sdk_common"
 
 # A secret's text has 4 KB at most.
@@ -167,12 +169,13 @@ class _BoundedRequests:
 def _get_secret_value(
     reference: SecretReference, role: list[str], timeout_s: float
 ) -> Verdict | dict[str, Any]:
-    # Slow to import, and needed only where a secret is.
-    from tencentcloud.common.common_client import CommonClient  # noqa: PLC0415
-    from tencentcloud.common.credential import Credential  # noqa: PLC0415
-    from tencentcloud.common.exception import TencentCloudSDKException  # noqa: PLC0415
-    from tencentcloud.common.profile.client_profile import ClientProfile  # noqa: PLC0415
-    from tencentcloud.common.profile.http_profile import HttpProfile  # noqa: PLC0415
+    # Slow to import, and needed only where a secret is. Two threads that import parts of it may find one half made.
+    with _IMPORTING:
+        from tencentcloud.common.common_client import CommonClient  # noqa: PLC0415
+        from tencentcloud.common.credential import Credential  # noqa: PLC0415
+        from tencentcloud.common.exception import TencentCloudSDKException  # noqa: PLC0415
+        from tencentcloud.common.profile.client_profile import ClientProfile  # noqa: PLC0415
+        from tencentcloud.common.profile.http_profile import HttpProfile  # noqa: PLC0415
 
     logging.getLogger(_SDK_LOGGER).disabled = True
     endpoint = urlsplit(reference.endpoint)
