@@ -99,16 +99,16 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
-    def observe_all(self, values: Sequence[float]) -> None:
-        """Count many at once: to sort them costs less than to look each of them up."""
-        found = sorted(values)
-        before = 0
+    def observe_ages(self, now_ms: float, times_ms: Sequence[float]) -> None:
+        """Count how long ago many times were, which are sorted: so nothing is computed for each of them."""
+        after = len(times_ms)
         for index, bound in enumerate(self._bounds):
-            until = bisect_right(found, bound, before)
-            self._counts[index] += until - before
-            before = until
-        self._counts[-1] += len(found) - before
-        self._sum += sum(found)
+            # Those that are as old as the bound belong to it.
+            first = bisect_left(times_ms, now_ms - bound * 1000, 0, after)
+            self._counts[index] += after - first
+            after = first
+        self._counts[-1] += after
+        self._sum += (len(times_ms) * now_ms - sum(times_ms)) / 1000
 
     def values(self) -> Iterator[Value]:
         total = 0
@@ -155,9 +155,13 @@ class SelfMetrics:
     def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
         """Count the age of those points that were delivered just now."""
         now_ms = self._clock.time() * 1000
-        delivered = ledger.with_outcome(points, Outcome.DELIVERED)
+        times_ms: list[float] = sorted(
+            [point.time_ms for point in ledger.with_outcome(points, Outcome.DELIVERED)]
+        )
         # A producer's clock may be ahead of ours: no point is younger than 0.
-        self._point_age.observe_all([max(0.0, (now_ms - point.time_ms) / 1000) for point in delivered])
+        past = bisect_right(times_ms, now_ms)
+        times_ms[past:] = [now_ms] * (len(times_ms) - past)
+        self._point_age.observe_ages(now_ms, times_ms)
 
     def count(self, report: Report, ledger: Ledger) -> None:
         """Count an event that is over."""
