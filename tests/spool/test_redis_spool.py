@@ -326,3 +326,20 @@ def test_killed_at_any_moment_of_delivery_or_replay_nothing_is_lost(redis_server
             assert nursery.run(told, REPLAY, 60)
         arrived = {(stored["metricName"], stored["value"]) for stored in emulator.points()}
     assert arrived == {(f"round{round_}", value) for round_ in range(8) for value in range(60)}
+
+
+def test_its_level_is_what_waits_the_time_of_the_oldest_and_the_dead_letters(
+    redis_server: RedisServer,
+) -> None:
+    spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
+    assert spool.measure() == (0, None, 0)
+    with redis_server.client() as client:
+        seconds, microseconds = client.time()
+    spool.write([SpoolRecord(point(), "s", None, None, "undelivered", "x" * 5000)] * 3, [])
+    spool.write([], [SpoolRecord(point(), "s", None, None, "invalid", "x")] * 2)
+    level = spool.measure()
+    assert 15_000 < level.used_bytes < 40_000
+    assert level.dead_letters == 2
+    # By the server's clock, which writes the ids.
+    assert level.oldest_ms is not None
+    assert 0 <= level.oldest_ms - (seconds * 1000 + microseconds // 1000) < 60_000
