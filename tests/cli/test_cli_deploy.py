@@ -497,6 +497,11 @@ def test_a_comment_behind_a_value_of_the_env_file_is_told(tmp_path: Path) -> Non
         read_dotenv(tmp_path / ".env")
 
 
+def test_the_first_line_of_an_env_file_counts_behind_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("\ufeffA=1\r\nB=x\u2028y\r\n".encode())
+    assert read_dotenv(tmp_path / ".env") == {"A": "1", "B": "x\u2028y"}
+
+
 def test_an_env_file_in_another_encoding_is_told_and_not_a_traceback(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("# 部署者\nA=1\n".encode("gbk"))
     with pytest.raises(ConfigError, match=r"\.env is not UTF-8"):

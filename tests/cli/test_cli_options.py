@@ -52,6 +52,15 @@ def test_a_line_of_no_known_kind_is_told_and_keeps_no_other_from_its_report(rece
     assert "line 2: the event is of no known trigger" in done.err
 
 
+def test_a_line_separator_of_unicode_in_a_string_ends_no_line(receiver: Emulator) -> None:
+    lines = [
+        json.dumps(point(value, dimensions={"ip": "a\u2028b\x85c"}), ensure_ascii=False) for value in (1, 2)
+    ]
+    done = run("invoke", "-", given="\r\n".join(lines), **settings_for(receiver))
+    assert done.status == 0, done.err
+    assert [point["value"] for point in receiver.points()] == [1, 2]
+
+
 def test_a_line_that_is_no_json_is_named_before_anything_is_sent(receiver: Emulator) -> None:
     done = run("invoke", "-", given=f"{json.dumps(point(1))}\n{{\n", **settings_for(receiver))
     assert (done.status, done.out) == (2, "")

@@ -257,6 +257,14 @@ def test_each_line_of_the_log_has_its_time_and_stays_json() -> None:
     assert second.endswith("Z Traceback")
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_a_name_that_holds_a_separator_of_unicode_keeps_its_line_of_the_log_json(separator: str) -> None:
+    stream = io.StringIO()
+    message = f'the topic a{separator}{{"b'
+    TimedLog(stream).write(f"{json.dumps({'level': 'WARN', 'message': message}, ensure_ascii=False)}\n")
+    assert json.loads(stream.getvalue())["message"] == message
+
+
 # --- what clients can hold --------------------------------------------------------------------------------------
 
 

@@ -87,7 +87,9 @@ def read_events(file: str) -> Events:
     try:
         return Events([("", parse_json(text, file))], are_lines=False)
     except Unusable:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        # Not ``splitlines``: it ends a line at U+2028 and the like, too, which a JSON string may hold as they are.
+        numbered = enumerate(io.StringIO(text, newline=None), 1)
+        lines = [(number, line) for number, line in numbered if line.strip()]
         if len(lines) < 2 or not _is_json(lines[0][1]):  # noqa: PLR2004 - one line is no list of them
             raise
     return Events(

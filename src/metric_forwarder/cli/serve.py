@@ -188,7 +188,8 @@ class TimedLog(io.TextIOBase):
 
     def write(self, text: str) -> int:
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        for line in text.splitlines(keepends=True):
+        # Not ``splitlines``: it ends a line at U+2028 and the like, too, which come out of names in messages.
+        for line in io.StringIO(text):
             is_object = line.startswith('{"')
             self._stream.write(
                 f'{{"time":"{time}",{line[1:]}' if is_object else f"{time} {line}" if line.strip() else line

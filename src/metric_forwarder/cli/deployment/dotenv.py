@@ -29,7 +29,8 @@ def parse(path: Path) -> Dotenv:
     if not path.is_file():
         return Dotenv({}, [])
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Some editors begin a file with a byte order mark; ``splitlines`` would end a line at U+2028 and the like, too.
+        lines = path.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         return Dotenv({}, [f"{path.name} is not UTF-8: save it in that encoding"])
     except OSError as error:
