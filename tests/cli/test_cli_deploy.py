@@ -244,6 +244,14 @@ def test_code_that_cannot_be_fetched_counts_as_another_one(api: ScfApi) -> None:
     assert api.function["alias"] == "2"
 
 
+def test_code_whose_download_breaks_off_counts_as_another_one(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    api.breaks_off = True
+    ours.deploy(package("changed\n"))
+    assert api.function["alias"] == "2"
+
+
 # --- triggers -------------------------------------------------------------------------------------------------
 
 

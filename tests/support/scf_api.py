@@ -42,6 +42,7 @@ class ScfApi:
         interrupt: called with each action once it is carried out and before it is answered.
         messages: by error code, what the API says of it.
         tells_digests: whether it tells the digest of the code, beside its address.
+        breaks_off: whether a download of the code ends too early.
     """
 
     def __init__(self, polls: int = 2) -> None:
@@ -53,6 +54,7 @@ class ScfApi:
         self.interrupt: Callable[[str], None] = lambda _: None
         self.messages: dict[str, str] = {}
         self.tells_digests = True
+        self.breaks_off = False
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -116,7 +118,11 @@ class ScfApi:
         return {"Error": {"Code": code, "Message": self.messages.get(code, "as documented")}}
 
     def send_package(self, request: BaseHTTPRequestHandler) -> None:
-        _send(request, self.function["versions"][request.path.strip("/")]["package"])
+        package = self.function["versions"][request.path.strip("/")]["package"]
+        if self.breaks_off:
+            request.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 1000000\r\n\r\n" + package)
+        else:
+            _send(request, package)
 
     def stop_serving_packages(self) -> None:
         """As where the addresses of code cannot be reached."""

@@ -1,6 +1,7 @@
 """Compare what is described with what is deployed, field by field."""
 
 import hashlib
+import http.client
 import json
 import urllib.request
 import zipfile
@@ -289,7 +290,7 @@ def is_same_code(package: bytes, address: str, sha256: str) -> bool:
         return False
     try:
         return _members(_fetch(address)) == _members(package)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -298,6 +299,7 @@ def _fetch(address: str) -> bytes:
 
     Raises:
         OSError: it cannot be fetched.
+        HTTPException: what answers breaks off, or is no HTTP.
     """
     with urllib.request.urlopen(address, timeout=60) as reply:  # noqa: S310 - https or http, and the API named it
         content: bytes = reply.read()
