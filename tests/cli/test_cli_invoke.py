@@ -184,6 +184,32 @@ def test_one_point_is_sent_in_any_format(receiver: Emulator, name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("otlp-protobuf", ("--value", "9" * 40)),
+        ("remote-write", ("--value", "9" * 400)),
+        ("otlp-protobuf", ("--value", "1", "--timestamp", "-5")),
+        ("otlp-json", ("--value", "1", "--timestamp", "1e400")),
+        ("otlp-protobuf", ("--value", "1", "--dimension", "disk=\udcff")),
+    ],
+)
+def test_what_a_format_has_no_room_for_is_told_and_not_a_traceback(name: str, words: tuple[str, ...]) -> None:
+    done = run(
+        "send",
+        "--metric",
+        "m",
+        *words,
+        "--format",
+        name,
+        DESTINATION="stdout",
+        NAMESPACE="pc",
+        HTTP_AUTH="cam",
+    )
+    assert done.status == 2
+    assert done.err.startswith("Error: ")
+
+
 def test_a_client_of_another_protocol_gets_its_reply_and_the_report_is_shown_nonetheless(
     receiver: Emulator,
 ) -> None:

@@ -47,11 +47,18 @@ def write_points(name: Format, points: Sequence[Any], at: datetime) -> str | byt
     """Write points of our own JSON in a format.
 
     Raises:
-        Unusable: one of them is no point.
+        Unusable: one of them is no point, or does not fit into the format.
     """
     if name is Format.JSON:
         return json.dumps(points, ensure_ascii=False)
-    return SAMPLE_FORMATS[name].write([_read_point(point, at) for point in points])
+    samples = [_read_point(point, at) for point in points]
+    try:
+        return SAMPLE_FORMATS[name].write(samples)
+    except (OverflowError, UnicodeEncodeError, struct.error):
+        raise Unusable(
+            f"the format {name.value} has no room for so large a number or time, or for a text that is not UTF-8: "
+            "correct it, or write the point in the format json"
+        ) from None
 
 
 def as_request(name: Format, event: Mapping[str, Any], body: str | bytes) -> dict[str, Any]:
@@ -72,7 +79,7 @@ def _read_point(point: Any, at: datetime) -> SamplePoint:
         metric, value, time = point["metricName"], point["value"], point.get("timestamp")
         labels = {name: as_text(each) for name, each in point.get("dimensions", {}).items()}
         time_ns = None if time is None else nanoseconds(time)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         raise Unusable(_NO_POINT) from None
     if type(metric) is not str or type(value) not in (int, float) or (time_ns is None) != (time is None):
         raise Unusable(_NO_POINT)
