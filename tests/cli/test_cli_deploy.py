@@ -439,7 +439,9 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(api: ScfApi) -> None:
 def test_an_api_that_cannot_be_reached_is_tried_again_and_then_told() -> None:
     waited: list[float] = []
     account = Account(SECRET_ID, Secret(SECRET_KEY), REGION, endpoint="127.0.0.1:1")
-    with pytest.raises(CloudError, match="GetFunction: unreachable: check this machine's network"):
+    with pytest.raises(
+        CloudError, match=r"GetFunction: unreachable \(127.0.0.1:1\): check this machine's network"
+    ):
         Cloud(account, "default", "metric-forwarder", waited.append).function()
     assert waited == [1, 2, 4, 8, 16]
 
@@ -474,7 +476,9 @@ def test_a_wrong_key_is_told_without_the_key(api: ScfApi) -> None:
 
 def test_what_the_file_refers_to_and_nobody_sets_is_named() -> None:
     left = {name: value for name, value in FILLED.items() if name != "DEPLOY_ROLE"}
-    with pytest.raises(ConfigError, match="refers to DEPLOY_ROLE, which neither"):
+    with pytest.raises(
+        ConfigError, match=r"refers to DEPLOY_ROLE, which neither .*: set each, as \.env\.example explains"
+    ):
         read_description(ROOT / "serverless.yml", left)
 
 

@@ -351,6 +351,21 @@ def test_a_page_that_is_not_there_changes_neither_report_nor_status(
     assert "METRIC_FORWARDER_PAGE" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_refused_event_has_no_report_and_no_complaint_about_the_page(
+    receiver: Emulator, tmp_path: Path
+) -> None:
+    event = tmp_path / "http.json"
+    event.write_bytes(subprocess.run(command("events", "http"), check=True, capture_output=True).stdout)
+    environ = {**child_environ(**settings_for(receiver)), "METRIC_FORWARDER_PAGE": receiver.base_url}
+    done = subprocess.run(
+        command("invoke", str(event)), env=environ, capture_output=True, check=False, encoding="utf-8"
+    )
+    assert done.returncode == 1
+    assert "HTTP is closed" in done.stderr
+    assert "METRIC_FORWARDER_PAGE" not in done.stderr
+
+
 def test_a_stream_that_outlives_what_it_writes_to_ends_quietly() -> None:
     points = io.TextIOWrapper(io.BytesIO())
     apart = PointsApart(points, io.StringIO())

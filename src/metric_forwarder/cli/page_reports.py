@@ -15,12 +15,13 @@ _TIMEOUT_S = 2.0
 def show_on_page(report: Mapping[str, Any]) -> None:
     """Send a report to the page that METRIC_FORWARDER_PAGE names; without it, do nothing.
 
+    An answer that counts no points, such as that to a refused HTTP event, is not for the page.
     A page that cannot be reached is one line on standard error: it says nothing about the event.
     """
     from receiver_emulator.options import PAGE_VARIABLE
 
     page = os.environ.get(PAGE_VARIABLE, "").rstrip("/")
-    if not page:
+    if not page or "outcomes" not in report:
         return
     if not page.startswith(("http://", "https://")):
         click.echo(f"{PAGE_VARIABLE} is no URL: it must be such as http://127.0.0.1:8080", err=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.secret import Secret
 
 _VERSION = "2018-04-16"
+_HOST = "scf.tencentcloudapi.com"
 _PAGE = 100
 # Of one call: throttling and conflicts pass within seconds, the network may need longer.
 _ATTEMPTS = 6
@@ -61,10 +62,11 @@ class CloudError(Exception):
 
     Args:
         parameters: the names of parameters that the API complains of.
+        host: the API's host, if it gave no answer.
     """
 
     def __init__(
-        self, action: str, code: str, request_id: str = "", parameters: Collection[str] = ()
+        self, action: str, code: str, request_id: str = "", parameters: Collection[str] = (), host: str = ""
     ) -> None:
         remedy = next(
             (text for start, text in _REMEDIES if code.startswith(start)),
@@ -72,7 +74,8 @@ class CloudError(Exception):
         )
         told = f" (request {request_id})" if request_id else ""
         named = f" [{', '.join(sorted(parameters))}]" if parameters else ""
-        super().__init__(f"{action}: {code}{named}{told}: {remedy}")
+        at = f" ({host})" if host else ""
+        super().__init__(f"{action}: {code}{at}{named}{told}: {remedy}")
         self.code = code
 
     @property
@@ -106,6 +109,7 @@ class Cloud:
 
     def __init__(self, account: Account, namespace: str, name: str, sleep: Callable[[float], None]) -> None:
         self._client = _client(account)
+        self._host = account.endpoint or _HOST
         self._function = {"FunctionName": name, "Namespace": namespace}
         self._sleep = sleep
 
@@ -218,14 +222,16 @@ class Cloud:
             message = str(error.get_message() or "")
             if is_ours:
                 is_untrusted = "CERTIFICATE_VERIFY_FAILED" in message
-                raise CloudError(action, "untrusted certificate" if is_untrusted else "unreachable") from None
+                if is_untrusted:
+                    raise CloudError(action, "untrusted certificate") from None
+                raise CloudError(action, "unreachable", host=self._host) from None
             named = _named(parameters, message)
             raise CloudError(action, code, error.get_request_id() or "", named) from None
         except (OSError, ValueError):  # requests' own errors are OSErrors
-            raise CloudError(action, "unreachable") from None
+            raise CloudError(action, "unreachable", host=self._host) from None
         response = reply.get("Response") if isinstance(reply, dict) else None
         if not isinstance(response, dict):
-            raise CloudError(action, "unreachable")
+            raise CloudError(action, "unreachable", host=self._host)
         return response
 
 
