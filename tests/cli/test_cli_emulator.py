@@ -91,9 +91,12 @@ def test_an_account_of_ones_own_is_known_and_its_key_is_not_repeated(tmp_path: P
 @pytest.mark.slow
 def test_a_taken_port_ends_with_status_2_and_the_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = execute("emulator", "--port", str(taken.getsockname()[1]))
+        port = taken.getsockname()[1]
+        done = execute("emulator", "--port", str(port))
     assert done.status == 2
-    assert "choose another with --port" in done.err
+    assert (
+        f"port {port} cannot be listened on (Address already in use): choose another with --port" in done.err
+    )
     assert "Traceback" not in done.err
 
 

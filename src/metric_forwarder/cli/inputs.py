@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,10 @@ def unlistenable(host: str, port: int, error: OSError) -> Unusable:
         if error.errno in (errno.EADDRINUSE, errno.EACCES)
         else "give --host an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
     )
-    return Unusable(f"{host} port {port} cannot be listened on ({error.strerror}): {remedy}")
+    # asyncio's own text repeats the address; a name that is not found has no errno of the system.
+    code = error.errno or 0
+    reason = os.strerror(code) if code in errno.errorcode else error.strerror
+    return Unusable(f"{host} port {port} cannot be listened on ({reason}): {remedy}")
 
 
 def read_bytes(path: str) -> bytes:
