@@ -243,3 +243,13 @@ def test_counters_survive_a_change_of_settings() -> None:
     report_of(application, ckafka(point(2), first_offset=1))
     assert own(prometheus.samples, "points_total") == [(0, 1, 2)]
     assert own(prometheus.samples, "cold_starts_total") == [(0, 1, 1)]
+
+
+def test_where_the_function_has_no_name_no_label_is_written_without_a_value() -> None:
+    harness = make_remote_write_harness(SELF_METRICS="on")
+    report_of(
+        harness.application, ckafka(point(1)), context={**CONTEXT, "namespace": "", "function_name": ""}
+    )
+    written = decode(harness.prometheus.requests[-1].body or b"")
+    assert len(written) > 1
+    assert [series.labels for series in written if not all(value for _, value in series.labels)] == []

@@ -134,7 +134,9 @@ class SelfMetrics:
     def __init__(self, clock: Clock, function: str, instance: str) -> None:
         self._clock = clock
         namespace, _, name = function.rpartition("/")
-        self.function_labels: Labels = (("function", name), ("namespace", namespace))
+        both = (("function", name), ("namespace", namespace))
+        # Remote write has no label without a value, and not every runtime says these.
+        self.function_labels: Labels = tuple(label for label in both if label[1])
         self.instance = instance
         self.started_s = clock.time()
         self._points: Counter[tuple[str, str, str]] = Counter()
