@@ -225,6 +225,18 @@ def test_what_takes_time_shows_that_it_is_at_work_and_leaves_no_trace_of_it(even
 
 
 @pytest.mark.slow
+def test_a_line_of_the_log_stays_one_line_beside_what_shows_that_it_is_at_work(
+    receiver: Emulator, tmp_path: Path
+) -> None:
+    event = tmp_path / "http.json"
+    event.write_text(execute("events", "http").out, encoding="utf-8")
+    terminal = Terminal("invoke", str(event), **settings_for(receiver))
+    assert terminal.finish() == 1
+    line = next(line for line in terminal.shown.splitlines() if '"event":"refused"' in line)
+    assert json.loads(line[line.index("{") :])["statusCode"] == 401
+
+
+@pytest.mark.slow
 def test_a_pipe_is_told_nothing_of_it(receiver: Emulator, event_file: Path) -> None:
     receiver.fault("delay", 0.5)
     done = execute("invoke", str(event_file), **settings_for(receiver))

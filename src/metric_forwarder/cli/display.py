@@ -70,7 +70,8 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Show on standard error that something is under way and for how long; on a terminal only, and gone at the end."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    # A line of the log that is written meanwhile stays one line, to be copied as JSON: the terminal wraps it.
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield
         return
