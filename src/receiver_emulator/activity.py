@@ -9,6 +9,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypedDict
 
 from metric_forwarder.model import Outcome
@@ -22,6 +23,8 @@ _MOST_REPORTS = 2_000
 # In one reply: the rest comes with the next.
 _POINTS_PER_REPLY = 50_000
 _ERRORS_PER_REPORT = 5
+# A receiver has some dozens.
+_CODES_PER_REPORT = 50
 _TEXT_LENGTH = 400
 
 
@@ -176,7 +179,7 @@ def _read_report(report: object) -> dict[str, Any] | None:
         "received": _count(report.get("received")),
         "durationMs": _count(report.get("durationMs")),
         "outcomes": {name: _count(count) for name, count in report["outcomes"].items() if name in known},
-        "returnCodes": {_text(label): _count(count) for label, count in codes.items()}
+        "returnCodes": {_text(label): _count(count) for label, count in islice(codes.items(), _CODES_PER_REPORT)}
         if isinstance(codes, Mapping)
         else {},
         "errors": [

@@ -769,6 +769,16 @@ def test_what_is_no_report_is_refused(receiver: Emulator) -> None:
     assert _ask(receiver, "POST", "/-/reports", b'{"outcomes": {"delivered": 1}}')[0] == 204
 
 
+def test_a_report_with_any_number_of_return_codes_takes_little_of_the_page(receiver: Emulator) -> None:
+    codes = {f"code {number}": 1 for number in range(10_000)}
+    report = json.dumps({"outcomes": {"delivered": 1}, "requests": {"returnCodes": codes}}).encode()
+    assert _ask(receiver, "POST", "/-/reports", report)[0] == 204
+    with urllib.request.urlopen(f"{receiver.url.partition('/v2')[0]}/-/activity") as answer:
+        shown = json.load(answer)["reports"][0]["returnCodes"]
+    assert list(shown) == list(codes)[: len(shown)]
+    assert 0 < len(shown) <= 100
+
+
 # --- its document -------------------------------------------------------------------------------------------
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text("utf-8")
