@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -394,6 +395,16 @@ def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environm
     with listening(encrypted(answer_all)) as place:
         answer = post(HttpTransport(1), f"https://{place}/")
     assert answer == Failure(Fault.UNREACHABLE, "its certificate is self-signed", is_tls=True)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"], ids=["gone", "changed"])
+def test_without_its_file_of_certificates_no_request_leaves(tmp_path: Path, content: str | None) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content:
+        ca_file.write_text(content)
+    with listening(encrypted(answer_all)) as place:
+        failure = post(HttpTransport(1, ca_file=str(ca_file)), f"https://{place}/")
+    assert fault(failure) is Fault.UNREACHABLE
 
 
 def test_a_certificate_that_is_not_trusted_is_told_as_that_with_the_setting_that_trusts_it() -> None:

@@ -224,7 +224,10 @@ class HttpTransport:
             return _Pool(url.host, url.port, maxsize=self._connections, monotonic=self._monotonic)
         # One for all connections: each would read the system's certificates, if there are any.
         context = create_urllib3_context()
-        context.load_verify_locations(self._ca_file or certifi.where())
+        try:
+            context.load_verify_locations(self._ca_file or certifi.where())
+        except OSError as error:  # the file has gone, or changed, since the settings were read
+            raise _NotConnected(error) from error
         return _SecurePool(
             url.host, url.port, maxsize=self._connections, monotonic=self._monotonic, ssl_context=context
         )
