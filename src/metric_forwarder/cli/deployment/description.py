@@ -146,8 +146,8 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str]) 
 
     def is_unused(event: Any) -> bool:
         names = {name for text in _texts(event) for name in _REFERENCE.findall(text)}
-        is_queue = isinstance(event, dict) and "ckafka" in event
-        return is_queue and bool(names) and not any(variables.get(name) for name in names)
+        may_be = isinstance(event, dict) and not _LEFT_OUT_IF_UNUSED.isdisjoint(event)
+        return may_be and bool(names) and not any(variables.get(name) for name in names)
 
     def is_on(event: Any) -> bool:
         parameters = next(iter(event.values()), None) if isinstance(event, dict) else None
@@ -359,6 +359,8 @@ def _http(parameters: Mapping[str, Any]) -> _Made:
     return parameters.get("name", "url"), _compact(described), None
 
 
+# Those that need something of the user's, which a deployment without it does not have.
+_LEFT_OUT_IF_UNUSED = frozenset({"ckafka"})
 _TRIGGERS: Mapping[str, Callable[[Mapping[str, Any]], _Made]] = {
     "timer": _timer,
     "ckafka": _ckafka,
