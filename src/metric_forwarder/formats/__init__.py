@@ -88,7 +88,14 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
             return _refused(f"holds more than {MAX_SAMPLES} samples: split it", body)
         if written > MAX_WRITTEN:
             return _refused(_TOO_MUCH, body)
-    return iter(found)
+    return _handed_over(found)
+
+
+def _handed_over(found: list[Reading]) -> Iterator[Reading]:
+    """Keep no reading longer than it is needed: points are made of them one after the other."""
+    found.reverse()
+    while found:
+        yield found.pop()
 
 
 _TOO_MUCH = (
