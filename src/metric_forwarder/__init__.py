@@ -22,7 +22,7 @@ Opened only where a setting asks for it::
     bridge/                       serves unchanged clients of the receiver
     scrape/                       a timer that fetches metrics from Prometheus targets
 
-The ground that the rooms stand on: ``model``, ``times``, ``numerals``, ``errors``, ``clock``, ``secret``, ``credentials``;
+The ground that the rooms stand on: ``model``, ``times``, ``uint64``, ``errors``, ``clock``, ``secret``, ``credentials``;
 ``put_monitor_data/`` is the receiver's protocol, pure; ``clients/`` has one module for each outside library or service.
 
 The command line is in ``cli/``; the emulated receiver is the package ``receiver_emulator`` beside this one. Neither is

@@ -30,7 +30,7 @@ from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape, asks_for_doctor
 from metric_forwarder.model import Message
-from metric_forwarder.pipeline import Metrics, OnSettled, Pipeline, ScrapeSource, Spool
+from metric_forwarder.pipeline import FETCHING_SHARE, Metrics, OnSettled, Pipeline, ScrapeSource, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
@@ -60,8 +60,6 @@ _T = TypeVar("_T")
 _LONGEST_S = 900
 # Assumed where the platform gives no time limit.
 _UNKNOWN_TIME_LIMIT_MS = 60_000
-# The share of an invocation's time that fetching may take; the rest is for delivery.
-_FETCHING_SHARE = 0.5
 
 
 class Application:
@@ -103,7 +101,7 @@ class Application:
         request_id = str(context.get("request_id", ""))[:100]
         started = self._clock.monotonic()
         try:
-            with self._alone(time_limit_s(context)):
+            with self._one_at_a_time(time_limit_s(context)):
                 return self._handle(event, context, request_id, started)
         except (ConfigError, InstanceBusy, UnknownTrigger) as error:
             # This was raised before there were points, so no report will mention it.
@@ -119,7 +117,7 @@ class Application:
         return metrics.counters if metrics else None
 
     @contextmanager
-    def _alone(self, limit_s: float) -> Iterator[None]:
+    def _one_at_a_time(self, limit_s: float) -> Iterator[None]:
         """Let one event after the other in: what an instance learns is made for one at a time.
 
         Raises:
@@ -196,7 +194,7 @@ class Application:
             HttpAccess(settings.http_token, settings.http_auth == "cam", self._bridge),
             self._objects,
             AllowedBuckets(str(context.get("tencentcloud_appid", "")), settings.cos_buckets),
-            deadline.within(deadline.remaining() * _FETCHING_SHARE),
+            deadline.within(deadline.remaining() * FETCHING_SHARE),
         )
 
     def _cos_objects(self) -> ObjectSource:
@@ -435,8 +433,8 @@ def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
 
     The age of points is not judged: it depends on when they are sent.
     """
-    nobody = FixedCredentials(Credentials("", Secret("")))
-    destination = make_destination(settings, Parts(nobody, lambda: HttpTransport(1), clock))
+    no_credentials = FixedCredentials(Credentials("", Secret("")))
+    destination = make_destination(settings, Parts(no_credentials, lambda: HttpTransport(1), clock))
     rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
     return IntakeParts(
         PointSchema(settings.kind.schema, settings.schema),

@@ -14,8 +14,8 @@ MEMBERS = frozenset({"replay", "scrape"})
 _MEMBERS_OF_A_PAYLOAD = frozenset({"metricName", "dimensions", "value", "points", "Namespace", "Data"})
 _MENTIONS_A_JOB = re.compile("|".join(MEMBERS), re.IGNORECASE)
 
-
-_is_label = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+# Names that begin with two underscores are reserved for Prometheus.
+_may_be_set = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 
 
 class Replay(NamedTuple):
@@ -121,7 +121,7 @@ def _labels(value: Any) -> dict[str, str] | None:
     """Read names and texts; None if they are no labels. A name that begins with two underscores is Prometheus's own."""
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         return None
-    return value if all(_is_label(name) for name in value) else None
+    return value if all(_may_be_set(name) for name in value) else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

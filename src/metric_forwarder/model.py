@@ -5,6 +5,7 @@ trigger event → ``Message`` (one Kafka record, one HTTP body, one timer firing
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from itertools import chain
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple
 
 # Copied for each series: that costs half of making one.
 _EMPTY = hashlib.blake2b(digest_size=16)
+
+# The name of a label in Prometheus.
+is_label_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 
 
 # Coordinates begin so where a redelivered event is measured again: the place says which reading it is, whatever its value.

@@ -33,9 +33,9 @@ _LAST_SEND_S = 0.25
 # To find out how full the spool is.
 _LONGEST_MEASURE_S = 1.0
 
-# Of the time an invocation has, what scraping may take: the rest is for delivering what was scraped.
-_FETCHING_SHARE = 0.5
-# And what taking in may take, fetching included: the rest is for delivering what was taken in.
+# The share of the time left that fetching (objects or scraped targets) may take; the rest is for delivery.
+FETCHING_SHARE = 0.5
+# The share that reading and validating may take, fetching included; the rest is for delivery.
 _INTAKE_SHARE = 0.75
 
 
@@ -149,7 +149,9 @@ class Pipeline:
         try:
             for messages, policy in self._chunks(decoded, deadline, spool, progress):
                 intake = self._make_intake(ledger, policy, deadline)
-                for _ in intake.take_parts(messages) if policy.takes_parts else _whole(intake, messages):
+                for _ in (
+                    intake.take_parts(messages) if policy.takes_parts else _take_as_one_part(intake, messages)
+                ):
                     settlement = Settlement(ledger, claims, policy)
                     sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
                     counts.add(self._deliver(intake, claims, sending, settlement, blocked_series, trace))
@@ -228,7 +230,7 @@ class Pipeline:
                 case BadJob(reason):
                     yield [firing._replace(broken=reason)], policy()
                 case Scrape() as job:
-                    fetching = deadline.earlier(deadline.remaining() * (1 - _FETCHING_SHARE))
+                    fetching = deadline.earlier(deadline.remaining() * (1 - FETCHING_SHARE))
                     # The next scrape finds the same dead letters: they would only fill the spool.
                     messages = self._scraper.messages(job, firing, fetching)
                     yield messages, policy(keeps_dead_letters=False)
@@ -267,7 +269,7 @@ class Pipeline:
             free, still_held = settlement.claim(held)
             free = settlement.settle_stale(free, intake.stale)
             if still_held:
-                free, waiting = _in_order(free, still_held, by_time=self._sender.destination.ordered)
+                free, waiting = _split_free(free, still_held, by_time=self._sender.destination.ordered)
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
@@ -300,7 +302,7 @@ class Pipeline:
         return round(self._clock.time() * 1000)
 
 
-def _whole(intake: Intake, messages: Iterable[Message]) -> Iterator[None]:
+def _take_as_one_part(intake: Intake, messages: Iterable[Message]) -> Iterator[None]:
     """Take messages in as one part."""
     intake.take_all(messages)
     yield
@@ -330,7 +332,7 @@ def _keep_back(deadline: Deadline, reserve_s: float) -> Deadline:
     return deadline.earlier(min(reserve_s, deadline.remaining() / 2))
 
 
-def _in_order(
+def _split_free(
     free: Sequence[Point], held: Sequence[Point], *, by_time: bool
 ) -> tuple[list[Point], list[Point]]:
     """Of the points that are free: those to send, and those that would pass a held one of their series."""

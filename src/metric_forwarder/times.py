@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any
 
-from metric_forwarder.numerals import parse_uint64
+from metric_forwarder.uint64 import parse_uint64
 
 # Below: seconds (until the year 5138); from here on: milliseconds (since 1973).
 MILLISECONDS_FROM = 1e11

@@ -35,7 +35,7 @@ from urllib3.util import parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
 from metric_forwarder.clock import Deadline
-from metric_forwarder.numerals import parse_uint64
+from metric_forwarder.uint64 import parse_uint64
 
 # A reply of the receiver has some 30 bytes; more than this is from something else.
 MAX_REPLY_BYTES = 65_536

@@ -19,7 +19,7 @@ from metric_forwarder.delivery.verdicts import (
 from metric_forwarder.model import Batch
 
 # Requests end this long before the deadline, so that their outcome can still be written.
-_LANDING_S = 0.05
+_WRITING_S = 0.05
 
 
 class Exchange:
@@ -177,7 +177,7 @@ class Exchange:
 
     def _time_left(self) -> float:
         """Seconds within which a request must have ended."""
-        return self._deadline.remaining() - _LANDING_S
+        return self._deadline.remaining() - _WRITING_S
 
     def _time_for_one(self) -> float:
         """Seconds that one more request may take."""

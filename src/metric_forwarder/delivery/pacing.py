@@ -17,7 +17,7 @@ from metric_forwarder.clock import Clock
 from metric_forwarder.delivery.verdicts import Verdict, still_refused
 
 _DECREASE = 0.9
-_OVERSHOT = 0.8
+_OVERSHOOT_FACTOR = 0.8
 # Of the rate at the last refusal, each second.
 _SLOW_INCREASE = 0.03
 # Factor of each second.
@@ -143,7 +143,9 @@ class Pacer:
         else:
             # What grew quickly overshot, but never below what was just taken.
             floor = min(self._rate, accepted)
-            self._rate_at_refusal = max(self._rate * _OVERSHOT, floor) if self._is_guess else self._rate
+            self._rate_at_refusal = (
+                max(self._rate * _OVERSHOOT_FACTOR, floor) if self._is_guess else self._rate
+            )
             self._is_guess = False
         self._set_rate(self._rate_at_refusal * _DECREASE)
 

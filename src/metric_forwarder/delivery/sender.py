@@ -17,7 +17,14 @@ from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy, RetryPolicy
 from metric_forwarder.delivery.settling import EventRecord, RequestCounts, RequestTrace, Settle
 from metric_forwarder.delivery.suspects import Suspects
-from metric_forwarder.delivery.verdicts import NO_THREAD, OUT_OF_TIME, Action, Effect, Verdict, behind
+from metric_forwarder.delivery.verdicts import (
+    NO_THREAD,
+    OUT_OF_TIME,
+    Action,
+    Effect,
+    Verdict,
+    blocked_by_earlier,
+)
 from metric_forwarder.delivery.workers import Workers
 from metric_forwarder.model import Batch, Outcome, Point
 
@@ -260,9 +267,9 @@ class _Delivery:
 
     def _block(self, points: Batch, verdict: Verdict) -> None:
         """Let nothing pass these in their series: they will be sent again."""
-        of_later_ones = behind(verdict)
+        for_later_points = blocked_by_earlier(verdict)
         for point in points:
-            self._blocked_series.setdefault(point.series.digest, of_later_ones)
+            self._blocked_series.setdefault(point.series.digest, for_later_points)
 
     def _skip_blocked(self, batch: Batch) -> Batch:
         """Settle the points that would pass an earlier one of their series; return the others."""

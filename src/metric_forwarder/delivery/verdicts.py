@@ -126,7 +126,7 @@ def still_refused(verdict: Verdict, ago_s: float, again_s: float) -> Verdict:
     )
 
 
-def behind(verdict: Verdict) -> Verdict:
+def blocked_by_earlier(verdict: Verdict) -> Verdict:
     """The verdict on a point that must not pass an earlier one of its series that is undelivered."""
     return verdict._replace(
         reason=f"an earlier point of its series is undelivered, and this one must not pass it; {verdict.reason}"

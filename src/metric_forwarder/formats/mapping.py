@@ -30,6 +30,7 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 from metric_forwarder.formats.telegraf_json import unit_of
+from metric_forwarder.model import is_label_name
 from metric_forwarder.times import nanoseconds
 
 _UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -42,7 +43,6 @@ _MAX_CHARACTERS = 65_536
 # No time is written with more digits; the intake judges the year.
 _LONGEST_NUMBER = 40
 
-_is_label = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 _is_decimal = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?").fullmatch
 _is_index = re.compile(r"0|[1-9][0-9]{0,8}").fullmatch
 
@@ -374,7 +374,7 @@ def _read_labels(where: str, given: Any) -> tuple[tuple[_Source, ...], Mapping[s
                 raise BadMapping(f'{at} leads to all labels of an item: it may have no step "*"')
         elif isinstance(part, dict):
             for name, source in part.items():
-                if not _is_label(name) or name.startswith("__"):
+                if not is_label_name(name) or name.startswith("__"):
                     raise BadMapping(
                         f"{at}{json_pointer([name])} is no label: it must be letters, digits and underscores"
                     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from metric_forwarder.formats.payload import NotJson, Violation
 from metric_forwarder.intake.patterns import compile_pattern
+from metric_forwarder.intake.schema import MAX_FLOAT
 from metric_forwarder.times import milliseconds
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _MAX_DEPTH = 32
 _MAX_VALUES = 300
 _MAX_VIOLATIONS = 1000
 _SHOWN_CHARACTERS = 32
-_MAX_FLOAT = 1.7976931348623157e308
 _TOO_DEEP: Located = ((), Violation("", "depth", "is nested too deeply: a point has two levels"))
 
 
@@ -192,7 +192,7 @@ def _check_values(point: Any) -> list[Located]:
             return [((), Violation("", "size", f"holds more than {_MAX_VALUES} values: a point has a few"))]
         if isinstance(value, NotJson):
             found.append((path, Violation("", value.rule, value.message)))
-        elif isinstance(value, (int, float)) and not -_MAX_FLOAT <= value <= _MAX_FLOAT:
+        elif isinstance(value, (int, float)) and not -MAX_FLOAT <= value <= MAX_FLOAT:
             # NaN is within no bounds either, and no JSON text can hold it.
             found.append((path, Violation("", "maximum", _NOT_FINITE if value != value else _BEYOND)))  # noqa: PLR0124
         elif isinstance(value, (dict, list)) and len(path) == _MAX_DEPTH:

@@ -42,11 +42,11 @@ _NO_HINT = FormatHint()
 # Of points that are held at once, their series included: an event with more is delivered part by part.
 MAX_PART_BYTES = 16 * 2**20
 # Points of a message between which it is looked whether the part is full.
-_UNWATCHED = 256
+_POINTS_PER_CHECK = 256
 # In place of a format: the trigger had read the samples itself.
 _SAMPLE = "sample"
 # How JSON of other formats usually begins, which it costs less to know than to decode once more.
-_OF_OTHERS = ('{"resourceMetrics"', '{"fields"', '{"metrics"')
+_OTHER_FORMATS_BEGIN = ('{"resourceMetrics"', '{"fields"', '{"metrics"')
 # Characters of the messages that are decoded by one call: enough to make its cost disappear.
 _DECODED_TOGETHER = 32_768
 
@@ -231,7 +231,7 @@ class Intake:
         bodies = decode_together(texts) if messages and not self._must_leave(messages[0]) else None
         if bodies is not None:
             # A lone point is its own payload: no other payload has its members alone.
-            take_known = self._maker.take_known if self._relabel is None else _knows_none
+            take_known = self._maker.take_known if self._relabel is None else _take_none
             for message, body in zip(messages, bodies, strict=True):
                 if self._is_late or not take_known(message, "", body):
                     if not is_our_own(body):
@@ -247,7 +247,7 @@ class Intake:
                 yield from self._take_carefully(message)
         else:
             for message, text in zip(messages, texts, strict=True):
-                if text.startswith(_OF_OTHERS):
+                if text.startswith(_OTHER_FORMATS_BEGIN):
                     yield from self._take_carefully(message)
                 else:
                     yield from self._take_together([message], [text])
@@ -264,7 +264,7 @@ class Intake:
         relabel = None if message.already_validated else self._relabel
         take_known = self._maker.take_known
         for index, (raw, pointer) in enumerate(zip(payload.points, payload.pointers(), strict=False)):
-            if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
+            if not index % _POINTS_PER_CHECK and self._maker.size > self._max_part_bytes:
                 yield
             point = raw if relabel is None else relabel(raw)
             if point is None and raw is not None:
@@ -307,7 +307,7 @@ class Intake:
                 readings = formats.read(found, body, self._hint_of(message), self._rules.mapping)
                 for index, reading in enumerate(readings):
                     self._take_reading(message, reading)
-                    if not index % _UNWATCHED and self._maker.size > self._max_part_bytes:
+                    if not index % _POINTS_PER_CHECK and self._maker.size > self._max_part_bytes:
                         yield
                 self._ledger.note_format(found.value, first)
 
@@ -381,7 +381,7 @@ class Intake:
         return self._is_late and message.receipt is None
 
 
-def _knows_none(_message: Message, _pointer: str, _raw: Any) -> bool:
+def _take_none(_message: Message, _pointer: str, _raw: Any) -> bool:
     """In place of ``PointMaker.take_known``, where rules must be asked first."""
     return False
 

@@ -114,16 +114,16 @@ class PointMaker:
         message, payload, index = origin
         is_replayed = message.already_validated
         # A schema knows numbers alone. What comes from the spool may have been a sample.
-        judged = (
+        checked = (
             _with_number(raw) if sample or (is_replayed and self._destination.carries_non_finite) else raw
         )
-        if not (self._schema.accepts_replayed if is_replayed else self._schema.accepts)(judged):
+        if not (self._schema.accepts_replayed if is_replayed else self._schema.accepts)(checked):
             if not self._refusals.refuse_quickly(message):
                 self._refuse(
-                    origin, self._schema.violations(judged) if self._refusals.may_explain() else _UNEXPLAINED
+                    origin, self._schema.violations(checked) if self._refusals.may_explain() else _UNEXPLAINED
                 )
             return
-        series = self._find_series(judged)
+        series = self._find_series(checked)
         if isinstance(series, Violation):
             self._refuse(origin, [((), series)])
             return

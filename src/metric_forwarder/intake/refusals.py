@@ -66,7 +66,7 @@ class Refusals:
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._explanations_left = max_explained
-        self._has_left = False
+        self._has_left_points = False
         # Where taking in has stopped, if it did so between two messages: the message, and the points received before it.
         self.stopped_at: tuple[Message, int] | None = None
 
@@ -111,7 +111,7 @@ class Refusals:
         """
         if self._explanations_left > 0 or (self._dead_letters and self._dead_letters.has_room):
             return False
-        self._ledger.settle_untold(Outcome.INVALID)
+        self._ledger.receive_unexplained(Outcome.INVALID)
         if self._dead_letters:
             self._dead_letters.skip(message)
         return True
@@ -122,10 +122,10 @@ class Refusals:
 
     def leave(self, message: Message, pointer: str, *, is_whole: bool = False) -> None:
         """Leave something to the platform, which redelivers the event; ``is_whole``: nothing of the message was taken in."""
-        if self._has_left:
-            self._ledger.settle_untold(Outcome.UNDELIVERED)
+        if self._has_left_points:
+            self._ledger.receive_unexplained(Outcome.UNDELIVERED)
             return
-        self._has_left = True
+        self._has_left_points = True
         if is_whole:
             self.stopped_at = message, self._ledger.received
         problem = Problem(Outcome.UNDELIVERED, message.source, pointer, "out of time", None, _NOT_TAKEN_IN)

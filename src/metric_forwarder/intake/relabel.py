@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.re2 import BadPattern, Groups, Pattern
 from metric_forwarder.intake.series import as_text
+from metric_forwarder.model import is_label_name
 
 NAME = "__name__"
 NAMESPACE = "__namespace__"
@@ -23,7 +24,6 @@ _MAX_RULES = 1_000
 _MAX_KNOWN = 4_000
 _LONGEST_KNOWN = 2_000
 
-_is_label = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 _is_target = re.compile(r"(?:[a-zA-Z_]|\$(?:\{\w+\}|\w))(?:\w|\$(?:\{\w+\}|\w))*", re.ASCII).fullmatch
 _reference = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))").sub
 _MEMBERS = frozenset(
@@ -156,7 +156,7 @@ def _replace(rule: _Rule, labels: Labels) -> bool:
     groups = rule.regex.fullmatch(rule.value(labels))
     if groups is not None:
         target = expand(rule.target_label, groups, rule.regex)
-        if not _is_label(target):
+        if not is_label_name(target):
             labels.pop(rule.target_label, None)
         else:
             value = expand(rule.replacement, groups, rule.regex)
@@ -303,7 +303,7 @@ def _read_text(rule: Mapping[str, Any], member: str, default: str) -> str:
 
 def _read_sources(sources: Any) -> Sequence[str]:
     if not isinstance(sources, list) or not all(
-        isinstance(name, str) and _is_label(name) for name in sources
+        isinstance(name, str) and is_label_name(name) for name in sources
     ):
         raise BadRule("/source_labels is no list of labels' names")
     return tuple(sources)
@@ -326,7 +326,7 @@ def _read_modulus(rule: Mapping[str, Any], action: str) -> int:
 def _check_target(action: str, rule: _Rule) -> None:
     if action in _WITH_TARGET and not rule.target_label:
         raise BadRule(f"/target_label is needed by {action}")
-    is_right = _is_target if action == "replace" else _is_label
+    is_right = _is_target if action == "replace" else is_label_name
     if action in _WITH_TARGET and not is_right(rule.target_label):
         raise BadRule("/target_label is no name of a label")
     if action == "labelmap" and not _is_target(rule.replacement):

@@ -18,7 +18,7 @@ _DRAFT_07 = "http://json-schema.org/draft-07/schema#"
 _is_draft_07 = re.compile(r"https?://json-schema\.org/draft-07/schema#?").fullmatch
 _is_some_draft = re.compile(r"https?://json-schema\.org/[a-z0-9/#.-]{1,60}").fullmatch
 # Draft-07 ignores these; whoever writes them without naming a draft means a later one.
-_LATER_WORDS = (
+_LATER_KEYWORDS = (
     "dependentRequired",
     "dependentSchemas",
     "maxContains",
@@ -139,7 +139,7 @@ def _check_parts(schema: Mapping[str, Any]) -> None:
 
 def _check_words(schema: Mapping[str, Any], *, names_draft: bool) -> None:
     _check_draft(schema)
-    for word in () if names_draft else _LATER_WORDS:
+    for word in () if names_draft else _LATER_KEYWORDS:
         if word in schema:
             raise _Unusable(
                 f'"{word}" is a word of a later draft than 07, the one that is supported: say it in the words of draft-07'

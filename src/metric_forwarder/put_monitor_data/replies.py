@@ -9,10 +9,10 @@ import json
 import re
 from typing import Any
 
-from metric_forwarder.numerals import parse_uint64
+from metric_forwarder.uint64 import parse_uint64
 
-# Codes from here on are so far beyond the documented ones that something else has answered.
-_NO_CODE = 10**6
+# Codes from here on are far beyond the documented ones: something other than the receiver has replied.
+_CODE_LIMIT = 10**6
 # Control characters in a text are forbidden by JSON, and no reason to doubt the code.
 _LENIENT = json.JSONDecoder(strict=False)
 _PADDING = "\ufeff\0 \t\r\n"
@@ -29,7 +29,7 @@ def read_code(body: bytes) -> int | None:
     code = decoded.get("code") if isinstance(decoded, dict) else None
     if isinstance(code, str):
         code = parse_uint64(code)
-    return code if type(code) is int and abs(code) < _NO_CODE else None
+    return code if type(code) is int and abs(code) < _CODE_LIMIT else None
 
 
 def is_cut_off(body: bytes) -> bool:

@@ -69,8 +69,8 @@ class Ledger:
         for problem in problems:
             self.note(problem)
 
-    def settle_untold(self, outcome: Outcome) -> None:
-        """Receive a point that ends so, with a problem that the report only counts."""
+    def receive_unexplained(self, outcome: Outcome) -> None:
+        """Receive a point with this outcome; the report counts its problem and does not show it."""
         self._rows.append(outcome)
         self.problems_omitted += 1
 

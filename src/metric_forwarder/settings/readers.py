@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from metric_forwarder.model import is_label_name
 from metric_forwarder.put_monitor_data.regions import short_region
 from metric_forwarder.secret import Secret, is_plain
 from metric_forwarder.settings.declaration import BadValue
@@ -56,7 +57,6 @@ RESERVED_HEADERS = frozenset(
 )
 _is_header_name = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+").fullmatch
 _is_header_value = re.compile(r"[!-~]([ -~]*[!-~])?").fullmatch
-_is_label = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 
 BridgeAccounts = Literal["own"] | tuple[tuple[str, Secret], ...]
 
@@ -356,7 +356,7 @@ def labels(value: str) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     for part in value.split(",") if value.strip() else ():
         name, equals, text = (piece.strip() for piece in part.partition("="))
-        if not equals or not _is_label(name) or name.startswith("__") or not text or name in found:
+        if not equals or not is_label_name(name) or name.startswith("__") or not text or name in found:
             raise BadValue(
                 "labels such as env=prod,region=gz: names of letters, digits and underscores, each once"
             )

@@ -7,8 +7,8 @@ no timestamp. Sources: Tencent Cloud, SCF CKafka trigger; public logs of its eve
 from typing import Any
 
 from metric_forwarder.model import Message
-from metric_forwarder.numerals import parse_uint64
 from metric_forwarder.triggers.decoding import DecodeContext, checksum, nth
+from metric_forwarder.uint64 import parse_uint64
 
 _MAX_SOURCE = 200
 _new_tuple = tuple.__new__

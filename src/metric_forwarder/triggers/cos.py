@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats.payload import MAX_POINTS, holds_too_much
 from metric_forwarder.model import Message
-from metric_forwarder.numerals import parse_uint64
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.times import milliseconds_of
 from metric_forwarder.triggers.decoding import (
@@ -29,6 +28,7 @@ from metric_forwarder.triggers.decoding import (
     nth,
 )
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
+from metric_forwarder.uint64 import parse_uint64
 
 # As stored and inflated alike. All points of an event are held until its report is written: those of 8 MB take a function
 # to 116 MB, those of 32 MB to 315 MB (measured), and one that runs out of memory loses them.

@@ -1,10 +1,10 @@
-"""Reads numbers that come from outside, where any value is possible."""
+"""Reads unsigned 64-bit integers from outside, where any value is possible."""
 
 from typing import Any
 
 # The digits of the largest 64-bit number. ``int`` is slow for thousands of digits, and raises for more.
 _MOST_DIGITS = 20
-_BEYOND = 2**64
+_LIMIT = 2**64
 
 
 def parse_uint64(value: Any) -> int | None:
@@ -15,4 +15,4 @@ def parse_uint64(value: Any) -> int | None:
         ):
             return None
         value = int(value)
-    return value if 0 <= value < _BEYOND else None
+    return value if 0 <= value < _LIMIT else None
