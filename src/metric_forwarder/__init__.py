@@ -1,20 +1,20 @@
 """Metric forwarder: from a trigger event of Tencent Cloud SCF to a destination, without losing a point silently.
 
 An event comes in by a trigger, its messages are read by a format, its samples become points that a destination takes,
-and every point ends in exactly one outcome. The rooms, in the order of the flow::
+and every point ends in exactly one outcome. The parts, in the order of the flow::
 
     index.main_handler            the platform calls this
       bootstrap                   reads the environment and wires everything below, once per warm instance
         settings/                 the environment variables: one declaration each
         triggers/                 event    → messages    one module per source, one table
         formats/                  message  → samples     one module per payload format
-        pipeline                  the line that an event goes down; settlement writes what became of each point
+        pipeline                  the line that an event goes down; settlement writes the outcome of each point
           jobs                    what a timer can ask for instead of sending points: a replay, a scrape
           intake/                 samples  → points      validation against the schema, series, times
           dedupe/                 points   → new points  identities; the stores, in memory and in Redis
           delivery/               points   → outcomes    batching, retry, pacing, deadline; the destination's port
           destinations/           encode a batch, sign it, judge the reply
-          spool/                  what is left           kept in files or in Redis until it is replayed
+          spool/                  undelivered points     kept in files or in Redis until they are replayed
         reporting/                outcomes → report → reply or log line
 
 Opened only where a setting asks for it::
@@ -22,8 +22,9 @@ Opened only where a setting asks for it::
     bridge/                       serves unchanged clients of the receiver
     scrape/                       a timer that fetches metrics from Prometheus targets
 
-The ground that the rooms stand on: ``model``, ``times``, ``uint64``, ``errors``, ``clock``, ``secret``, ``credentials``;
-``put_monitor_data/`` is the receiver's protocol, pure; ``clients/`` has one module for each outside library or service.
+Used by all of them: ``model``, ``times``, ``uint64``, ``errors``, ``clock``, ``secret``, ``credentials``;
+``put_monitor_data/`` is the receiver's protocol, without input or output; ``clients/`` has one
+module for each outside library or service.
 
 The command line is in ``cli/``; the emulated receiver is the package ``receiver_emulator`` beside this one. Neither is
 deployed.

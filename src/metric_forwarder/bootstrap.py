@@ -1,4 +1,4 @@
-"""The composition root: the one place that reads the environment and decides who works with whom."""
+"""The composition root: the one place that reads the environment and decides connects the parts."""
 
 import os
 import random
@@ -70,8 +70,8 @@ class Application:
     Args:
         environ: the environment; None: the process's, as it is at each invocation.
         clock: time; None: the machine's.
-        transport: makes what carries requests, from how many it carries at once; None: real connections.
-        objects: where an object that an event names is fetched; None: from COS, with the function's role.
+        transport: makes a transport for a number of requests at once; None: real connections.
+        objects: fetches the objects that events name; None: from COS, with the function's role.
         on_settled: called with the valid points of each event and what became of them.
     """
 
@@ -118,7 +118,7 @@ class Application:
 
     @contextmanager
     def _one_at_a_time(self, limit_s: float) -> Iterator[None]:
-        """Let one event after the other in: what an instance learns is made for one at a time.
+        """Handle one event at a time: the state that an instance keeps is not shared between events.
 
         Raises:
             InstanceBusy: another event takes more than half of this one's time.
@@ -159,7 +159,7 @@ class Application:
         return reply(decoded.traits.reply_to, report)
 
     def _examine(self, settings: Settings, function: str, deadline: Deadline) -> dict[str, Any]:
-        """Answer ``{"doctor": true}``: what stands in the way of delivery from here."""
+        """Answer ``{"doctor": true}``: say what prevents delivery from here."""
         # Not needed for delivery.
         from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
 
@@ -212,7 +212,7 @@ class Application:
         return os.environ if self._environ is None else self._environ
 
     def _given(self, context: Mapping[str, Any]) -> tuple[dict[str, str], str]:
-        """The texts of the settings, and the region of the platform: to compare them is cheaper than to read them."""
+        """Return the raw settings and the platform's region: comparing them is cheaper than reading them again."""
         environ = self._environment
         region = environ.get("TENCENTCLOUD_REGION") or context.get("tencentcloud_region") or ""
         return {name: text for name, text in environ.items() if name.startswith(PREFIX)}, str(region)
@@ -265,9 +265,9 @@ def build(
         settings: those in force.
         parts: what a destination is made with.
         function: namespace and name of the function.
-        problems: what is known to be wrong with the settings.
-        kept: what earlier settings made; what they made of the same values is used again.
-        on_settled: is given the points of each event and what became of them.
+        problems: problems of the settings that are known already.
+        kept: parts made from earlier settings; a part whose settings did not change is used again.
+        on_settled: called with the points of each event and their outcomes.
 
     Raises:
         ConfigError: with everything that is wrong, the known problems first.
@@ -418,9 +418,9 @@ def make_intake(
     ledger: Ledger,
     watch_relabel: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = lambda relabel: relabel,
 ) -> Intake:
-    """Make what the pipeline takes messages in with, for looking at them without sending any.
+    """Make an intake to look at messages without sending them.
 
-    ``watch_relabel`` makes what is called in place of the rules, if there are any, from these.
+    ``watch_relabel`` wraps the relabel rules, if there are any; the intake calls the wrapper in their place.
     """
     parts = make_intake_parts(settings, clock)
     if parts.rules.relabel is not None:
@@ -429,9 +429,9 @@ def make_intake(
 
 
 def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
-    """What lasts from one such event to the next: no key and no region is needed.
+    """Make the parts of an intake that sends nothing, so it needs no key and no region.
 
-    The age of points is not judged: it depends on when they are sent.
+    The age of points is not checked, because it depends on when they are sent.
     """
     no_credentials = FixedCredentials(Credentials("", Secret("")))
     destination = make_destination(settings, Parts(no_credentials, lambda: HttpTransport(1), clock))
@@ -465,7 +465,7 @@ def make_relabel(settings: Settings) -> Callable[[Any], Any] | None:
     """Make what applies labels and rules to each point; None if there are none.
 
     Raises:
-        ConfigError: a rule is none.
+        ConfigError: a rule is not valid.
     """
     rules, labels, namespace = settings.relabel, settings.labels, settings.namespace
     if not rules and not labels:
@@ -504,7 +504,7 @@ def make_destination(settings: Settings, parts: Parts) -> Destination:
 
 
 def make_transport(settings: Settings) -> Callable[[int], Transport]:
-    """What makes connections to a destination, from how many requests it carries at once."""
+    """Return a function that makes a transport for a number of requests at once."""
     ca_file = settings.ca_file
     if not ca_file:
         return HttpTransport
@@ -573,7 +573,7 @@ def _bounded_spool(settings: Settings, function: str, clock: Clock) -> Spool | N
 
 
 def make_spool(settings: Settings, function: str, clock: Clock | None = None) -> "SpoolStore":
-    """Where what is left of an event is kept, by the settings that name such a place.
+    """Make the store of the spool.
 
     Raises:
         ConfigError: it needs a package that is not there.

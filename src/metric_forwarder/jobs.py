@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.formats.payload import read_payload
 
 DEFAULT_JOB = "scrape"
-# A member of this name asks for a job; one of a payload's members says that it is a payload after all.
+# An object with one of these members asks for a job, unless it also has a member of a payload.
 MEMBERS = frozenset({"replay", "scrape"})
 _MEMBERS_OF_A_PAYLOAD = frozenset({"metricName", "dimensions", "value", "points", "Namespace", "Data"})
 _MENTIONS_A_JOB = re.compile("|".join(MEMBERS), re.IGNORECASE)
@@ -36,7 +36,7 @@ class Scrape(NamedTuple):
 
     Attributes:
         targets: each once.
-        keep: names of samples; one that ends in ``*`` stands for all that begin so.
+        keep: names of samples; ``node_*`` matches every name that begins with ``node_``.
         job: the dimension ``job`` of every sample.
         namespace: that of every sample; empty: ``MF_NAMESPACE``.
     """
@@ -64,14 +64,14 @@ _REPLAY_FORM = 'is no replay job: it must be {"replay": true}, with "deadLetters
 
 
 def asks_for_doctor(event: Any) -> bool:
-    """Return whether an event, as it was invoked with, asks what stands in the way of delivery."""
+    """Return whether a direct invocation asks for the doctor's checks."""
     return isinstance(event, dict) and len(event) == 1 and event.get("doctor") is True
 
 
 def read_job(body: Any) -> Job | None:
     """Return the job that a message asks for, or None if it is a payload."""
     if isinstance(body, str) and not _MENTIONS_A_JOB.search(body):
-        # Parsing a large payload twice would cost as much again.
+        # This avoids parsing a large payload twice.
         return None
     points = read_payload(body).points
     asked = points[0] if len(points) == 1 else None
@@ -103,7 +103,7 @@ def _read_scrape(asked: dict[str, Any]) -> Scrape | BadJob:
 
 
 def _targets(value: Any, labels: dict[str, str] | None) -> tuple[ScrapeTarget, ...]:
-    """Read a list of URLs and of groups as in Prometheus's static configuration; empty if it is no such list."""
+    """Read a list of URLs and of groups as in Prometheus's static configuration; empty if the value is not such a list."""
     found: dict[ScrapeTarget, None] = {}
     for entry in value if isinstance(value, list) else ():
         group = {"targets": [entry]} if isinstance(entry, str) else entry
@@ -118,14 +118,14 @@ def _targets(value: Any, labels: dict[str, str] | None) -> tuple[ScrapeTarget, .
 
 
 def _labels(value: Any) -> dict[str, str] | None:
-    """Read names and texts; None if they are no labels. A name that begins with two underscores is Prometheus's own."""
+    """Read names and texts; None if they are not labels."""
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         return None
     return value if all(_may_be_set(name) for name in value) else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Return a list of texts, each once; empty if it is no such list."""
+    """Return a list of texts, each once; empty if the value is not a list of texts."""
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         return ()
     return tuple(dict.fromkeys(value))

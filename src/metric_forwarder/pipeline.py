@@ -1,4 +1,4 @@
-"""The line every decoded event goes down: validate → dedupe → batch → send → settle → report."""
+"""Every decoded event passes these steps: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from metric_forwarder.reporting.self_metrics import SelfMetrics
     from metric_forwarder.spool.store import SpoolLevel
 
-# Waiting for what another instance is sending: a batch takes some 10 ms, a killed instance's lease much longer.
+# Pauses while another instance sends the same points: a batch takes some 10 ms, the lease of a killed instance much longer.
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
-# Kept back, so that what is released at last can still be sent.
+# Time kept back, so that points which are released late can still be sent.
 _LAST_SEND_S = 0.25
 
 # To find out how full the spool is.
@@ -42,11 +42,11 @@ _INTAKE_SHARE = 0.75
 class SpoolVisit(Protocol):
     """One event's dealings with the spool; nothing here waits past the event's deadline.
 
-    Whatever goes wrong with the spool is added to the event's complaints.
+    Every failure of the spool is passed to the event's ``complain``.
     """
 
     def policy(self, *, keeps_dead_letters: bool = True) -> UndeliveredPolicy:
-        """Make the policy that spools what the event's messages leave behind."""
+        """Make the policy that spools the undelivered points of the event's messages."""
 
     def replay(self, *, dead_letters: bool) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
         """Read the spool, the oldest first, while there is time for more: messages, and the policy for them."""
@@ -69,7 +69,7 @@ class ScrapeSource(Protocol):
     """Fetches what a timer asks to scrape."""
 
     def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
-        """The samples of every target, each a message; raises ``ConfigError`` where the settings do not allow it."""
+        """Yield one message for each sample; raises ``ConfigError`` if the settings do not allow the job."""
 
 
 class Metrics(Protocol):
@@ -139,7 +139,7 @@ class Pipeline:
         started = self._clock.monotonic()
         ledger = Ledger()
         counts = RequestCounts()
-        # Of one event, however many chunks of the spool it replays.
+        # Shared by all chunks of the spool that one event replays.
         blocked_series: BlockedSeries = {}
         claims = self._store.begin(deadline)
         complain = self._complaint(ledger)
@@ -215,7 +215,7 @@ class Pipeline:
         spool: SpoolVisit | None,
         progress: EventProgress,
     ) -> Iterator[tuple[Iterable[Message], UndeliveredPolicy]]:
-        """The event's messages and who keeps what is left of them; for a replay, the spool chunk by chunk."""
+        """Yield messages, and the policy for their undelivered points; for a replay, yield the spool chunk by chunk."""
 
         def policy(*, keeps_dead_letters: bool = True) -> UndeliveredPolicy:
             return spool.policy(keeps_dead_letters=keeps_dead_letters) if spool else PlatformRedelivers()
@@ -257,10 +257,10 @@ class Pipeline:
         blocked_series: BlockedSeries,
         trace: RequestTrace | None,
     ) -> RequestCounts:
-        """Send what is free, and only then wait for what other instances hold.
+        """Send the free points first, then wait for the points that other instances hold.
 
-        By then nothing of this event is held any more: each point was confirmed or released. So two instances that
-        wait for one another both go on, and as each sends a point once for an event, they cannot pass it to and fro.
+        While it waits, this event holds no points: each was confirmed or released. So two instances never block each
+        other, and because each sends a point only once for an event, a point cannot pass between them without end.
         """
         counts = RequestCounts()
         held = settlement.settle_repeated(intake.points)
@@ -286,7 +286,7 @@ class Pipeline:
         return counts
 
     def _complaint(self, ledger: Ledger) -> Callable[[str], None]:
-        """What to do when the spool fails: say it in the log and in the report, once."""
+        """Return a function that reports a failure of the spool in the log and in the report, each message once."""
         logged: set[str] = set()
 
         def complain(message: str) -> None:
@@ -317,7 +317,7 @@ def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[
 
 
 def _arrived(points: Iterable[Point], ledger: Ledger) -> Iterator[Point]:
-    """The points that arrived with a time that the forwarder gave them."""
+    """Yield the points that arrived with a time given by the forwarder."""
     for point in points:
         if point.timestamp_ns is None and ledger.outcome(point.number) in _SENT:
             yield point
@@ -328,15 +328,15 @@ _SENT = (Outcome.DELIVERED, Outcome.UNCERTAIN)
 
 
 def _keep_back(deadline: Deadline, reserve_s: float) -> Deadline:
-    """The deadline for sending: what remains after it is for keeping what could not be sent."""
+    """Return the deadline for sending; the time after it is for keeping what could not be sent."""
     return deadline.earlier(min(reserve_s, deadline.remaining() / 2))
 
 
 def _split_free(
     free: Sequence[Point], held: Sequence[Point], *, by_time: bool
 ) -> tuple[list[Point], list[Point]]:
-    """Of the points that are free: those to send, and those that would pass a held one of their series."""
-    # Points without a time of their own have that of their event: then their order is that in which they came.
+    """Split free points: those to send, and those that must wait for an earlier held point of their series."""
+    # Points without a timestamp have the time of their event, so they are ordered by arrival.
     places = {point.number: point.time_ms if by_time else point.number for point in (*free, *held)}
     first_held: dict[Series, int] = {}
     for point in held:

@@ -17,11 +17,11 @@ _NOT_AGAIN = Verdict(
 
 
 class UndeliveredPolicy(Protocol):
-    """Decides what becomes of the points of some messages that are not delivered."""
+    """Decides the outcome of undelivered points."""
 
     @property
     def takes_parts(self) -> bool:
-        """Whether ``keep`` may be called for one part of the messages after the other."""
+        """Whether the messages may be delivered in parts, with one call of ``keep`` for each part."""
 
     @property
     def has_room(self) -> bool:
@@ -34,7 +34,7 @@ class UndeliveredPolicy(Protocol):
         """Count a dead letter of this message as not kept: there is no room for it."""
 
     def reserve_s(self, points: int) -> float:
-        """How long it takes to keep so many undelivered points and the dead letters, seconds."""
+        """Seconds needed to keep this many undelivered points, and the dead letters."""
 
     def delivered(self, points: Batch) -> None:
         """Take note that these arrived just now."""
@@ -86,7 +86,7 @@ class Settlement:
     def settle_repeated(self, points: Sequence[Point]) -> Sequence[Point]:
         """Settle points that come again later in the event as duplicates; return the last one of each identity.
 
-        Points of one identity say the same, so nothing is lost with the earlier ones, whatever becomes of the last.
+        Points of one identity are equal, so the earlier ones add nothing, even if the last is not delivered.
         """
         last = {point.identity: point for point in points}
         if len(last) == len(points):
@@ -165,8 +165,8 @@ class Settlement:
     def close(self) -> None:
         """Keep what is left, and settle it.
 
-        What was rejected is remembered for a whole window more if the event got further and comes again all the same: an event
-        with more bad points than a window has room for would otherwise ask about the first of them for ever.
+        If the event made progress and is still redelivered, its rejections are remembered for another window. Otherwise an
+        event whose bad points take longer than a window would ask about the first of them again and again.
         """
         outcome = self._policy.keep([point for point, _ in self._undelivered])
         if self._undelivered and outcome is Outcome.UNDELIVERED and self._got_further:

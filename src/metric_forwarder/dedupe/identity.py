@@ -6,7 +6,7 @@ import struct
 from metric_forwarder.model import MEASURED_AGAIN, Message, Series
 
 DIGEST_BYTES = 16
-# Up to here a float tells whole numbers apart.
+# Up to here, each whole number has its own float.
 _EXACT = 2**53
 _pack_double = struct.Struct("<d").pack
 
@@ -36,9 +36,9 @@ class Identifier:
     ) -> bytes | None:
         """The digest of what makes this point the same when it comes again; None if nothing does.
 
-        Everything that the point says is part of it, whatever else recognises it: its series, its value and its time. In
-        addition, the first of these that there is: the producer's idempotency key; the time alone, which is enough; the
-        place in the event. Two equal readings with none of these are two readings.
+        It always covers the series, the value and the time, if there is one. It also covers the first of these that
+        applies: the producer's idempotency key; nothing more, if the time is enough (``by`` is ``content``); the place in the
+        event. Two equal readings with none of these are two readings.
 
         ``time_ns`` is the producer's own time, Unix nanoseconds, ``key`` its idempotency key.
         """
@@ -64,7 +64,7 @@ class Identifier:
 
 
 def _large(value: float, text: str) -> tuple[bytes, str]:
-    """A whole number that a float may not tell from its neighbours, and the text that does."""
+    """Encode a whole number too large for a float to hold exactly: the float, and the text that makes it unique."""
     try:
         # 1e300 and the whole number it stands for are one JSON number.
         return _pack_double(value), text if int(float(value)) == value else f"={value}{text}"

@@ -2,7 +2,7 @@
 
 One key for each identity, under one hash tag for each function, so that one script may touch many of them on a
 cluster too. The key holds a token while an instance sends the point (its lease), ``1`` once it was delivered, ``?`` if
-nobody knows and it must not be sent again, ``refused:`` and a label if the destination rejected it. All of them expire by
+its fate is unknown and it must not be sent again, ``refused:`` and a label if the destination rejected it. All of them expire by
 themselves. See docs/dedupe.md for the reasons, the memory it takes, and what happens when Redis fails.
 """
 
@@ -29,20 +29,20 @@ CHUNK = 1000
 LEASE_SLACK_S = 1.0
 # After a failure, no request goes to Redis for this long.
 REST_S = 10.0
-# Networks forget idle connections without telling anyone, and an instance may be frozen for hours.
+# Networks drop idle connections silently, and an instance may be frozen for hours.
 IDLE_S = 30.0
 # The longest of these that is at most an eighth of the event's time; steps, so that a warm connection is kept.
 TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
 # Ten times what a chunk takes as a rule.
 _CHUNK_S = 0.05
-# Confirmations wait this long, so that one round trip carries many. If the instance is killed meanwhile, those are sent twice.
+# Confirmations wait this long, so that one round trip carries many. If the instance is killed then, their points are sent twice.
 LINGER_S = 0.01
 # When time is up, what is still under way gets this long.
 _GRACE_S = 0.1
 
 _TOKEN_BYTES = 8
 _DELIVERED, _UNCERTAIN = b"1", b"?"
-# As long as a token, and never alone: so no token is taken for one.
+# It has the length of a token and is always followed by a label, so a token is never mistaken for it.
 _REJECTED = b"refused:"
 _MAX_LABEL = 64
 _MAX_CODE_DIGITS = 10
@@ -82,8 +82,8 @@ end
 return table.concat(claims) .. table.concat(labels)
 """)
 
-# KEYS, milliseconds, mark. Whoever holds the lease by now, this is what became of it. Delivered stays delivered, and a
-# rejection does not make certain what is uncertain.
+# KEYS, milliseconds, mark. Overwrites a lease of any instance. Delivered stays delivered, and a rejection does not
+# replace an uncertain mark.
 REMEMBER = Script("""
 for _, key in ipairs(KEYS) do
   local known = ARGV[2] ~= '1' and redis.call('GET', key)
@@ -122,7 +122,7 @@ class RedisStore:
         window_s: how long an identity is remembered, seconds.
         memory: what this instance delivered, asked first.
         warn: called once for each event in which Redis failed.
-        token: makes what tells one event's leases from all others'.
+        token: makes a token that identifies the leases of one event.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class RedisStore:
         self._rejections: dict[bytes, KnownRejection] = {}
 
     def begin(self, deadline: Deadline) -> "RedisClaims":
-        """Start an event; while Redis rests, it is not even tried."""
-        # A worker that is stuck keeps its thread; as long as there is one, no other may get stuck like it.
+        """Start an event; for some time after a failure, Redis is not used."""
+        # A stuck worker keeps its thread; while there is one, no other is started.
         is_stuck = self._stuck is not None and self._stuck.is_busy
         rests = is_stuck or self._clock.monotonic() < self._rests_until
         return RedisClaims(self, deadline, self._token(), degraded=rests)
@@ -225,7 +225,7 @@ class RedisClaims:
         return "degraded" if self._degraded else "redis"
 
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
-        """Claim what is free; once Redis has failed, what this instance does not know is free.
+        """Claim what is free; once Redis has failed, every identity that this instance does not know is free.
 
         Redis is also asked about points that this instance knows as uncertain or rejected: another one may have delivered
         them since.
@@ -233,7 +233,7 @@ class RedisClaims:
         remembered = self._store.memory.claim(identities)
         known = dict(zip(identities, remembered, strict=True))
         self._ask([identity for identity, claim in known.items() if claim is not Claim.DELIVERED], known)
-        # Redis was not asked about these, or has forgotten them: their window starts again there too, for the others.
+        # Redis was not asked about these, or has forgotten them: start their window again there too, for other instances.
         self._write_soon(_DELIVERED, with_claim(identities, remembered, Claim.DELIVERED))
         uncertain = with_claim(identities, remembered, Claim.UNCERTAIN)
         uncertain = [identity for identity in uncertain if known[identity] is not Claim.DELIVERED]
@@ -271,7 +271,7 @@ class RedisClaims:
             self._rejections[identity] = self._store.known_rejection(label)
 
     def confirm(self, identities: Sequence[bytes]) -> None:
-        """Remember these, here at once and in Redis as soon as the worker comes to it."""
+        """Remember these: here at once, and in Redis when the worker is free."""
         self._store.memory.confirm(identities)
         self._write_soon(_DELIVERED, identities)
 
@@ -346,7 +346,7 @@ class RedisClaims:
 
     def _write(self) -> None:
         if self._unwritten and not self._closing:
-            # More are on their way when replies come fast; a round trip costs as much as a hundred of them.
+            # When replies come fast, more identities follow at once; a round trip costs as much as a hundred of them.
             time.sleep(LINGER_S)
         with self._lock:
             unwritten, self._unwritten = self._unwritten, {}

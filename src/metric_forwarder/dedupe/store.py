@@ -27,7 +27,7 @@ class Claim(Enum):
     HELD = "held"  # another instance is sending it
 
 
-# A member of an Enum is looked up by its metaclass each time.
+# Local names: looking up a member of an Enum is slow.
 _OURS, _DELIVERED, _UNCERTAIN, _REJECTED = Claim.OURS, Claim.DELIVERED, Claim.UNCERTAIN, Claim.REJECTED
 
 
@@ -144,7 +144,7 @@ class MemoryStore:
         self.window_s = window_s
         self._clock = clock
         self._capacity = capacity
-        # The one that expires first comes first.
+        # In the order in which they expire.
         self._known: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     def begin(self, _deadline: Deadline) -> Claims:

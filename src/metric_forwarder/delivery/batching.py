@@ -1,7 +1,7 @@
-"""Points → lanes → batches. A lane is sent in order, lanes side by side; all points of a series are in one lane.
+"""Points → lanes → batches. A lane is sent in order, lanes in parallel; all points of a series are in one lane.
 
-A destination that takes a series in order only gets a lane round-robin: the oldest point of each series, then the second
-of each, and so on; a batch ends before a series would be in it twice.
+If a destination takes a series only in order, its lanes are sent round-robin: the oldest point of each series, then the
+second of each, and so on. A batch then holds at most one point of a series.
 """
 
 from collections import Counter
@@ -17,8 +17,8 @@ _GROW_AFTER_S = 60.0
 class BatchLimits:
     """How large a request may be: lowered by refusals, and doubled after each minute without one.
 
-    A refusal as too many points may speak of a period and not of a request: code 1018 does. If a size was taken before,
-    it is the period that is full, and no size is learned. If it was the request after all, trying costs one a minute.
+    "Too many points" may mean too many in a period (code 1018), not in one request. If a request of this size was taken
+    before, the period is full, and no limit is learned. If that is wrong, it costs one refused request a minute.
 
     Attributes:
         max_points: points in a request.
@@ -38,7 +38,7 @@ class BatchLimits:
         self._taken = max(self._taken, points)
 
     def refuse(self, points: int) -> None:
-        """Note that a request was refused as too many points: not for its size, if it is a size that fits."""
+        """Note that a request was refused as too many points; if its size was taken before, the period is full."""
         self._is_period_full |= points <= max(1, self._taken)
 
     def learn_points(self, worked: int, now: float) -> None:
@@ -67,7 +67,7 @@ class BatchLimits:
 def plan_lanes(
     points: Sequence[Point], group: Callable[[Series], Hashable], max_points: int, concurrency: int
 ) -> list[list[Point]]:
-    """Split points so that each lane holds one group, and a series stands in one lane in its order.
+    """Split points so that each lane holds one group, and each series is in one lane, in its order.
 
     A group gets only as many lanes as it can fill with whole batches, so that concurrency does not cost requests.
     The longest lane comes first.

@@ -12,11 +12,11 @@ from metric_forwarder.model import Batch, Series
 
 
 class Destination(Protocol):
-    """Encodes points, delivers batches of them, and says how that went; raises nothing that is expected."""
+    """Encodes points, delivers batches of them, and returns a verdict; expected failures do not raise."""
 
     @property
     def scope(self) -> str:
-        """What tells this place from another when a point is recognised as delivered."""
+        """Identifies this destination: a point delivered to another one is not a duplicate here."""
 
     @property
     def carries_timestamps(self) -> bool:
@@ -31,28 +31,29 @@ class Destination(Protocol):
         """Whether it takes the points of a series only in the order of their times.
 
         Then a request holds at most one point of a series, and no point passes an earlier one of its series that is
-        undelivered. So whatever became of a request, each of its points is the newest of its series when it is sent
-        again, and a reply to it is true of it.
+        undelivered. So when a request is sent again, each of its points is still the newest of its series, and the reply
+        is true for it.
         """
 
     @property
     def clock_offset_s(self) -> float:
-        """How far the destination's clock is ahead of ours, by its replies; 0 until one has said."""
+        """Seconds by which the destination's clock is ahead of ours, by its replies; 0 while that is unknown."""
 
     def prepare_series(self, series: Series) -> Violation | None:
-        """What is wrong with a series however valid its point is: the pointer, in the point, the rule and the remedy.
+        """Prepare a series; return why the destination takes none of its points, even if they are valid, or None.
 
-        Asked before any point of the series is encoded; writes into ``series.encoded_prefix`` what its points have in common.
+        Called before any point of the series is encoded; writes the bytes that its points share into ``series.encoded_prefix``.
+        The pointer of the violation is relative to the point.
         """
 
     def group(self, series: Series) -> Hashable:
         """Points of different groups never share a request."""
 
     def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        """A point as a batch holds it; its length counts towards the limit of bytes in a batch."""
+        """Encode a point for a batch; its length counts towards the limit of bytes in a batch."""
 
     def prepare(self, timeout_s: float) -> Verdict | None:
-        """Get what sending needs, such as a key that is kept elsewhere; a verdict if nothing can be sent, and why.
+        """Get what sending needs, such as a key from Secrets Manager; return a verdict if nothing can be sent.
 
         Called once for each event, before its first batch.
         """
@@ -64,7 +65,7 @@ class Destination(Protocol):
         """
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:
-        """Correct what a verdict with an action that fixes complains of, such as the key or the clock.
+        """Correct the cause of a verdict whose action has ``Effect.FIXES``, such as the key or the clock.
 
-        Called once for each such action in an event. True if the batch deserves another attempt.
+        Called once for each such action in an event. Returns True if the batch should be sent again.
         """

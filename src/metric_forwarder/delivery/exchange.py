@@ -1,4 +1,4 @@
-"""Sends a batch until its verdict is final, within the pace, the attempts and the time that there are."""
+"""Sends a batch until its verdict is final, within the limits of pace, attempts and time."""
 
 import threading
 
@@ -61,7 +61,7 @@ class Exchange:
         self._fixed: set[Action] = set()
 
     def begin(self) -> None:
-        """Take up what earlier events have left: a pause to keep, or to probe with one request."""
+        """Apply what earlier events learned: a pause to keep, or to test with one request."""
         self._pacer.begin()
         self._limits.begin(self._clock.monotonic())
         self.halted = self._cool_down.verdict()
@@ -81,11 +81,11 @@ class Exchange:
                 if verdict is OUT_OF_TIME:
                     self.halt(verdict)
                 elif verdict is not None:
-                    # Whatever the reason is, the next event would only wait for the same.
+                    # The next event would fail for the same reason, so it does not try at once.
                     self.halt(verdict._replace(action=Action.STOP))
 
     def send(self, batch: Batch) -> Verdict:
-        """Try a batch until its verdict is final: a reply that trying again cannot change, or no more tries."""
+        """Send a batch until its verdict is final: another attempt would not change it, or is not allowed."""
         state = BatchState(len(batch), self._pacer.accepted)
         verdict: Verdict | None = None
         while self.halted is None:
@@ -107,7 +107,7 @@ class Exchange:
         return self.halted
 
     def halt(self, verdict: Verdict) -> None:
-        """Send nothing more for this event, for the first reason that there is."""
+        """Send nothing more for this event; the first reason is kept."""
         with self._halt_lock:
             if self.halted is None:
                 self.halted = verdict
@@ -164,7 +164,7 @@ class Exchange:
         return None if isinstance(delay, Final) else delay
 
     def _fix(self, verdict: Verdict, state: BatchState) -> bool:
-        """Whether the batch deserves another try, since what it was refused for has changed."""
+        """Return whether to send the batch again, because the cause of its refusal was corrected."""
         with self._key_lock:
             if state.signing < self._signing:
                 return True
@@ -176,7 +176,7 @@ class Exchange:
             return is_fixed
 
     def _time_left(self) -> float:
-        """Seconds within which a request must have ended."""
+        """Seconds left in which a request must end."""
         return self._deadline.remaining() - _WRITING_S
 
     def _time_for_one(self) -> float:

@@ -18,9 +18,9 @@ from metric_forwarder.delivery.verdicts import Verdict, still_refused
 
 _DECREASE = 0.9
 _OVERSHOOT_FACTOR = 0.8
-# Of the rate at the last refusal, each second.
+# Added each second, as a share of the rate at the last refusal.
 _SLOW_INCREASE = 0.03
-# Factor of each second.
+# The rate is multiplied by this each second.
 _FAST_INCREASE = 2.0
 # After this time without a refusal the destination must allow more than it did.
 _SPEED_UP_AFTER_S = 6.0
@@ -45,7 +45,7 @@ class Pacer:
     Attributes:
         accepted: how many requests the destination has taken.
         is_probing: the next request shows whether the destination takes requests again; until its reply is there no
-            other request may go.
+            other request may be sent.
     """
 
     def __init__(self, clock: Clock, jitter: Callable[[float], float], max_rate: float | None = None) -> None:
@@ -104,7 +104,7 @@ class Pacer:
                 self._set_rate(self._grown(self._rate, now, now - self._last_refusal))
 
     def refuse(self) -> bool:
-        """The destination said that requests come too fast; False if that was under way when a pause began."""
+        """The destination said that requests come too fast; False if it refused a request sent before the current pause."""
         with self._lock:
             now = self._clock.monotonic()
             if now < self._paused_until:
@@ -141,7 +141,7 @@ class Pacer:
             self._rate_at_refusal = accepted
             self._is_guess = True
         else:
-            # What grew quickly overshot, but never below what was just taken.
+            # Fast growth went too far; but do not go below the rate that was just accepted.
             floor = min(self._rate, accepted)
             self._rate_at_refusal = (
                 max(self._rate * _OVERSHOOT_FACTOR, floor) if self._is_guess else self._rate
@@ -153,7 +153,7 @@ class Pacer:
         elapsed = min(max(now - self._grown_at, 0.0), 1.0)
         self._grown_at = now
         if len(self._recent) / _WINDOW_S < rate / 2:
-            # The lanes do not use what they may, so their success teaches nothing.
+            # The lanes send less than they may, so their success says nothing about the limit.
             return rate
         if self._is_guess or since_refusal > _SPEED_UP_AFTER_S:
             return float(rate * _FAST_INCREASE**elapsed)
@@ -169,7 +169,7 @@ class Pacer:
 
 
 class CoolDown:
-    """Keeps events from asking in vain, for a while after the destination refused one as a whole; kept while warm.
+    """Lets events send nothing for a while after the destination refused everything; kept while warm.
 
     The pause doubles with each refusal until a request is taken. It stays below the minute between two redeliveries, so
     that each of them probes whether the reason is gone.
@@ -183,7 +183,7 @@ class CoolDown:
 
     @property
     def is_unproven(self) -> bool:
-        """Whether the last that was heard of the destination is a refusal of everything."""
+        """Whether the destination refused everything and has taken no request since."""
         return self._verdict is not None
 
     def verdict(self) -> Verdict | None:

@@ -25,10 +25,10 @@ class BatchState:
 
     Attributes:
         points: how many it holds.
-        accepted_before: requests that the destination had taken when the batch last counted as failed for nothing.
+        accepted_before: requests that the destination had taken when ``failed`` was last set to zero.
         sent: attempts so far.
         waited_s: how long it has waited for the attempt that comes next.
-        failed: those that count towards the number of attempts.
+        failed: attempts that count towards ``max_attempts``.
         signing: the generation of key and clock that its last attempt was signed with.
         reconnected: whether it was sent again on a new connection.
     """

@@ -1,8 +1,8 @@
-"""The sender: delivers the points of one event, in lanes, until each has a true outcome or time is up.
+"""The sender: delivers the points of one event, in lanes, until each has an outcome or time is up.
 
 ``exchange`` sends a batch until its verdict is final, ``Delivery`` divides what was refused, and one deadline bounds both.
-Worker threads send; the thread that called only waits, so that not even a name server that never answers holds it past
-the deadline.
+Worker threads send; the calling thread only waits. So even a name server that never answers cannot delay it past the
+deadline.
 """
 
 import threading
@@ -28,15 +28,15 @@ from metric_forwarder.delivery.verdicts import (
 from metric_forwarder.delivery.workers import Workers
 from metric_forwarder.model import Batch, Outcome, Point
 
-# The digests of the series of which a point is undelivered, and why it is.
+# Series with an undelivered point, by digest, and why it is undelivered.
 BlockedSeries = dict[bytes, Verdict]
 
-# Where more of a refused batch was at fault than this share, halving the next one would take more requests than its points.
+# If more than this share of a refused batch was bad, sending single points takes fewer requests than halving.
 _MOSTLY_BAD = 1 / 3
 
 
 class Sender:
-    """What lasts while an instance is warm: connections, learned sizes and pace."""
+    """Delivers events; keeps connections, learned sizes and the pace while the instance is warm."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Sender:
 
 
 class _Lane:
-    """Points to be sent in order, and what became known of them while they were.
+    """Points to be sent in order, and what was learned while sending them.
 
     Attributes:
         set_aside: suspects, to be sent when all lanes are done; None in a lane of suspects.
@@ -167,7 +167,7 @@ class _Delivery:
                 self._lanes.append(_Lane(lane.set_aside, None))
 
     def close(self, points: Sequence[Point]) -> None:
-        """Settle what is left: a thread that is still stuck somewhere has no say any more."""
+        """Settle the remaining points; a thread that is still running can change nothing after this."""
         unsent = self._exchange.halted or OUT_OF_TIME
         self._block(self._record.settle_rest(points, unsent), unsent)
         self._sender.has_failed = self._has_failed
@@ -181,7 +181,7 @@ class _Delivery:
         return pack(round_robin(points) if ordered else points, self._sender.limits, one_per_series=ordered)
 
     def _deliver(self, batch: Batch, lane: _Lane) -> bool:
-        """Settle every point of a batch, in order, or set it aside; say whether the destination took them all."""
+        """Settle every point of a batch, in order, or set it aside; return whether the destination took all."""
         sent = self._skip_blocked(batch) if self._blocked_series else batch
         sent = self._set_suspects_aside(sent, lane) if self._suspects.exist else sent
         return bool(sent) and self._send(sent, lane) and len(sent) == len(batch)
@@ -209,10 +209,10 @@ class _Delivery:
         return False
 
     def _divide_failed(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
-        """Deliver the parts of a batch at which the destination failed for good: one of its points may be the cause.
+        """Deliver a batch in parts after its attempts failed: one of its points may be the cause.
 
-        That is likely where others were taken since its first attempt. Where nobody knows, one point is sent alone. If that is
-        taken, it tells; if not, no other batch of the event is divided: the destination is down.
+        That is likely if other requests were taken since its first attempt. Otherwise one point is sent alone. If it is taken,
+        the rest is sent too; if not, the destination is down, and no other batch of the event is divided.
         """
         if self._exchange.accepted > lane.accepted_before:
             return self._halve(batch, verdict, lane)
@@ -226,7 +226,7 @@ class _Delivery:
         return self._deliver([point for point in batch if point is not probe], lane) and took
 
     def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
-        """Whether parts of a batch may be taken at which the destination failed."""
+        """Whether the destination may take parts of a batch although the whole batch failed."""
         if action is not Action.RETRY or self._exchange.halted:
             return False
         if self._exchange.accepted > lane.accepted_before:
@@ -236,7 +236,7 @@ class _Delivery:
         return self._may_guess and (is_up or self._sender.has_failed)
 
     def _divide(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
-        """Deliver the parts of a refused batch, down to the points at fault."""
+        """Deliver a refused batch in parts, down to the bad points."""
         if lane.is_mostly_bad and verdict.action is Action.SPLIT:
             took = [self._deliver([point], lane) for point in batch]
             return all(took)
@@ -248,7 +248,7 @@ class _Delivery:
         left, right = batch[:middle], batch[middle:]
         took_left = self._deliver(left, lane)
         if took_left and verdict.action is Action.SPLIT and len(right) > 1 and not self._exchange.halted:
-            # What is at fault must be in here: it is refused already, no need to ask.
+            # The bad point must be in this half, so it would be refused as a whole: divide it at once.
             self._halve(right, verdict, lane)
             return False
         took_right = self._deliver(right, lane)
@@ -266,7 +266,7 @@ class _Delivery:
                 limits.learn_points(len(right), now)
 
     def _block(self, points: Batch, verdict: Verdict) -> None:
-        """Let nothing pass these in their series: they will be sent again."""
+        """Block the series of these points: they will be sent again, and later ones must not pass them."""
         for_later_points = blocked_by_earlier(verdict)
         for point in points:
             self._blocked_series.setdefault(point.series.digest, for_later_points)
@@ -292,7 +292,7 @@ class _Delivery:
         return free
 
     def _ask_about_metrics(self, lane: _Lane) -> Sequence[Point]:
-        """Find out whether metrics are refused as a whole; return the points of which that is not known."""
+        """Find out which metrics are refused as a whole; return the points that must still be sent."""
         suspects, others = self._suspects.by_metric(lane.points)
         for points in suspects:
             for place, point in enumerate(points):

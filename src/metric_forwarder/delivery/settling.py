@@ -1,4 +1,4 @@
-"""What was sent for an event and what became of it, written down once, while lanes send and after time is up."""
+"""Records what was sent for an event, and settles each point once, also after time is up."""
 
 import threading
 from collections import Counter
@@ -16,7 +16,7 @@ class Settle(Protocol):
 
 
 class RequestTrace(Protocol):
-    """Told about each exchange with a destination when it has been judged; called from several threads."""
+    """Called after each exchange with a destination, once it has a verdict; from several threads."""
 
     def prepared(self, verdict: Verdict | None, took_ms: int) -> None:
         """The destination got what sending needs, or did not."""
@@ -26,7 +26,7 @@ class RequestTrace(Protocol):
 
 
 class BothTraces:
-    """Passes on to two others what it is told."""
+    """Passes each call on to two traces."""
 
     def __init__(self, first: RequestTrace, second: RequestTrace) -> None:
         self._traces = (first, second)
@@ -55,7 +55,7 @@ class RequestCounts:
 
 
 class EventRecord:
-    """Settles every point of an event once; nothing is written after it was closed, whatever a late thread says.
+    """Settles every point of an event once; after it is closed, late threads can write nothing.
 
     Args:
         settle: called with the outcomes.
@@ -69,7 +69,7 @@ class EventRecord:
         self.trace = trace
         self._lock = threading.Lock()
         self._closed = False
-        # Sent, and not known to be refused, until their outcome is written.
+        # Batches that were sent and not refused, until their outcome is written.
         self._in_flight: dict[int, Batch] = {}
         self._settled: list[Batch] = []
         self.counts = RequestCounts()
@@ -94,7 +94,7 @@ class EventRecord:
             if self._closed:
                 return
             self.counts.answers[verdict.label] += 1
-            # What was accepted is in flight until that is written: an interrupted event does not know it.
+            # An accepted batch stays in flight until its outcome is written: the event may end in between.
             if verdict.action is not Action.ACCEPT and not verdict.action.has(Effect.MAY_HAVE_ARRIVED):
                 del self._in_flight[id(batch)]
 
@@ -109,12 +109,12 @@ class EventRecord:
         return outcome
 
     def close(self) -> None:
-        """Write nothing any more."""
+        """Write nothing from now on."""
         with self._lock:
             self._closed = True
 
     def settle_rest(self, points: Sequence[Point], unsent: Verdict) -> list[Point]:
-        """Close, and settle the points that are left, which are returned: ``unsent`` says why they were not sent."""
+        """Close, settle the remaining points and return them; ``unsent`` says why they were not sent."""
         with self._lock:
             self._closed = True
             if sum(map(len, self._settled)) == len(points):

@@ -1,9 +1,9 @@
-"""Which points a destination will refuse, as far as the refusals of single points tell: in one event, for all lanes.
+"""Predicts which points a destination will refuse, from its refusals of single points; for one event, for all lanes.
 
 Finding the points at fault takes a request for each of them, so an event full of them would never end. Points of a metric or
-a series of which several were refused one by one are set aside until all others are sent. Then, if the reason is one
-that concerns names, more of them are asked about, of series far apart; if not one is taken, the rest of that metric is
-refused without asking. A reason that concerns a point alone says nothing of others: those are all asked about.
+a series are set aside once several of them were refused one by one, until all others are sent. Then, if the reason
+concerns names, more of them are sent alone, from series far apart. If none is taken, the rest of that metric is rejected
+without being sent. A reason that concerns one point says nothing about others: those are all sent.
 """
 
 import threading
@@ -15,7 +15,7 @@ from metric_forwarder.model import Batch, Point, Series
 
 # Points refused one by one after which the others of their metric, or of their series, are sent last.
 _SUSPECT_AFTER = 4
-# And after which, if none was taken, the others of their metric are refused without asking.
+# After this many, if none was taken, the other points of their metric are rejected without being sent.
 ENOUGH = 32
 
 # A metric with the names of its dimensions.
@@ -33,7 +33,7 @@ class Suspects:
         self._suspect_series: set[Series] = set()
         # With the verdict on the point that was refused last.
         self._suspect_metrics: dict[_Metric, Verdict] = {}
-        # Batches that were taken, and of those that were looked at, the metrics.
+        # Batches that were taken and not looked at yet; the metrics of those that were.
         self._taken: list[Batch] = []
         self._taken_metrics: set[_Metric] = set()
         self.exist = False
@@ -58,11 +58,11 @@ class Suspects:
                     self.exist = True
 
     def is_suspect(self, point: Point) -> bool:
-        """Whether the point is to be sent after all that are above suspicion."""
+        """Whether the point is sent after all points that are not suspects."""
         return point.series in self._suspect_series or self._metric(point.series) in self._suspect_metrics
 
     def presumed(self, point: Point) -> Verdict | None:
-        """Why the point is refused without asking; None if it must be asked about."""
+        """Why the point is rejected without being sent; None if it must be sent."""
         with self._lock:
             metric = self._metric(point.series)
             verdict = self._suspect_metrics.get(metric)
@@ -72,7 +72,7 @@ class Suspects:
             return like_the_others(verdict, refused) if refused >= ENOUGH else None
 
     def by_metric(self, points: Sequence[Point]) -> tuple[list[list[Point]], list[Point]]:
-        """The points of each metric that is suspect, in the order to ask about them, and all other points."""
+        """Return the points of each suspect metric, in the order to send them, and all other points."""
         suspect: dict[_Metric, list[Point]] = {}
         others: list[Point] = []
         with self._lock:

@@ -1,7 +1,7 @@
 """Verdicts on replies: what a destination's reply means for the batch that it answers, and what to do about it.
 
-An action is declared once, with the words of the documents and with its effects; ``retry`` decides how long to wait after
-it, and only ``ACCEPT`` makes a point delivered. Each destination has its own tables of rules.
+Each action is declared once, with its text for the documents and its effects. ``retry`` decides how long to wait after it.
+Only ``ACCEPT`` makes a point delivered. Each destination has its own tables of rules.
 """
 
 from enum import Enum, Flag, auto
@@ -107,7 +107,7 @@ def asked_to_wait(seconds: float) -> Verdict:
 
 
 def too_slow_a_pace(seconds: float) -> Verdict:
-    """The verdict on points that are not sent, since by the pace in force the next request may only go after this time."""
+    """The verdict on points that are not sent, because the pace allows the next request only after this time."""
     return Verdict(
         Action.SLOW_DOWN,
         "pace",
@@ -118,7 +118,7 @@ def too_slow_a_pace(seconds: float) -> Verdict:
 
 
 def still_refused(verdict: Verdict, ago_s: float, again_s: float) -> Verdict:
-    """The verdict on points that are not sent, since shortly before everything was refused."""
+    """The verdict on points that are not sent, because everything was refused a short time ago."""
     return verdict._replace(
         action=Action.STOP,
         reason=f"not sent, since a request was refused {ago_s:.0f} s ago (the next one goes in {again_s:.0f} s): "
@@ -134,7 +134,7 @@ def blocked_by_earlier(verdict: Verdict) -> Verdict:
 
 
 def like_the_others(verdict: Verdict, refused: int) -> Verdict:
-    """The verdict on a point that is not sent, since all others of its metric that were are refused."""
+    """The verdict on a point that is not sent, because all points of its metric that were sent are refused."""
     return verdict._replace(
         reason=f"not sent: {refused} points of this metric, with the same names of dimensions, were refused one by one "
         f"with this code and none was taken; {verdict.reason}"

@@ -1,10 +1,10 @@
-"""Message → payloads: JSON text becomes the members of its points, before anyone judges them.
+"""Message → payloads: JSON text becomes the members of its points, which are not validated here.
 
 The four forms of a payload are in docs/payload.md. Nothing here raises because of what a producer wrote: what
 cannot be read comes back as a ``Violation``.
 
-There are two roads. ``read_payloads`` is the careful one: it reads one message, and can say what is wrong with it.
-``decode_together`` is the fast one: it reads many messages at once, or none; where it reads them, it says the same.
+There are two paths. ``read_payloads`` is the careful path: it reads one message, and can say what is wrong with it.
+``decode_together`` is the fast path: it reads many messages at once, or none. Where it reads them, the result is the same.
 """
 
 import json
@@ -18,22 +18,22 @@ _ENVELOPE = frozenset({"namespace", "dimensions", "points"})
 _REQUEST_BODY = frozenset(
     {"Namespace", "Data", "Action", "SecretId", "Region", "Timestamp", "Nonce", "Signature"}
 )
-# Of an envelope; what is wrong with it is told once, however many points it holds.
+# Violations of an envelope, at most; they are reported once, not for each of its points.
 _MAX_VIOLATIONS = 100
 # Dimensions that an envelope gives its points: about three times as many as a destination takes.
 _MAX_INHERITED = 100
 
-# Of a message: about 11 MB of points as they usually are. All points of an event are held until its report is written.
+# Points of a message, at most: usually about 11 MB. All points of an event are held until its report is written.
 MAX_POINTS = 100_000
 # Commas and opening brackets of a message, outside of its texts; each stands for a value, which takes up to 120 bytes once it
 # is decoded. 8 MB of points have 440,000, and 8 KB of gzip may hold millions.
 MAX_VALUES = 500_000
-# Too short a text to hold enough of them to matter.
+# A shorter text cannot hold that many, so it is not counted.
 _UNCOUNTED = 250_000
 
-# Of a text whose marks are counted: so much at once, which bounds the memory that this takes.
+# Characters of a text that are counted at once; this bounds the memory of counting.
 _COUNTED_AT_ONCE = 65_536
-# Bytes of what an envelope gives to its points, times their number: it is written out for each of them, in memory and in a
+# Bytes that an envelope adds to each point, times the number of points: they are written out for each, in memory and in a
 # request. 100,000 points may share 160 bytes.
 MAX_SHARED_BYTES = 16 * 2**20
 
@@ -43,7 +43,7 @@ _SEPARATOR = f',"{_SEPARATING}",'
 
 
 class Violation(NamedTuple):
-    """One thing that is wrong, and where: a JSON pointer into the payload, the rule, what would be right."""
+    """One thing that is wrong: a JSON pointer into the payload, the rule, and the message with the remedy."""
 
     pointer: str
     rule: str
@@ -51,12 +51,12 @@ class Violation(NamedTuple):
 
 
 class NotJson:
-    """Stands where the text said something JSON does not allow, so that only the point holding it is refused.
+    """Replaces a value that JSON does not allow, so that only the point with it is refused.
 
-    It is no JSON type, so no schema accepts it.
+    It is not a JSON type, so no schema accepts it.
 
     Attributes:
-        raw: what stood there: a literal, or the members of an object, in their order.
+        raw: the original: a literal, or the members of an object, in their order.
     """
 
     __slots__ = ("message", "raw", "rule")
@@ -76,10 +76,10 @@ class Payload(NamedTuple):
     Attributes:
         points: decoded JSON values, defaults of an envelope merged in.
         prefix: the JSON pointer of the list that held them; None when the payload is itself a point.
-        inherited: tells whether a member of a point came from its envelope: (index, path) → the pointer there.
-        violations: what is wrong with the payload around its points; then none of them can be trusted.
-        place: where it stands among several payloads of a message, such as ``line 3``; empty if it is the only one.
-        text: what stands there; None if it is the whole message.
+        inherited: (index, path) of a member of a point → its pointer in the envelope, or None if it is not from there.
+        violations: what is wrong with the payload around its points; then all of them are refused.
+        place: its place among several payloads of a message, such as ``line 3``; empty if it is the only one.
+        text: its text; None if it is the whole message.
     """
 
     points: Sequence[Any]
@@ -100,11 +100,11 @@ class Payload(NamedTuple):
 
     @property
     def envelope(self) -> Mapping[str, Any] | None:
-        """What the envelope gives to all its points, as an envelope without points; one object for all of them."""
+        """What the envelope gives to all its points, as an envelope without points; one object shared by all of them."""
         return self.points.envelope if isinstance(self.points, _Merged) else None
 
     def pointer(self, index: int) -> str:
-        """The JSON pointer of a point, behind the place of the payload."""
+        """The place of the payload, then the JSON pointer of a point."""
         return self.place if self.prefix is None else f"{self.place}{self.prefix}/{index}"
 
     def pointers(self) -> Iterator[str]:
@@ -125,18 +125,19 @@ def json_pointer(path: Sequence[Any]) -> str:
 
 
 def decode_together(texts: Sequence[str]) -> list[Any] | None:
-    """Decode many messages by one call of the scanner; None if there is anything unusual about one of them.
+    """Decode many messages with one call of the decoder; None if anything about one of them is unusual.
 
-    What comes back is what ``decode`` makes of each text, unless that is a string. Three things prove it. Each text is one
-    JSON value: the separator, which none of them holds, stands at every second place of the list that they make together.
-    There is no NaN or Infinity: the decoder raises. No name stands twice in an object, of which the decoder would keep the
-    last: there are as many members left as there are quotes before a colon in the text, and every other reason for a
-    difference (such a quote inside of a string, an object where a point has none) only makes for more quotes.
+    The result is the same as ``decode`` gives for each text that is not a string. Three checks ensure that:
+
+    - Each text is one JSON value: no text holds the separator, and every second item of the decoded list is the separator.
+    - There is no NaN or Infinity: the decoder raises.
+    - No object has a name twice, where the decoder would keep only the last: the members are as many as the quotes before a
+      colon in the text. Other differences (such a quote inside a string, an object where a point has none) only add quotes.
     """
     text = f"[{_SEPARATOR.join(texts)}]"
     if len(text) > _UNCOUNTED and holds_too_much(text):
         return None
-    # To look for one character takes a twentieth of the time.
+    # Looking for one character first takes a twentieth of the time.
     if " :" in text or any(space in text and f"{space}:" in text for space in "\t\n\r"):
         return None
     try:
@@ -176,8 +177,8 @@ def read_payload(body: Any) -> Payload:
 def read_payloads(body: Any) -> Iterator[Payload]:
     """Decode a message's body, and find its points.
 
-    Several JSON values one after the other are as many payloads: concatenated, a line each, or over several lines. One that
-    cannot be read is one violation, and the others are read.
+    A body may hold several JSON values, each a payload: concatenated, one a line, or over several lines. A value that
+    cannot be read is one violation; the others are read.
     """
     decoded = decode(body)
     if isinstance(decoded, Violation) and decoded.rule in _OF_ONE_VALUE:
@@ -187,11 +188,11 @@ def read_payloads(body: Any) -> Iterator[Payload]:
 
 
 def holds_too_much(text: str | bytes) -> bool:
-    """Whether decoding JSON text would take more memory than a small function has, whatever it says."""
+    """Whether decoding JSON text would take more memory than a small function has."""
     if len(text) <= _UNCOUNTED:
         return False
     content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    # To tell apart what stands inside of strings takes some times as long.
+    # Leaving out what is inside strings takes several times as long.
     return _marks(content) > MAX_VALUES and _marks_outside_strings(content) > MAX_VALUES
 
 
@@ -200,7 +201,7 @@ def _marks(text: bytes) -> int:
 
 
 def _marks_outside_strings(content: bytes) -> int:
-    """Count in time and memory that are linear whatever the text is, JSON or not."""
+    """Count in linear time and memory for any text, JSON or not."""
     unescaped = content.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks, is_inside = 0, 0
     for start in range(0, len(unescaped), _COUNTED_AT_ONCE):
@@ -222,7 +223,7 @@ def decode(body: Any) -> Any:
         return undecodable.violation
 
 
-# What may be wrong with one of several values; everything else is wrong with the whole text.
+# Rules that one of several values may break; all other rules concern the whole text.
 _OF_ONE_VALUE = frozenset({"json", "depth"})
 _find_value = re.compile(r"[^ \t\n\r]").search
 # Where values may begin again after one that cannot be read: a line that begins with a bracket.
@@ -269,8 +270,8 @@ def _read_sequence(text: str, whole: Violation) -> Iterator[Payload]:
 def _values(text: str) -> Iterator[tuple[int, int, Any]]:
     """Where each value begins and ends, and what it is: a ``Violation`` if it cannot be read.
 
-    After such a one values are looked for from each line on that begins with a bracket, each time as far as the next such
-    line. So every part of the text is scanned twice at most.
+    After a value that cannot be read, reading starts again at each line that begins with a bracket, and stops at the next
+    such line. So every part of the text is scanned at most twice.
     """
     first_bad = len(text)
     for begin, end, value in _values_until_failure(text):
@@ -297,7 +298,7 @@ def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
 
 
 class _Lines:
-    """Names where values begin, asked in their order."""
+    """Names the places of values; ``place`` must be called in their order."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -315,7 +316,7 @@ class _Lines:
 
 
 def is_our_own(decoded: Any) -> bool:
-    """Whether decoded JSON is beyond doubt what this module reads, and no other format."""
+    """Whether decoded JSON is certainly a payload of this module, and not of another format."""
     if type(decoded) is list:
         return not decoded or (type(decoded[0]) is dict and "metricName" in decoded[0])
     return type(decoded) is dict and (holds_points(decoded) or "metricName" in decoded)
@@ -343,7 +344,7 @@ def find_points(decoded: Any) -> Payload:
 
 
 def _refused(pointer: str, wrong: tuple[str, str]) -> Payload:
-    """A payload of which no point is looked at; it counts as one."""
+    """A payload that is refused without looking at its points; it counts as one point."""
     return Payload((None,), violations=(Violation(pointer, *wrong),))
 
 
@@ -374,7 +375,7 @@ def _envelope(
     elif _shared_bytes(envelope.get(namespace_key), dimensions) * len(raw) > MAX_SHARED_BYTES:
         violations += (Violation("", "size", _SHARES_TOO_MUCH),)
     if violations:
-        # Even an empty list counts then: whatever the producer meant to send stands in the unknown member.
+        # Even an empty list counts as one point: the producer's data is probably in the unknown member.
         return Payload(raw or (None,), f"/{list_key}", violations=violations)
     defaults = {"namespace": envelope[namespace_key]} if namespace_key in envelope else {}
     if not defaults and not dimensions:
@@ -428,7 +429,7 @@ class _Merged(Sequence[Any]):
 
 def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: Any) -> Any:
     if isinstance(point, NotJson):
-        # Nothing can be merged into it: whoever mends it needs what stood around it.
+        # Nothing can be merged into it. To correct it, one needs the whole envelope.
         around = [*defaults.items(), ("dimensions", dimensions), ("points", [point])]
         return NotJson(point.rule, point.message, around)
     if not isinstance(point, dict):
@@ -461,15 +462,21 @@ class _Undecodable(Exception):
 
 
 def _decode(text: str | bytes) -> Any:
-    """Decode what may have white space or a byte order mark around it, and say what is wrong with it."""
+    """Decode JSON that may have white space or a byte order mark around it.
+
+    Raises:
+        _Undecodable: with what is wrong.
+    """
     if holds_too_much(text):
         raise _Undecodable("size", f"holds more than {MAX_VALUES} values: split it")
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
         return _DECODER.decode(decoded.removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
-        told = WIDE if is_wide(text) else f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
-        raise _Undecodable("encoding", told) from None
+        message = (
+            WIDE if is_wide(text) else f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
+        )
+        raise _Undecodable("encoding", message) from None
     except (ValueError, RecursionError) as error:
         if is_wide(text):
             raise _Undecodable("encoding", WIDE) from None
@@ -477,7 +484,7 @@ def _decode(text: str | bytes) -> Any:
 
 
 def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
-    """What it means that the decoder raised this."""
+    """Explain an error of the decoder."""
     if isinstance(error, RecursionError):
         return _Undecodable("depth", "is nested too deeply: a payload has at most a few levels")
     if isinstance(error, json.JSONDecodeError):
@@ -494,7 +501,7 @@ def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    """Refuse what ``json`` lets pass: of two equal names it would keep the last, in silence."""
+    """Refuse two equal names, of which ``json`` would keep the last one silently."""
     members = dict(pairs)
     if len(members) == len(pairs):
         return members

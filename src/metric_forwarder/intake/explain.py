@@ -23,9 +23,9 @@ Located = tuple[tuple[Any, ...], Violation]
 # jsonschema's ValidationError; its stubs call every attribute possibly unset.
 _Error = Any
 
-# Deeper than any point is; keeps whatever walks a value recursively, ``jsonschema`` included, within the stack.
+# Deeper than any valid point; keeps recursion, also that of ``jsonschema``, within the stack.
 _MAX_DEPTH = 32
-# More than any destination takes; the validator needs 100 µs for each.
+# More values than any destination takes; the validator needs 100 µs for each.
 _MAX_VALUES = 300
 _MAX_VIOLATIONS = 1000
 _SHOWN_CHARACTERS = 32
@@ -36,8 +36,8 @@ class Explainer:
     """Validates points against a schema of the package, and against that of a user if there is one.
 
     Args:
-        ours: its descriptions go on from "it must be".
-        users: as ``user_schema`` has read it; its descriptions are quoted.
+        ours: its descriptions complete "it must be".
+        users: from ``user_schema``; its descriptions are quoted.
     """
 
     def __init__(self, ours: Mapping[str, Any], users: Mapping[str, Any] | None = None) -> None:
@@ -57,7 +57,7 @@ class Explainer:
             return [_TOO_DEEP]
 
     def accepts_by_ours(self, point: Any) -> bool:
-        """Whether a point is valid, whatever a user's schema says."""
+        """Whether a point is valid by the package's schema alone."""
         return not _check_values(point) and self._ours.is_valid(point)
 
     def _explained(self, point: Any) -> Iterator[Located]:
@@ -96,7 +96,7 @@ def _description(schema: Any) -> str:
 
 
 def _strict_validator() -> "type[jsonschema.protocols.Validator]":
-    """Draft-07 with finite numbers, which are divided as they are written, and with patterns as the standard reads them."""
+    """Draft-07, but numbers are finite, ``multipleOf`` is decimal, and patterns follow ECMA 262."""
     from jsonschema import Draft7Validator, validators  # noqa: PLC0415 - not needed while all points are valid
 
     types = Draft7Validator.TYPE_CHECKER.redefine("number", _is_number)
@@ -119,7 +119,7 @@ def _is_number(_checker: Any, value: Any) -> bool:
 
 
 def _check_multiple(validator: Any, divisor: float, instance: Any, _schema: Any) -> Iterator[Any]:
-    """As in decimal: 19.99 is a multiple of 0.01, though no binary fraction of the two says so."""
+    """Compare as decimals: 19.99 is a multiple of 0.01, although their binary fractions are not."""
     if validator.is_type(instance, "number"):
         quotient = Fraction(repr(instance)) / Fraction(repr(divisor))
         if quotient.denominator != 1:
@@ -185,7 +185,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _check_values(point: Any) -> list[Located]:
-    """Find what no schema can say, or what would break the validator: text that is not JSON, depth, numbers beyond all."""
+    """Find what no schema can check, or what would break the validator: text that is not JSON, depth, numbers out of range."""
     found: list[Located] = []
     for count, (path, value) in enumerate(_values(point)):
         if count == _MAX_VALUES:
@@ -193,7 +193,7 @@ def _check_values(point: Any) -> list[Located]:
         if isinstance(value, NotJson):
             found.append((path, Violation("", value.rule, value.message)))
         elif isinstance(value, (int, float)) and not -MAX_FLOAT <= value <= MAX_FLOAT:
-            # NaN is within no bounds either, and no JSON text can hold it.
+            # NaN fails the comparison too; no JSON text can hold it.
             found.append((path, Violation("", "maximum", _NOT_FINITE if value != value else _BEYOND)))  # noqa: PLR0124
         elif isinstance(value, (dict, list)) and len(path) == _MAX_DEPTH:
             return [_TOO_DEEP]
@@ -209,7 +209,7 @@ _NOT_FINITE = "is no number (NaN): send a finite number, or no point"
 
 
 def _values(point: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Every value inside a point with its path, as deep as is looked; only the way there is held in memory."""
+    """Yield every value inside a point with its path, down to ``_MAX_DEPTH``; holds only the current path in memory."""
     yield (), point
     trail: list[tuple[tuple[Any, ...], Iterator[tuple[Any, Any]]]] = [((), _members(point))]
     while trail:

@@ -1,9 +1,7 @@
-"""The times of points: which are too far from the clock, and those that the forwarder gives to points that bring none.
+"""Checks the times of points, and gives a time to points that have none.
 
-For the latter there is one rule, wherever the time comes from.
-
-A destination that carries times takes one value of a series at one time, and none before the newest. Readings of one
-second, or those of two objects or logs of one moment, would lose all but one.
+A destination that carries times takes one value of a series for each time, and none older than the newest. Several
+readings of the same second would lose all but one, so a given time is moved later if its series has that time already.
 """
 
 from collections.abc import Iterable
@@ -11,18 +9,18 @@ from collections.abc import Iterable
 from metric_forwarder.model import Point, Series
 from metric_forwarder.times import NS_PER_MS, NS_PER_S
 
-# So far a time may be moved, and lie ahead of the clock: more than a burst needs, and less than Prometheus minds.
+# The most that a time may be moved, and lie ahead of the clock: more than a burst needs, less than Prometheus refuses.
 MAX_MOVED_MS = 600_000
-# Series of which the last given time is remembered; one takes about 170 bytes.
+# How many series have their last given time remembered; one takes about 170 bytes.
 MAX_REMEMBERED = 50_000
 
 
 class GivenTimes:
-    """What was given and arrived, for the life of a warm instance; of the rest nothing is remembered."""
+    """Remembers the last given time of each series that arrived, while the instance is warm."""
 
     def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
         self._max_remembered = max_remembered
-        # Of each series by its digest; the one given longest ago comes first.
+        # By the digest of the series; the one given longest ago comes first.
         self._last_ms: dict[bytes, int] = {}
 
     def last_ms(self, series: Series) -> int | None:
@@ -35,7 +33,7 @@ class GivenTimes:
         for point in delivered:
             digest, time_ms = point.series.digest, point.time_ms
             before_ms = last_ms.pop(digest, None)
-            # A replay brings older ones. What is much later was given by a clock that was wrong.
+            # A replay brings older times. A remembered time that is much later came from a wrong clock.
             is_older = before_ms is not None and time_ms < before_ms < time_ms + MAX_MOVED_MS
             last_ms[digest] = before_ms if is_older and before_ms is not None else time_ms
         while len(last_ms) > self._max_remembered:
@@ -75,10 +73,10 @@ class EventTimes:
         return (time_ns - self._now_ns) / NS_PER_S
 
     def next_ms(self, series: Series, wanted_ms: int) -> int:
-        """The time for a point that is of ``wanted_ms``: that moment, or one millisecond after the last given one.
+        """Return the time for a point: ``wanted_ms``, or one millisecond after the last given time if that is later.
 
-        A time that would be moved too far, or too far ahead of the clock, stays as it is: the last one was given by a clock
-        that was wrong, or this reading is old. The destination then says so itself.
+        If the time would be moved too far, or too far ahead of the clock, it stays as it is: the last time came from a wrong
+        clock, or this reading is old. The destination then refuses it if it must.
         """
         last_ms = self._in_event_ms.get(series.digest)
         if last_ms is None:

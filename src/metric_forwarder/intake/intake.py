@@ -1,7 +1,7 @@
-"""Messages → points: decode, validate, give an identity. What cannot become a point is settled here and now.
+"""Messages → points: decode, validate, give an identity. What cannot become a point is settled at once.
 
-There are two roads. JSON text takes the fast one: many messages are decoded together, and a point of a known series is made at
-once. Everything that is unusual, down to a single point, takes the careful one, which can say what is wrong with it.
+There are two paths. JSON text takes the fast path: many messages are decoded together, and points of known series are made
+without validation. Everything unusual takes the careful path, which can say what is wrong with it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,30 +39,30 @@ from metric_forwarder.model import Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 
 _NO_HINT = FormatHint()
-# Of points that are held at once, their series included: an event with more is delivered part by part.
+# Bytes of points held in memory at once, their series included; a larger event is delivered in parts.
 MAX_PART_BYTES = 16 * 2**20
-# Points of a message between which it is looked whether the part is full.
+# After this many points of a message, check whether the part is full.
 _POINTS_PER_CHECK = 256
-# In place of a format: the trigger had read the samples itself.
+# In place of a format: the trigger has read the samples itself.
 _SAMPLE = "sample"
-# How JSON of other formats usually begins, which it costs less to know than to decode once more.
+# How JSON of other formats usually begins: comparing this is cheaper than decoding twice.
 _OTHER_FORMATS_BEGIN = ('{"resourceMetrics"', '{"fields"', '{"metrics"')
 # Characters of the messages that are decoded by one call: enough to make its cost disappear.
 _DECODED_TOGETHER = 32_768
 
 
 class IntakeRules(NamedTuple):
-    """What is asked of a point before it is sent.
+    """The rules that a point must meet before it is sent.
 
     Attributes:
         max_bytes: a larger point is invalid: it fits into no request.
         default_namespace: for points that name none.
         max_age_s: a point with an older timestamp is stale, if the destination stamps points on arrival; 0: none is.
         max_ahead_s: a point whose time is further ahead of the clock is invalid; 0: none is.
-        max_explained: of so many invalid points it is said what is wrong: that costs much more than finding them.
-        format_of: the format of a message by its source; None, or if it says None: its shape tells it.
-        hint: what a setting says of messages whose way says nothing.
-        relabel: what rules make of a point, None if they drop it; None: there are none.
+        max_explained: how many invalid points are explained; explaining costs much more than finding them.
+        format_of: returns the format of a message by its source; without it, or if it returns None, detect it by shape.
+        hint: from the settings, for messages whose trigger gives none.
+        relabel: applies the relabel rules to a point, returns None if they drop it; None: there are no rules.
         mapping: reads JSON of no known format; None: there is no mapping.
     """
 
@@ -78,7 +78,7 @@ class IntakeRules(NamedTuple):
 
 
 class IntakeParts(NamedTuple):
-    """What messages are taken in with, from one event to the next."""
+    """What an intake needs and keeps from one event to the next."""
 
     point_schema: PointSchema
     identifier: Identifier
@@ -95,8 +95,8 @@ class Intake:
         parts: what lasts from one event to the next.
         ledger: gets a row for every point received, and the outcome of those that go no further.
         now_ms: when the event was received, Unix milliseconds: the time of points whose message brought none either.
-        dead_letters: gets everything that is neither delivered nor redelivered, with the reason; None: it is not kept.
-        deadline: until when points are taken in; None: however long it takes.
+        dead_letters: keeps points that are neither delivered nor redelivered, with the reason; None: they are not kept.
+        deadline: points are taken in until then; None: there is no limit.
     """
 
     def __init__(
@@ -138,17 +138,17 @@ class Intake:
 
     @property
     def stale(self) -> Mapping[int, Problem]:
-        """Why some points, by their numbers, are too old to be delivered, unless they have been already."""
+        """Points that are too old, by number, with the reason; those that were delivered before are duplicates."""
         return self._maker.stale
 
     @property
     def stopped_at(self) -> tuple[Message, int] | None:
-        """The message before which taking in has stopped, since the time was up, and the points received before it."""
+        """The first message that was not taken in because time was up, and the number of points received before it."""
         return self._refusals.stopped_at
 
     @property
     def is_late(self) -> bool:
-        """Whether something was left since the time was up."""
+        """Whether something was not taken in because time was up."""
         return self._is_late
 
     def take(self, message: Message) -> None:
@@ -161,9 +161,9 @@ class Intake:
             pass
 
     def take_parts(self, messages: Iterable[Message]) -> Iterator[None]:
-        """Receive the messages of an event until their points take as much memory as they may, again and again.
+        """Receive the messages of an event in parts of bounded memory; yields after each part.
 
-        Each time ``points`` and ``stale`` are those of a part, which is forgotten when the next one begins.
+        At each yield ``points`` and ``stale`` are those of one part; they are dropped when the next one begins.
         """
         self._max_part_bytes = MAX_PART_BYTES
         for _ in self._take_all(messages):
@@ -172,7 +172,7 @@ class Intake:
             self._maker.begin_part(self._series.for_event())
         yield
 
-    # Everything that takes points in is a generator, which gives way whenever a part is full.
+    # Every method that takes points in is a generator that yields whenever a part is full.
 
     def _take_all(self, messages: Iterable[Message]) -> Iterator[None]:
         together: list[Message] = []
@@ -202,7 +202,7 @@ class Intake:
                 yield from self._take_carefully(message)
         yield from self._take_together(together, texts)
 
-    # --- the fast road -----------------------------------------------------------------------------------------
+    # --- the fast path -----------------------------------------------------------------------------------------
 
     def _json_text(self, message: Message) -> str | None:
         """A message's body, if it is text that may be decoded together with others."""
@@ -227,7 +227,7 @@ class Intake:
         return text
 
     def _take_together(self, messages: Sequence[Message], texts: Sequence[str]) -> Iterator[None]:
-        """Take texts in; if one of them is unusual, each by itself, and that one carefully."""
+        """Take texts in together; if one is unusual, take each alone, and the unusual one carefully."""
         bodies = decode_together(texts) if messages and not self._must_leave(messages[0]) else None
         if bodies is not None:
             # A lone point is its own payload: no other payload has its members alone.
@@ -273,13 +273,13 @@ class Intake:
                 self._take_unknown(Origin(message, payload, index), point, is_whole=is_first and index == 0)
 
     def _take_unknown(self, origin: Origin, point: Any, *, is_whole: bool) -> None:
-        """Take a point in that is of no known series, or unusual; ``is_whole``: nothing of its message was taken in."""
+        """Take in a point of an unknown series, or an unusual one; ``is_whole``: nothing of its message was taken in."""
         if self._must_leave(origin.message):
             self._refusals.leave(origin.message, origin.pointer, is_whole=is_whole)
         else:
             self._maker.take(origin, point)
 
-    # --- the careful road --------------------------------------------------------------------------------------
+    # --- the careful path --------------------------------------------------------------------------------------
 
     def _take_carefully(self, message: Message) -> Iterator[None]:
         """Take a message of any kind in, by itself."""
@@ -312,7 +312,7 @@ class Intake:
                 self._ledger.note_format(found.value, first)
 
     def _take_reading(self, message: Message, reading: Reading) -> None:
-        """Take in what another format has made of a message."""
+        """Take in one result of another format's reader."""
         where = reading.where
         if self._must_leave(message):
             self._refusals.leave(message, where)
@@ -342,11 +342,11 @@ class Intake:
     # --- what a message is -------------------------------------------------------------------------------------
 
     def format_of(self, message: Message) -> Format | InvalidSample:
-        """How a message is read: as its way or a setting says, otherwise as its shape does."""
+        """The format of a message: from its trigger or a setting, otherwise detected by its shape."""
         return self._detect(message)[0]
 
     def _detect(self, message: Message) -> tuple[Format | InvalidSample, Any]:
-        """How a message is read, and its body, decoded if that was needed to tell."""
+        """Return the format of a message, and its body, decoded if detection needed that."""
         if message.already_validated:
             return Format.JSON, message.body
         chosen = self._chosen_format(message)
@@ -357,7 +357,7 @@ class Intake:
 
         has_mapping = self._rules.mapping is not None
         found, body = detect_decoding(message.body, message.hint, has_mapping=has_mapping)
-        # After a beginning that fits nothing our own reader goes on with the next value, and says what is wrong.
+        # If the beginning fits no format, our own reader continues with the next value, and says what is wrong.
         is_lost = isinstance(found, InvalidSample) and has_bracket_line(message.body)
         return Format.JSON if is_lost else found, body
 
@@ -367,7 +367,7 @@ class Intake:
         return self._rules.format_of(message.source) if self._rules.format_of is not None else None
 
     def _hint_of(self, message: Message) -> FormatHint:
-        """What is known of a message, by its way where that says something, otherwise by the settings."""
+        """Return the hint of a message: from its trigger, otherwise from the settings."""
         if message.hint == _NO_HINT:
             return self._rules.hint
         if message.hint == _NO_HINT._replace(content_type=message.hint.content_type):
@@ -375,7 +375,7 @@ class Intake:
         return message.hint._replace(resource_attributes=self._rules.hint.resource_attributes)
 
     def _must_leave(self, message: Message) -> bool:
-        """Whether the time is up. What is replayed from the spool is taken in nonetheless: a chunk of it is small."""
+        """Whether time is up. Messages replayed from the spool are always taken in: a chunk of them is small."""
         if self._deadline is not None and not self._is_late:
             self._is_late = self._deadline.remaining() <= 0
         return self._is_late and message.receipt is None

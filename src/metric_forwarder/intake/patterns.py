@@ -1,7 +1,7 @@
 r"""Patterns of JSON Schema, which are written for ECMA 262, as Python's ``re`` understands them.
 
-Where the two read one text differently, the standard's reading holds: ``$`` is the end and not also before a last line
-break, ``\d`` and ``\w`` are ASCII, ``\s`` has all spaces of Unicode. What Python has no word for raises ``re.error``.
+Where the two differ, the standard is followed: ``$`` matches only at the end, not before a last line
+break, ``\d`` and ``\w`` are ASCII, ``\s`` has all spaces of Unicode. What Python cannot express raises ``re.error``.
 """
 
 import re
@@ -18,12 +18,12 @@ _ESCAPES_INSIDE = {"A": "A", "Z": "Z", "s": _SPACES}
 
 @lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern; raises ``re.error``, or what else ``re`` raises, where it cannot be."""
+    """Compile a pattern; raises ``re.error``, or another error of ``re``, if it cannot be compiled."""
     return re.compile(f"(?a:{translate(pattern)})")
 
 
 def translate(pattern: str) -> str:
-    """Write a pattern of ECMA 262 for Python."""
+    """Translate a pattern of ECMA 262 for Python."""
     written: list[str] = []
     position, is_inside = 0, False
     while match := _token(pattern, position):
@@ -39,7 +39,7 @@ def translate(pattern: str) -> str:
         elif group and not is_inside:
             written.append(f"(?P<{group}>")
         elif is_inside:
-            # What opens a class is nothing special inside of one; one that closes may be a part of the token.
+            # "[" has no meaning inside a class; the token may end with the "]" that closes it.
             is_inside = not token.endswith("]")
             written.append(token.replace("[", r"\["))
         elif token in _OUTSIDE:

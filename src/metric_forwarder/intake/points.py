@@ -1,7 +1,7 @@
-"""What a producer wrote → ``Point``: its series, its time, its identity, and its bytes for the destination.
+"""Decoded point → ``Point``: its series, time, identity, and bytes for the destination.
 
-There are two roads, which make the same of every point. ``take_known`` is the fast one, for points of a series that the
-instance has met: they are valid but for what can be seen at a glance. ``take`` validates, and says what is wrong.
+There are two paths with the same result. ``take_known`` is the fast path, for points of a known series: only the value, time
+and id need a check. ``take`` validates the whole point, and says what is wrong.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.times import NS_PER_MS, NUMBERS_BELOW, in_words, nanoseconds, to_milliseconds
 
-# A point, its row and its identity, while the event is handled; measured.
+# Memory of a point, its row and its identity; measured.
 _POINT_BYTES = 450
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 
@@ -35,7 +35,7 @@ class PointMaker:
 
     Attributes:
         points: in the order in which they came.
-        stale: why some of them, by their numbers, are too old to be delivered, unless they have been already.
+        stale: the points that are too old, by number, with the reason.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PointMaker:
         self.begin_part(known)
 
     def begin_part(self, known: KnownSeries) -> None:
-        """Begin anew with points: those made so far are delivered."""
+        """Start an empty part: the points made so far are delivered."""
         self.points: list[Point] = []
         self.stale: dict[int, Problem] = {}
         self._known = known
@@ -71,13 +71,13 @@ class PointMaker:
 
     @property
     def size(self) -> int:
-        """About as many bytes as the points of this part take, their series included."""
+        """Bytes that the points of this part take, about, with their series."""
         return self._wire_bytes + len(self.points) * _POINT_BYTES + self._known.size - self._size_before
 
     def take_known(self, message: Message, pointer: str, raw: Any, time_ns: int | None = None) -> bool:
-        """Make a point of a known series; False, with nothing done, if there is anything unusual about it.
+        """Make a point of a known series; return False, and do nothing, if anything about it is unusual.
 
-        ``raw`` may be any decoded value: it is a point by what is looked at here. ``time_ns`` is that of a sample.
+        ``raw`` may be any decoded value. ``time_ns`` is the time of a sample.
         """
         try:
             dimensions, value = raw["dimensions"], raw["value"]
@@ -104,16 +104,16 @@ class PointMaker:
         return self._make(message, pointer, series, value, time_ns, key) is None
 
     def take(self, origin: Origin, raw: Any, sample: Sample | None = None) -> None:
-        """Make a point, or settle why it is none.
+        """Make a point, or settle it with its problems.
 
         Args:
             origin: where it came from.
             raw: the point as decoded JSON, which rules may have changed.
-            sample: that the point was made of, if it is of another format: the destination has been asked about its value.
+            sample: the sample of another format that the point was made of; ``why_not_carried`` has checked its value.
         """
         message, payload, index = origin
         is_replayed = message.already_validated
-        # A schema knows numbers alone. What comes from the spool may have been a sample.
+        # A schema accepts finite numbers only. A point from the spool may have been a sample with NaN or an infinity.
         checked = (
             _with_number(raw) if sample or (is_replayed and self._destination.carries_non_finite) else raw
         )
@@ -139,7 +139,7 @@ class PointMaker:
         self._refusals.refuse(origin, [origin.located(path, violation) for path, violation in found])
 
     def _find_series(self, raw: dict[str, Any]) -> Series | Violation:
-        """The series of a valid point, which is known from now on if no finite value can be wrong in it."""
+        """Find the series of a valid point; it becomes known if every finite value is valid in it."""
         namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
         found = self._known.find(namespace or self._default_namespace, metric, dimensions)
         if isinstance(found, Series) and self._schema.takes_any_number and are_texts(dimensions):
@@ -167,7 +167,7 @@ class PointMaker:
                 if time_ms > times.latest_ms:
                     return self._ahead(message, pointer, time_ms * NS_PER_MS)
                 if not message.already_validated:
-                    # What comes from the spool was given its time before.
+                    # A point from the spool got its time before.
                     time_ms = times.next_ms(series, time_ms)
         wire = self._destination.encode(series, value, time_ms)
         if len(wire) > self._max_bytes:
@@ -185,7 +185,7 @@ class PointMaker:
         return None
 
     def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
-        """Prometheus would store it, and then refuse the readings of every series that are more than an hour older."""
+        """Why a time ahead of the clock is invalid: Prometheus would store it, then refuse readings more than an hour older."""
         text = (
             f"has a time {in_words(self._times.ahead_s(time_ns))} ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: "
             "correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
@@ -202,7 +202,7 @@ def _time_ns(timestamp: Any) -> int | None:
 
 
 def _with_number(raw: Any) -> Any:
-    """The same point with a number in place of NaN or an infinity, of which a schema says that they are none."""
+    """Replace NaN or an infinity by a number, because a schema does not accept them."""
     value = raw.get("value") if type(raw) is dict else None
     return {**raw, "value": 0} if type(value) is float and not is_finite(value) else raw
 
@@ -214,8 +214,8 @@ _UNEXPLAINED = [
         Violation(
             "",
             "schema",
-            "breaks the schema, as many points of this event do: what is wrong is told of the first ones; metric-forwarder "
-            "check tells it of all",
+            "breaks the schema, as many points of this event do: only the first ones are explained; metric-forwarder "
+            "check explains all",
         ),
     )
 ]

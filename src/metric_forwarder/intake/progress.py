@@ -1,7 +1,7 @@
-"""How far an event was taken in, so that a redelivery of it goes on there.
+"""Remembers how far an event was taken in, so that its redelivery continues there.
 
 A slow processor may take in less than an event holds before its time is up. The platform brings the whole event again, and
-without this each delivery would take in the same first messages, all of them duplicates by then.
+without this each delivery would take in the same first messages again, as duplicates.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ class _Done(NamedTuple):
     """The messages at the beginning of an event that need not be looked at again.
 
     Attributes:
-        digest: tells them from other messages.
+        digest: identifies these messages.
         messages: how many they are.
         outcomes: what became of their points.
     """
@@ -51,7 +51,7 @@ class EventProgress:
         self._places: list[str] = []
 
     def rest(self, messages: Iterable[Message]) -> Iterator[Message]:
-        """The messages that are not done; the points of the others are received with the outcomes that they had."""
+        """Yield the messages that are not done; the points of the others count with their earlier outcomes."""
         remaining = iter(messages)
         first = next(remaining, None)
         if first is None:
@@ -84,8 +84,8 @@ class EventProgress:
         """Remember what is done.
 
         Args:
-            stopped_at: the first message that was not taken in, and how many points were received before it; None: it did not
-                stop between two messages.
+            stopped_at: the first message that was not taken in, and how many points were received before it; None: taking in
+                did not stop between two messages.
             is_whole: whether all messages were taken in.
         """
         if self._key is None:
@@ -107,7 +107,7 @@ class EventProgress:
             self._done.popitem(last=False)
 
 
-# Nothing becomes of these when the event comes again.
+# These outcomes do not change when the event comes again.
 _FINAL = frozenset(Outcome) - {Outcome.UNDELIVERED}
 
 

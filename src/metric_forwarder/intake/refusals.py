@@ -1,4 +1,4 @@
-"""The account of what is not taken in: it is settled here and now, and kept as a dead letter where that is possible."""
+"""Settles what does not become a point, and keeps it as a dead letter if possible."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +11,7 @@ from metric_forwarder.reporting.ledger import Ledger
 
 
 class DeadLetters(Protocol):
-    """Collects the dead letters of an event, as far as there is a place and room for them."""
+    """Collects the dead letters of an event, if there is a spool with room for them."""
 
     @property
     def has_room(self) -> bool:
@@ -25,7 +25,7 @@ class DeadLetters(Protocol):
 
 
 class Origin(NamedTuple):
-    """Where something came from that was to become a point: one of a payload, in a message."""
+    """Where a value came from: the ``nth`` of a payload, in a message."""
 
     message: Message
     payload: Payload
@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def alone(cls, message: Message, place: str, raw: Any) -> "Origin":
-        """The origin of what stands alone at a place; ``raw``: what to keep of it."""
+        """The origin of a single value at a place; ``raw``: what a dead letter keeps of it."""
         return cls(message, Payload((raw,), place=place))
 
     @property
@@ -46,7 +46,7 @@ class Origin(NamedTuple):
         return self.payload.own(self.nth)
 
     def located(self, path: Sequence[Any], violation: Violation) -> Violation:
-        """What is wrong at a path inside of it, in the terms of its format."""
+        """Locate a violation at a path inside the value, in the terms of its format."""
         raw = self.raw
         if isinstance(raw, Sample):
             return located_in_sample(raw, path, violation)
@@ -58,8 +58,8 @@ class Refusals:
 
     Args:
         ledger: gets a row for each.
-        dead_letters: gets what is neither delivered nor redelivered, with the reason; None: it is not kept.
-        max_explained: of so many invalid points it is said what is wrong: that costs much more than finding them.
+        dead_letters: keeps points that are neither delivered nor redelivered, with the reason; None: they are not kept.
+        max_explained: how many invalid points are explained; explaining costs much more than finding them.
     """
 
     def __init__(self, ledger: Ledger, dead_letters: DeadLetters | None, max_explained: int) -> None:
@@ -67,7 +67,7 @@ class Refusals:
         self._dead_letters = dead_letters
         self._explanations_left = max_explained
         self._has_left_points = False
-        # Where taking in has stopped, if it did so between two messages: the message, and the points received before it.
+        # If taking in stopped between two messages: the first message left, and the points received before it.
         self.stopped_at: tuple[Message, int] | None = None
 
     def refuse(self, origin: Origin, violations: Iterable[Violation]) -> None:
@@ -82,14 +82,14 @@ class Refusals:
         """Settle something as its first problem says, and keep it."""
         outcome = problems[0].outcome
         self._ledger.settle(self._ledger.open(), outcome, problems)
-        # What could not be read this time comes again with the event: there is nothing to keep.
+        # An undelivered value comes again with the event, so it need not be kept.
         if outcome is not Outcome.UNDELIVERED and self._dead_letters:
             envelope = origin.payload.envelope
             letter = DeadLetter(origin.message, origin.raw, origin.pointer, problems[0], envelope)
             self._dead_letters.add(letter)
 
     def refuse_payload(self, message: Message, payload: Payload) -> None:
-        """Refuse a payload whole, and keep it once: without what stands around them its points would say something else."""
+        """Refuse a whole payload, and keep it once: its points mean something else without their envelope."""
         place = payload.place
         raw = message.body if payload.text is None else payload.text
         violations = [
@@ -107,7 +107,7 @@ class Refusals:
     def refuse_quickly(self, message: Message) -> bool:
         """Refuse a point as quickly as a valid one is taken in, unless it is to be explained or kept.
 
-        An event may hold a million of them, and what takes too long is redelivered forever.
+        An event may hold a million of them, and an event that takes too long is redelivered forever.
         """
         if self._explanations_left > 0 or (self._dead_letters and self._dead_letters.has_room):
             return False

@@ -1,7 +1,7 @@
 """Relabel rules: what Prometheus's ``metric_relabel_configs`` make of the labels of a point.
 
 The metric's name is the label ``__name__``, and the namespace ``__namespace__``. Other labels that begin with two
-underscores serve the rules alone, and are taken away behind the last. Sources: Prometheus, configuration
+underscores are for the rules only, and are removed after the last rule. Sources: Prometheus, configuration
 (relabel_config) and its package ``relabel``.
 """
 
@@ -37,7 +37,7 @@ Labels = dict[str, str]
 
 
 class Relabelled(NamedTuple):
-    """A point's namespace, metric and labels behind the last rule."""
+    """A point's namespace, metric and labels after the last rule."""
 
     namespace: str
     metric: str
@@ -71,7 +71,7 @@ class Relabeller:
         labels: added to each point that has no such label.
 
     Raises:
-        BadRule: one of them is none.
+        BadRule: one of them is not valid.
     """
 
     def __init__(self, rules: Any, labels: Mapping[str, str]) -> None:
@@ -80,7 +80,7 @@ class Relabeller:
         self._known: dict[tuple[Any, ...], Relabelled | None] = {}
 
     def apply(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Relabelled | None:
-        """What the rules make of a point; None if one of them drops it. ``metric`` is empty if they took its name."""
+        """Apply the rules to a point; None if one of them drops it. The result's ``metric`` is empty if they removed its name."""
         key = (namespace, metric, *labels.items())
         if key in self._known:
             return self._known[key]
@@ -92,7 +92,7 @@ class Relabeller:
         return result
 
     def relabel(self, raw: Any, default_namespace: str) -> Any:
-        """A point as the rules make it, or None if they drop it. What is no point is left as it is: it is invalid."""
+        """Return a point after the rules, or None if they drop it. An invalid point is returned unchanged."""
         if type(raw) is not dict:
             return raw
         metric, dimensions, namespace = raw.get("metricName"), raw.get("dimensions"), raw.get("namespace", "")
@@ -123,7 +123,7 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
     """Make one from ``MF_RELABEL``, which is JSON text or the path of a JSON file, and ``MF_LABELS``.
 
     Raises:
-        ConfigError: the file cannot be read, or a rule is none.
+        ConfigError: the file cannot be read, or a rule is not valid.
     """
     try:
         return Relabeller(read_rules(rules), dict(labels))
@@ -160,7 +160,7 @@ def _replace(rule: _Rule, labels: Labels) -> bool:
             labels.pop(rule.target_label, None)
         else:
             value = expand(rule.replacement, groups, rule.regex)
-            # Prometheus takes away the label of the unexpanded name.
+            # Prometheus removes the label of the unexpanded name.
             _set(labels, target if value else rule.target_label, value)
     return True
 

@@ -1,4 +1,4 @@
-"""Samples of other formats are held to the rules of points; here is what is different about them."""
+"""Samples of other formats follow the rules of points; this module has the differences."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from metric_forwarder.times import MAX_NS, MIN_NS
 
 
 def as_point(sample: Sample) -> dict[str, Any]:
-    """A sample as the members of a point, but for its time, which a point cannot write in all cases."""
+    """The members of a point for a sample, without its time, which a point's JSON cannot always express."""
     members = {"metricName": sample.metric, "dimensions": dict(sample.dimensions), "value": sample.value}
     return {**members, "namespace": sample.namespace} if sample.namespace else members
 
 
 def why_not_carried(sample: Sample, destination: Destination) -> InvalidSample | FilteredSample | None:
-    """What no schema can say of a sample; None if it can go on."""
+    """Return why the destination cannot carry a sample, which no schema can check; None if it can."""
     where, value, time_ns = sample.where, sample.value, sample.time_ns
     if type(value) is float and not is_finite(value) and not destination.carries_non_finite:
         if is_stale_marker(value):

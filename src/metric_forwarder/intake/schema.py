@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
-# By structure.json, and by every schema the package ships.
+# Required by structure.json, and by every schema in the package.
 _REQUIRED = frozenset({"metricName", "dimensions", "value"})
-# Of points that a user's schema judged, whose verdicts an instance remembers: those of the largest event. One takes 140 bytes.
+# How many verdicts of a user's schema an instance remembers: enough for the largest event. One takes 140 bytes.
 _MAX_VERDICTS = 100_000
 MAX_FLOAT = 1.7976931348623157e308
 
@@ -38,7 +38,7 @@ class PointSchema:
     Attributes:
         schema: as JSON.
         accepts: whether a point is valid.
-        accepts_replayed: whether one that was valid, and that the spool has written anew, can be sent: the user's schema judges
+        accepts_replayed: whether one that was valid, and comes from the spool, can be sent: the user's schema judges
             what producers write.
         accepts_id: whether a point's ``id`` is valid, by a shipped schema.
         takes_any_number: whether a valid point stays valid with any other finite value.
@@ -75,8 +75,8 @@ class PointSchema:
     def _is_valid(self, point: Any) -> bool:
         """Whether a user's schema accepts a point; one that comes again is not judged again.
 
-        Judging costs some 200 µs, so an event may take longer than there is time. When it is redelivered, the points that
-        were judged before take no time, and others get their turn.
+        Judging takes some 200 µs, so time may be up before all points are judged. When the event is redelivered, the points
+        judged before take no time, and the others are judged.
         """
         try:
             digest = hashlib.blake2b(json.dumps(point).encode(), digest_size=16).digest()
@@ -151,7 +151,7 @@ def _text_or_whole_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
         if type(value) is str:
             return is_text(value)
-        # To JSON Schema 1.0 is an integer too.
+        # JSON Schema counts 1.0 as an integer.
         is_whole = type(value) is int or (type(value) is float and value.is_integer())
         return is_whole and least <= value <= most
 

@@ -1,4 +1,4 @@
-"""The series that a warm instance has met, so that most points are recognised as valid without being validated."""
+"""Remembers series, so that most points of a warm instance need no full validation."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Series
 
-# What an instance keeps from one event to the next: some 10,000 series of two dimensions. Bytes are what is short, not
-# series: one may have kilobytes of dimensions.
+# What an instance keeps from one event to the next: some 10,000 series of two dimensions. The limit is
+# in bytes because one series may have kilobytes of dimensions.
 MAX_CACHE_BYTES = 8 * 2**20
-# Of one entry, beside its texts: measured with two dimensions.
+# Bytes of one entry without its texts, measured with two dimensions.
 _ENTRY_BYTES = 350
 _DIMENSION_BYTES = 120
-# Each text stands in the key as it was written, in the series and in what the destination writes of it.
+# Each text is held in the key as it was written, in the series, and in what the destination writes of it.
 _COPIES = 2
 
 
@@ -23,7 +23,7 @@ class KnownSeries:
         by_point: the series of points whose series is valid, by the namespace (None where a point names none), the metric
             name, the names and the values of the dimensions, as they stand in a point. Its dimensions are strings
             throughout, which are equal to nothing but the same strings.
-        size: about as many bytes as all this takes.
+        size: bytes that all this takes, about.
     """
 
     def __init__(self, prepare_series: Callable[[Series], Violation | None]) -> None:
@@ -70,16 +70,16 @@ class SeriesCache:
 
     @property
     def size(self) -> int:
-        """About as many bytes as it holds."""
+        """Bytes that it holds, about."""
         return self._known.size
 
     def for_event(self) -> KnownSeries:
-        """The series that an event shall use to its end: its points share one ``Series`` object for each series."""
+        """Return the series for one event, to use until its end: its points share one object for each series."""
         self.evict_if_full()
         return self._known
 
     def evict_if_full(self) -> None:
-        """Forget everything if it became too much; an event that is under way keeps its own."""
+        """Forget everything if it takes too many bytes; an event under way keeps its series."""
         if self._known.size > self._max_bytes:
             self._known = KnownSeries(self._prepare_series)
 

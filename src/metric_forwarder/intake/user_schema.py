@@ -1,4 +1,4 @@
-"""Reads a user's schema (``MF_SCHEMA``), and refuses what could not be judged as its standard says.
+"""Reads a user's schema (``MF_SCHEMA``), and refuses what cannot be judged by its standard.
 
 Only draft-07 is supported. A pattern is written for ECMA 262, so it is translated for Python's ``re``.
 """
@@ -17,7 +17,7 @@ from metric_forwarder.secret import describe_value
 _DRAFT_07 = "http://json-schema.org/draft-07/schema#"
 _is_draft_07 = re.compile(r"https?://json-schema\.org/draft-07/schema#?").fullmatch
 _is_some_draft = re.compile(r"https?://json-schema\.org/[a-z0-9/#.-]{1,60}").fullmatch
-# Draft-07 ignores these; whoever writes them without naming a draft means a later one.
+# Draft-07 ignores these keywords; a schema that has them and names no draft is meant for a later one.
 _LATER_KEYWORDS = (
     "dependentRequired",
     "dependentSchemas",
@@ -90,7 +90,7 @@ def _check_draft(schema: Mapping[str, Any]) -> None:
     named = schema.get("$schema")
     if named is None or (isinstance(named, str) and _is_draft_07(named)):
         return
-    # Another text may be of a file that was never meant.
+    # Do not quote other text: the file may be the wrong one.
     shown = f" ({named})" if isinstance(named, str) and _is_some_draft(named) else ""
     raise _Unusable(
         f'its "$schema" names another standard{shown}, and only draft-07 is supported: write "{_DRAFT_07}", and its words'
@@ -112,7 +112,7 @@ def _check_parts(schema: Mapping[str, Any]) -> None:
 
     names_draft = "$schema" in schema
     root = DRAFT7.create_resource(schema)
-    # Schema → those that judge the same value as it does, all by their identity.
+    # Schema → the schemas that judge the same value, by ``id()``.
     judged_alike: dict[int, list[int]] = {}
     pending = [(root, REGISTRY.resolver_with_root(root))]
     while pending:
@@ -121,7 +121,7 @@ def _check_parts(schema: Mapping[str, Any]) -> None:
         if not isinstance(found, dict) or id(found) in judged_alike:
             continue
         if "$ref" in found:
-            # Draft-07 ignores whatever stands beside it.
+            # Draft-07 ignores the members beside a $ref.
             target = _follow(found["$ref"], resolver)
             judged_alike[id(found)] = [id(target.contents)]
             pending.append((DRAFT7.create_resource(target.contents), target.resolver))

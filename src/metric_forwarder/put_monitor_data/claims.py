@@ -1,8 +1,8 @@
 """Find what a request says about its sender, without parsing it.
 
-The signature stands inside of the content that it is to protect the server from, so a large request is first searched for
-the five members that authentication needs. The search is linear and allocates next to nothing. It may find members that
-are not at the top level: what it finds has to be checked again once the request has been parsed.
+The signature is inside the content, and the server must not parse a large request before it knows the sender. So the
+content is first searched for the five members that authentication needs. The search is linear and uses almost no memory. It may find
+members that are not at the top level, so the claims must be checked again once the request has been parsed.
 """
 
 import json
@@ -18,9 +18,9 @@ _VALUE = re.compile(rb'[ \t\r\n]{0,64}:[ \t\r\n]{0,64}("(?:[^"\\\x00-\x1f]|\\.){
 
 
 def find_claims(method: str, path: str, content: bytes) -> Iterator[PutRequest]:
-    """Yield what the sender may be by the JSON text of a request, at most 32 times; none of it holds any point.
+    """Yield the possible claims in the JSON text of a request, at most 32; none of them holds any point.
 
-    A member at the top level stands before or after ``Data``: it is the first or the last one of its name.
+    A member at the top level comes before or after ``Data``, so it is the first or the last one of its name.
     """
     found = [_values(content, f'"{name}"'.encode()) for name in _NAMES]
     for values in product(*found):
@@ -28,7 +28,7 @@ def find_claims(method: str, path: str, content: bytes) -> Iterator[PutRequest]:
 
 
 def claims_of(method: str, path: str, members: Mapping[str, Any]) -> Iterator[PutRequest]:
-    """Yield what the sender is by the members of a request; nothing if one is missing or of the wrong type."""
+    """Yield the claim that the members of a request make; nothing if one is missing or of the wrong type."""
     secret_id, region, timestamp, nonce, signature = (members.get(name) for name in _NAMES)
     try:
         numbers = int(timestamp), int(nonce)  # type: ignore[arg-type]  # whatever it is, it may raise

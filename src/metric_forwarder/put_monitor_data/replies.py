@@ -1,8 +1,7 @@
-"""The code in a reply of the receiver, whatever stands beside it.
+"""Reads the code in a reply of the receiver, even if the rest of the reply is not valid JSON.
 
-A reply is ``{"code":0,"message":"OK"}``. The message is text of others: its encoding may be GBK, it may hold raw tabs and line
-breaks, and NUL or more text may follow the object. None of that changes what the code says. A reply that broke off has no
-code, and neither has a page.
+A reply is ``{"code":0,"message":"OK"}``. The message may be in GBK and may hold raw tabs and line breaks; NUL or more text
+may follow the object. None of that changes the code. A reply that is cut off has no code, and an HTML page has none.
 """
 
 import json
@@ -13,7 +12,7 @@ from metric_forwarder.uint64 import parse_uint64
 
 # Codes from here on are far beyond the documented ones: something other than the receiver has replied.
 _CODE_LIMIT = 10**6
-# Control characters in a text are forbidden by JSON, and no reason to doubt the code.
+# JSON forbids control characters in a text, but they do not make the code doubtful.
 _LENIENT = json.JSONDecoder(strict=False)
 _PADDING = "\ufeff\0 \t\r\n"
 # The message may be no JSON at all, such as one with quotes inside; then the code must come first and the object be closed.
@@ -21,7 +20,7 @@ _begins_with_code = re.compile(r'\{\s*"code"\s*:\s*("?)(-?[0-9]{1,7})\1\s*,\s*"'
 
 
 def read_code(body: bytes) -> int | None:
-    """The code of a complete reply; None if this is none. Takes linear time and never raises."""
+    """The code of a complete reply; None if there is none. Takes linear time and never raises."""
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError):

@@ -97,7 +97,7 @@ class PutRequest(NamedTuple):
 
 
 class RequestLimits(NamedTuple):
-    """The sizes a receiver accepts in one request; none is published, so None (no limit) is each default.
+    """The sizes a receiver accepts in one request; the real ones are not published, so each default is None (no limit).
 
     Attributes:
         max_bytes: of the body, or of a GET's query string (1015).
@@ -182,7 +182,7 @@ def _load_json(text: str) -> Any:
 
 
 def _forbidden_constant(_: str) -> NoReturn:
-    # Python's json reads NaN and Infinity, which JSON has not.
+    # Python's json accepts NaN and Infinity, which JSON does not have.
     raise ValueError("not JSON")
 
 
@@ -388,7 +388,7 @@ def _check_each(
 
 
 def _check_values(point: WirePoint, where: str) -> Rejection | None:
-    # 1e999 is JSON, and no number a double can hold.
+    # 1e999 is valid JSON, but no double can hold it.
     if not _is_finite(point["value"]):
         return reject(ReturnCode.PARAMETER_INVALID, f"{where}/value is outside the range of a double")
     for value in point["dimensions"].values():

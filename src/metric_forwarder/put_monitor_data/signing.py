@@ -1,7 +1,7 @@
 """Sign a PutMonitorData request the way the custom-monitoring receiver checks it.
 
 Source: the receiver's own document, section 5. It differs from the general API v1 signature in two ways:
-only five parameters are signed, and the host stands without its port. ``Namespace`` and ``Data`` are not
+only five parameters are signed, and the host is written without its port. ``Namespace`` and ``Data`` are not
 signed at all.
 """
 
