@@ -13,7 +13,7 @@ PACKAGE = ROOT / "src" / "metric_forwarder"
 
 # From the ground up; a module imports only from its own line or those above it.
 LAYERS = (
-    {"errors", "secret", "model", "clock", "times", "uint64", "reporting.log"},
+    {"errors", "secret", "model", "clock", "machine", "times", "uint64", "reporting.log"},
     {
         "put_monitor_data.regions",
         "put_monitor_data.replies",

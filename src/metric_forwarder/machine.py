@@ -1,0 +1,173 @@
+"""Threads, what makes them wait for each other, and chance: passed in to the code that needs them, as the clock is.
+
+``tests/world`` hands in a machine on which all of these are simulated, so that any schedule can be repeated from a seed.
+"""
+
+import os
+import random
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from metric_forwarder.clock import Clock, SystemClock
+
+_T = TypeVar("_T")
+
+
+class Lock(Protocol):
+    """A ``threading.Lock``."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...  # noqa: FBT001, FBT002 - as in threading
+
+    def release(self) -> None: ...
+
+    def __enter__(self) -> bool: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Event(Protocol):
+    """A flag that threads wait for."""
+
+    def set(self) -> None: ...
+
+    def is_set(self) -> bool: ...
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for so many seconds at most; return whether it is set."""
+
+
+class Queue(Protocol):
+    """First in, first out, without a bound."""
+
+    def put(self, item: Any) -> None: ...
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - as in queue
+        """Return the next item; raises ``queue.Empty`` if none comes within ``timeout`` seconds."""
+
+
+class Tasks(Protocol):
+    """What starts threads and lets them wait for each other."""
+
+    def start(self, name: str, run: Callable[[], None]) -> None:
+        """Run a function in a thread of its own, which never keeps the process alive.
+
+        Raises:
+            RuntimeError: no thread could be started.
+        """
+
+    def lock(self) -> Lock: ...
+
+    def event(self) -> Event: ...
+
+    def queue(self) -> Queue: ...
+
+
+class Chance(Protocol):
+    """Where random values come from."""
+
+    def token(self, size: int) -> bytes:
+        """So many bytes that no other instance draws."""
+
+    def below(self, ceiling: float) -> float:
+        """A number from 0 to ``ceiling``, each as likely as the other."""
+
+
+class Threads:
+    """The tasks of this machine."""
+
+    def start(self, name: str, run: Callable[[], None]) -> None:
+        threading.Thread(target=run, name=name, daemon=True).start()
+
+    def lock(self) -> Lock:
+        return threading.Lock()
+
+    def event(self) -> Event:
+        return threading.Event()
+
+    def queue(self) -> Queue:
+        return SimpleQueue[Any]()
+
+
+class SystemChance:
+    """The chance of this machine.
+
+    Instances may start from one frozen image, so a token comes from the system, never from a generator seeded there.
+    """
+
+    def __init__(self) -> None:
+        self._draw = random.Random().random
+
+    def token(self, size: int) -> bytes:
+        return os.urandom(size)
+
+    def below(self, ceiling: float) -> float:
+        return self._draw() * ceiling
+
+
+class Machine(NamedTuple):
+    """What a part of an instance asks of the machine it runs on."""
+
+    clock: Clock
+    tasks: Tasks
+    chance: Chance
+
+
+def system_machine(clock: Clock | None = None) -> Machine:
+    """This machine; another clock may be handed in."""
+    return Machine(clock or SystemClock(), Threads(), SystemChance())
+
+
+class Future(Generic[_T]):
+    """What a job in another thread will return or raise."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._finished = tasks.event()
+        self._result: _T
+        self._error: BaseException | None = None
+
+    def run(self, job: Callable[[], _T]) -> None:
+        """Do the job here; what it raises is raised again where the result is asked for."""
+        try:
+            self._result = job()
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            self._error = error
+        self._finished.set()
+
+    def done(self) -> bool:
+        return self._finished.is_set()
+
+    def error(self) -> BaseException | None:
+        """What the job raised, if it has ended."""
+        return self._error
+
+    def result(self, timeout_s: float) -> _T:
+        """Return what the job returned, or raise what it raised.
+
+        Raises:
+            TimeoutError: it has not ended within ``timeout_s``.
+        """
+        if not self._finished.wait(timeout_s):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+__all__ = [
+    "Chance",
+    "Empty",
+    "Event",
+    "Future",
+    "Lock",
+    "Machine",
+    "Queue",
+    "SystemChance",
+    "Tasks",
+    "Threads",
+    "system_machine",
+]
