@@ -34,13 +34,13 @@ from metric_forwarder.pipeline import FETCHING_SHARE, Metrics, OnSettled, Pipeli
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
-from metric_forwarder.reporting.replies import reject, reply
+from metric_forwarder.reporting.replies import refuse, reply
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.kept import Kept
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import PREFIX, Settings
-from metric_forwarder.triggers import DecodeContext, HttpRejection, decode
+from metric_forwarder.triggers import DecodeContext, HttpRefusal, decode
 from metric_forwarder.triggers.decoding import (
     AllowedBuckets,
     Bridge,
@@ -145,7 +145,7 @@ class Application:
         if asks_for_doctor(event):
             return self._examine(settings, function_name(context), deadline)
         decoded = decode(event, self._access(settings, context, deadline))
-        if isinstance(decoded, HttpRejection):
+        if isinstance(decoded, HttpRefusal):
             JsonLog(settings.log_level).write(
                 "WARN",
                 "refused",
@@ -154,7 +154,7 @@ class Application:
                 returnCode=decoded.code,
                 message=decoded.reason,
             )
-            return reject(decoded)
+            return refuse(decoded)
         report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
         return reply(decoded.traits.reply_to, report)
 

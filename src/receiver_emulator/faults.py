@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeGuard
 
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Rejection
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal
 
 FaultKind = Literal["code", "status", "delay", "reset", "hang", "garbage", "truncate"]
 When = Literal["before", "after"]
@@ -83,7 +83,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     description: Mapping[str, Any] = field(default_factory=dict)
 
-    def matches(self, request: PutRequest | Rejection | None) -> bool:
+    def matches(self, request: PutRequest | Refusal | None) -> bool:
         if self.metric_name is None and self.namespace is None:
             return True
         return (
@@ -111,7 +111,7 @@ class FaultPlan:
                 self._count += 1
                 self._pending.append(_Pending(fault, fault.times, self._count))
 
-    def take(self, request: PutRequest | Rejection | None = None) -> Fault | None:
+    def take(self, request: PutRequest | Refusal | None = None) -> Fault | None:
         """Return the fault this request meets, if any, and count it as applied; None: of another protocol."""
         if not self._pending:
             return None

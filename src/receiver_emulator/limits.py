@@ -3,7 +3,7 @@
 from collections import defaultdict, deque
 
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, reject
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, refuse
 from receiver_emulator.options import EmulatorOptions
 
 
@@ -20,16 +20,16 @@ class Usage:
         self._points: dict[str, tuple[int, int]] = {}
         self._nonces: dict[tuple[str, int], float] = {}
 
-    def admit(self, request: PutRequest, now: float) -> Rejection | None:
+    def admit(self, request: PutRequest, now: float) -> Refusal | None:
         """Count one authenticated request; ``now`` is in Unix seconds. Refuses with 1021 or 1006."""
         return self._check_nonce(request, now) or self._check_rate(request.secret_id, now)
 
-    def check_period(self, request: PutRequest, now: float) -> Rejection | None:
+    def check_period(self, request: PutRequest, now: float) -> Refusal | None:
         """Refuse with 1018 what would not fit into this period; ``count_points`` is what uses it up."""
         limit = self.options.max_points_per_period
         if limit is None or self._points_in_period(request.secret_id, now) + len(request.data) <= limit:
             return None
-        return reject(ReturnCode.TOO_MANY_METRICS, f"the limit is {limit} in {self.options.period_s:g} s")
+        return refuse(ReturnCode.TOO_MANY_METRICS, f"the limit is {limit} in {self.options.period_s:g} s")
 
     def count_points(self, request: PutRequest, now: float) -> None:
         if self.options.max_points_per_period is not None:
@@ -43,7 +43,7 @@ class Usage:
     def _period(self, now: float) -> int:
         return int(now // self.options.period_s)
 
-    def _check_rate(self, secret_id: str, now: float) -> Rejection | None:
+    def _check_rate(self, secret_id: str, now: float) -> Refusal | None:
         limit = self.options.max_requests_per_second
         if limit is None:
             return None
@@ -51,11 +51,11 @@ class Usage:
         while admitted and admitted[0] <= now - 1.0:
             admitted.popleft()
         if len(admitted) >= limit:
-            return reject(ReturnCode.TOO_MANY_REQUESTS, f"the limit is {limit} in a second")
+            return refuse(ReturnCode.TOO_MANY_REQUESTS, f"the limit is {limit} in a second")
         admitted.append(now)
         return None
 
-    def _check_nonce(self, request: PutRequest, now: float) -> Rejection | None:
+    def _check_nonce(self, request: PutRequest, now: float) -> Refusal | None:
         if not self.options.refuse_reused_nonce:
             return None
         oldest = now - 2 * self.options.clock_tolerance_s
@@ -64,6 +64,6 @@ class Usage:
             del self._nonces[next(iter(self._nonces))]
         key = (request.secret_id, request.nonce)
         if key in self._nonces:
-            return reject(ReturnCode.TIMESTAMP_ILLEGAL, "/Nonce was used before")
+            return refuse(ReturnCode.TIMESTAMP_ILLEGAL, "/Nonce was used before")
         self._nonces[key] = now
         return None

@@ -38,12 +38,12 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PATHS,
     PutRequest,
-    Rejection,
+    Refusal,
     authenticate,
     check_points,
     encode_reply,
     parse_request,
-    reject,
+    refuse,
 )
 from receiver_emulator.faults import Fault, FaultError, FaultKind, FaultPlan, parse_faults
 from receiver_emulator.limits import Usage
@@ -74,7 +74,7 @@ class Exchange:
     """One request on its way through the receiver; ``started`` is by the monotonic clock."""
 
     request: web.Request
-    parsed: PutRequest | Rejection
+    parsed: PutRequest | Refusal
     record: RequestRecord
     started: float
 
@@ -108,17 +108,17 @@ class EmulatedReceiver:
             number = self.connections[request.transport] = self.connection_count
         return number
 
-    def put(self, exchange: Exchange) -> Rejection | None:
+    def put(self, exchange: Exchange) -> Refusal | None:
         """Process a request: keep its points, or say why not."""
         request = exchange.parsed
-        if isinstance(request, Rejection):
+        if isinstance(request, Refusal):
             return request
         now = self.now()
-        rejection = self._check(request, now)
-        if rejection is None:
+        refusal = self._check(request, now)
+        if refusal is None:
             self.usage.count_points(request, now)
             self.store.keep(exchange.record, request, now)
-        return rejection
+        return refusal
 
     def settle(self, exchange: Exchange, *, code: int | None, status: int) -> None:
         """Note what a request is answered, before the answer leaves."""
@@ -141,7 +141,7 @@ class EmulatedReceiver:
         changed: dict[str, Any] = {LIMITS[name][0]: limit for name, limit in limits.items()}
         self.options = self.usage.options = replace(self.options, **changed)
 
-    def _check(self, request: PutRequest, now: float) -> Rejection | None:
+    def _check(self, request: PutRequest, now: float) -> Refusal | None:
         options = self.options
         return (
             authenticate(request, options.accounts, now, tolerance_s=options.clock_tolerance_s)
@@ -291,11 +291,11 @@ def _arrived(
     request: web.Request,
     body: bytes | None,
     started: float,
-    parsed: PutRequest | Rejection | None = None,
+    parsed: PutRequest | Refusal | None = None,
     fault: Fault | None = None,
 ) -> Exchange:
     path, query = _target(request)
-    parsed = parsed or reject(ReturnCode.DATA_TOO_LONG, f"more than {_LARGEST_BODY} bytes")
+    parsed = parsed or refuse(ReturnCode.DATA_TOO_LONG, f"more than {_LARGEST_BODY} bytes")
     size = request.content_length or 0 if body is None else len(body or query)
     arrival = Arrival(receiver.now(), request.method, path, size, receiver.connection_number(request), parsed)
     record = receiver.store.record(arrival, None if fault is None else fault.kind)
@@ -313,10 +313,10 @@ def _answer(receiver: EmulatedReceiver, exchange: Exchange) -> web.Response:
     return _reply(receiver, exchange, receiver.put(exchange))
 
 
-def _reply(receiver: EmulatedReceiver, exchange: Exchange, rejection: Rejection | None) -> web.Response:
-    code = 0 if rejection is None else int(rejection.code)
+def _reply(receiver: EmulatedReceiver, exchange: Exchange, refusal: Refusal | None) -> web.Response:
+    code = 0 if refusal is None else int(refusal.code)
     receiver.settle(exchange, code=code, status=200)
-    return web.Response(body=encode_reply(rejection), headers=_headers(receiver))
+    return web.Response(body=encode_reply(refusal), headers=_headers(receiver))
 
 
 def _headers(receiver: EmulatedReceiver, content_type: str = "application/octet-stream") -> dict[str, str]:
@@ -325,18 +325,18 @@ def _headers(receiver: EmulatedReceiver, content_type: str = "application/octet-
 
 # --- faults: each is given what processing came to, or None where the request was not processed -------------
 
-Enact = Callable[[EmulatedReceiver, Exchange, Fault, Rejection | None], Awaitable[web.StreamResponse]]
+Enact = Callable[[EmulatedReceiver, Exchange, Fault, Refusal | None], Awaitable[web.StreamResponse]]
 
 
 async def _code(
-    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Refusal | None
 ) -> web.StreamResponse:
     is_ok = fault.code is ReturnCode.OK
-    return _reply(receiver, exchange, None if is_ok else reject(fault.code, "a fault was asked for"))
+    return _reply(receiver, exchange, None if is_ok else refuse(fault.code, "a fault was asked for"))
 
 
 async def _status(
-    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Refusal | None
 ) -> web.StreamResponse:
     receiver.settle(exchange, code=None, status=fault.status)
     page = f"<html><head><title>{fault.status}</title></head><body><h1>{fault.status}</h1></body></html>"
@@ -346,14 +346,14 @@ async def _status(
 
 
 async def _delay(
-    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, outcome: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, outcome: Refusal | None
 ) -> web.StreamResponse:
     await receiver.wait(fault.seconds)
     return _answer(receiver, exchange) if fault.when == "before" else _reply(receiver, exchange, outcome)
 
 
 async def _reset(
-    receiver: EmulatedReceiver, exchange: Exchange, _: Fault, __: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, _: Fault, __: Refusal | None
 ) -> web.StreamResponse:
     transport = exchange.request.transport
     if transport is not None:
@@ -365,7 +365,7 @@ async def _reset(
 
 
 async def _hang(
-    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Refusal | None
 ) -> web.StreamResponse:
     await receiver.wait(fault.seconds, exchange.request)
     if exchange.request.transport is not None:
@@ -380,14 +380,14 @@ def _unsent(receiver: EmulatedReceiver, exchange: Exchange) -> web.StreamRespons
 
 
 async def _garbage(
-    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, fault: Fault, _: Refusal | None
 ) -> web.StreamResponse:
     receiver.settle(exchange, code=None, status=200)
     return web.Response(body=fault.content, headers=_headers(receiver))
 
 
 async def _truncate(
-    receiver: EmulatedReceiver, exchange: Exchange, _: Fault, outcome: Rejection | None
+    receiver: EmulatedReceiver, exchange: Exchange, _: Fault, outcome: Refusal | None
 ) -> web.StreamResponse:
     reply = encode_reply(outcome)
     receiver.settle(exchange, code=None, status=200)

@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, WirePoint
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, WirePoint
 from receiver_emulator.activity import Activity, SeenRequest
 
 # Faults by which a request gets no answer at all.
@@ -64,7 +64,7 @@ class Arrival:
     path: str
     size: int
     connection: int
-    parsed: PutRequest | Rejection
+    parsed: PutRequest | Refusal
 
 
 class Store:

@@ -27,7 +27,7 @@ from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.claims import find_claims
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, parse_request
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, parse_request
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.triggers import Decoded
@@ -441,8 +441,8 @@ def signed_by(key: str, clock: FakeClock) -> PutRequest:
 PATIENCE = Deadline(FakeClock(), 10.0)
 
 
-def code_of(rejection: Rejection | None) -> int:
-    return 0 if rejection is None else int(rejection.code)
+def code_of(refusal: Refusal | None) -> int:
+    return 0 if refusal is None else int(refusal.code)
 
 
 def test_a_key_changed_in_secrets_manager_is_read_again_and_at_most_once_a_minute() -> None:

@@ -306,12 +306,12 @@ async def begin(port: int, text: str | bytes) -> tuple[asyncio.StreamReader, asy
 def test_a_client_that_is_not_let_in_is_answered_before_it_has_sent_its_body() -> None:
     asked: list[Any] = []
 
-    def reject(event: Any) -> Any:
+    def refuse(event: Any) -> Any:
         asked.append(event)
         return {"statusCode": 401, "headers": {}, "body": "{}"}
 
     async def scenario() -> bytes:
-        async with served(check_head=reject) as port:
+        async with served(check_head=refuse) as port:
             reader, writer = await begin(port, HEAD.format(path="/", length=6 * 2**20))
             reply = await asyncio.wait_for(reader.read(), 10)
             writer.close()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from metric_forwarder.clients.http import Failure, Fault, HttpReply
 from metric_forwarder.delivery.suspects import ENOUGH
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, reject
+from metric_forwarder.put_monitor_data.server import PutRequest, refuse
 from support.fakes import START
 from support.harness import (
     Harness,
@@ -39,7 +39,7 @@ def slow_harness(**members: str) -> Harness:
     return harness
 
 
-def refuse(code: ReturnCode, is_bad: Callable[[Any], bool]) -> Callable[[PutRequest], ReturnCode | None]:
+def refuse_bad(code: ReturnCode, is_bad: Callable[[Any], bool]) -> Callable[[PutRequest], ReturnCode | None]:
     """A receiver that refuses each request that holds a bad point."""
     return lambda request: code if any(is_bad(wire) for wire in request.data) else None
 
@@ -76,7 +76,7 @@ def test_ten_thousand_points_of_an_undeclared_metric_are_done_within_one_deliver
     make_event: Callable[[list[Any]], dict[str, Any]], code: ReturnCode
 ) -> None:
     harness = slow_harness()
-    harness.receiver.refuse_if = refuse(code, lambda wire: wire["metricName"] == "undeclared")
+    harness.receiver.refuse_if = refuse_bad(code, lambda wire: wire["metricName"] == "undeclared")
     points = [
         point(value, "undeclared", dimensions={"ip": f"10.0.0.{value % 200}"}) for value in range(10_000)
     ]
@@ -88,7 +88,7 @@ def test_ten_thousand_points_of_an_undeclared_metric_are_done_within_one_deliver
 
 def test_the_reason_of_a_point_that_is_refused_without_asking_says_so(tmp_path: Path) -> None:
     harness = make_harness(CONCURRENCY="1", SPOOL=tmp_path.as_uri())
-    harness.receiver.refuse_if = refuse(ReturnCode.NO_VALID_DATA, lambda _: True)
+    harness.receiver.refuse_if = refuse_bad(ReturnCode.NO_VALID_DATA, lambda _: True)
     assert outcomes(harness.handle(ckafka(*(point(value) for value in range(200))))) == {"rejected": 200}
     (letters,) = [path.read_text("utf-8") for path in tmp_path.glob("*.jsonl")]
     assert letters.count("refused one by one with this code") == 200 - ENOUGH
@@ -100,7 +100,7 @@ def test_good_points_among_those_of_an_undeclared_metric_are_all_delivered_at_on
     make_event: Callable[[list[Any]], dict[str, Any]],
 ) -> None:
     harness = slow_harness()
-    harness.receiver.refuse_if = refuse(
+    harness.receiver.refuse_if = refuse_bad(
         ReturnCode.NO_VALID_DATA, lambda wire: wire["metricName"] == "undeclared"
     )
     points = [
@@ -116,7 +116,7 @@ def test_good_points_among_those_of_an_undeclared_metric_are_all_delivered_at_on
 @pytest.mark.parametrize("code", [ReturnCode.PARAMETER_TYPE, ReturnCode.PARAMETER_INVALID, *NAMES])
 def test_no_good_point_is_refused_because_others_of_its_metric_are(code: ReturnCode) -> None:
     harness = slow_harness(CONCURRENCY="1")
-    harness.receiver.refuse_if = refuse(code, lambda wire: wire["value"] % 3 > 0)
+    harness.receiver.refuse_if = refuse_bad(code, lambda wire: wire["value"] % 3 > 0)
     points = [point(value, dimensions={"n": value % 50}) for value in range(3000)]
     reports = deliveries(harness, ckafka(*points), most=3)
     # What was rejected before is told as rejected again.
@@ -126,7 +126,7 @@ def test_no_good_point_is_refused_because_others_of_its_metric_are(code: ReturnC
 @pytest.mark.slow
 def test_points_that_are_bad_each_for_itself_are_done_within_three_deliveries() -> None:
     harness = slow_harness()
-    harness.receiver.refuse_if = refuse(ReturnCode.PARAMETER_INVALID, lambda wire: wire["value"] % 2 > 0)
+    harness.receiver.refuse_if = refuse_bad(ReturnCode.PARAMETER_INVALID, lambda wire: wire["value"] % 2 > 0)
     points = [point(value, dimensions={"n": value % 100}) for value in range(10_000)]
     reports = deliveries(harness, ckafka(*points), most=3)
     assert (total(reports, "delivered"), reports[-1]["outcomes"]["rejected"]) == (5000, 5000)
@@ -199,7 +199,7 @@ def fail_at(harness: Harness, fails: Any, is_bad: Callable[[Any], bool]) -> None
     def fail(request: Any) -> HttpReply:
         if not any(is_bad(wire) for wire in json.loads(request.body)["Data"]):
             return process(request)
-        return fails if isinstance(fails, HttpReply) else harness.receiver.answer(reject(fails, "as told"))
+        return fails if isinstance(fails, HttpReply) else harness.receiver.answer(refuse(fails, "as told"))
 
     harness.receiver.process = fail  # type: ignore[method-assign]  # the fake is ours to break
 
@@ -308,7 +308,9 @@ def test_finding_the_points_at_fault_takes_no_more_than_two_requests_for_each(
     bad: list[bool], *, mostly: bool
 ) -> None:
     harness = make_harness(BATCH_MAX_POINTS="30")
-    harness.receiver.refuse_if = refuse(ReturnCode.PARAMETER_TYPE, lambda wire: bad[wire["value"]] == mostly)
+    harness.receiver.refuse_if = refuse_bad(
+        ReturnCode.PARAMETER_TYPE, lambda wire: bad[wire["value"]] == mostly
+    )
     report = harness.handle([point(value, f"m{value % 5}") for value in range(len(bad))])
     assert report["requests"]["sent"] <= 2 * len(bad)
     assert report["outcomes"]["rejected"] == bad.count(mostly)

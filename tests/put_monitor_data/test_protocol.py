@@ -16,7 +16,7 @@ from metric_forwarder.put_monitor_data.server import (
     PATHS,
     Catalogue,
     PutRequest,
-    Rejection,
+    Refusal,
     RequestLimits,
     authenticate,
     check_points,
@@ -50,22 +50,22 @@ def _fields(method: str = "POST", **changes: Any) -> dict[str, Any]:
     return {"Signature": sign(text, KEY)} | fields
 
 
-def _post(fields: object) -> PutRequest | Rejection:
+def _post(fields: object) -> PutRequest | Refusal:
     return parse_request("POST", PATH, "", json.dumps(fields).encode())
 
 
-def _get(fields: Mapping[str, Any]) -> PutRequest | Rejection:
+def _get(fields: Mapping[str, Any]) -> PutRequest | Refusal:
     query = urlencode({**fields, "Data": json.dumps(fields["Data"])})
     return parse_request("GET", PATH, query, b"")
 
 
-def _read(result: PutRequest | Rejection) -> PutRequest:
+def _read(result: PutRequest | Refusal) -> PutRequest:
     assert isinstance(result, PutRequest), result
     return result
 
 
 def _verdict(
-    result: PutRequest | Rejection,
+    result: PutRequest | Refusal,
     *,
     now: float = NOW,
     limits: RequestLimits | None = None,
@@ -73,12 +73,12 @@ def _verdict(
 ) -> ReturnCode:
     """Return what a server that takes the three steps in order would answer."""
     if isinstance(result, PutRequest):
-        rejection = authenticate(result, ACCOUNTS, now) or check_points(
+        refusal = authenticate(result, ACCOUNTS, now) or check_points(
             result, limits or RequestLimits(), catalogue
         )
     else:
-        rejection = result
-    return ReturnCode.OK if rejection is None else rejection.code
+        refusal = result
+    return ReturnCode.OK if refusal is None else refusal.code
 
 
 def test_a_post_and_a_get_of_the_documents_example_are_the_same_request() -> None:
@@ -158,17 +158,17 @@ def test_data_of_a_get_that_is_not_json_is_1005(query: str) -> None:
 def test_a_missing_field_is_1009_and_is_named(name: str) -> None:
     fields = _fields()
     del fields[name]
-    rejection = _post(fields)
-    assert isinstance(rejection, Rejection)
-    assert (rejection.code, rejection.message) == (1009, f"a parameter is missing: /{name}")
+    refusal = _post(fields)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.message) == (1009, f"a parameter is missing: /{name}")
 
 
 @pytest.mark.parametrize("name", ["dimensions", "metricName", "value"])
 def test_a_missing_member_of_a_point_is_1009_and_is_located(name: str) -> None:
     broken = {key: value for key, value in POINT.items() if key != name}
-    rejection = _post(_fields(Data=[POINT, broken]))
-    assert isinstance(rejection, Rejection)
-    assert (rejection.code, rejection.message) == (1009, f"a parameter is missing: /Data/1/{name}")
+    refusal = _post(_fields(Data=[POINT, broken]))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, refusal.message) == (1009, f"a parameter is missing: /Data/1/{name}")
 
 
 @pytest.mark.parametrize(
@@ -348,8 +348,8 @@ def test_a_catalogue_refuses_what_was_not_created(changes: dict[str, Any], code:
 
 def test_the_reply_is_the_documents() -> None:
     assert encode_reply(None) == b'{"code":0,"message":"OK"}'
-    rejection = Rejection(ReturnCode.NOT_JSON, 'no "JSON"')
-    assert json.loads(encode_reply(rejection)) == {"code": 1005, "message": 'no "JSON"'}
+    refusal = Refusal(ReturnCode.NOT_JSON, 'no "JSON"')
+    assert json.loads(encode_reply(refusal)) == {"code": 1005, "message": 'no "JSON"'}
 
 
 def test_the_representation_of_a_request_shows_neither_signature_nor_points() -> None:
@@ -385,16 +385,16 @@ NEARLY = st.fixed_dictionaries(
 def test_arbitrary_bytes_are_refused_and_never_an_error(
     method: str, path: str, query: str, body: bytes
 ) -> None:
-    assert isinstance(parse_request(method, path, query, body), Rejection)
+    assert isinstance(parse_request(method, path, query, body), Refusal)
 
 
 @pytest.mark.slow
 @given(fields=NEARLY | JSON)
 def test_arbitrary_json_is_refused_with_the_codes_meaning_and_never_an_error(fields: Any) -> None:
     result = _post(fields)
-    rejection = authenticate(result, ACCOUNTS, NOW) if isinstance(result, PutRequest) else result
-    assert rejection is not None
-    assert rejection.message.startswith(rejection.code.meaning)
+    refusal = authenticate(result, ACCOUNTS, NOW) if isinstance(result, PutRequest) else result
+    assert refusal is not None
+    assert refusal.message.startswith(refusal.code.meaning)
 
 
 @pytest.mark.slow
@@ -426,8 +426,8 @@ def test_signed_points_of_any_content_are_accepted_or_refused_and_never_an_error
 ) -> None:
     request = _read(_post(_fields(Data=points, Namespace=namespace)))
     assert authenticate(request, ACCOUNTS, NOW) is None
-    rejection = check_points(request, limits)
-    assert rejection is None or rejection.message.startswith(rejection.code.meaning)
+    refusal = check_points(request, limits)
+    assert refusal is None or refusal.message.startswith(refusal.code.meaning)
 
 
 @given(tail=st.text(st.characters(codec="ascii", categories=["L", "N"])))
@@ -436,13 +436,13 @@ def test_a_refusal_never_repeats_what_the_request_held(tail: str) -> None:
     held = {**POINT, "metricName": f"{secret}-", "dimensions": {f"{secret}-": secret}, "value": 1}
     for changes in ({"Data": [held]}, {"Namespace": f"{secret}-"}, {"Signature": secret}, {"Action": secret}):
         result = _post(_fields() | changes)
-        rejection = result
+        refusal = result
         if isinstance(result, PutRequest):
             refused = authenticate(result, ACCOUNTS, NOW) or check_points(result)
             assert refused is not None
-            rejection = refused
-        assert isinstance(rejection, Rejection)
-        assert secret not in rejection.message
+            refusal = refused
+        assert isinstance(refusal, Refusal)
+        assert secret not in refusal.message
 
 
 @given(

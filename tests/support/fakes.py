@@ -12,14 +12,14 @@ from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, UNREADA
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PutRequest,
-    Rejection,
+    Refusal,
     RequestLimits,
     WirePoint,
     authenticate,
     check_points,
     encode_reply,
     parse_request,
-    reject,
+    refuse,
 )
 from metric_forwarder.triggers.decoding import ObjectName, StoredObject
 from receiver_emulator import EXAMPLE_ACCOUNTS
@@ -120,31 +120,31 @@ class InProcessReceiver:
             if step is None:
                 return self.process(request)
             if isinstance(step, ReturnCode):
-                return self.answer(reject(step, "as told"))
+                return self.answer(refuse(step, "as told"))
             return step(request) if callable(step) else step
 
     def process(self, request: HttpRequest) -> HttpReply:
         """Judge and store, as a request without a fault is."""
         parts = urlsplit(request.url)
         parsed = parse_request(request.method, parts.path, parts.query, request.body or b"")
-        return self.answer(parsed if isinstance(parsed, Rejection) else self._take(parsed))
+        return self.answer(parsed if isinstance(parsed, Refusal) else self._take(parsed))
 
-    def answer(self, rejection: Rejection | None, **headers: str) -> HttpReply:
-        """The HTTP reply to a rejection, or to success."""
+    def answer(self, refusal: Refusal | None, **headers: str) -> HttpReply:
+        """The HTTP reply to a refusal, or to success."""
         date = formatdate(self._clock.time() + self.clock_offset_s, usegmt=True)
-        return HttpReply(200, {"Date": date, **headers}, encode_reply(rejection))
+        return HttpReply(200, {"Date": date, **headers}, encode_reply(refusal))
 
-    def _take(self, request: PutRequest) -> Rejection | None:
+    def _take(self, request: PutRequest) -> Refusal | None:
         now = self._clock.time() + self.clock_offset_s
-        rejection = authenticate(request, self._accounts, now, tolerance_s=self.clock_tolerance_s)
-        rejection = rejection or check_points(request, self.limits)
-        if rejection is None:
+        refusal = authenticate(request, self._accounts, now, tolerance_s=self.clock_tolerance_s)
+        refusal = refusal or check_points(request, self.limits)
+        if refusal is None:
             code = self.refuse_if(request)
-            rejection = None if code is None else reject(code, "as told")
-        if rejection is None:
+            refusal = None if code is None else refuse(code, "as told")
+        if refusal is None:
             self.batches.append((request.namespace, list(request.data)))
             self.points += [(request.namespace, point) for point in request.data]
-        return rejection
+        return refusal
 
 
 class InProcessPrometheus:
@@ -198,9 +198,9 @@ class InProcessPrometheus:
         told = ""
         good = []
         for series in decode(request.body or b""):
-            rejection = "invalid series" if self.refuse_if(series) else self._refusal(series)
-            told = told or rejection
-            if not rejection:
+            refusal = "invalid series" if self.refuse_if(series) else self._refusal(series)
+            told = told or refusal
+            if not refusal:
                 good.append(series)
         if not told or self.is_partial:
             for series in good:

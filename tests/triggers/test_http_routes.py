@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
 from metric_forwarder.reporting import protocol_replies, replies
-from metric_forwarder.triggers import HttpRejection, ReplyTo, decode
+from metric_forwarder.triggers import HttpRefusal, ReplyTo, decode
 from metric_forwarder.triggers.decoding import OFFLINE
 from metric_forwarder.triggers.http_routes import NoRoute, Route, find_route
 from support.harness import ROOT, RemoteWriteHarness, make_remote_write_harness
@@ -229,8 +229,8 @@ import json, sys
 sys.modules["cramjam"] = None
 from metric_forwarder.triggers import decode
 from metric_forwarder.triggers.decoding import OFFLINE
-rejection = decode(json.loads(sys.argv[1]), OFFLINE)
-print(json.dumps([rejection.status, rejection.reason, rejection.headers]))
+refusal = decode(json.loads(sys.argv[1]), OFFLINE)
+print(json.dumps([refusal.status, refusal.reason, refusal.headers]))
 """
 
 
@@ -337,7 +337,7 @@ def test_no_path_is_open_to_a_client_without_the_token() -> None:
     for sent in CLIENTS.values():
         request = event(sent, Authorization="Bearer wrong")
         assert call(harness(), request)[0] == 401
-        assert not isinstance(decode(request, OFFLINE), HttpRejection)
+        assert not isinstance(decode(request, OFFLINE), HttpRefusal)
 
 
 def test_the_document_has_every_path() -> None:

@@ -17,7 +17,7 @@ from metric_forwarder.triggers import (
     KINDS,
     DecodeContext,
     Decoded,
-    HttpRejection,
+    HttpRefusal,
     Redelivery,
     ReplyTo,
     TriggerTraits,
@@ -467,7 +467,7 @@ def test_an_http_request_in_a_dead_letter_must_be_let_in_like_any_other() -> Non
     event = letter(json.dumps(sample("events/http.json")))
     (message,) = messages(event, DecodeContext(HttpAccess()))
     assert str(message.broken).startswith("holds an HTTP request that is not let in: HTTP is closed")
-    assert isinstance(decode(sample("events/http.json")), HttpRejection)
+    assert isinstance(decode(sample("events/http.json")), HttpRefusal)
 
 
 def test_an_http_request_in_a_dead_letter_that_is_a_message_is_not_let_in() -> None:

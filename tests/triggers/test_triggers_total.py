@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.formats.payload import read_payload
 from metric_forwarder.model import Message
-from metric_forwarder.triggers import DecodeContext, HttpRejection, decode
+from metric_forwarder.triggers import DecodeContext, HttpRefusal, decode
 from metric_forwarder.triggers.decoding import OFFLINE
 from support.fakes import AnyObject
 
@@ -123,7 +123,7 @@ def read(event: Any, access: DecodeContext) -> None:
         decoded = decode(event, access)
     except UnknownTrigger:
         return
-    if isinstance(decoded, HttpRejection):
+    if isinstance(decoded, HttpRefusal):
         assert 400 <= decoded.status < 500
         return
     assert decoded.traits.name

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, Rejection, authenticate, reject
+from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, authenticate, refuse
 from metric_forwarder.secret import Secret
 
 # A client that knows only the SecretId must not make the function read its secret again and again.
@@ -29,7 +29,7 @@ class Accounts:
         self._accounts = accounts
         self._time = time
 
-    def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:  # noqa: ARG002 - the keys are there
+    def check(self, request: PutRequest, deadline: Deadline) -> Refusal | None:  # noqa: ARG002 - the keys are there
         return _check(request, self._accounts, self._time())
 
 
@@ -48,19 +48,15 @@ class OwnKey:
         self._time = time
         self._read_at = float("-inf")
 
-    def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:
+    def check(self, request: PutRequest, deadline: Deadline) -> Refusal | None:
         if self._credentials.ensure_loaded(_timeout_s(deadline)) is not None:
-            return reject(ReturnCode.NOT_READY, "the key to check the signature with could not be read")
-        rejection = self._check(request)
-        if (
-            rejection is None
-            or rejection.code is not ReturnCode.AUTHENTICATION_FAILED
-            or not self._may_reread()
-        ):
-            return rejection
-        return self._check(request) if self._credentials.reload(_timeout_s(deadline)) else rejection
+            return refuse(ReturnCode.NOT_READY, "the key to check the signature with could not be read")
+        refusal = self._check(request)
+        if refusal is None or refusal.code is not ReturnCode.AUTHENTICATION_FAILED or not self._may_reread():
+            return refusal
+        return self._check(request) if self._credentials.reload(_timeout_s(deadline)) else refusal
 
-    def _check(self, request: PutRequest) -> Rejection | None:
+    def _check(self, request: PutRequest) -> Refusal | None:
         secret_id, secret_key = self._credentials.current()
         return _check(request, {secret_id: secret_key}, self._time())
 
@@ -75,7 +71,7 @@ def _timeout_s(deadline: Deadline) -> float:
     return min(_READ_TIMEOUT_S, deadline.remaining())
 
 
-def _check(request: PutRequest, accounts: Mapping[str, Secret], now: float) -> Rejection | None:
+def _check(request: PutRequest, accounts: Mapping[str, Secret], now: float) -> Refusal | None:
     secret_key = accounts.get(request.secret_id)
     # An empty key would let in every client that signs with an empty key.
     keys = {request.secret_id: secret_key.reveal()} if secret_key else {}

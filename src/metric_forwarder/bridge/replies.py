@@ -8,7 +8,7 @@ from typing import Any
 
 from metric_forwarder.model import Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import Rejection, encode_reply, reject
+from metric_forwarder.put_monitor_data.server import Refusal, encode_reply, refuse
 
 Report = dict[str, Any]
 
@@ -19,9 +19,9 @@ _SAFE = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED
 _MAX_MESSAGE = 500
 
 
-def rejection_text(code: ReturnCode, message: str) -> str:
+def refusal_text(code: ReturnCode, message: str) -> str:
     """Write the reply to a request that is not let in."""
-    return encode_reply(Rejection(code, message)).decode()
+    return encode_reply(Refusal(code, message)).decode()
 
 
 def reply_text(report: Report) -> str:
@@ -36,7 +36,7 @@ def reply_text(report: Report) -> str:
     errors = report["errors"] if is_ours else _bad_points(report)
     if errors:
         where += f", the first for this: {errors[0]['pointer']} {errors[0]['message']}".replace("  ", " ")
-    return rejection_text(code, reject(code, where[:_MAX_MESSAGE]).message)
+    return refusal_text(code, refuse(code, where[:_MAX_MESSAGE]).message)
 
 
 def return_code(report: Report) -> ReturnCode:

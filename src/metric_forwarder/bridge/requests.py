@@ -16,10 +16,10 @@ from metric_forwarder.clock import Deadline
 from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.claims import claims_of, find_claims
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PATHS, PutRequest, Rejection, parse_request, reject
+from metric_forwarder.put_monitor_data.server import PATHS, PutRequest, Refusal, parse_request, refuse
 from metric_forwarder.triggers.decoding import (
     Decoded,
-    HttpRejection,
+    HttpRefusal,
     RequestBody,
     TooLarge,
     Unreadable,
@@ -38,7 +38,7 @@ _NOT_FOUND = (
 class Authenticator(Protocol):
     """Lets in requests meant for the receiver, by their signature."""
 
-    def check(self, request: PutRequest, deadline: Deadline) -> Rejection | None:
+    def check(self, request: PutRequest, deadline: Deadline) -> Refusal | None:
         """Return why a request is not let in, or None if it is; a key that has to be fetched is waited for until the deadline."""
 
 
@@ -65,13 +65,13 @@ class ReceiverBridge:
 
     def decode(
         self, event: Mapping[str, Any], body: RequestBody, deadline: Deadline
-    ) -> Decoded | HttpRejection:
+    ) -> Decoded | HttpRefusal:
         """Authenticate and read a request whose path is the receiver's."""
         # The receiver stamps points on arrival.
         arrival_ms = round(self._time() * 1000)
         request = self._request(event, body, deadline)
-        if isinstance(request, Rejection):
-            return HttpRejection(200, request.message, code=request.code)
+        if isinstance(request, Refusal):
+            return HttpRefusal(200, request.message, code=request.code)
         payload = {"Namespace": request.namespace, "Data": [_point(point) for point in request.data]}
         source = f"request of {_shown(request.secret_id)}"
         message = Message(source, payload, _coordinates(request, payload), arrival_ms)
@@ -79,30 +79,30 @@ class ReceiverBridge:
 
     def _request(
         self, event: Mapping[str, Any], body: RequestBody, deadline: Deadline
-    ) -> PutRequest | Rejection:
+    ) -> PutRequest | Refusal:
         method = event["httpMethod"]
         method = method.upper() if isinstance(method, str) else ""
         path = next(path for path in PATHS if event["path"].endswith(path))
         sender = _Sender(event["path"], self._authenticator, deadline)
         try:
             if method == "POST":
-                rejection = sender.check_large(_claims_of_post(method, path, body))
+                refusal = sender.check_large(_claims_of_post(method, path, body))
             else:
                 members = _query_members(event)
-                rejection = sender.check_large(_claims_of_get(method, path, members))
-            if rejection is not None:
-                return rejection
+                refusal = sender.check_large(_claims_of_get(method, path, members))
+            if refusal is not None:
+                return refusal
             query, content = (
                 ("", _content(body))
                 if method == "POST"
                 else (urlencode(members, errors="surrogatepass"), b"")
             )
         except TooLarge as too_large:
-            return reject(ReturnCode.DATA_TOO_LONG, f"the body {too_large.reason}")
+            return refuse(ReturnCode.DATA_TOO_LONG, f"the body {too_large.reason}")
         except Unreadable as unreadable:
-            return reject(ReturnCode.NOT_JSON, f"the body {unreadable.reason}")
+            return refuse(ReturnCode.NOT_JSON, f"the body {unreadable.reason}")
         request = parse_request(method, path, query, content, any_region=self._any_region)
-        if isinstance(request, Rejection):
+        if isinstance(request, Refusal):
             return request
         return sender.check(request) or request
 
@@ -119,27 +119,27 @@ class _Sender:
         self._authenticator = authenticator
         self._deadline = deadline
 
-    def check(self, request: PutRequest) -> Rejection | None:
-        rejection = self._authenticator.check(request, self._deadline)
-        if rejection is None or rejection.code is not ReturnCode.AUTHENTICATION_FAILED:
-            return rejection
+    def check(self, request: PutRequest) -> Refusal | None:
+        refusal = self._authenticator.check(request, self._deadline)
+        if refusal is None or refusal.code is not ReturnCode.AUTHENTICATION_FAILED:
+            return refusal
         if self._whole_path != request.path:
             again = self._authenticator.check(request._replace(path=self._whole_path), self._deadline)
             if again is None:
                 return None
-        return rejection._replace(message=f"{rejection.message} (SecretId {_shown(request.secret_id)})")
+        return refusal._replace(message=f"{refusal.message} (SecretId {_shown(request.secret_id)})")
 
-    def check_large(self, claims: Iterable[PutRequest] | None) -> Rejection | None:
+    def check_large(self, claims: Iterable[PutRequest] | None) -> Refusal | None:
         """Check what a request that is too large to be parsed unauthenticated says about its sender; None: it is small."""
         if claims is None:
             return None
-        rejection = reject(ReturnCode.AUTHENTICATION_FAILED, _NOT_FOUND)
+        refusal = refuse(ReturnCode.AUTHENTICATION_FAILED, _NOT_FOUND)
         for claim in claims:
             refused = self.check(claim)
             if refused is None:
                 return None
-            rejection = refused
-        return rejection
+            refusal = refused
+        return refusal
 
 
 def _claims_of_post(method: str, path: str, body: RequestBody) -> Iterable[PutRequest] | None:

@@ -13,7 +13,7 @@ from metric_forwarder.jobs import BadJob, read_job
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.triggers import Decoded, HttpRejection, TriggerTraits, decode
+from metric_forwarder.triggers import Decoded, HttpRefusal, TriggerTraits, decode
 from metric_forwarder.triggers.decoding import OFFLINE
 from metric_forwarder.triggers.traits import DIRECT, HTTP
 
@@ -141,7 +141,7 @@ def read_event(event: Any) -> Decoded:
         UnknownTrigger: it is of no known kind.
     """
     decoded = decode(event, OFFLINE)
-    if isinstance(decoded, HttpRejection):
+    if isinstance(decoded, HttpRefusal):
         refused = Message("request", None, broken=f"is refused: {decoded.reason}")
         return Decoded(HTTP, (refused,))
     return decoded

@@ -1,7 +1,7 @@
 """An HTTP server that calls the function as a Function URL would: HTTP → event and context → reply → HTTP.
 
 It bounds what clients can hold, whoever they are: connections, the time for a request's head and for its body, and the
-bodies that are in memory at once. A client whose head is rejected is answered before its body is read.
+bodies that are in memory at once. A client whose head is refused is answered before its body is read.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ MAX_BODY_BYTES = 6 * 2**20
 _LONGEST_LINE = 2**20
 # What is buffered of a body before anyone asks for it is up to twice as much.
 _BUFFER_BYTES = 2**15
-# A client that was rejected may go on sending so long, so that it reads the reply.
+# A refused client may go on sending for this long, so that it reads the reply.
 _LINGER_S = 1.0
 _LONGEST_LOGGED_PATH = 200
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -185,9 +185,9 @@ class HttpServer:
 
     async def _answer_in_bounds(self, request: web.Request) -> web.Response:
         event = _make_head(request)
-        rejection = self._check_head(event)
-        if rejection is not None:
-            return await _answer_early(request, make_response(rejection))
+        refusal = self._check_head(event)
+        if refusal is not None:
+            return await _answer_early(request, make_response(refusal))
         if (request.content_length or 0) > MAX_BODY_BYTES:
             return await _answer_early(request, web.Response(status=413))
         async with self._place_for_body(request) as is_given:

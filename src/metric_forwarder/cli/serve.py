@@ -159,9 +159,9 @@ def _write_access(access: "Access") -> None:
 
 
 def _head_check(settings: Settings) -> Callable[[Mapping[str, Any]], Any]:
-    """Make what rejects a request before its body is read, as the function would reject it afterwards."""
+    """Make the check that refuses a request before its body is read, as the function would refuse it afterwards."""
     from metric_forwarder.put_monitor_data.server import PATHS
-    from metric_forwarder.reporting.replies import reject
+    from metric_forwarder.reporting.replies import refuse
     from metric_forwarder.triggers.decoding import HttpAccess
     from metric_forwarder.triggers.http import check_head
 
@@ -171,11 +171,11 @@ def _head_check(settings: Settings) -> Callable[[Mapping[str, Any]], Any]:
     def check(event: Mapping[str, Any]) -> Any:
         if settings.bridge_accounts and event["path"].endswith(PATHS):
             return None
-        rejection = check_head(event, access)
-        if rejection is None:
+        refusal = check_head(event, access)
+        if refusal is None:
             return None
-        log.write("WARN", "refused", statusCode=rejection.status, message=rejection.reason)
-        return reject(rejection)
+        log.write("WARN", "refused", statusCode=refusal.status, message=refusal.reason)
+        return refuse(refusal)
 
     return check
 

@@ -131,6 +131,6 @@ class EventRecord:
     def _outcome(self, action: Action) -> Outcome:
         if action is Action.ACCEPT:
             return Outcome.DELIVERED
-        if action.has(Effect.REFUSES):
+        if action.has(Effect.REJECTS):
             return Outcome.REJECTED
         return self._unanswered if action.has(Effect.MAY_HAVE_ARRIVED) else Outcome.UNDELIVERED

@@ -13,7 +13,7 @@ class Effect(Flag):
 
     NONE = 0
     HALVES = auto()  # a batch of several points is halved, down to those at fault
-    REFUSES = auto()  # what is left of the batch in the end is rejected, not undelivered
+    REJECTS = auto()  # what is left of the batch in the end is rejected, not undelivered
     SLOWS = auto()  # the pace goes down
     LEARNS_BYTES = auto()  # if both halves are taken, the batch was too large in bytes
     LEARNS_POINTS = auto()  # if both halves are taken, it had too many points
@@ -36,17 +36,17 @@ class Action(Enum):
     RESEND = ("sent, but no reply: send again, or hold (`MF_UNCERTAIN`)", Effect.MAY_HAVE_ARRIVED)
     SPLIT = (
         "halve the batch down to the points at fault, which are rejected",
-        Effect.HALVES | Effect.REFUSES,
+        Effect.HALVES | Effect.REJECTS,
     )
     SHRINK = (
         "halve the batch and remember the size that worked; a single point is rejected",
-        Effect.HALVES | Effect.REFUSES | Effect.LEARNS_BYTES,
+        Effect.HALVES | Effect.REJECTS | Effect.LEARNS_BYTES,
     )
     THIN_OUT = (
         "slow down and halve the batch, remember the size that worked",
         Effect.HALVES | Effect.SLOWS | Effect.LEARNS_POINTS,
     )
-    REJECT_GROUP = ("reject every point of this namespace, go on with the others", Effect.REFUSES)
+    REJECT_GROUP = ("reject every point of this namespace, go on with the others", Effect.REJECTS)
     REAUTHENTICATE = ("read the secret again and sign once more; then stop", Effect.FIXES | Effect.STOPS)
     SET_CLOCK = ("take the time from the reply and sign once more; then stop", Effect.FIXES | Effect.STOPS)
     STOP = ("stop: nothing can be delivered until a person changes something", Effect.STOPS)

@@ -60,7 +60,7 @@ def decoder(name: Format) -> Decoder:
 
 
 def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = None) -> Iterator[Reading]:
-    """Read a message of a format other than our own JSON; one that holds too many samples is refused as a whole.
+    """Read a message of a format other than our own JSON; one that holds too many samples is invalid as a whole.
 
     Args:
         name: which format.
@@ -85,9 +85,9 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
                 size = _size(labels)
             written += size + len(reading.metric)
         if len(found) > MAX_SAMPLES:
-            return _refused(f"holds more than {MAX_SAMPLES} samples: split it", body)
+            return _invalid(f"holds more than {MAX_SAMPLES} samples: split it", body)
         if written > MAX_WRITTEN:
-            return _refused(_TOO_MUCH, body)
+            return _invalid(_TOO_MUCH, body)
     return _handed_over(found)
 
 
@@ -103,7 +103,7 @@ _TOO_MUCH = (
 )
 
 
-def _refused(message: str, body: Any) -> Iterator[Reading]:
+def _invalid(message: str, body: Any) -> Iterator[Reading]:
     return iter((InvalidSample("", "size", message, body),))
 
 

@@ -51,7 +51,7 @@ class Violation(NamedTuple):
 
 
 class NotJson:
-    """Replaces a value that JSON does not allow, so that only the point with it is refused.
+    """Replaces a value that JSON does not allow, so that only the point with it is invalid.
 
     It is not a JSON type, so no schema accepts it.
 
@@ -77,7 +77,7 @@ class Payload(NamedTuple):
         points: decoded JSON values, defaults of an envelope merged in.
         prefix: the JSON pointer of the list that held them; None when the payload is itself a point.
         inherited: (index, path) of a member of a point → its pointer in the envelope, or None if it is not from there.
-        violations: what is wrong with the payload around its points; then all of them are refused.
+        violations: what is wrong with the payload around its points; then all of them are invalid.
         place: its place among several payloads of a message, such as ``line 3``; empty if it is the only one.
         text: its text; None if it is the whole message.
     """
@@ -257,7 +257,7 @@ def _read_sequence(text: str, whole: Violation) -> Iterator[Payload]:
             break
         place = lines.place(begin)
         if index == MAX_POINTS:
-            yield _refused("", _TOO_MANY)._replace(place=place, text="")
+            yield _invalid("", _TOO_MANY)._replace(place=place, text="")
             return
         payload = find_points(decode(value) if isinstance(value, str) else value)
         yield payload._replace(place=place, text=text[begin:end])
@@ -335,16 +335,16 @@ def find_points(decoded: Any) -> Payload:
         if "Data" in decoded:
             return _envelope(decoded, "Data", "Namespace", _REQUEST_BODY)
     elif isinstance(decoded, list):
-        return _refused("", _TOO_MANY) if len(decoded) > MAX_POINTS else Payload(decoded, prefix="")
+        return _invalid("", _TOO_MANY) if len(decoded) > MAX_POINTS else Payload(decoded, prefix="")
     elif isinstance(decoded, Violation):
         return Payload((None,), violations=(decoded,))
     elif isinstance(decoded, NotJson):
-        return _refused("", (decoded.rule, decoded.message))
+        return _invalid("", (decoded.rule, decoded.message))
     return Payload((decoded,))
 
 
-def _refused(pointer: str, wrong: tuple[str, str]) -> Payload:
-    """A payload that is refused without looking at its points; it counts as one point."""
+def _invalid(pointer: str, wrong: tuple[str, str]) -> Payload:
+    """A payload that is invalid as a whole, without looking at its points; it counts as one point."""
     return Payload((None,), violations=(Violation(pointer, *wrong),))
 
 
@@ -353,9 +353,9 @@ def _envelope(
 ) -> Payload:
     raw = envelope[list_key]
     if not isinstance(raw, list):
-        return _refused(f"/{list_key}", ("type", "is not a list: it must be a list of points"))
+        return _invalid(f"/{list_key}", ("type", "is not a list: it must be a list of points"))
     if len(raw) > MAX_POINTS:
-        return _refused(f"/{list_key}", _TOO_MANY)
+        return _invalid(f"/{list_key}", _TOO_MANY)
     violations = tuple(
         Violation(
             json_pointer([key]),
@@ -501,7 +501,7 @@ def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    """Refuse two equal names, of which ``json`` would keep the last one silently."""
+    """Replace an object with two equal names, of which ``json`` would keep the last one silently."""
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
@@ -514,9 +514,9 @@ def _constant(name: str) -> NotJson:
     return NotJson("not-finite", f"{name} is no JSON number: send a finite number, or no point", name)
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _raise_for_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-_FAST_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_FAST_DECODER = json.JSONDecoder(parse_constant=_raise_for_constant)

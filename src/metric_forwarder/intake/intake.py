@@ -29,9 +29,9 @@ from metric_forwarder.formats.samples import (
     Reading,
     Sample,
 )
+from metric_forwarder.intake.exclusions import DeadLetters, Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes, GivenTimes
 from metric_forwarder.intake.points import PointMaker
-from metric_forwarder.intake.refusals import DeadLetters, Origin, Refusals
 from metric_forwarder.intake.samples import as_point, why_not_carried
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
@@ -116,7 +116,7 @@ class Intake:
         self._relabel = rules.relabel
         self._deadline = deadline
         self._is_late = False
-        self._refusals = Refusals(ledger, dead_letters, rules.max_explained)
+        self._exclusions = Exclusions(ledger, dead_letters, rules.max_explained)
         # A destination that carries times takes old ones too.
         max_age_s = 0 if parts.destination.carries_timestamps else rules.max_age_s
         self._maker = PointMaker(
@@ -126,7 +126,7 @@ class Intake:
             known=parts.series.for_event(),
             times=EventTimes(parts.given_times, now_ms, max_age_s, rules.max_ahead_s),
             ledger=ledger,
-            refusals=self._refusals,
+            exclusions=self._exclusions,
             default_namespace=rules.default_namespace,
             max_bytes=rules.max_bytes,
         )
@@ -144,7 +144,7 @@ class Intake:
     @property
     def stopped_at(self) -> tuple[Message, int] | None:
         """The first message that was not taken in because time was up, and the number of points received before it."""
-        return self._refusals.stopped_at
+        return self._exclusions.stopped_at
 
     @property
     def is_late(self) -> bool:
@@ -256,10 +256,10 @@ class Intake:
         """Take the points of our own JSON in."""
         is_first = payload.place in ("", "line 1")
         if self._must_leave(message):
-            self._refusals.leave(message, payload.place, is_whole=is_first)
+            self._exclusions.leave(message, payload.place, is_whole=is_first)
             return
         if payload.violations:
-            self._refusals.refuse_payload(message, payload)
+            self._exclusions.add_invalid_payload(message, payload)
             return
         relabel = None if message.already_validated else self._relabel
         take_known = self._maker.take_known
@@ -268,14 +268,14 @@ class Intake:
                 yield
             point = raw if relabel is None else relabel(raw)
             if point is None and raw is not None:
-                self._refusals.filter(message, pointer, "relabel", _BY_RULE)
+                self._exclusions.filter(message, pointer, "relabel", _BY_RULE)
             elif self._is_late or not take_known(message, pointer, point):
                 self._take_unknown(Origin(message, payload, index), point, is_whole=is_first and index == 0)
 
     def _take_unknown(self, origin: Origin, point: Any, *, is_whole: bool) -> None:
         """Take in a point of an unknown series, or an unusual one; ``is_whole``: nothing of its message was taken in."""
         if self._must_leave(origin.message):
-            self._refusals.leave(origin.message, origin.pointer, is_whole=is_whole)
+            self._exclusions.leave(origin.message, origin.pointer, is_whole=is_whole)
         else:
             self._maker.take(origin, point)
 
@@ -284,13 +284,13 @@ class Intake:
     def _take_carefully(self, message: Message) -> Iterator[None]:
         """Take a message of any kind in, by itself."""
         if self._must_leave(message):
-            self._refusals.leave(message, "", is_whole=True)
+            self._exclusions.leave(message, "", is_whole=True)
         elif message.left_out is not None:
-            self._refusals.filter(message, "", "own-log", message.left_out)
+            self._exclusions.filter(message, "", "own-log", message.left_out)
         elif message.broken is not None:
             outcome = Outcome.UNDELIVERED if message.retriable else Outcome.INVALID
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
-            self._refusals.settle(Origin.alone(message, "", None), [problem])
+            self._exclusions.settle(Origin.alone(message, "", None), [problem])
         elif isinstance(message.body, (Sample, InvalidSample, FilteredSample)):
             first = self._ledger.received
             self._take_reading(message, message.body)
@@ -315,14 +315,14 @@ class Intake:
         """Take in one result of another format's reader."""
         where = reading.where
         if self._must_leave(message):
-            self._refusals.leave(message, where)
+            self._exclusions.leave(message, where)
         elif isinstance(reading, InvalidSample):
             violation = Violation(where, reading.rule, reading.message)
             if reading.format is not None:
                 message = message._replace(format=reading.format)
-            self._refusals.refuse(Origin.alone(message, where, reading.raw), [violation])
+            self._exclusions.add_invalid(Origin.alone(message, where, reading.raw), [violation])
         elif isinstance(reading, FilteredSample):
-            self._refusals.filter(message, where, reading.rule, reading.message)
+            self._exclusions.filter(message, where, reading.rule, reading.message)
         else:
             self._take_sample(message, reading)
 
@@ -331,11 +331,11 @@ class Intake:
         if self._relabel is not None:
             raw = self._relabel(raw)
             if raw is None:
-                self._refusals.filter(message, sample.where, "relabel", _BY_RULE)
+                self._exclusions.filter(message, sample.where, "relabel", _BY_RULE)
                 return
-        refusal = why_not_carried(sample, self._destination)
-        if refusal is not None:
-            self._take_reading(message, refusal)
+        wrong = why_not_carried(sample, self._destination)
+        if wrong is not None:
+            self._take_reading(message, wrong)
         elif not self._maker.take_known(message, sample.where, raw, sample.time_ns):
             self._maker.take(Origin.alone(message, sample.where, sample), raw, sample)
 

@@ -11,8 +11,8 @@ from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.formats.samples import Sample
+from metric_forwarder.intake.exclusions import Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes
-from metric_forwarder.intake.refusals import Origin, Refusals
 from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
 from metric_forwarder.intake.series import KnownSeries, are_texts, as_text
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
@@ -25,7 +25,7 @@ _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 
 
 class PointMaker:
-    """Makes the points of one event; what cannot become a point goes to ``refusals``.
+    """Makes the points of one event; what cannot become a point goes to ``exclusions``.
 
     Args:
         known: the series met so far; those of this event are added.
@@ -47,7 +47,7 @@ class PointMaker:
         known: KnownSeries,
         times: EventTimes,
         ledger: Ledger,
-        refusals: Refusals,
+        exclusions: Exclusions,
         default_namespace: str,
         max_bytes: int,
     ) -> None:
@@ -56,7 +56,7 @@ class PointMaker:
         self._destination = destination
         self._times = times
         self._open_row = ledger.open
-        self._refusals = refusals
+        self._exclusions = exclusions
         self._default_namespace = default_namespace
         self._max_bytes = max_bytes
         self.begin_part(known)
@@ -118,14 +118,15 @@ class PointMaker:
             _with_number(raw) if sample or (is_replayed and self._destination.carries_non_finite) else raw
         )
         if not (self._schema.accepts_replayed if is_replayed else self._schema.accepts)(checked):
-            if not self._refusals.refuse_quickly(message):
-                self._refuse(
-                    origin, self._schema.violations(checked) if self._refusals.may_explain() else _UNEXPLAINED
+            if not self._exclusions.count_invalid(message):
+                self._add_invalid(
+                    origin,
+                    self._schema.violations(checked) if self._exclusions.may_explain() else _UNEXPLAINED,
                 )
             return
         series = self._find_series(checked)
         if isinstance(series, Violation):
-            self._refuse(origin, [((), series)])
+            self._add_invalid(origin, [((), series)])
             return
         time_ns = sample.time_ns if sample else None
         if "timestamp" in raw:
@@ -133,10 +134,10 @@ class PointMaker:
         key = as_text(raw["id"]) if "id" in raw else None
         problem = self._make(message, payload.pointer(index), series, raw["value"], time_ns, key)
         if problem is not None:
-            self._refusals.settle(origin, [problem])
+            self._exclusions.settle(origin, [problem])
 
-    def _refuse(self, origin: Origin, found: Sequence[tuple[tuple[Any, ...], Violation]]) -> None:
-        self._refusals.refuse(origin, [origin.located(path, violation) for path, violation in found])
+    def _add_invalid(self, origin: Origin, found: Sequence[tuple[tuple[Any, ...], Violation]]) -> None:
+        self._exclusions.add_invalid(origin, [origin.located(path, violation) for path, violation in found])
 
     def _find_series(self, raw: dict[str, Any]) -> Series | Violation:
         """Find the series of a valid point; it becomes known if every finite value is valid in it."""

@@ -42,8 +42,8 @@ class KnownSeries:
         made = Series(namespace, metric, tuple(sorted(dimensions.items())))
         found = self._by_digest.get(made.digest)
         if found is None:
-            refusal = self._prepare_series(made)
-            found = self._by_digest.setdefault(made.digest, made if refusal is None else refusal)
+            violation = self._prepare_series(made)
+            found = self._by_digest.setdefault(made.digest, made if violation is None else violation)
             self.size += _ENTRY_BYTES + 2 * len(made.encoded_prefix)
         return found
 

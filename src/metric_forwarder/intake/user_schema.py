@@ -42,7 +42,7 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
     try:
         # An editor may have put a byte order mark first.
         text = Path(path).read_text(encoding="utf-8-sig")
-        schema: Any = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        schema: Any = json.loads(text, parse_constant=_raise_for_constant, parse_float=_finite)
         if not isinstance(schema, dict):
             raise _Unusable("its file must hold a JSON object")  # noqa: TRY301
         _check_draft(schema)
@@ -68,7 +68,7 @@ class _Unusable(Exception):
     """What cannot be judged in a schema, and what to do about it."""
 
 
-def _refuse_constant(name: str) -> Any:
+def _raise_for_constant(name: str) -> Any:
     raise _Unusable(f"its file holds {name}, which is no number of JSON")
 
 

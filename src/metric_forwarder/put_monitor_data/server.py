@@ -1,7 +1,7 @@
 """The server's side of PutMonitorData: what a request must be, and which return code refuses it.
 
 Pure: no socket, no clock; the caller hands in what arrived and what time it is. A server checks a request in
-three steps, in this order, and the first rejection is the answer for the whole request (there is no reply per
+three steps, in this order, and the first refusal is the answer for the whole request (there is no reply per
 point):
 
 1. ``parse_request``: method (1000), path (1001), content (1004), JSON (1005), missing fields (1009), types
@@ -54,7 +54,7 @@ class WirePoint(TypedDict):
     value: int | float
 
 
-class Rejection(NamedTuple):
+class Refusal(NamedTuple):
     """Why a request is refused.
 
     ``message`` starts with the code's documented meaning and goes on with the place, as a JSON pointer; it never
@@ -113,14 +113,14 @@ class RequestLimits(NamedTuple):
 NO_LIMITS = RequestLimits()
 
 
-def reject(code: ReturnCode, where: str) -> Rejection:
-    """Return the rejection whose message is the code's documented meaning, then ``where``."""
-    return Rejection(code, f"{code.meaning}: {where}")
+def refuse(code: ReturnCode, where: str) -> Refusal:
+    """Return the refusal whose message is the code's documented meaning, then ``where``."""
+    return Refusal(code, f"{code.meaning}: {where}")
 
 
-def encode_reply(rejection: Rejection | None) -> bytes:
-    """Return the body of the HTTP 200 reply: ``{"code":0,"message":"OK"}``, or the rejection's code and message."""
-    code, message = (0, "OK") if rejection is None else (int(rejection.code), rejection.message)
+def encode_reply(refusal: Refusal | None) -> bytes:
+    """Return the body of the HTTP 200 reply: ``{"code":0,"message":"OK"}``, or the refusal's code and message."""
+    code, message = (0, "OK") if refusal is None else (int(refusal.code), refusal.message)
     return json.dumps({"code": code, "message": message}, separators=(",", ":")).encode()
 
 
@@ -129,7 +129,7 @@ def encode_reply(rejection: Rejection | None) -> bytes:
 
 def parse_request(
     method: str, path: str, query: str, body: bytes, *, any_region: bool = False
-) -> PutRequest | Rejection:
+) -> PutRequest | Refusal:
     """Read a request as the receiver does.
 
     Args:
@@ -140,40 +140,40 @@ def parse_request(
         any_region: accept regions that the receiver does not know.
 
     Returns:
-        The request, or the rejection with code 1000, 1001, 1004, 1005, 1009, 1010, 1012, 1013 or 1015.
+        The request, or the refusal with code 1000, 1001, 1004, 1005, 1009, 1010, 1012, 1013 or 1015.
     """
     if method not in METHODS:
-        return reject(ReturnCode.METHOD_NOT_SUPPORTED, "use POST or GET")
+        return refuse(ReturnCode.METHOD_NOT_SUPPORTED, "use POST or GET")
     if path not in PATHS:
-        return reject(ReturnCode.WRONG_CGI, f"use {' or '.join(PATHS)}")
+        return refuse(ReturnCode.WRONG_CGI, f"use {' or '.join(PATHS)}")
     if not (body if method == "POST" else query):
-        return reject(ReturnCode.CONTENT_MISSING, "the body of a POST or the query string of a GET is empty")
+        return refuse(ReturnCode.CONTENT_MISSING, "the body of a POST or the query string of a GET is empty")
     fields = _post_fields(body) if method == "POST" else _get_fields(query)
-    if isinstance(fields, Rejection):
+    if isinstance(fields, Refusal):
         return fields
     size = len(body) if method == "POST" else len(query)
     return _check_fields(fields, any_region=any_region) or _build(method, path, size, fields)
 
 
-def _post_fields(body: bytes) -> dict[str, Any] | Rejection:
+def _post_fields(body: bytes) -> dict[str, Any] | Refusal:
     if holds_too_much(body):
-        return reject(ReturnCode.DATA_TOO_LONG, f"the body holds more than {MAX_VALUES} values")
+        return refuse(ReturnCode.DATA_TOO_LONG, f"the body holds more than {MAX_VALUES} values")
     try:
         fields = _load_json(body.decode("utf-8"))
     except (ValueError, RecursionError):
-        return reject(ReturnCode.NOT_JSON, "the body of a POST is one JSON object in UTF-8")
+        return refuse(ReturnCode.NOT_JSON, "the body of a POST is one JSON object in UTF-8")
     if not isinstance(fields, dict):
-        return reject(ReturnCode.PARAMETER_TYPE, "the body of a POST is a JSON object")
+        return refuse(ReturnCode.PARAMETER_TYPE, "the body of a POST is a JSON object")
     return fields
 
 
-def _get_fields(query: str) -> dict[str, Any] | Rejection:
+def _get_fields(query: str) -> dict[str, Any] | Refusal:
     try:
         fields: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True, errors="strict"))
         if "Data" in fields:
             fields["Data"] = _load_json(fields["Data"])
     except (ValueError, RecursionError):
-        return reject(ReturnCode.NOT_JSON, "/Data of a GET is URL-encoded JSON in UTF-8")
+        return refuse(ReturnCode.NOT_JSON, "/Data of a GET is URL-encoded JSON in UTF-8")
     return fields
 
 
@@ -186,32 +186,32 @@ def _forbidden_constant(_: str) -> NoReturn:
     raise ValueError("not JSON")
 
 
-def _check_fields(fields: dict[str, Any], *, any_region: bool) -> Rejection | None:
+def _check_fields(fields: dict[str, Any], *, any_region: bool) -> Refusal | None:
     for name in _REQUIRED:
         if name not in fields:
-            return reject(ReturnCode.PARAMETER_MISSING, f"/{name}")
+            return refuse(ReturnCode.PARAMETER_MISSING, f"/{name}")
     for name in _TEXTS:
         if not isinstance(fields[name], str):
-            return reject(ReturnCode.PARAMETER_TYPE, f"/{name} is a string")
+            return refuse(ReturnCode.PARAMETER_TYPE, f"/{name} is a string")
     for name in _INTEGERS:
         if _integer(fields[name]) is None:
-            return reject(ReturnCode.PARAMETER_TYPE, f"/{name} is an integer")
+            return refuse(ReturnCode.PARAMETER_TYPE, f"/{name} is an integer")
     if not isinstance(fields["Data"], list):
-        return reject(ReturnCode.PARAMETER_TYPE, "/Data is a list of points")
+        return refuse(ReturnCode.PARAMETER_TYPE, "/Data is a list of points")
     return _check_shapes(fields["Data"]) or _check_call(fields, any_region=any_region)
 
 
-def _check_call(fields: dict[str, Any], *, any_region: bool) -> Rejection | None:
+def _check_call(fields: dict[str, Any], *, any_region: bool) -> Refusal | None:
     # The document's own samples sign the action and leave it out of what they send.
     action = fields.get("Action", ACTION)
     if not isinstance(action, str):
-        return reject(ReturnCode.PARAMETER_TYPE, "/Action is a string")
+        return refuse(ReturnCode.PARAMETER_TYPE, "/Action is a string")
     if action != ACTION:
-        return reject(ReturnCode.API_RULES_BROKEN, f"/Action is {ACTION}")
+        return refuse(ReturnCode.API_RULES_BROKEN, f"/Action is {ACTION}")
     if not any_region and fields["Region"] not in REGION_NAMES:
-        return reject(ReturnCode.PARAMETER_INVALID, "/Region is a short region code such as gz")
+        return refuse(ReturnCode.PARAMETER_INVALID, "/Region is a short region code such as gz")
     if (_integer(fields["Nonce"]) or 0) <= 0:
-        return reject(ReturnCode.PARAMETER_INVALID, "/Nonce is a positive integer")
+        return refuse(ReturnCode.PARAMETER_INVALID, "/Nonce is a positive integer")
     return None
 
 
@@ -224,33 +224,33 @@ def _integer(value: Any) -> int | None:
     return value
 
 
-def _check_shapes(data: list[Any]) -> Rejection | None:
+def _check_shapes(data: list[Any]) -> Refusal | None:
     for index, point in enumerate(data):
-        rejection = _check_shape(point, f"/Data/{index}")
-        if rejection is not None:
-            return rejection
+        refusal = _check_shape(point, f"/Data/{index}")
+        if refusal is not None:
+            return refusal
     return None
 
 
-def _check_shape(point: Any, where: str) -> Rejection | None:
+def _check_shape(point: Any, where: str) -> Refusal | None:
     if not isinstance(point, dict):
-        return reject(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
+        return refuse(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
     for name in _POINT_MEMBERS:
         if name not in point:
-            return reject(ReturnCode.PARAMETER_MISSING, f"{where}/{name}")
+            return refuse(ReturnCode.PARAMETER_MISSING, f"{where}/{name}")
     if not isinstance(point["metricName"], str):
-        return reject(ReturnCode.PARAMETER_TYPE, f"{where}/metricName is a string")
+        return refuse(ReturnCode.PARAMETER_TYPE, f"{where}/metricName is a string")
     if not _is_number(point["value"]):
-        return reject(ReturnCode.PARAMETER_TYPE, f"{where}/value is a number")
+        return refuse(ReturnCode.PARAMETER_TYPE, f"{where}/value is a number")
     return _check_dimension_values(point["dimensions"], f"{where}/dimensions")
 
 
-def _check_dimension_values(dimensions: Any, where: str) -> Rejection | None:
+def _check_dimension_values(dimensions: Any, where: str) -> Refusal | None:
     if not isinstance(dimensions, dict):
-        return reject(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
+        return refuse(ReturnCode.PARAMETER_TYPE, f"{where} is an object")
     for value in dimensions.values():
         if not isinstance(value, str) and not _is_number(value):
-            return reject(ReturnCode.PARAMETER_TYPE, f"{where}: each value is a string")
+            return refuse(ReturnCode.PARAMETER_TYPE, f"{where}: each value is a string")
     return None
 
 
@@ -285,7 +285,7 @@ def authenticate(
     now: float,
     *,
     tolerance_s: float = DEFAULT_CLOCK_TOLERANCE_S,
-) -> Rejection | None:
+) -> Refusal | None:
     """Check the signature, then the clock.
 
     Args:
@@ -295,14 +295,14 @@ def authenticate(
         tolerance_s: how far, either way, the timestamp may be from ``now``.
 
     Returns:
-        None, or the rejection with code 1011 or 1021.
+        None, or the refusal with code 1011 or 1021.
     """
     if not _is_signed(request, accounts.get(request.secret_id)):
-        return reject(
+        return refuse(
             ReturnCode.AUTHENTICATION_FAILED, "the SecretId is unknown or the signature is not its own"
         )
     if abs(now - request.timestamp) > tolerance_s:
-        return reject(
+        return refuse(
             ReturnCode.TIMESTAMP_ILLEGAL,
             f"/Timestamp is more than {tolerance_s:g} s from the receiver's clock",
         )
@@ -330,7 +330,7 @@ def _is_signed(request: PutRequest, secret_key: str | None) -> bool:
 
 def check_points(
     request: PutRequest, limits: RequestLimits = NO_LIMITS, catalogue: Catalogue | None = None
-) -> Rejection | None:
+) -> Refusal | None:
     """Check the sizes, the namespace and every point.
 
     Args:
@@ -339,7 +339,7 @@ def check_points(
         catalogue: the namespaces and metrics that exist; None: every legal name does.
 
     Returns:
-        None, or the rejection with code 1013, 1015, 1016, 1017, 1018, 1019 or 1020.
+        None, or the refusal with code 1013, 1015, 1016, 1017, 1018, 1019 or 1020.
     """
     return (
         _check_sizes(request, limits)
@@ -348,52 +348,52 @@ def check_points(
     )
 
 
-def _check_sizes(request: PutRequest, limits: RequestLimits) -> Rejection | None:
+def _check_sizes(request: PutRequest, limits: RequestLimits) -> Refusal | None:
     if limits.max_bytes is not None and request.size > limits.max_bytes:
-        return reject(ReturnCode.DATA_TOO_LONG, f"{request.size} bytes, the limit is {limits.max_bytes}")
+        return refuse(ReturnCode.DATA_TOO_LONG, f"{request.size} bytes, the limit is {limits.max_bytes}")
     if limits.max_points is not None and len(request.data) > limits.max_points:
-        return reject(
+        return refuse(
             ReturnCode.TOO_MANY_METRICS,
             f"/Data holds {len(request.data)} points, the limit is {limits.max_points}",
         )
     return None
 
 
-def _check_namespace(namespace: str, catalogue: Catalogue | None) -> Rejection | None:
+def _check_namespace(namespace: str, catalogue: Catalogue | None) -> Refusal | None:
     if len(namespace) > MAX_NAMESPACE_LENGTH or not _LEGAL_NAME.fullmatch(namespace):
-        return reject(
+        return refuse(
             ReturnCode.NAMESPACE_ILLEGAL,
             f"/Namespace is 1 to {MAX_NAMESPACE_LENGTH} characters of A-Z a-z 0-9 _",
         )
     if catalogue is not None and namespace not in catalogue:
-        return reject(ReturnCode.NAMESPACE_ILLEGAL, "/Namespace does not exist")
+        return refuse(ReturnCode.NAMESPACE_ILLEGAL, "/Namespace does not exist")
     return None
 
 
 def _check_each(
     data: Sequence[WirePoint], limits: RequestLimits, metrics: Mapping[str, Sequence[str]] | None
-) -> Rejection | None:
+) -> Refusal | None:
     if not data:
-        return reject(ReturnCode.NO_VALID_DATA, "/Data is empty")
+        return refuse(ReturnCode.NO_VALID_DATA, "/Data is empty")
     for index, point in enumerate(data):
         where = f"/Data/{index}"
-        rejection = (
+        refusal = (
             _check_values(point, where)
             or _check_metric(point["metricName"], where, limits, metrics)
             or _check_dimensions(point, where, limits, metrics)
         )
-        if rejection is not None:
-            return rejection
+        if refusal is not None:
+            return refusal
     return None
 
 
-def _check_values(point: WirePoint, where: str) -> Rejection | None:
+def _check_values(point: WirePoint, where: str) -> Refusal | None:
     # 1e999 is valid JSON, but no double can hold it.
     if not _is_finite(point["value"]):
-        return reject(ReturnCode.PARAMETER_INVALID, f"{where}/value is outside the range of a double")
+        return refuse(ReturnCode.PARAMETER_INVALID, f"{where}/value is outside the range of a double")
     for value in point["dimensions"].values():
         if not isinstance(value, str) and not _is_finite(value):
-            return reject(
+            return refuse(
                 ReturnCode.PARAMETER_INVALID, f"{where}/dimensions: a value is outside the range of a double"
             )
     return None
@@ -406,32 +406,32 @@ def _is_finite(number: float) -> bool:
 
 def _check_metric(
     name: str, where: str, limits: RequestLimits, metrics: Mapping[str, Sequence[str]] | None
-) -> Rejection | None:
+) -> Refusal | None:
     if limits.max_name_length is not None and len(name) > limits.max_name_length:
-        return reject(ReturnCode.NAME_TOO_LONG, f"{where}/metricName, the limit is {limits.max_name_length}")
+        return refuse(ReturnCode.NAME_TOO_LONG, f"{where}/metricName, the limit is {limits.max_name_length}")
     if not _LEGAL_NAME.fullmatch(name):
-        return reject(ReturnCode.NO_VALID_DATA, f"{where}/metricName is characters of A-Z a-z 0-9 _")
+        return refuse(ReturnCode.NO_VALID_DATA, f"{where}/metricName is characters of A-Z a-z 0-9 _")
     if metrics is not None and name not in metrics:
-        return reject(ReturnCode.NO_VALID_DATA, f"{where}/metricName does not exist in this namespace")
+        return refuse(ReturnCode.NO_VALID_DATA, f"{where}/metricName does not exist in this namespace")
     return None
 
 
 def _check_dimensions(
     point: WirePoint, where: str, limits: RequestLimits, metrics: Mapping[str, Sequence[str]] | None
-) -> Rejection | None:
+) -> Refusal | None:
     names = point["dimensions"]
     if limits.max_name_length is not None and any(len(name) > limits.max_name_length for name in names):
-        return reject(ReturnCode.NAME_TOO_LONG, f"{where}/dimensions, the limit is {limits.max_name_length}")
+        return refuse(ReturnCode.NAME_TOO_LONG, f"{where}/dimensions, the limit is {limits.max_name_length}")
     if len(names) > MAX_DIMENSIONS:
-        return reject(
+        return refuse(
             ReturnCode.DIMENSION_CHECK_FAILED, f"{where}/dimensions has more than {MAX_DIMENSIONS} members"
         )
     if not all(map(_LEGAL_NAME.fullmatch, names)):
-        return reject(
+        return refuse(
             ReturnCode.DIMENSION_CHECK_FAILED, f"{where}/dimensions: a name is characters of A-Z a-z 0-9 _"
         )
     if metrics is not None and not set(names) <= set(metrics[point["metricName"]]):
-        return reject(
+        return refuse(
             ReturnCode.DIMENSION_CHECK_FAILED, f"{where}/dimensions: a name was not declared for this metric"
         )
     return None

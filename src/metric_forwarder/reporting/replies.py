@@ -11,7 +11,7 @@ from typing import Any
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.model import Outcome
 from metric_forwarder.reporting.report import Report
-from metric_forwarder.triggers.decoding import HttpRejection
+from metric_forwarder.triggers.decoding import HttpRefusal
 from metric_forwarder.triggers.traits import ReplyTo
 
 RETRY_AFTER_S = 10
@@ -37,14 +37,14 @@ def reply(reply_to: ReplyTo, report: Report) -> Any:
     return protocol_reply(reply_to, report, RETRY_AFTER_S)
 
 
-def reject(rejection: HttpRejection) -> dict[str, Any]:
+def refuse(refusal: HttpRefusal) -> dict[str, Any]:
     """The HTTP reply to a request that is not let in."""
-    if rejection.code is not None:
-        from metric_forwarder.bridge.replies import rejection_text  # noqa: PLC0415 - as below
+    if refusal.code is not None:
+        from metric_forwarder.bridge.replies import refusal_text  # noqa: PLC0415 - as below
 
-        return _receivers_reply(rejection_text(rejection.code, rejection.reason))
-    body = {"status": "refused", "message": rejection.reason}
-    return _http_reply(rejection.status, rejection.headers, json.dumps(body))
+        return _receivers_reply(refusal_text(refusal.code, refusal.reason))
+    body = {"status": "refused", "message": refusal.reason}
+    return _http_reply(refusal.status, refusal.headers, json.dumps(body))
 
 
 def http_status(report: Report) -> int:

@@ -1,6 +1,6 @@
 """Trigger event → messages: one small module for each source, and one table that tells the sources apart.
 
-Decoding is total: an event either decodes (a broken record becomes a broken message), is rejected (an HTTP request that
+Decoding is total: an event either decodes (a broken record becomes a broken message), is refused (an HTTP request that
 is not let in) or raises ``UnknownTrigger``. Unknown *members* are ignored, unknown *events* are not. Messages are
 produced one by one, on demand: an object in COS is fetched while it is read. ``traits`` says of each trigger whether its
 events come again and who learns what became of them. docs/triggers.md has both tables for people, with the traps of each
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.triggers import cls, dead_letter, direct, eventbridge, http, records, timer
-from metric_forwarder.triggers.decoding import CLOSED, DecodeContext, Decoded, HttpRejection
+from metric_forwarder.triggers.decoding import CLOSED, DecodeContext, Decoded, HttpRefusal
 from metric_forwarder.triggers.traits import Redelivery, ReplyTo, TriggerTraits
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "KINDS",
     "DecodeContext",
     "Decoded",
-    "HttpRejection",
+    "HttpRefusal",
     "Redelivery",
     "ReplyTo",
     "TriggerKind",
@@ -33,7 +33,7 @@ class TriggerKind(NamedTuple):
     """One row of the table: a predicate that recognises the event, and its decoder."""
 
     matches: Callable[[Any], bool]
-    decode: Callable[[Any, DecodeContext], Decoded | HttpRejection]
+    decode: Callable[[Any, DecodeContext], Decoded | HttpRefusal]
 
 
 # Tried from top to bottom; the most general one is last.
@@ -48,7 +48,7 @@ KINDS: tuple[TriggerKind, ...] = (
 )
 
 
-def decode(event: Any, context: DecodeContext = CLOSED) -> Decoded | HttpRejection:
+def decode(event: Any, context: DecodeContext = CLOSED) -> Decoded | HttpRefusal:
     """Read a trigger event.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.decoding import DecodeContext, Decoded, HttpRejection
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded, HttpRefusal
 from metric_forwarder.triggers.traits import DEAD_LETTER, in_dead_letter
 
 # A dead letter that fails becomes the content of another; quoting makes each about twice as long.
@@ -47,7 +47,7 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
         decoded = triggers.decode(inside, context.nested())
     except UnknownTrigger as unknown:
         return _broken(f"holds no event: {unknown}")
-    if isinstance(decoded, HttpRejection):
+    if isinstance(decoded, HttpRefusal):
         return _broken(f"holds an HTTP request that is not let in: {decoded.reason}")
     return decoded._replace(traits=in_dead_letter(decoded.traits))
 

@@ -24,7 +24,7 @@ class Decoded(NamedTuple):
     messages: Iterable[Message]
 
 
-class HttpRejection(NamedTuple):
+class HttpRefusal(NamedTuple):
     """An HTTP request that is not let in: nothing of it was decoded, its client still has it all.
 
     ``reason`` says what would be right; it goes to the client and into the log. ``code`` is what a client of the
@@ -146,7 +146,7 @@ class Bridge(Protocol):
 
     def decode(
         self, event: Mapping[str, Any], body: RequestBody, deadline: Deadline
-    ) -> Decoded | HttpRejection:
+    ) -> Decoded | HttpRefusal:
         """Authenticate and read such a request; a key that has to be fetched first is waited for until the deadline."""
 
 

@@ -21,7 +21,7 @@ from metric_forwarder.triggers.decoding import (
     DecodeContext,
     Decoded,
     HttpAccess,
-    HttpRejection,
+    HttpRefusal,
     TooLarge,
     Unreadable,
     checksum,
@@ -57,18 +57,18 @@ def matches(event: Any) -> bool:
     return isinstance(event, dict) and "httpMethod" in event and "headers" in event
 
 
-def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRejection:
+def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRefusal:
     headers = _lower_case(event["headers"])
     bridge = context.http.bridge
     if bridge is not None and bridge.serves(event):
         return bridge.decode(event, HttpBody(event, headers), context.deadline)
     route = _check_head(event, headers, context.http)
-    if isinstance(route, HttpRejection):
+    if isinstance(route, HttpRefusal):
         return route
     try:
         body = HttpBody(event, headers).read((route and route.max_zstd_bytes) or MAX_BODY_BYTES)
     except TooLarge as too_large:
-        return HttpRejection(413, f"the body {too_large.reason}")
+        return HttpRefusal(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:
         return _decoded(Message("body", None, broken=unreadable.reason), route, "")
     if route is not None and route.is_binary and isinstance(body, str):
@@ -96,34 +96,34 @@ def _decoded(message: Message, route: Route | None, content_type: str) -> Decode
     return Decoded(traits, (message._replace(format=route.format, hint=route.hint),))
 
 
-def check_head(event: Mapping[str, Any], access: HttpAccess) -> HttpRejection | None:
+def check_head(event: Mapping[str, Any], access: HttpAccess) -> HttpRefusal | None:
     """Return why a request is not let in, by its method and headers alone; None if its body may be read."""
     if access.bridge is not None and access.bridge.serves(event):
         return None
     found = _check_head(event, _lower_case(event["headers"]), access)
-    return found if isinstance(found, HttpRejection) else None
+    return found if isinstance(found, HttpRefusal) else None
 
 
 def _check_head(
     event: Mapping[str, Any], headers: Mapping[str, str], access: HttpAccess
-) -> Route | HttpRejection | None:
+) -> Route | HttpRefusal | None:
     """Return how a request is read, or why it is not let in; None for our own way of reading one."""
     if not access.platform_authenticates:
         if not access.token:
-            return HttpRejection(401, _CLOSED, _CHALLENGE)
+            return HttpRefusal(401, _CLOSED, _CHALLENGE)
         if not _knows(access.token.reveal(), headers.get("authorization", "")):
             reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN, or the token as password'
-            return HttpRejection(401, reason, _CHALLENGE)
+            return HttpRefusal(401, reason, _CHALLENGE)
     method = event["httpMethod"]
     if not isinstance(method, str) or method.upper() not in _METHODS:
-        return HttpRejection(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
+        return HttpRefusal(405, "points are sent with POST or PUT", {"Allow": ", ".join(_METHODS)})
     route = find_route(event, headers.get("content-type", "").lower())
     if isinstance(route, NoRoute):
-        return HttpRejection(route.status, route.reason)
+        return HttpRefusal(route.status, route.reason)
     return _check_encoding(headers.get("content-encoding", "").lower(), route) or route
 
 
-def _check_encoding(encoding: str, route: Route | None) -> HttpRejection | None:
+def _check_encoding(encoding: str, route: Route | None) -> HttpRefusal | None:
     encodings = route.encodings if route else ()
     if encoding in ("", "identity", *_GZIP, *encodings):
         return None
@@ -134,7 +134,7 @@ def _check_encoding(encoding: str, route: Route | None) -> HttpRejection | None:
     reason = f"a body is sent as it is, or with one of these as Content-Encoding: {accepted}"
     if encoding == _ZSTD:
         reason = f"{missing('remote-write', 'Content-Encoding zstd')}; or send {accepted}"
-    return HttpRejection(415, reason, {"Accept-Encoding": accepted})
+    return HttpRefusal(415, reason, {"Accept-Encoding": accepted})
 
 
 def _reads_zstd() -> bool:

@@ -53,7 +53,7 @@ class Origin(NamedTuple):
         return violation._replace(pointer=self.payload.locate(self.nth, path) + violation.pointer)
 
 
-class Refusals:
+class Exclusions:
     """Settles what goes no further: what is invalid, left out on purpose, or left to the platform.
 
     Args:
@@ -70,7 +70,7 @@ class Refusals:
         # If taking in stopped between two messages: the first message left, and the points received before it.
         self.stopped_at: tuple[Message, int] | None = None
 
-    def refuse(self, origin: Origin, violations: Iterable[Violation]) -> None:
+    def add_invalid(self, origin: Origin, violations: Iterable[Violation]) -> None:
         """Settle something as invalid, with everything that is wrong with it."""
         source = origin.message.source
         self.settle(
@@ -88,14 +88,14 @@ class Refusals:
             letter = DeadLetter(origin.message, origin.raw, origin.pointer, problems[0], envelope)
             self._dead_letters.add(letter)
 
-    def refuse_payload(self, message: Message, payload: Payload) -> None:
-        """Refuse a whole payload, and keep it once: its points mean something else without their envelope."""
+    def add_invalid_payload(self, message: Message, payload: Payload) -> None:
+        """Settle a whole payload as invalid, and keep it once: its points mean something else without their envelope."""
         place = payload.place
         raw = message.body if payload.text is None else payload.text
         violations = [
             violation._replace(pointer=place + violation.pointer) for violation in payload.violations
         ]
-        self.refuse(Origin.alone(message, place, raw), violations)
+        self.add_invalid(Origin.alone(message, place, raw), violations)
         for _ in range(1, len(payload.points)):
             self._ledger.settle(self._ledger.open(), Outcome.INVALID)
 
@@ -104,8 +104,8 @@ class Refusals:
         self._explanations_left -= 1
         return self._explanations_left >= 0
 
-    def refuse_quickly(self, message: Message) -> bool:
-        """Refuse a point as quickly as a valid one is taken in, unless it is to be explained or kept.
+    def count_invalid(self, message: Message) -> bool:
+        """Count a point as invalid, as quickly as a valid one is taken in; False if it is to be explained or kept.
 
         An event may hold a million of them, and an event that takes too long is redelivered forever.
         """
