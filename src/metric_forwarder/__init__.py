@@ -22,7 +22,8 @@ Opened only where a setting asks for it::
     bridge/                       serves unchanged clients of the receiver
     scrape/                       a timer that fetches metrics from Prometheus targets
 
-Used by all of them: ``model``, ``times``, ``uint64``, ``errors``, ``clock``, ``secret``, ``credentials``;
+Used by all of them: ``model``, ``times``, ``uint64``, ``errors``, ``clock``, ``machine``, ``secret``,
+``credentials``;
 ``put_monitor_data/`` is the receiver's protocol, without input or output; ``clients/`` has one
 module for each outside library or service.
 

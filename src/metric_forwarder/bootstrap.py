@@ -1,9 +1,7 @@
 """The composition root: the one place that reads the environment and decides connects the parts."""
 
 import os
-import random
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -29,6 +27,7 @@ from metric_forwarder.intake.intake import Intake, IntakeParts, IntakeRules
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape, asks_for_doctor
+from metric_forwarder.machine import Machine, system_machine
 from metric_forwarder.model import Message
 from metric_forwarder.pipeline import FETCHING_SHARE, Metrics, OnSettled, Pipeline, ScrapeSource, Spool
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
@@ -69,10 +68,11 @@ class Application:
 
     Args:
         environ: the environment; None: the process's, as it is at each invocation.
-        clock: time; None: the machine's.
+        clock: time; None: that of ``machine``.
         transport: makes a transport for a number of requests at once; None: real connections.
         objects: fetches the objects that events name; None: from COS, with the function's role.
         on_settled: called with the valid points of each event and what became of them.
+        machine: threads, time and chance; None: those of this machine.
     """
 
     def __init__(
@@ -82,17 +82,20 @@ class Application:
         transport: Callable[[int], Transport] | None = None,
         objects: ObjectSource | None = None,
         on_settled: OnSettled | None = None,
+        *,
+        machine: Machine | None = None,
     ) -> None:
         self._on_settled = on_settled
         self._environ = environ
-        self._clock = clock or SystemClock()
+        self._machine = machine or system_machine(clock)
+        self._clock = self._machine.clock
         self._transport = transport
         self._objects = objects or _LazyObjects(self._cos_objects)
         self._given_before: tuple[dict[str, str], str] | None = None
         self._settings: Settings | None = None
         self._pipeline: Pipeline | None = None
         self._bridge: Bridge | None = None
-        self._lock = threading.Lock()
+        self._lock = self._machine.tasks.lock()
         self._kept = Kept()
 
     def handle(self, event: Any, context: Any) -> Any:
@@ -165,7 +168,7 @@ class Application:
 
         credentials = make_credentials(settings, self._environment)
         transport = (self._transport or make_transport(settings))(1)
-        found = examine(DoctorContext(settings, credentials, transport, self._clock, function), deadline)
+        found = examine(DoctorContext(settings, credentials, transport, self._machine, function), deadline)
         failed = [check["name"] for check in found["checks"] if not check["ok"]]
         JsonLog(settings.log_level).write("WARN" if failed else "INFO", "doctor", failed=failed)
         return found
@@ -185,7 +188,7 @@ class Application:
         return Parts(
             make_credentials(settings, self._environment),
             connect=lambda: (self._transport or make_transport(settings))(settings.concurrency),
-            clock=self._clock,
+            machine=self._machine,
         )
 
     def _access(self, settings: Settings, context: Mapping[str, Any], deadline: Deadline) -> DecodeContext:
@@ -272,7 +275,7 @@ def build(
     Raises:
         ConfigError: with everything that is wrong, the known problems first.
     """
-    clock = parts.clock
+    machine, clock = parts.machine, parts.machine.clock
     found = ProblemCollector(problems)
 
     def keep(name: str, maker: Callable[[Settings], _T], *others: object) -> _T:
@@ -295,9 +298,8 @@ def build(
     found.check()
     scope = destination.scope
     limits = keep("limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), scope)
-    jitter = keep("jitter", make_jitter)
-    pacer = keep("pacer", lambda read: Pacer(clock, jitter, read.max_rps), scope)
-    learned = (destination, limits, pacer, clock, jitter)
+    pacer = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
+    learned = (destination, limits, pacer, machine)
     series_parts = (destination, point_schema, settings.namespace, settings.batch_max_bytes)
     return Pipeline(
         intake_parts=IntakeParts(
@@ -345,9 +347,9 @@ def make_metrics(
     # What was counted is kept as long as the instance is.
     counters = kept.make(
         "own metrics",
-        lambda _: SelfMetrics(parts.clock, function, os.urandom(6).hex()),
+        lambda _: SelfMetrics(parts.machine.clock, function, parts.machine.chance.token(6).hex()),
         settings,
-        parts.clock,
+        parts.machine,
         function,
     )
     written = kept.make(
@@ -358,22 +360,13 @@ def make_metrics(
         endpoint.scope if endpoint else "",
     )
     log = JsonLog(settings.log_level)
-    return EventMetrics(counters, endpoint, written, settings.self_metrics_interval_s, parts.clock, log)
-
-
-def make_jitter(settings: Settings) -> Callable[[float], float]:  # noqa: ARG001 - it is kept like what settings make
-    """Return a random generator that no other code shares, seeded by the system."""
-    draw = random.Random().uniform
-    return lambda ceiling: draw(0, ceiling)
+    return EventMetrics(
+        counters, endpoint, written, settings.self_metrics_interval_s, parts.machine.clock, log
+    )
 
 
 def make_sender(
-    settings: Settings,
-    destination: Destination,
-    limits: BatchLimits,
-    pacer: Pacer,
-    clock: Clock,
-    jitter: Callable[[float], float],
+    settings: Settings, destination: Destination, limits: BatchLimits, pacer: Pacer, machine: Machine
 ) -> Sender:
     return Sender(
         destination,
@@ -385,8 +378,7 @@ def make_sender(
         ),
         limits=limits,
         pacer=pacer,
-        clock=clock,
-        jitter=jitter,
+        machine=machine,
     )
 
 
@@ -434,7 +426,9 @@ def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
     The age of points is not checked, because it depends on when they are sent.
     """
     no_credentials = FixedCredentials(Credentials("", Secret("")))
-    destination = make_destination(settings, Parts(no_credentials, lambda: HttpTransport(1), clock))
+    destination = make_destination(
+        settings, Parts(no_credentials, lambda: HttpTransport(1), system_machine(clock))
+    )
     rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
     return IntakeParts(
         PointSchema(settings.kind.schema, settings.schema),
@@ -535,7 +529,7 @@ def make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
     from metric_forwarder.bridge.requests import ReceiverBridge  # noqa: PLC0415
 
     listed = settings.bridge_accounts
-    time = parts.clock.time
+    time = parts.machine.clock.time
     accounts = OwnKey(parts.credentials, time) if listed == "own" else Accounts(dict(listed), time)
     return ReceiverBridge(accounts, time, any_region=not settings.kind.uses_account)
 

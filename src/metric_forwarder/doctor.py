@@ -14,13 +14,14 @@ from metric_forwarder.bootstrap import make_destination, make_spool
 from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
 from metric_forwarder.clients.reachability import addresses, connection_failure, unreachable
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.table import DestinationKind
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.machine import Machine
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.extras import imports_of
@@ -47,7 +48,7 @@ class DoctorContext(NamedTuple):
     settings: Settings
     credentials: CredentialSource
     transport: Transport
-    clock: Clock
+    machine: Machine
     function: str
 
     @property
@@ -66,7 +67,7 @@ class DoctorContext(NamedTuple):
 
     def destination(self) -> HttpDestination:
         """Make what the function would send with; raises ``ConfigError`` where a package is missing."""
-        made = make_destination(self.settings, Parts(self.credentials, lambda: self.transport, self.clock))
+        made = make_destination(self.settings, Parts(self.credentials, lambda: self.transport, self.machine))
         if not isinstance(made, HttpDestination):
             raise TypeError(f"{self.settings.destination} has no request to ask with")
         return made
@@ -209,7 +210,7 @@ def clock_skew(context: DoctorContext) -> CheckResult:
         return CheckResult(
             False, "the answer has no Date to compare with: compare this machine's clock by hand"
         )
-    skew_s = told - context.clock.time()
+    skew_s = told - context.machine.clock.time()
     if abs(skew_s) > _MAX_SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         return CheckResult(

@@ -32,7 +32,7 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, RequestLimits
 from metric_forwarder.secret import Secret
 from receiver_emulator import Emulator, EmulatorOptions
-from support.fakes import Answer, FakeClock
+from support.fakes import Answer, FakeClock, machine_of
 from support.harness import Harness, ckafka, environ, make_harness, outcomes, point, report_of, values
 from support.patience import ends_within
 from support.tcp_server import listening
@@ -757,7 +757,7 @@ class HeldPacer(Pacer):
     """Holds a lane after its request was accepted and before that is written down."""
 
     def __init__(self, gate: Gate) -> None:
-        super().__init__(SystemClock(), lambda _: 0.0)
+        super().__init__(machine_of(SystemClock()))
         self._gate = gate
 
     def accept(self) -> None:
@@ -806,8 +806,7 @@ def make_sender(
         policy=policy,
         limits=BatchLimits(1, 10_000),
         pacer=pacer,
-        clock=clock,
-        jitter=jitter,
+        machine=machine_of(clock, jitter),
     )
 
 
@@ -853,7 +852,7 @@ def test_a_request_that_was_accepted_when_time_was_up_is_unanswered(*, hold: boo
 
 def test_a_reply_after_the_end_of_the_event_is_not_counted() -> None:
     gate = Gate()
-    pacer = Pacer(SystemClock(), lambda _: 0.0)
+    pacer = Pacer(machine_of(SystemClock()))
     outcome, told, later = deliver_one(gate, HeldReceiver(Agreeable(), gate), pacer, hold=True)
     assert (outcome, told) == (Outcome.UNCERTAIN, {})
     assert later() == {}
@@ -904,7 +903,7 @@ def nothing() -> None:
 def test_the_ceiling_of_the_pause_before_a_retry_doubles() -> None:
     clock = FakeClock()
     failing = Refusing(ReturnCode.INTERNAL_FAILURE, [nothing] * 9)
-    assert deliver(failing, clock, Pacer(clock, lambda _: 0.0), attempts=10) == [Outcome.DELIVERED]
+    assert deliver(failing, clock, Pacer(machine_of(clock)), attempts=10) == [Outcome.DELIVERED]
     assert [seconds for seconds in clock.slept if seconds] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
 
 
@@ -921,7 +920,7 @@ def test_throttling_is_no_failed_attempt_while_other_requests_are_accepted(
     others: str, outcome: Outcome, sent: int
 ) -> None:
     clock = FakeClock()
-    pacer = Pacer(clock, lambda _: 0.0)
+    pacer = Pacer(machine_of(clock))
     crowded = Refusing(
         ReturnCode.TOO_MANY_REQUESTS, [pacer.accept if sign == "+" else nothing for sign in others]
     )
@@ -933,7 +932,7 @@ class MeetingPacer(Pacer):
     """Lets nobody go on before two have been told to slow down."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__(clock, lambda _: 0.0)
+        super().__init__(machine_of(clock))
         self._both = threading.Barrier(2, timeout=5)
 
     def refuse(self) -> bool:

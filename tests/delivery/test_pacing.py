@@ -11,7 +11,7 @@ from metric_forwarder.bootstrap import Application
 from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from receiver_emulator import Emulator, EmulatorOptions
-from support.fakes import FakeClock
+from support.fakes import FakeClock, machine_of
 from support.harness import make_harness, outcomes, point, report_of
 from support.patience import ends_within
 
@@ -104,7 +104,7 @@ def test_a_set_rate_is_never_exceeded(connect: Callable[..., Application]) -> No
 
 def test_a_rate_limit_that_has_gone_is_forgotten() -> None:
     clock = FakeClock()
-    pacer = Pacer(clock, lambda ceiling: ceiling)
+    pacer = Pacer(machine_of(clock, lambda ceiling: ceiling))
     pacer.refuse()
     assert pacer.rate is not None
     clock.sleep(61)
@@ -114,7 +114,7 @@ def test_a_rate_limit_that_has_gone_is_forgotten() -> None:
 
 def test_a_start_after_the_deadline_is_not_reserved() -> None:
     clock = FakeClock()
-    pacer = Pacer(clock, lambda ceiling: ceiling, max_rate=1)
+    pacer = Pacer(machine_of(clock, lambda ceiling: ceiling), max_rate=1)
     assert pacer.reserve(0.5) == 0
     assert pacer.reserve(0.5) is None
     assert pacer.reserve(1.5) == 1
@@ -123,7 +123,7 @@ def test_a_start_after_the_deadline_is_not_reserved() -> None:
 def test_the_rate_always_stays_within_its_bounds() -> None:
     chosen = random.Random(5)
     clock = FakeClock()
-    pacer = Pacer(clock, lambda ceiling: ceiling, max_rate=100)
+    pacer = Pacer(machine_of(clock, lambda ceiling: ceiling), max_rate=100)
     for _ in range(5000):
         chosen.choice([pacer.accept, pacer.accept, pacer.refuse])()
         clock.sleep(chosen.expovariate(20))

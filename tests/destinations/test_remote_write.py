@@ -33,7 +33,7 @@ from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.settings import Settings
-from support.fakes import START, Answer, FakeClock, InProcessPrometheus
+from support.fakes import START, Answer, FakeClock, InProcessPrometheus, machine_of
 from support.harness import (
     ROOT,
     ckafka,
@@ -807,9 +807,8 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
         destination,
         policy=Policy(max_attempts=1, request_timeout_s=1, concurrency=1),
         limits=BatchLimits(10, 10_000),
-        pacer=Pacer(clock, lambda _: 0.0),
-        clock=clock,
-        jitter=lambda _: 0.0,
+        pacer=Pacer(machine_of(clock)),
+        machine=machine_of(clock),
     )
     settled: dict[int, Outcome] = {}
 

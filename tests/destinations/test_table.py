@@ -20,7 +20,7 @@ from metric_forwarder.model import Batch
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.extras import EXTRAS, needed_extras
 from metric_forwarder.settings.settings import SETTINGS, Settings
-from support.fakes import FakeClock
+from support.fakes import FakeClock, machine_of
 from support.harness import environ, outcomes, point, remote_write_environ, report_of
 
 ENVIRONS = {
@@ -76,7 +76,9 @@ def test_a_row_adds_a_destination_that_delivers_is_examined_and_has_its_own_need
     read = Settings.read(settings)
     assert read.batch_max_points == 7
     nobody = FixedCredentials(Credentials("", Secret("")))
-    checks = dict(run_checks(DoctorContext(read, nobody, HttpTransport(1), FakeClock(), "default/f")))
+    checks = dict(
+        run_checks(DoctorContext(read, nobody, HttpTransport(1), machine_of(FakeClock()), "default/f"))
+    )
     assert list(checks) == ["dedupe", "spool", "http", "bridge", "scrape"]
     assert all(result.is_ok for result in checks.values())
     with pytest.raises(ConfigError, match="MF_NAMESPACE is empty: set it to what is written on the drawer"):
@@ -99,7 +101,9 @@ def test_every_row_makes_a_destination_and_names_what_exists(name: str) -> None:
     assert (SCHEMAS / f"{kind.schema}.json").is_file()
     assert needed_extras({"MF_DESTINATION": name}) == ([kind.extra] if kind.extra else [])
     settings = Settings.read(ENVIRONS[name])
-    parts = Parts(FixedCredentials(Credentials("", Secret(""))), lambda: HttpTransport(1), FakeClock())
+    parts = Parts(
+        FixedCredentials(Credentials("", Secret(""))), lambda: HttpTransport(1), machine_of(FakeClock())
+    )
     assert name.partition(" ")[0] in make_destination(settings, parts).scope
 
 

@@ -1,5 +1,6 @@
 """Stand-ins with real behaviour: a clock that nobody waits for, and the receiver's protocol without its sockets."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -7,8 +8,9 @@ from email.utils import formatdate
 from urllib.parse import urlsplit
 
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest
-from metric_forwarder.clock import Deadline
+from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, UNREADABLE_BODY
+from metric_forwarder.machine import Machine, Threads
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PutRequest,
@@ -57,6 +59,21 @@ class FakeClock:
         with self._lock:
             self._now += seconds
             self.slept.append(seconds)
+
+
+class KnownChance:
+    """Draws what a function makes of the ceiling, 0 unless told otherwise; its tokens come from the system."""
+
+    def __init__(self, draw: Callable[[float], float] = lambda _: 0.0) -> None:
+        self.below = draw
+
+    def token(self, size: int) -> bytes:
+        return os.urandom(size)
+
+
+def machine_of(clock: Clock, draw: Callable[[float], float] = lambda _: 0.0) -> Machine:
+    """A machine with real threads, this clock, and what is drawn by chance."""
+    return Machine(clock, Threads(), KnownChance(draw))
 
 
 class AnyObject:

@@ -29,9 +29,9 @@ def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     from metric_forwarder.bootstrap import make_credentials, make_transport
     from metric_forwarder.cli import display
     from metric_forwarder.cli.local_function import FUNCTION
-    from metric_forwarder.clock import SystemClock
     from metric_forwarder.doctor import SETTINGS_CAN_BE_USED, DoctorContext, examine, run_checks
     from metric_forwarder.intake.schema import PointSchema
+    from metric_forwarder.machine import system_machine
 
     region = os.environ.get("TENCENTCLOUD_REGION", "")
     settings, problems = Settings.collect(os.environ, platform_region=region)
@@ -39,7 +39,11 @@ def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     found.collect(lambda: PointSchema(settings.kind.schema, settings.schema))
     found.check()
     context = DoctorContext(
-        settings, make_credentials(settings, os.environ), make_transport(settings)(1), SystemClock(), FUNCTION
+        settings,
+        make_credentials(settings, os.environ),
+        make_transport(settings)(1),
+        system_machine(),
+        FUNCTION,
     )
     if as_json or quiet:
         report = examine(context)

@@ -1,8 +1,6 @@
 """Sends a batch until its verdict is final, within the limits of pace, attempts and time."""
 
-import threading
-
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import CoolDown, Pacer
@@ -16,6 +14,7 @@ from metric_forwarder.delivery.verdicts import (
     asked_to_wait,
     too_slow_a_pace,
 )
+from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch
 
 # Requests end this long before the deadline, so that their outcome can still be written.
@@ -38,7 +37,7 @@ class Exchange:
         pacer: Pacer,
         cool_down: CoolDown,
         limits: BatchLimits,
-        clock: Clock,
+        machine: Machine,
         deadline: Deadline,
         record: EventRecord,
     ) -> None:
@@ -48,13 +47,13 @@ class Exchange:
         self._pacer = pacer
         self._cool_down = cool_down
         self._limits = limits
-        self._clock = clock
+        self._clock = machine.clock
         self._deadline = deadline
         self._record = record
         self.halted: Verdict | None = None
-        self._halt_lock = threading.Lock()
+        self._halt_lock = machine.tasks.lock()
         # Getting a key takes time, so this is not the lock that the end of the event takes.
-        self._key_lock = threading.Lock()
+        self._key_lock = machine.tasks.lock()
         self._is_prepared = False
         # Requests signed before the last change of key or clock deserve one more try.
         self._signing = 0

@@ -9,12 +9,11 @@ less than a minute, and then probe with one request: the destination may be heal
 holds after a refusal of everything (``CoolDown``), such as that of a key.
 """
 
-import threading
 from collections import deque
-from collections.abc import Callable
 
 from metric_forwarder.clock import Clock
 from metric_forwarder.delivery.verdicts import Verdict, still_refused
+from metric_forwarder.machine import Machine
 
 _DECREASE = 0.9
 _OVERSHOOT_FACTOR = 0.8
@@ -39,7 +38,7 @@ class Pacer:
     """Hands out the moments at which requests may start; shared by all lanes, kept while the instance is warm.
 
     Args:
-        jitter: draws from 0 to its argument, so that instances do not pause in step.
+        machine: its chance makes instances pause out of step.
         max_rate: requests a second, at most; None: no such limit.
 
     Attributes:
@@ -48,9 +47,9 @@ class Pacer:
             other request may be sent.
     """
 
-    def __init__(self, clock: Clock, jitter: Callable[[float], float], max_rate: float | None = None) -> None:
-        self._clock = clock
-        self._jitter = jitter
+    def __init__(self, machine: Machine, max_rate: float | None = None) -> None:
+        self._clock = machine.clock
+        self._jitter = machine.chance.below
         self._max_rate = max_rate
         self._rate = max_rate
         self._next = 0.0
@@ -64,7 +63,7 @@ class Pacer:
         self._asked_until = 0.0
         self.is_probing = False
         self._recent: deque[float] = deque()
-        self._lock = threading.Lock()
+        self._lock = machine.tasks.lock()
         self.accepted = 0
 
     @property

@@ -5,11 +5,10 @@ Worker threads send; the calling thread only waits. So even a name server that n
 deadline.
 """
 
-import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits, pack, plan_lanes, round_robin, size_of
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.exchange import Exchange
@@ -26,6 +25,7 @@ from metric_forwarder.delivery.verdicts import (
     blocked_by_earlier,
 )
 from metric_forwarder.delivery.workers import Workers
+from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Outcome, Point
 
 # Series with an undelivered point, by digest, and why it is undelivered.
@@ -45,16 +45,15 @@ class Sender:
         policy: Policy,
         limits: BatchLimits,
         pacer: Pacer,
-        clock: Clock,
-        jitter: Callable[[float], float],
+        machine: Machine,
     ) -> None:
         self.destination = destination
         self.policy = policy
         self.limits = limits
-        self.clock = clock
+        self.machine = machine
         self.pacer = pacer
-        self.retry = RetryPolicy(policy, pacer, jitter)
-        self.cool_down = CoolDown(clock)
+        self.retry = RetryPolicy(policy, pacer, machine.chance.below)
+        self.cool_down = CoolDown(machine.clock)
         # Whether a batch failed for good in the last event for an unknown reason.
         self.has_failed = False
         self.guesses = 0
@@ -73,7 +72,7 @@ class Sender:
         ``trace`` is called with each request.
         """
         unanswered = Outcome.UNCERTAIN if self.policy.hold_uncertain else Outcome.UNDELIVERED
-        record = EventRecord(settle, unanswered, trace)
+        record = EventRecord(settle, unanswered, self.machine.tasks.lock(), trace)
         exchange = Exchange(
             self.destination,
             policy=self.policy,
@@ -81,13 +80,13 @@ class Sender:
             pacer=self.pacer,
             cool_down=self.cool_down,
             limits=self.limits,
-            clock=self.clock,
+            machine=self.machine,
             deadline=deadline,
             record=record,
         )
         exchange.begin()
         delivery = _Delivery(self, exchange, record, blocked_series)
-        workers = Workers(delivery.work, self.clock, deadline)
+        workers = Workers(delivery.work, self.machine, deadline)
         if points and exchange.halted is None:
             lanes = delivery.plan(points)
             is_started = workers.run(
@@ -140,12 +139,12 @@ class _Delivery:
         self._exchange = exchange
         self._record = record
         self._blocked_series = blocked_series
-        self._lock = threading.Lock()
+        self._lock = sender.machine.tasks.lock()
         self._lanes: deque[_Lane] = deque()
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._accepted_at_start = exchange.accepted
         self._may_guess, self._has_failed = True, False
-        self._suspects = Suspects()
+        self._suspects = Suspects(sender.machine.tasks.lock())
 
     def plan(self, points: Sequence[Point]) -> int:
         """Make the lanes; return how many there are."""
@@ -258,7 +257,7 @@ class _Delivery:
 
     def _learn(self, left: Batch, right: Batch, verdict: Verdict) -> None:
         """Both halves were taken, so it was the size: remember what worked."""
-        limits, now = self._sender.limits, self._sender.clock.monotonic()
+        limits, now = self._sender.limits, self._sender.machine.clock.monotonic()
         with self._lock:
             if verdict.action.has(Effect.LEARNS_BYTES):
                 limits.learn_bytes(max(size_of(left), size_of(right)), now)

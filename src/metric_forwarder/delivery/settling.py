@@ -1,11 +1,11 @@
 """Records what was sent for an event, and settles each point once, also after time is up."""
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
 from metric_forwarder.delivery.verdicts import OUT_OF_TIME, Action, Effect, Verdict
+from metric_forwarder.machine import Lock
 from metric_forwarder.model import Batch, Outcome, Point
 
 
@@ -60,14 +60,17 @@ class EventRecord:
     Args:
         settle: called with the outcomes.
         unanswered: what becomes of points that were sent and not answered.
+        lock: lets one thread at a time write.
         trace: called with each request, if given.
     """
 
-    def __init__(self, settle: Settle, unanswered: Outcome, trace: RequestTrace | None = None) -> None:
+    def __init__(
+        self, settle: Settle, unanswered: Outcome, lock: Lock, trace: RequestTrace | None = None
+    ) -> None:
         self._settle_points = settle
         self._unanswered = unanswered
         self.trace = trace
-        self._lock = threading.Lock()
+        self._lock = lock
         self._closed = False
         # Batches that were sent and not refused, until their outcome is written.
         self._in_flight: dict[int, Batch] = {}

@@ -6,11 +6,11 @@ concerns names, more of them are sent alone, from series far apart. If none is t
 without being sent. A reason that concerns one point says nothing about others: those are all sent.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from metric_forwarder.delivery.verdicts import Concern, Verdict, like_the_others
+from metric_forwarder.machine import Lock
 from metric_forwarder.model import Batch, Point, Series
 
 # Points refused one by one after which the others of their metric, or of their series, are sent last.
@@ -25,8 +25,8 @@ _Metric = tuple[str, str, tuple[str, ...]]
 class Suspects:
     """Counts refusals of single points by what they concern; costs nothing as long as there are none."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
         self._metrics: dict[Series, _Metric] = {}
         self._refused_series: Counter[Series] = Counter()
         self._refused_metrics: Counter[tuple[_Metric, str]] = Counter()

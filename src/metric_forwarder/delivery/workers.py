@@ -1,9 +1,9 @@
 """The threads that send: one begins, others join while the processor is idle, and none is waited for past the deadline."""
 
-import threading
 from collections.abc import Callable
 
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
+from metric_forwarder.machine import Machine
 
 # CPU use is sampled over this interval; more workers start only while it is below this share.
 _WATCH_S = 0.005
@@ -20,13 +20,14 @@ class Workers:
         crash: what one of them raised; a defect, to be raised where they were started.
     """
 
-    def __init__(self, work: Callable[[], None], clock: Clock, deadline: Deadline) -> None:
+    def __init__(self, work: Callable[[], None], machine: Machine, deadline: Deadline) -> None:
         self._work = work
-        self._clock = clock
+        self._clock = machine.clock
+        self._tasks = machine.tasks
         self._deadline = deadline
-        self._lock = threading.Lock()
+        self._lock = machine.tasks.lock()
         self._running = 0
-        self._finished = threading.Event()
+        self._finished = machine.tasks.event()
         self.crash: BaseException | None = None
 
     def run(self, most: int, may_join: Callable[[], bool]) -> bool:
@@ -60,7 +61,7 @@ class Workers:
             with self._lock:
                 self._running += 1
             try:
-                threading.Thread(target=self._run, name="lane", daemon=True).start()
+                self._tasks.start("lane", self._run)
             except RuntimeError:
                 self._leave()
                 return False

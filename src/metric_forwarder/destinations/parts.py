@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from metric_forwarder.clients.http import Transport
-from metric_forwarder.clock import Clock
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.machine import Machine
 from metric_forwarder.settings.settings import Settings
 
 
@@ -16,12 +16,12 @@ class Parts(NamedTuple):
     Attributes:
         credentials: where the main account's key comes from.
         connect: makes what carries requests over HTTP.
-        clock: time.
+        machine: threads, time and chance.
     """
 
     credentials: CredentialSource
     connect: Callable[[], Transport]
-    clock: Clock
+    machine: Machine
 
 
 class DestinationModule(Protocol):

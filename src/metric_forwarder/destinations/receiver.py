@@ -211,5 +211,5 @@ def make(settings: Settings, parts: Parts) -> Destination:
         region=settings.region,
         credentials=parts.credentials,
         transport=parts.connect(),
-        time=parts.clock.time,
+        time=parts.machine.clock.time,
     )

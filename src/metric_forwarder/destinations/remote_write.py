@@ -387,6 +387,6 @@ def make(settings: Settings, parts: Parts) -> RemoteWrite:
         password=settings.remote_write_password,
         headers=dict(settings.remote_write_headers),
         transport=parts.connect(),
-        time=parts.clock.time,
+        time=parts.machine.clock.time,
         is_checked=settings.remote_write_check == "on",
     )
