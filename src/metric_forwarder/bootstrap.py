@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from metric_forwarder.clients.http import HttpTransport, Transport
-from metric_forwarder.clock import Clock, Deadline, SystemClock
+from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.dedupe.store import DedupeStore, MemoryStore, NoStore
@@ -166,7 +166,7 @@ class Application:
         # Not needed for delivery.
         from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
 
-        credentials = make_credentials(settings, self._environment)
+        credentials = make_credentials(settings, self._environment, self._machine)
         transport = (self._transport or make_transport(settings))(1)
         found = examine(DoctorContext(settings, credentials, transport, self._machine, function), deadline)
         failed = [check["name"] for check in found["checks"] if not check["ok"]]
@@ -186,7 +186,7 @@ class Application:
 
     def _make_parts(self, settings: Settings) -> Parts:
         return Parts(
-            make_credentials(settings, self._environment),
+            make_credentials(settings, self._environment, self._machine),
             connect=lambda: (self._transport or make_transport(settings))(settings.concurrency),
             machine=self._machine,
         )
@@ -286,8 +286,8 @@ def build(
     relabel = keep("relabel", make_relabel)
     mapping = keep("mapping", make_mapping)
     memory = keep("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic))
-    store = keep("store", lambda read: make_store(read, clock, function, memory), memory, function)
-    spool = keep("spool", lambda read: _bounded_spool(read, function, clock), function)
+    store = keep("store", lambda read: make_store(read, machine, function, memory), memory, function)
+    spool = keep("spool", lambda read: _bounded_spool(read, function, machine), function)
     metrics = keep(
         "metrics",
         lambda read: make_metrics(read, parts, destination, function, kept),
@@ -313,7 +313,7 @@ def build(
         store=store,
         sender=keep("sender", lambda read: make_sender(read, *learned), *learned),
         spool=spool,
-        scraper=keep("scraper", lambda read: make_scraper(read, clock, destination), destination),
+        scraper=keep("scraper", lambda read: make_scraper(read, machine, destination), destination),
         clock=clock,
         log=JsonLog(settings.log_level),
         on_settled=on_settled,
@@ -321,8 +321,8 @@ def build(
     )
 
 
-def make_scraper(settings: Settings, clock: Clock, destination: Destination) -> ScrapeSource:
-    return LazyScraper(settings.scrape_hosts, clock, carries_non_finite=destination.carries_non_finite)
+def make_scraper(settings: Settings, machine: Machine, destination: Destination) -> ScrapeSource:
+    return LazyScraper(settings.scrape_hosts, machine, carries_non_finite=destination.carries_non_finite)
 
 
 def make_metrics(
@@ -360,9 +360,7 @@ def make_metrics(
         endpoint.scope if endpoint else "",
     )
     log = JsonLog(settings.log_level)
-    return EventMetrics(
-        counters, endpoint, written, settings.self_metrics_interval_s, parts.machine.clock, log
-    )
+    return EventMetrics(counters, endpoint, written, settings.self_metrics_interval_s, parts.machine, log)
 
 
 def make_sender(
@@ -385,10 +383,10 @@ def make_sender(
 class LazyScraper:
     """A ``ScrapeSource`` whose module is imported when the first timer asks to scrape."""
 
-    def __init__(self, hosts: Sequence[str], clock: Clock, *, carries_non_finite: bool) -> None:
+    def __init__(self, hosts: Sequence[str], machine: Machine, *, carries_non_finite: bool) -> None:
         self._hosts = hosts
         self._carries_non_finite = carries_non_finite
-        self._clock = clock
+        self._machine = machine
         self._scraper: ScrapeSource | None = None
 
     def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
@@ -398,7 +396,7 @@ class LazyScraper:
             self._scraper = Scraper(
                 self._hosts,
                 lambda: HttpTransport(1),
-                self._clock,
+                self._machine,
                 carries_non_finite=self._carries_non_finite,
             )
         return self._scraper.messages(job, firing, deadline)
@@ -505,7 +503,7 @@ def make_transport(settings: Settings) -> Callable[[int], Transport]:
     return lambda connections: HttpTransport(connections, ca_file=ca_file)
 
 
-def make_credentials(settings: Settings, environ: Mapping[str, str]) -> CredentialSource:
+def make_credentials(settings: Settings, environ: Mapping[str, str], machine: Machine) -> CredentialSource:
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
     # Only where a setting asks for it.
@@ -517,7 +515,7 @@ def make_credentials(settings: Settings, environ: Mapping[str, str]) -> Credenti
     is_public = endpoint.endswith(".tencentcloudapi.com")
     ca_file = None if is_public else settings.ca_file or None
     reference = SecretReference(settings.secret_name, settings.secret_version, region, endpoint, ca_file)
-    return SecretsManager(reference, environ)
+    return SecretsManager(reference, environ, machine)
 
 
 def make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
@@ -534,7 +532,7 @@ def make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
     return ReceiverBridge(accounts, time, any_region=not settings.kind.uses_account)
 
 
-def make_store(settings: Settings, clock: Clock, function: str, memory: MemoryStore) -> DedupeStore:
+def make_store(settings: Settings, machine: Machine, function: str, memory: MemoryStore) -> DedupeStore:
     """Make the store for deduplication.
 
     Raises:
@@ -552,21 +550,21 @@ def make_store(settings: Settings, clock: Clock, function: str, memory: MemorySt
         function=function,
         window_s=settings.dedupe_window_s,
         memory=memory,
-        clock=clock,
+        machine=machine,
         warn=lambda message: log.write("WARN", "dedupe", message=message),
     )
 
 
-def _bounded_spool(settings: Settings, function: str, clock: Clock) -> Spool | None:
+def _bounded_spool(settings: Settings, function: str, machine: Machine) -> Spool | None:
     if not settings.spool:
         return None
     # Not needed by an instance without a spool.
     from metric_forwarder.spool.bounded import BoundedSpool  # noqa: PLC0415
 
-    return BoundedSpool(lambda: make_spool(settings, function, clock), clock)
+    return BoundedSpool(lambda: make_spool(settings, function, machine), machine)
 
 
-def make_spool(settings: Settings, function: str, clock: Clock | None = None) -> "SpoolStore":
+def make_spool(settings: Settings, function: str, machine: Machine) -> "SpoolStore":
     """Make the store of the spool.
 
     Raises:
@@ -580,7 +578,7 @@ def make_spool(settings: Settings, function: str, clock: Clock | None = None) ->
     parts = urlsplit(settings.spool)
     megabytes = parse_qs(parts.query).get("max_mb")
     max_bytes = int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES
-    return FileSpool(Path(unquote(parts.path)), function, max_bytes, (clock or SystemClock()).time)
+    return FileSpool(Path(unquote(parts.path)), function, max_bytes, machine.clock.time)
 
 
 def _redis_spool(address: RedisAddress, function: str) -> "SpoolStore":

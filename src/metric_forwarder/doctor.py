@@ -5,7 +5,6 @@ The command ``doctor`` runs the checks on the machine of whoever asks, the event
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -309,7 +308,7 @@ def _redis_spool(context: DoctorContext, address: RedisAddress) -> CheckResult:
 
 def _waiting(context: DoctorContext, detail: str) -> CheckResult:
     """Add to what is well with the spool how much waits there."""
-    store = make_spool(context.settings, context.function)
+    store = make_spool(context.settings, context.function, context.machine)
     try:
         points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
         others = store.others()
@@ -368,7 +367,7 @@ CHECKS: tuple[Check, ...] = (
 def run_checks(context: DoctorContext, deadline: Deadline | None = None) -> Iterator[tuple[str, CheckResult]]:
     """Run every check that applies to the destination, in order; what the deadline leaves no time for is not tried."""
     passed = set()
-    worker = SerialWorker("doctor") if deadline else None
+    worker = SerialWorker("doctor", context.machine.tasks) if deadline else None
     for check in CHECKS:
         if not check.applies(context.settings.kind):
             continue
@@ -393,7 +392,7 @@ def _run_in_time(
         return CheckResult(False, "not tried: the function's time was up; raise its timeout")
     try:
         return worker.submit(lambda: check.run(context)).result(deadline.remaining())
-    except FutureTimeout:
+    except TimeoutError:
         return CheckResult(False, "gave no answer within the function's time limit")
 
 

@@ -137,6 +137,8 @@ class Future(Generic[_T]):
         except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
             self._error = error
         self._finished.set()
+        # What an error was raised through holds its frames: without this, future and error would hold each other.
+        del self, job
 
     def done(self) -> bool:
         return self._finished.is_set()
@@ -153,9 +155,12 @@ class Future(Generic[_T]):
         """
         if not self._finished.wait(timeout_s):
             raise TimeoutError
-        if self._error is not None:
+        if self._error is None:
+            return self._result
+        try:
             raise self._error
-        return self._result
+        finally:
+            del self
 
 
 __all__ = [

@@ -15,6 +15,7 @@ import pytest
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete
+from metric_forwarder.machine import system_machine
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import CONTEXT, ckafka, environ, outcomes, point, report_of
@@ -357,7 +358,9 @@ def test_a_reading_that_hangs_keeps_one_thread_and_no_more(manager: SecretsManag
                 request.wfile.write(b" ")
 
     manager.script = [trickle] * 9
-    source = SecretsManager(SecretReference("monitor", "v1", "ap-guangzhou", manager.endpoint), ROLE)
+    source = SecretsManager(
+        SecretReference("monitor", "v1", "ap-guangzhou", manager.endpoint), ROLE, system_machine()
+    )
     verdicts = [source.ensure_loaded(0.05) for _ in range(5)]
     hanging = [thread for thread in threading.enumerate() if thread.name == "secret"]
     finished.set()

@@ -16,7 +16,7 @@ from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.redis import REST_S, RedisStore
 from metric_forwarder.dedupe.store import Claim, MemoryStore
 from metric_forwarder.settings.redis_address import parse_redis_url
-from support.fakes import FakeClock
+from support.fakes import FakeClock, machine_of
 from support.tcp_server import listening
 
 X, Y = b"x" * 16, b"y" * 16
@@ -41,7 +41,7 @@ def make_store(port: int, clock: FakeClock, warnings: list[str]) -> RedisStore:
         function="f",
         window_s=600,
         memory=MemoryStore(600, clock.monotonic),
-        clock=clock,
+        machine=machine_of(clock),
         warn=warnings.append,
     )
 
@@ -149,7 +149,7 @@ def test_a_worker_that_is_stuck_is_the_only_one() -> None:
         function="f",
         window_s=600,
         memory=MemoryStore(600, clock.monotonic),
-        clock=clock,
+        machine=machine_of(clock),
         warn=warnings.append,
     )
     before = threading.active_count()

@@ -36,7 +36,7 @@ from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import BadRedisUrl, RedisAddress, parse_redis_url
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.redis_check import check_redis
-from support.fakes import FakeClock, InProcessReceiver
+from support.fakes import FakeClock, InProcessReceiver, machine_of
 from support.harness import CONTEXT, ROOT, Harness, ckafka, environ, outcomes, point, report_of, values
 from support.patience import ends_within
 from support.proxy import Proxy
@@ -61,7 +61,7 @@ class Instance:
             function=function,
             window_s=window_s,
             memory=self.memory,
-            clock=self.clock,
+            machine=machine_of(self.clock),
             warn=self.warnings.append,
         )
 

@@ -775,7 +775,7 @@ class HeldReceiver(PutMonitorDataDestination):
             region="gz",
             credentials=FixedCredentials(Credentials("id", Secret("key"))),
             transport=transport,
-            time=time.time,
+            machine=machine_of(SystemClock()),
         )
         self._gate = gate
 

@@ -633,7 +633,9 @@ def test_with_the_check_off_every_reply_is_believed_and_nothing_but_points_is_se
 
 
 def make_destination(transport: Transport, url: str = "http://a/b", user: str = "") -> RemoteWrite:
-    return RemoteWrite(url=url, user=user, password=Secret(""), transport=transport, time=lambda: START)
+    return RemoteWrite(
+        url=url, user=user, password=Secret(""), transport=transport, machine=machine_of(FakeClock())
+    )
 
 
 UNKNOWN_PATH = 'remoteAddr: "10.0.0.1:6030"; requestURI: /api; unsupported path requested: "/api"\n'
@@ -733,7 +735,7 @@ def test_headers_of_the_settings_are_sent_and_tell_tenants_apart_without_a_secre
             user="",
             password=Secret(""),
             transport=prometheus,
-            time=clock.time,
+            machine=machine_of(clock),
             headers=named,
         )
 

@@ -16,6 +16,7 @@ from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.remote_write import RemoteWrite
 from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY
+from metric_forwarder.machine import system_machine
 from metric_forwarder.model import Message, Point, Series
 from metric_forwarder.secret import Secret
 from support.command_line import run
@@ -180,7 +181,11 @@ def test_a_point_far_ahead_is_invalid_and_the_series_of_others_go_on_being_deliv
 def test_a_stale_marker_ends_a_series_of_a_real_prometheus(place: Place) -> None:
     (marker,) = struct.unpack("<d", bytes.fromhex("020000000000f07f"))
     destination = RemoteWrite(
-        url=place.server.url, user="", password=Secret(""), transport=HttpTransport(1), time=time.time
+        url=place.server.url,
+        user="",
+        password=Secret(""),
+        transport=HttpTransport(1),
+        machine=system_machine(),
     )
     series = Series("", "ending", ())
     assert destination.prepare_series(series) is None

@@ -9,7 +9,7 @@ from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.model import Message
 from metric_forwarder.spool.bounded import BoundedSpool, BoundedVisit
 from metric_forwarder.spool.store import Chunk, SpoolError, SpoolLevel, SpoolRecord
-from support.fakes import FakeClock
+from support.fakes import FakeClock, machine_of
 from support.patience import ends_within
 
 RECORD = SpoolRecord({}, "s", None, None, "undelivered", "")
@@ -101,7 +101,7 @@ def soon(clock: Clock, seconds: float = 0.3) -> Deadline:
 
 def spool_of(*shelves: Shelf, clock: Clock | None = None) -> BoundedSpool:
     remaining = iter(shelves)
-    return BoundedSpool(lambda: next(remaining), clock or SystemClock())
+    return BoundedSpool(lambda: next(remaining), machine_of(clock or SystemClock()))
 
 
 def begin(spool: BoundedSpool, deadline: Deadline) -> BoundedVisit:
@@ -117,7 +117,7 @@ def begin_with_complaints(spool: BoundedSpool, deadline: Deadline) -> tuple[Boun
 
 def write(spool: BoundedSpool, seconds: float = 0.3, points: int = 1, dead_letters: int = 0) -> None:
     """Write so many records in an event of their own."""
-    visit = begin(spool, soon(spool.clock, seconds))
+    visit = begin(spool, soon(spool.machine.clock, seconds))
     try:
         visit.write(points + dead_letters, [RECORD] * points, [RECORD] * dead_letters)
     finally:
@@ -131,7 +131,7 @@ def test_a_write_that_hangs_is_waited_for_until_the_deadline_and_the_next_event_
     stuck, fresh = Shelf(hanging), Shelf()
     spool = spool_of(stuck, fresh)
     hanging.hangs = True
-    visit, complaints = begin_with_complaints(spool, soon(spool.clock))
+    visit, complaints = begin_with_complaints(spool, soon(spool.machine.clock))
     with ends_within(2):
         with pytest.raises(SpoolError, match=LATE):
             visit.write(1, [RECORD], [])
@@ -161,7 +161,7 @@ def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_toget
 ) -> None:
     shelf = Shelf(hanging)
     spool = spool_of(shelf)
-    visit, complaints = begin_with_complaints(spool, soon(spool.clock, 30))
+    visit, complaints = begin_with_complaints(spool, soon(spool.machine.clock, 30))
     chunk = next(visit.chunks(dead_letters=False))
     hanging.hangs = True
     with ends_within(1):
@@ -179,7 +179,7 @@ def test_an_acknowledgement_is_not_waited_for_before_the_end_and_what_came_toget
 def test_acknowledgements_that_were_not_written_in_time_are_reported(hanging: Hanging) -> None:
     shelf = Shelf(hanging)
     spool = spool_of(shelf, Shelf())
-    visit, complaints = begin_with_complaints(spool, soon(spool.clock))
+    visit, complaints = begin_with_complaints(spool, soon(spool.machine.clock))
     chunk = next(visit.chunks(dead_letters=False))
     hanging.hangs = True
     for receipt in range(20):
@@ -193,7 +193,7 @@ def test_acknowledgements_that_were_not_written_in_time_are_reported(hanging: Ha
 def test_acknowledgements_that_cannot_be_written_are_reported_once() -> None:
     shelf = Shelf()
     spool = spool_of(shelf)
-    visit, complaints = begin_with_complaints(spool, soon(spool.clock, 5))
+    visit, complaints = begin_with_complaints(spool, soon(spool.machine.clock, 5))
     chunk = next(visit.chunks(dead_letters=False))
 
     def fail() -> None:
@@ -209,7 +209,7 @@ def test_acknowledgements_that_cannot_be_written_are_reported_once() -> None:
 def test_a_defect_in_a_store_is_raised_and_not_reported_as_a_failing_spool() -> None:
     shelf = Shelf()
     spool = spool_of(shelf)
-    visit = begin(spool, soon(spool.clock, 5))
+    visit = begin(spool, soon(spool.machine.clock, 5))
     chunk = next(visit.chunks(dead_letters=False))
 
     def fail() -> None:
@@ -266,7 +266,7 @@ def test_a_lease_outlives_the_deadline() -> None:
 def test_a_visit_that_did_nothing_ends_at_once_and_starts_no_thread() -> None:
     spool = spool_of(Shelf())
     threads = threading.active_count()
-    visit, complaints = begin_with_complaints(spool, soon(spool.clock))
+    visit, complaints = begin_with_complaints(spool, soon(spool.machine.clock))
     visit.close()
     assert complaints == []
     assert threading.active_count() == threads
@@ -308,7 +308,7 @@ def test_a_write_that_was_not_waited_for_is_taken_to_be_slower_still(hanging: Ha
 def test_without_a_thread_the_spool_says_so_and_nothing_raises(starve: Callable[[], None]) -> None:
     clock = SystemClock()
     shelf = Shelf()
-    spool = BoundedSpool(lambda: shelf, clock)
+    spool = BoundedSpool(lambda: shelf, machine_of(clock))
     visit, complaints = begin_with_complaints(spool, Deadline(clock, clock.monotonic() + 1))
     starve()
     with pytest.raises(SpoolError, match="more memory"):

@@ -38,13 +38,9 @@ def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     found = ProblemCollector(problems)
     found.collect(lambda: PointSchema(settings.kind.schema, settings.schema))
     found.check()
-    context = DoctorContext(
-        settings,
-        make_credentials(settings, os.environ),
-        make_transport(settings)(1),
-        system_machine(),
-        FUNCTION,
-    )
+    machine = system_machine()
+    credentials = make_credentials(settings, os.environ, machine)
+    context = DoctorContext(settings, credentials, make_transport(settings)(1), machine, FUNCTION)
     if as_json or quiet:
         report = examine(context)
         if not quiet:

@@ -1,10 +1,9 @@
 """The one background worker: a thread that runs jobs one after the other, each waited for only as long as one chooses."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from metric_forwarder.machine import Future, Tasks
 
 _T = TypeVar("_T")
 
@@ -19,18 +18,19 @@ class SerialWorker:
         RuntimeError: no thread could be started.
     """
 
-    def __init__(self, name: str) -> None:
-        self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+    def __init__(self, name: str, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._jobs = tasks.queue()
         self._last: Future[Any] | None = None
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        tasks.start(name, self._run)
 
     @property
     def is_busy(self) -> bool:
         """Whether a job has not ended yet: one that hangs keeps its thread."""
         return self._last is not None and not self._last.done()
 
-    def submit(self, job: Callable[[], _T]) -> "Future[_T]":
-        future: Future[_T] = Future()
+    def submit(self, job: Callable[[], _T]) -> Future[_T]:
+        future: Future[_T] = Future(self._tasks)
         self._last = future
         self._jobs.put((future, job))
         return future
@@ -42,7 +42,4 @@ class SerialWorker:
     def _run(self) -> None:
         while (entry := self._jobs.get()) is not None:
             future, job = entry
-            try:
-                future.set_result(job())
-            except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
-                future.set_exception(error)
+            future.run(job)

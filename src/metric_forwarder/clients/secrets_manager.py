@@ -8,16 +8,16 @@ import json
 import logging
 import re
 import threading
-import time
 from collections.abc import Mapping
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from metric_forwarder.clients.background import SerialWorker
+from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.machine import Machine
 from metric_forwarder.secret import Secret, is_plain
 
 _SERVICE, _VERSION, _ACTION = "ssm", "2019-09-23", "GetSecretValue"
@@ -76,8 +76,9 @@ class SecretsManager:
         environ: where the platform puts the role's temporary key; it replaces the key at each invocation.
     """
 
-    def __init__(self, reference: SecretReference, environ: Mapping[str, str]) -> None:
+    def __init__(self, reference: SecretReference, environ: Mapping[str, str], machine: Machine) -> None:
         self._reference = reference
+        self._machine = machine
         self._environ = environ
         self._credentials: Credentials | None = None
         self._worker: SerialWorker | None = None
@@ -113,19 +114,23 @@ class SecretsManager:
         if self._worker is not None and self._worker.is_busy:
             return _TOO_SLOW
         try:
-            self._worker = SerialWorker("secret")
+            self._worker = SerialWorker("secret", self._machine.tasks)
         except RuntimeError:
             return _cannot(Action.RETRY, "no thread could be started", "give the function more memory")
-        future = self._worker.submit(lambda: _read_secret(self._reference, role, timeout_s))
+        future = self._worker.submit(
+            lambda: _read_secret(self._reference, role, timeout_s, self._machine.clock)
+        )
         self._worker.dismiss()
         try:
             return future.result(timeout_s)
-        except FutureTimeoutError:
+        except TimeoutError:
             return _TOO_SLOW
 
 
-def _read_secret(reference: SecretReference, role: list[str], timeout_s: float) -> Credentials | Verdict:
-    answer = _get_secret_value(reference, role, timeout_s)
+def _read_secret(
+    reference: SecretReference, role: list[str], timeout_s: float, clock: Clock
+) -> Credentials | Verdict:
+    answer = _get_secret_value(reference, role, timeout_s, clock)
     return answer if isinstance(answer, Verdict) else _parse(answer)
 
 
@@ -134,12 +139,12 @@ class _BoundedRequests:
 
     Args:
         inner: the SDK's own.
-        until: when reading ends, by ``time.monotonic``.
+        deadline: when reading ends.
     """
 
-    def __init__(self, inner: Any, until: float) -> None:
+    def __init__(self, inner: Any, deadline: Deadline) -> None:
         self._inner = inner
-        self._until = until
+        self._deadline = deadline
 
     def send_request(self, request: Any) -> Any:
         response = self._inner.send_request(request)
@@ -161,13 +166,13 @@ class _BoundedRequests:
             content += piece
             if len(content) > _MAX_ANSWER_BYTES:
                 raise ValueError("too large")
-            if time.monotonic() > self._until:
+            if self._deadline.remaining() <= 0:
                 raise OSError("too slow")
         return bytes(content)
 
 
 def _get_secret_value(
-    reference: SecretReference, role: list[str], timeout_s: float
+    reference: SecretReference, role: list[str], timeout_s: float, clock: Clock
 ) -> Verdict | dict[str, Any]:
     # Slow to import, and needed only where a secret is. Two threads that import parts of it may find one half made.
     with _IMPORTING:
@@ -193,7 +198,7 @@ def _get_secret_value(
         client = CommonClient(
             _SERVICE, _VERSION, credential, reference.region, ClientProfile(httpProfile=http)
         )
-        client.request = _BoundedRequests(client.request, time.monotonic() + timeout_s)
+        client.request = _BoundedRequests(client.request, Deadline(clock, clock.monotonic() + timeout_s))
         response = client.call_json(_ACTION, request, headers={"Accept-Encoding": "identity"})["Response"]
         # The SDK looks for an error only in answers of two content types.
         return _judge_error(str(response["Error"]["Code"])) if "Error" in response else dict(response)

@@ -8,19 +8,15 @@ themselves. See docs/dedupe.md for the reasons, the memory it takes, and what ha
 
 import hashlib
 import math
-import os
-import threading
-import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 
 from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clients.redis import KEY_PREFIX, NOT_REDIS, RedisConnection, RedisUnavailable, Script
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
+from metric_forwarder.machine import Future, Machine, Tasks
 from metric_forwarder.settings.redis_address import RedisAddress
 
 # Some 2 ms of the server's time; other clients wait meanwhile.
@@ -103,11 +99,6 @@ end
 """)
 
 
-def _random_token() -> bytes:
-    # Instances may start from one frozen image: the system's source, never a generator seeded there.
-    return os.urandom(_TOKEN_BYTES)
-
-
 def key_prefix(function: str) -> bytes:
     """What the keys of a function start with: short, since it is paid for with every point; one slot of a cluster."""
     digest = hashlib.blake2b(function.encode("utf-8", "surrogatepass"), digest_size=6).digest()
@@ -121,8 +112,8 @@ class RedisStore:
         function: namespace and name of the function whose instances share what they remember.
         window_s: how long an identity is remembered, seconds.
         memory: what this instance delivered, asked first.
+        machine: its chance makes the token that identifies the leases of one event.
         warn: called once for each event in which Redis failed.
-        token: makes a token that identifies the leases of one event.
     """
 
     def __init__(
@@ -132,17 +123,16 @@ class RedisStore:
         function: str,
         window_s: float,
         memory: MemoryStore,
-        clock: Clock,
+        machine: Machine,
         warn: Callable[[str], None],
-        token: Callable[[], bytes] = _random_token,
     ) -> None:
         self._address = address
         self.prefix = key_prefix(function)
         self.window_ms = max(1, round(window_s * 1000))
         self.memory = memory
-        self._clock = clock
+        self.machine = machine
+        self._clock = machine.clock
         self._warn = warn
-        self._token = token
         self._connection: RedisConnection | None = None
         self._used_at = 0.0
         self._stuck: SerialWorker | None = None
@@ -154,7 +144,7 @@ class RedisStore:
         # A stuck worker keeps its thread; while there is one, no other is started.
         is_stuck = self._stuck is not None and self._stuck.is_busy
         rests = is_stuck or self._clock.monotonic() < self._rests_until
-        return RedisClaims(self, deadline, self._token(), degraded=rests)
+        return RedisClaims(self, deadline, self.machine.chance.token(_TOKEN_BYTES), degraded=rests)
 
     def connect(self, available_s: float) -> RedisConnection:
         """The connection for an event that has so many seconds: the warm one if it is still good."""
@@ -209,7 +199,7 @@ class RedisClaims:
         self._store = store
         self._deadline = deadline
         self._token = token
-        self._lock = threading.Lock()
+        self._lock = store.machine.tasks.lock()
         self._degraded = degraded
         self._worker: SerialWorker | None = None
         self._connection: RedisConnection | None = None
@@ -309,19 +299,19 @@ class RedisClaims:
             self._unwritten.setdefault(mark, []).extend(identities)
         self._posted.append(self._submit(self._write))
 
-    def _submit(self, job: Callable[[], bytes | None]) -> "Future[bytes | None]":
+    def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
         if self._worker is None:
             try:
-                self._worker = SerialWorker("redis")
+                self._worker = SerialWorker("redis", self._store.machine.tasks)
             except RuntimeError:
                 self._degrade("no thread could be started to talk to Redis: give the function more memory")
-                return _nothing()
+                return _nothing(self._store.machine.tasks)
         return self._worker.submit(partial(self._attempt, job))
 
-    def _wait(self, future: "Future[bytes | None]", deadline: Deadline) -> bytes | None:
+    def _wait(self, future: Future[bytes | None], deadline: Deadline) -> bytes | None:
         try:
             return future.result(max(_GRACE_S, min(2 * TIMEOUTS_S[0], deadline.remaining())))
-        except FutureTimeoutError:
+        except TimeoutError:
             self._degrade("Redis did not answer in time: look at its load, and at the network")
             return None
 
@@ -347,7 +337,7 @@ class RedisClaims:
     def _write(self) -> None:
         if self._unwritten and not self._closing:
             # When replies come fast, more identities follow at once; a round trip costs as much as a hundred of them.
-            time.sleep(LINGER_S)
+            self._store.machine.clock.sleep(LINGER_S)
         with self._lock:
             unwritten, self._unwritten = self._unwritten, {}
         for mark, identities in unwritten.items():
@@ -371,9 +361,9 @@ class RedisClaims:
         return answer
 
 
-def _nothing() -> "Future[bytes | None]":
-    future: Future[bytes | None] = Future()
-    future.set_result(None)
+def _nothing(tasks: Tasks) -> Future[bytes | None]:
+    future: Future[bytes | None] = Future(tasks)
+    future.run(lambda: None)
     return future
 
 

@@ -5,8 +5,7 @@ HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeri
 """
 
 import json
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -27,6 +26,7 @@ from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
 from metric_forwarder.formats.payload import Violation
+from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.put_monitor_data.replies import is_cut_off, read_code
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
@@ -50,8 +50,7 @@ class PutMonitorDataDestination(HttpDestination):
         region: the short code.
         credentials: where the key to sign with comes from.
         transport: carries the requests.
-        time: the wall clock, Unix seconds.
-        nonce: makes a positive integer that does not repeat.
+        machine: its clock dates the requests, its chance makes their nonces.
     """
 
     carries_timestamps = False
@@ -66,17 +65,15 @@ class PutMonitorDataDestination(HttpDestination):
         region: str,
         credentials: CredentialSource,
         transport: Transport,
-        time: Callable[[], float],
-        nonce: Callable[[], int] | None = None,
+        machine: Machine,
     ) -> None:
         super().__init__(transport)
         self._url = url
         self._method = method
         self._region = region
         self._credentials = credentials
-        self._time = time
-        # Instances may start from one frozen image: a generator seeded there would repeat its nonces.
-        self._nonce = nonce or (lambda: random.SystemRandom().randint(1, _MAX_NONCE))
+        self._time = machine.clock.time
+        self._token = machine.chance.token
         # Signatures keep to this machine's clock until one is refused for its time.
         self._signing_offset_s = 0.0
         self._clock_offset_s = 0.0
@@ -111,7 +108,7 @@ class PutMonitorDataDestination(HttpDestination):
             "SecretId": credentials.secret_id,
             "Region": self._region,
             "Timestamp": int(self._time() + self._signing_offset_s),
-            "Nonce": self._nonce(),
+            "Nonce": int.from_bytes(self._token(4), "big") % _MAX_NONCE + 1,
         }
         text = string_to_sign(
             self._method,
@@ -211,5 +208,5 @@ def make(settings: Settings, parts: Parts) -> Destination:
         region=settings.region,
         credentials=parts.credentials,
         transport=parts.connect(),
-        time=parts.machine.clock.time,
+        machine=parts.machine,
     )

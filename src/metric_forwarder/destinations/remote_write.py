@@ -9,8 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -34,6 +33,7 @@ from metric_forwarder.destinations.remote_write_wire import (
     encode_point,
 )
 from metric_forwarder.formats.payload import Violation
+from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.readers import RESERVED_HEADERS
@@ -62,7 +62,7 @@ class RemoteWrite(HttpDestination):
         user: for basic authentication; empty: the password is a bearer token.
         password: empty: requests bring no authentication.
         transport: carries the requests.
-        time: the wall clock, Unix seconds.
+        machine: its clock dates replies and bounds the proof.
         headers: that each request brings besides, such as the tenant's; never one of ``RESERVED_HEADERS``.
         is_checked: whether the endpoint must prove that it takes remote write.
     """
@@ -78,7 +78,7 @@ class RemoteWrite(HttpDestination):
         user: str,
         password: Secret,
         transport: Transport,
-        time: Callable[[], float],
+        machine: Machine,
         headers: Mapping[str, Secret] = NO_HEADERS,
         is_checked: bool = True,
     ) -> None:
@@ -89,9 +89,9 @@ class RemoteWrite(HttpDestination):
             | _HEADERS
             | _authorization(user, password)
         )
-        self._time = time
+        self._clock = machine.clock
         self._known: OrderedDict[bytes, bytes] = OrderedDict()
-        self._proof = EndpointProof(self._ask, is_off=not is_checked)
+        self._proof = EndpointProof(self._ask, machine, is_off=not is_checked)
         self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
     def prepare_series(self, series: Series) -> Violation | None:
@@ -113,7 +113,7 @@ class RemoteWrite(HttpDestination):
         return self._proof.before_points(timeout_s)
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
-        until = monotonic() + timeout_s
+        until = self._clock.monotonic() + timeout_s
         verdict = super().send(batch, timeout_s)
         if verdict.action is Action.ACCEPT:
             return self._proof.after_success(until) or verdict
@@ -134,7 +134,7 @@ class RemoteWrite(HttpDestination):
             return _judge_failure(reply)
         verdict = _judge_reply(reply)
         return verdict._replace(
-            server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._time())
+            server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._clock.time())
         )
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
@@ -387,6 +387,6 @@ def make(settings: Settings, parts: Parts) -> RemoteWrite:
         password=settings.remote_write_password,
         headers=dict(settings.remote_write_headers),
         transport=parts.connect(),
-        time=parts.machine.clock.time,
+        machine=parts.machine,
         is_checked=settings.remote_write_check == "on",
     )

@@ -8,13 +8,12 @@ Other paths refuse everything with 400, and would make every point rejected. So 
 has taken none, an empty request is sent, which remote write accepts.
 """
 
-import threading
-import time
 from collections.abc import Callable
 from enum import Enum, auto
 
 from metric_forwarder.clients.http import Failure, HttpReply
 from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.machine import Machine
 
 # A length that never ends. One byte, so that nothing that stores text finds a line in it.
 UNREADABLE_BODY = b"\xff"
@@ -56,19 +55,19 @@ class EndpointProof:
     Args:
         ask: sends a body within so many seconds.
         is_off: nothing is asked, and every reply is believed.
-        monotonic: by which time is left.
+        machine: its clock says how much time is left.
     """
 
     def __init__(
         self,
         ask: Callable[[bytes, float], HttpReply | Failure],
-        monotonic: Callable[[], float] = time.monotonic,
+        machine: Machine,
         *,
         is_off: bool = False,
     ) -> None:
         self._ask = ask
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self._monotonic = machine.clock.monotonic
+        self._lock = machine.tasks.lock()
         self._was_asked = False
         self._standing = _Standing.PROVEN if is_off else _Standing.UNKNOWN
         self._has_taken = is_off

@@ -6,12 +6,12 @@ told from the lines of the function's log on the same stream.
 
 import json
 import sys
-import threading
 
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.formats.payload import Violation
+from metric_forwarder.machine import Lock
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.settings.settings import Settings
 
@@ -27,8 +27,8 @@ class StandardOutput:
     clock_offset_s = 0.0
     carries_non_finite = False
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: Lock) -> None:
+        self._lock = lock
 
     def prepare_series(self, series: Series) -> Violation | None:
         """Every valid series can be printed."""
@@ -63,5 +63,5 @@ class StandardOutput:
         return False
 
 
-def make(settings: Settings, parts: Parts) -> Destination:  # noqa: ARG001 - nothing is needed
-    return StandardOutput()
+def make(settings: Settings, parts: Parts) -> Destination:  # noqa: ARG001 - nothing is set
+    return StandardOutput(parts.machine.tasks.lock())

@@ -5,14 +5,14 @@ instance counted before its first write.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Protocol
 
 from metric_forwarder.clients.background import SerialWorker
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.settling import RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write_wire import encode_labels, encode_samples
+from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
@@ -67,14 +67,14 @@ class EventMetrics:
         endpoint: SeriesEndpoint | None,
         written: WrittenSeries,
         interval_s: float,
-        clock: Clock,
+        machine: Machine,
         log: JsonLog,
     ) -> None:
         self.counters = metrics
         self._endpoint = endpoint
         self._written = written
         self._interval_s = interval_s
-        self._clock = clock
+        self._clock, self._tasks = machine.clock, machine.tasks
         self._log = log
         self._next_at: float | None = None
         self._worker: SerialWorker | None = None
@@ -107,7 +107,7 @@ class EventMetrics:
         values = list(self.counters.values())
         series = list(self._encode(values, now_ms))
         try:
-            self._worker = SerialWorker("self-metrics")
+            self._worker = SerialWorker("self-metrics", self._tasks)
         except RuntimeError:
             self._log.write("WARN", "self-metrics", message="not written: no thread could be started")
             return
@@ -124,7 +124,7 @@ class EventMetrics:
         worker.dismiss()
         try:
             return future.result(timeout_s + _LEAST_S / 2)
-        except FutureTimeoutError:
+        except TimeoutError:
             self._log.write(
                 "WARN", "self-metrics", message="not written: the destination did not answer in time"
             )

@@ -7,14 +7,16 @@ tries it again. docs/scrape.md has the whole contract.
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from metric_forwarder.clients.http import Failure, Fault, HttpRequest, Streamed, Streaming
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
 from metric_forwarder.jobs import Scrape
+from metric_forwarder.machine import Future, Machine, Queue
 from metric_forwarder.model import MEASURED_AGAIN, Message
 from metric_forwarder.scrape.exposition import Exposition, Keep
 from metric_forwarder.scrape.targets import (
@@ -64,7 +66,7 @@ class Scraper:
     Args:
         hosts: those that may be asked, each as host or host:port.
         connect: makes what carries one request; called in the thread that fetches.
-        clock: for the time each target has.
+        machine: for the time each target has, and the threads that fetch.
         carries_non_finite: whether the destination takes NaN; otherwise a sample that is NaN is filtered.
     """
 
@@ -72,13 +74,13 @@ class Scraper:
         self,
         hosts: Sequence[str],
         connect: Callable[[], Streaming],
-        clock: Clock,
+        machine: Machine,
         *,
         carries_non_finite: bool = False,
     ) -> None:
         self._hosts = frozenset(hosts)
         self._connect = connect
-        self._clock = clock
+        self._clock, self._tasks = machine.clock, machine.tasks
         self._carries_non_finite = carries_non_finite
 
     def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
@@ -155,27 +157,31 @@ class Scraper:
 
         No more texts are held than are fetched at once.
         """
-        # Needed only where a timer scrapes.
-        from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait  # noqa: PLC0415
-
         waiting, most = list(reversed(targets)), SIDE_BY_SIDE
-        under_way: dict[Future[Fetched], Target] = {}
-        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="scrape") as pool:
-            while waiting or under_way:
-                while waiting and len(under_way) < most:
-                    target = waiting.pop()
-                    try:
-                        under_way[pool.submit(self._fetch, target, deadline)] = target
-                    except RuntimeError:
-                        if not under_way:
-                            yield target, _no_thread
-                            continue
-                        # As many threads as there are will do; what the pool has queued is fetched once more.
-                        waiting.append(target)
-                        most = len(under_way)
-                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield under_way.pop(future), future.result
+        answers, under_way = self._tasks.queue(), 0
+        while waiting or under_way:
+            while waiting and under_way < most:
+                target = waiting.pop()
+                try:
+                    self._tasks.start("scrape", partial(self._answer, target, deadline, answers))
+                    under_way += 1
+                except RuntimeError:
+                    if not under_way:
+                        yield target, _no_thread
+                        continue
+                    # As many threads as there are will do; this target is fetched when one of them has ended.
+                    waiting.append(target)
+                    most = under_way
+            if under_way:
+                # Each thread ends by the deadline of its fetch.
+                yield answers.get()
+                under_way -= 1
+
+    def _answer(self, target: Target, deadline: Deadline, answers: Queue) -> None:
+        """Fetch a target; run by a thread of its own."""
+        fetched: Future[Fetched] = Future(self._tasks)
+        fetched.run(lambda: self._fetch(target, deadline))
+        answers.put((target, partial(fetched.result, 0)))
 
     def _fetch(self, target: Target, deadline: Deadline) -> Fetched:
         began = self._clock.monotonic()

@@ -7,13 +7,12 @@ all is recognised by its coordinates.
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from functools import partial
 from typing import TypeVar
 
 from metric_forwarder.clients.background import SerialWorker
-from metric_forwarder.clock import Clock, Deadline
+from metric_forwarder.clock import Deadline
+from metric_forwarder.machine import Future, Machine
 from metric_forwarder.model import Message
 from metric_forwarder.spool.policies import ReplayPolicy, SpoolingPolicy
 from metric_forwarder.spool.store import Chunk, SpoolError, SpoolLevel, SpoolRecord, SpoolStore
@@ -40,9 +39,9 @@ class BoundedSpool:
         make: makes the store; called again when one has been given up.
     """
 
-    def __init__(self, make: Callable[[], SpoolStore], clock: Clock) -> None:
+    def __init__(self, make: Callable[[], SpoolStore], machine: Machine) -> None:
         self._make = make
-        self.clock = clock
+        self.machine = machine
         self._store: SpoolStore | None = make()
         self._fixed_s, self._per_record_s = self._store.fixed_s, self._store.per_record_s
         self._slowness = 1.0
@@ -101,7 +100,7 @@ class BoundedVisit:
         return self._spool.reserve_s(records)
 
     def write(self, count: int, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
-        clock = self._spool.clock
+        clock = self._spool.machine.clock
         began = clock.monotonic()
         try:
             self._wait(self._submit(partial(self._store.write, points, dead_letters)))
@@ -123,7 +122,7 @@ class BoundedVisit:
         Raises:
             SpoolError: it cannot be read, or not in time, or another replay is running.
         """
-        clock = self._spool.clock
+        clock = self._spool.machine.clock
         lease_s = self._deadline.remaining() + _LEASE_SLACK_S
         self._replay = self._store.replay(dead_letters=dead_letters, lease_s=lease_s)
         least_s = min(_LEAST_FOR_A_CHUNK_S, self._deadline.remaining() * _LEAST_SHARE)
@@ -153,14 +152,14 @@ class BoundedVisit:
             return
         last = self._submit(self._replay.close if self._replay else _nothing)
         self._worker.dismiss()
-        failures = [self._failure(last), *(job.exception() for job in self._posted if job.done())]
+        failures = [self._failure(last), *(job.error() for job in self._posted if job.done())]
         for failure in failures:
             if failure is not None and not isinstance(failure, SpoolError):
                 raise failure
         for text in dict.fromkeys(str(failure) for failure in failures if failure is not None):
             self._complain(text)
 
-    def _failure(self, last: "Future[None]") -> BaseException | None:
+    def _failure(self, last: Future[None]) -> BaseException | None:
         """Wait for the last job: the worker has done the others before."""
         try:
             self._wait(last)
@@ -168,21 +167,21 @@ class BoundedVisit:
             return error
         return None
 
-    def _submit(self, job: Callable[[], _T]) -> "Future[_T]":
+    def _submit(self, job: Callable[[], _T]) -> Future[_T]:
         if self._worker is None:
             try:
-                self._worker = SerialWorker("spool")
+                self._worker = SerialWorker("spool", self._spool.machine.tasks)
             except RuntimeError:
                 raise SpoolError(
                     "no thread could be started to work with the spool: give the function more memory"
                 ) from None
         return self._worker.submit(job)
 
-    def _wait(self, future: "Future[_T]") -> _T:
+    def _wait(self, future: Future[_T]) -> _T:
         wait_s = 0.0 if self._given_up else max(_GRACE_S, self._deadline.remaining())
         try:
             return future.result(wait_s)
-        except FutureTimeoutError:
+        except TimeoutError:
             if not self._given_up:
                 self._given_up = True
                 self._spool.give_up()
