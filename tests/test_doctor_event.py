@@ -61,7 +61,7 @@ def test_it_ends_in_time_and_says_what_it_did_not_come_to() -> None:
         found = _by_name(application.handle(ASK, {**CONTEXT, "time_limit_in_ms": 2000}))
     assert found["connection"]["ok"]
     assert found["answer"]["detail"] == "gave no answer within the function's time limit"
-    assert "not tried" in found["scrape"]["detail"]
+    assert "not checked" in found["scrape"]["detail"]
 
 
 def test_settings_that_cannot_work_raise_as_for_every_event() -> None:

@@ -174,7 +174,7 @@ def test_wrong_settings_are_one_error_that_names_them_all_and_no_secret() -> Non
         application.handle(point(), CONTEXT)
     text = str(raised.value)
     assert len(raised.value.problems) == 6
-    for name in ("MF_CONCURRENCY", "MF_RECEIVER_URL", "MF_REGION", "MF_SCHEMA cannot be used", "MF_SECRET_ID", "MF_NAMESPCE is no setting of the forwarder: did you mean MF_NAMESPACE?"):  # fmt: skip
+    for name in ("MF_CONCURRENCY", "MF_RECEIVER_URL", "MF_REGION", "MF_SCHEMA cannot be used", "MF_SECRET_ID", "MF_NAMESPCE is not a setting of the forwarder: did you mean MF_NAMESPACE?"):  # fmt: skip
         assert name in text
     assert "s3cret" not in text
 

@@ -1,6 +1,6 @@
-"""Says whether the function could deliver from here, with these settings: one small check for each reason why not.
+"""Checks whether the function could deliver from here, with these settings: one small check for each possible obstacle.
 
-The command ``doctor`` runs the checks on the machine of whoever asks, the event ``{"doctor": true}`` where the function is.
+The command ``doctor`` runs the checks on your machine; the event ``{"doctor": true}`` runs them in the function.
 """
 
 import os
@@ -42,7 +42,7 @@ _NOTHING_SENT = frozenset({ReturnCode.CONTENT_MISSING, ReturnCode.PARAMETER_MISS
 
 
 class DoctorContext(NamedTuple):
-    """What the checks look at, and what they look at it with; ``function`` is its namespace and name."""
+    """What the checks examine, and the tools for it; ``function`` is the function's namespace and name."""
 
     settings: Settings
     credentials: CredentialSource
@@ -52,7 +52,7 @@ class DoctorContext(NamedTuple):
 
     @property
     def url_setting(self) -> str:
-        """The variable that says where points go."""
+        """The variable that holds the destination's URL."""
         return self.settings.kind.url
 
     @property
@@ -65,17 +65,17 @@ class DoctorContext(NamedTuple):
         return parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
 
     def destination(self) -> HttpDestination:
-        """Make what the function would send with; raises ``ConfigError`` where a package is missing."""
+        """Make the destination as the function would; raises ``ConfigError`` if a package is missing."""
         made = make_destination(self.settings, Parts(self.credentials, lambda: self.transport, self.machine))
         if not isinstance(made, HttpDestination):
             raise TypeError(f"{self.settings.destination} has no request to ask with")
         return made
 
     def ask(self) -> HttpReply | Failure:
-        """Send nothing and get an answer with a Date.
+        """Send a request without points, and get a reply with a Date.
 
-        The receiver answers a request without content with a return code. Remote write has a request without any
-        series; it stores nothing.
+        The receiver replies to a request without content with a return code. A remote-write request without series stores
+        nothing.
         """
         if self.settings.destination == "receiver":
             request = HttpRequest("GET", self.url, {"Accept-Encoding": "identity"}, None)
@@ -85,14 +85,14 @@ class DoctorContext(NamedTuple):
 
 
 class CheckResult(NamedTuple):
-    """What a check found: ``detail`` says what is fine, or what to do."""
+    """The result of a check: ``detail`` says what is fine, or what to do."""
 
     is_ok: bool
     detail: str
 
 
 class Check(NamedTuple):
-    """One line of ``doctor``; a check is not tried while the one that it ``needs`` has failed."""
+    """One line of ``doctor``; a check is not run if the check that it ``needs`` has failed."""
 
     name: str
     run: Callable[[DoctorContext], CheckResult]
@@ -108,12 +108,14 @@ def credentials(context: DoctorContext) -> CheckResult:
     if secret_id == secret_key.reveal():
         return CheckResult(False, "SecretId and SecretKey are the same: one of them was pasted twice")
     if not secret_id.startswith("AKID"):
-        return CheckResult(False, "the SecretId does not begin with AKID, as Tencent Cloud's do: check it")
+        return CheckResult(
+            False, "the SecretId does not begin with AKID, as every SecretId of Tencent Cloud does: check it"
+        )
     where = f"the secret {context.settings.secret_name}" if context.settings.secret_name else "the settings"
     return CheckResult(
         True,
-        f"{where} hold a SecretId of {len(secret_id)} characters and a SecretKey; whether they are the main account's, "
-        "the only ones the receiver takes, shows with the first point",
+        f"{where} hold a SecretId of {len(secret_id)} characters and a SecretKey; whether they belong to the main account, "
+        "which the receiver requires, shows only when the first point is sent",
     )
 
 
@@ -151,7 +153,7 @@ def answer(context: DoctorContext) -> CheckResult:
 
 
 def _http_answer(context: DoctorContext) -> CheckResult:
-    """Ask with a request without any point, and let the destination judge the reply itself."""
+    """Send a request without points, and let the destination judge the reply."""
     try:
         verdict = context.destination().judge(context.ask())
     except ConfigError as error:
@@ -173,15 +175,15 @@ def _remote_write_answer(context: DoctorContext) -> CheckResult:
     if verdict.action is Action.SPLIT:
         return CheckResult(
             False,
-            f"HTTP {reply.status} to a request without any point: check MF_REMOTE_WRITE_URL; if points do arrive, only "
-            "the emptiness was refused",
+            f"HTTP {reply.status} to a request without points: check MF_REMOTE_WRITE_URL; if points do arrive, only "
+            "the empty request was refused",
         )
     if verdict.action is not Action.ACCEPT:
         return CheckResult(False, verdict.reason)
     not_remote_write = destination.prepare(_TIMEOUT_S)
     if not_remote_write is not None:
         return CheckResult(False, not_remote_write.reason)
-    return CheckResult(True, f"the destination answers (with HTTP {reply.status}, since it was sent nothing)")
+    return CheckResult(True, f"the destination answers (with HTTP {reply.status} to an empty request)")
 
 
 def _receiver_answer(context: DoctorContext) -> CheckResult:
@@ -194,27 +196,25 @@ def _receiver_answer(context: DoctorContext) -> CheckResult:
     if reply.status != _HTTP_OK or not verdict.code:
         return CheckResult(
             False,
-            f"HTTP {reply.status}, and no return code that fits an empty question: something else answers at "
+            f"HTTP {reply.status}, and no return code for an empty request: another server answers at "
             "MF_RECEIVER_URL",
         )
     if verdict.code not in _NOTHING_SENT:
-        return CheckResult(False, f"{verdict.code} to an empty question: {verdict.reason}")
-    return CheckResult(True, f"the receiver answers (with {verdict.code}, since it was sent nothing)")
+        return CheckResult(False, f"{verdict.code} to an empty request: {verdict.reason}")
+    return CheckResult(True, f"the receiver answers (with {verdict.code} to an empty request)")
 
 
 def clock_skew(context: DoctorContext) -> CheckResult:
     reply = context.ask()
     told = None if isinstance(reply, Failure) else server_time(reply)
     if told is None:
-        return CheckResult(
-            False, "the answer has no Date to compare with: compare this machine's clock by hand"
-        )
+        return CheckResult(False, "the reply has no Date: check this machine's clock by hand")
     skew_s = told - context.machine.clock.time()
     if abs(skew_s) > _MAX_SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         return CheckResult(
             False,
-            f"this clock is {in_words(abs(skew_s))} {side} the destination's, which refuses times far from its own"
+            f"this clock is {in_words(abs(skew_s))} {side} the destination's, which refuses times that are too far from its own"
             ": set it, by NTP for instance",
         )
     return CheckResult(True, f"within {_MAX_SKEW_S:.0f} s of the destination's")
@@ -233,7 +233,7 @@ def spool(context: DoctorContext) -> CheckResult:
     if isinstance(settings.spool, RedisAddress):
         return _redis_spool(context, settings.spool)
     if not settings.spool:
-        return CheckResult(True, "none: what is undelivered the platform redelivers (MF_SPOOL)")
+        return CheckResult(True, "none: undelivered points are left to the platform's redelivery (MF_SPOOL)")
     return _spool_folder(context, settings.spool)
 
 
@@ -251,10 +251,12 @@ def bridge(context: DoctorContext) -> CheckResult:
 def http_exposure(context: DoctorContext) -> CheckResult:
     settings = context.settings
     if settings.http_auth == "cam":
-        return CheckResult(True, "open to whom the platform lets in: check that the trigger asks for CAM")
+        return CheckResult(
+            True, "open to clients that the platform lets in: check that the trigger requires CAM"
+        )
     if not settings.http_token:
         return CheckResult(True, "closed: no MF_HTTP_TOKEN")
-    return CheckResult(True, "open to whoever knows MF_HTTP_TOKEN")
+    return CheckResult(True, "open to clients that know MF_HTTP_TOKEN")
 
 
 def scrape(context: DoctorContext) -> CheckResult:
@@ -268,9 +270,7 @@ def scrape(context: DoctorContext) -> CheckResult:
             False,
             f"{told}: correct MF_SCRAPE_HOSTS, allow the ports in the security groups, or put the function into the VPC",
         )
-    return CheckResult(
-        True, f"open to {', '.join(hosts)}: names are known, and where a port is given it is open"
-    )
+    return CheckResult(True, f"open to {', '.join(hosts)}: the names are known, and the given ports are open")
 
 
 def _spool_folder(context: DoctorContext, url: str) -> CheckResult:
@@ -293,7 +293,7 @@ def _spool_folder(context: DoctorContext, url: str) -> CheckResult:
 
 
 def _nearest(folder: Path) -> Path:
-    """The folder, or what exists of the way to it; raises ``OSError`` where it may not be read."""
+    """The folder, or its nearest parent that exists; raises ``OSError`` if that may not be read."""
     try:
         folder.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -307,7 +307,7 @@ def _redis_spool(context: DoctorContext, address: RedisAddress) -> CheckResult:
 
 
 def _waiting(context: DoctorContext, detail: str) -> CheckResult:
-    """Add to what is well with the spool how much waits there."""
+    """Add to a good result how much waits in the spool."""
     store = make_spool(context.settings, context.function, context.machine)
     try:
         points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
@@ -318,7 +318,7 @@ def _waiting(context: DoctorContext, detail: str) -> CheckResult:
     counted = f"of {context.function} {points} {'point waits' if points == 1 else 'points wait'}, "
     counted += f"{dead} dead letter{'' if dead == 1 else 's'}"
     return CheckResult(
-        True, "; ".join([detail, counted, *(f"there are some of {other}, too" for other in others)])
+        True, "; ".join([detail, counted, *(f"there are also records of {other}" for other in others)])
     )
 
 
@@ -337,7 +337,7 @@ ANSWERS: Mapping[str, Callable[[DoctorContext], CheckResult]] = {
     "receiver": _receiver_answer,
     "remote-write": _remote_write_answer,
 }
-"""The destinations whose reply to an empty request says more than their verdict on it does."""
+"""The destinations whose reply to an empty request says more than the verdict on it."""
 
 
 def _uses_account(kind: DestinationKind) -> bool:
@@ -365,14 +365,14 @@ CHECKS: tuple[Check, ...] = (
 
 
 def run_checks(context: DoctorContext, deadline: Deadline | None = None) -> Iterator[tuple[str, CheckResult]]:
-    """Run every check that applies to the destination, in order; what the deadline leaves no time for is not tried."""
+    """Run every check that applies to the destination, in order, until the deadline."""
     passed = set()
     worker = SerialWorker("doctor", context.machine.tasks) if deadline else None
     for check in CHECKS:
         if not check.applies(context.settings.kind):
             continue
         if check.needs not in passed and check.needs is not None:
-            result = CheckResult(False, f"not tried: first see to {check.needs}")
+            result = CheckResult(False, f"not checked: {check.needs} must be ok first")
         elif worker is None or deadline is None:
             result = check.run(context)
         else:
@@ -387,9 +387,9 @@ def run_checks(context: DoctorContext, deadline: Deadline | None = None) -> Iter
 def _run_in_time(
     worker: SerialWorker, check: Check, context: DoctorContext, deadline: Deadline
 ) -> CheckResult:
-    """Run a check, but wait no longer than there is time: a name server that never answers has no timeout of its own."""
+    """Run a check until the deadline at most, since no timeout covers a name server that never answers."""
     if worker.is_busy or deadline.remaining() <= 0:
-        return CheckResult(False, "not tried: the function's time was up; raise its timeout")
+        return CheckResult(False, "not checked: the function's time was up; raise its timeout")
     try:
         return worker.submit(lambda: check.run(context)).result(deadline.remaining())
     except TimeoutError:
@@ -397,7 +397,7 @@ def _run_in_time(
 
 
 def examine(context: DoctorContext, deadline: Deadline | None = None) -> dict[str, Any]:
-    """Run the checks, and return what they found as JSON: ``status`` is ``ok`` or ``failed``."""
+    """Run the checks, and return their results as JSON: ``status`` is ``ok`` or ``failed``."""
     found = [("settings", CheckResult(True, SETTINGS_CAN_BE_USED)), *run_checks(context, deadline)]
     checks = [{"name": name, "ok": result.is_ok, "detail": result.detail} for name, result in found]
     return {"status": "ok" if all(result.is_ok for _, result in found) else "failed", "checks": checks}

@@ -74,8 +74,8 @@ def test_a_name_that_is_not_known_is_told_and_what_needs_it_is_not_tried(receive
     lines = _lines(done.out)
     assert done.status == 1
     assert lines["name"][1].startswith("receiver.invalid has no address here: correct MF_RECEIVER_URL")
-    assert lines["connection"][1] == "not tried: first see to name"
-    assert lines["clock"][1] == "not tried: first see to answer"
+    assert lines["connection"][1] == "not checked: name must be ok first"
+    assert lines["clock"][1] == "not checked: answer must be ok first"
 
 
 def test_a_closed_port_is_told(receiver: Emulator) -> None:
@@ -97,7 +97,7 @@ def test_a_path_that_is_not_the_receivers_is_told_with_the_right_ones(receiver: 
     done = run("doctor", **(settings_for(receiver) | {"RECEIVER_URL": f"{receiver.base_url}/foo"}))
     is_ok, said = _lines(done.out)["answer"]
     assert (done.status, is_ok) == (1, False)
-    assert said.startswith("1001 to an empty question: ")
+    assert said.startswith("1001 to an empty request: ")
     assert "/v2/index.php or /report.cgi" in said
 
 
@@ -106,10 +106,10 @@ def test_a_path_that_is_not_the_receivers_is_told_with_the_right_ones(receiver: 
     [
         pytest.param(1009, True, "the receiver answers", id="another word for nothing"),
         pytest.param(1008, False, "lift the block", id="a refusal"),
-        pytest.param(0, False, "something else answers", id="a success"),
+        pytest.param(0, False, "another server answers", id="a success"),
     ],
 )
-def test_only_a_return_code_for_an_empty_question_is_ok(
+def test_only_a_return_code_for_an_empty_request_is_ok(
     receiver: Emulator, code: int, told: str, *, ok: bool
 ) -> None:
     receiver.fault("code", code, times=None)
@@ -203,7 +203,7 @@ def lasting_keys(server: RedisServer) -> set[bytes]:
 @pytest.mark.parametrize(
     ("path", "ok", "told"),
     [
-        pytest.param("there", True, "there can be written; of default/metric-forwarder 1 point waits, 0 dead letters; there are some of a/b, too", id="a folder"),
+        pytest.param("there", True, "there can be written; of default/metric-forwarder 1 point waits, 0 dead letters; there are also records of a/b", id="a folder"),
         pytest.param("new/spool", True, "new/spool does not exist yet: it will be made below {}", id="a new one"),
         pytest.param("file/spool", False, "{}/file cannot be written: mount it, or", id="a file on the way"),
         pytest.param("file", False, "file cannot be written: mount it, or", id="a file"),
@@ -280,8 +280,8 @@ REMOTE_WRITE_ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {
     "not paid": (402, {}, "pay the destination's bill"),
     "wrong path": (404, {}, "check MF_REMOTE_WRITE_URL"),
     "redirection": (302, {"Location": "/"}, "check MF_REMOTE_WRITE_URL"),
-    "nothing to store": (400, {}, "HTTP 400 to a request without any point: check MF_REMOTE_WRITE_URL"),
-    "unwell": (503, {}, "look at the destination's health"),
+    "nothing to store": (400, {}, "HTTP 400 to a request without points: check MF_REMOTE_WRITE_URL"),
+    "unwell": (503, {}, "check the destination's health"),
     "success to what no remote write can read": (204, {}, "that no remote write can read"),
 }
 
@@ -302,7 +302,7 @@ def test_what_a_remote_write_endpoint_answers_is_told_with_what_to_do(
     assert done.status == 1
     assert not lines["answer"][0]
     assert said in lines["answer"][1]
-    assert lines["clock"][1] == "not tried: first see to answer"
+    assert lines["clock"][1] == "not checked: answer must be ok first"
     assert "s3cret" not in done.out + done.err
 
 
@@ -377,7 +377,7 @@ def test_hosts_to_scrape_that_cannot_be_reached_are_told_each(receiver: Emulator
     is_ok, said = _lines(done.out)["scrape"]
     assert (done.status, is_ok) == (1, False)
     assert said.startswith(
-        f"node.invalid has no address here, {closed} accepts no connection (Connection refused), localhost:99999 is no "
+        f"node.invalid has no address here, {closed} accepts no connection (Connection refused), localhost:99999 is not "
         "host:port: correct MF_SCRAPE_HOSTS"
     )
 

@@ -44,7 +44,7 @@ from support.redis_server import PASSWORD, PASSWORD_IN_URL, RedisServer
 
 X, Y, Z = b"x" * 16, b"y" * 16, b"z" * 16
 FUNCTION = "default/forwarder"
-REJECTION = KnownRejection("1019", 1019, "the request held no valid metric data: create the metric")
+REJECTION = KnownRejection("1019", 1019, "the request has no valid metric data: create the metric")
 
 
 class Instance:

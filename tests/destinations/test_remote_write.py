@@ -695,7 +695,7 @@ WRONG = {
     ),
     "a colon": ({"REMOTE_WRITE_USER": "a:b", "REMOTE_WRITE_PASSWORD": "p"}, "without a colon"),
     "a user alone": ({"REMOTE_WRITE_USER": "a"}, "MF_REMOTE_WRITE_PASSWORD is empty"),
-    "a line break": ({"REMOTE_WRITE_PASSWORD": "hidden\nhidden"}, "MF_REMOTE_WRITE_PASSWORD cannot stand"),
+    "a line break": ({"REMOTE_WRITE_PASSWORD": "hidden\nhidden"}, "MF_REMOTE_WRITE_PASSWORD cannot be used"),
     "another destination": ({"DESTINATION": "prometheus"}, 'MF_DESTINATION is "prometheus"'),
 }
 
@@ -711,7 +711,7 @@ def test_a_wrong_setting_is_named_without_a_secret(given_settings: dict[str, str
 @pytest.mark.parametrize("name", ["USER", "PASSWORD"])
 def test_what_no_header_can_hold_is_a_configuration_error(name: str) -> None:
     environ = remote_write_environ(**{"REMOTE_WRITE_PASSWORD": "s", f"REMOTE_WRITE_{name}": "s3cr\udce9t"})
-    with pytest.raises(ConfigError, match=f"MF_REMOTE_WRITE_{name} cannot stand in"):
+    with pytest.raises(ConfigError, match=f"MF_REMOTE_WRITE_{name} cannot be used in"):
         Application(environ).handle(point(), {})
 
 

@@ -237,4 +237,4 @@ def test_a_secret_is_looked_for_in_the_region_of_the_platform_whatever_its_name(
     secret = {"BRIDGE_ACCOUNTS": "own", "SECRET_NAME": "s"}
     assert Settings.read(remote_write_environ(**secret), platform_region="ap-nanjing").region == "ap-nanjing"
     (problem,) = problems(remote_write_environ(**secret))
-    assert problem.startswith("MF_REGION is empty and the platform's region is not told: set it to")
+    assert problem.startswith("MF_REGION is empty and the platform's region is unknown: set it to")

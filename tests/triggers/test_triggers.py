@@ -150,7 +150,7 @@ def test_a_mixed_event_is_read_record_by_record() -> None:
     first, second, third = messages(sample("tests/events/mixed.json"))
     assert first.coordinates == f"ckafka/host-metrics/0@1041~{checksum(first.body)}"
     assert second.coordinates == 'cmq/["1250000000","order-metrics","562949953421321"]'
-    assert third.broken == f"is a record of no known kind: it must have one of {', '.join(RECORDS)}"
+    assert third.broken == f"is a record of an unknown kind: it must have one of {', '.join(RECORDS)}"
 
 
 @pytest.mark.parametrize("member", records.RECORDS)
@@ -466,14 +466,14 @@ def test_dead_letters_are_opened_up_to_a_maximum_depth() -> None:
 def test_an_http_request_in_a_dead_letter_must_be_let_in_like_any_other() -> None:
     event = letter(json.dumps(sample("events/http.json")))
     (message,) = messages(event, DecodeContext(HttpAccess()))
-    assert str(message.broken).startswith("holds an HTTP request that is not let in: HTTP is closed")
+    assert str(message.broken).startswith("holds an HTTP request that is refused: HTTP is closed")
     assert isinstance(decode(sample("events/http.json")), HttpRefusal)
 
 
 def test_an_http_request_in_a_dead_letter_that_is_a_message_is_not_let_in() -> None:
     body = json.dumps(letter(json.dumps(sample("events/http.json"))))
     (message,) = messages({"Records": [{"CMQ": {"msgId": "1", "msgBody": body}}]}, OFFLINE)
-    assert "not let in" in str(message.broken)
+    assert "is refused" in str(message.broken)
 
 
 def test_a_cls_batch_inside_of_a_message_is_inflated_to_one_megabyte_at_most() -> None:

@@ -125,11 +125,14 @@ def test_if_the_platform_authenticates_no_token_is_asked_for(receiver: Emulator)
 @pytest.mark.parametrize(
     ("environ", "problem"),
     [
-        ({"MF_HTTP_AUTH": "cam"}, "MF_HTTP_TOKEN is set while MF_HTTP_AUTH is cam"),
+        ({"MF_HTTP_AUTH": "cam"}, "MF_HTTP_TOKEN is set, but MF_HTTP_AUTH is cam"),
         ({"MF_HTTP_AUTH": "none"}, 'MF_HTTP_AUTH is "none": set it to token or cam'),
-        ({"MF_HTTP_TOKEN": "two words"}, "MF_HTTP_TOKEN cannot stand in a header"),
-        ({"MF_HTTP_TOKEN": TOKEN[:19]}, "MF_HTTP_TOKEN is short enough to be guessed: set it to 20 random"),
-        ({"MF_HTTP_TOKEN": "schlüssel"}, "MF_HTTP_TOKEN cannot stand in a header"),
+        ({"MF_HTTP_TOKEN": "two words"}, "MF_HTTP_TOKEN cannot be used in a header"),
+        (
+            {"MF_HTTP_TOKEN": TOKEN[:19]},
+            "MF_HTTP_TOKEN is so short that it can be guessed: set it to 20 random",
+        ),
+        ({"MF_HTTP_TOKEN": "schlüssel"}, "MF_HTTP_TOKEN cannot be used in a header"),
     ],
     ids=["both", "neither", "a space", "short", "not ASCII"],
 )
@@ -221,7 +224,10 @@ def test_a_bomb_is_given_up_before_it_takes_the_memory_it_holds(receiver: Emulat
     [
         ("not base64", "is not base64, though isBase64Encoded says so"),
         ("gzip cut off", "is gzip data that stops too early: it was cut off"),
-        ("damaged gzip", "is gzip data damaged on the way: send it base64-encoded, or as plain JSON"),
+        (
+            "damaged gzip",
+            "is gzip data that was damaged on the way: send it base64-encoded, or as plain JSON",
+        ),
     ],
 )
 def test_a_body_that_cannot_be_unpacked_says_why(receiver: Emulator, name: str, reason: str) -> None:

@@ -1,7 +1,7 @@
 """The keys by which the bridge authenticates requests that are meant for the receiver (``PutMonitorData``).
 
 The signature is checked by the receiver's own rules in ``put_monitor_data.server``. It covers neither ``Namespace`` nor
-``Data``, and is valid for two hours before and after its time: the protocol has nothing better.
+``Data``, and is valid for two hours before and after its time, as the protocol defines it.
 """
 
 from collections.abc import Callable, Mapping

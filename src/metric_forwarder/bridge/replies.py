@@ -20,12 +20,12 @@ _MAX_MESSAGE = 500
 
 
 def refusal_text(code: ReturnCode, message: str) -> str:
-    """Write the reply to a request that is not let in."""
+    """Write the reply to a refused request."""
     return encode_reply(Refusal(code, message)).decode()
 
 
 def reply_text(report: Report) -> str:
-    """Write the reply to a request whose points have their outcomes."""
+    """Write the reply to a request whose points have been settled."""
     code = return_code(report)
     if code is ReturnCode.OK:
         return encode_reply(None).decode()

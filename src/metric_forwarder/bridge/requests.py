@@ -30,25 +30,25 @@ from metric_forwarder.triggers.traits import PUT_MONITOR_DATA
 # this is inflated, before the signature was found and checked.
 MAX_UNAUTHENTICATED_BYTES = 65_536
 _NOT_FOUND = (
-    "no SecretId, Region, Timestamp, Nonce and Signature were found: a request of more than "
-    f"{MAX_UNAUTHENTICATED_BYTES // 1024} KB is read only once its signature was checked"
+    "SecretId, Region, Timestamp, Nonce or Signature was not found: a request of more than "
+    f"{MAX_UNAUTHENTICATED_BYTES // 1024} KB is read only after its signature has been checked"
 )
 
 
 class Authenticator(Protocol):
-    """Lets in requests meant for the receiver, by their signature."""
+    """Checks the signature of requests that are meant for the receiver."""
 
     def check(self, request: PutRequest, deadline: Deadline) -> Refusal | None:
-        """Return why a request is not let in, or None if it is; a key that has to be fetched is waited for until the deadline."""
+        """Return why a request is refused, or None; wait until the deadline for a key that must be fetched."""
 
 
 class ReceiverBridge:
     """A ``triggers.decoding.Bridge``.
 
     Args:
-        authenticator: decides who is let in.
+        authenticator: decides which requests are read.
         time: the wall clock, Unix seconds.
-        any_region: accept any text as ``Region``, for a destination that has no use for it.
+        any_region: accept any text as ``Region``, for a destination that does not use it.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class _Sender:
         return refusal._replace(message=f"{refusal.message} (SecretId {_shown(request.secret_id)})")
 
     def check_large(self, claims: Iterable[PutRequest] | None) -> Refusal | None:
-        """Check what a request that is too large to be parsed unauthenticated says about its sender; None: it is small."""
+        """Check the claims of a request that is too large to be parsed before it is authenticated; None: it is small."""
         if claims is None:
             return None
         refusal = refuse(ReturnCode.AUTHENTICATION_FAILED, _NOT_FOUND)
@@ -168,7 +168,7 @@ def _content(body: RequestBody) -> bytes:
 
 
 def _query_members(event: Mapping[str, Any]) -> dict[str, str]:
-    """Return the decoded members of the query string; of a name given twice the last counts."""
+    """Return the decoded members of the query string; if a name is given twice, the last one counts."""
     members = event.get("queryString")
     if not isinstance(members, dict):
         members = event.get("queryStringParameters")
@@ -194,7 +194,7 @@ def _shown(secret_id: str) -> str:
 
 
 def _point(point: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the point as a payload holds it: there, a dimension may be an integer, but not a number with a fraction."""
+    """Return the point as a payload holds it: in a payload, a dimension may be an integer, but not a fraction."""
     dimensions = {
         name: repr(value) if isinstance(value, float) and math.isfinite(value) else value
         for name, value in point["dimensions"].items()

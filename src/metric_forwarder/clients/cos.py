@@ -1,8 +1,6 @@
 """Fetches objects from COS by a signed GET, with the credentials of the function's role.
 
-``cos-python-sdk-v5`` is not used: it would add 16 MB to a package of 5 MB, most of it an encryption library, in place of
-forty lines. Sources: Tencent Cloud, COS request signature (its worked
-example is in the tests) and GET Object.
+Sources: Tencent Cloud, COS request signature (its worked example is in the tests) and GET Object.
 """
 
 import hashlib
@@ -32,7 +30,7 @@ class RoleCredentials(NamedTuple):
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "RoleCredentials | None":
-        """Read it from the environment, where the platform renews it for each invocation; None if the function has no role."""
+        """Read them from the environment, which the platform renews for each invocation; None if the function has no role."""
         secret_id, secret_key, token = (
             environ.get(f"TENCENTCLOUD_{name}", "") for name in ("SECRETID", "SECRETKEY", "SESSIONTOKEN")
         )
@@ -45,10 +43,10 @@ class CosObjects:
     """An ``ObjectSource``.
 
     Args:
-        role: the credentials of the moment.
-        connect: makes what carries requests; called when the first object is fetched.
+        role: returns the present credentials.
+        connect: makes the transport; called when the first object is fetched.
         time: Unix seconds.
-        endpoint: where a bucket is, with ``{bucket}`` and ``{region}`` in it.
+        endpoint: the address of a bucket, with ``{bucket}`` and ``{region}``.
     """
 
     def __init__(
@@ -65,7 +63,7 @@ class CosObjects:
         self._streaming: Streaming | None = None
 
     def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
-        """Begin to read an object: see ``ObjectSource``."""
+        """See ``ObjectSource``."""
         role = self._role()
         if role is None:
             raise Unreadable(
@@ -73,7 +71,7 @@ class CosObjects:
                 retriable=True,
             )
         if deadline.remaining() <= 0:
-            raise _not_now("the time for fetching was up")
+            raise _not_now("there was no time left to fetch it")
         if self._streaming is None:
             self._streaming = self._connect()
         answer = self._streaming.stream(self._request(name, role), deadline)
@@ -118,12 +116,12 @@ def authorization(
     """Return the value of the ``Authorization`` header of a request to COS.
 
     Args:
-        method: in any case.
-        path: as it is, not URL-encoded.
+        method: in upper or lower case.
+        path: not URL-encoded.
         headers: those to sign.
         secret_id: of the key that signs.
         secret_key: of the key that signs.
-        key_time: from when until when it holds, Unix seconds: ``"1557989753;1557996953"``.
+        key_time: the beginning and the end of its validity, Unix seconds: ``"1557989753;1557996953"``.
         parameters: those of the query to sign.
     """
     header_names, header_text = _canonical(headers)
@@ -148,7 +146,7 @@ def _hmac_sha1(key: str, text: str) -> str:
 
 
 def _version(headers: Mapping[str, str]) -> str:
-    """Return the digest of the content and the time of the upload: the same content uploaded again is new."""
+    """Return the digest of the content and the time of the upload, so that the same content uploaded again is new."""
     tag = headers.get("ETag", "")
     return f"{tag}@{headers.get('Last-Modified', '')}" if tag else ""
 

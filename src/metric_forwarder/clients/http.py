@@ -1,9 +1,9 @@
-"""One HTTP request, one result: the only home of ``urllib3``, the part of ``requests`` that keeps connections.
+"""One HTTP request, one result. Only this module uses ``urllib3``, the part of ``requests`` that keeps connections.
 
-``send`` takes a small answer whole; ``stream`` hands out a large one while it comes.
+``send`` returns a small reply as a whole; ``stream`` passes a large one on while it arrives.
 
-Whatever goes wrong comes back as a ``Failure`` that tells a request that never left from one that was sent and got no
-answer. Nothing is retried here: the caller signs every attempt again.
+Every error is returned as a ``Failure``, which distinguishes a request that was not sent from one that was sent and got no
+reply. Nothing is retried here: the caller signs every attempt again.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class HttpRequest(NamedTuple):
 
 
 class HttpReply(NamedTuple):
-    """A complete answer; ``headers`` are looked up without regard to case."""
+    """A complete reply; ``headers`` ignore upper and lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,14 +61,14 @@ class HttpReply(NamedTuple):
 
 
 def server_time(reply: HttpReply) -> float | None:
-    """Return the destination's time, Unix seconds, if its reply says it."""
+    """Return the destination's time, Unix seconds, if the reply has it."""
     return _http_date(reply.headers.get("Date"))
 
 
 def retry_after_s(reply: HttpReply, *, now: float) -> float | None:
-    """Return how long the destination asked us to wait, in either form of RFC 9110: seconds, or an HTTP date.
+    """Return how long the destination asked us to wait. RFC 9110 has two forms: seconds, or an HTTP date.
 
-    A date counts from the destination's own clock, from ``now``, Unix seconds, if its reply has no date.
+    A date counts from the destination's own clock, or from ``now`` (Unix seconds) if the reply has no date.
     """
     text = (reply.headers.get("Retry-After") or "").strip()
     if text.isascii() and text.isdigit():
@@ -86,7 +86,7 @@ def _http_date(text: str | None) -> float | None:
 
 
 class Fault(Enum):
-    """How a request failed without an answer."""
+    """How a request failed without a reply."""
 
     UNREACHABLE = "unreachable"  # no connection, TLS included: the request never left
     STALE = "stale connection"  # a kept-alive connection was closed before a byte of an answer
@@ -94,9 +94,9 @@ class Fault(Enum):
 
 
 class Failure(NamedTuple):
-    """No answer: ``detail`` names the kind of error, never an address, a URL or a payload.
+    """No reply: ``detail`` names the kind of error, never an address, a URL or a payload.
 
-    ``is_tls`` says that there was a connection, and no encrypted one.
+    ``is_tls``: there was a connection, but TLS failed.
     """
 
     fault: Fault
@@ -105,13 +105,13 @@ class Failure(NamedTuple):
 
 
 class Transport(Protocol):
-    """Sends one request and waits ``timeout_s`` seconds for it all, at most; safe to call from several threads."""
+    """Sends one request, which takes at most ``timeout_s`` seconds in all; safe to call from several threads."""
 
     def send(self, request: HttpRequest, timeout_s: float) -> HttpReply | Failure: ...
 
 
 class Streamed(NamedTuple):
-    """An answer under way: ``chunks`` gives its body, and a ``Failure`` as its last item if it breaks off."""
+    """A reply that is arriving: ``chunks`` yields its body, and a ``Failure`` as its last item if it breaks off."""
 
     status: int
     headers: Mapping[str, str]
@@ -120,26 +120,25 @@ class Streamed(NamedTuple):
 
     @property
     def announced_bytes(self) -> int:
-        """How long the body is said to be; 0 if nothing usable is said."""
+        """The length of the body as its header announces it; 0 if there is no usable one."""
         return parse_uint64(self.headers.get("Content-Length")) or 0
 
 
 class Streaming(Protocol):
-    """Sends one request and gives the answer while it comes, until the deadline."""
+    """Sends one request and passes the reply on while it arrives, until the deadline."""
 
     def stream(self, request: HttpRequest, deadline: Deadline) -> Streamed | Failure: ...
 
 
 class HttpTransport:
-    """Kept-alive connections to one place at a time, with the certificates of ``certifi``.
+    """Kept-alive connections to one server at a time, with the certificates of ``certifi``.
 
-    ``requests`` itself would double the time of a cold start and the CPU of each request, for what is not wanted here:
-    cookies, redirects, and what the environment says of proxies, ``.netrc`` and certificates. A proxy would see signed
-    requests, and the receiver is only reachable inside the VPC.
+    ``requests`` itself would double the time of a cold start and the CPU of each request, and would use proxies of the
+    environment, which could see signed requests.
 
     Args:
-        connections: how many requests are under way at once.
-        monotonic: by which a connection has been idle for too long.
+        connections: the number of requests at the same time.
+        monotonic: the clock for a connection's idle time.
         ca_file: the certificates to trust; those of ``certifi`` if None.
     """
 
@@ -158,7 +157,7 @@ class HttpTransport:
         self._answered_before = False
 
     def send(self, request: HttpRequest, timeout_s: float) -> HttpReply | Failure:
-        """Send and read the whole answer, however slowly it comes, within about ``timeout_s``."""
+        """Send and read the whole reply within about ``timeout_s``, even if it arrives slowly."""
         failure = self._failure
         try:
             with self._open(request, timeout_s) as response:
@@ -171,7 +170,7 @@ class HttpTransport:
         return HttpReply(response.status, response.headers, body)
 
     def stream(self, request: HttpRequest, deadline: Deadline) -> Streamed | Failure:
-        """Send, and hand the answer out while it comes: see ``Streaming``.
+        """Send, and pass the reply on while it arrives: see ``Streaming``.
 
         A second thread reads. The calling thread only waits, so that it returns by the deadline even if a name server
         never answers.
@@ -209,7 +208,7 @@ class HttpTransport:
         )
 
     def _pool_for(self, origin: str) -> HTTPConnectionPool:
-        held = self._pool  # other threads may change it
+        held = self._pool  # another thread may replace it
         if held is not None and held[0] == origin:
             return held[1]
         pool = self._make_pool(origin)
@@ -233,7 +232,7 @@ class HttpTransport:
         )
 
     def _failure(self, error: Exception) -> Failure:
-        """What it means that not a byte of an answer came."""
+        """The failure if not a byte of a reply arrived."""
         if isinstance(error, _NotConnected):
             return Failure(Fault.UNREACHABLE, error.detail, error.is_tls)
         if isinstance(error, LocationValueError):
@@ -246,9 +245,9 @@ class HttpTransport:
 
 
 def _forget_frames(error: BaseException) -> None:
-    """Let go of what the functions that failed still hold, the request's body above all.
+    """Free the variables of the functions that failed, which hold the request's body.
 
-    Their variables hold the error, whose traceback holds them: only the collector would free that, and it runs rarely.
+    They also hold the error, whose traceback holds them: only the collector would free this circle, and it runs rarely.
     """
     pending, seen = [error], set()
     while pending:
@@ -267,7 +266,7 @@ def _broken_off(error: Exception) -> Failure:
 
 
 def _silence(tree: str) -> None:
-    """Let nothing of a tree of loggers be seen, whatever the levels and handlers of the root and of its members."""
+    """Silence a logger and all its children, for any levels and handlers of the root and of the children."""
     # For members yet to come.
     logging.getLogger(tree).propagate = False
     for name, logger in list(logging.root.manager.loggerDict.items()):
@@ -281,13 +280,13 @@ _UNTRUSTED = {
     18: "its certificate is self-signed",
     19: "its certificate is signed by an authority that is not trusted",
     20: "its certificate is signed by an authority that is not trusted",
-    62: "its certificate is that of another host",
-    64: "its certificate is that of another host",
+    62: "its certificate is for another host",
+    64: "its certificate is for another host",
 }
 
 
 class _NotConnected(HTTPError):
-    """No connection came about, so nothing was sent; ``detail`` names the kind of error."""
+    """No connection could be made, so nothing was sent; ``detail`` names the kind of error."""
 
     def __init__(self, error: Exception) -> None:
         self.is_tls = isinstance(error, ssl.SSLError)
@@ -305,7 +304,7 @@ class _NotConnected(HTTPError):
 
 
 class _Punctual(socket.SocketIO):
-    """Reads under one deadline for the whole answer; a socket alone starts its time-out again with every piece."""
+    """Reads under one deadline for the whole reply; a socket alone starts its timeout again with every piece."""
 
     connected: socket.socket
     until: float
@@ -327,7 +326,7 @@ _SWITCHING, _OK = 101, 200
 
 
 class _PunctualResponse(HTTPResponse):
-    """Reads head and body within the time-out that its socket has when it begins, and believes no more than is safe."""
+    """Reads head and body within the timeout that its socket has at the beginning, and checks what http.client does not."""
 
     def __init__(self, connected: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(connected, *arguments, **options)
@@ -339,9 +338,9 @@ class _PunctualResponse(HTTPResponse):
         raw.is_first = True
 
     def begin(self) -> None:
-        """Read the head, past interim answers: left to itself this class takes all of them but 100 for the answer.
+        """Read the head after any interim replies: http.client takes each of them, except 100, for the reply.
 
-        The answer would be taken for that of the next request on this connection.
+        The real reply would then be taken for that of the next request on this connection.
         """
         super().begin()
         while self.status < _OK and self.status != _SWITCHING:
@@ -351,7 +350,7 @@ class _PunctualResponse(HTTPResponse):
             self.will_close = True
 
     def _safe_read(self, amt: int) -> bytes:
-        """Read a chunk; one of a negative size would be everything that comes."""
+        """Read a chunk; with a negative size, everything that arrives would be read."""
         if amt < 0:
             raise HTTPException("negative chunk size")
         read: bytes = super()._safe_read(amt)  # type: ignore[misc]  # of all versions of Python, and in no stub
@@ -359,7 +358,7 @@ class _PunctualResponse(HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """Tells a request that never left from others, reads punctually, and is not used again after a long rest."""
+    """Recognises a request that was not sent, reads under a deadline, and is not used again after a long idle time."""
 
     response_class = _PunctualResponse
 
@@ -403,7 +402,7 @@ _END = None
 
 
 class _Download:
-    """One reply on its way from the thread that reads it to the one that asked, a few pieces ahead."""
+    """Passes a reply from the reading thread to the calling one, a few pieces ahead."""
 
     def __init__(self, send: Callable[[], BaseHTTPResponse], failure: Callable[[Exception], Failure]) -> None:
         self._send = send
@@ -446,7 +445,7 @@ class _Download:
                 return
 
     def stop(self) -> None:
-        """Let the reading thread end: nobody reads on."""
+        """Let the reading thread end, since the caller reads no further."""
         self._stopped = True
         response = self._response
         if response is not None:

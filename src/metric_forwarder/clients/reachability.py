@@ -1,4 +1,4 @@
-"""Whether hosts can be reached from here: their names, and what listens there."""
+"""Checks whether hosts can be reached from here: looks up their names, and connects to their ports."""
 
 import queue
 import socket
@@ -11,7 +11,7 @@ _SIDE_BY_SIDE = 32
 
 
 def addresses(host: str, port: int | None) -> list[str]:
-    """The addresses of a host, sorted; none where its name is not known here."""
+    """The addresses of a host, sorted; empty if its name is not known here."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -20,7 +20,7 @@ def addresses(host: str, port: int | None) -> list[str]:
 
 
 def connection_failure(host: str, port: int, timeout_s: float) -> str | None:
-    """Why a TCP connection cannot be made; None where it can."""
+    """Why a TCP connection cannot be made; None if it can."""
     try:
         socket.create_connection((host, port), timeout=timeout_s).close()
     except OSError as error:
@@ -29,15 +29,15 @@ def connection_failure(host: str, port: int, timeout_s: float) -> str | None:
 
 
 def unreachable(hosts: Sequence[str], timeout_s: float, all_s: float) -> dict[str, str]:
-    """Look at many hosts, each as host or host:port, side by side.
+    """Check many hosts, each as host or host:port, in parallel.
 
     Args:
-        hosts: of one without a port only the name is looked up.
+        hosts: for a host without a port, only its name is looked up.
         timeout_s: how long each connection may take.
         all_s: how long all may take together, even if a name server never answers.
 
     Returns:
-        Why a host cannot be reached; those that can are left out.
+        Host → why it cannot be reached; hosts that can be reached are left out.
     """
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for host in hosts:
@@ -65,7 +65,7 @@ def _failure(host: str, timeout_s: float) -> str | None:
         parts = urlsplit(f"//{host}")
         name, port = parts.hostname or "", parts.port
     except ValueError:
-        return "is no host:port"
+        return "is not host:port"
     if not addresses(name, port):
         return "has no address here"
     failure = None if port is None else connection_failure(name, port, timeout_s)

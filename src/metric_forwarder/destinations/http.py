@@ -1,4 +1,4 @@
-"""What the destinations over HTTP share: a batch is one request, and its reply is the verdict on all of it."""
+"""What the destinations over HTTP share: a batch is one request, and one reply judges all of it."""
 
 from abc import ABC, abstractmethod
 
@@ -8,7 +8,7 @@ from metric_forwarder.model import Batch
 
 
 class HttpDestination(ABC):
-    """Sends a batch as one request; what is in it, and what its reply means, is the subclass's.
+    """Sends a batch as one request; a subclass makes the request and judges the reply.
 
     Args:
         transport: carries the requests.
@@ -19,7 +19,7 @@ class HttpDestination(ABC):
 
     @property
     def clock_offset_s(self) -> float:
-        """Not kept, except where it matters."""
+        """0, unless a subclass learns the destination's clock."""
         return 0.0
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
@@ -27,12 +27,12 @@ class HttpDestination(ABC):
 
     @abstractmethod
     def prepare(self, timeout_s: float) -> Verdict | None:
-        """Get what sending needs: see ``Destination``."""
+        """See ``Destination``."""
 
     @abstractmethod
     def request(self, batch: Batch) -> HttpRequest:
-        """Join the points, stamp and sign; called again for every attempt."""
+        """Join the points, stamp and sign them; called for every attempt."""
 
     @abstractmethod
     def judge(self, reply: HttpReply | Failure) -> Verdict:
-        """What a reply, or none, means."""
+        """What a reply, or its absence, means."""

@@ -1,4 +1,4 @@
-"""What a destination may be made with, besides the settings."""
+"""The collaborators from which a destination is made, besides the settings."""
 
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -11,11 +11,11 @@ from metric_forwarder.settings.settings import Settings
 
 
 class Parts(NamedTuple):
-    """What a destination takes of this as it needs.
+    """A destination uses those that it needs.
 
     Attributes:
         credentials: where the main account's key comes from.
-        connect: makes what carries requests over HTTP.
+        connect: makes a transport for HTTP requests.
         machine: threads, time and chance.
     """
 
@@ -25,7 +25,7 @@ class Parts(NamedTuple):
 
 
 class DestinationModule(Protocol):
-    """What the module of a destination has."""
+    """The interface of a destination's module."""
 
     def make(self, settings: Settings, parts: Parts) -> Destination:
-        """Make the destination; raises ``ConfigError`` where the settings cannot work."""
+        """Make the destination; raise ``ConfigError`` if the settings cannot work."""

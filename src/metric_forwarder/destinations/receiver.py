@@ -1,7 +1,7 @@
 """The custom-monitoring receiver: ``PutMonitorData`` over HTTP, signed with HMAC-SHA1.
 
 Source: the receiver's own document. One request carries points of one namespace and gets one reply for all of them:
-HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeric text and the content type is anything.
+HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeric text, with any content type.
 """
 
 import json
@@ -45,7 +45,7 @@ class PutMonitorDataDestination(HttpDestination):
     """Encodes, signs and judges for the receiver.
 
     Args:
-        url: where requests go; the host that is signed is always the real receiver's, the path is this URL's.
+        url: where requests go; the signature covers the real receiver's host and this URL's path.
         method: ``POST`` or ``GET``.
         region: the short code.
         credentials: where the key to sign with comes from.
@@ -170,7 +170,7 @@ _POST_HEADERS: Mapping[str, str] = {**_HEADERS, "Content-Type": "application/jso
 
 
 def _judge_body(body: bytes) -> Verdict:
-    """Only a complete reply of the receiver counts; a page, an empty or a half one does not."""
+    """Judge by the code of a complete reply; a page, an empty or an incomplete reply has none."""
     code = read_code(body)
     if code in _KNOWN_CODES:
         return for_code(ReturnCode(code))
@@ -178,16 +178,16 @@ def _judge_body(body: bytes) -> Verdict:
         reason = f"the receiver replied with the undocumented code {code}: ask Tencent Cloud's support"
         return Verdict(Action.RETRY, str(code), reason, code)
     if is_cut_off(body):
-        reason = "the reply was empty or broke off: the receiver may have taken the request"
+        reason = "the reply was empty or incomplete: the receiver may have taken the request"
         return Verdict(Action.RESEND, "no answer", reason)
-    reason = "the reply was not the receiver's: check MF_RECEIVER_URL, and what stands between"
+    reason = "the reply was not the receiver's: check MF_RECEIVER_URL, and proxies on the way"
     return Verdict(Action.RETRY, "not the receiver", reason)
 
 
 def _judge_failure(failure: Failure) -> Verdict:
     if failure.is_tls:
         reason = (
-            f"no encrypted connection to the receiver ({failure.detail}): the receiver itself speaks only HTTP, so correct "
+            f"no encrypted connection to the receiver ({failure.detail}): the receiver speaks only HTTP, so correct "
             "MF_RECEIVER_URL, or what answers there"
         )
         return Verdict(Action.HOLD_OFF, failure.fault.value, reason)

@@ -21,7 +21,7 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.INTERNAL_FAILURE: Rule(Action.RETRY, _WAIT_OR_ASK),
     ReturnCode.CONTENT_MISSING: Rule(Action.STOP, "look for a proxy that drops request bodies"),
     ReturnCode.NOT_JSON: Rule(
-        Action.SPLIT, "look at the named points; if all are named, for a proxy that changes bodies"
+        Action.SPLIT, "correct the named points; if all are named, look for a proxy that changes bodies"
     ),
     ReturnCode.TOO_MANY_REQUESTS: Rule(
         Action.SLOW_DOWN, "raise MF_BATCH_MAX_POINTS, or lower MF_CONCURRENCY"
@@ -33,7 +33,8 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.PARAMETER_MISSING: Rule(Action.SPLIT, _REQUESTS),
     ReturnCode.PARAMETER_TYPE: Rule(Action.SPLIT, _REQUESTS),
     ReturnCode.AUTHENTICATION_FAILED: Rule(
-        Action.REAUTHENTICATE, "use the main account's SecretId and SecretKey: no sub-account, no role"
+        Action.REAUTHENTICATE,
+        "use the main account's SecretId and SecretKey, not those of a sub-account or a role",
     ),
     ReturnCode.API_RULES_BROKEN: Rule(Action.STOP, "check MF_RECEIVER_URL and MF_RECEIVER_METHOD"),
     ReturnCode.PARAMETER_INVALID: Rule(
@@ -52,12 +53,12 @@ CODES: Mapping[ReturnCode, Rule] = {
     ),
     ReturnCode.TIMESTAMP_ILLEGAL: Rule(
         Action.SET_CLOCK,
-        "nothing, if it happens once; if it lasts, look whether something between removes or changes the Date of its "
+        "nothing, if it happens once; if it lasts, look for a proxy that removes or changes the Date of its "
         "replies, by which the clock is corrected",
     ),
 }
 
-_SERVER = "look at the destination's health; the points may be sent again"
+_SERVER = "check the destination's health; the points may be sent again"
 _URL = "check the destination's URL: what answers there is not the receiver"
 
 # HTTP statuses that say more than their class does; the classes are in ``status_rule``.

@@ -1,7 +1,7 @@
 """Prometheus remote write 1.0: Managed Service for Prometheus, a CLS metric topic, or any other such endpoint.
 
-Source: the remote write 1.0 specification. What becomes of a point, and what is done about every answer, is in
-docs/remote-write.md; the bytes are in ``remote_write_wire``.
+Source: the remote write 1.0 specification. docs/remote-write.md says what becomes of a point and what each reply means;
+``remote_write_wire`` writes the bytes.
 """
 
 import hashlib
@@ -60,11 +60,11 @@ class RemoteWrite(HttpDestination):
     Args:
         url: where requests go.
         user: for basic authentication; empty: the password is a bearer token.
-        password: empty: requests bring no authentication.
+        password: empty: requests are not authenticated.
         transport: carries the requests.
         machine: its clock dates replies and bounds the proof.
-        headers: that each request brings besides, such as the tenant's; never one of ``RESERVED_HEADERS``.
-        is_checked: whether the endpoint must prove that it takes remote write.
+        headers: more headers for each request, such as the tenant's; never one of ``RESERVED_HEADERS``.
+        is_checked: whether the endpoint must prove that it accepts remote write.
     """
 
     carries_timestamps = True
@@ -95,7 +95,7 @@ class RemoteWrite(HttpDestination):
         self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
     def prepare_series(self, series: Series) -> Violation | None:
-        """Refuse what is no name to Prometheus, and a series with the labels of another one."""
+        """Find a name that Prometheus does not accept, and a series with the labels of another one."""
         violation = _wrong_name(series)
         if violation is not None:
             return violation
@@ -109,7 +109,7 @@ class RemoteWrite(HttpDestination):
         return encode_point(series.encoded_prefix, value, time_ms)
 
     def prepare(self, timeout_s: float) -> Verdict | None:
-        """Let the endpoint prove that it takes remote write, once while the instance is warm."""
+        """Let the endpoint prove that it accepts remote write, once while the instance is warm."""
         return self._proof.before_points(timeout_s)
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
@@ -126,7 +126,7 @@ class RemoteWrite(HttpDestination):
         return HttpRequest("POST", self._url, self._headers, body)
 
     def write(self, series: Sequence[bytes], timeout_s: float) -> Verdict:
-        """Write encoded series that are no points of an event, at one attempt."""
+        """Write encoded series that are not points of an event, in one attempt."""
         return self.judge(self._ask(compress(series), timeout_s))
 
     def judge(self, reply: HttpReply | Failure) -> Verdict:
@@ -144,7 +144,7 @@ class RemoteWrite(HttpDestination):
         return self._transport.send(HttpRequest("POST", self._url, self._headers, body), timeout_s)
 
     def _collision(self, series: Series) -> Violation | None:
-        """The first series of an instance with these labels has them; the oldest is forgotten first."""
+        """Whether an earlier series of this instance has the same labels; the oldest series is forgotten first."""
         own = series.digest
         holder = self._known.setdefault(_digest(series.encoded_prefix), own)
         if len(self._known) > _REMEMBERED_SERIES:
@@ -163,7 +163,7 @@ def metric_name(series: Series) -> str:
 
 
 def _wrong_name(series: Series) -> Violation | None:
-    """What a schema cannot say, since a name has two parts, or what a user's own schema lets pass."""
+    """Check the names here: a schema cannot check a name of two parts, and a user's own schema may accept others."""
     name = metric_name(series)
     if len(name) > _MAX_NAME or not _is_metric_name(name):
         remedy = (
@@ -173,7 +173,7 @@ def _wrong_name(series: Series) -> Violation | None:
         return Violation("/metricName", "pattern", remedy)
     for label, value in series.dimensions:
         if not _is_label_name(label):
-            remedy = "has a name that is no label's: letters, digits and underscores, no digit and no two underscores first"
+            remedy = "has a name that cannot be a label: use letters, digits and underscores, without a digit or two underscores first"
             return Violation("/dimensions", "pattern", remedy)
         if _is_half_a_character(value):
             return Violation("/dimensions", "pattern", "has a value that is not valid Unicode: correct it")
@@ -185,7 +185,7 @@ def _digest(text: bytes) -> bytes:
 
 
 def _tenant(headers: Mapping[str, Secret]) -> str:
-    """What tells two tenants of one endpoint apart, without their secrets."""
+    """Distinguish the tenants of one endpoint, without their secrets."""
     if not headers:
         return ""
     named = sorted((name.lower(), value.reveal()) for name, value in headers.items())
@@ -217,15 +217,15 @@ _TAKEN = Violation(
 _CORRECT = "correct the named points at their producer"
 _REFUSED = Rule(
     Action.SPLIT,
-    f"the destination does not take them: {_CORRECT}, or raise the destination's limits; if all are named, check "
+    f"the destination does not accept them: {_CORRECT}, or raise the destination's limits; if all are named, check "
     "MF_REMOTE_WRITE_URL",
 )
 _AUTHENTICATION = Rule(Action.STOP, "check MF_REMOTE_WRITE_USER and MF_REMOTE_WRITE_PASSWORD")
 _URL = Rule(
-    Action.STOP, "check MF_REMOTE_WRITE_URL, and whether what answers there takes Prometheus remote write 1.0"
+    Action.STOP, "check MF_REMOTE_WRITE_URL, and whether the server there accepts Prometheus remote write 1.0"
 )
-_PASSING = Rule(Action.STOP, "wait: remote write forbids to try again at once; the points may be sent again")
-_SERVER = "look at the destination's health; the points may be sent again"
+_PASSING = Rule(Action.STOP, "wait: remote write forbids trying again at once; the points may be sent again")
+_SERVER = "check the destination's health; the points may be sent again"
 
 # Others of their class say that the request was taken in part, or was answered for somebody else.
 _SUCCESSES = frozenset({200, 201, 202, 203, 204})
@@ -256,7 +256,7 @@ STATUSES: Mapping[int, Rule] = {
 
 
 def status_rule(status: int) -> Rule:
-    """The rule for an HTTP status: the table's, else that of its class."""
+    """The rule for an HTTP status: the table's, otherwise that of its class."""
     if status in STATUSES:
         return STATUSES[status]
     if status in _SUCCESSES:
@@ -283,7 +283,7 @@ REFUSALS: tuple[KnownRefusal, ...] = (
     KnownRefusal(
         ("duplicate sample", "duplicate-timestamp", "same timestamp", "new value for timestamp"),
         "other value",
-        "the destination holds another value of the series at this very time: give each reading its own timestamp",
+        "the destination holds another value of the series at this time: give each reading its own timestamp",
     ),
     KnownRefusal(
         ("too far in future", "too-far-in-future", "too far in the future"),
@@ -293,13 +293,13 @@ REFUSALS: tuple[KnownRefusal, ...] = (
     KnownRefusal(
         ("out of bounds", "too old", "too-old"),
         "too old",
-        "the timestamp is outside the time that the destination takes, too old mostly: send sooner, correct the "
+        "the destination does not accept so old (or so new) a timestamp: send sooner, correct the "
         "producer's clock, or give the destination an out-of-order time window",
     ),
     KnownRefusal(
         ("out of order", "out-of-order", "more recent timestamp"),
         "out of order",
-        "the destination holds a later sample of the series: this one came too late, or it is there already; send in "
+        "the destination holds a later sample of the series: this one came too late, or is stored already; send in "
         "order, or give the destination an out-of-order time window",
     ),
 )
@@ -328,11 +328,11 @@ def _judge_reply(reply: HttpReply) -> Verdict:
 
 
 def _contradiction(reply: HttpReply) -> str:
-    """What in the body of an answer says that it is no success; empty if nothing does. Most successes have no body."""
+    """What the body of a success says against it; empty if nothing. Most successes have no body."""
     text = reply.body.removeprefix(_BYTE_ORDER_MARK).lstrip()
     kind = reply.headers.get("Content-Type", "").lower()
     if text and ("text/html" in kind or text[:1] == b"<"):
-        return "a page for people"
+        return "an HTML page"
     if text[:1] == b"{":
         try:
             answer = json.loads(text)
@@ -344,7 +344,7 @@ def _contradiction(reply: HttpReply) -> str:
 
 
 def _tells_error(answer: Any) -> bool:
-    """Whether an object is how services tell an error: ``{"error": …}``, ``{"status": "error"}``, ``{"code": 401}``."""
+    """Whether an object has the shape of an error: ``{"error": …}``, ``{"status": "error"}``, ``{"code": 401}``."""
     if not isinstance(answer, dict):
         return False
     members = {name.lower(): value for name, value in answer.items()}
@@ -377,7 +377,7 @@ def _judge_failure(failure: Failure) -> Verdict:
         )
         return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
     action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
-    return Verdict(action, failure.fault.value, f"the request was sent and not answered ({failure.detail})")
+    return Verdict(action, failure.fault.value, f"the request was sent, and no reply came ({failure.detail})")
 
 
 def make(settings: Settings, parts: Parts) -> RemoteWrite:

@@ -7,8 +7,8 @@ Source: the remote write 1.0 specification and its ``remote.proto``::
     Label        { string name = 1; string value = 2; }
     Sample       { double value = 1; int64 timestamp = 2; }
 
-These four messages take fewer lines to write than to describe to a protobuf library, which would cost 20 ms at every
-start and 0.4 MB in the package. The only home of ``cramjam``, and the one that needs it imports this module.
+Writing these four messages takes fewer lines than describing them to a protobuf library, which would cost 20 ms at every
+start and 0.4 MB in the package. Only a destination that compresses imports this module, since it needs ``cramjam``.
 """
 
 import struct
@@ -38,7 +38,7 @@ def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
 
 
 def encode_point(labels: bytes, value: float, time_ms: int) -> bytes:
-    """A series of one sample as a part of a ``WriteRequest``; ``labels``: as they are encoded, ``time_ms``: Unix milliseconds."""
+    """A series of one sample as a part of a ``WriteRequest``; ``labels``: encoded, ``time_ms``: Unix milliseconds."""
     if time_ms < 2**14:
         time = _varint(time_ms & _INT64)
     else:
@@ -51,7 +51,7 @@ def encode_point(labels: bytes, value: float, time_ms: int) -> bytes:
 
 
 def encode_samples(labels: bytes, samples: Iterable[tuple[float, int]]) -> bytes:
-    """A series of several samples (value, Unix milliseconds), as ``encode_point`` writes one of one sample."""
+    """A series of several samples (value, Unix milliseconds); ``encode_point`` writes one sample."""
     written = [labels]
     for value, time_ms in samples:
         time = _varint(time_ms & _INT64)
@@ -61,7 +61,7 @@ def encode_samples(labels: bytes, samples: Iterable[tuple[float, int]]) -> bytes
 
 
 def compress(series: Sequence[bytes]) -> bytes:
-    """The body of a request: series one after the other are a ``WriteRequest``."""
+    """The body of a request: a ``WriteRequest`` is its series one after the other."""
     return bytes(cramjam.snappy.compress_raw(b"".join(series)))
 
 

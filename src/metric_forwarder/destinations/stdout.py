@@ -1,7 +1,7 @@
 """Standard output: each point is one line of JSON, for debugging and for pipes.
 
-A line is a payload of docs/payload.md, so what is printed can be sent again. It begins with ``POINT_LINE``, by which it is
-told from the lines of the function's log on the same stream.
+A line is a payload of docs/payload.md, so what is printed can be sent again. It begins with ``POINT_LINE``, which
+distinguishes it from the lines of the function's log on the same stream.
 """
 
 import json
@@ -45,7 +45,7 @@ class StandardOutput:
         return b'%b,"value":%a,"timestamp":%d}\n' % (series.encoded_prefix, value, time_ms)
 
     def prepare(self, timeout_s: float) -> None:
-        """Everything is there."""
+        """Nothing has to be prepared."""
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:  # noqa: ARG002 - a stream knows no time limit
         text = b"".join([point.wire for point in batch]).decode("ascii")

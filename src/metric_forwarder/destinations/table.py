@@ -13,12 +13,12 @@ class DestinationKind(NamedTuple):
     Attributes:
         module: has ``make(settings, parts)``, which returns a ``delivery.destination.Destination``.
         schema: the file in ``schemas/`` that says which points it takes, without its ending.
-        meaning: what the settings table says of its name; empty: the name says enough.
+        meaning: its explanation in the settings table; empty: the name says enough.
         needs: settings that must not be empty for sending, and what each must be set to.
         defaults: the defaults of settings where they differ from the usual ones.
         url: the setting that holds its URL, for a destination over HTTP; empty: ``doctor`` looks at no network.
         extra: the optional package that its module needs, by its name in ``settings.extras``.
-        prints: whether points go to standard output, so that commands tell their reports on standard error.
+        prints: whether points go to standard output, so that commands print their reports on standard error.
         uses_account: whether requests are signed with the main account's key and name a region of the receiver.
     """
 

@@ -1,7 +1,7 @@
 """The receiver's region codes and the names the rest of Tencent Cloud uses for the same places.
 
 Source: Tencent Cloud's public region list for API v1, which the receiver's document refers to. The receiver
-takes the short code alone; SCF gives the full name.
+accepts only the short code; SCF gives the full name.
 """
 
 from collections.abc import Mapping

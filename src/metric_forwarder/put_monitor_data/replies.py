@@ -32,14 +32,14 @@ def read_code(body: bytes) -> int | None:
 
 
 def is_cut_off(body: bytes) -> bool:
-    """Whether this may be the beginning of a reply, or nothing at all came."""
+    """Whether the body is empty, or may be the beginning of a reply."""
     return not (stripped := body.strip(b"\0 \t\r\n")) or (
         stripped.startswith(b"{") and _read_leniently(body) is None
     )
 
 
 def _read_leniently(body: bytes) -> Any:
-    """The object that a body begins with; None if it begins with none that is complete."""
+    """The object that a body begins with; None if it does not begin with a complete one."""
     for encoding in ("utf-8", "gb18030"):
         text = body.decode(encoding, "replace").strip(_PADDING)
         if not text.startswith("{"):

@@ -1,6 +1,6 @@
 """The 22 return codes of the receiver, and what its document says each one means.
 
-Source: the receiver's own document, section 7. What the forwarder *does* about a code is in ``verdicts``.
+Source: the receiver's own document, section 7. What the forwarder *does* about a code is in ``destinations.receiver_verdicts``.
 """
 
 from enum import IntEnum
@@ -35,14 +35,14 @@ class ReturnCode(IntEnum):
 
     @property
     def meaning(self) -> str:
-        """What the receiver's document says, in English."""
+        """The meaning that the receiver's document gives, in English."""
         return _MEANINGS[self]
 
 
 _MEANINGS: dict[ReturnCode, str] = {
     ReturnCode.OK: "the data was received",
     ReturnCode.METHOD_NOT_SUPPORTED: "the HTTP method is neither GET nor POST",
-    ReturnCode.WRONG_CGI: "the path is not one the receiver serves",
+    ReturnCode.WRONG_CGI: "the receiver does not serve this path",
     ReturnCode.NOT_READY: "the service is not ready; retry later",
     ReturnCode.INTERNAL_FAILURE: "the receiver failed internally",
     ReturnCode.CONTENT_MISSING: "the request has no content",
@@ -55,12 +55,12 @@ _MEANINGS: dict[ReturnCode, str] = {
     ReturnCode.AUTHENTICATION_FAILED: "authentication failed",
     ReturnCode.API_RULES_BROKEN: "the call breaks the API's rules",
     ReturnCode.PARAMETER_INVALID: "a parameter is invalid",
-    ReturnCode.ROUTING_MISSING: "the data was dropped for want of routing information",
+    ReturnCode.ROUTING_MISSING: "the data was dropped because routing information is missing",
     ReturnCode.DATA_TOO_LONG: "the data is longer than the limit",
     ReturnCode.NAMESPACE_ILLEGAL: "the namespace is illegal",
     ReturnCode.DIMENSION_CHECK_FAILED: "the dimensions failed the check",
-    ReturnCode.TOO_MANY_METRICS: "more metrics in the period than the limit",
-    ReturnCode.NO_VALID_DATA: "the request held no valid metric data",
+    ReturnCode.TOO_MANY_METRICS: "more metrics than allowed in the period",
+    ReturnCode.NO_VALID_DATA: "the request has no valid metric data",
     ReturnCode.NAME_TOO_LONG: "a dimension's or metric's name is too long",
     ReturnCode.TIMESTAMP_ILLEGAL: "the timestamp is illegal",
 }

@@ -1,8 +1,7 @@
-"""The server's side of PutMonitorData: what a request must be, and which return code refuses it.
+"""The server's side of PutMonitorData: what makes a request valid, and which return code refuses it otherwise.
 
-Pure: no socket, no clock; the caller hands in what arrived and what time it is. A server checks a request in
-three steps, in this order, and the first refusal is the answer for the whole request (there is no reply per
-point):
+Pure: no socket, no clock; the caller passes the request and the time. A server checks a request in three steps,
+in this order, and the first refusal is the reply to the whole request (there is no reply for each point):
 
 1. ``parse_request``: method (1000), path (1001), content (1004), JSON (1005), missing fields (1009), types
    (1010), the action (1012), region and nonce (1013).
@@ -10,9 +9,8 @@ point):
 3. ``check_points``: sizes (1015, 1018), the namespace (1016), then each point: metric (1019), name lengths
    (1020), dimensions (1017).
 
-Source: the receiver's own document, sections 2 to 7. The order, the tolerance of the clock and every size limit
-are published nowhere: the order is the natural one, the tolerance is that of API v1 and the limits are
-parameters, none by default.
+Source: the receiver's own document, sections 2 to 7. It does not publish the order, the tolerance of the clock and the
+size limits: the order is the natural one, the tolerance is that of API v1, and the limits are parameters without a default.
 """
 
 import hmac
@@ -35,7 +33,7 @@ MAX_DIMENSIONS = 5
 DEFAULT_CLOCK_TOLERANCE_S = 7200.0
 
 Catalogue = Mapping[str, Mapping[str, Sequence[str]]]
-"""What was created beforehand: namespace → metric → the names of its dimensions."""
+"""The namespaces and metrics that exist: namespace → metric → the names of its dimensions."""
 
 _REQUIRED = ("SecretId", "Region", "Timestamp", "Nonce", "Signature", "Namespace", "Data")
 _TEXTS = ("SecretId", "Region", "Signature", "Namespace")
@@ -47,7 +45,7 @@ _MAX_INTEGER = 2**63 - 1
 
 
 class WirePoint(TypedDict):
-    """One point as it travels; other members of it are ignored."""
+    """One point of a request; its other members are ignored."""
 
     dimensions: dict[str, str | int | float]
     metricName: str
@@ -57,8 +55,8 @@ class WirePoint(TypedDict):
 class Refusal(NamedTuple):
     """Why a request is refused.
 
-    ``message`` starts with the code's documented meaning and goes on with the place, as a JSON pointer; it never
-    repeats what the request held.
+    ``message`` is the code's documented meaning, then the place as a JSON pointer; it never repeats what the
+    request holds.
     """
 
     code: ReturnCode
@@ -66,17 +64,17 @@ class Refusal(NamedTuple):
 
 
 class PutRequest(NamedTuple):
-    """A request whose every member is there and of its type; nothing else about it is known yet.
+    """A request that has every member, each of its type; nothing else has been checked yet.
 
     Attributes:
         method: ``GET`` or ``POST``.
         path: the path as requested, one of ``PATHS``.
         size: bytes of the body, or of a GET's query string.
-        secret_id: whose key is said to have signed it.
+        secret_id: the key that the request says has signed it.
         region: a short region code.
         timestamp: Unix seconds at the moment of signing.
         nonce: a positive integer.
-        signature: base64 text, unchecked.
+        signature: base64 text, not checked yet.
         namespace: the namespace of all points.
         data: the points.
     """
@@ -97,7 +95,7 @@ class PutRequest(NamedTuple):
 
 
 class RequestLimits(NamedTuple):
-    """The sizes a receiver accepts in one request; the real ones are not published, so each default is None (no limit).
+    """The sizes a receiver accepts in one request; the real ones are not published, so each default is None: no limit.
 
     Attributes:
         max_bytes: of the body, or of a GET's query string (1015).
@@ -114,7 +112,7 @@ NO_LIMITS = RequestLimits()
 
 
 def refuse(code: ReturnCode, where: str) -> Refusal:
-    """Return the refusal whose message is the code's documented meaning, then ``where``."""
+    """Return a refusal; its message is the code's documented meaning, then ``where``."""
     return Refusal(code, f"{code.meaning}: {where}")
 
 
@@ -216,7 +214,7 @@ def _check_call(fields: dict[str, Any], *, any_region: bool) -> Refusal | None:
 
 
 def _integer(value: Any) -> int | None:
-    """Return the integer a field holds, as a number or as decimal text (a GET has nothing but text)."""
+    """Return the integer in a field, which is a number or decimal text (a GET has only text)."""
     if isinstance(value, str):
         value = int(value) if _INTEGER_TEXT.fullmatch(value) else None
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_INTEGER:
@@ -336,7 +334,7 @@ def check_points(
     Args:
         request: what ``parse_request`` returned.
         limits: the sizes accepted.
-        catalogue: the namespaces and metrics that exist; None: every legal name does.
+        catalogue: the namespaces and metrics that exist; None: every legal name exists.
 
     Returns:
         None, or the refusal with code 1013, 1015, 1016, 1017, 1018, 1019 or 1020.

@@ -1,4 +1,4 @@
-"""Sign a PutMonitorData request the way the custom-monitoring receiver checks it.
+"""Sign a PutMonitorData request as the custom-monitoring receiver checks it.
 
 Source: the receiver's own document, section 5. It differs from the general API v1 signature in two ways:
 only five parameters are signed, and the host is written without its port. ``Namespace`` and ``Data`` are not

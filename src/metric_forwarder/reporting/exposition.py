@@ -12,14 +12,14 @@ _Series = tuple[str, Labels]
 class Exposition:
     """What one server shows at ``/metrics``, from one scrape to the next.
 
-    A counter is shown as 0 before it is shown with its value: otherwise ``increase`` would not see what it counted first.
+    A counter is shown as 0 once before its value, since ``increase`` would not see the first value otherwise.
     """
 
     def __init__(self) -> None:
         self._shown: set[_Series] = set()
 
     def text(self, instances: Iterable[SelfMetrics | None]) -> str:
-        """Write the metrics down; an instance that has handled no event yet is None."""
+        """Write the metrics as text; an instance that has not handled an event yet is None."""
         values = _together([instance for instance in instances if instance is not None])
         lines: list[str] = []
         for family in FAMILIES:
@@ -38,7 +38,7 @@ class Exposition:
 
 
 def _together(instances: Iterable[SelfMetrics]) -> dict[Family, dict[_Series, float]]:
-    """The sum of what the instances have counted, and the highest of what they have measured."""
+    """Sum the counters of all instances, and take the highest of each gauge."""
     values: dict[Family, dict[_Series, float]] = {family: {} for family in FAMILIES}
     for instance in instances:
         for family, suffix, labels, value in instance.values():

@@ -15,11 +15,11 @@ MAX_FILTER_REASONS = 20
 
 
 class AlreadySettled(RuntimeError):
-    """A row was to be settled twice: a defect of the forwarder."""
+    """A row was about to be settled twice: a defect of the forwarder."""
 
 
 class Filtered(NamedTuple):
-    """Points that were left out for one reason: the first of them, and how many they are (``times``).
+    """Points that were left out for one reason: the first of them, and their number (``times``).
 
     ``source`` and ``pointer`` name a point as in ``Problem``; ``rule`` is a word for the reason.
     """
@@ -32,7 +32,7 @@ class Filtered(NamedTuple):
 
 
 class Ledger:
-    """Outcomes by row, the first problems, and why points were filtered; the rest of the problems is counted."""
+    """Outcomes by row, the first problems in full, the number of the others, and why points were filtered."""
 
     def __init__(self, max_problems: int = MAX_PROBLEMS) -> None:
         self._rows: list[Outcome | None] = []
@@ -52,7 +52,7 @@ class Ledger:
         return len(self._rows)
 
     def note(self, problem: Problem) -> None:
-        """Report something that went wrong besides."""
+        """Report a problem that belongs to no row."""
         self._note(lambda: problem)
 
     def outcome(self, number: int) -> Outcome | None:
@@ -75,7 +75,7 @@ class Ledger:
         self.problems_omitted += 1
 
     def receive_again(self, outcome: Outcome, count: int) -> None:
-        """Receive points that were settled by an earlier delivery of their event; their problems were told then."""
+        """Receive points that were settled by an earlier delivery of their event; their problems were reported then."""
         self._rows.extend([outcome] * count)
         if outcome is Outcome.FILTERED:
             self._filtered[_FILTERED_BEFORE] = Filtered("event", "", *_FILTERED_BEFORE, count)
@@ -83,7 +83,7 @@ class Ledger:
             self.problems_omitted += count
 
     def receive_filtered(self, source: str, pointer: str, rule: str, message: str) -> None:
-        """Receive a point that is left out on purpose: it is no problem, and each reason is reported once."""
+        """Receive a point that is left out on purpose: this is not a problem, and each reason is reported once."""
         self._rows.append(Outcome.FILTERED)
         known = self._filtered.get((rule, message))
         if known is None and len(self._filtered) >= MAX_FILTER_REASONS:
@@ -104,7 +104,7 @@ class Ledger:
     def settle_all(
         self, points: Sequence[Point], outcome: Outcome, problem: Callable[[Point], Problem] | None = None
     ) -> None:
-        """Write the same outcome for many points; ``problem`` is asked only while the report has room."""
+        """Write the same outcome for many points; ``problem`` is called only while the report has room."""
         rows = self._rows
         for point in points:
             if rows[point.number] is not None:
@@ -114,7 +114,7 @@ class Ledger:
                 self._note(lambda point=point: problem(point))  # type: ignore[misc]  # bound now, on purpose
 
     def note_format(self, name: str, first: int) -> None:
-        """Take note that the rows from ``first`` on were in messages of this format; those without a note are our own JSON."""
+        """Note that the rows from ``first`` on were in messages of this format; rows without a note are our own JSON."""
         last = len(self._rows)
         if self._spans and self._spans[-1][0] == name and self._spans[-1][2] == first:
             first = self._spans.pop()[1]
@@ -144,7 +144,7 @@ class Ledger:
     def close(self) -> int:
         """Settle what has no outcome yet as undelivered, the one outcome that cannot lose a point; return how many.
 
-        Anything but 0 is a defect of the forwarder, never a reason to report a balance that is not there.
+        Anything but 0 is a defect of the forwarder; even then the figures of the report must add up.
         """
         unsettled = [number for number, outcome in enumerate(self._rows) if outcome is None]
         for number in unsettled:
@@ -165,6 +165,6 @@ class Ledger:
 
 _FILTERED_BEFORE = (
     "before",
-    "points were filtered by an earlier delivery of this event, which told the reasons",
+    "points were filtered by an earlier delivery of this event, which reported the reasons",
 )
-_OTHER_REASONS = ("other", "points of this event are filtered for more reasons than are told")
+_OTHER_REASONS = ("other", "points of this event are filtered for further reasons, which are not listed")

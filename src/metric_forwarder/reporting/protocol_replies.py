@@ -1,7 +1,7 @@
 """Report → reply in the terms of the protocol that a client speaks, so that its own retry does the right thing.
 
-Undelivered points ask for a retry: 503 with ``Retry-After``. What is wrong with a point does not: the client would send it
-for ever. Loaded with the first request of such a client. Sources: as in ``triggers.http_routes``.
+Undelivered points get 503 with ``Retry-After``. An invalid or rejected point does not: the client would send it
+forever. Loaded with the first request of such a client. Sources: as in ``triggers.http_routes``.
 """
 
 import base64
@@ -28,7 +28,7 @@ def protocol_reply(reply_to: ReplyTo, report: Report, retry_after_s: int) -> dic
     Args:
         reply_to: whose protocol it is.
         report: what became of the request.
-        retry_after_s: when the client is to send again what is undelivered, at the latest.
+        retry_after_s: after this time, at the latest, the client should send the undelivered points again.
     """
     make, ok_status = _PROTOCOLS[reply_to]
     outcomes = report["outcomes"]
@@ -49,7 +49,7 @@ def _count(report: Report, outcomes: tuple[Outcome, ...]) -> int:
 
 
 def _message(report: Report) -> str:
-    """Tell what is wrong: how many points, and the first reasons, each with its place in the client's terms."""
+    """Say what is wrong: how many points, and the first reasons, each with its place in the client's terms."""
     arrived = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
     received = report["received"]
     reasons = [f"{error['pointer']} {error['message']}".strip() for error in report["errors"][:_TOLD]]
@@ -104,7 +104,7 @@ def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: b
 
 
 def _is_no_request(report: Report) -> bool:
-    """Return whether the one thing that was received is a body that could not be read at all."""
+    """Return whether the event held only a body that could not be read."""
     errors = report["errors"]
     return bool(
         report["received"] == 1 == len(errors)

@@ -1,6 +1,6 @@
 """Report → what the handler returns or raises: one function for each ``ReplyTo``.
 
-The platform takes any returned value for success and redelivers an event only if the function raised. Bad data never
+The platform takes any returned value as success and redelivers an event only if the function raised. Bad data never
 raises; otherwise the platform would redeliver it again and again.
 """
 
@@ -23,10 +23,10 @@ _CLIENTS_FAULT = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
 
 
 def reply(reply_to: ReplyTo, report: Report) -> Any:
-    """Tell whoever is to be told.
+    """Give the outcome to the one who waits for it.
 
     Raises:
-        DeliveryIncomplete: points are undelivered, and the platform is to redeliver them.
+        DeliveryIncomplete: points are undelivered, and the platform must redeliver them.
     """
     make = _REPLIES.get(reply_to)
     if make is not None:
@@ -38,7 +38,7 @@ def reply(reply_to: ReplyTo, report: Report) -> Any:
 
 
 def refuse(refusal: HttpRefusal) -> dict[str, Any]:
-    """The HTTP reply to a request that is not let in."""
+    """The HTTP reply to a refused request."""
     if refusal.code is not None:
         from metric_forwarder.bridge.replies import refusal_text  # noqa: PLC0415 - as below
 
@@ -82,12 +82,12 @@ def _to_receivers_client(report: Report) -> dict[str, Any]:
 
 
 def _receivers_reply(text: str) -> dict[str, Any]:
-    """Reply with HTTP 200, whatever the return code: that is how the receiver does it."""
+    """Reply with HTTP 200 for every return code, as the receiver does."""
     return _http_reply(200, {}, text)
 
 
 def _bounded_text(report: Report) -> str:
-    """The report as JSON text, with as many of its errors as there is room for."""
+    """The report as JSON text, with as many of its errors as fit."""
     text = json.dumps(report)
     while len(text) > MAX_HTTP_BODY_BYTES and report["errors"]:
         kept = report["errors"][:-1]
@@ -97,7 +97,7 @@ def _bounded_text(report: Report) -> str:
 
 
 def _http_reply(status: int, headers: Mapping[str, str], body: str) -> dict[str, Any]:
-    """The shape that API Gateway asks for and a Function URL understands."""
+    """The reply in the shape that API Gateway requires and a Function URL understands."""
     return {
         "isBase64Encoded": False,
         "statusCode": status,

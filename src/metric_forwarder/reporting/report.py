@@ -23,7 +23,7 @@ def make_report(
     dedupe: str,
     duration_ms: int,
 ) -> Report:
-    """Put the figures together; every one of them is derived from the ledger or counted by the sender."""
+    """Collect the figures; each is derived from the ledger or counted by the sender."""
     outcomes = ledger.outcomes()
     return {
         "status": status(outcomes, has_problems=bool(ledger.problems)),
@@ -47,8 +47,8 @@ def make_report(
 def status(outcomes: Mapping[Outcome, int], *, has_problems: bool) -> str:
     """``empty``, ``ok``, ``failed`` or ``partial``.
 
-    What was filtered counts neither way, so an event with only filtered points is ``ok``. Nothing received is ``empty``
-    only if there was nothing else.
+    Filtered points count neither as success nor as failure, so an event with only filtered points is ``ok``. An event
+    without points is ``empty`` only if it had no problem either.
     """
     received = sum(outcomes.values())
     if received == 0:
@@ -62,8 +62,8 @@ def status(outcomes: Mapping[Outcome, int], *, has_problems: bool) -> str:
 def loss_level(report: Report, *, is_spooling: bool, is_redelivered: bool) -> str:
     """The level at which a report is logged: WARN while nothing is lost, ERROR when something is or may be.
 
-    With a spool, bad points are kept as dead letters: they are not lost either. What is undelivered may be lost
-    unless its event is redelivered until it is handled, and a spool that could not be read may hold points that nobody sees.
+    With a spool, bad points are kept as dead letters, so they are not lost. Undelivered points may be lost unless their
+    event is redelivered until it is handled. A spool that could not be read may hold points that no report shows.
     """
     outcomes = report["outcomes"]
     lost = [Outcome.UNCERTAIN, *(() if is_spooling else _LOST)]
@@ -99,5 +99,5 @@ def _filtered(filtered: Filtered) -> dict[str, Any]:
 
 
 def _encodable(text: str) -> str:
-    """Whoever writes the report in UTF-8 would fail at half a surrogate pair, and a producer may have sent one."""
+    """Replace half a surrogate pair, which a producer may have sent, and which cannot be written in UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

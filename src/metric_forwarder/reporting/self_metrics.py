@@ -35,8 +35,8 @@ class Family(NamedTuple):
     help: str
 
 
-POINTS = Family(f"{PREFIX}points_total", "counter", "Points received, by what became of them.")
-REQUESTS = Family(f"{PREFIX}requests_total", "counter", "Requests sent to the destination, by their answer.")
+POINTS = Family(f"{PREFIX}points_total", "counter", "Points received, by outcome.")
+REQUESTS = Family(f"{PREFIX}requests_total", "counter", "Requests sent to the destination, by reply.")
 REQUEST_SECONDS = Family(
     f"{PREFIX}request_seconds", "histogram", "How long a request to the destination took."
 )
@@ -100,7 +100,7 @@ class Histogram:
         self._sum += value
 
     def observe_ages(self, now_ms: float, times_ms: Sequence[float]) -> None:
-        """Count how long ago many times were, which are sorted: so nothing is computed for each of them."""
+        """Count the ages of sorted times, without computing anything for each of them."""
         after = len(times_ms)
         for index, bound in enumerate(self._bounds):
             # Those that are as old as the bound belong to it.
@@ -123,7 +123,7 @@ class Histogram:
 class SelfMetrics:
     """The counters of one warm instance.
 
-    It is also the ``RequestTrace`` and the ``OnSettled`` of an event, from which it learns what a report does not say.
+    It is also the ``RequestTrace`` and the ``OnSettled`` of an event, since a report does not hold all it counts.
 
     Args:
         clock: its wall clock gives the age of points.
@@ -149,13 +149,13 @@ class SelfMetrics:
         self._is_degraded = False
 
     def prepared(self, verdict: Verdict | None, took_ms: int) -> None:
-        """Such an exchange is no request of points."""
+        """Not counted: the exchange carries no points."""
 
     def sent(self, *, points: int, attempt: int, waited_ms: int, verdict: Verdict, took_ms: int) -> None:  # noqa: ARG002 - the port's
         self._request_ms.append(took_ms)
 
     def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
-        """Count the age of those points that were delivered just now."""
+        """Count the ages of the points that have just been delivered."""
         now_ms = self._clock.time() * 1000
         times_ms: list[float] = sorted(
             [point.time_ms for point in ledger.with_outcome(points, Outcome.DELIVERED)]
@@ -166,7 +166,7 @@ class SelfMetrics:
         self._point_age.observe_ages(now_ms, times_ms)
 
     def count(self, report: Report, ledger: Ledger) -> None:
-        """Count an event that is over."""
+        """Count a finished event."""
         trigger = report["trigger"]
         for name, outcomes in _outcomes_by_format(report["outcomes"], ledger):
             for outcome, points in outcomes.items():
@@ -184,7 +184,7 @@ class SelfMetrics:
         self._is_degraded = report["dedupe"] == "degraded"
 
     def set_spool(self, level: "SpoolLevel") -> None:
-        """Take note of how full the spool is."""
+        """Note how full the spool is."""
         self._spool = level
 
     def values(self) -> Iterator[Value]:
@@ -210,7 +210,7 @@ class SelfMetrics:
 def _outcomes_by_format(
     outcomes: Mapping[str, int], ledger: Ledger
 ) -> Iterator[tuple[str, Mapping[str, int]]]:
-    """Divide the outcomes of an event by the format of the messages that its points were in."""
+    """Divide the outcomes of an event by the formats of its messages."""
     left = Counter(outcomes)
     for name, first, last in ledger.spans:
         if last - first == ledger.received:

@@ -1,7 +1,7 @@
-"""Writes the forwarder's own metrics by remote write, after an event, in a request that no point waits for.
+"""Writes the forwarder's own metrics by remote write, after an event, in a request of their own that delays no point.
 
-Each series begins with a 0 at the time of the write before: without it, Prometheus's ``increase`` would not see what an
-instance counted before its first write.
+Each series begins with a 0 at the time of the previous write: without it, Prometheus's ``increase`` would not see
+what an instance counted before its first write.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,13 +27,13 @@ _LEAST_S = 0.2
 
 
 class SeriesEndpoint(Protocol):
-    """Where series are written; raises nothing that is expected."""
+    """Where series are written; an expected failure is a verdict, not an exception."""
 
     def write(self, series: Sequence[bytes], timeout_s: float) -> Verdict: ...
 
 
 class WrittenSeries:
-    """Which series an endpoint has, and the time of the last write; it outlives a change of other settings.
+    """Which series an endpoint has, and the time of the last write; kept when other settings change.
 
     Args:
         started_s: when the instance began to count, Unix seconds.
@@ -55,8 +55,8 @@ class EventMetrics:
 
     Args:
         metrics: the counters, which are its attribute ``counters``.
-        endpoint: where they are written; None: nowhere, they are only counted.
-        written: what was written there.
+        endpoint: where they are written; None: they are only counted.
+        written: the series that were written there.
         interval_s: the shortest time between two writes.
         log: gets a line for a write that failed.
     """
@@ -81,14 +81,14 @@ class EventMetrics:
 
     @property
     def trace(self) -> RequestTrace:
-        """What is called with each request of points."""
+        """The callback for each request with points."""
         return self.counters
 
     def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
         self.counters.settled(points, ledger)
 
     def end(self, report: Report, ledger: Ledger, deadline: Deadline, measure_spool: MeasureSpool) -> None:
-        """Count an event that is over, then write if that is due and there is time for it."""
+        """Count a finished event, then write if a write is due and there is time for it."""
         self.counters.count(report, ledger)
         now = self._clock.monotonic()
         is_due = self._next_at is None or now >= self._next_at
@@ -119,7 +119,7 @@ class EventMetrics:
         self._written.last_ms = now_ms
 
     def _send(self, worker: SerialWorker, write: Callable[[], Verdict], timeout_s: float) -> Verdict | None:
-        """Send in a thread of its own, since no timeout covers a name server; None if it did not come back in time."""
+        """Send in a thread of its own, since no timeout covers a name server; None if it did not end in time."""
         future = worker.submit(write)
         worker.dismiss()
         try:
@@ -145,8 +145,8 @@ def _key(value: Value) -> tuple[str, Labels]:
 
 
 def _is_surely_absent(verdict: Verdict) -> bool:
-    """Whether nothing of a write was stored, and the next one may say the same.
+    """Whether nothing of a write was stored, so that the next write may repeat it.
 
-    A 0 that is written twice would be out of order, so it is not repeated after a write whose fate is unknown.
+    A repeated 0 would be out of order, so it is not repeated after a write whose fate is unknown.
     """
     return verdict.action in {Action.HOLD_OFF, Action.STOP, Action.SLOW_DOWN}

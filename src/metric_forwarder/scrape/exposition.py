@@ -1,4 +1,4 @@
-"""The text that a target exposes → the readings whose names are kept."""
+"""The text that a target exposes → the readings with names to keep."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -25,11 +25,11 @@ class Exposition:
 
     Args:
         open_metrics: whether it is OpenMetrics, by its content type.
-        keep: whether a name is kept; a line whose name is not is looked at no further.
+        keep: whether a name is kept; the rest of a line with another name is not read.
         watch: called every few thousand characters; may raise to give up.
 
     Attributes:
-        lines: how many samples it has exposed so far, whether they are kept or not.
+        lines: the number of samples read so far, kept or not.
     """
 
     def __init__(self, text: str, *, open_metrics: bool, keep: Keep, watch: Callable[[], None]) -> None:
@@ -56,5 +56,5 @@ class Exposition:
                 yield from read_line(number, line, _HINT, open_metrics=self._open_metrics)
         if self._open_metrics:
             yield InvalidSample(
-                f"line {number}", "eof", "ends without # EOF, so it was cut off: look at the target", None
+                f"line {number}", "eof", "ends without # EOF, so it was cut off: check the target", None
             )

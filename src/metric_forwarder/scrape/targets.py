@@ -22,16 +22,16 @@ SAME_LABELS = (
 
 
 class Failed(Exception):
-    """Why a target gave nothing; never leaves ``scrape``."""
+    """Why a target has no samples; never leaves ``scrape``."""
 
 
 class Target(NamedTuple):
-    """Where to fetch.
+    """A target to fetch.
 
     Attributes:
         url: with its query, which may hold a token.
         labels: of every sample, with ``job`` and ``instance``.
-        source: the URL as a report may name it.
+        source: the URL in the form that a report may show.
     """
 
     url: str
@@ -40,10 +40,10 @@ class Target(NamedTuple):
 
 
 def resolve(target: ScrapeTarget, job: str, hosts: frozenset[str]) -> Target | Failed:
-    """Take a URL apart, and put only what is known to be harmless together again.
+    """Parse a URL, and build it again from the parts that are known to be harmless.
 
-    It fails if it is no URL, if its host is not one of those that may be asked, or if a label names a parameter that it
-    lacks.
+    It raises ``Failed`` if the text is not a URL, if its host may not be asked, or if a label names a parameter that the
+    URL lacks.
     """
     try:
         return _resolve(target, job, hosts)
@@ -74,12 +74,12 @@ def ambiguous(targets: Iterable[Target]) -> frozenset[tuple[tuple[str, str], ...
 
 
 def key_of(target: Target) -> tuple[tuple[str, str], ...]:
-    """What tells its series from those of other targets: to Prometheus an empty label is no label."""
+    """The labels that distinguish a target's series from others; for Prometheus an empty label does not exist."""
     return tuple(sorted(pair for pair in target.labels.items() if pair[1]))
 
 
 def join(labels: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """A sample's labels and those of its target; the sample's of the same name stay as ``exported_…``, as in Prometheus."""
+    """A sample's labels and its target's; as in Prometheus, a label of the sample with the same name becomes ``exported_…``."""
     joined = {name: text for name, text in labels.items() if name not in own}
     for name in sorted(labels.keys() & own.keys()):
         renamed = f"exported_{name}"
@@ -90,7 +90,7 @@ def join(labels: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
 
 
 def shown(url: str) -> str:
-    """A URL as a report may name it: without what may be secret in it, wherever its writer thought that it ends."""
+    """A URL in the form that a report may show: without any part that may be secret."""
     if "@" in url:
         return "a URL that is not shown, since it holds an @"
     return re.split("[?#]", url, maxsplit=1)[0][:_MAX_SHOWN]
@@ -119,5 +119,5 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         pass
     raise Failed(
-        "is no URL to scrape: it must be http://host:port/path or https://…, without user and password"
+        "is not a URL to scrape: it must be http://host:port/path or https://…, without user and password"
     )

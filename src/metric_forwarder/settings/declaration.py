@@ -1,6 +1,6 @@
 """How a setting is declared: its name, its default, what reads its text, and its meaning, in one line.
 
-A class of settings holds the declarations as attributes. On an object of the class each attribute is the value that was
+A class of settings has the declarations as attributes. In an object of the class each attribute is the value that was
 read, of the type that its reader returns.
 """
 
@@ -18,11 +18,11 @@ _is_quoted = re.compile(r"""(["']).*\1""", re.DOTALL).fullmatch
 
 
 class BadValue(Exception):
-    """A text that a setting cannot hold.
+    """The text is not valid for the setting.
 
     Args:
-        right: what it must be set to, or with ``what`` the remedy as a whole.
-        what: what is wrong, in words that show nothing of a secret; None: the text is described.
+        right: what it must be set to; together with ``what``, the whole remedy.
+        what: what is wrong, without showing a secret; None: the text is described.
     """
 
     def __init__(self, right: str, what: str | None = None) -> None:
@@ -31,7 +31,7 @@ class BadValue(Exception):
         self.what = what
 
     def problem(self, name: str, text: str) -> str:
-        """Say what is wrong with a setting, for ``ConfigError``."""
+        """Say what is wrong with a setting, for a ``ConfigError``."""
         if self.what is None:
             return f"{name} {describe_value(text)}: set it to {self.right}"
         return f"{name} {self.what}: {self.right}"
@@ -42,7 +42,7 @@ class Setting(Generic[_T]):
 
     Attributes:
         name: of the environment variable.
-        default: the text that counts where the variable is empty; a destination may have another.
+        default: the text that is used if the variable is empty; a destination may have another.
         meaning: for the settings table of the README.
         field: its attribute in the class of settings.
     """
@@ -68,7 +68,7 @@ class Setting(Generic[_T]):
         return self
 
     def fill(self, values: dict[str, Any], text: str, default: str, problems: list[str]) -> None:
-        """Put the value of a text among the values; of a bad text the default's, and the problem among the problems."""
+        """Add the value of a text to the values; for a bad text add the default's value, and the problem to the problems."""
         try:
             if text:
                 _look_for_mistakes(text)
@@ -83,15 +83,15 @@ def setting(name: str, default: str, read: Callable[[str], _T], meaning: str) ->
 
     Args:
         name: of the environment variable.
-        default: the text that counts where it is empty.
-        read: makes a value of a text without white space around it; raises ``BadValue``.
+        default: the text that is used if it is empty.
+        read: converts a text, stripped of white space, to the value; raises ``BadValue``.
         meaning: for the README; ``settings_in_chinese`` translates it.
     """
     return Setting(name, default, read, meaning)
 
 
 def _look_for_mistakes(text: str) -> None:
-    """Refuse what no setting can mean, and what many readers would take for a value."""
+    """Find mistakes that can be made in any setting, and that many readers would take for a value."""
     if _is_unfilled(text):
         raise BadValue(
             "set the variable that it refers to where the function is deployed, or write the value itself",
@@ -118,7 +118,7 @@ def fill_all(
         settings: the declarations.
         environ: all environment variables; an empty value means the default.
         defaults: those that differ from the declared ones.
-        problems: gets what is wrong.
+        problems: the problems found are added here.
     """
     values: dict[str, Any] = {}
     for each in settings:

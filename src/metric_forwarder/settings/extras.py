@@ -13,8 +13,8 @@ class Extra(NamedTuple):
     Attributes:
         package: as it is installed.
         module: as it is imported.
-        asked_for: the settings that ask for it, each with the beginnings of the values that do; ``""`` is any value.
-        needed_by: what of this package cannot be imported without it, as patterns of paths.
+        asked_for: the settings that need it, each with the beginnings of such values; ``""`` is any value.
+        needed_by: the modules of this package that cannot be imported without it, as patterns of paths.
     """
 
     package: str
@@ -23,7 +23,7 @@ class Extra(NamedTuple):
     needed_by: tuple[str, ...]
 
     def is_asked_for(self, texts: Mapping[str, str]) -> bool:
-        """Whether settings, by the texts of their variables, need it."""
+        """Whether these settings (variable → text) need it."""
         return any(
             text and text.lower().startswith(beginnings)
             for name, beginnings in self.asked_for.items()
@@ -52,12 +52,12 @@ EXTRAS: Mapping[str, Extra] = {
 
 
 def needed_extras(texts: Mapping[str, str]) -> list[str]:
-    """The extras that settings ask for, by the texts of their variables."""
+    """The extras that these settings (variable → text) need."""
     return [name for name, extra in EXTRAS.items() if extra.is_asked_for(texts)]
 
 
 def missing(name: str, setting: str) -> str:
-    """What to say where a setting needs a package that is not installed."""
+    """The error message for a setting that needs a package that is not installed."""
     return (
         f"{setting} needs the package {EXTRAS[name].package}, which is not installed: make deploy adds it to the function, "
         f"make package EXTRAS={name} to a package for the console; in a clone: .venv/bin/pip install -e '.[{name}]'"
@@ -66,7 +66,7 @@ def missing(name: str, setting: str) -> str:
 
 @contextmanager
 def imports_of(name: str, setting: str) -> Iterator[None]:
-    """Import in here what needs an extra, if it has a name; a ``ConfigError`` names the setting where it is missing."""
+    """Import a module that needs the extra in this block: if the package is missing, a ``ConfigError`` names the setting."""
     try:
         yield
     except ModuleNotFoundError as error:

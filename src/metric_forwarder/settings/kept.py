@@ -1,7 +1,7 @@
-"""Keeps what was made from settings until one of the settings that it read has changed.
+"""Keeps objects that were made from settings until a setting that they read has changed.
 
-A warm instance has learned things: what it delivered, how fast a destination takes points. Another log level is no reason
-to forget them.
+A warm instance has learned which points it delivered and how fast the destination accepts points. Another log level must
+not make it forget this.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class _Recorder:
-    """Settings that remember which of them were read, and what they held; read later, they are remembered, too."""
+    """Settings that record which of them were read, now or later, and their values."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -38,19 +38,19 @@ class _Entry(NamedTuple):
 
 
 class Kept:
-    """Makes objects, and makes one again only when something that it was made from has changed."""
+    """Makes objects, and makes one again only if something that it was made from has changed."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
     def make(self, name: str, maker: Callable[[Settings], _T], settings: Settings, *parts: object) -> _T:
-        """Return what was made under this name, or what ``maker`` makes now.
+        """Return the object of this name; make it if there is none, or if it is outdated.
 
         Args:
-            name: tells it from the others.
-            maker: makes it of the settings that it is handed.
-            settings: those in force.
-            parts: what else it is made from; compared as a whole.
+            name: identifies the object.
+            maker: makes the object from the settings that it is given.
+            settings: the current ones.
+            parts: everything else that it is made from; compared as a whole.
         """
         entry = self._entries.get(name)
         if entry is None or not entry.is_made_from(settings, parts):

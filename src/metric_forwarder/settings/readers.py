@@ -1,4 +1,4 @@
-"""What reads the text of a setting: each returns a value, or raises ``BadValue`` that says what would be right."""
+"""Readers of the texts of settings: each returns a value, or raises a ``BadValue`` that says what would be right."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def text(value: str) -> str:
 
 
 def choice(*choices: str) -> Callable[[str], str]:
-    """One of some words, in whatever case."""
+    """One of some words, in upper or lower case."""
 
     def read(value: str) -> str:
         for each in choices:
@@ -115,7 +115,7 @@ def namespace(value: str) -> str:
 
 
 def region(value: str) -> str:
-    """The receiver's code of a region, or the full name of a region that it has no code for."""
+    """The receiver's code of a region, or the full name of a region without a code."""
     short = short_region(value)
     if short is not None:
         return short
@@ -128,14 +128,14 @@ def region(value: str) -> str:
 
 
 def url(value: str) -> str:
-    """Where requests go."""
+    """The URL for requests."""
     if not _is_url(value) or "?" in value:
         raise BadValue("http or https://host:port/path, without user, password, query or fragment")
     return value
 
 
 def optional_url(value: str) -> str:
-    """Where requests go, perhaps with a query; or nothing."""
+    """The URL for requests, which may have a query; or empty."""
     if value and not _is_url(value):
         raise BadValue("http or https://host:port/path, without user, password or fragment")
     return value
@@ -153,7 +153,7 @@ def _is_url(value: str) -> bool:
 
 
 def origin(value: str) -> str:
-    """``https://host[:port]``; what goes there is secret, so ``http`` only to this machine."""
+    """``https://host[:port]``; secrets are sent there, so ``http`` only to this machine."""
     value = value.rstrip("/")
     parts = _split(value)
     if parts is not None and value == f"{parts.scheme}://{parts.netloc}":
@@ -164,7 +164,7 @@ def origin(value: str) -> str:
 
 
 def _split(value: str) -> SplitResult | None:
-    """Take a URL apart; None if it is not one, no connection to its host could be tried, or it holds a user."""
+    """Parse a URL; None if the text is not one, if no connection to its host could be tried, or if it holds a user."""
     if not value.isprintable() or "@" in value or " " in value:
         return None
     try:
@@ -191,7 +191,7 @@ def buckets(value: str) -> tuple[str, ...]:
 
 
 def dedupe(value: str) -> str | RedisAddress:
-    """``memory:``, ``off``, or where Redis is."""
+    """``memory:``, ``off``, or the address of Redis."""
     return _redis(value) or _dedupe_word(value)
 
 
@@ -199,7 +199,7 @@ _dedupe_word = choice("memory:", "off", "redis://…", "rediss://…")
 
 
 def spool(value: str) -> str | RedisAddress:
-    """``file:///folder``, ``file:///folder?max_mb=512``, where Redis is, or nothing."""
+    """``file:///folder``, ``file:///folder?max_mb=512``, the address of Redis, or empty."""
     address = _redis(value)
     if address is not None:
         return address
@@ -230,7 +230,7 @@ def _is_spool_folder(value: str) -> bool:
 
 
 def ca_file(value: str) -> str:
-    """A file of certificates in PEM form, or nothing; it is read, so that a wrong one is told at once."""
+    """A file of certificates in PEM form, or empty; it is read, so that a wrong one is reported at once."""
     if value:
         # Loaded with the first connection over TLS anyway.
         import ssl  # noqa: PLC0415
@@ -249,7 +249,8 @@ def key_id(value: str) -> str:
     """A SecretId."""
     if not is_plain(value):
         raise BadValue(
-            "copy it again, letters and digits alone", "holds characters that no key of Tencent Cloud has"
+            "copy it again, only letters and digits",
+            "holds characters that are never in a key of Tencent Cloud",
         )
     if not _is_one_key(value):
         raise BadValue(
@@ -266,14 +267,14 @@ def key(value: str) -> Secret:
 def user(value: str) -> str:
     """The user of basic authentication."""
     if ":" in value or not value.isprintable():
-        raise BadValue("set it without a colon", "cannot stand in basic authentication")
+        raise BadValue("set it without a colon", "cannot be used in basic authentication")
     return value
 
 
 def password(value: str) -> Secret:
     """A password or a token, for a header."""
     if not is_plain(value):
-        raise BadValue("set it to letters, digits and punctuation", "cannot stand in a header")
+        raise BadValue("set it to letters, digits and punctuation", "cannot be used in a header")
     return Secret(value)
 
 
@@ -284,14 +285,14 @@ def token(value: str) -> Secret:
         raise BadValue("set it to one token, without quotes and commas", "holds more than a token")
     if 0 < len(value) < _SHORTEST_TOKEN:
         raise BadValue(
-            f"set it to {_SHORTEST_TOKEN} random characters or more, such as those that openssl rand -hex 16 prints",
-            "is short enough to be guessed",
+            f"set it to {_SHORTEST_TOKEN} random characters or more, such as the output of openssl rand -hex 16",
+            "is so short that it can be guessed",
         )
     return Secret(value)
 
 
 def headers(value: str) -> tuple[tuple[str, Secret], ...]:
-    """``NAME=VALUE,NAME=VALUE``: what each request brings besides its own headers."""
+    """``NAME=VALUE,NAME=VALUE``: more headers for each request."""
     found: list[tuple[str, Secret]] = []
     names: set[str] = set()
     for number, pair in enumerate(filter(None, map(str.strip, value.split(","))), 1):
@@ -323,7 +324,7 @@ def bridge_accounts(value: str) -> BridgeAccounts:
 
 
 def _read_accounts(value: str) -> dict[str, str]:
-    """SecretId → SecretKey; empty if the text has neither of the two forms."""
+    """SecretId → SecretKey; empty if the text has neither form."""
     if value.startswith("{"):
         try:
             pairs = json.loads(value, object_pairs_hook=list)
@@ -339,7 +340,7 @@ def _read_accounts(value: str) -> dict[str, str]:
 
 
 def formats(value: str) -> "FormatRules | None":
-    """How messages are read by their topic; None: by their shape, which takes nothing to find out for our own JSON."""
+    """The formats of messages by their topic; None: detected by their shape, which costs nothing for our own JSON."""
     if value == "auto":
         return None
     # Hardly any function names a format.

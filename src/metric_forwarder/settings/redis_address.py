@@ -1,4 +1,4 @@
-"""``redis://`` and ``rediss://`` URLs as settings hold them: read here, without the ``redis`` package."""
+"""Reads the ``redis://`` and ``rediss://`` URLs of settings without the ``redis`` package."""
 
 import re
 from typing import NamedTuple
@@ -21,7 +21,7 @@ _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 
 
 def names_host(parts: SplitResult) -> bool:
-    """Whether a URL names a host to which a connection can be tried: no label empty, or longer than 63 characters."""
+    """Whether a URL's host can be looked up: none of its labels is empty or longer than 63 characters."""
     name = parts.hostname or ""
     if not _HOST.fullmatch(name) or (":" in name) != ("[" in parts.netloc.rpartition("@")[2]):
         return False
@@ -33,15 +33,15 @@ def names_host(parts: SplitResult) -> bool:
 
 
 class BadRedisUrl(ValueError):
-    """What is wrong with a URL; the text holds nothing of the URL's, since it may have a password anywhere."""
+    """What is wrong with a URL; the text shows nothing of the URL, which may hold a password anywhere."""
 
 
 class RedisAddress(NamedTuple):
-    """Where Redis is, and how to be let in.
+    """The address of Redis, and the credentials for it.
 
     Attributes:
         username: of an ACL user (Redis 6 or newer); empty: the default user.
-        password: empty: none.
+        password: empty: no authentication.
         tls: whether the connection is encrypted and the server's certificate checked.
         ca_file: a file with the certificates to trust; empty: the system's.
         check_hostname: whether the certificate must name the host.
@@ -84,7 +84,7 @@ def parse_redis_url(url: str) -> RedisAddress:
         raise BadRedisUrl("it names no host, or the port 0")
     if not names_host(parts):
         raise BadRedisUrl(
-            "its host is no name or address, or has a part that is empty or longer than 63 characters"
+            "its host is neither a name nor an address, or has a part that is empty or longer than 63 characters"
         )
     if parts.fragment or "#" in url:
         raise BadRedisUrl("it holds a #")
@@ -118,7 +118,7 @@ def _options(query: str, *, tls: bool) -> tuple[str, bool]:
     if not options.keys() <= _OPTIONS or (query and not options):
         raise BadRedisUrl(f"it has an option other than {' and '.join(sorted(_OPTIONS))}")
     if "\0" in options.get("ssl_ca_certs", ""):
-        raise BadRedisUrl("its ssl_ca_certs can be no file")
+        raise BadRedisUrl("its ssl_ca_certs cannot be a file")
     check = options.get("ssl_check_hostname", "true").lower()
     if check not in _BOOLEANS:
         raise BadRedisUrl("its ssl_check_hostname is neither true nor false")

@@ -1,7 +1,7 @@
 """The environment variables: one line declares each; the README's tables and ``serverless.yml`` follow from here.
 
-This module reads no environment itself; ``bootstrap`` hands it one, since the platform refreshes variables between
-invocations.
+This module does not read the environment itself: ``bootstrap`` passes it in, since the platform refreshes variables
+between invocations.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,9 +24,9 @@ def _destination(value: str) -> str:
 
 
 class Settings:
-    """The settings in force for one invocation; seconds and bytes unless the name says otherwise.
+    """The settings of one invocation, in seconds and bytes unless the name says otherwise.
 
-    To add one, add its line: what it is called, what it is by default, how its text is read, and what it means.
+    To add a setting, add its line: variable, default, reader, meaning.
     """
 
     # fmt: off
@@ -35,45 +35,45 @@ class Settings:
     receiver_method = setting("MF_RECEIVER_METHOD", "POST", choice("POST", "GET"), "`POST` or `GET`")
     secret_id = setting("MF_SECRET_ID", "", readers.key_id, "SecretId of the main account: the receiver accepts no sub-account and no role")
     secret_key = setting("MF_SECRET_KEY", "", readers.key, "SecretKey of the main account")
-    secret_name = setting("MF_SECRET_NAME", "", readers.text, 'in their place: a secret in Secrets Manager whose text is `{"SecretId": "…", "SecretKey": "…"}`')
-    secret_version = setting("MF_SECRET_VERSION", "SSM_Current", readers.text, "the secret's version; one of your own making may be `v1`")
-    secret_endpoint = setting("MF_SECRET_ENDPOINT", "https://ssm.tencentcloudapi.com", readers.origin, "where Secrets Manager is, seen from the function")
+    secret_name = setting("MF_SECRET_NAME", "", readers.text, 'instead of these two: a secret in Secrets Manager with the text `{"SecretId": "…", "SecretKey": "…"}`')
+    secret_version = setting("MF_SECRET_VERSION", "SSM_Current", readers.text, "the secret's version; `v1` if you named it so")
+    secret_endpoint = setting("MF_SECRET_ENDPOINT", "https://ssm.tencentcloudapi.com", readers.origin, "the address of Secrets Manager for the function")
     region = setting("MF_REGION", "", readers.region, "short (`gz`) or full (`ap-guangzhou`); empty: the region the function runs in")
     remote_write_url = setting("MF_REMOTE_WRITE_URL", "", readers.optional_url, "for `remote-write`: the endpoint, such as `http://10.0.0.5:9090/api/v1/prom/write`; the settings of the receiver, of its key and of the region are not needed then")
     remote_write_user = setting("MF_REMOTE_WRITE_USER", "", readers.user, "user of basic authentication: the APPID, or the SecretId of a CLS metric topic; empty: the password is sent as a bearer token")
     remote_write_password = setting("MF_REMOTE_WRITE_PASSWORD", "", readers.password, "its password or token, or the SecretKey; empty: none is sent")
-    remote_write_headers = setting("MF_REMOTE_WRITE_HEADERS", "", readers.headers, "headers that each request brings besides its own, such as a tenant's `X-Scope-OrgID=team-a`: `NAME=VALUE,NAME=VALUE`")
-    remote_write_check = setting("MF_REMOTE_WRITE_CHECK", "on", choice("on", "off"), "`on`: before the first points the endpoint must refuse a request that no remote write can read; `off`: for one that answers success to everything by design")
+    remote_write_headers = setting("MF_REMOTE_WRITE_HEADERS", "", readers.headers, "more headers for each request, such as a tenant's `X-Scope-OrgID=team-a`: `NAME=VALUE,NAME=VALUE`")
+    remote_write_check = setting("MF_REMOTE_WRITE_CHECK", "on", choice("on", "off"), "`on`: before the first points the endpoint must refuse a request that no remote write can read; `off`: for an endpoint that is made to answer every request with success")
     ca_file = setting("MF_CA_FILE", "", readers.ca_file, "certificates (PEM) of a private authority: trusted in place of the public ones for the destination, and for an `MF_SECRET_ENDPOINT` outside of `tencentcloudapi.com`")
-    namespace = setting("MF_NAMESPACE", "", readers.namespace, "for points that name none")
+    namespace = setting("MF_NAMESPACE", "", readers.namespace, "the namespace of points that have none")
     batch_max_points = setting("MF_BATCH_MAX_POINTS", "30", whole(1, 10_000), "points in one request, at most")
     batch_max_bytes = setting("MF_BATCH_MAX_BYTES", "65536", whole(256, 6_000_000), "bytes of points in one request before compression, at most")
     concurrency = setting("MF_CONCURRENCY", "4", whole(1, 64), "requests under way at once; points of one series keep their order")
     max_rps = setting("MF_MAX_RPS", "", readers.rate, "requests a second of this instance, at most; empty: no limit")
     max_attempts = setting("MF_MAX_ATTEMPTS", "4", whole(1, 100), "how often one batch is tried, at most")
-    request_timeout_s = setting("MF_REQUEST_TIMEOUT_S", "3", seconds(0.05, 900), "seconds to wait for a connection, and for a reply")
-    deadline_margin_ms = setting("MF_DEADLINE_MARGIN_MS", "1000", whole(0, 600_000), "kept back from the function's time limit for the reply; at most half of it")
+    request_timeout_s = setting("MF_REQUEST_TIMEOUT_S", "3", seconds(0.05, 900), "seconds to wait for a connection, and for a reply, at most")
+    deadline_margin_ms = setting("MF_DEADLINE_MARGIN_MS", "1000", whole(0, 600_000), "seconds of the function's time limit that are kept for the reply; at most half of the limit")
     dedupe = setting("MF_DEDUPE", "memory:", readers.dedupe, "`memory:` (this warm instance), `redis://…` or `rediss://…` (all instances) or `off`")
     dedupe_window_s = setting("MF_DEDUPE_WINDOW_S", "600", seconds(1, 7 * 86400), "how long a delivered point is remembered, seconds")
     dedupe_by = setting("MF_DEDUPE_BY", "content", choice("content", "message"), "`content`, or `message` for producers that count with coarse timestamps")
     max_age_s = setting("MF_MAX_AGE_S", "300", seconds(0, _TEN_YEARS_S), "a point with an older `timestamp` is `stale`, seconds; 0: no limit")
     max_ahead_s = setting("MF_MAX_AHEAD_S", "600", seconds(0, _TEN_YEARS_S), "a point whose time is further ahead of the clock is `invalid`, seconds; 0: no limit")
     uncertain = setting("MF_UNCERTAIN", "resend", choice("resend", "hold"), "a request that got no reply: `resend` it, or `hold` it and report `uncertain`")
-    spool = setting("MF_SPOOL", "", readers.spool, "keeps what cannot be delivered now, and dead letters: `file:///path`, `redis://…` or `rediss://…`")
-    http_token = setting("MF_HTTP_TOKEN", "", readers.token, "lets clients in over HTTP that send it: `Authorization: Bearer …`; 20 characters or more")
+    spool = setting("MF_SPOOL", "", readers.spool, "where points that cannot be delivered now, and dead letters, are kept: `file:///path`, `redis://…` or `rediss://…`")
+    http_token = setting("MF_HTTP_TOKEN", "", readers.token, "HTTP clients that send it are let in: `Authorization: Bearer …`; 20 characters or more")
     http_auth = setting("MF_HTTP_AUTH", "token", choice("token", "cam"), "`token` (`MF_HTTP_TOKEN`), or `cam`: the platform authenticates HTTP clients")
-    bridge_accounts = setting("MF_BRIDGE_ACCOUNTS", "", readers.bridge_accounts, "answers clients of the receiver in its place: `own` (they sign with the forwarder's key), `ID:KEY,ID:KEY` or `{\"ID\": \"KEY\"}`")
+    bridge_accounts = setting("MF_BRIDGE_ACCOUNTS", "", readers.bridge_accounts, "clients of the receiver that the function serves in its place: `own` (they sign with the forwarder's key), `ID:KEY,ID:KEY` or `{\"ID\": \"KEY\"}`")
     cos_buckets = setting("MF_COS_BUCKETS", "", readers.buckets, "buckets whose objects are read, with their APPID: `name-1250000000,…`; empty: those of the function's own account")
-    scrape_hosts = setting("MF_SCRAPE_HOSTS", "", readers.hosts, "hosts that a timer may scrape: `10.0.0.5:9100,node.internal`; empty: none")
-    format = setting("MF_FORMAT", "auto", readers.formats, "how messages are read: `auto` (by their shape), one format of docs/formats.md, or one for each topic: `topic=influx,prefix*=otlp-json,auto`")
-    mapping = setting("MF_MAPPING", "", readers.text, "for JSON of no format of docs/formats.md: where its samples stand, as JSON text or a JSON file of the package")
+    scrape_hosts = setting("MF_SCRAPE_HOSTS", "", readers.hosts, "hosts that a timer may scrape: `10.0.0.5:9100,node.internal`; empty: no host")
+    format = setting("MF_FORMAT", "auto", readers.formats, "the format of messages: `auto` (detected by their shape), one format of docs/formats.md, or one for each topic: `topic=influx,prefix*=otlp-json,auto`")
+    mapping = setting("MF_MAPPING", "", readers.text, "for JSON in none of the formats of docs/formats.md: where its samples are, as JSON text or a JSON file of the package")
     influx_precision = setting("MF_INFLUX_PRECISION", "ns", choice("ns", "us", "ms", "s"), "the unit of times in influx line protocol: `ns`, `us`, `ms` or `s`")
-    otlp_resource = setting("MF_OTLP_RESOURCE", "filtered", choice("filtered", "target_info", "labels"), "attributes of an OTLP resource beside the service's name and instance: `filtered`, a metric `target_info`, or `labels` of each point")
-    labels = setting("MF_LABELS", "", readers.labels, "added to each point that has no such dimension: `env=prod,region=gz`")
-    relabel = setting("MF_RELABEL", "", readers.text, "rules for every point, as Prometheus's `relabel_config`: a JSON file of the package, or JSON text")
+    otlp_resource = setting("MF_OTLP_RESOURCE", "filtered", choice("filtered", "target_info", "labels"), "attributes of an OTLP resource, except the service's name and instance: `filtered`, a metric `target_info`, or `labels` of each point")
+    labels = setting("MF_LABELS", "", readers.labels, "dimensions that are added to each point without them: `env=prod,region=gz`")
+    relabel = setting("MF_RELABEL", "", readers.text, "rules for every point, like Prometheus's `relabel_config`: a JSON file of the package, or JSON text")
     schema = setting("MF_SCHEMA", "", readers.text, "a JSON Schema (draft-07) file of your own for a point")
-    self_metrics = setting("MF_SELF_METRICS", "off", choice("off", "on"), "`on`: the forwarder's own metrics are written to `MF_REMOTE_WRITE_URL`, whatever the destination is, and `serve` shows them at `/metrics`")
-    self_metrics_interval_s = setting("MF_SELF_METRICS_INTERVAL_S", "30", seconds(1, 3600), "an instance writes its own metrics so often at most, seconds")
+    self_metrics = setting("MF_SELF_METRICS", "off", choice("off", "on"), "`on`: the forwarder's own metrics are written to `MF_REMOTE_WRITE_URL`, for every destination, and `serve` shows them at `/metrics`")
+    self_metrics_interval_s = setting("MF_SELF_METRICS_INTERVAL_S", "30", seconds(1, 3600), "shortest time between two writes of an instance's own metrics, seconds")
     log_level = setting("MF_LOG_LEVEL", "INFO", choice("DEBUG", "INFO", "WARN", "ERROR"), "`DEBUG`, `INFO`, `WARN` or `ERROR`")
     # fmt: on
 
@@ -101,7 +101,7 @@ class Settings:
         Args:
             environ: all environment variables; an empty value means the default.
             platform_region: the region the platform says the function runs in, for when ``MF_REGION`` is empty.
-            to_send: False lets what only sending needs (the key, a region) be absent; it is empty then.
+            to_send: False: settings that only sending needs (the key, a region) may be missing; they are empty then.
 
         Raises:
             ConfigError: with every problem, not just the first.
@@ -115,7 +115,7 @@ class Settings:
     def collect(
         cls, environ: Mapping[str, str], *, platform_region: str = "", to_send: bool = True
     ) -> "tuple[Settings, list[str]]":
-        """Read as ``read`` does, but return the problems, and settings with something usable in each such place."""
+        """Read as ``read`` does, but return the problems, and settings with a usable value in place of each bad one."""
         problems: list[str] = []
         values = fill_all(SETTINGS[:1], environ, {}, [])
         defaults = DESTINATIONS[values["destination"]].defaults
@@ -139,7 +139,7 @@ _NAMES = frozenset(each.name for each in SETTINGS)
 
 
 def _region(values: Mapping[str, Any], platform_region: str) -> str:
-    """The region in force: that of the settings, otherwise the platform's; empty where it cannot be used."""
+    """The region of the settings, otherwise the platform's; empty if it cannot be used."""
     needs_code = DESTINATIONS[values["destination"]].uses_account
     found: str = values["region"] or _platforms_region(platform_region)
     return "" if needs_code and found not in REGION_NAMES else found
@@ -161,14 +161,14 @@ def _region_problems(settings: Settings, given: str, platform_region: str, *, to
     # The secret is in a region, too.
     reads_secret = settings.bridge_accounts == "own" and settings.secret_name
     if to_send and (settings.kind.uses_account or reads_secret):
-        told = "is not told"
+        told = "is unknown"
         if platform_region:
             told = f"{describe_value(platform_region)}, for which the receiver has no code"
         yield f"MF_REGION is empty and the platform's region {told}: set it to {readers.A_REGION}"
 
 
 def _lacking(settings: Settings, is_given: frozenset[str]) -> Iterator[str]:
-    """What points cannot be sent without."""
+    """The settings that are missing, and without which points cannot be sent."""
     for name, right in settings.kind.needs.items():
         if name not in is_given:
             yield f"{name} is empty: set it to {right}"
@@ -180,7 +180,7 @@ def _lacking(settings: Settings, is_given: frozenset[str]) -> Iterator[str]:
 
 
 def _key_problems(is_given: frozenset[str]) -> Iterator[str]:
-    """The main account's key comes from the settings or from Secrets Manager: one of the two."""
+    """The main account's key must come either from the settings or from Secrets Manager."""
     given = [name for name in ("MF_SECRET_ID", "MF_SECRET_KEY") if name in is_given]
     if "MF_SECRET_NAME" in is_given:
         if given:
@@ -202,14 +202,14 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.format and settings.format.names("mapping") and not settings.mapping:
         yield "MF_FORMAT names mapping and MF_MAPPING is empty: set MF_MAPPING to where the samples stand, or name another format"
     if settings.http_token and settings.http_auth == "cam":
-        yield "MF_HTTP_TOKEN is set while MF_HTTP_AUTH is cam, which lets in whom the platform lets in: keep one"
+        yield "MF_HTTP_TOKEN is set, but MF_HTTP_AUTH is cam, so the platform decides who is let in: keep one"
 
 
 def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
-    """A misspelt variable would otherwise be a setting lost in silence."""
+    """Find misspelt variables, which would otherwise be ignored silently."""
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in _NAMES:
-            yield f"{name} is no setting of the forwarder{_nearest(name)}"
+            yield f"{name} is not a setting of the forwarder{_nearest(name)}"
 
 
 def _nearest(name: str) -> str:

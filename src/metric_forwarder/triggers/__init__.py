@@ -1,10 +1,9 @@
-"""Trigger event → messages: one small module for each source, and one table that tells the sources apart.
+"""Trigger event → messages: one small module for each source, and one table that recognises the sources.
 
-Decoding is total: an event either decodes (a broken record becomes a broken message), is refused (an HTTP request that
-is not let in) or raises ``UnknownTrigger``. Unknown *members* are ignored, unknown *events* are not. Messages are
-produced one by one, on demand: an object in COS is fetched while it is read. ``traits`` says of each trigger whether its
-events come again and who learns what became of them. docs/triggers.md has both tables for people, with the traps of each
-source.
+Decoding is total: an event either decodes (a broken record becomes a broken message), is refused (an HTTP request
+without a valid token) or raises ``UnknownTrigger``. Unknown *members* are ignored, unknown *events* are not. Messages are
+produced one by one, on demand: an object in COS is fetched while it is read. ``traits`` says for each trigger whether its
+events are redelivered and who gets the outcome. docs/triggers.md shows both tables, with the traps of each source.
 """
 
 from collections.abc import Callable
@@ -53,10 +52,10 @@ def decode(event: Any, context: DecodeContext = CLOSED) -> Decoded | HttpRefusal
 
     Args:
         event: as the platform hands it over.
-        context: what may be used besides the event; without it HTTP is closed and no object is fetched.
+        context: what decoding may use besides the event; without it HTTP is closed and no object is fetched.
 
     Raises:
-        UnknownTrigger: it is of no known kind.
+        UnknownTrigger: no row of the table recognises it.
     """
     for kind in KINDS:
         if kind.matches(event):

@@ -1,9 +1,9 @@
 """CLS: ``{"clslogs":{"data":"<base64 of gzip of JSON>"}}``, one message for each log.
 
-Inside: ``{"topic_id":"…","topic_name":"…","records":[{"timestamp":"1605578090000000","content":"…"}]}``. The time is that
-of the log, as text: in microseconds by the document, and also seen in other units, which its size shows.
-``content`` is the text of a log, or its fields, a map of text to text: ``__CONTENT__`` holds a log of raw text, and
-``SCF_Message`` a line that a function wrote, beside ``SCF_Type``, which is ``Platform`` or ``Custom``. Sources: Tencent
+Inside: ``{"topic_id":"…","topic_name":"…","records":[{"timestamp":"1605578090000000","content":"…"}]}``. ``timestamp``
+is text, in microseconds by the document, and also seen in other units, which are recognised by its size.
+``content`` is the text of a log, or its fields, a map of text to text: ``__CONTENT__`` holds the text of a raw log, and
+``SCF_Message`` a line that a function wrote, next to ``SCF_Type``, which is ``Platform`` or ``Custom``. Sources: Tencent
 Cloud, SCF CLS trigger; structure of SCF's logs in CLS (583/60336).
 """
 
@@ -51,7 +51,7 @@ def _messages(logs: Any, max_inflated_bytes: int) -> Iterator[Message]:
     topic = batch.get("topic_name") or batch.get("topic_id")
     topic = topic[:100] if isinstance(topic, str) else "cls"
     # A topic and a microsecond do not identify a log, but the batch as a whole does: when it is redelivered, it has the
-    # same text, and a second batch with the same text to the last timestamp cannot be told from a redelivery.
+    # same text, and a second batch with the same text to the last timestamp cannot be distinguished from a redelivery.
     digest = hashlib.sha256(text).hexdigest()
     for index, record in enumerate(batch["records"]):
         yield _message(record, f"{topic} log {index}", f"cls/{digest}#{index}")
@@ -128,10 +128,10 @@ def _decoded(text: str) -> Any:
 
 
 def _own_line(line: str) -> str | None:
-    """Return why a line is left out that this function or the platform has logged.
+    """Return why a line is left out: this function or the platform has logged it.
 
-    Where the trigger reads the topic that the function logs to, each of them would otherwise be an invalid point, which
-    is reported in another line.
+    If the trigger reads the topic that the function logs to, each such line would otherwise be an invalid point, which
+    would be reported in another line.
     """
     if _OWN_LINE.match(line):
         return "is a log line of the forwarder itself: let the trigger read another topic"

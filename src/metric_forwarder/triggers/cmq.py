@@ -1,7 +1,7 @@
 """CMQ topic record: ``{"CMQ":{"type":"topic","topicOwner":120,"topicName":"…","msgId":"…","msgBody":"…","msgTag":"…"}}``.
 
-``topicOwner`` is a number or a text, ``msgTag`` a text or a list. ``publishTime`` is no data time: the one published
-log shows Beijing time labelled ``Z``. The platform delivers its dead letters this way too. Sources: Tencent Cloud, SCF
+``topicOwner`` is a number or a text, ``msgTag`` a text or a list. ``publishTime`` is not used as a
+time: the only published log shows Beijing time labelled ``Z``. The platform delivers its dead letters this way too. Sources: Tencent Cloud, SCF
 CMQ trigger and dead letter queue.
 """
 

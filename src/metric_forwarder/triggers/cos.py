@@ -2,11 +2,11 @@
 
 ``{"cos":{"cosObject":{"key":"/appid/bucket/key","size":1024,…},"cosBucket":{"region":"gz","name":"bucket",
 "appid":"125…"}},"event":{"eventName":"cos:ObjectCreated:Put","eventTime":1545205770,…}}``. Newer events name the region
-in full in ``cosBucket.cosRegion`` besides. The record also holds the uploader's Authorization header: nothing of it but
-the members above is looked at. Sources: Tencent Cloud, SCF COS trigger; public logs of its events.
+in full in ``cosBucket.cosRegion`` besides. The record also holds the uploader's Authorization header: only the members
+above are read. Sources: Tencent Cloud, SCF COS trigger; public logs of its events.
 
-An object holds JSON (one message), JSON Lines (one message a line) or any other format (one message), as it is or as gzip,
-whatever its name says.
+An object holds JSON (one message), JSON Lines (one message a line) or any other format (one message), plain or as gzip;
+its name does not matter.
 """
 
 import json
@@ -90,12 +90,12 @@ class _Line(NamedTuple):
 def _allowed_name(cos: dict[str, Any], context: DecodeContext) -> ObjectName:
     if context.is_in_message:
         raise Unreadable(
-            "names an object in COS inside of a message: objects are fetched for the platform's events only"
+            "names an object in COS inside of a message: objects are fetched only for the platform's own events"
         )
     name = _object_name(cos)
     if name.bucket not in context.buckets:
         raise Unreadable(
-            "names an object in a bucket that is not the account's own: if it is to be read, list the bucket in "
+            "names an object in a bucket that is not the account's own: to read it, list the bucket in "
             "MF_COS_BUCKETS"
         )
     return name
@@ -138,7 +138,7 @@ def _payloads(chunks: Iterator[bytes]) -> Iterator[_Line]:
     """Yield the payloads of an object: its lines, or all of it.
 
     Raises:
-        Unreadable: where it breaks off, or holds too many lines.
+        Unreadable: it breaks off, or holds too many lines.
     """
     text = bytearray()
     try:
@@ -179,7 +179,7 @@ def _split(text: bytes) -> Iterator[_Line]:
 
 
 def _lines(text: bytes) -> Iterator[_Line]:
-    """Yield the lines that are not blank, without a list: of the shortest lines it would take thirty times the text."""
+    """Yield the lines that are not blank, without making a list, which takes thirty times the memory if the lines are short."""
     begin, number, filled = 0, 0, 0
     while begin < len(text):
         end = text.find(b"\n", begin)

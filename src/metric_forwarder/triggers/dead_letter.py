@@ -28,9 +28,9 @@ def matches(event: Any) -> bool:
 
 
 def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
-    """Read the event inside, under its own name.
+    """Read the event inside; the report shows the trigger of that event.
 
-    An event that cannot be read is one broken message, since an exception would only make another dead letter.
+    An event that cannot be read becomes one broken message, since an exception would only make another dead letter.
     """
     from metric_forwarder import triggers  # noqa: PLC0415 - events hold dead letters, and dead letters events
 
@@ -48,7 +48,7 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
     except UnknownTrigger as unknown:
         return _broken(f"holds no event: {unknown}")
     if isinstance(decoded, HttpRefusal):
-        return _broken(f"holds an HTTP request that is not let in: {decoded.reason}")
+        return _broken(f"holds an HTTP request that is refused: {decoded.reason}")
     return decoded._replace(traits=in_dead_letter(decoded.traits))
 
 

@@ -18,17 +18,17 @@ _MAX_INFLATED_IN_MESSAGE = 2**20
 
 
 class Decoded(NamedTuple):
-    """What a trigger event holds: its messages, and the traits of the way in which it came."""
+    """What a trigger event holds: its messages, and the traits of its trigger."""
 
     traits: TriggerTraits
     messages: Iterable[Message]
 
 
 class HttpRefusal(NamedTuple):
-    """An HTTP request that is not let in: nothing of it was decoded, its client still has it all.
+    """An HTTP request that is refused: nothing of it was decoded, and its client still has all of it.
 
-    ``reason`` says what would be right; it goes to the client and into the log. ``code`` is what a client of the
-    receiver gets; None for every other client.
+    ``reason`` says what would be right; it goes to the client and into the log. ``code`` is the return code for a client
+    of the receiver; None for any other client.
     """
 
     status: int
@@ -38,12 +38,12 @@ class HttpRefusal(NamedTuple):
 
 
 def nth(index: int) -> str:
-    """Return the name, in a report, of a record that has none."""
+    """Return the name that a report gives to a record without one."""
     return f"record {index}"
 
 
 def coordinates_of(kind: str, *parts: str) -> str:
-    """Join what names a message into coordinates that no other parts make, whatever characters they hold."""
+    """Join the parts of a message's name into coordinates that no other parts result in, with any characters."""
     return f"{kind}/{json.dumps(parts, separators=(',', ':'))}"
 
 
@@ -61,7 +61,7 @@ def checksum(body: Any) -> int:
 
 
 class Unreadable(Exception):
-    """Bytes that cannot be read; ``retriable``: not this time, so the platform must redeliver the event.
+    """Bytes that cannot be read; ``retriable``: a redelivery may help, so the platform must redeliver the event.
 
     It never leaves the package ``triggers``: a reader turns it into a broken message.
     """
@@ -73,14 +73,14 @@ class Unreadable(Exception):
 
 
 class TooLarge(Unreadable):
-    """There are more bytes than are read."""
+    """There are more bytes than may be read."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"holds more than {limit // 2**20} MB: split it")
 
 
 class ObjectName(NamedTuple):
-    """Where an object is stored: ``bucket`` with its APPID, ``region`` by its full name, ``key`` as it was given."""
+    """The place of an object: ``bucket`` with its APPID, ``region`` by its full name, ``key`` as in the event."""
 
     bucket: str
     region: str
@@ -90,8 +90,8 @@ class ObjectName(NamedTuple):
 class StoredObject(NamedTuple):
     """An object being read.
 
-    ``version`` is the same when the same content is read again and differs once it was replaced, empty if unknown.
-    ``chunks`` raises ``Unreadable`` where it breaks off. Whoever opened it closes it.
+    ``version`` stays the same until the content is replaced; empty if unknown. ``chunks`` raises ``Unreadable`` if the
+    object breaks off. The opener must close it.
     """
 
     version: str
@@ -100,13 +100,13 @@ class StoredObject(NamedTuple):
 
 
 class ObjectSource(Protocol):
-    """Fetches the object that an event only names."""
+    """Fetches an object that an event names."""
 
     def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
-        """Begin to read an object, and go on until the deadline.
+        """Begin to read an object; reading may go on until the deadline.
 
         Raises:
-            Unreadable: it cannot be fetched, now or for good.
+            Unreadable: it cannot be fetched.
         """
 
 
@@ -117,11 +117,11 @@ class _NoObjects:
 
 
 class BodyStart(NamedTuple):
-    """What is there of a body before anything of it is trusted.
+    """The beginning of a body, for checks before the body is trusted.
 
     Attributes:
-        content: all of a body that came as it is; of a compressed one the beginning.
-        is_whole: whether nothing follows.
+        content: all of an uncompressed body, or the beginning of a compressed one, inflated.
+        is_whole: whether this is the whole body.
     """
 
     content: bytes
@@ -129,13 +129,13 @@ class BodyStart(NamedTuple):
 
 
 class RequestBody(Protocol):
-    """The body of an HTTP request, which is inflated only as far as it is asked for. Both methods raise ``Unreadable``."""
+    """The body of an HTTP request, which is inflated only as far as needed. Both methods raise ``Unreadable``."""
 
     def start(self, limit: int) -> BodyStart:
         """Return the body without inflating more than ``limit`` bytes."""
 
     def read(self) -> Any:
-        """Return all of it: text, bytes, or what was decoded on the way."""
+        """Return all of it: text, bytes, or a value that a gateway has decoded."""
 
 
 class Bridge(Protocol):
@@ -147,14 +147,14 @@ class Bridge(Protocol):
     def decode(
         self, event: Mapping[str, Any], body: RequestBody, deadline: Deadline
     ) -> Decoded | HttpRefusal:
-        """Authenticate and read such a request; a key that has to be fetched first is waited for until the deadline."""
+        """Authenticate and read such a request; wait until the deadline for a key that must be fetched."""
 
 
 class HttpAccess(NamedTuple):
-    """Who is let in over HTTP: clients that send ``token``, or everyone if the platform itself authenticates.
+    """Which HTTP clients are let in: those that send ``token``, or all if the platform itself authenticates.
 
     Attributes:
-        bridge: handles requests meant for the receiver; None: they are requests like any other.
+        bridge: handles requests meant for the receiver; None: they are read like any other request.
     """
 
     token: Secret = Secret("")
@@ -165,12 +165,12 @@ class HttpAccess(NamedTuple):
 class AllowedBuckets(NamedTuple):
     """The buckets whose objects are fetched: those listed, or, without a list, those of the function's own account.
 
-    Whoever may send the function an event names the bucket, and the request is signed with the function's role.
+    The sender of an event chooses the bucket, and the request is signed with the function's role.
 
     Attributes:
         app_id: of the account that the function runs in; empty: unknown.
         names: full names, with their APPID.
-        is_any: allow every bucket, because nothing is fetched anyway.
+        is_any: allow every bucket; used where nothing is fetched.
     """
 
     app_id: str = ""
@@ -187,16 +187,16 @@ _NO_TIME = Deadline(SystemClock(), float("-inf"))
 
 
 class DecodeContext(NamedTuple):
-    """What decoding may use besides the event. Without arguments, HTTP is closed and nothing is fetched.
+    """What decoding may use besides the event. By default, HTTP is closed and nothing is fetched.
 
     Attributes:
-        http: who is let in over HTTP.
+        http: which HTTP clients are let in.
         objects: fetches the objects that an event names.
-        buckets: where from.
-        deadline: until when fetching may take.
+        buckets: the buckets that it may fetch from.
+        deadline: fetching must end by then.
         depth: how many dead letters are around the event being read.
-        is_in_message: whether the event stands inside of a message, which is written by another than the platform.
-        max_inflated_bytes: of compressed data in the event itself.
+        is_in_message: whether the event is inside of a message, which the platform has not written.
+        max_inflated_bytes: the limit for compressed data in the event itself.
     """
 
     http: HttpAccess = HttpAccess()
@@ -212,9 +212,9 @@ class DecodeContext(NamedTuple):
         return self._replace(depth=self.depth + 1)
 
     def in_message(self) -> "DecodeContext":
-        """Return the context for an event inside of a message: no object is fetched for it, no client is let in.
+        """Return the context for an event inside of a message: it gets no object and no access over HTTP.
 
-        Whoever may write messages must not make the function use what only the platform may ask for.
+        A writer of messages must not make the function do what only the platform may ask for.
         """
         return self._replace(
             http=HttpAccess(),

@@ -42,7 +42,7 @@ def _messages(event: Any) -> Iterator[Message]:
 
 def _message(event: Any, place: str) -> Message:
     if not isinstance(event, dict):
-        return Message(place, None, broken="is no CloudEvent: it is not an object")
+        return Message(place, None, broken="is not a CloudEvent: it must be an object")
     identifier, source = event.get("id"), event.get("source")
     coordinates = None
     if isinstance(identifier, str) and identifier:
@@ -79,7 +79,7 @@ def _body(event: dict[str, Any]) -> Any:
 
 
 def _apigw_body(data: dict[str, Any]) -> Any:
-    """Return the body of the HTTP request that the connector for API Gateway hands over."""
+    """Return the body of the HTTP request that the connector for API Gateway passes on."""
     body = data.get("body")
     if body is None:
         raise ValueError('has no "data.body"')

@@ -3,8 +3,8 @@
 API Gateway adds ``requestContext``, ``isBase64Encoded`` and more; ``body`` may be missing, or be decoded already; the
 names of headers come in any case. Sources: Tencent Cloud, SCF Function URL and API Gateway trigger.
 
-Points are accepted on any path; ``http_routes`` has those of the clients that this field uses. If the bridge is open, it reads the requests to the receiver's own paths
-(``/v2/index.php``, ``/report.cgi``).
+Points are accepted on any path; ``http_routes`` has the paths of common metrics clients. If the bridge is open, it reads the
+requests to the receiver's own paths (``/v2/index.php``, ``/report.cgi``).
 """
 
 import base64
@@ -82,7 +82,7 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRefus
 
 
 def _without_zstd(route: Route | None) -> Route | None:
-    """Let the format know that this replaces its usual compression."""
+    """Note in the hint that zstd has replaced the format's usual compression."""
     return route and route._replace(hint=route.hint._replace(content_encoding=_ZSTD))
 
 
@@ -97,7 +97,7 @@ def _decoded(message: Message, route: Route | None, content_type: str) -> Decode
 
 
 def check_head(event: Mapping[str, Any], access: HttpAccess) -> HttpRefusal | None:
-    """Return why a request is not let in, by its method and headers alone; None if its body may be read."""
+    """Return why a request is refused, by its method and headers alone; None if its body may be read."""
     if access.bridge is not None and access.bridge.serves(event):
         return None
     found = _check_head(event, _lower_case(event["headers"]), access)
@@ -107,7 +107,7 @@ def check_head(event: Mapping[str, Any], access: HttpAccess) -> HttpRefusal | No
 def _check_head(
     event: Mapping[str, Any], headers: Mapping[str, str], access: HttpAccess
 ) -> Route | HttpRefusal | None:
-    """Return how a request is read, or why it is not let in; None for our own way of reading one."""
+    """Return the route of a request, or why it is refused; None: it is read as an ordinary payload."""
     if not access.platform_authenticates:
         if not access.token:
             return HttpRefusal(401, _CLOSED, _CHALLENGE)
@@ -138,7 +138,7 @@ def _check_encoding(encoding: str, route: Route | None) -> HttpRefusal | None:
 
 
 def _reads_zstd() -> bool:
-    """Whether the package is there that reads it; hardly any client sends it."""
+    """Whether the package that reads zstd is installed."""
     try:
         import_module("metric_forwarder.triggers.zstd")
     except ModuleNotFoundError:
@@ -167,7 +167,7 @@ def _password(credentials: str) -> str:
 
 
 def _lower_case(headers: Any) -> dict[str, str]:
-    """Headers by their names in lower case; of a list of values the first."""
+    """Headers by their names in lower case; the first value if there is a list."""
     found: dict[str, str] = {}
     for name, value in headers.items() if isinstance(headers, dict) else ():
         if isinstance(value, list) and value:
@@ -178,7 +178,7 @@ def _lower_case(headers: Any) -> dict[str, str]:
 
 
 class HttpBody:
-    """A ``RequestBody``: see there."""
+    """A ``RequestBody``."""
 
     def __init__(self, event: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         self._body = event.get("body")
@@ -196,7 +196,7 @@ class HttpBody:
         data = self._data(self._body)
         if self._is_compressed(data):
             if self._is_zstd:
-                # Hardly any client sends it.
+                # Few clients send it.
                 from metric_forwarder.triggers.zstd import decompress  # noqa: PLC0415
 
                 return decompress(data, max_zstd_bytes)
@@ -240,7 +240,7 @@ def _as_bytes(data: str | bytes) -> bytes:
 
 
 def _as_json(body: Any) -> bytes:
-    """Write as JSON what was decoded on the way; no body is an empty text."""
+    """Write a body that a gateway has decoded as JSON again; a missing body is an empty text."""
     if body == "":
         return b""
     try:
@@ -259,10 +259,9 @@ def _from_base64(text: str) -> bytes:
 
 
 def _undamaged(text: str, beginning: bytes, name: str) -> str | bytes:
-    """Return a body as bytes if it is compressed data that a gateway made a text of, and the text itself otherwise.
+    """Return a body as bytes if it is compressed data that a gateway has turned into text; otherwise the text itself.
 
-    Text cannot hold such data: a gateway that does not mention base64 has used it nonetheless, or has turned every byte
-    into a character.
+    Text cannot hold such data: either the gateway used base64 without saying so, or it turned every byte into a character.
     """
     if text.startswith(base64.b64encode(beginning[:3]).decode()):
         return _from_base64(text)
@@ -272,5 +271,5 @@ def _undamaged(text: str, beginning: bytes, name: str) -> str | bytes:
         return text.encode("latin-1")
     except UnicodeEncodeError:
         raise Unreadable(
-            f"is {name} data damaged on the way: send it base64-encoded, or as plain JSON"
+            f"is {name} data that was damaged on the way: send it base64-encoded, or as plain JSON"
         ) from None

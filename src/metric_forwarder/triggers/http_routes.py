@@ -1,4 +1,4 @@
-"""The paths of the clients that this field already uses: a client changes its host, and nothing else.
+"""The paths of common metrics clients: such a client needs only another host in its configuration.
 
 | path | what comes | reply |
 |---|---|---|
@@ -34,9 +34,9 @@ class Route(NamedTuple):
         format: the name of its format.
         reply_to: whose protocol the reply is in.
         hint: what its path and parameters say.
-        encodings: of a body, besides none and gzip.
-        is_binary: its body is bytes, even where a gateway made text of them.
-        max_zstd_bytes: of a body in zstd once it is decompressed; 0: as of any other body.
+        encodings: accepted for a body, besides none and gzip.
+        is_binary: its body is bytes, even if a gateway has turned them into text.
+        max_zstd_bytes: the limit of a decompressed zstd body; 0: as for any other body.
     """
 
     format: str
@@ -48,7 +48,7 @@ class Route(NamedTuple):
 
 
 class NoRoute(NamedTuple):
-    """A request to one of these paths that cannot be read: an HTTP status, and what would be right."""
+    """The reply to a request to one of these paths that cannot be read: an HTTP status, and what would be right."""
 
     status: int
     reason: str
@@ -143,7 +143,7 @@ def _decoded(value: str) -> str | None:
 
 
 def _parameter(members: Any, name: str) -> str:
-    """Return a parameter or header that stands for itself; empty if there is none."""
+    """Return a parameter or header as text; empty if it is missing."""
     for key, value in members.items() if isinstance(members, dict) else ():
         if str(key).lower() == name:
             value = value[0] if isinstance(value, list) and value else value  # noqa: PLW2901 - the value that counts

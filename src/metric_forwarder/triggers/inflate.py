@@ -12,7 +12,7 @@ _SLICE_BYTES = 4_096
 
 
 def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """Yield the content of gzip data, which may be of several members.
+    """Yield the content of gzip data, which may have several members.
 
     Raises:
         TooLarge: it holds more than ``limit`` bytes.
@@ -43,14 +43,14 @@ def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _sliced(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut data into small pieces, since the rest behind each member is copied: there may be ten thousand empty members."""
+    """Cut data into small pieces: the data after each member is copied, and there may be ten thousand empty members."""
     for chunk in chunks:
         for start in range(0, len(chunk), _SLICE_BYTES):
             yield chunk[start : start + _SLICE_BYTES]
 
 
 def bounded(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
-    """Pass on data that is not compressed, up to a limit.
+    """Pass uncompressed data on, up to a limit.
 
     Raises:
         TooLarge: it holds more than ``limit`` bytes.

@@ -1,4 +1,4 @@
-"""Events that are a list of ``Records``: each record says what it is, so a mixed list is read record by record."""
+"""Events that are a list of ``Records``: each record names its kind, so a mixed list is read record by record."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, count, repeat
@@ -11,7 +11,7 @@ from metric_forwarder.triggers.traits import CKAFKA, CMQ, COS, TriggerTraits, of
 
 
 class RecordKind(NamedTuple):
-    """One row of the table: the traits of a kind of record, and its reader, which is given the record and its index."""
+    """One row of the table: the traits of a kind of record, and its reader, which gets the record and its index."""
 
     traits: TriggerTraits
     messages: Callable[[dict[str, Any], int, DecodeContext], Iterable[Message]]
@@ -47,4 +47,4 @@ def _read(record: Any, index: int, context: DecodeContext) -> Iterable[Message]:
                 return kind.messages(record, index, context)
             return (Message(nth(index), None, broken=f'has a "{member}" that is not an object'),)
     known = ", ".join(RECORDS)
-    return (Message(nth(index), None, broken=f"is a record of no known kind: it must have one of {known}"),)
+    return (Message(nth(index), None, broken=f"is a record of an unknown kind: it must have one of {known}"),)

@@ -21,7 +21,7 @@ def decode(event: dict[str, Any], _context: DecodeContext) -> Decoded:
 
 
 def _messages(event: dict[str, Any]) -> Iterator[Message]:
-    """Yield the message, or nothing if the timer carries no payload."""
+    """Yield the message, if the timer has one."""
     body = event.get("Message")
     if body is None or (isinstance(body, str) and not body.strip()):
         return

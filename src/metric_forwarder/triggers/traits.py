@@ -1,6 +1,6 @@
-"""The traits of every trigger: what the rest of the package may ask about the way in which an event came.
+"""The traits of every trigger, by which the rest of the package treats its events.
 
-Nothing outside of this table decides anything by a trigger's name. docs/triggers.md has the same table for people.
+Code outside of this table must not test for a trigger's name. docs/triggers.md shows the same table.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Redelivery(Enum):
-    """Whether an event comes again after the function raised. The values are in the order of how sure that is."""
+    """Whether an event is redelivered after the function raised; a higher value is more certain."""
 
     NEVER = 0  # only if its sender sends it again
     A_FEW_TIMES = 1  # the platform makes two more attempts, then gives up
@@ -17,7 +17,7 @@ class Redelivery(Enum):
 
 
 class ReplyTo(Enum):
-    """Who learns what became of an event; ``reporting.replies`` has one function for each."""
+    """Who gets the outcome of an event; ``reporting.replies`` has one function for each."""
 
     PLATFORM = "the platform, which redelivers an event if the function raises"
     CALLER = "the caller of the function, who reads the report"
@@ -38,7 +38,7 @@ class TriggerTraits(NamedTuple):
     Attributes:
         name: ``trigger`` in the report.
         redelivery: whether the platform redelivers an event that is not handled.
-        reply_to: who learns what became of it.
+        reply_to: who gets the outcome.
         may_hold_jobs: a message may be a job, such as a replay, in place of a payload.
         is_payload: the event itself is the payload, with nothing around it.
     """
@@ -51,7 +51,7 @@ class TriggerTraits(NamedTuple):
 
     @property
     def is_redelivered_until_handled(self) -> bool:
-        """Whether nothing that is undelivered is lost."""
+        """Whether undelivered points are certain to come again."""
         return self.redelivery is Redelivery.UNTIL_HANDLED
 
 
@@ -70,7 +70,7 @@ DEAD_LETTER = TriggerTraits("dead-letter", Redelivery.A_FEW_TIMES, ReplyTo.PLATF
 
 
 def of_mixed_records(kinds: Iterable[TriggerTraits]) -> TriggerTraits:
-    """Return the traits of an event whose records are of these kinds: as sure to come again as the least sure one."""
+    """Return the traits of an event with records of these kinds: it is redelivered as the least certain of them."""
     rows = sorted(set(kinds))
     if len(rows) <= 1:
         return rows[0] if rows else RECORDS
@@ -81,7 +81,7 @@ def of_mixed_records(kinds: Iterable[TriggerTraits]) -> TriggerTraits:
 def in_dead_letter(inside: TriggerTraits) -> TriggerTraits:
     """Return the traits of a dead letter, under the name of the event inside.
 
-    Only the name is the event's own. The platform gave that event up, so it does not come again in the way in which
-    it once came; and it is the platform that learns the outcome, since the sender stopped waiting long ago.
+    Only the name is the event's own. The platform has given that event up, so it is not redelivered as it once was; and
+    the platform gets the outcome, since the sender no longer waits.
     """
     return inside._replace(redelivery=DEAD_LETTER.redelivery, reply_to=DEAD_LETTER.reply_to, is_payload=False)

@@ -1,6 +1,6 @@
-"""Decompresses zstd data, bounded before memory is taken: a few KB can hold gigabytes.
+"""Decompresses zstd data up to a limit, without taking more memory: a few KB can hold gigabytes.
 
-The package ``cramjam`` does it, which is there where points go to remote write.
+It needs the package ``cramjam``, which the extra ``remote-write`` installs.
 """
 
 import cramjam
@@ -9,7 +9,7 @@ from metric_forwarder.triggers.decoding import TooLarge, Unreadable
 
 
 def decompress(data: bytes, limit: int) -> bytes:
-    """Return the content of zstd data, which may be of several frames.
+    """Return the content of zstd data, which may have several frames.
 
     Raises:
         TooLarge: it holds more than ``limit`` bytes.
