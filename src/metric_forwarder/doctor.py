@@ -31,13 +31,14 @@ from metric_forwarder.times import in_words
 
 SETTINGS_CAN_BE_USED = "every MF_ variable can be used"
 _TIMEOUT_S = 3.0
-# For all hosts that may be scraped.
+# For all hosts that may be scraped together.
 _PATIENCE_S = 10.0
-# The receiver's tolerance is not published, nor how far ahead a remote-write endpoint takes a point; a clock kept by NTP is within far less.
+# The receiver does not publish its tolerance, nor a remote-write endpoint how far ahead a point may be; NTP keeps a clock far
+# closer than this.
 _MAX_SKEW_S = 60.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HTTP_OK = 200
-# What a request without any content earns at the receiver's own path.
+# The receiver's return codes for a request without content.
 _NOTHING_SENT = frozenset({ReturnCode.CONTENT_MISSING, ReturnCode.PARAMETER_MISSING})
 
 
@@ -348,7 +349,7 @@ def _has_url(kind: DestinationKind) -> bool:
     return bool(kind.url)
 
 
-# In the order of the way there. To look at something more, write its function and add its line.
+# In the order of a point's way. To add a check, write its function and add its line.
 CHECKS: tuple[Check, ...] = (
     Check("credentials", credentials, applies=_uses_account),
     Check("region", region, applies=_uses_account),

@@ -144,13 +144,19 @@ def reasons_of(name: Format, content: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("cpu v=1e999", "is a number that no 64-bit float holds: the largest is 1.7976931348623157e308"),
+        (
+            "cpu v=1e999",
+            "is a number that does not fit into a 64-bit float: the largest is 1.7976931348623157e308",
+        ),
         (
             "cpu v=99999999999999999999i",
             "is a whole number of more than 64 bits: write it as a float, without the letter",
         ),
-        ("cpu v=-1u", "is an unsigned number below 0: write i for u"),
-        ("m 1e999", "is a number that no 64-bit float holds: the largest is 1.7976931348623157e308"),
+        ("cpu v=-1u", "is an unsigned number below 0: write i instead of u"),
+        (
+            "m 1e999",
+            "is a number that does not fit into a 64-bit float: the largest is 1.7976931348623157e308",
+        ),
     ],
 )
 def test_a_number_that_does_not_fit_is_told_with_what_does(line: str, reason: str) -> None:

@@ -12,7 +12,7 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, authenticate, refuse
 from metric_forwarder.secret import Secret
 
-# A client that knows only the SecretId must not make the function read its secret again and again.
+# A client that knows only the SecretId must not make the function read its secret repeatedly.
 _REREAD_AFTER_S = 60.0
 _READ_TIMEOUT_S = 3.0
 

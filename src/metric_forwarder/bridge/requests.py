@@ -26,8 +26,8 @@ from metric_forwarder.triggers.decoding import (
 )
 from metric_forwarder.triggers.traits import PUT_MONITOR_DATA
 
-# A request of the document's samples has some 300 bytes, one of 30 points 5 KB. Nothing larger is parsed, and no more than
-# this is inflated, before the signature was found and checked.
+# The document's samples have about 300 bytes, a request of 30 points 5 KB. Before the signature has been checked, nothing
+# larger is parsed, and no more than this is inflated.
 MAX_UNAUTHENTICATED_BYTES = 65_536
 _NOT_FOUND = (
     "SecretId, Region, Timestamp, Nonce or Signature was not found: a request of more than "
@@ -175,7 +175,7 @@ def _query_members(event: Mapping[str, Any]) -> dict[str, str]:
     pairs = {str(name): _last(value) for name, value in members.items()} if isinstance(members, dict) else {}
     if not pairs.get("Data", "").startswith("%"):
         return pairs
-    # JSON never begins with a percent sign: this gateway passes the values on as they were sent.
+    # JSON never begins with a percent sign, so this gateway passes the values on still encoded.
     return {name: unquote_plus(value, errors="replace") for name, value in pairs.items()}
 
 

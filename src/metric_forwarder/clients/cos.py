@@ -15,7 +15,7 @@ from metric_forwarder.secret import Secret
 from metric_forwarder.triggers.cos import MAX_OBJECT_BYTES
 from metric_forwarder.triggers.decoding import ObjectName, StoredObject, TooLarge, Unreadable
 
-# From within the same region's VPC this name leads to an internal address.
+# Inside a VPC of the same region, this name resolves to an internal address.
 ENDPOINT = "https://{bucket}.cos.{region}.myqcloud.com"
 _VALID_S = 600
 _SKEW_S = 60

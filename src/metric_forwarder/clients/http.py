@@ -37,9 +37,9 @@ from urllib3.util.ssl_ import create_urllib3_context
 from metric_forwarder.clock import Deadline
 from metric_forwarder.uint64 import parse_uint64
 
-# A reply of the receiver has some 30 bytes; more than this is from something else.
+# A reply of the receiver has about 30 bytes; a larger one is from another server.
 MAX_REPLY_BYTES = 65_536
-# Networks forget idle connections without telling anyone, and an instance may be frozen for hours.
+# Networks drop idle connections silently, and an instance may be frozen for hours.
 IDLE_S = 30.0
 
 
@@ -88,8 +88,8 @@ def _http_date(text: str | None) -> float | None:
 class Fault(Enum):
     """How a request failed without a reply."""
 
-    UNREACHABLE = "unreachable"  # no connection, TLS included: the request never left
-    STALE = "stale connection"  # a kept-alive connection was closed before a byte of an answer
+    UNREACHABLE = "unreachable"  # no connection, or no TLS: the request was not sent
+    STALE = "stale connection"  # a kept-alive connection was closed before the first byte of a reply
     UNANSWERED = "no answer"  # sent, at least in part; the destination may have acted on it
 
 
@@ -148,7 +148,7 @@ class HttpTransport:
         monotonic: Callable[[], float] = time.monotonic,
         ca_file: str | None = None,
     ) -> None:
-        # Their DEBUG lines, and some warnings, print whole URLs: with GET that is the signature.
+        # Their DEBUG lines, and some warnings, print whole URLs, which hold the signature of a GET.
         _silence("urllib3")
         self._connections = connections
         self._monotonic = monotonic
@@ -192,7 +192,7 @@ class HttpTransport:
         if not slash and "?" in host:
             host, _, query = host.partition("?")
             target = f"?{query}"
-        # A time-out of 0 would mean none to some of the layers below.
+        # Some of the layers below take a timeout of 0 as no timeout.
         timeout_s = max(timeout_s, 0.001)
         return self._pool_for(f"{scheme}://{host}").urlopen(
             request.method,
@@ -221,7 +221,7 @@ class HttpTransport:
             raise LocationValueError("no host")
         if url.scheme != "https":
             return _Pool(url.host, url.port, maxsize=self._connections, monotonic=self._monotonic)
-        # One for all connections: each would read the system's certificates, if there are any.
+        # One context for all connections, since each would read the system's certificates.
         context = create_urllib3_context()
         try:
             context.load_verify_locations(self._ca_file or certifi.where())
@@ -267,14 +267,14 @@ def _broken_off(error: Exception) -> Failure:
 
 def _silence(tree: str) -> None:
     """Silence a logger and all its children, for any levels and handlers of the root and of the children."""
-    # For members yet to come.
+    # For children that are made later.
     logging.getLogger(tree).propagate = False
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if f"{name}.".startswith(f"{tree}.") and isinstance(logger, logging.Logger):
             logger.disabled = True
 
 
-# By OpenSSL's number of what is wrong with a certificate; its texts may name the host.
+# By OpenSSL's error number, since its texts may name the host.
 _UNTRUSTED = {
     10: "its certificate has expired",
     18: "its certificate is self-signed",
@@ -312,7 +312,7 @@ class _Punctual(socket.SocketIO):
 
     def readinto(self, buffer: Any) -> int | None:
         if self.is_first:
-            # The usual answer comes in one piece, and setting a time-out costs a system call.
+            # A usual reply arrives in one piece, and setting a timeout costs a system call.
             self.is_first = False
         else:
             left = self.until - time.monotonic()
@@ -331,7 +331,7 @@ class _PunctualResponse(HTTPResponse):
     def __init__(self, connected: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(connected, *arguments, **options)
         raw: Any = self.fp.raw  # a BufferedReader around a SocketIO
-        # To wrap it would make two more objects for each request.
+        # Wrapping it would make two more objects for each request.
         raw.__class__ = _Punctual
         raw.connected = connected
         raw.until = time.monotonic() + (connected.gettimeout() or 0.0)
@@ -344,7 +344,7 @@ class _PunctualResponse(HTTPResponse):
         """
         super().begin()
         while self.status < _OK and self.status != _SWITCHING:
-            self.headers = self.msg = None  # type: ignore[assignment]  # what makes it begin
+            self.headers = self.msg = None  # type: ignore[assignment]  # lets begin() run again
             super().begin()
         if self.status == _SWITCHING:
             self.will_close = True
@@ -353,7 +353,7 @@ class _PunctualResponse(HTTPResponse):
         """Read a chunk; with a negative size, everything that arrives would be read."""
         if amt < 0:
             raise HTTPException("negative chunk size")
-        read: bytes = super()._safe_read(amt)  # type: ignore[misc]  # of all versions of Python, and in no stub
+        read: bytes = super()._safe_read(amt)  # type: ignore[misc]  # in every version of Python, but in no stub
         return read
 
 
@@ -449,11 +449,11 @@ class _Download:
         self._stopped = True
         response = self._response
         if response is not None:
-            # What comes a byte at a time would hold the thread, and its connection, for hours.
-            # Before urllib3 2.3 there is no such method: then the thread ends when its time is up.
+            # A reply that arrives byte by byte would hold the thread and its connection for hours.
+            # urllib3 before 2.3 has no such method: there the thread ends at its deadline.
             with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):
                 response.shutdown()
-        # Once there is room, it puts one more piece at most before it looks.
+        # Once there is room, it puts at most one more piece before it checks.
         while not self._pieces.empty():
             self._pieces.get_nowait()
 

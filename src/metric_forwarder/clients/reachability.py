@@ -44,7 +44,7 @@ def unreachable(hosts: Sequence[str], timeout_s: float, all_s: float) -> dict[st
         waiting.put(host)
     found: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
     for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
-        # No pool: the interpreter would wait for its threads at the end.
+        # Not a pool, since the interpreter would wait at its end for a pool's threads.
         threading.Thread(target=_look, args=(waiting, found, timeout_s), daemon=True).start()
     return _collect(hosts, found, time.monotonic() + all_s)
 

@@ -37,7 +37,7 @@ from metric_forwarder.settings.settings import Settings
 _MAX_NONCE = 2**31 - 1
 _HTTP_OK = 200
 _KNOWN_CODES = frozenset(map(int, ReturnCode))
-# The Date of a reply has no fractions, and the reply took a moment: less than this tells nothing about a clock.
+# The Date of a reply has whole seconds, and the reply took a moment: a smaller difference says nothing about a clock.
 _SAME_CLOCK_S = 5.0
 
 
@@ -74,12 +74,12 @@ class PutMonitorDataDestination(HttpDestination):
         self._credentials = credentials
         self._time = machine.clock.time
         self._token = machine.chance.token
-        # Signatures keep to this machine's clock until one is refused for its time.
+        # Signatures use this machine's clock until one is refused for its time.
         self._signing_offset_s = 0.0
         self._clock_offset_s = 0.0
         parts = urlsplit(url)
         self._path = parts.path
-        # Neither key nor path: another key, or another path of the same receiver, leads to the same place.
+        # Without key and path: another key or path of the same receiver leads to the same place.
         self.scope = f"receiver {parts.netloc} {region}"
 
     def prepare_series(self, series: Series) -> Violation | None:
@@ -163,7 +163,7 @@ _NO_NAMESPACE = Violation(
     "required",
     'is missing: name a "namespace" in the point or its envelope, or set MF_NAMESPACE',
 )
-# json.dumps would make one each time: it keeps only the one without options.
+# json.dumps would make an encoder for each call, since it keeps only the one without options.
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 _HEADERS: Mapping[str, str] = {"Accept-Encoding": "identity", "User-Agent": "metric-forwarder"}
 _POST_HEADERS: Mapping[str, str] = {**_HEADERS, "Content-Type": "application/json"}

@@ -61,7 +61,7 @@ CODES: Mapping[ReturnCode, Rule] = {
 _SERVER = "check the destination's health; the points may be sent again"
 _URL = "check the destination's URL: what answers there is not the receiver"
 
-# HTTP statuses that say more than their class does; the classes are in ``status_rule``.
+# HTTP statuses that are judged differently from the rest of their class; the classes are in ``status_rule``.
 STATUSES: Mapping[int, Rule] = {
     408: Rule(Action.RETRY, _SERVER),
     413: Rule(Action.SHRINK, "lower MF_BATCH_MAX_BYTES"),

@@ -41,9 +41,9 @@ from metric_forwarder.settings.settings import Settings
 
 NAME_LABEL = "__name__"
 _MAX_NAME = 1024
-# Text of an answer that is looked at; what refuses one point names it early.
+# Bytes of a reply that are read; a reply that refuses one point names it near the beginning.
 _LOOKED_AT = 4096
-# Series of which an instance remembers the labels, to notice two of one name; one takes about 300 bytes.
+# Series whose labels an instance remembers, to notice two with the same labels; each takes about 300 bytes.
 _REMEMBERED_SERIES = 20_000
 _DIGEST_BYTES = 16
 
@@ -227,10 +227,10 @@ _URL = Rule(
 _PASSING = Rule(Action.STOP, "wait: remote write forbids trying again at once; the points may be sent again")
 _SERVER = "check the destination's health; the points may be sent again"
 
-# Others of their class say that the request was taken in part, or was answered for somebody else.
+# The other 2xx statuses say that a part of the request was accepted, or that a proxy answered.
 _SUCCESSES = frozenset({200, 201, 202, 203, 204})
 
-# HTTP statuses that say more than their class does; the classes are in ``status_rule``.
+# HTTP statuses that are judged differently from the rest of their class; the classes are in ``status_rule``.
 STATUSES: Mapping[int, Rule] = {
     401: _AUTHENTICATION,
     402: Rule(Action.STOP, "pay the destination's bill"),
@@ -278,7 +278,7 @@ class KnownRefusal(NamedTuple):
     reason: str
 
 
-# In the words of Prometheus, and of Thanos, Cortex, Mimir and others, which have them from it.
+# The words of Prometheus, and of Thanos, Cortex, Mimir and others that took them over.
 REFUSALS: tuple[KnownRefusal, ...] = (
     KnownRefusal(
         ("duplicate sample", "duplicate-timestamp", "same timestamp", "new value for timestamp"),
@@ -304,10 +304,10 @@ REFUSALS: tuple[KnownRefusal, ...] = (
     ),
 )
 _KNOWN_LABELS = frozenset(refusal.label for refusal in REFUSALS)
-# The statuses with which samples are refused.
+# The statuses that refuse samples.
 _SPEAKING = frozenset({400, 409, 422})
-# VictoriaMetrics's 404, which has the status 400. The whole beginning is asked for, since elsewhere in an answer of
-# some servers stand the labels of a point, which nobody may stop the delivery with.
+# VictoriaMetrics reports an unknown path with the status 400. The text must begin so: further on, some servers repeat a
+# point's labels, with which a producer could stop the delivery.
 _is_unknown_path = re.compile(r'remoteaddr: "[^"]*"; requesturi: [^; ]*; unsupported path requested').match
 
 

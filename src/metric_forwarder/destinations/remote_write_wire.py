@@ -42,7 +42,7 @@ def encode_point(labels: bytes, value: float, time_ms: int) -> bytes:
     if time_ms < 2**14:
         time = _varint(time_ms & _INT64)
     else:
-        # Of the times of a quarter of a minute only the first two bytes differ.
+        # Within a quarter of a minute, only the first two bytes of a time differ.
         low = time_ms & 0x3FFF
         time = _pack_two(low & 0x7F | 0x80, low >> 7 | 0x80) + _varint(time_ms >> 14)
     size = 10 + len(time)
@@ -65,7 +65,7 @@ def compress(series: Sequence[bytes]) -> bytes:
     return bytes(cramjam.snappy.compress_raw(b"".join(series)))
 
 
-# Lengths repeat, and so does what is left of times.
+# Lengths repeat, and so do the higher bytes of times.
 @lru_cache(maxsize=1024)
 def _varint(number: int) -> bytes:
     written = bytearray()

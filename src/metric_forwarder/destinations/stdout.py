@@ -47,11 +47,11 @@ class StandardOutput:
     def prepare(self, timeout_s: float) -> None:
         """Nothing has to be prepared."""
 
-    def send(self, batch: Batch, timeout_s: float) -> Verdict:  # noqa: ARG002 - a stream knows no time limit
+    def send(self, batch: Batch, timeout_s: float) -> Verdict:  # noqa: ARG002 - a stream has no time limit
         text = b"".join([point.wire for point in batch]).decode("ascii")
         try:
             with self._lock:
-                # Looked up now: runtimes replace the stream.
+                # Looked up now, since runtimes replace the stream.
                 sys.stdout.write(text)
                 sys.stdout.flush()
         except (OSError, ValueError) as error:

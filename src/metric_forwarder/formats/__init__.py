@@ -1,7 +1,7 @@
 """Messages become samples: one module for each payload format, and one table.
 
-``payload`` reads our own JSON and is always loaded. Every other format's module is loaded with its first message.
-docs/formats.md describes each format for people.
+``payload`` reads our own JSON and is always loaded. The module of another format is loaded with its first message.
+docs/formats.md describes each format.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 
-# Of a message: the characters of names and labels that its samples write out, though the message may say them once.
+# Characters of all names and labels in the samples of one message, which may hold them only once.
 MAX_WRITTEN = 32 * 2**20
-# A label that a sample has for itself takes about so many bytes besides its characters.
+# Bytes that a label of a sample takes in memory, besides its characters.
 _LABEL_BYTES = 50
 
 
@@ -38,7 +38,7 @@ class Format(str, Enum):
     MAPPING = "mapping"
 
 
-# The modules by name, since importing them here would load them; each has a ``Decoder`` named ``decode``.
+# The names of the modules, which are imported when needed; each has a ``Decoder`` named ``decode``.
 _MODULES = {
     Format.INFLUX: "influx",
     Format.TELEGRAF_JSON: "telegraf_json",
@@ -50,12 +50,12 @@ _MODULES = {
     Format.MAPPING: "mapping",
 }
 
-# In which a sample's labels may be made of what many samples share.
+# The formats in which samples may share their labels.
 _MERGING = frozenset({Format.OTLP_JSON, Format.OTLP_PROTOBUF, Format.MAPPING})
 
 
 def decoder(name: Format) -> Decoder:
-    """The decoder of a format other than our own JSON; its module is loaded now."""
+    """Load the decoder of a format other than our own JSON."""
     return cast("Decoder", import_module(f"{__name__}.{_MODULES[name]}").decode)
 
 
@@ -64,12 +64,12 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
 
     Args:
         name: which format.
-        body: text or bytes; for a JSON format also what was decoded on the way.
-        hint: what is known besides.
+        body: text or bytes; for a JSON format also decoded JSON.
+        hint: what the trigger knows about the message.
         mapping: reads ``Format.MAPPING``; None: there is no mapping.
     """
     decode = mapping if name is Format.MAPPING and mapping is not None else decoder(name)
-    # Labels of these formats, and of a path, are put together for each sample.
+    # In these formats, and with labels from a path, each sample has its own copy of the labels.
     are_merged = name in _MERGING or bool(hint.labels)
     found: list[Reading] = []
     written = size = 0
@@ -92,7 +92,7 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
 
 
 def _handed_over(found: list[Reading]) -> Iterator[Reading]:
-    """Keep no reading longer than it is needed: points are made of them one after the other."""
+    """Yield the readings one by one, and drop each from the list, so that its memory is freed."""
     found.reverse()
     while found:
         yield found.pop()

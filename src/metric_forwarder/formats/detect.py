@@ -1,7 +1,7 @@
-"""Which format a message is in, where neither a setting nor its way says so.
+"""Detects the format of a message, if neither a setting nor its trigger names it.
 
-The first character that is no white space tells JSON from lines. JSON is told apart by its members, lines by their shape.
-Nothing is guessed: a message that two formats could claim, or that only almost fits one, is invalid and says why.
+The first character that is not white space distinguishes JSON from lines. A JSON format is recognised by its members, a
+format of lines by the shape of a line. Nothing is guessed: a message that fits two formats, or almost fits one, is invalid.
 """
 
 import re
@@ -14,22 +14,22 @@ from metric_forwarder.formats.json_values import read_values
 from metric_forwarder.formats.payload import WIDE, is_our_own, is_wide
 from metric_forwarder.formats.samples import FormatHint, InvalidSample
 
-# Of a message; lines that fit no format may stand before one that does.
+# Lines of a message that are examined; a few that fit no format may come first.
 _LOOKED_AT = 100
-# A line that is longer is not looked at: its shape takes a pattern.
+# Characters of a line that are examined, since a pattern is matched against them.
 _LONGEST_LINE = 65_536
-# White space that may stand before a message, the byte order mark included.
+# White space that may come before a message, including the byte order mark.
 _BLANK = " \t\r\n\ufeff"
 
 _OWN_MEMBERS = frozenset({"metricName", "dimensions", "points", "Data", "namespace", "Namespace"})
 _NUMBER = r"[+-]?(?:[0-9.][0-9.eE+-]*|[iI][nN][fF]|[nN][aA][nN])"
 _TEXT = r'"[^"\\]*(?:\\.[^"\\]*)*"'
-# No two neighbours can match the same character, so that nothing is tried twice.
+# Neighbouring parts never match the same character, so that matching takes linear time.
 _prometheus_line = re.compile(
     rf'(?:[a-zA-Z_:][a-zA-Z0-9_:]*(?:[ \t]+(?!\{{)|[ \t]*\{{[^"}}]*(?:{_TEXT}[^"}}]*)*\}}[ \t]*)'
     rf'|\{{[ \t]*{_TEXT}[^"}}]*(?:{_TEXT}[^"}}]*)*\}}[ \t]*){_NUMBER}(?:[ \t]+-?[0-9.]+)?(?:[ \t]*# .*)?',
 ).fullmatch
-# The parts of a line of influx; each takes what it can, and never looks back.
+# The parts of a line of influx; each matches as much as it can, without backtracking.
 _head = re.compile(r"[^\\ #=][^\\ ]*(?:\\ ?[^\\ ]*)* +").match
 _field = re.compile(rf"[^\\=, ]*(?:\\[=, ]?[^\\=, ]*)*=(?:{_TEXT}|[^\", ]+)").match
 _time = re.compile(r"(?: +-?[0-9]+)?").fullmatch
@@ -41,12 +41,12 @@ _is_binary = re.compile(rb"[\x00-\x08\x0e-\x1f]").search
 
 
 def detect(body: Any, hint: FormatHint, *, has_mapping: bool = False) -> Format | InvalidSample:
-    """Tell the format of a message.
+    """Detect the format of a message.
 
     Args:
-        body: text, bytes or what was decoded on the way.
+        body: text, bytes or decoded JSON.
         hint: what is known besides.
-        has_mapping: there is one for JSON that is of no known format.
+        has_mapping: whether ``MF_MAPPING`` reads JSON of an unknown format.
     """
     return detect_decoding(body, hint, has_mapping=has_mapping)[0]
 
@@ -54,7 +54,7 @@ def detect(body: Any, hint: FormatHint, *, has_mapping: bool = False) -> Format 
 def detect_decoding(
     body: Any, hint: FormatHint, *, has_mapping: bool = False
 ) -> tuple[Format | InvalidSample, Any]:
-    """Tell the format as ``detect`` does, and return the body: decoded, if it is one JSON value that was decoded for that."""
+    """Detect the format as ``detect`` does; also return the body, decoded if it is one JSON value that had to be decoded."""
     by_type = _by_content_type(hint.content_type)
     if by_type is not None:
         return by_type, body
@@ -65,24 +65,24 @@ def detect_decoding(
     if isinstance(body, bytes):
         if _is_binary(body[:1000]):
             return InvalidSample("", "format", _BINARY, body), body
-        # The beginning is enough to tell lines apart; JSON is read from the bytes themselves.
+        # The beginning is enough for lines; JSON is read from all bytes.
         text = body[: _LONGEST_LINE * 4].decode("utf-8", "replace")
     else:
         text = body
     begin = text[:1000].lstrip(_BLANK)[:200]
     if begin.startswith(("{", "[", '"')) and not _quoted_metric(begin):
         first = next((value for value in islice(read_values(body), 10) if not _is_bad(value)), None)
-        # What is no JSON at all is told best by the reader of our own.
+        # The reader of our own JSON explains best what is not JSON at all.
         if first is None or isinstance(first, InvalidSample):
             return Format.JSON, body
         found = _of_json(first.decoded, has_mapping=has_mapping)
         return found, body if first.prefix else first.decoded
-    if not begin or (len(text) < 1000 and _scalar(begin)):  # noqa: PLR2004 - longer ones are no number of a producer
+    if not begin or (len(text) < 1000 and _scalar(begin)):  # noqa: PLR2004 - no producer's number is longer
         return Format.JSON, body
     return _of_lines(text, body), body
 
 
-# JSON that is neither a point nor a list; the reader of our own says so.
+# JSON that is neither an object nor a list: the reader of our own JSON says so.
 _scalar = re.compile(r"(?:null|true|false|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*").fullmatch
 
 
@@ -106,7 +106,7 @@ def _by_content_type(content_type: str) -> Format | None:
 
 
 class _Shape(NamedTuple):
-    """How a JSON format is told: ``fits`` looks at an object, ``almost`` says what is missing, if anything is."""
+    """How a JSON format is recognised: ``fits`` checks an object, ``almost`` says what an object lacks; empty if nothing."""
 
     name: Format
     fits: Callable[[Mapping[str, Any]], bool]
@@ -119,7 +119,7 @@ def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
         return Format.JSON
     fitting = [shape.name for shape in _SHAPES if shape.fits(first)]
     if has_mapping and not fitting and not is_our_own(decoded):
-        # Whoever has a mapping expects JSON that only resembles a format.
+        # A mapping may be there for JSON that resembles another format.
         return Format.MAPPING
     if _OWN_MEMBERS & first.keys():
         if not fitting:
@@ -127,7 +127,7 @@ def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
         fitting.append(Format.JSON)
     if len(fitting) > 1:
         names = " or ".join(fitting)
-        return InvalidSample("", "format", f"may be {names}: set MF_FORMAT to the one that it is", decoded)
+        return InvalidSample("", "format", f"may be {names}: set MF_FORMAT to the right one", decoded)
     if fitting:
         return fitting[0]
     for shape in _SHAPES:
@@ -148,7 +148,7 @@ def _is_telegraf(metric: Any) -> bool:
 
 def _fits_telegraf(first: Mapping[str, Any]) -> bool:
     batch = first.get("metrics")
-    # An empty batch holds nothing else.
+    # An empty batch has no other member.
     return _is_telegraf(first) or (
         isinstance(batch, list) and (_is_telegraf(batch[0]) if batch else len(first) == 1)
     )
@@ -158,7 +158,7 @@ def _almost_telegraf(first: Mapping[str, Any]) -> str | None:
     if isinstance(first.get("metrics"), list):
         return 'the first of its "metrics" has no "name" and "fields"'
     if "fields" in first:
-        return 'it has no "name"' if "name" not in first else 'its "fields" are no object'
+        return 'it has no "name"' if "name" not in first else 'its "fields" are not an object'
     return 'it has no "fields"' if {"name", "tags"} <= first.keys() else None
 
 
@@ -180,7 +180,7 @@ def _almost_otlp(first: Mapping[str, Any]) -> str | None:
     if "resource_metrics" in first:
         return 'its members are not in lowerCamelCase, as in "resourceMetrics"'
     if "resourceMetrics" in first:
-        return 'its "resourceMetrics" are no list'
+        return 'its "resourceMetrics" are not a list'
     if {"resourceSpans", "resourceLogs"} & first.keys():
         return "it holds traces or logs, not metrics"
     return None
@@ -194,7 +194,7 @@ _SHAPES = (
 
 
 def _of_lines(text: str, body: Any) -> Format | InvalidSample:
-    """Tell lines by the first that fits a format; failing that, by what the first ones resemble."""
+    """Detect the format of lines by the first line that fits one; otherwise say which formats the first lines resemble."""
     resembled: set[Format] = set()
     is_commented = False
     for line in text[: _LONGEST_LINE * 4].split("\n", _LOOKED_AT)[:_LOOKED_AT]:
@@ -207,9 +207,7 @@ def _of_lines(text: str, body: Any) -> Format | InvalidSample:
             fitting = _fitting(line)
             if len(fitting) > 1:
                 names = " or ".join(sorted(fitting))
-                return InvalidSample(
-                    "", "format", f"may be {names}: set MF_FORMAT to the one that it is", body
-                )
+                return InvalidSample("", "format", f"may be {names}: set MF_FORMAT to the right one", body)
             if fitting:
                 return fitting.pop()
             resembled |= _resembled(line)
@@ -218,7 +216,7 @@ def _of_lines(text: str, body: Any) -> Format | InvalidSample:
     if not resembled and is_commented:
         return Format.PROMETHEUS_TEXT
     return InvalidSample(
-        "", "format", f"is no JSON, and no line of it is influx or Prometheus text: {_SET}", body
+        "", "format", f"is not JSON, and none of its first lines is influx or Prometheus text: {_SET}", body
     )
 
 
@@ -244,18 +242,18 @@ def _resembled(line: str) -> set[Format]:
 
 
 class FormatRules(NamedTuple):
-    """Which format the messages of a topic are in, where a setting says so.
+    """The formats of topics that ``MF_FORMAT`` names.
 
     Attributes:
-        by_topic: formats by topic (or bucket); a name that ends with ``*`` stands for all that begin so.
-        otherwise: for the others; None: it is detected.
+        by_topic: topic (or bucket) → format; a name that ends with ``*`` stands for all names that begin so.
+        otherwise: the format of all others; None: it is detected.
     """
 
     by_topic: tuple[tuple[str, Format | None], ...] = ()
     otherwise: Format | None = None
 
     def find(self, source: str) -> Format | None:
-        """The format of a message by its source, such as ``demo-topic/0@37``; None: it is to be detected."""
+        """The format of a message by its source, such as ``demo-topic/0@37``; None: detect it."""
         topic = source.partition("/")[0]
         for name, chosen in self.by_topic:
             if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
@@ -263,7 +261,7 @@ class FormatRules(NamedTuple):
         return self.otherwise
 
     def names(self, name: str) -> bool:
-        """Whether a format is chosen for some messages."""
+        """Whether a rule names this format."""
         return name in (self.otherwise, *(chosen for _, chosen in self.by_topic))
 
 
@@ -271,10 +269,10 @@ AUTO = "auto"
 
 
 def read_rules(text: str) -> FormatRules:
-    """Read ``MF_FORMAT``: ``auto``, one format, or ``topic=format,prefix*=format`` with one for the others at the end.
+    """Read ``MF_FORMAT``: ``auto``, one format, or ``topic=format,prefix*=format``, whose last item may be for all others.
 
     Raises:
-        ValueError: it is none of these; the message says what would be right.
+        ValueError: with a message that says what would be right.
     """
     by_topic: list[tuple[str, Format | None]] = []
     *others, last = (part.strip() for part in text.split(","))

@@ -1,8 +1,8 @@
-r"""Influx line protocol → samples: ``measurement[,tag=value…] field=value[,field=value…] [time]``, one a line.
+r"""Influx line protocol → samples: each line is ``measurement[,tag=value…] field=value[,field=value…] [time]``.
 
-The first unescaped space ends the tags, the next one outside of quotes the fields. ``\`` escapes a comma, a space and, but
-for a measurement, an equals sign; before anything else it stands for itself. Texts in double quotes may hold line breaks.
-Each number or boolean is a sample. Source: InfluxData, line protocol reference, version 2.
+The first unescaped space ends the tags, the next one outside of quotes the fields. ``\`` escapes a comma, a space and,
+except in a measurement, an equals sign; before any other character it is an ordinary character. Texts in double quotes
+may hold line breaks. Each number or boolean is a sample. Source: InfluxData, line protocol reference, version 2.
 """
 
 import re
@@ -22,7 +22,7 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 
-# Nanoseconds; those of one letter are of version 1.
+# In nanoseconds; the units of one letter are those of version 1.
 UNITS = {
     "ns": 1, "n": 1, "us": 1_000, "u": 1_000, "µ": 1_000, "ms": 1_000_000, "s": 1_000_000_000,
     "m": 60_000_000_000, "h": 3_600_000_000_000,
@@ -32,15 +32,15 @@ _BOOLEANS = {
     **dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1),
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), 0),
 }
-# A bad field is kept with what stands around it, as long as all that is kept so takes no more characters than this.
+# Characters of a message that are kept with its bad fields: the rest of their lines.
 _MAX_KEPT = 2**22
-# Of a message: the characters of its metrics' names, which repeat the measurement.
+# Characters of all metrics' names in a message, which repeat the measurement.
 _MAX_NAMES = 2**25
 # Of a line.
 _MAX_FIELDS = 10_000
 
 _number = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
-# Zeros may lead, though not so many that ``int`` refuses them.
+# Leading zeros are allowed, up to the digits that ``int`` accepts.
 _whole = re.compile(r"-?0{0,1000}[0-9]{1,20}").fullmatch
 _digits = re.compile(r"-?[0-9]+").fullmatch
 _control = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]").search
@@ -57,7 +57,7 @@ _unescape_measurement = re.compile(r"\\([ ,])").sub
 
 
 class _Head(NamedTuple):
-    """What the fields of a line have in common; ``series`` is a number that tells it from others of the message."""
+    """What the fields of a line share; ``series`` is the number of its series in the message."""
 
     measurement: str
     labels: dict[str, str]
@@ -65,14 +65,14 @@ class _Head(NamedTuple):
 
 
 class _Field(NamedTuple):
-    """A field as it stands in a line; without ``value`` there was no equals sign."""
+    """A field of a line; ``value`` is None if it has no equals sign."""
 
     key: str
     value: str | None
 
 
 class _Line(NamedTuple):
-    """A line taken apart; ``end`` is where it ends in the text."""
+    """The parts of a line; ``end`` is where it ends in the text."""
 
     head: str
     fields: Sequence[_Field]
@@ -81,7 +81,7 @@ class _Line(NamedTuple):
 
 
 class _Wrong(Exception):
-    """Never leaves this module; ``reached`` is how far the line was read, if that may be beyond a line break."""
+    """An error, used only here; ``reached`` is how far the line was read, if that may be beyond a line break."""
 
     def __init__(self, rule: str, message: str, reached: int = 0) -> None:
         super().__init__(message)
@@ -90,7 +90,7 @@ class _Wrong(Exception):
 
 
 class _OpenText(Exception):
-    """A quoted text that does not end where a field may; ``reached`` is how far it was looked for."""
+    """A quoted text without an end; ``reached`` is how far it was searched for."""
 
     def __init__(self, reached: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class _OpenText(Exception):
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     """Read the samples of a batch of lines; see ``Decoder``.
 
-    Of equal series and times the last value counts, as for InfluxDB, so a message is read to its end before it is told.
+    Of equal series and times the last value counts, as in InfluxDB, so a message is read to its end first.
     """
     text = text_of(body)
     if isinstance(text, InvalidSample):
@@ -118,14 +118,14 @@ class _Reader:
     def __init__(self, text: str, unit: int) -> None:
         self._text = text
         self._unit = unit
-        # Of most texts this need not be asked again for each line; a tab is one, too, but for the spaces of a line's ends.
+        # Checked once for most texts, instead of for each line. A tab counts, except at the ends of a line.
         self._has_control = "\t" in text or _control(text.replace("\r\n", "\n")) is not None
         self._readings: list[Reading] = []
-        # The places of samples by what tells them apart.
+        # (series, field, time) → the place of its sample in the list.
         self._places: dict[tuple[Any, ...], int] = {}
-        # Characters that may be looked at twice in search of the end of a text that has none.
+        # Characters that may be read twice because a text has no end.
         self._steps_left = 4 * len(text) + 1_000
-        # Most lines begin like others: what was read of their beginnings, and the numbers of what they say.
+        # Most lines begin like others: beginning → what was read of it, and series → its number.
         self._heads: dict[str, _Head] = {}
         self._series: dict[tuple[Any, ...], int] = {}
         self._names_left = _MAX_NAMES
@@ -133,7 +133,7 @@ class _Reader:
 
     def read(self) -> list[Reading]:
         text, position, number = self._text, 0, 1
-        # More than that are refused as a whole.
+        # With more, the whole message is invalid.
         while position < len(text) and len(self._readings) <= MAX_SAMPLES:
             end = _end_of_line(text, position)
             line = text[position:end].strip(" \t\r")
@@ -163,7 +163,7 @@ class _Reader:
             self._steps_left -= open_text.reached - begin
             message = "has a text whose closing quote is missing, or not followed by a comma or a space: correct the quotes"
             self._readings.append(InvalidSample(where, "syntax", message, line))
-            # Usually the quote is a mistake of this line; but lines without end must not be read again and again.
+            # Usually the quote is a mistake of this line; but the text after it must not be read too often.
             return end if self._steps_left > 0 else max(end, open_text.reached)
         except _Wrong as wrong:
             self._readings.append(InvalidSample(where, wrong.rule, str(wrong), line))
@@ -177,9 +177,9 @@ class _Reader:
         where = f"{where} field {key[:100]}"
         try:
             if not key or field.value is None:
-                raise _Wrong("syntax", "is no field: it must be name=value")  # noqa: TRY301
+                raise _Wrong("syntax", "is not a field: it must be name=value")  # noqa: TRY301
             if key.startswith("_"):
-                raise _Wrong("name", "begins with an underscore, which InfluxDB keeps for itself: rename it")  # noqa: TRY301
+                raise _Wrong("name", _RESERVED)  # noqa: TRY301
             value = _read_value(field.value)
             self._count_name(head.measurement, key)
         except _Wrong as wrong:
@@ -189,7 +189,7 @@ class _Reader:
             self._readings.append(InvalidSample(where, wrong.rule, str(wrong), raw))
             return
         if value is None:
-            self._readings.append(FilteredSample(where, "text", "is a text, which no destination takes"))
+            self._readings.append(FilteredSample(where, "text", "is a text, which no destination accepts"))
             return
         place = self._places.setdefault((key, time_ns, head.series), len(self._readings))
         if place != len(self._readings):
@@ -210,7 +210,7 @@ class _Reader:
             raise _Wrong("size", message)
 
     def _supersede(self, place: int) -> None:
-        message = "is given again for the same time further on in the message, which counts"
+        message = "is given again for the same time later in the message, and the last one counts"
         self._readings[place] = FilteredSample(self._readings[place].where, "superseded", message)
 
     def _time(self, text: str) -> int | None:
@@ -222,12 +222,12 @@ class _Reader:
                 return time_ns
         raise _Wrong(
             "timestamp",
-            "has a time that is no whole number of 64 bits in its unit: correct it, or the precision",
+            "has a time that is not a whole number of 64 bits in its unit: correct it, or the precision",
         )
 
 
 def _split_plain(line: str, end: int) -> _Line:
-    """Take a line apart that has neither escapes nor quotes."""
+    """Split a line without escapes and quotes."""
     parts = line.split(" ", 3)
     if len(parts) > 3 or "" in parts:  # noqa: PLR2004 - head, fields, time
         parts = [match[0] for match in islice(_parts(line), 4)]
@@ -244,11 +244,12 @@ def _split_plain(line: str, end: int) -> _Line:
 
 _TOO_MANY_FIELDS = f"has more than {_MAX_FIELDS} fields: split it"
 _TOO_MANY_TAGS = f"has more than {MAX_LABELS} tags: leave some out"
-_SHAPE = "is no line of influx: it must be measurement,tag=value field=value [time]"
+_RESERVED = "begins with an underscore, which InfluxDB reserves for its own names: rename it"
+_SHAPE = "is not a line of influx: it must be measurement,tag=value field=value [time]"
 
 
 def _split(text: str, begin: int) -> _Line:
-    """Take a line apart that has some."""
+    """Split a line with escapes or quotes."""
     match = _head(text, begin)
     head = match[0] if match else ""
     position, fields = _skip_spaces(text, begin + len(head)), []
@@ -275,7 +276,7 @@ def _end_of_line(text: str, position: int) -> int:
 
 
 def _check_control(split: _Line) -> None:
-    """Control characters stand in texts alone."""
+    """Control characters are allowed only in texts."""
     parts = [split.head, *(field.key for field in split.fields)]
     parts += [field.value for field in split.fields if field.value and not field.value.startswith('"')]
     for part in parts:
@@ -304,7 +305,7 @@ def _split_field(text: str, begin: int) -> tuple[_Field, int]:
 
 
 def _end_of_text(text: str, begin: int) -> int:
-    """Where a quoted text ends, behind its closing quote."""
+    """The place after the closing quote of a text."""
     position = begin
     while (position := text.find('"', position + 1)) >= 0:
         before = position
@@ -334,7 +335,8 @@ def _split_head(head: str) -> tuple[str, list[tuple[str, str]]]:
             raise _Wrong("tag", "has a tag that is not name=value, or has no value: leave it out")
         if pair[0].startswith("_"):
             raise _Wrong(
-                "name", "has a tag that begins with an underscore, which InfluxDB keeps for itself: rename it"
+                "name",
+                f"has a tag that {_RESERVED}",
             )
         labels.append((pair[0], pair[1]))
     labels.sort()
@@ -359,17 +361,19 @@ def _read_value(text: str) -> float | int | None:
     if kind == "u" and _whole(digits) and 0 <= int(digits) < 2 * _INT64:
         return int(digits)
     if kind == "u" and _digits(digits) and digits[0] == "-":
-        raise _Wrong("value", "is an unsigned number below 0: write i for u")
+        raise _Wrong("value", "is an unsigned number below 0: write i instead of u")
     if kind in "iu" and _digits(digits):
         raise _Wrong(
             "value", "is a whole number of more than 64 bits: write it as a float, without the letter"
         )
     if len(text) > 1 and text[0] == '"' == text[-1] and _end_of_text(text, 0) == len(text):
         return None
-    raise _Wrong("value", 'is no value: it must be a number, 1i, 1u, true, false or a text in quotes ("…")')
+    raise _Wrong(
+        "value", 'is not a value: it must be a number, 1i, 1u, true, false or a text in quotes ("…")'
+    )
 
 
 def _alone(field: _Field, split: _Line) -> str:
-    """A bad field as a line of its own, which can be sent again once it is mended."""
+    """A bad field as a line of its own, which can be sent again after a correction."""
     text = field.key if field.value is None else f"{field.key}={field.value}"
     return f"{split.head} {text} {split.time}".rstrip(" ")

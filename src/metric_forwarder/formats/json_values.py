@@ -1,4 +1,4 @@
-"""JSON values one after the other: a message may hold one, JSON Lines, or objects printed in a row."""
+"""JSON values one after the other: one value, JSON Lines, or values without a separator."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.formats.payload import _DECODER, NotJson, Violation, decode, holds_too_much
 from metric_forwarder.formats.samples import InvalidSample
 
-# Where a value begins that was written at the beginning of a line; reading goes on there behind one that is no JSON.
+# A value that begins a line; after text that is not JSON, reading goes on here.
 _next_value = re.compile(r"\n(?=[{\[])").search
 _skip_space = re.compile(r"\s*").match
 
@@ -20,7 +20,7 @@ class Value(NamedTuple):
 
 
 def read_values(body: Any) -> Iterator[Value | InvalidSample]:
-    """Decode what a message holds; a value that is no JSON costs itself alone."""
+    """Decode the values of a message; a value that is not JSON does not affect the others."""
     decoded = decode(body)
     if not isinstance(decoded, Violation):
         yield Value("", decoded)
@@ -33,7 +33,7 @@ def read_values(body: Any) -> Iterator[Value | InvalidSample]:
 
 
 def _several(body: Any) -> str | None:
-    """The text of a message that holds more than one value, or something else behind the first."""
+    """The text of a message that holds more than one value, or other text after the first."""
     if isinstance(body, bytes):
         try:
             body = body.decode()
@@ -55,12 +55,12 @@ def _begin(text: str, position: int) -> int:
 
 
 def _read_row(text: str) -> Iterator[Value | InvalidSample]:
-    """Read one stretch of text after the other, from the beginning of a value to the next that begins a line.
+    """Read one part of the text after the other, each from the beginning of a value to the next that begins a line.
 
-    So an error costs no more than its stretch: ``json`` counts the lines before one.
+    So an error costs only the time of its part: ``json`` counts the lines before an error.
     """
     begin, number = 0, 1
-    # A value may reach over several stretches; not every bad one may be followed through the whole text.
+    # A value may reach over several parts; the search for its end is limited, since there may be many bad values.
     steps_left = 4 * len(text)
     while begin < len(text):
         found = _next_value(text, begin)
@@ -93,7 +93,7 @@ def _read_row(text: str) -> Iterator[Value | InvalidSample]:
 
 
 def _read_over(text: str, position: int) -> tuple[Any, int] | None:
-    """Decode a value that does not end with its stretch."""
+    """Decode a value that reaches beyond its part."""
     try:
         return _DECODER.raw_decode(text, position)
     except (ValueError, RecursionError):
@@ -101,5 +101,5 @@ def _read_over(text: str, position: int) -> tuple[Any, int] | None:
 
 
 def not_json(where: str, value: NotJson) -> InvalidSample:
-    """What is told of a value that JSON does not allow."""
+    """The error for a value that JSON does not allow."""
     return InvalidSample(where, value.rule, value.message, value)

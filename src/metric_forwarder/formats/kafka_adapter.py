@@ -38,21 +38,23 @@ def _read(where: str, sample: Any) -> Reading:
     if isinstance(sample, NotJson):
         return not_json(where, sample)
     if not isinstance(sample, dict):
-        return InvalidSample(where, "type", f"is no sample: {_SHAPE}", sample)
+        return InvalidSample(where, "type", f"is not a sample: {_SHAPE}", sample)
     labels = sample.get("labels")
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        return InvalidSample(f"{where}/labels", "type", "is no object of names and texts: correct it", sample)
+        return InvalidSample(
+            f"{where}/labels", "type", "is not an object of names and texts: correct it", sample
+        )
     if len(labels) > MAX_LABELS:
         return InvalidSample(
             f"{where}/labels", "size", f"has more than {MAX_LABELS} labels: leave some out", sample
         )
     name = labels.get("__name__", sample.get("name"))
     if not isinstance(name, str) or not name:
-        return InvalidSample(f"{where}/name", "name", f"is no metric's name: {_SHAPE}", sample)
+        return InvalidSample(f"{where}/name", "name", f"is not a metric's name: {_SHAPE}", sample)
     value_at, value = _first(sample, "value", "__value")
     number = read_number(value)
     if number is None:
-        message = 'is no number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
+        message = 'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
         return InvalidSample(f"{where}/{value_at}", "value", message, sample)
     time_at, time = _first(sample, "timestamp", "__timestamp")
     time_ns = None if time is None else time_of(time)
@@ -60,7 +62,7 @@ def _read(where: str, sample: Any) -> Reading:
         return InvalidSample(
             f"{where}/{time_at}",
             "timestamp",
-            "is no time: it must be RFC 3339, or a Unix time of 10, 13, 16 or 19 digits",
+            "is not a time: it must be RFC 3339, or a Unix time of 10, 13, 16 or 19 digits",
             sample,
         )
     dimensions = label_names(label for label in labels.items() if label[0] != "__name__")
@@ -74,9 +76,9 @@ def _first(sample: dict[str, Any], name: str, older: str) -> tuple[str, Any]:
 def read_number(value: Any) -> float | int | None:
     """A number, or the text of one; None if it is neither."""
     if type(value) in (int, float):
-        return value  # type: ignore[no-any-return]  # just looked at
+        return value  # type: ignore[no-any-return]  # checked above
     if not isinstance(value, str) or not _is_float(value):
         return None
     number = float(value)
-    # 1e999 is no number of 64 bits.
+    # 1e999 does not fit into 64 bits.
     return None if number - number != 0 and value[-1].isdigit() else number

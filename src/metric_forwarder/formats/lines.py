@@ -1,4 +1,4 @@
-"""What the formats of one sample a line share: text out of bytes, and its lines, within bounds."""
+"""Shared by the formats with a sample on each line: decodes bytes, and splits text into lines, within limits."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from metric_forwarder.formats.payload import WIDE, is_wide
 from metric_forwarder.formats.samples import InvalidSample
 
-# Twice what an object or a message may hold.
+# Twice the limit of an object or a message.
 MAX_CHARACTERS = 16 * 2**20
 MAX_LINES = 1_000_000
 
 
 def text_of(body: Any) -> str | InvalidSample:
-    """The text of a message; a byte that is no UTF-8 spoils its own line alone, where it becomes a lone surrogate."""
+    """The text of a message; a byte that is not UTF-8 becomes a lone surrogate, which makes only its own line invalid."""
     if isinstance(body, (str, bytes)) and is_wide(body):
         return InvalidSample("", "encoding", WIDE, body)
     if isinstance(body, bytes):
@@ -28,7 +28,7 @@ def text_of(body: Any) -> str | InvalidSample:
 
 
 def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines without their ends, from 1 on; one after the other, since a list takes many times the memory of the text."""
+    """Yield the lines with their numbers, from 1 on; a list would take many times the memory of the text."""
     begin, number = 0, 1
     while (end := text.find("\n", begin)) >= 0:
         yield number, text[begin:end].removesuffix("\r")
@@ -38,7 +38,7 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def is_utf8(line: str) -> bool:
-    """Whether all of it came out of UTF-8."""
+    """Whether the text holds no byte that was not UTF-8."""
     if line.isascii():
         return True
     try:

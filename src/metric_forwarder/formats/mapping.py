@@ -1,12 +1,12 @@
-"""JSON that no other format describes → samples, by a mapping that the user wrote (``MF_MAPPING``).
+"""JSON in another format → samples, by a mapping that the user wrote (``MF_MAPPING``).
 
-A mapping says where in the JSON a sample's parts stand::
+A mapping says where the parts of a sample are in the JSON::
 
     {"each": "/metrics", "name": "/name", "value": "/fields/*", "labels": "/tags", "time": "/timestamp", "unit": "s"}
 
 ``each`` leads from the message to its items; the other pointers (RFC 6901) begin at an item. The step ``*`` of ``value``
-takes every member in turn, and the step ``*`` of any other pointer takes the same member as that. docs/formats.md
-describes all of it.
+takes every member in turn, and the step ``*`` of any other pointer takes the same member. docs/formats.md describes all
+of this.
 """
 
 import json
@@ -40,7 +40,7 @@ _WILDCARD = "*"
 _MAX_STEPS = 20
 _MAX_PARTS = 20
 _MAX_CHARACTERS = 65_536
-# No time is written with more digits; the intake judges the year.
+# The most digits of a time; intake checks the year.
 _LONGEST_NUMBER = 40
 
 _is_decimal = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?").fullmatch
@@ -52,15 +52,15 @@ _Key = str | int | None
 
 
 class BadMapping(ValueError):
-    """A mapping that cannot be used; the message begins with the place in it, and says what would be right."""
+    """A mapping that cannot be used; the message begins with the place in the mapping, and says what would be right."""
 
 
 class _Source(NamedTuple):
-    """Where a text or a number comes from.
+    """The source of a text or a number.
 
     Attributes:
-        steps: of the pointer; None: ``text`` stands for itself, or it is the name that the wildcard takes.
-        text: the constant; the default where ``steps`` lead to nothing; None: there is none.
+        steps: of the pointer; None: a constant, or the name of the member that the wildcard takes.
+        text: the constant, or the default if ``steps`` lead to nothing; None: neither.
         is_shared: the pointer begins at the message rather than at the item.
     """
 
@@ -76,7 +76,7 @@ class _Source(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """What is being read: an item, the message that holds it, and the member that the wildcard takes.
+    """The values being read: an item, the message that holds it, and the member that the wildcard takes.
 
     ``is_listed``: the item is a member of the list that ``each`` leads to.
     """
@@ -88,7 +88,7 @@ class _Place(NamedTuple):
 
 
 class _Wrong(Exception):
-    """Never leaves this module; ``where`` is a pointer into the item, or into the message if it ``is_shared``."""
+    """An error, used only here; ``where`` is a pointer into the item, or into the message if it ``is_shared``."""
 
     def __init__(self, where: str, rule: str, message: str, *, is_shared: bool = False) -> None:
         super().__init__(message)
@@ -120,7 +120,7 @@ class Mapper:
                 raise BadMapping(f"{json_pointer([member])} is unknown: it may have {', '.join(_MEMBERS)}")
         for member in ("name", "value"):
             if member not in mapping:
-                raise BadMapping(f"/{member} is missing: say where the {member} of a sample stands")
+                raise BadMapping(f"/{member} is missing: say where the {member} of a sample is")
         self._each = _read_pointer("/each", mapping["each"]) if "each" in mapping else None
         self._value = _read_pointer("/value", mapping["value"])
         has_wildcard = _WILDCARD in self._value
@@ -137,7 +137,7 @@ class Mapper:
         for where, source in (("/time", self._time), ("/namespace", self._namespace)):
             if source is not None and source.follows_wildcard:
                 raise BadMapping(
-                    f'{where} must be the same for all values of an item: it may have no step "*"'
+                    f'{where} must be the same for all values of an item, so it cannot have a step "*"'
                 )
         if has_wildcard and not following:
             # Otherwise the values of an item would be one series.
@@ -198,7 +198,7 @@ class Mapper:
             yield Sample(where + pointer, metric, own, number, time_ns, namespace=namespace)
 
     def _members(self, item: Any) -> Sequence[tuple[str, _Key, Any]]:
-        """The values of an item: where each stands, which member the wildcard took, and what stands there."""
+        """Yield the values of an item: the place of each, the name of its member, and the value."""
         if _WILDCARD not in self._value:
             value = _find(item, self._value)
             if value is _MISSING:
@@ -260,7 +260,7 @@ class Mapper:
         return InvalidSample(prefix + where, wrong.rule, str(wrong), self._alone(place))
 
     def _alone(self, place: _Place) -> Any:
-        """An item as a message of its own, which can be sent again once it is mended."""
+        """An item as a message of its own, which can be sent again after a correction."""
         if self._each is None:
             return place.item
         message: dict[str, Any] = {}
@@ -278,9 +278,9 @@ class Mapper:
 
 
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
-    """Say that there is no mapping; where there is one, its ``Mapper`` reads."""
+    """Report that there is no mapping; with a mapping, its ``Mapper`` is used instead."""
     del hint
-    yield InvalidSample("", "mapping", "is to be read by a mapping, and MF_MAPPING is empty: set it", body)
+    yield InvalidSample("", "mapping", "must be read by a mapping, but MF_MAPPING is empty: set it", body)
 
 
 def read_mapping(setting: str) -> Mapper:
@@ -301,7 +301,7 @@ def read_mapping(setting: str) -> Mapper:
     except BadMapping as wrong:
         problem = f"{wrong} (see docs/formats.md, a mapping for other JSON)"
     except (ValueError, RecursionError):
-        problem = 'holds no JSON: it must be an object such as {"name": "/name", "value": "/value"}'
+        problem = 'is not JSON: it must be an object such as {"name": "/name", "value": "/value"}'
     raise ConfigError([f"MF_MAPPING {problem}"])
 
 
@@ -326,7 +326,7 @@ def _read_pointer(where: str, text: Any) -> _Steps:
     if steps.count(_WILDCARD) > 1:
         raise BadMapping(f'{where} has more than one step "*"')
     if any(re.search(r"~(?![01])", step) for step in steps):
-        raise BadMapping(f'{where} holds a "~" that is no part of "~0" or "~1"')
+        raise BadMapping(f'{where} holds a "~" that is not part of "~0" or "~1"')
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in steps)
 
 
@@ -371,12 +371,12 @@ def _read_labels(where: str, given: Any) -> tuple[tuple[_Source, ...], Mapping[s
         if isinstance(part, str):
             groups.append(_Source(_read_pointer(at, part)))
             if _WILDCARD in part.split("/"):
-                raise BadMapping(f'{at} leads to all labels of an item: it may have no step "*"')
+                raise BadMapping(f'{at} leads to all labels of an item, so it cannot have a step "*"')
         elif isinstance(part, dict):
             for name, source in part.items():
                 if not is_label_name(name) or name.startswith("__"):
                     raise BadMapping(
-                        f"{at}{json_pointer([name])} is no label: it must be letters, digits and underscores"
+                        f"{at}{json_pointer([name])} is not a label's name: use letters, digits and underscores"
                     )
                 named[name] = _read_source(f"{at}{json_pointer([name])}", source)
         else:
@@ -394,7 +394,7 @@ def _read_unit(mapping: Mapping[str, Any]) -> int | None:
         raise BadMapping(f"/unit must be one of {', '.join(_UNITS)}")
     if "time" not in mapping:
         raise BadMapping(
-            "/unit is that of /time, which is missing: say where the time stands, or remove the unit"
+            "/unit is the unit of /time, which is missing: say where the time is, or remove the unit"
         )
     return _UNITS[unit]
 
@@ -417,7 +417,7 @@ def _find(value: Any, steps: _Steps, key: _Key = None) -> Any:
 
 
 def _targets(message: Any, each: _Steps | None) -> Iterator[tuple[str, Any]]:
-    """What ``each`` leads to, and where it stands."""
+    """Yield the items that ``each`` leads to, and their places."""
     if each is None or _WILDCARD not in each:
         yield json_pointer(each or ()), _find(message, each or ())
         return
@@ -431,7 +431,7 @@ def _targets(message: Any, each: _Steps | None) -> Iterator[tuple[str, Any]]:
 
 
 def _value(source: _Source, place: _Place, what: str) -> Any:
-    """What a source leads to."""
+    """The value of a source."""
     if source.steps is None:
         return source.text if source.text is not None else place.key
     value = _find(place.message if source.is_shared else place.item, source.steps, place.key)
@@ -448,7 +448,7 @@ def _text(source: _Source, place: _Place, what: str) -> str:
     value = _value(source, place, what)
     if isinstance(value, (dict, list)):
         raise _Wrong.at(
-            source, "type", f"is no text: let {what} of MF_MAPPING lead to a text or a number", place.key
+            source, "type", f"is not a text: let {what} of MF_MAPPING lead to a text or a number", place.key
         )
     return _as_text(value)
 
@@ -460,7 +460,7 @@ def _as_text(value: Any) -> str:
 
 
 def _read_group(source: _Source, place: _Place) -> list[tuple[str, str]]:
-    """Labels out of an object, or out of a list of objects that have a name and a value."""
+    """Labels from an object, or from a list of objects that have a name and a value."""
     group = _value(source, place, "labels")
     if group is None:
         return []
@@ -468,7 +468,9 @@ def _read_group(source: _Source, place: _Place) -> list[tuple[str, str]]:
     if isinstance(group, dict):
         pairs = list(group.items())
     if pairs is None or None in pairs or not all(_is_plain(value) for _, value in pairs):
-        message = 'holds no labels: it must be an object of names and texts, or a list of {"name": "…", "value": "…"}'
+        message = (
+            'has no labels: it must be an object of names and texts, or a list of {"name": "…", "value": "…"}'
+        )
         raise _Wrong.at(source, "type", message)
     return [(name, _as_text(value)) for name, value in pairs]
 
@@ -487,11 +489,11 @@ def _pair(member: Any) -> tuple[str, Any] | None:
 
 
 def read_time(value: Any, unit: int | None) -> int | None:
-    """A time as Unix nanoseconds; None if it is none.
+    """A time as Unix nanoseconds; None if the value is not a time.
 
     Args:
         value: RFC 3339 text, or a number, also as text.
-        unit: nanoseconds that one of it stands for; None: its size tells it.
+        unit: nanoseconds in one unit of the time; None: the number of digits shows the unit.
     """
     if isinstance(value, str) and not _is_decimal(value):
         return nanoseconds(value) if len(value) <= _LONGEST_NUMBER else None
@@ -505,10 +507,10 @@ def read_time(value: Any, unit: int | None) -> int | None:
     return int(Decimal(written) * unit)
 
 
-_NO_OBJECT = "is no object: let each of MF_MAPPING lead to objects, or to a list of them"
-_IN_UNIT = "is no time: it must be a number in the unit of MF_MAPPING, or RFC 3339"
+_NO_OBJECT = "is not an object: let each of MF_MAPPING lead to objects, or to a list of them"
+_IN_UNIT = "is not a time: it must be a number in the unit of MF_MAPPING, or RFC 3339"
 _BY_SIZE = (
-    "is no time: it must be RFC 3339, or a number of 10, 13, 16 or 19 digits since 1970, which tell its unit; name any "
+    "is not a time: it must be RFC 3339, or a number of 10, 13, 16 or 19 digits since 1970, which show its unit; name any "
     "other unit in MF_MAPPING"
 )
 
@@ -518,13 +520,13 @@ def _missing(what: str) -> str:
 
 
 def _filtered(where: str, value: Any) -> FilteredSample | None:
-    """Leave one of many values out; None if it is a reading."""
+    """Leave out a value that the wildcard took and that is not a number; None if it is a reading."""
     if value is None or value is _MISSING:
         return FilteredSample(where, "null", "has no value")
     if isinstance(value, (dict, list)):
-        return FilteredSample(where, "nested", "is nested, so it is no single value")
+        return FilteredSample(where, "nested", "is nested, so it is not a single value")
     if isinstance(value, str) and read_number(value) is None:
-        return FilteredSample(where, "text", "is a text, which no destination takes")
+        return FilteredSample(where, "text", "is a text, which no destination accepts")
     return None
 
 
@@ -534,16 +536,18 @@ def _number(where: str, value: Any) -> float | int:
     number = read_number(value)
     if number is None:
         raise _Wrong(
-            where, "value", 'is no number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
+            where,
+            "value",
+            'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"',
         )
     if type(value) is float and value - value != 0:
-        # JSON has no word for infinity.
+        # JSON has no infinity.
         raise _Wrong(where, "value", NO_FLOAT)
     return number
 
 
 def _put(message: dict[str, Any], steps: _Steps, value: Any) -> None:
-    """Write a value where a pointer leads; objects are made on the way, and a list of one where it steps over a list."""
+    """Write a value at a pointer: make the objects on the way, and a list of one item for a step into a list."""
     if not steps or value is _MISSING:
         return
     for step in steps[:-1]:

@@ -1,7 +1,7 @@
-"""Names as every destination takes them: those of Prometheus, ``[a-zA-Z_][a-zA-Z0-9_]*``.
+"""Names that every destination accepts, those of Prometheus: ``[a-zA-Z_][a-zA-Z0-9_]*``.
 
-Producers of other formats use any character in a name. Each that does not fit becomes ``_``, as Prometheus would write
-it, so that one name serves both destinations.
+Producers of other formats use any character in a name. A character that is not allowed becomes ``_``, as in Prometheus,
+so that one name works for both destinations.
 """
 
 import re
@@ -13,19 +13,19 @@ _is_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 _not_metric = re.compile(r"[^a-zA-Z0-9_:]", re.ASCII).sub
 _replace = re.compile(r"[^a-zA-Z0-9_]", re.ASCII).sub
 
-# Longer names are not kept for the next message: what is kept has a bound in bytes then.
+# Longer names are not cached, so that the cache is bounded in bytes.
 LONGEST_KEPT = 200
-# Of one sample: three times as many as the most generous destination takes.
+# Of one sample: three times as many as any destination accepts.
 MAX_LABELS = 100
 
 
 def prometheus_name(text: str) -> str:
-    """The name of a metric or label; a leading digit gets ``_`` before it."""
+    """The name of a metric or label; ``_`` is put before a leading digit."""
     return text if _is_name(text) else _written_anew(text)
 
 
 def metric_name(text: str) -> str:
-    """The name of a metric out of Prometheus, where a colon is usual."""
+    """The name of a metric from Prometheus, where a colon is usual."""
     if _is_metric(text):
         return text
     name = _not_metric("_", text)
@@ -52,9 +52,9 @@ def _joined_name(measurement: str, field: str) -> str:
 
 
 def label_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Labels with their names made to fit; values whose names become one are joined with ``;`` in the order of names.
+    """Labels with allowed names; if several names become the same, their values are joined with ``;`` in the order of names.
 
-    A label with an empty value is the same as none, so it is left out.
+    A label with an empty value means the same as no label, so it is left out.
     """
     labels: dict[str, str] = {}
     misfits: list[tuple[str, str]] = []

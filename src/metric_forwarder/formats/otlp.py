@@ -1,7 +1,7 @@
-"""OTLP metrics → samples, whichever way they were encoded: the names and series that Prometheus makes of them.
+"""OTLP metrics → samples, from JSON and protobuf alike, with the names and series that Prometheus gives them.
 
-A request is what its JSON form decodes to: ``resourceMetrics``, their ``scopeMetrics``, their ``metrics``, and of each
-the ``dataPoints`` of one kind. Unknown members are ignored, as the protocol demands. Sources: opentelemetry-proto 1.x;
+A request is decoded JSON: ``resourceMetrics``, their ``scopeMetrics``, their ``metrics``, and the ``dataPoints`` of one
+kind in each. Unknown members are ignored, as the protocol demands. Sources: opentelemetry-proto 1.x;
 OpenTelemetry, compatibility with Prometheus.
 """
 
@@ -48,10 +48,10 @@ _UNITS = {
     "Hz": "hertz", "1": "", "%": "percent", "$": "dollars",
 }  # fmt: skip
 _PER_UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "y": "year"}
-_NO_TEXT = "is no text: correct it at its producer"
+_NO_TEXT = "is not a text: correct it at its producer"
 _KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _JOB, _INSTANCE = "job", "instance"
-# Under which key a label of the resource stands in OTLP.
+# The key in OTLP of each label of the resource.
 _KEYS = {_JOB: "service.name", _INSTANCE: "service.instance.id"}
 _EXPONENTIAL = (
     "is an exponential histogram, which is not written yet: set "
@@ -60,7 +60,7 @@ _EXPONENTIAL = (
 
 
 class _Wrong(Exception):
-    """Never leaves this module; ``where`` is a pointer into the object that was read."""
+    """An error, used only here; ``where`` is a pointer into the object that was read."""
 
     def __init__(self, where: str, rule: str, message: str) -> None:
         super().__init__(message)
@@ -68,17 +68,17 @@ class _Wrong(Exception):
         self.rule = rule
 
 
-# Of what data points share: written out with each bad one, so that a replay can read it.
+# Bytes of shared parts that are repeated with each bad data point, so that a replay can read it.
 _LONGEST_SHARED = 4_096
 
 
 class _Around(NamedTuple):
-    """What stands around a data point in its request.
+    """The parts of a request that a data point is in.
 
     Attributes:
         group: the resource, without its scopes.
         scope: the scope, without its metrics.
-        is_short: whether it may be written out with each bad data point.
+        is_short: whether they may be repeated with each bad data point.
     """
 
     group: Mapping[str, Any]
@@ -90,11 +90,11 @@ class _Around(NamedTuple):
         return {"resourceMetrics": [{**self.group, "scopeMetrics": [{**self.scope, "metrics": [metric]}]}]}
 
     def invalid(self, where: str, wrong: _Wrong, request: dict[str, Any], raw: Any) -> InvalidSample:
-        """What is wrong with a part of a request, kept as a request of its own, or as it stands where much stands around it."""
+        """What is wrong with a part of a request; kept as a request of its own, or alone if the parts around it are large."""
         where += wrong.where
         if self.is_short:
-            # Written out it takes a tenth of the memory; there may be a hundred thousand.
-            with suppress(TypeError, ValueError, RecursionError):  # it holds what JSON does not allow
+            # As text it takes a tenth of the memory; there may be a hundred thousand.
+            with suppress(TypeError, ValueError, RecursionError):  # it holds a value that is not JSON
                 written = _to_json(request).encode()
                 return InvalidSample(where, wrong.rule, str(wrong), written, _IN_JSON)
         return InvalidSample(where, wrong.rule, str(wrong), raw)
@@ -112,17 +112,17 @@ def _is_short(*parts: Any) -> bool:
     try:
         return sum(len(json.dumps(part)) for part in parts) <= _LONGEST_SHARED
     except (TypeError, ValueError, RecursionError):
-        # It holds what JSON does not allow.
+        # It holds a value that is not JSON.
         return False
 
 
 class _Series(NamedTuple):
-    """What the data points of a metric have in common.
+    """What the data points of a metric share.
 
     Attributes:
         where: the place of the metric.
-        name: as Prometheus has it.
-        labels: those of the resource and the scope, which win over a point's own.
+        name: as in Prometheus.
+        labels: those of the resource and the scope, which take precedence over a point's own.
         is_delta: as in ``Sample``.
     """
 
@@ -139,7 +139,7 @@ def convert(prefix: str, request: Any, hint: FormatHint) -> Iterator[Reading]:
         return
     groups = request.get("resourceMetrics", []) if isinstance(request, dict) else None
     if not isinstance(groups, list):
-        message = 'is no OTLP metrics request: it must be {"resourceMetrics":[…]}'
+        message = 'is not an OTLP metrics request: it must be {"resourceMetrics":[…]}'
         yield InvalidSample(
             f"{prefix}/resourceMetrics" if isinstance(request, dict) else prefix, "type", message, request
         )
@@ -149,7 +149,7 @@ def convert(prefix: str, request: Any, hint: FormatHint) -> Iterator[Reading]:
 
 
 def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
-    """Read what one resource measured."""
+    """Read the metrics of one resource."""
     try:
         _check_object("", group)
         resource = _member(group, "resource")
@@ -180,7 +180,7 @@ _IDENTIFYING = frozenset({"service.name", "service.namespace", "service.instance
 
 
 def _target(attributes: Mapping[str, str]) -> dict[str, str]:
-    """The labels by which Prometheus knows what was measured."""
+    """The labels ``job`` and ``instance``, by which Prometheus identifies a target."""
     target = {}
     if name := attributes.get("service.name"):
         namespace = attributes.get("service.namespace")
@@ -195,7 +195,7 @@ def _target_info(
 ) -> Reading:
     if hint.resource_attributes == "target_info" and target:
         return Sample(where, "target_info", {**labels, **target}, 1, time_ns)
-    message = "has attributes beside the service's name and instance, which the destination has no room for"
+    message = "has attributes besides the service's name and instance, for which the destination has no room"
     if not target:
         message = "has attributes, but no service.name to which they could belong: set OTEL_SERVICE_NAME"
     return FilteredSample(where, "resource-attributes", message)
@@ -250,7 +250,7 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str], around: _Ar
             continue
         exemplars = point.get("exemplars")
         for exemplar in range(len(exemplars) if isinstance(exemplars, list) else 0):
-            message = "is an exemplar, which no destination takes"
+            message = "is an exemplar, which no destination accepts"
             yield FilteredSample(f"{place}/exemplars/{exemplar}", "exemplar", message)
 
 
@@ -276,7 +276,7 @@ def _temporality(data: Mapping[str, Any], kind: str) -> int:
 
 
 def prometheus_metric_name(name: str, unit: str, *, is_counter: bool, is_gauge: bool) -> str:
-    """The name that Prometheus gives to a metric: with its unit in words, and ``_total`` behind a counter."""
+    """The name that Prometheus gives to a metric: with its unit in words, and ``_total`` after a counter."""
     make = _metric_name if len(name) + len(unit) <= LONGEST_KEPT else _metric_name.__wrapped__
     return make(name, unit, is_counter=is_counter, is_gauge=is_gauge)
 
@@ -300,19 +300,19 @@ def _metric_name(name: str, unit: str, *, is_counter: bool, is_gauge: bool) -> s
 
 def _unit_word(unit: str, words: Mapping[str, str]) -> str:
     unit = unit.strip()
-    # What stands in braces is a remark.
+    # Text in braces is a comment.
     if "{" in unit or "}" in unit:
         return ""
     return _not_in_name("_", words.get(unit, unit)).replace(":", "_").strip("_")
 
 
 def _labels(attributes: Mapping[str, str]) -> dict[str, str]:
-    """Attributes with names as Prometheus has them; those whose names become one are joined in the order of names."""
+    """Attributes with Prometheus's names; if several names become the same, their values are joined in the order of names."""
     return _joined((key, _label_name(key), attributes[key]) for key in sorted(attributes) if attributes[key])
 
 
 def _joined(labels: Iterable[tuple[str, str, str]]) -> dict[str, str]:
-    """The values of each label out of (key, name, value), in the order of the keys."""
+    """Label → its value, from (key, name, value), in the order of the keys."""
     values: dict[str, list[str]] = {}
     for _, name, text in labels:
         if name:
@@ -333,14 +333,16 @@ def _known_label_name(key: str) -> str:
 def _attributes(where: str, attributes: Any) -> dict[str, str]:
     """The attributes of a resource, a scope or a point as text, by their keys."""
     if not isinstance(attributes, list):
-        raise _Wrong(where, "type", 'is no list: it must be [{"key":"…","value":{…}}]')
+        raise _Wrong(where, "type", 'is not a list: it must be [{"key":"…","value":{…}}]')
     if len(attributes) > MAX_LABELS:
         raise _Wrong(where, "size", f"has more than {MAX_LABELS} attributes: leave some out")
     found: dict[str, str] = {}
     for index, attribute in enumerate(attributes):
         key = attribute.get("key", "") if isinstance(attribute, dict) else None
         if not isinstance(key, str):
-            raise _Wrong(f"{where}/{index}", "type", 'is no attribute: it must be {"key":"…","value":{…}}')
+            raise _Wrong(
+                f"{where}/{index}", "type", 'is not an attribute: it must be {"key":"…","value":{…}}'
+            )
         found[key] = _text(f"{where}/{index}/value", attribute.get("value"))
     return found
 
@@ -364,7 +366,7 @@ _DEEPEST = 20
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """An attribute's value as JSON would write it."""
+    """An attribute's value as plain JSON."""
     if not isinstance(value, dict) or not value or depth > _DEEPEST:
         return None
     kind, inner = next(iter(value.items()))
@@ -395,7 +397,7 @@ def _plain(value: Any, depth: int) -> Any:
 
 def number_text(value: float) -> str:
     """A number as Prometheus writes it in a label: ``0.005``, ``10``, ``+Inf``."""
-    if value != value:  # noqa: PLR0124 - how NaN is told
+    if value != value:  # noqa: PLR0124 - true only for NaN
         return "NaN"
     if value in (_SPECIAL["Infinity"], _SPECIAL["-Infinity"]):
         return "+Inf" if value > 0 else "-Inf"
@@ -423,7 +425,7 @@ def _histogram_points(place: str, point: dict[str, Any], series: _Series) -> Ite
         _double(f"/explicitBounds/{index}", bound)
         for index, bound in enumerate(_list(point, "explicitBounds"))
     ]
-    if any(not lower < upper for lower, upper in pairwise(bounds)) or any(bound != bound for bound in bounds):  # noqa: PLR0124 - how NaN is told
+    if any(not lower < upper for lower, upper in pairwise(bounds)) or any(bound != bound for bound in bounds):  # noqa: PLR0124 - true only for NaN
         raise _Wrong(
             "/explicitBounds", "buckets", "do not increase: each bound must be greater than the one before"
         )
@@ -436,7 +438,7 @@ def _histogram_points(place: str, point: dict[str, Any], series: _Series) -> Ite
     if (counts and (len(counts) != len(bounds) + 1 or (sum(counts) != total and not stale))) or (
         bounds and not counts and not stale
     ):
-        message = "do not fit: there must be one bucket more than bounds, and together they must hold as many as the point counts"
+        message = "do not fit: there must be one more bucket than bounds, and their sum must be the count of the point"
         raise _Wrong("/bucketCounts", "buckets", message)
     total_sum = None if point.get("sum") is None or stale else _double("/sum", point["sum"])
     below = 0
@@ -474,7 +476,9 @@ def _histogram_points(place: str, point: dict[str, Any], series: _Series) -> Ite
     for member in ("min", "max"):
         if point.get(member) is not None:
             yield FilteredSample(
-                f"{place}/{member}", "min-max", "is an extreme, which a histogram of Prometheus lacks"
+                f"{place}/{member}",
+                "min-max",
+                "is a minimum or maximum, which a histogram of Prometheus does not have",
             )
 
 
@@ -522,7 +526,7 @@ def _point_labels(point: Mapping[str, Any], series: _Series) -> Mapping[str, str
     labels = _labels(texts)
     if labels.keys().isdisjoint(series.labels):
         return {**labels, **series.labels}
-    # Prometheus has one label for them: its value is theirs, in the order of their keys.
+    # Their names become one label in Prometheus, whose value joins theirs, in the order of their keys.
     keyed = {(key, _label_name(key), text) for key, text in texts.items() if text}
     keyed |= {(_KEYS.get(name, name), name, text) for name, text in series.labels.items()}
     return _joined(sorted(keyed))
@@ -559,7 +563,7 @@ def _is_stale(point: Mapping[str, Any]) -> bool:
 
 
 def _whole(point: Mapping[str, Any], member: str, least: int, above: int, where: str = "") -> int:
-    """A 64-bit integer, which JSON writes as text or as a number; 0 if it is missing."""
+    """A 64-bit integer, which is text or a number in JSON; 0 if it is missing."""
     value = point.get(member, 0)
     if (isinstance(value, str) and _is_whole(value)) or (
         type(value) is float and value == value // 1 and abs(value) < 2**53
@@ -570,7 +574,7 @@ def _whole(point: Mapping[str, Any], member: str, least: int, above: int, where:
     raise _Wrong(
         where or f"/{member}",
         "value",
-        "is out of range or of another kind: it must be a whole number of 64 bits, or its digits as text",
+        "is not a whole number of 64 bits: it must be one, or its digits as text",
     )
 
 
@@ -582,11 +586,11 @@ def _double(where: str, value: Any) -> float:
             number = float(value)
         except OverflowError:
             number = _SPECIAL["Infinity"]
-        # JSON has no word for infinity: it was a number beyond 64 bits.
-        if number - number == 0 or number != number:  # noqa: PLR0124 - how NaN is told
+        # JSON has no infinity, so it was a number beyond 64 bits.
+        if number - number == 0 or number != number:  # noqa: PLR0124 - true only for NaN
             return number
     raise _Wrong(
-        where, "value", 'is no number: it must be one of 64 bits, or "NaN", "Infinity" or "-Infinity"'
+        where, "value", 'is not a number: it must be one of 64 bits, or "NaN", "Infinity" or "-Infinity"'
     )
 
 
@@ -594,7 +598,7 @@ def _check_object(where: str, value: Any) -> None:
     if isinstance(value, NotJson):
         raise _Wrong(where, value.rule, value.message)
     if not isinstance(value, dict):
-        raise _Wrong(where, "type", "is no object: correct it at its producer")
+        raise _Wrong(where, "type", "is not an object: correct it at its producer")
 
 
 def _member(group: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -602,7 +606,7 @@ def _member(group: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if member is None:
         return {}
     _check_object(f"/{name}", member)
-    return member  # type: ignore[no-any-return]  # just checked
+    return member  # type: ignore[no-any-return]  # checked above
 
 
 def _list(group: Mapping[str, Any], name: str, where: str = "") -> Iterable[Any]:
@@ -611,4 +615,4 @@ def _list(group: Mapping[str, Any], name: str, where: str = "") -> Iterable[Any]
         return []
     if isinstance(members, list):
         return members
-    raise _Wrong(f"{where}/{name}", "type", "is no list: correct it at its producer")
+    raise _Wrong(f"{where}/{name}", "type", "is not a list: correct it at its producer")

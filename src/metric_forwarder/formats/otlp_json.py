@@ -9,7 +9,7 @@ from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading
 
 
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
-    """Read the data points of one request or more; see ``Decoder``."""
+    """Read the data points of one or more requests; see ``Decoder``."""
     for value in read_values(body):
         if isinstance(value, InvalidSample):
             yield value

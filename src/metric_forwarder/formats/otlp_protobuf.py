@@ -1,6 +1,6 @@
 """OTLP metrics as protobuf → samples.
 
-A request is decoded to what its JSON form decodes to, and goes on as that does. Source: opentelemetry-proto,
+A request is decoded to the same value as its JSON form, and then read like that. Source: opentelemetry-proto,
 ``metrics.proto``, ``common.proto``, ``resource.proto`` and ``metrics_service.proto``.
 """
 
@@ -20,9 +20,9 @@ from metric_forwarder.formats.protobuf import (
 )
 from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading
 
-# An attribute's value may hold values; each takes two levels.
+# An attribute's value may hold values; each level of them takes two levels here.
 _DEEPEST = 60
-# Of a request: fields, and numbers of histograms.
+# Fields of a request, and numbers of its histograms.
 MAX_VALUES = 350_000
 # How often they are counted.
 _COUNTED_TOGETHER = 256
@@ -30,7 +30,7 @@ _INFINITE = float("inf")
 
 
 class _Field(NamedTuple):
-    """How a field is called in JSON, of what kind it is, and of a message which."""
+    """A field's name in JSON, its kind, and for a message its fields."""
 
     name: str
     kind: str
@@ -128,7 +128,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     try:
         request = _Request(body).read("Request", 0, len(body), 0)
     except BadProtobuf as bad:
-        yield InvalidSample("", "protobuf", f"is no OTLP request (it {bad}): correct its sender", body)
+        yield InvalidSample("", "protobuf", f"is not an OTLP request (it {bad}): correct its sender", body)
         return
     yield from convert("", request, hint)
 
@@ -178,7 +178,7 @@ class _Request:
         if kind == "double":
             return _in_json(double(self._data, last))
         if kind == "bytes":
-            from base64 import b64encode  # noqa: PLC0415 - hardly any attribute is bytes
+            from base64 import b64encode  # noqa: PLC0415 - few attributes are bytes
 
             return b64encode(self._data[value:last]).decode()
         if kind == "boolean":
@@ -199,8 +199,8 @@ class _Request:
 
 
 def _in_json(value: float) -> float | str:
-    """JSON has no word for the infinities, and what was one in it was too large a number."""
-    if value != value:  # noqa: PLR0124 - how NaN is told
+    """Write infinities as OTLP's JSON does, since an infinite float from JSON means a number that was too large."""
+    if value != value:  # noqa: PLR0124 - true only for NaN
         return "NaN"
     if value in (_INFINITE, -_INFINITE):
         return "Infinity" if value > 0 else "-Infinity"

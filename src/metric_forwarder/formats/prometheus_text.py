@@ -1,8 +1,8 @@
 """Prometheus text exposition 0.0.4 and OpenMetrics 1.0 → samples.
 
-One sample a line: ``name{label="value"} value [time]``. In the text format a time is whole milliseconds, and anything
-behind it is an error of that line. OpenMetrics, which ``# EOF`` ends, has seconds with a fraction and may show an
-exemplar behind ``#``. Sources: Prometheus, exposition formats; OpenMetrics 1.0.
+Each line is a sample: ``name{label="value"} value [time]``. In the text format a time is whole milliseconds, and anything
+after it is an error of that line. OpenMetrics, which ends with ``# EOF``, has seconds with a fraction and may have an
+exemplar after ``#``. Sources: Prometheus, exposition formats; OpenMetrics 1.0.
 """
 
 import re
@@ -20,9 +20,9 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 
-# 32 labels of 2048 characters have room.
+# Enough for 32 labels of 2048 characters.
 MAX_LINE = 65_536
-# Names and values of its labels may have 128 characters, each of them written with an escape.
+# Names and values of its labels may have 128 characters, and each may be an escape.
 _LONGEST_EXEMPLAR = 1_024
 _INT64 = 2**63
 _NS_IN_MS = 1_000_000
@@ -30,7 +30,7 @@ _NS_IN_S = 1_000_000_000
 
 _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
 _DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-# In all patterns no two neighbours can match the same character, so that nothing is tried twice.
+# In all patterns, neighbouring parts never match the same character, so that matching takes linear time.
 _LABELS = r'\{[^"}]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^"}]*)*\}'
 _line = re.compile(
     rf"[ \t]*(?:([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*)?(?:({_LABELS})[ \t]*)?(?<=[ \t}}])({_NUMBER})(?:[ \t]+([^ \t#]+))?[ \t]*(#.*)?",
@@ -75,7 +75,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
             yield InvalidSample(
                 f"line {number}",
                 "eof",
-                "stands behind # EOF, which ends the text: put it before, or into a message of its own",
+                "comes after # EOF, which ends the text: put it before, or into a message of its own",
                 line,
             )
             continue
@@ -84,7 +84,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
         yield InvalidSample(
             f"line {number}",
             "eof",
-            "ends without # EOF, so it was cut off, and what came was taken: end it with # EOF",
+            "ends without # EOF, so it was cut off; the lines before are used: end it with # EOF",
             None,
         )
 
@@ -119,19 +119,19 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
         labels = {**labels, **hint.labels}
     yield Sample(where, name or metric_name(quoted_name or ""), labels, value, time_ns)
     if rest is not None:
-        yield FilteredSample(f"{where} exemplar", "exemplar", "is an exemplar, which no destination takes")
+        yield FilteredSample(f"{where} exemplar", "exemplar", "is an exemplar, which no destination accepts")
 
 
 _INFINITE = float("inf")
 _ONE_NAME = "has no metric name, or two: it must have one, before the braces or in them"
 _TRAILING = (
-    "has more than a value and a time behind the name: an exemplar belongs to OpenMetrics, which # EOF ends; "
+    "has more than a value and a time after the name: only OpenMetrics, which ends with # EOF, has exemplars; "
     "leave it out"
 )
 
 
 def _check_open_metrics(line: str, braces: str | None) -> None:
-    """Hold a sample of OpenMetrics, and its exemplar if there is one, to the stricter syntax of that format."""
+    """Check a sample of OpenMetrics, and its exemplar, by the stricter syntax of that format."""
     match = _open_metrics_line(line)
     if match is None or (braces and braces[-2:] == ",}"):
         raise _Wrong("syntax", _SPACES)
@@ -142,16 +142,18 @@ def _check_open_metrics(line: str, braces: str | None) -> None:
 
 
 _SPACES = (
-    'is no sample of OpenMetrics: it must be name{label="value"} value [time] [# {label="value"} value [time]], with one '
+    'is not a sample of OpenMetrics: it must be name{label="value"} value [time] [# {label="value"} value [time]], with one '
     "space between its parts and none elsewhere"
 )
 
 
 def _misfit(where: str, line: str) -> InvalidSample:
-    """What is wrong with a line that is no sample."""
+    """What is wrong with a line that is not a sample."""
     if len(line) > MAX_LINE:
         return InvalidSample(where, "size", f"has more than {MAX_LINE} characters: split it", line)
-    return InvalidSample(where, "syntax", 'is no sample: it must be name{label="value"} value [time]', line)
+    return InvalidSample(
+        where, "syntax", 'is not a sample: it must be name{label="value"} value [time]', line
+    )
 
 
 class _Wrong(Exception):
@@ -163,7 +165,7 @@ class _Wrong(Exception):
 
 
 def _read_labels(braces: str) -> tuple[dict[str, str], str | None]:
-    """The labels between braces, and the name of the metric if it stands quoted among them."""
+    """The labels between braces, and the name of the metric if it is quoted among them."""
     inside = braces[1:-1]
     if _usual_labels(inside):
         found = _usual_label(inside)
@@ -171,7 +173,7 @@ def _read_labels(braces: str) -> tuple[dict[str, str], str | None]:
         if len(labels) != len(found):
             raise _Wrong("duplicate-label", "names a label twice: keep one")
         if "" in labels.values():
-            # To Prometheus an empty label is no label.
+            # For Prometheus an empty label does not exist.
             labels = {name: value for name, value in labels.items() if value}
         _check_count(labels)
         return labels, None
@@ -216,7 +218,7 @@ def _time(text: str, *, open_metrics: bool) -> int:
     if open_metrics:
         return _from_seconds(text)
     if not _whole(text) or not -_INT64 <= int(text) < _INT64:
-        raise _Wrong("timestamp", "has a time that is no whole number: it must be milliseconds since 1970")
+        raise _Wrong("timestamp", "has a time that is not a whole number: it must be milliseconds since 1970")
     return int(text) * _NS_IN_MS
 
 
@@ -229,4 +231,4 @@ def _from_seconds(text: str) -> int:
     try:
         return round(float(text if re.fullmatch(_NUMBER, text) else "nan") * _NS_IN_S)
     except (ValueError, OverflowError):
-        raise _Wrong("timestamp", "has a time that is no number: it must be seconds since 1970") from None
+        raise _Wrong("timestamp", "has a time that is not a number: it must be seconds since 1970") from None

@@ -1,7 +1,6 @@
-"""The wire of protobuf: the fields of a message, one after the other, without a description of the message.
+"""The wire format of protobuf: the fields of a message, one after the other, without a description of the message.
 
-What it reads is held to the length of the message, so a length that lies takes no memory. Source: Protocol Buffers,
-encoding.
+Every length is checked against the message's, so a wrong length does not take memory. Source: Protocol Buffers, encoding.
 """
 
 import struct
@@ -12,29 +11,29 @@ _read_fixed64 = struct.Struct("<Q").unpack_from
 _read_fixed32 = struct.Struct("<I").unpack_from
 _read_double = struct.Struct("<d").unpack_from
 _LONGEST_VARINT = 10
-# A byte from here on says that more bytes of its number follow.
+# A byte of this value or more is followed by more bytes of the same number.
 _SEVERAL = 0x80
 _INT64 = 2**63
 _UINT64 = 2**64
 
 
 class BadProtobuf(Exception):
-    """Bytes that are no protobuf message."""
+    """Bytes that are not a protobuf message."""
 
 
 def fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """The fields of a message that stands between two places.
+    """The fields of a message that lies between two places.
 
     Yields:
-        number, wire type, value, end. Of ``BYTES`` value is where they begin, and end where they end; of ``VARINT`` and
-        the fixed ones value is the number as unsigned, and end is where it ends.
+        number, wire type, value, end. For ``BYTES``, value is where they begin, and end where they end; for ``VARINT`` and
+        the fixed types, value is the number as unsigned, and end is where it ends.
 
     Raises:
-        BadProtobuf: it is none; fields before the bad one were given out.
+        BadProtobuf: a field is bad; the fields before it were yielded.
     """
     position = begin
     while position < end:
-        # Most tags and lengths take one byte, which is read here.
+        # Most tags and lengths have one byte, which is read here.
         tag = data[position]
         if tag < _SEVERAL:
             position += 1
@@ -80,7 +79,7 @@ def varint(data: bytes, position: int, end: int) -> tuple[int, int]:
 
 
 def write_varint(value: int) -> bytes:
-    """An unsigned number as it is written."""
+    """The bytes of an unsigned number."""
     written = bytearray()
     while value >= 0x80:  # noqa: PLR2004 - the highest bit says that more follow
         written.append(value & 0x7F | 0x80)
@@ -90,10 +89,10 @@ def write_varint(value: int) -> bytes:
 
 
 def signed(value: int) -> int:
-    """An ``int64`` out of its unsigned form."""
+    """An ``int64`` from its unsigned form."""
     return value - _UINT64 if value >= _INT64 else value
 
 
 def double(data: bytes, end: int) -> float:
-    """The ``double`` that ends at a place."""
+    """The ``double`` that ends at a place in the data."""
     return _read_double(data, end - 8)[0]  # type: ignore[no-any-return]  # one double

@@ -40,36 +40,36 @@ _NS_IN_MS = 1_000_000
 _SERIES = 1
 _LABELS, _SAMPLES, _EXEMPLARS, _HISTOGRAMS = 1, 2, 3, 4
 _FIRST, _SECOND = 1, 2
-# The same with their wire types, and a length that takes one byte.
+# The same with their wire types, for a length of one byte.
 _LABEL, _SAMPLE, _DOUBLE, _TIME = 0x0A, 0x12, 0x09, 0x10
 _SHORT = 2 + 0x7F
 _VALUE_AND_TAG = 10
-# Two fields without content; a byte from the second on says that its number has more bytes.
+# Two fields without content; a byte of 0x80 or more is followed by more bytes of its number.
 _TWO_HEADS, _SEVERAL = 4, 0x80
-# Of the labels that are written out with each bad sample, so that a replay can read it.
+# Bytes of labels that are repeated with each bad sample, so that a replay can read it.
 _LONGEST_SHARED = 4_096
 _FORMAT = "remote-write"
 _NATIVE = "is a native histogram, which is not written yet: send classic buckets"
-# Of a request: labels; series and metadata together; fields that are long, or that nothing is known of.
+# Limits of a request: labels; series and metadata together; fields that are long or unknown.
 _MAX_LABELS = 1_500_000
 _MAX_FIELDS = 200_000
 _MAX_OTHERS = 300_000
-# Bytes of what is kept of bad series and samples; of the others only what is wrong is told.
+# Bytes of bad series and samples that are kept; for the others only the error is reported.
 _MAX_KEPT = 2**24
 _LARGE = 65_536
-# Different labels that are recognised when they come again.
+# Labels that are cached, since they repeat.
 _MAX_KNOWN = 50_000
-# A series with more labels is not even looked at to its end.
+# A series with more labels is not read to its end.
 _TOO_MANY_LABELS = 1_000
 
 
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     """Read the samples of a request; see ``Decoder``."""
     if not isinstance(body, bytes):
-        message = "is text: remote write is binary, which this trigger cannot hand over"
+        message = "is text: remote write is binary, which this trigger cannot pass on"
         return iter((InvalidSample("", "type", message, body),))
     try:
-        # vmagent compresses with zstd rather than with snappy, which HTTP has taken off.
+        # vmagent compresses with zstd instead of snappy, and the HTTP trigger has decompressed it.
         data = body if hint.content_encoding else decompress(body)
     except BadSnappy as bad:
         return iter((InvalidSample("", "snappy", str(bad), body),))
@@ -81,13 +81,13 @@ _Label = tuple[str, str]
 
 
 class _Request:
-    """A request being read: most labels and times come again with each of its series."""
+    """A request being read; it caches labels and times, most of which repeat in each series."""
 
     def __init__(self, data: bytes, *, is_plain: bool) -> None:
         self._data = data
         self._is_plain = is_plain
         self._labels: dict[bytes, _Label] = {}
-        # Whether a name must be changed, or a value is empty, in one of them: hardly any request has such a label.
+        # Whether one of the labels needs another name, or is empty, which is rare.
         self._has_unusual = False
         self._labels_left = _MAX_LABELS
         self._others_left = _MAX_OTHERS
@@ -101,13 +101,13 @@ class _Request:
                 if count >= _MAX_FIELDS or self._labels_left < 0:
                     yield InvalidSample(f"series {number}", "size", _TOO_MUCH, None)
                     return
-                # Metadata is the type and the help of a metric: no value is lost with it.
+                # Metadata is the type and the help of a metric, not a value.
                 if field == _SERIES and kind == BYTES:
                     yield from self._read_series(f"series {number}", begin, end)
                     number += 1
                 position = end
         except BadProtobuf as bad:
-            message = f"is no protobuf of remote write (it {bad}): correct its sender"
+            message = f"is not a protobuf of remote write (it {bad}): correct its sender"
             yield self._invalid(f"series {number}", "protobuf", message, self._data[position:])
 
     def _invalid(self, where: str, rule: str, message: str, kept: bytes) -> InvalidSample:
@@ -118,18 +118,18 @@ class _Request:
         return InvalidSample(where, rule, message, kept if self._is_plain else store(kept), _FORMAT)
 
     def _read_series(self, where: str, begin: int, end: int) -> Iterator[Reading]:
-        """Read a series; what is wrong with its labels is wrong with each of its samples."""
+        """Read a series; an error in its labels makes each of its samples invalid."""
         labels: list[_Label] = []
         samples: list[tuple[float, int]] = []
         others: list[Reading] = []
         data, position, known = self._data, begin, self._labels
-        # Others cannot hold so many labels or samples.
+        # Shorter series cannot hold so many labels or samples.
         is_large = end - begin > _LARGE
         try:
             while position < end:
                 if is_large and (len(labels) > _TOO_MANY_LABELS or len(samples) + len(others) > MAX_SAMPLES):
                     break
-                # Labels and samples of the usual length are read here: there is one for each few bytes.
+                # Labels and samples of the usual length are read here, since there is one for every few bytes.
                 last = position + 2 + (data[position + 1] if position + 1 < end else 0)
                 tag = data[position] if last <= end and last - position <= _SHORT else 0
                 if tag == _LABEL:
@@ -164,7 +164,7 @@ class _Request:
             yield from self._with_kept(others, (begin, position))
 
     def _with_kept(self, others: list[Reading], span: tuple[int, int]) -> Iterator[Reading]:
-        """Exemplars as they are, and histograms with what to keep of them, which is known only behind the last label."""
+        """Exemplars as they are, and histograms with their dead letter, which needs all labels."""
         histograms = self._alone(span, _HISTOGRAMS)
         for other in others:
             is_histogram = isinstance(other, InvalidSample)
@@ -175,7 +175,7 @@ class _Request:
             )
 
     def _named(self, pairs: list[_Label]) -> tuple[str, dict[str, str]] | str:
-        """The metric and the other labels; only the metric, which may be empty, if the labels are wrong."""
+        """The metric and the other labels; if the labels are wrong, only the metric, which may be empty."""
         labels = dict(pairs)
         metric = labels.pop("__name__", "")
         if not metric or len(labels) + 1 != len(pairs) or len(labels) > MAX_LABELS:
@@ -204,7 +204,7 @@ class _Request:
         samples: list[tuple[float, int]],
         others: list[Reading],
     ) -> int:
-        """Read a field that is long, or no label and no sample; return where it ends."""
+        """Read a field that is long, or is neither a label nor a sample; return where it ends."""
         self._spend(1)
         field, kind, first, last = next(fields(self._data, begin, end))
         if kind == BYTES and field == _LABELS:
@@ -213,7 +213,7 @@ class _Request:
             samples.append(self._sample(first, last))
         elif kind == BYTES and field == _EXEMPLARS:
             place = f"{where} exemplar {len(others)}"
-            others.append(FilteredSample(place, "exemplar", "is an exemplar, which no destination takes"))
+            others.append(FilteredSample(place, "exemplar", "is an exemplar, which no destination accepts"))
         elif kind == BYTES and field == _HISTOGRAMS:
             others.append(
                 InvalidSample(f"{where} histogram {len(others)}", "native-histogram", _NATIVE, None)
@@ -221,10 +221,10 @@ class _Request:
         return last
 
     def _spend(self, others: int) -> None:
-        """Count fields that take long to read and are usually few."""
+        """Count fields that take long to read, and are few in a usual request."""
         self._others_left -= others
         if self._others_left < 0:
-            raise BadProtobuf("and those before it hold too many fields that are unknown or long")
+            raise BadProtobuf("and those before it hold too many unknown or long fields")
 
     def _label(self, begin: int, end: int) -> _Label:
         written = self._data[begin:end]
@@ -239,7 +239,7 @@ class _Request:
 
     def _split_label(self, written: bytes) -> _Label:
         size = len(written)
-        # As every sender writes it: the name, then the value, each of less than 128 bytes.
+        # The usual form: the name, then the value, each of less than 128 bytes.
         if size > _TWO_HEADS and written[0] == _LABEL and written[1] < _SEVERAL:
             end = 2 + written[1]
             if end + 1 < size and written[end] == _SAMPLE and written[end + 1] == size - end - 2 < _SEVERAL:
@@ -276,11 +276,11 @@ class _Request:
         return value, time_ms
 
 
-_TOO_MUCH = "and what follows is more than one request may hold: send less in one request"
+_TOO_MUCH = "and all after it are more than one request may hold: send less in one request"
 
 
 def _in_request(series: bytes) -> bytes:
-    """A request with one series, written as it stood in another one."""
+    """A request with one series, copied from another request."""
     return b"%c%b%b" % (_SERIES << 3 | BYTES, write_varint(len(series)), series)
 
 

@@ -1,9 +1,9 @@
-"""What a format makes of a message: readings, in the terms that every destination shares.
+"""The readings that a format makes from a message, in the terms that all destinations share.
 
-A decoder is total: it takes text or bytes and a hint, and yields one reading for each sample that the producer meant,
-in the producer's order. It never raises because of what a producer wrote, and it bounds depth, lengths, counts and
-decompressed sizes before it takes the memory for them. One bad line or field is one ``InvalidSample``; its neighbours
-are read. It knows nothing of triggers and destinations.
+A decoder is total: it takes text or bytes and a hint, and yields one reading for each sample of the producer, in the
+producer's order. It never raises because of what a producer wrote, and it limits depth, lengths, counts and decompressed
+sizes before it takes the memory for them. A bad line or field is one ``InvalidSample``; the others are read. It does not
+know triggers and destinations.
 """
 
 __all__ = [
@@ -23,21 +23,21 @@ from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.model import FormatHint
 
-# Of a message; all points of an event are held until its report is written.
+# In one message; all points of an event are held until its report is written.
 MAX_SAMPLES = 100_000
 
-# The NaN by which Prometheus says that a series has ended. Only its bits tell it from any other.
+# The NaN with which Prometheus marks the end of a series. Only its bits distinguish it from other NaNs.
 _STALE_BITS = struct.pack("<Q", 0x7FF0_0000_0000_0002)
 STALE_MARKER: float = struct.unpack("<d", _STALE_BITS)[0]
 
 
 def is_stale_marker(value: float) -> bool:
-    """Whether a value is the end of a series, which remote write carries and no other destination has a meaning for."""
+    """Whether a value marks the end of a series, which only remote write can carry."""
     return value != value and struct.pack("<d", value) == _STALE_BITS  # noqa: PLR0124 - how NaN is told
 
 
-# What is told of a number beyond a float.
-NO_FLOAT = "is a number that no 64-bit float holds: the largest is 1.7976931348623157e308"
+# The message for a number that does not fit into a float.
+NO_FLOAT = "is a number that does not fit into a 64-bit float: the largest is 1.7976931348623157e308"
 
 
 class Sample(NamedTuple):
@@ -50,7 +50,7 @@ class Sample(NamedTuple):
         value: may be NaN or infinite: the destination says whether it takes that.
         time_ns: Unix nanoseconds, as precisely as the producer wrote them; None: the time of the message.
         is_delta: a sum since the last report of its producer, rather than since its start.
-        namespace: empty: ``MF_NAMESPACE``.
+        namespace: if empty, ``MF_NAMESPACE`` is used.
     """
 
     where: str
@@ -67,10 +67,10 @@ class InvalidSample(NamedTuple):
 
     Attributes:
         where: as in ``Sample``.
-        rule: a word for what it breaks, as the report names it.
+        rule: a word for what is wrong, as the report shows it.
         message: what is wrong and what would be right; never more of the payload than a name.
-        raw: what to keep of it as a dead letter: the line, or decoded JSON.
-        format: how ``raw`` is written, a name of ``formats.Format``, if otherwise than the message.
+        raw: the dead letter to keep: the line, or decoded JSON.
+        format: the format of ``raw``, a name of ``formats.Format``, if it differs from the message's.
     """
 
     where: str
@@ -85,7 +85,7 @@ class FilteredSample(NamedTuple):
 
     Attributes:
         where: as in ``Sample``.
-        rule: a word for why, as the report names it.
+        rule: a word for the reason, as the report shows it.
         message: why it is left out.
     """
 

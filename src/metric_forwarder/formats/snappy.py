@@ -2,31 +2,31 @@
 
 from metric_forwarder.formats.protobuf import write_varint
 
-# Of what is written once decompressed; a sender cuts its requests at some hundred thousand bytes.
+# Decompressed; senders limit their requests to some hundred thousand bytes.
 MAX_BYTES = 32 * 2**20
 # A copy of 64 bytes takes three.
 _BEST_RATIO = 22
 
 
 class BadSnappy(Exception):
-    """Bytes that are no snappy block."""
+    """Bytes that are not a snappy block."""
 
 
 def decompress(data: bytes) -> bytes:
     """Decompress a block.
 
     Raises:
-        BadSnappy: it is none, or holds more than is read.
+        BadSnappy: it is not a block, or holds too much.
     """
     size, position = _size(data)
     if size > MAX_BYTES:
         raise BadSnappy(f"holds more than {MAX_BYTES // 2**20} MB: send less in one request")
     if size > _BEST_RATIO * len(data):
         raise BadSnappy(
-            "is no snappy block, since it says to hold more than its bytes can: compress it again"
+            "is not a snappy block, since its bytes cannot hold as much as it says: compress it again"
         )
     try:
-        # A thirtieth of the time, where the package is there: it is whenever points go to remote write.
+        # Takes a thirtieth of the time; the package is installed if points go to remote write.
         import cramjam  # noqa: PLC0415
     except ModuleNotFoundError:
         return _decompress(data, size, position)
@@ -67,7 +67,7 @@ def _decompress(data: bytes, size: int, position: int) -> bytes:
         if offset >= length:
             found += found[begin : begin + length]
         else:
-            # What is copied goes on into itself.
+            # The copy overlaps itself.
             pattern = bytes(found[begin:])
             found += (pattern * (length // offset + 1))[:length]
     if len(found) != size:
@@ -75,7 +75,7 @@ def _decompress(data: bytes, size: int, position: int) -> bytes:
     return bytes(found)
 
 
-_BROKEN = "is no snappy block: compress the request as a block, not as a stream of frames"
+_BROKEN = "is not a snappy block: compress the request as a block, not as a stream of frames"
 
 
 def _size(data: bytes) -> tuple[int, int]:
@@ -92,5 +92,5 @@ def store(data: bytes) -> bytes:
     """Write a block that is not compressed: its length, and all of it as one literal."""
     if not data:
         return b"\0"
-    # A literal whose length, less one, stands in the four bytes behind the tag.
+    # A literal; the four bytes after the tag are its length minus one.
     return b"%b%c%b%b" % (write_varint(len(data)), 63 << 2, (len(data) - 1).to_bytes(4, "little"), data)

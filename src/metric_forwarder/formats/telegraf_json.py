@@ -1,6 +1,7 @@
 """Telegraf's JSON → samples.
 
-A metric is ``{"fields": {…}, "name": "cpu", "tags": {…}, "timestamp": 1458229140}``, a batch ``{"metrics": […]}``. Each number or boolean among the fields is a sample. The unit of the time is a setting of Telegraf's, and told by its
+A metric is ``{"fields": {…}, "name": "cpu", "tags": {…}, "timestamp": 1458229140}``, a batch ``{"metrics": […]}``. Each number
+or boolean among the fields is a sample. The unit of the time is a setting of Telegraf, and is recognised by the number of
 digits: from 2001 to 2286, seconds have 10, milliseconds 13, microseconds 16 and nanoseconds 19. It may be RFC 3339 text
 (``json_timestamp_format``). Source: Telegraf, the JSON serializer.
 """
@@ -23,7 +24,7 @@ from metric_forwarder.times import nanoseconds
 
 _INT64 = 2**63
 
-# Other numbers of digits are of another unit, such as the hundredths that ``json_timestamp_units = "10ms"`` makes.
+# Another number of digits means another unit, such as hundredths of a second (``json_timestamp_units = "10ms"``).
 _UNITS = {10: 1_000_000_000, 13: 1_000_000, 16: 1_000, 19: 1}
 
 
@@ -55,7 +56,7 @@ def _read_metric(where: str, metric: Any) -> Iterator[Reading]:
     name, labels, time_ns = head
     for field, value in metric["fields"].items():
         kind = type(value)
-        # JSON has no word for infinity: it was a number beyond 64 bits.
+        # JSON has no infinity, so it was a number beyond 64 bits.
         if (kind is float and value - value == 0) or kind is int or kind is bool:
             yield Sample(
                 f"{where}/fields/{field}" if field.isalnum() else where + json_pointer(("fields", field)),
@@ -69,9 +70,9 @@ def _read_metric(where: str, metric: Any) -> Iterator[Reading]:
 
 
 def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | None] | InvalidSample:
-    """What the fields of a metric have in common: its name, labels and time."""
+    """What the fields of a metric share: its name, labels and time."""
     if not isinstance(metric, dict):
-        return InvalidSample(where, "type", f"is no metric: {_SHAPE}", metric)
+        return InvalidSample(where, "type", f"is not a metric: {_SHAPE}", metric)
     name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f'has no text as "name": {_SHAPE}', metric)
@@ -79,7 +80,10 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
         return InvalidSample(f"{where}/fields", "type", f'has no object as "fields": {_SHAPE}', metric)
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
         return InvalidSample(
-            f"{where}/tags", "type", "is no object of names and texts: correct it, or leave it out", metric
+            f"{where}/tags",
+            "type",
+            "is not an object of names and texts: correct it, or leave it out",
+            metric,
         )
     if len(tags) > MAX_LABELS:
         return InvalidSample(
@@ -94,13 +98,13 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
 
 _SHAPE = 'a metric of Telegraf is {"fields":{…},"name":"…","tags":{…},"timestamp":…}'
 _TIME = (
-    "is no time: it must be RFC 3339, or a whole number of 10, 13, 16 or 19 digits: seconds, milliseconds, microseconds or "
+    "is not a time: it must be RFC 3339, or a whole number of 10, 13, 16 or 19 digits: seconds, milliseconds, microseconds or "
     'nanoseconds since 1970 (json_timestamp_units is "1s", "1ms", "1us" or "1ns")'
 )
 
 
 def time_of(timestamp: Any) -> int | None:
-    """A time in RFC 3339, or a whole number whose unit is told by its digits; None if it is none."""
+    """A time in RFC 3339, or a whole number whose number of digits shows its unit; None if it is not a time."""
     if isinstance(timestamp, str):
         return nanoseconds(timestamp)
     unit = unit_of(timestamp) if type(timestamp) is int else None
@@ -108,16 +112,18 @@ def time_of(timestamp: Any) -> int | None:
 
 
 def unit_of(timestamp: int) -> int | None:
-    """The nanoseconds that one of a time stands for, by its digits; None if they are of no unit, or of before 2001."""
+    """The nanoseconds in a time's unit, by its number of digits; None if no unit has so many, or before 2001."""
     is_plausible = 0 < timestamp < _INT64
     return _UNITS.get(len(str(timestamp))) if is_plausible else None
 
 
 def _other_field(where: str, field: str, value: Any, metric: Mapping[str, Any]) -> Reading:
     if isinstance(value, str):
-        return FilteredSample(where, "text", "is a text, which no destination takes")
+        return FilteredSample(where, "text", "is a text, which no destination accepts")
     if isinstance(value, (dict, list)):
-        return FilteredSample(where, "nested", "is nested (json_nested_fields_…), so it is no single value")
+        return FilteredSample(
+            where, "nested", "is nested (json_nested_fields_…), so it is not a single value"
+        )
     if isinstance(value, NotJson):
         return not_json(where, value)
     alone = {**metric, "fields": {field: value}}

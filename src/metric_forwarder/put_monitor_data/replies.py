@@ -10,12 +10,12 @@ from typing import Any
 
 from metric_forwarder.uint64 import parse_uint64
 
-# Codes from here on are far beyond the documented ones: something other than the receiver has replied.
+# Codes from here on are far beyond the documented ones, so the reply is not the receiver's.
 _CODE_LIMIT = 10**6
-# JSON forbids control characters in a text, but they do not make the code doubtful.
+# JSON forbids control characters in a text, but the code can still be trusted.
 _LENIENT = json.JSONDecoder(strict=False)
 _PADDING = "\ufeff\0 \t\r\n"
-# The message may be no JSON at all, such as one with quotes inside; then the code must come first and the object be closed.
+# The message may not be JSON, for example if it contains quotes; then the code must come first and the object be closed.
 _begins_with_code = re.compile(r'\{\s*"code"\s*:\s*("?)(-?[0-9]{1,7})\1\s*,\s*"').match
 
 

@@ -180,7 +180,7 @@ def _load_json(text: str) -> Any:
 
 
 def _forbidden_constant(_: str) -> NoReturn:
-    # Python's json accepts NaN and Infinity, which JSON does not have.
+    # Python's json accepts NaN and Infinity, which are not JSON.
     raise ValueError("not JSON")
 
 
@@ -200,7 +200,7 @@ def _check_fields(fields: dict[str, Any], *, any_region: bool) -> Refusal | None
 
 
 def _check_call(fields: dict[str, Any], *, any_region: bool) -> Refusal | None:
-    # The document's own samples sign the action and leave it out of what they send.
+    # The document's own samples sign the action, but do not send it.
     action = fields.get("Action", ACTION)
     if not isinstance(action, str):
         return refuse(ReturnCode.PARAMETER_TYPE, "/Action is a string")
@@ -318,12 +318,12 @@ def _is_signed(request: PutRequest, secret_key: str | None) -> bool:
         timestamp=request.timestamp,
         nonce=request.nonce,
     )
-    # JSON can carry lone surrogates, which plain UTF-8 cannot; compare_digest takes non-ASCII only as bytes.
+    # JSON can hold lone surrogates, which UTF-8 cannot; compare_digest accepts non-ASCII only as bytes.
     given = request.signature.encode("utf-8", "surrogatepass")
     return hmac.compare_digest(sign(text, secret_key).encode(), given)
 
 
-# --- step 3: what it holds ---------------------------------------------------------------------------------
+# --- step 3: its points ------------------------------------------------------------------------------------
 
 
 def check_points(
@@ -398,7 +398,7 @@ def _check_values(point: WirePoint, where: str) -> Refusal | None:
 
 
 def _is_finite(number: float) -> bool:
-    # math.isfinite raises for an integer beyond a double's range; a comparison is exact for both kinds.
+    # math.isfinite raises for an integer beyond a double's range; a comparison is exact for integers and floats.
     return -sys.float_info.max <= number <= sys.float_info.max
 
 

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 
 ACTION = "PutMonitorData"
-# What is signed is this name, without a port, wherever the request really goes.
+# The signature always covers this name, without a port, even if the request goes elsewhere.
 SIGNED_HOST = "receiver.monitor.tencentyun.com"
 
 

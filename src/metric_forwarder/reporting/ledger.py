@@ -10,7 +10,7 @@ from typing import NamedTuple
 from metric_forwarder.model import Outcome, Point, Problem
 
 MAX_PROBLEMS = 20
-# Reasons for which points are filtered; what comes for others is counted together.
+# Reasons for filtering that are listed one by one; all others are counted together.
 MAX_FILTER_REASONS = 20
 
 

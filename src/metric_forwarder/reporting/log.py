@@ -24,16 +24,16 @@ class JsonLog:
     def write(self, level: str, event: str, **members: Any) -> None:
         if self.writes(level):
             line = {"level": level, "event": event, **members}
-            # ASCII, which every stream can carry, is hard to read in many languages.
+            # Not as ASCII, which is hard to read in many languages.
             _put(line, ensure_ascii=False) or _put(line, ensure_ascii=True)
 
 
 def _put(line: Mapping[str, Any], *, ensure_ascii: bool) -> bool:
     text = json.dumps(line, ensure_ascii=ensure_ascii, separators=(",", ":"))
     try:
-        # Half a surrogate pair, which JSON can spell, is in no encoding; a stream may notice only later.
+        # JSON can hold half a surrogate pair, which no encoding has; a stream may notice it only later.
         text.encode()
-        # Looked up now: runtimes, and tests, replace the stream.
+        # Looked up now, since runtimes and tests replace the stream.
         sys.stdout.write(f"{text}\n")
     except Exception:  # noqa: BLE001 - whatever a runtime's stream raises
         return False

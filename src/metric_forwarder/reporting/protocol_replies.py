@@ -14,7 +14,7 @@ from metric_forwarder.triggers.traits import ReplyTo
 
 Report = dict[str, Any]
 _REFUSED = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
-# An exporter of OTLP gives a request up after ten seconds, its retries included; it would not begin to wait longer.
+# An OTLP exporter gives up a request after ten seconds, retries included, and does not start a longer wait.
 _OTLP_RETRY_AFTER_S = 2
 _TOLD = 5
 _MAX_MESSAGE = 1000
@@ -94,7 +94,7 @@ def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: b
         return _reply(status, headers, content_type, body)
     if not refused:
         return _reply(200, headers, content_type, "{}" if is_json else b"")
-    # Part of a request that was understood: the client must not send it again.
+    # A part of the request was accepted, so the client must not send it again.
     message = _message(report)
     if is_json:
         partial = {"partialSuccess": {"rejectedDataPoints": str(refused), "errorMessage": message}}

@@ -15,7 +15,7 @@ from metric_forwarder.triggers.decoding import HttpRefusal
 from metric_forwarder.triggers.traits import ReplyTo
 
 RETRY_AFTER_S = 10
-# A report has some 20 problems of a few hundred characters each; more would help nobody.
+# About 20 problems of a few hundred characters each; a longer text does not help a reader.
 MAX_HTTP_BODY_BYTES = 32_768
 
 # Only the client can correct these points.
@@ -31,7 +31,7 @@ def reply(reply_to: ReplyTo, report: Report) -> Any:
     make = _REPLIES.get(reply_to)
     if make is not None:
         return make(report)
-    # Not needed before the first client of such a protocol.
+    # Imported for the first client of such a protocol.
     from metric_forwarder.reporting.protocol_replies import protocol_reply  # noqa: PLC0415
 
     return protocol_reply(reply_to, report, RETRY_AFTER_S)
@@ -75,7 +75,7 @@ def _to_http_client(report: Report) -> dict[str, Any]:
 
 
 def _to_receivers_client(report: Report) -> dict[str, Any]:
-    # Not needed by an instance without a bridge.
+    # An instance without a bridge does not need it.
     from metric_forwarder.bridge.replies import reply_text  # noqa: PLC0415
 
     return _receivers_reply(reply_text(report))

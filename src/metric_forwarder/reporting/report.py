@@ -10,7 +10,7 @@ from metric_forwarder.reporting.ledger import Filtered, Ledger
 Report = dict[str, Any]
 
 ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
-# Gone for good unless someone keeps them.
+# These are lost unless a spool keeps them.
 _LOST = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
 
 
@@ -72,7 +72,7 @@ def loss_level(report: Report, *, is_spooling: bool, is_redelivered: bool) -> st
     is_unread = report["status"] == "failed" and not report["received"]
     if is_unread or any(outcomes[outcome.value] for outcome in lost):
         return "ERROR"
-    # What arrived has no errors: one beside it is the spool's.
+    # Delivered points have no errors, so this error is the spool's.
     well = report["status"] in {"ok", "empty"} and report["dedupe"] != "degraded" and not report["errors"]
     return "INFO" if well else "WARN"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metric_forwarder.spool.store import SpoolLevel
 
 PREFIX = "metric_forwarder_"
-# Our own JSON, which a ledger has no span for.
+# A ledger has no span for our own JSON.
 _USUAL_FORMAT = "json"
 
 Labels = tuple[tuple[str, str], ...]
@@ -103,7 +103,7 @@ class Histogram:
         """Count the ages of sorted times, without computing anything for each of them."""
         after = len(times_ms)
         for index, bound in enumerate(self._bounds):
-            # Those that are as old as the bound belong to it.
+            # An age equal to the bound belongs to the bound.
             first = bisect_left(times_ms, now_ms - bound * 1000, 0, after)
             self._counts[index] += after - first
             after = first
@@ -135,7 +135,7 @@ class SelfMetrics:
         self._clock = clock
         namespace, _, name = function.rpartition("/")
         both = (("function", name), ("namespace", namespace))
-        # Remote write has no label without a value, and not every runtime says these.
+        # Remote write has no labels without a value, and some runtimes do not provide these.
         self.function_labels: Labels = tuple(label for label in both if label[1])
         self.instance = instance
         self.started_s = clock.time()
@@ -160,7 +160,7 @@ class SelfMetrics:
         times_ms: list[float] = sorted(
             [point.time_ms for point in ledger.with_outcome(points, Outcome.DELIVERED)]
         )
-        # A producer's clock may be ahead of ours: no point is younger than 0.
+        # A producer's clock may be ahead of ours, but an age is never below 0.
         past = bisect_right(times_ms, now_ms)
         times_ms[past:] = [now_ms] * (len(times_ms) - past)
         self._point_age.observe_ages(now_ms, times_ms)

@@ -19,7 +19,7 @@ from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.report import Report
 from metric_forwarder.reporting.self_metrics import Labels, MeasureSpool, SelfMetrics, Value
 
-# A write takes at most so long, and at most this share of the time that the event has left.
+# The longest time for a write, in seconds, and as a share of the event's remaining time.
 _LONGEST_S = 1.0
 _SHARE = 0.5
 # With less time left, the next event writes.
@@ -102,7 +102,7 @@ class EventMetrics:
             self._write(self._endpoint, min(_LONGEST_S, _SHARE * deadline.remaining()))
 
     def _write(self, endpoint: SeriesEndpoint, timeout_s: float) -> None:
-        # A clock that was set back must not make a series go back.
+        # If the clock was set back, the times of a series must still increase.
         now_ms = max(self._written.last_ms + 1, round(self._clock.time() * 1000))
         values = list(self.counters.values())
         series = list(self._encode(values, now_ms))

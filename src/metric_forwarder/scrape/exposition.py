@@ -8,11 +8,11 @@ from metric_forwarder.formats.names import prometheus_name
 from metric_forwarder.formats.prometheus_text import read_line
 from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading
 
-# The name of a line's metric: before its labels, or quoted among them where it is no classic name.
+# The name of a line's metric: before its labels, or quoted among them if it is not a classic name.
 _name = re.compile(
     r'[ \t]*(?:([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*[{ \t]|\{[ \t]*"((?:[^"\\]|\\.){1,1024})")'
 ).match
-# Characters after which it is looked whether there is still time.
+# Characters after which the deadline is checked again.
 _WATCH_EVERY = 4096
 _HINT = FormatHint()
 _END = "# EOF"

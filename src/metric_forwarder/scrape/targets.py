@@ -11,7 +11,7 @@ from metric_forwarder.jobs import ScrapeTarget
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _host = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+:[0-9a-f:.]*").fullmatch
 _MAX_SHOWN = 150
-# In the place of a label's text, as Prometheus names them: a parameter of the URL, or its path.
+# A label's text that stands for a parameter of the URL, or for its path; Prometheus uses the same names.
 _PARAMETER = "__param_"
 _PATH = "__metrics_path__"
 

@@ -12,7 +12,7 @@ from metric_forwarder.secret import describe_value
 
 _T = TypeVar("_T")
 
-# A reference that nothing has filled in, as templates and deployment tools write them.
+# A reference of a template or deployment tool that was not replaced by its value.
 _is_unfilled = re.compile(r"\$\{[^{}]*\}|\$\([^()]*\)|\{\{.*\}\}|.*\$\{env:\w+\}.*", re.DOTALL).fullmatch
 _is_quoted = re.compile(r"""(["']).*\1""", re.DOTALL).fullmatch
 
@@ -62,7 +62,7 @@ class Setting(Generic[_T]):
     @overload
     def __get__(self, instance: object, owner: type) -> _T: ...
     def __get__(self, instance: object | None, owner: type) -> "Setting[_T] | _T":
-        # A value that was read stands in the object itself, and is found there first.
+        # After reading, the value is in the object's own dict, where Python finds it first.
         if instance is not None:
             raise AttributeError(f"{self.name} was not read")
         return self

@@ -27,19 +27,19 @@ _Number = TypeVar("_Number", int, float)
 A_REGION = "a region such as gz or ap-guangzhou"
 _MAX_NAMESPACE = 32
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
-# host, host:port, [IPv6] or [IPv6]:port; no other character can be taken for part of a URL.
+# host, host:port, [IPv6] or [IPv6]:port, without any character that could belong to another part of a URL.
 _HOST = re.compile(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}-[0-9]+")
 # The full name of a region, whether or not the receiver has a code for it.
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z0-9]{2,20}){1,3}")
-# A shorter token can be guessed by someone who may call a public address as often as they like.
+# A shorter token can be guessed by repeated calls of a public address.
 _SHORTEST_TOKEN = 20
-# A petabyte is enough for a spool, in digits of MB.
+# Digits of a number of MB: up to a petabyte, which is enough for a spool.
 _DIGITS = 9
-# Neither a SecretId nor a SecretKey nor a token holds one of these.
+# Characters that are never in a SecretId, a SecretKey or a token.
 _is_one_key = re.compile(r"[^\s\"'`,;{}]*").fullmatch
 
-# What says how a request is written and who sends it; in lower case.
+# Headers that say how a request is encoded and who sends it; in lower case.
 RESERVED_HEADERS = frozenset(
     {
         "accept-encoding",
@@ -232,7 +232,7 @@ def _is_spool_folder(value: str) -> bool:
 def ca_file(value: str) -> str:
     """A file of certificates in PEM form, or empty; it is read, so that a wrong one is reported at once."""
     if value:
-        # Loaded with the first connection over TLS anyway.
+        # The first connection over TLS loads it anyway.
         import ssl  # noqa: PLC0415
 
         try:
@@ -343,7 +343,7 @@ def formats(value: str) -> "FormatRules | None":
     """The formats of messages by their topic; None: detected by their shape, which costs nothing for our own JSON."""
     if value == "auto":
         return None
-    # Hardly any function names a format.
+    # Few functions name a format.
     from metric_forwarder.formats.detect import read_rules  # noqa: PLC0415
 
     try:

@@ -26,7 +26,7 @@ def names_host(parts: SplitResult) -> bool:
     if not _HOST.fullmatch(name) or (":" in name) != ("[" in parts.netloc.rpartition("@")[2]):
         return False
     try:
-        # What looking a name up does with it; raises for the same names.
+        # A look-up does the same with a name, and raises for the same names.
         return bool(name.encode("idna"))
     except UnicodeError:
         return False
@@ -76,7 +76,7 @@ def parse_redis_url(url: str) -> RedisAddress:
         parts = urlsplit(url)
         port = _DEFAULT_PORT if parts.port is None else parts.port
     except ValueError:
-        # The library's own message quotes the text, which may be a piece of the password.
+        # The library's message quotes the text, which may be a part of the password.
         raise BadRedisUrl("its host or port cannot be read") from None
     if parts.scheme not in SCHEMES:
         raise BadRedisUrl("its scheme is neither redis nor rediss")

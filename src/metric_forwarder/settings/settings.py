@@ -158,7 +158,7 @@ def _region_problems(settings: Settings, given: str, platform_region: str, *, to
     if given:
         yield f"MF_REGION {describe_value(given)}: set it to {readers.A_REGION}"
         return
-    # The secret is in a region, too.
+    # A secret is in a region, too.
     reads_secret = settings.bridge_accounts == "own" and settings.secret_name
     if to_send and (settings.kind.uses_account or reads_secret):
         told = "is unknown"
@@ -213,7 +213,7 @@ def _unknown(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _nearest(name: str) -> str:
-    # Needed only to explain a mistake, so its import is paid for only then.
+    # Imported only to explain a mistake.
     from difflib import get_close_matches  # noqa: PLC0415
 
     matches = get_close_matches(name, [each.name for each in SETTINGS], n=1)

@@ -21,7 +21,7 @@ def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tup
     topic, offset = content.get("topic"), parse_uint64(content.get("offset"))
     partition = parse_uint64(content["partition"] if "partition" in content else content.get("Partition"))
     body = content.get("msgBody")
-    # An offset alone identifies nothing: each partition has its own count.
+    # An offset alone does not identify a record: each partition has its own count.
     if isinstance(topic, str) and partition is not None and offset is not None:
         place = f"{topic}/{partition}@{offset}"
         # Two clusters may have topics of the same name, and a topic that is created again counts from 0.
@@ -32,5 +32,5 @@ def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tup
         place, coordinates = nth(index), None
     if body is None:
         return (Message(place, None, coordinates, broken='has no "msgBody"'),)
-    # Half the time of ``Message(…)``, of which there is one for each record.
+    # Takes half the time of ``Message(…)``, and is done for each record.
     return (_new_tuple(Message, (place, body, coordinates, *_DEFAULTS)),)

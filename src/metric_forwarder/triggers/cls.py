@@ -21,11 +21,11 @@ from metric_forwarder.triggers.decoding import DecodeContext, Decoded, Unreadabl
 from metric_forwarder.triggers.inflate import inflate
 from metric_forwarder.triggers.traits import CLS
 
-# A log of raw text has its text in one field; so has a line that a function of SCF wrote.
+# The fields that hold the text of a raw log, and a line that a function of SCF wrote.
 _CONTENT_FIELDS = ("__CONTENT__", "SCF_Message")
-# A point's members that are no text.
+# A point's members that are not text.
 _JSON_FIELDS = ("dimensions", "value", "timestamp")
-# Only a text that may be such a map is decoded here; every other one is decoded once, later.
+# Only a text that may be such a map is decoded here; any other text is decoded once, later.
 _MAP_MARKS = ('{"__CONTENT__"', '{"SCF_', '{"metricName":"')
 _MAX_FIELDS_TEXT = 65_536
 _PLATFORM_LINE = "is a line that the platform logs for each invocation: let the trigger read another topic"
@@ -50,7 +50,7 @@ def _messages(logs: Any, max_inflated_bytes: int) -> Iterator[Message]:
         return
     topic = batch.get("topic_name") or batch.get("topic_id")
     topic = topic[:100] if isinstance(topic, str) else "cls"
-    # A topic and a microsecond do not identify a log, but the batch as a whole does: when it is redelivered, it has the
+    # A topic and a microsecond do not identify a log, but the whole batch does: when it is redelivered, it has the
     # same text, and a second batch with the same text to the last timestamp cannot be distinguished from a redelivery.
     digest = hashlib.sha256(text).hexdigest()
     for index, record in enumerate(batch["records"]):

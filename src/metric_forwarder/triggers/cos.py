@@ -30,8 +30,8 @@ from metric_forwarder.triggers.decoding import (
 from metric_forwarder.triggers.inflate import MAGIC, bounded, inflate
 from metric_forwarder.uint64 import parse_uint64
 
-# As stored and inflated alike. All points of an event are held until its report is written: those of 8 MB take a function
-# to 116 MB, those of 32 MB to 315 MB (measured), and one that runs out of memory loses them.
+# The limit of the stored object and of its inflated content. All points of an event are held until its report is written:
+# 8 MB take a function to 116 MB, 32 MB to 315 MB (measured), and a function that runs out of memory loses them.
 MAX_OBJECT_BYTES = 8 * 2**20
 MAX_LINES = MAX_POINTS
 
@@ -162,7 +162,7 @@ def _may_be_json(text: bytes | bytearray) -> bool:
 
 def _split(text: bytes) -> Iterator[_Line]:
     if not _may_be_json(text):
-        # A line of another format may mean nothing without the others, and a byte of white space may be part of a number.
+        # Lines of another format may belong together, and a byte of white space may be part of a binary number.
         if text.strip():
             yield _Line(0, text)
         return
@@ -170,7 +170,7 @@ def _split(text: bytes) -> Iterator[_Line]:
     if first is None:
         return
     if not _is_json(first.text):
-        # It is either JSON over several lines, or JSON Lines that begin with a broken one.
+        # It is either JSON over several lines, or JSON Lines with a broken first line.
         is_whole = not holds_too_much(text) and _is_json(text)
         if is_whole or not any(_is_object(line.text) for line in _lines(text)):
             yield _Line(0, text)
@@ -203,7 +203,7 @@ def _unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _is_json(text: bytes) -> bool:
     if holds_too_much(text):
-        # The decoder of the payload reports that.
+        # The decoder of the payload reports it.
         return True
     try:
         json.loads(text)

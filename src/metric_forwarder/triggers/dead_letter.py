@@ -32,7 +32,7 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
 
     An event that cannot be read becomes one broken message, since an exception would only make another dead letter.
     """
-    from metric_forwarder import triggers  # noqa: PLC0415 - events hold dead letters, and dead letters events
+    from metric_forwarder import triggers  # noqa: PLC0415 - events hold dead letters, which hold events
 
     if context.depth >= MAX_DEPTH:
         return _broken(
@@ -55,7 +55,7 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
 def open_letter(body: Any, context: DecodeContext) -> Iterable[Message] | None:
     """Return the messages of a dead letter that came as a message; None if ``body`` is not a dead letter."""
     if isinstance(body, str):
-        # Only a body that mentions it is decoded here; every other body is decoded once, later.
+        # Only a body that mentions the member is decoded here; any other body is decoded once, later.
         if '"ClientContext"' not in body:
             return None
         try:

@@ -11,9 +11,9 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.secret import Secret
 from metric_forwarder.triggers.traits import TriggerTraits
 
-# An asynchronous event has at most 128 KB, which gzip can make a hundred MB of; see ``cos.MAX_OBJECT_BYTES``.
+# An asynchronous event has at most 128 KB, which gzip can inflate to a hundred MB; see ``cos.MAX_OBJECT_BYTES``.
 MAX_INFLATED_BYTES = 8 * 2**20
-# Ten times the largest message: logs are compressed about so far, and a bomb further.
+# Ten times the largest message: logs are compressed about tenfold, a bomb much more.
 _MAX_INFLATED_IN_MESSAGE = 2**20
 
 
@@ -55,7 +55,7 @@ def checksum(body: Any) -> int:
         try:
             body = json.dumps(body, sort_keys=True)
         except (TypeError, ValueError, RecursionError):
-            # JSON has no such value, so no platform hands it over.
+            # The value is not JSON, so no platform passes it on.
             return 0
     return crc32(body.encode("utf-8", "surrogatepass"))
 
@@ -225,5 +225,5 @@ class DecodeContext(NamedTuple):
 
 
 CLOSED = DecodeContext()
-# For reading an event outside of a function: lets every HTTP request in, fetches nothing.
+# For reading an event outside of a function: accepts every HTTP request, fetches nothing.
 OFFLINE = DecodeContext(HttpAccess(platform_authenticates=True), buckets=AllowedBuckets(is_any=True))

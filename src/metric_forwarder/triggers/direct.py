@@ -7,7 +7,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.triggers.decoding import DecodeContext, Decoded
 from metric_forwarder.triggers.traits import DIRECT
 
-# Any one of these tells a payload, so that a misspelt point is reported as invalid and not as an unknown event.
+# One of these is enough for a payload, so that a misspelt point is reported as invalid and not as an unknown event.
 _MEMBERS = (
     frozenset({"metricName", "dimensions", "value", "namespace", "points", "Namespace", "Data"})
     | jobs.MEMBERS

@@ -35,16 +35,16 @@ MAX_BODY_BYTES = 6 * 2**20
 _METHODS = ("POST", "PUT")
 _GZIP = ("gzip", "x-gzip")
 _ZSTD = "zstd"
-# How compressed data begins, by its encoding; every gzip file goes on with 8, for "deflate".
+# How compressed data begins, by its encoding; in gzip the third byte is always 8, for "deflate".
 _BEGINNINGS = {**dict.fromkeys(_GZIP, MAGIC + b"\x08"), _ZSTD: b"\x28\xb5\x2f\xfd"}
-# Which tell a format that the path does not tell; see ``formats.detect``.
+# Content types that name a format if the path does not; see ``formats.detect``.
 _TELLING_TYPES = (
     "application/openmetrics-text",
     "application/vnd.influx.line-protocol",
     "text/plain; version=0.0.4",
 )
 _SCHEMES = ("bearer", "token", "basic")
-# Basic, too: some clients, such as collectd, send a password only where it is asked for.
+# Basic, too: some clients, such as collectd, send a password only after a reply that asks for it.
 _CHALLENGE = {"WWW-Authenticate": 'Bearer, Basic realm="metric-forwarder"'}
 
 _CLOSED = (
@@ -72,10 +72,10 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRefus
     except Unreadable as unreadable:
         return _decoded(Message("body", None, broken=unreadable.reason), route, "")
     if route is not None and route.is_binary and isinstance(body, str):
-        # Bytes that happen to be text came as text.
+        # A gateway passes bytes on as text if they are valid text.
         body = body.encode("utf-8", "surrogatepass")
     key = headers.get("idempotency-key")
-    # A client that uses a key again for another body does not repeat itself.
+    # The same key with another body is not a repetition.
     message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
     route = _without_zstd(route) if headers.get("content-encoding", "").lower() == _ZSTD else route
     return _decoded(message, route, headers.get("content-type", "").lower())
@@ -152,7 +152,7 @@ def _knows(token: str, authorization: str) -> bool:
     credentials = credentials.strip()
     if scheme.lower() == "basic":
         credentials = _password(credentials)
-    # Also compared if the scheme is wrong, so that time tells nothing.
+    # Also compared if the scheme is wrong, so that the time does not reveal anything.
     same = hmac.compare_digest(
         credentials.encode("utf-8", "surrogatepass"), token.encode("utf-8", "surrogatepass")
     )
@@ -229,7 +229,7 @@ class HttpBody:
         return _undamaged(data, self._beginning, _ZSTD if self._is_zstd else "gzip")
 
     def _is_compressed(self, data: str | bytes) -> TypeGuard[bytes]:
-        # A body that does not begin like compressed data was decompressed on the way.
+        # A body that does not begin like compressed data was decompressed by a gateway.
         return (
             self._beginning is not None and isinstance(data, bytes) and data.startswith(self._beginning[:2])
         )

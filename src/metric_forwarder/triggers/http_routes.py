@@ -151,7 +151,7 @@ def _parameter(members: Any, name: str) -> str:
     return ""
 
 
-# The longer path of two that end alike stands first.
+# If two paths end alike, the longer one comes first.
 _ROUTES: Mapping[str, Callable[[Mapping[str, Any], str], Route | NoRoute]] = {
     "/v1/metrics": _otlp,
     "/api/v1/write": _remote_write,

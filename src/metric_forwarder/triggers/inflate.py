@@ -23,8 +23,8 @@ def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for data in _sliced(chunks):
         while data:
             if member.eof:
-                # Gzip's own tools ignore such padding, too.
-                data = data.lstrip(b"\0")  # noqa: PLW2901 - what is left of it
+                # Gzip's own tools also ignore such padding.
+                data = data.lstrip(b"\0")  # noqa: PLW2901 - the rest of it
                 if not data:
                     break
                 member = zlib.decompressobj(_GZIP_ONLY)
@@ -37,7 +37,7 @@ def inflate(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
                 raise TooLarge(limit)
             if piece:
                 yield piece
-            data = member.unconsumed_tail or member.unused_data  # noqa: PLW2901 - what is left of it
+            data = member.unconsumed_tail or member.unused_data  # noqa: PLW2901 - the rest of it
     if not member.eof:
         raise Unreadable("is gzip data that stops too early: it was cut off")
 

@@ -17,7 +17,7 @@ class RecordKind(NamedTuple):
     messages: Callable[[dict[str, Any], int, DecodeContext], Iterable[Message]]
 
 
-# A record is recognised by the one member that holds it.
+# A record is recognised by its only member.
 RECORDS: Mapping[str, RecordKind] = {
     "Ckafka": RecordKind(CKAFKA, ckafka.messages),
     "CMQ": RecordKind(CMQ, cmq.messages),

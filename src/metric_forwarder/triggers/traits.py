@@ -64,7 +64,7 @@ EVENTBRIDGE = TriggerTraits("eventbridge", Redelivery.A_FEW_TIMES, ReplyTo.PLATF
 HTTP = TriggerTraits("http", Redelivery.NEVER, ReplyTo.HTTP_CLIENT)
 PUT_MONITOR_DATA = TriggerTraits("put-monitor-data", Redelivery.NEVER, ReplyTo.PUT_MONITOR_DATA)
 DIRECT = TriggerTraits("direct", Redelivery.NEVER, ReplyTo.CALLER, may_hold_jobs=True, is_payload=True)
-# A list of records of no known kind, and a dead letter that holds no event.
+# For a list of records of unknown kinds, and a dead letter without an event.
 RECORDS = TriggerTraits("records", Redelivery.A_FEW_TIMES, ReplyTo.PLATFORM)
 DEAD_LETTER = TriggerTraits("dead-letter", Redelivery.A_FEW_TIMES, ReplyTo.PLATFORM)
 
