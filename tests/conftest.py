@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from support.redis_server import RedisServer
 # How long an example takes says how busy the machine is, and nothing about a law.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# `make mutants` wraps each function in others, which makes the stack of a nested call some three times as deep.
+if "MUTANT_UNDER_TEST" in os.environ:
+    sys.setrecursionlimit(4 * sys.getrecursionlimit())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
