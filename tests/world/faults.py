@@ -1,0 +1,107 @@
+"""Faults by swarm: each seed draws a few kinds of fault and how often each strikes, until the world is healed.
+
+With every kind at once nothing would get far enough to meet the rare one; with few kinds each is met in depth.
+"""
+
+from collections.abc import Mapping
+
+from world.scheduler import World
+
+# What may happen to a request. ``before``: the destination does not act; ``after``: it does, and its answer is lost or changed.
+OF_REQUESTS = (
+    "unreachable",
+    "stale connection",
+    "reset before",
+    "reset after",
+    "hang before",
+    "hang after",
+    "garbage before",
+    "garbage after",
+    "slow",
+    "late",
+    "name server hangs",
+    "status before",
+    "status after",
+    "retry-after",
+)
+# What a receiver may answer; it does not act then.
+OF_RECEIVERS = ("code", "code in a row")
+# What may happen to an instance.
+OF_INSTANCES = ("kill", "pause", "recycle", "cold start", "no threads", "busy")
+# What may happen to what instances share.
+OF_STORES = (
+    "redis down",
+    "redis hangs",
+    "redis loses",
+    "redis forgets scripts",
+    "redis read-only",
+    "redis full",
+    "redis resets",
+    "redis garbage",
+    "cut off from redis",
+)
+OF_DISKS = ("disk full", "disk hangs", "disk fails", "sync fails")
+OF_WORLDS = (
+    "clock jump",
+    "receiver clock",
+    "outage",
+    "quota",
+    "small requests",
+    "key changed",
+    "new settings",
+)
+KINDS = (*OF_REQUESTS, *OF_RECEIVERS, *OF_INSTANCES, *OF_STORES, *OF_DISKS, *OF_WORLDS)
+
+_RATES = (8, 3, 2, 20)
+_MOST_KINDS = 5
+
+
+class Faults:
+    """The kinds of this seed and their rates.
+
+    Attributes:
+        healed: from then on nothing fails.
+        rates: kind → it strikes once in so many times.
+    """
+
+    def __init__(self, world: World, kinds: tuple[str, ...] = KINDS) -> None:
+        self._world = world
+        self.healed = False
+        self.rates: dict[str, int] = {}
+        for _ in range(world.choose(_MOST_KINDS + 1)):
+            kind = kinds[world.choose(len(kinds))]
+            self.rates[kind] = _RATES[world.choose(len(_RATES))]
+        self._of_requests = [(kind, self.rates[kind]) for kind in OF_REQUESTS if kind in self.rates]
+
+    @property
+    def kinds(self) -> Mapping[str, int]:
+        return self.rates
+
+    def has(self, kind: str) -> bool:
+        """Whether this seed has the kind at all."""
+        return kind in self.rates
+
+    def strikes(self, kind: str) -> bool:
+        """Whether a fault of this kind happens now."""
+        rate = self.rates.get(kind)
+        if rate is None or self.healed or not self._world.one_in(rate):
+            return False
+        self._world.note(f"fault: {kind}")
+        self._world.met(f"fault: {kind}")
+        return True
+
+    def of_request(self) -> str:
+        """The fault that the next request meets; empty: none."""
+        if self.healed:
+            return ""
+        for kind, rate in self._of_requests:
+            if self._world.one_in(rate):
+                self._world.note(f"fault: {kind}")
+                self._world.met(f"fault: {kind}")
+                return kind
+        return ""
+
+    def heal(self) -> None:
+        """Let nothing fail from now on."""
+        self.healed = True
+        self._world.note("healed")

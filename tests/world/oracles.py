@@ -1,0 +1,269 @@
+"""The laws of the world: each function names one, and raises ``Violation`` with the facts if it is broken."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from metric_forwarder.model import Outcome
+from world.book import Arrival, Attempt, Book, Event, Made, Request
+from world.scheduler import Violation
+
+BALANCE = "received is the sum of the outcomes"
+DELIVERED = "what is delivered is at the receiver"
+ACCOUNTED = "every point ends somewhere, and a loss is said"
+TWICE = "a second arrival has a cause"
+ORDER = "order within a series"
+IN_TIME = "an invocation returns before its limit"
+REST = "it comes to rest"
+SECRETS = "no secret leaves"
+BOUNDED = "requests stay within a bound"
+THREADS = "no thread outlives its event by long"
+REPEATABLE = "the same seed gives the same trace"
+SOUND = "no thread ends with an error"
+LAWS = (
+    BALANCE,
+    DELIVERED,
+    ACCOUNTED,
+    TWICE,
+    ORDER,
+    IN_TIME,
+    REST,
+    SECRETS,
+    BOUNDED,
+    THREADS,
+    REPEATABLE,
+    SOUND,
+)
+
+_FINAL = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED, Outcome.UNCERTAIN)
+
+
+def check_attempt(attempt: Attempt) -> None:
+    """The laws that hold whenever an invocation has ended."""
+    check_balance(attempt)
+    check_bound(attempt)
+
+
+def check_settled(book: Book, attempt: Attempt, settled: Iterable[tuple[int, Outcome]]) -> None:
+    """What is delivered is at the receiver, at the moment at which it is called delivered."""
+    for number, outcome in settled:
+        if outcome is Outcome.DELIVERED and not book.arrivals.get(number):
+            raise Violation(DELIVERED, point=number, attempt=attempt.number)
+
+
+def check_balance(attempt: Attempt) -> None:
+    """Received is the sum of the outcomes, and no point of the event is missing."""
+    report = attempt.report
+    if report is None:
+        return
+    total = sum(report["outcomes"].values())
+    if report["received"] != total:
+        raise Violation(BALANCE, attempt=attempt.number, received=report["received"], outcomes=total)
+    expected = len(attempt.event.points)
+    if attempt.event.source != "replay" and total != expected:
+        raise Violation(BALANCE, attempt=attempt.number, received=total, made=expected)
+    for line in attempt.log:
+        if line.get("event") == "defect":
+            raise Violation(BALANCE, attempt=attempt.number, defect=line["message"])
+
+
+def check_bound(attempt: Attempt) -> None:
+    """Requests stay within a bound of points, attempts and faults."""
+    tries = int(attempt.settings.get("MF_MAX_ATTEMPTS", "4"))
+    points = max(len(attempt.event.points), sum((attempt.report or {"outcomes": {}})["outcomes"].values()))
+    bound = 4 + 2 * points * (tries + 2) + 2 * attempt.faults
+    if len(attempt.requests) > bound:
+        raise Violation(BOUNDED, attempt=attempt.number, requests=len(attempt.requests), bound=bound)
+
+
+def check_secrets(text: str, secrets: Sequence[str], where: str) -> None:
+    """No secret is in a log line, a report, an exception or a file."""
+    for secret in secrets:
+        if secret in text:
+            raise Violation(SECRETS, where=where)
+
+
+def check_at_rest(book: Book) -> None:
+    """The laws that hold when the faults are healed and the platform has nothing more to do."""
+    for event in book.events:
+        for made in event.points:
+            if made.kind != "invalid":
+                _check_accounted(book, event, made)
+    for number, arrivals in book.arrivals.items():
+        for earlier, later in pairwise(arrivals):
+            _check_second(book, number, earlier, later)
+    _check_order(book)
+
+
+def _check_accounted(book: Book, event: Event, made: Made) -> None:
+    number = made.number
+    if book.arrivals.get(number) or number in book.spooled or number in book.dead_letters:
+        return
+    if event.state == "given up":
+        return
+    for attempt in event.attempts:
+        outcome = attempt.outcomes.get(number)
+        if outcome is None and made.has_time and attempt.skew_s and _count(attempt, Outcome.INVALID):
+            # By the clock of this instance its time is too far ahead; that is no ``Point`` then.
+            outcome = Outcome.INVALID
+        if attempt.was_cut_off or outcome not in _FINAL:
+            continue
+        spools = bool(attempt.settings.get("MF_SPOOL"))
+        is_said = "ERROR" in attempt.levels() or (spools and outcome is not Outcome.UNCERTAIN)
+        if not is_said:
+            raise Violation(ACCOUNTED, point=number, outcome=outcome.value, said=sorted(attempt.levels()))
+        if outcome is Outcome.REJECTED and not book.refusals.get(number) and not _met_odd_answers(event):
+            raise Violation(ACCOUNTED, point=number, outcome=outcome.value, refused="never")
+        return
+    ends = [f"{attempt.end} {attempt.outcomes.get(number)}" for attempt in event.attempts]
+    raise Violation(
+        ACCOUNTED, point=number, event=event.number, source=event.source, state=event.state, attempts=ends
+    )
+
+
+def _count(attempt: Attempt, outcome: Outcome) -> int:
+    return 0 if attempt.report is None else int(attempt.report["outcomes"][outcome.value])
+
+
+def _met_odd_answers(event: Event) -> bool:
+    return any(request.refused for attempt in event.attempts for request in attempt.requests)
+
+
+def _check_second(book: Book, number: int, earlier: Arrival, later: Arrival) -> None:
+    cause = cause_of_second(book, number, earlier, later)
+    if not cause:
+        first, second = earlier.request.attempt, later.request.attempt
+        raise Violation(
+            TWICE,
+            point=number,
+            first=f"request {earlier.request.number} at {earlier.at:.3f}, attempt {first and first.number}, {first and first.end}",
+            second=f"request {later.request.number} at {later.at:.3f}, attempt {second and second.number}",
+        )
+
+
+class _Pair(NamedTuple):
+    """Two arrivals of one point, one after the other, and the invocations that sent them."""
+
+    number: int
+    earlier: Arrival
+    later: Arrival
+    first: Attempt
+    second: Attempt
+
+    @property
+    def requests(self) -> tuple[Request, Request]:
+        return self.earlier.request, self.later.request
+
+    @property
+    def kept(self) -> str:
+        """The store of the second invocation."""
+        return self.second.settings.get("MF_DEDUPE", "memory:")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether both asked a store that all instances share."""
+        is_redis = self.kept.startswith("redis")
+        return is_redis and not self.first.degraded and not self.second.degraded
+
+
+def cause_of_second(book: Book, number: int, earlier: Arrival, later: Arrival) -> str:
+    """Why a point arrived once more; empty if nothing that happened explains it."""
+    first, second = earlier.request.attempt, later.request.attempt
+    if first is None or second is None:
+        return "no invocation"
+    pair = _Pair(number, earlier, later, first, second)
+    return next((cause for cause, holds in _CAUSES.items() if holds(book, pair)), "")
+
+
+def _is_nothing_known(book: Book, pair: _Pair) -> bool:
+    made = book.points[pair.number]
+    has_place = pair.first.event.has_coordinates and pair.second.event is pair.first.event
+    return not (made.has_id or made.has_time or has_place)
+
+
+# One invocation never sends a point twice, unless an answer was lost.
+_CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
+    "an answer was lost": lambda _, pair: any(each.answer in ("none", "failed") for each in pair.requests),
+    "an answer came after its event was over": lambda _, pair: (
+        not all(each.was_awaited for each in pair.requests)
+    ),
+    "an instance was cut off before it could write down what it had done": lambda _, pair: (
+        pair.first.was_cut_off or pair.second.was_cut_off
+    ),
+    "nothing recognises the point": _is_nothing_known,
+    "nothing is remembered": lambda _, pair: pair.first is not pair.second and pair.kept == "off",
+    "another instance's memory": lambda _, pair: (
+        not pair.is_shared and pair.first.instance != pair.second.instance
+    ),
+    "the window passed": lambda _, pair: pair.first is not pair.second and _window_passed(pair),
+    "the store lost what it had been told": lambda book, pair: (
+        pair.is_shared and any(pair.earlier.at - 1 <= at <= pair.later.at for at in book.store_losses)
+    ),
+    "a lease ran out while its instance stood still": lambda _, pair: (
+        pair.is_shared and bool(pair.first.pauses_s or pair.second.pauses_s)
+    ),
+}
+
+
+def _window_passed(pair: _Pair) -> bool:
+    """Whether the store did not see the point for longer than a window: the shared one, or that of the instance."""
+    number, earlier, later, _, second = pair
+    instance = None if pair.is_shared else second.instance
+    last = earlier.at
+    for attempt in second.event.attempts:
+        window_s = float(attempt.settings.get("MF_DEDUPE_WINDOW_S", "600"))
+        is_there = instance is None or attempt.instance == instance
+        ended = later.at if attempt is second else attempt.ended or later.at
+        if is_there and earlier.at <= ended <= later.at:
+            if ended - last > window_s:
+                return True
+            last = attempt.began if number in attempt.outcomes else last
+    return later.at - last > float(second.settings.get("MF_DEDUPE_WINDOW_S", "600"))
+
+
+def _check_order(book: Book) -> None:
+    """The first arrivals of a series are in the order in which its producer made the points."""
+    for event_series in _ordered_series(book).values():
+        newest: tuple[int, Arrival] | None = None
+        for number in event_series:
+            arrivals = book.arrivals.get(number)
+            if not arrivals:
+                continue
+            first = arrivals[0]
+            if newest is not None and first.at < newest[1].at and not _may_pass(book, newest, first):
+                raise Violation(
+                    ORDER,
+                    earlier=newest[0],
+                    arrived=f"{newest[1].at:.3f}",
+                    later=number,
+                    passed=f"{first.at:.3f}",
+                )
+            if newest is None or first.at > newest[1].at:
+                newest = (number, first)
+
+
+def _ordered_series(book: Book) -> dict[str, list[int]]:
+    """Series whose order can be kept: those of a partition of CKafka, without a spool."""
+    series: dict[str, list[int]] = {}
+    for event in book.events:
+        if event.source == "ckafka" and not any(each.settings.get("MF_SPOOL") for each in event.attempts):
+            for made in event.points:
+                if made.kind == "good":
+                    series.setdefault(made.series, []).append(made.number)
+    return series
+
+
+def _may_pass(book: Book, earlier: tuple[int, Arrival], later: Arrival) -> bool:
+    """Whether something that happened lets a later point arrive before an earlier one."""
+    number, arrival = earlier
+    request = arrival.request
+    if request.sent_at < later.request.sent_at and request.answer != "taken":
+        return True  # it was late in the network, and nobody knew
+    attempts = [
+        attempt for attempt in book.attempts if number in (made.number for made in attempt.event.points)
+    ]
+    event = attempts[0].event if attempts else None
+    if event is not None and event.state == "given up" and (event.handled_at or 0.0) <= later.at:
+        return True
+    settled = [attempt.outcomes.get(number) for attempt in attempts if attempt.began <= later.at]
+    return any(outcome in _FINAL for outcome in settled)
