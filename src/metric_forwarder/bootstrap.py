@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from metric_forwarder.clients.http import HttpTransport, Transport
+from metric_forwarder.clients.http import HttpTransport, Streaming, Transport
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
 from metric_forwarder.dedupe.identity import Identifier
@@ -50,6 +50,8 @@ from metric_forwarder.triggers.decoding import (
 )
 
 if TYPE_CHECKING:
+    from metric_forwarder.clients.redis import Connect
+    from metric_forwarder.clients.secrets_manager import ReadSecret
     from metric_forwarder.reporting.self_metrics import SelfMetrics
     from metric_forwarder.spool.store import SpoolStore
 
@@ -59,6 +61,24 @@ _T = TypeVar("_T")
 _LONGEST_S = 900
 # Assumed where the platform gives no time limit.
 _UNKNOWN_TIME_LIMIT_MS = 60_000
+
+
+def _connect_over_http() -> Streaming:
+    return HttpTransport(1)
+
+
+class Outside(NamedTuple):
+    """What an instance reaches besides its destination and the objects in COS.
+
+    Attributes:
+        redis: makes a connection to Redis; None: a real one.
+        read_secret: reads a secret of Secrets Manager; None: with the SDK.
+        scraped: makes what fetches from one target.
+    """
+
+    redis: "Connect | None" = None
+    read_secret: "ReadSecret | None" = None
+    scraped: Callable[[], Streaming] = _connect_over_http
 
 
 class Application:
@@ -72,7 +92,8 @@ class Application:
         transport: makes a transport for a number of requests at once; None: real connections.
         objects: fetches the objects that events name; None: from COS, with the function's role.
         on_settled: called with the valid points of each event and what became of them.
-        machine: threads, time and chance; None: those of this machine.
+        machine: threads, time, chance and standard output; None: those of this machine.
+        outside: what else is reached; None: the real things.
     """
 
     def __init__(
@@ -84,12 +105,14 @@ class Application:
         on_settled: OnSettled | None = None,
         *,
         machine: Machine | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self._on_settled = on_settled
         self._environ = environ
         self._machine = machine or system_machine(clock)
         self._clock = self._machine.clock
         self._transport = transport
+        self._outside = outside or Outside()
         self._objects = objects or _LazyObjects(self._cos_objects)
         self._given_before: tuple[dict[str, str], str] | None = None
         self._settings: Settings | None = None
@@ -108,7 +131,7 @@ class Application:
                 return self._handle(event, context, request_id, started)
         except (ConfigError, InstanceBusy, UnknownTrigger) as error:
             # This was raised before there were points, so no report will mention it.
-            JsonLog().write(
+            JsonLog(stdout=self._machine.stdout).write(
                 "ERROR", "refused", requestId=request_id, error=type(error).__name__, message=str(error)
             )
             raise
@@ -149,7 +172,7 @@ class Application:
             return self._examine(settings, function_name(context), deadline)
         decoded = decode(event, self._access(settings, context, deadline))
         if isinstance(decoded, HttpRefusal):
-            JsonLog(settings.log_level).write(
+            JsonLog(settings.log_level, self._machine.stdout).write(
                 "WARN",
                 "refused",
                 requestId=request_id,
@@ -166,11 +189,13 @@ class Application:
         # Not needed for delivery.
         from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
 
-        credentials = make_credentials(settings, self._environment, self._machine)
+        credentials = make_credentials(settings, self._environment, self._machine, self._outside.read_secret)
         transport = (self._transport or make_transport(settings))(1)
         found = examine(DoctorContext(settings, credentials, transport, self._machine, function), deadline)
         failed = [check["name"] for check in found["checks"] if not check["ok"]]
-        JsonLog(settings.log_level).write("WARN" if failed else "INFO", "doctor", failed=failed)
+        JsonLog(settings.log_level, self._machine.stdout).write(
+            "WARN" if failed else "INFO", "doctor", failed=failed
+        )
         return found
 
     def _compose(self, settings: Settings, problems: Sequence[str], function: str) -> Pipeline:
@@ -180,13 +205,21 @@ class Application:
             ConfigError: with everything that is wrong.
         """
         parts = self._kept.make("parts", self._make_parts, settings)
-        pipeline = build(settings, parts, function, problems, self._kept, self._on_settled)
+        pipeline = build(
+            settings,
+            parts,
+            self._outside,
+            function=function,
+            problems=problems,
+            kept=self._kept,
+            on_settled=self._on_settled,
+        )
         self._bridge = self._kept.make("bridge", lambda read: make_bridge(read, parts), settings, parts)
         return pipeline
 
     def _make_parts(self, settings: Settings) -> Parts:
         return Parts(
-            make_credentials(settings, self._environment, self._machine),
+            make_credentials(settings, self._environment, self._machine, self._outside.read_secret),
             connect=lambda: (self._transport or make_transport(settings))(settings.concurrency),
             machine=self._machine,
         )
@@ -257,6 +290,8 @@ def function_name(context: Mapping[str, Any]) -> str:
 def build(
     settings: Settings,
     parts: Parts,
+    outside: Outside,
+    *,
     function: str,
     problems: Sequence[str],
     kept: Kept,
@@ -267,6 +302,7 @@ def build(
     Args:
         settings: those in force.
         parts: what a destination is made with.
+        outside: what the other parts reach.
         function: namespace and name of the function.
         problems: problems of the settings that are known already.
         kept: parts made from earlier settings; a part whose settings did not change is used again.
@@ -286,8 +322,8 @@ def build(
     relabel = keep("relabel", make_relabel)
     mapping = keep("mapping", make_mapping)
     memory = keep("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic))
-    store = keep("store", lambda read: make_store(read, machine, function, memory), memory, function)
-    spool = keep("spool", lambda read: _bounded_spool(read, function, machine), function)
+    store = keep("store", lambda read: make_store(read, machine, outside, function, memory), memory, function)
+    spool = keep("spool", lambda read: _bounded_spool(read, function, machine, outside), function)
     metrics = keep(
         "metrics",
         lambda read: make_metrics(read, parts, destination, function, kept),
@@ -313,16 +349,20 @@ def build(
         store=store,
         sender=keep("sender", lambda read: make_sender(read, *learned), *learned),
         spool=spool,
-        scraper=keep("scraper", lambda read: make_scraper(read, machine, destination), destination),
+        scraper=keep("scraper", lambda read: make_scraper(read, machine, outside, destination), destination),
         clock=clock,
-        log=JsonLog(settings.log_level),
+        log=JsonLog(settings.log_level, machine.stdout),
         on_settled=on_settled,
         metrics=metrics,
     )
 
 
-def make_scraper(settings: Settings, machine: Machine, destination: Destination) -> ScrapeSource:
-    return LazyScraper(settings.scrape_hosts, machine, carries_non_finite=destination.carries_non_finite)
+def make_scraper(
+    settings: Settings, machine: Machine, outside: Outside, destination: Destination
+) -> ScrapeSource:
+    return LazyScraper(
+        settings.scrape_hosts, outside.scraped, machine, carries_non_finite=destination.carries_non_finite
+    )
 
 
 def make_metrics(
@@ -359,7 +399,7 @@ def make_metrics(
         counters,
         endpoint.scope if endpoint else "",
     )
-    log = JsonLog(settings.log_level)
+    log = JsonLog(settings.log_level, parts.machine.stdout)
     return EventMetrics(counters, endpoint, written, settings.self_metrics_interval_s, parts.machine, log)
 
 
@@ -383,9 +423,17 @@ def make_sender(
 class LazyScraper:
     """A ``ScrapeSource`` whose module is imported when the first timer asks to scrape."""
 
-    def __init__(self, hosts: Sequence[str], machine: Machine, *, carries_non_finite: bool) -> None:
+    def __init__(
+        self,
+        hosts: Sequence[str],
+        connect: Callable[[], Streaming],
+        machine: Machine,
+        *,
+        carries_non_finite: bool,
+    ) -> None:
         self._hosts = hosts
         self._carries_non_finite = carries_non_finite
+        self._connect = connect
         self._machine = machine
         self._scraper: ScrapeSource | None = None
 
@@ -395,7 +443,7 @@ class LazyScraper:
 
             self._scraper = Scraper(
                 self._hosts,
-                lambda: HttpTransport(1),
+                self._connect,
                 self._machine,
                 carries_non_finite=self._carries_non_finite,
             )
@@ -503,7 +551,9 @@ def make_transport(settings: Settings) -> Callable[[int], Transport]:
     return lambda connections: HttpTransport(connections, ca_file=ca_file)
 
 
-def make_credentials(settings: Settings, environ: Mapping[str, str], machine: Machine) -> CredentialSource:
+def make_credentials(
+    settings: Settings, environ: Mapping[str, str], machine: Machine, read: "ReadSecret | None" = None
+) -> CredentialSource:
     if not settings.secret_name:
         return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
     # Only where a setting asks for it.
@@ -515,7 +565,7 @@ def make_credentials(settings: Settings, environ: Mapping[str, str], machine: Ma
     is_public = endpoint.endswith(".tencentcloudapi.com")
     ca_file = None if is_public else settings.ca_file or None
     reference = SecretReference(settings.secret_name, settings.secret_version, region, endpoint, ca_file)
-    return SecretsManager(reference, environ, machine)
+    return SecretsManager(reference, environ, machine, read)
 
 
 def make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
@@ -532,7 +582,9 @@ def make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
     return ReceiverBridge(accounts, time, any_region=not settings.kind.uses_account)
 
 
-def make_store(settings: Settings, machine: Machine, function: str, memory: MemoryStore) -> DedupeStore:
+def make_store(
+    settings: Settings, machine: Machine, outside: Outside, function: str, memory: MemoryStore
+) -> DedupeStore:
     """Make the store for deduplication.
 
     Raises:
@@ -543,35 +595,37 @@ def make_store(settings: Settings, machine: Machine, function: str, memory: Memo
     if not isinstance(settings.dedupe, RedisAddress):
         return memory
     with imports_of("redis", "MF_DEDUPE"):
+        from metric_forwarder.clients.redis import RedisConnection  # noqa: PLC0415
         from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415
-    log = JsonLog(settings.log_level)
+    log = JsonLog(settings.log_level, machine.stdout)
     return RedisStore(
         settings.dedupe,
         function=function,
         window_s=settings.dedupe_window_s,
         memory=memory,
         machine=machine,
+        connect=outside.redis or RedisConnection,
         warn=lambda message: log.write("WARN", "dedupe", message=message),
     )
 
 
-def _bounded_spool(settings: Settings, function: str, machine: Machine) -> Spool | None:
+def _bounded_spool(settings: Settings, function: str, machine: Machine, outside: Outside) -> Spool | None:
     if not settings.spool:
         return None
     # Not needed by an instance without a spool.
     from metric_forwarder.spool.bounded import BoundedSpool  # noqa: PLC0415
 
-    return BoundedSpool(lambda: make_spool(settings, function, machine), machine)
+    return BoundedSpool(lambda: make_spool(settings, function, machine, outside), machine)
 
 
-def make_spool(settings: Settings, function: str, machine: Machine) -> "SpoolStore":
+def make_spool(settings: Settings, function: str, machine: Machine, outside: Outside) -> "SpoolStore":
     """Make the store of the spool.
 
     Raises:
         ConfigError: it needs a package that is not there.
     """
     if isinstance(settings.spool, RedisAddress):
-        return _redis_spool(settings.spool, function)
+        return _redis_spool(settings.spool, function, outside)
     # Not needed by an instance without a spool.
     from metric_forwarder.spool.files import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
 
@@ -581,8 +635,9 @@ def make_spool(settings: Settings, function: str, machine: Machine) -> "SpoolSto
     return FileSpool(Path(unquote(parts.path)), function, max_bytes, machine.clock.time)
 
 
-def _redis_spool(address: RedisAddress, function: str) -> "SpoolStore":
+def _redis_spool(address: RedisAddress, function: str, outside: Outside) -> "SpoolStore":
     with imports_of("redis", "MF_SPOOL"):
+        from metric_forwarder.clients.redis import RedisConnection  # noqa: PLC0415
         from metric_forwarder.dedupe.redis import key_prefix  # noqa: PLC0415
         from metric_forwarder.spool.redis import RedisSpool  # noqa: PLC0415
-    return RedisSpool(address, key_prefix(f"{function} spool"))
+    return RedisSpool(address, key_prefix(f"{function} spool"), connect=outside.redis or RedisConnection)

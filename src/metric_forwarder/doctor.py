@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from metric_forwarder.bootstrap import make_destination, make_spool
+from metric_forwarder.bootstrap import Outside, make_destination, make_spool
 from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
 from metric_forwarder.clients.reachability import addresses, connection_failure, unreachable
@@ -309,7 +309,7 @@ def _redis_spool(context: DoctorContext, address: RedisAddress) -> CheckResult:
 
 def _waiting(context: DoctorContext, detail: str) -> CheckResult:
     """Add to a good result how much waits in the spool."""
-    store = make_spool(context.settings, context.function, context.machine)
+    store = make_spool(context.settings, context.function, context.machine, Outside())
     try:
         points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
         others = store.others()

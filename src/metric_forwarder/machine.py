@@ -5,11 +5,12 @@
 
 import os
 import random
+import sys
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TextIO, TypeVar
 
 from metric_forwarder.clock import Clock, SystemClock
 
@@ -109,12 +110,22 @@ class SystemChance:
         return self._draw() * ceiling
 
 
+def standard_output() -> TextIO:
+    """The stream of this process as it is now: runtimes, and tests, replace it."""
+    return sys.stdout
+
+
 class Machine(NamedTuple):
-    """What a part of an instance asks of the machine it runs on."""
+    """What a part of an instance asks of the machine it runs on.
+
+    Attributes:
+        stdout: gives the stream for log lines; asked for at each line.
+    """
 
     clock: Clock
     tasks: Tasks
     chance: Chance
+    stdout: Callable[[], TextIO] = standard_output
 
 
 def system_machine(clock: Clock | None = None) -> Machine:
@@ -174,5 +185,6 @@ __all__ = [
     "SystemChance",
     "Tasks",
     "Threads",
+    "standard_output",
     "system_machine",
 ]

@@ -15,7 +15,7 @@ from metric_forwarder.clients.redis import MAX_REPLY_BYTES, RedisConnection, Red
 from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.redis import REST_S, RedisStore
 from metric_forwarder.dedupe.store import Claim, MemoryStore
-from metric_forwarder.settings.redis_address import parse_redis_url
+from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from support.fakes import FakeClock, machine_of
 from support.tcp_server import listening
 
@@ -42,6 +42,7 @@ def make_store(port: int, clock: FakeClock, warnings: list[str]) -> RedisStore:
         window_s=600,
         memory=MemoryStore(600, clock.monotonic),
         machine=machine_of(clock),
+        connect=RedisConnection,
         warn=warnings.append,
     )
 
@@ -138,18 +139,18 @@ def test_a_worker_that_is_stuck_is_the_only_one() -> None:
     warnings: list[str] = []
     arrived, go_on = threading.Event(), threading.Event()
 
-    class Stuck(RedisStore):
-        def connect(self, available_s: float) -> RedisConnection:
-            arrived.set()
-            go_on.wait(10)
-            return super().connect(available_s)
+    def connect(address: RedisAddress, timeout_s: float, max_reply_bytes: int) -> RedisConnection:
+        arrived.set()
+        go_on.wait(10)
+        return RedisConnection(address, timeout_s, max_reply_bytes)
 
-    store = Stuck(
+    store = RedisStore(
         parse_redis_url("redis://127.0.0.1:1"),
         function="f",
         window_s=600,
         memory=MemoryStore(600, clock.monotonic),
         machine=machine_of(clock),
+        connect=connect,
         warn=warnings.append,
     )
     before = threading.active_count()

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.clients.redis import RedisConnection
 from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.redis import (
     CHUNK,
@@ -62,6 +63,7 @@ class Instance:
             window_s=window_s,
             memory=self.memory,
             machine=machine_of(self.clock),
+            connect=RedisConnection,
             warn=self.warnings.append,
         )
 

@@ -16,7 +16,7 @@ from metric_forwarder.destinations.table import DESTINATIONS, DestinationKind
 from metric_forwarder.doctor import DoctorContext, run_checks
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.schema import SCHEMAS
-from metric_forwarder.machine import Threads
+from metric_forwarder.machine import system_machine
 from metric_forwarder.model import Batch
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.extras import EXTRAS, needed_extras
@@ -37,7 +37,7 @@ class Drawer(StandardOutput):
     scope = "drawer"
 
     def __init__(self, label: str) -> None:
-        super().__init__(Threads().lock())
+        super().__init__(system_machine())
         self.label = label
         self.kept: list[str] = []
 

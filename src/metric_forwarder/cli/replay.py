@@ -176,7 +176,7 @@ def _merge_filtered(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) 
 
 
 def _spool(settings: Settings, function: str) -> SpoolStore:
-    from metric_forwarder.bootstrap import make_spool
+    from metric_forwarder.bootstrap import Outside, make_spool
     from metric_forwarder.machine import system_machine
 
     if not settings.spool:
@@ -184,7 +184,7 @@ def _spool(settings: Settings, function: str) -> SpoolStore:
             "MF_SPOOL is empty: set it to where the function's spool is seen from here, such as file:///mnt/spool or "
             "redis://:password@10.0.0.5:6379"
         )
-    return make_spool(settings, function, system_machine())
+    return make_spool(settings, function, system_machine(), Outside())
 
 
 def _invoke(handler: Handler, message: str, context: dict[str, Any], log: io.StringIO | None) -> Invocation:

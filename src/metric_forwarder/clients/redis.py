@@ -8,8 +8,8 @@ import hashlib
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import redis
 from redis._parsers import _RESP2Parser
@@ -79,6 +79,26 @@ class Script:
     def __init__(self, source: str) -> None:
         self.source = source
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Connection(Protocol):
+    """What a store needs of a connection; one thread at a time uses it.
+
+    Attributes:
+        timeout_s: how long it waits for the next bytes of a reply.
+    """
+
+    timeout_s: float
+
+    def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
+        """Run a script; raises ``RedisUnavailable``: then it is unknown whether the script ran."""
+
+    def close(self) -> None:
+        """Drop the connection; the next use makes another."""
+
+
+Connect = Callable[[RedisAddress, float, int], Connection]
+"""Makes a connection with a timeout in seconds and a largest reply in bytes."""
 
 
 class _BoundedSocket:

@@ -8,7 +8,8 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -69,16 +70,29 @@ class SecretReference(NamedTuple):
     ca_file: str | None = None
 
 
+ReadSecret = Callable[[SecretReference, list[str], float], Credentials | Verdict]
+"""Reads a secret within so many seconds, with the role's temporary key: id, key and token."""
+
+
 class SecretsManager:
     """A ``CredentialSource`` that reads a secret once while the instance is warm, and again when its key is refused.
 
     Args:
         environ: where the platform puts the role's temporary key; it replaces the key at each invocation.
+        machine: its threads read.
+        read: reads the secret; None: with the SDK.
     """
 
-    def __init__(self, reference: SecretReference, environ: Mapping[str, str], machine: Machine) -> None:
+    def __init__(
+        self,
+        reference: SecretReference,
+        environ: Mapping[str, str],
+        machine: Machine,
+        read: ReadSecret | None = None,
+    ) -> None:
         self._reference = reference
-        self._machine = machine
+        self._tasks = machine.tasks
+        self._read_secret = read or partial(_read_secret, machine.clock)
         self._environ = environ
         self._credentials: Credentials | None = None
         self._worker: SerialWorker | None = None
@@ -114,12 +128,10 @@ class SecretsManager:
         if self._worker is not None and self._worker.is_busy:
             return _TOO_SLOW
         try:
-            self._worker = SerialWorker("secret", self._machine.tasks)
+            self._worker = SerialWorker("secret", self._tasks)
         except RuntimeError:
             return _cannot(Action.RETRY, "no thread could be started", "give the function more memory")
-        future = self._worker.submit(
-            lambda: _read_secret(self._reference, role, timeout_s, self._machine.clock)
-        )
+        future = self._worker.submit(lambda: self._read_secret(self._reference, role, timeout_s))
         self._worker.dismiss()
         try:
             return future.result(timeout_s)
@@ -128,9 +140,9 @@ class SecretsManager:
 
 
 def _read_secret(
-    reference: SecretReference, role: list[str], timeout_s: float, clock: Clock
+    clock: Clock, reference: SecretReference, role: list[str], timeout_s: float
 ) -> Credentials | Verdict:
-    answer = _get_secret_value(reference, role, timeout_s, clock)
+    answer = _get_secret_value(clock, reference, role, timeout_s)
     return answer if isinstance(answer, Verdict) else _parse(answer)
 
 
@@ -172,7 +184,7 @@ class _BoundedRequests:
 
 
 def _get_secret_value(
-    reference: SecretReference, role: list[str], timeout_s: float, clock: Clock
+    clock: Clock, reference: SecretReference, role: list[str], timeout_s: float
 ) -> Verdict | dict[str, Any]:
     # Slow to import, and needed only where a secret is. Two threads that import parts of it may find one half made.
     with _IMPORTING:

@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from metric_forwarder.clients.background import SerialWorker
-from metric_forwarder.clients.redis import KEY_PREFIX, NOT_REDIS, RedisConnection, RedisUnavailable, Script
+from metric_forwarder.clients.redis import (
+    KEY_PREFIX,
+    MAX_REPLY_BYTES,
+    NOT_REDIS,
+    Connect,
+    Connection,
+    RedisUnavailable,
+    Script,
+)
 from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
 from metric_forwarder.machine import Future, Machine, Tasks
@@ -113,6 +121,7 @@ class RedisStore:
         window_s: how long an identity is remembered, seconds.
         memory: what this instance delivered, asked first.
         machine: its chance makes the token that identifies the leases of one event.
+        connect: makes a connection.
         warn: called once for each event in which Redis failed.
     """
 
@@ -124,6 +133,7 @@ class RedisStore:
         window_s: float,
         memory: MemoryStore,
         machine: Machine,
+        connect: Connect,
         warn: Callable[[str], None],
     ) -> None:
         self._address = address
@@ -132,8 +142,9 @@ class RedisStore:
         self.memory = memory
         self.machine = machine
         self._clock = machine.clock
+        self._connect = connect
         self._warn = warn
-        self._connection: RedisConnection | None = None
+        self._connection: Connection | None = None
         self._used_at = 0.0
         self._stuck: SerialWorker | None = None
         self._rests_until = -math.inf
@@ -146,7 +157,7 @@ class RedisStore:
         rests = is_stuck or self._clock.monotonic() < self._rests_until
         return RedisClaims(self, deadline, self.machine.chance.token(_TOKEN_BYTES), degraded=rests)
 
-    def connect(self, available_s: float) -> RedisConnection:
+    def connect(self, available_s: float) -> Connection:
         """The connection for an event that has so many seconds: the warm one if it is still good."""
         timeout_s = next((step for step in TIMEOUTS_S if step <= available_s / 8), TIMEOUTS_S[-1])
         now = self._clock.monotonic()
@@ -154,7 +165,7 @@ class RedisStore:
         if warm is None or warm.timeout_s != timeout_s or now - self._used_at > IDLE_S:
             if warm is not None:
                 warm.close()
-            warm = self._connection = RedisConnection(self._address, timeout_s)
+            warm = self._connection = self._connect(self._address, timeout_s, MAX_REPLY_BYTES)
         self._used_at = now
         return warm
 
@@ -202,7 +213,7 @@ class RedisClaims:
         self._lock = store.machine.tasks.lock()
         self._degraded = degraded
         self._worker: SerialWorker | None = None
-        self._connection: RedisConnection | None = None
+        self._connection: Connection | None = None
         self._reconnected = False
         self._closing = False
         self._rejections: dict[bytes, KnownRejection] = {}

@@ -5,13 +5,12 @@ distinguishes it from the lines of the function's log on the same stream.
 """
 
 import json
-import sys
 
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.formats.payload import Violation
-from metric_forwarder.machine import Lock
+from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.settings.settings import Settings
 
@@ -27,8 +26,9 @@ class StandardOutput:
     clock_offset_s = 0.0
     carries_non_finite = False
 
-    def __init__(self, lock: Lock) -> None:
-        self._lock = lock
+    def __init__(self, machine: Machine) -> None:
+        self._lock = machine.tasks.lock()
+        self._stdout = machine.stdout
 
     def prepare_series(self, series: Series) -> Violation | None:
         """Every valid series can be printed."""
@@ -51,9 +51,9 @@ class StandardOutput:
         text = b"".join([point.wire for point in batch]).decode("ascii")
         try:
             with self._lock:
-                # Looked up now, since runtimes replace the stream.
-                sys.stdout.write(text)
-                sys.stdout.flush()
+                stream = self._stdout()
+                stream.write(text)
+                stream.flush()
         except (OSError, ValueError) as error:
             reason = f"standard output cannot be written ({type(error).__name__}): send it elsewhere"
             return Verdict(Action.STOP, "not written", reason)
@@ -64,4 +64,4 @@ class StandardOutput:
 
 
 def make(settings: Settings, parts: Parts) -> Destination:  # noqa: ARG001 - nothing is set
-    return StandardOutput(parts.machine.tasks.lock())
+    return StandardOutput(parts.machine)

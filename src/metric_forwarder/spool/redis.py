@@ -10,7 +10,7 @@ import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
+from metric_forwarder.clients.redis import Connect, RedisConnection, RedisUnavailable, Script
 from metric_forwarder.model import Message
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.store import (
@@ -133,14 +133,21 @@ class RedisSpool:
     Args:
         prefix: what the keys of this function start with.
         max_bytes: the memory of both streams beyond which nothing is added.
+        connect: makes a connection.
     """
 
     # A connection may have to be made, and made again.
     fixed_s = 1.0
     per_record_s = 100e-6
 
-    def __init__(self, address: RedisAddress, prefix: bytes, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        self._connection = RedisConnection(address, _TIMEOUT_S, _MAX_REPLY_BYTES)
+    def __init__(
+        self,
+        address: RedisAddress,
+        prefix: bytes,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        connect: Connect = RedisConnection,
+    ) -> None:
+        self._connection = connect(address, _TIMEOUT_S, _MAX_REPLY_BYTES)
         self._prefix = prefix
         self._points, self._dead = prefix + b"points", prefix + b"dead"
         self._aside, self._lock = prefix + b"aside", prefix + b"replay"

@@ -1,0 +1,137 @@
+"""What an instance asks of its machine and of what lies outside can be handed in; real threads keep what is promised."""
+
+import io
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from metric_forwarder.bootstrap import Application, Outside
+from metric_forwarder.clients.background import SerialWorker
+from metric_forwarder.clients.redis import Script
+from metric_forwarder.clients.secrets_manager import SecretReference
+from metric_forwarder.credentials import Credentials
+from metric_forwarder.delivery.verdicts import Verdict
+from metric_forwarder.machine import Machine, SystemChance, Threads
+from metric_forwarder.secret import Secret
+from metric_forwarder.settings.redis_address import RedisAddress
+from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
+from support.fakes import FakeClock, InProcessReceiver, machine_of
+from support.harness import ckafka, environ, outcomes, point, report_of
+
+PATIENCE_S = 10
+
+
+# --- futures and workers ----------------------------------------------------------------------------------------
+
+
+def test_a_result_is_handed_over_and_an_error_is_raised_where_the_result_is_asked_for() -> None:
+    worker = SerialWorker("test", Threads())
+    assert worker.submit(lambda: 7).result(PATIENCE_S) == 7
+    failed = worker.submit(lambda: int("x"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        failed.result(PATIENCE_S)
+    assert isinstance(failed.error(), ValueError)
+    worker.dismiss()
+
+
+def test_a_result_is_waited_for_no_longer_than_one_chooses() -> None:
+    held = threading.Event()
+    worker = SerialWorker("test", Threads())
+    future = worker.submit(lambda: held.wait(PATIENCE_S))
+    with pytest.raises(TimeoutError):
+        future.result(0.01)
+    assert worker.is_busy
+    held.set()
+    assert future.result(PATIENCE_S)
+    worker.dismiss()
+
+
+def test_chance_is_within_its_ceiling_and_no_token_repeats() -> None:
+    chance = SystemChance()
+    assert all(0 <= chance.below(3) <= 3 for _ in range(100))
+    assert len({chance.token(8) for _ in range(100)}) == 100
+
+
+# --- an instance whose surroundings are handed in -----------------------------------------------------------------
+
+
+class Ledger:
+    """A connection to a Redis in which every identity is free; knows what it was asked."""
+
+    timeout_s = 0.5
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Sequence[bytes], tuple[bytes | int, ...]]] = []
+
+    def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
+        self.asked.append((keys, arguments))
+        return b"o" * len(keys) if "table.concat(claims)" in script.source else None
+
+    def close(self) -> None:
+        """There is nothing to drop."""
+
+
+def test_an_instance_writes_its_log_where_its_machine_says(capsys: pytest.CaptureFixture[str]) -> None:
+    streams = [io.StringIO(), io.StringIO()]
+    for stream in streams:
+        clock = FakeClock()
+        receiver = InProcessReceiver(clock)
+        machine = Machine(clock, Threads(), SystemChance(), lambda stream=stream: stream)  # type: ignore[misc]  # bound now
+        application = Application(environ(), transport=lambda _, r=receiver: r, machine=machine)  # type: ignore[misc]  # bound now
+        report_of(application, ckafka(point(), "no payload"))
+    assert all(json.loads(line) for stream in streams for line in stream.getvalue().splitlines())
+    assert all("invalid" in stream.getvalue() for stream in streams)
+    assert capsys.readouterr().out == ""
+
+
+def test_points_printed_as_the_destination_go_where_the_machine_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stream = io.StringIO()
+    machine = Machine(FakeClock(), Threads(), SystemChance(), lambda: stream)
+    report_of(Application({"MF_DESTINATION": "stdout"}, machine=machine), point(7))
+    assert json.loads(stream.getvalue().splitlines()[0])["value"] == 7
+    assert capsys.readouterr().out == ""
+
+
+def test_identities_are_claimed_over_the_connection_that_is_handed_in() -> None:
+    clock, redis = FakeClock(), Ledger()
+    receiver = InProcessReceiver(clock)
+    made: list[tuple[RedisAddress, float, int]] = []
+
+    def connect(address: RedisAddress, timeout_s: float, max_reply_bytes: int) -> Ledger:
+        made.append((address, timeout_s, max_reply_bytes))
+        return redis
+
+    application = Application(
+        environ(DEDUPE="redis://redis.test"),
+        transport=lambda _: receiver,
+        machine=machine_of(clock),
+        outside=Outside(redis=connect),
+    )
+    assert outcomes(report_of(application, ckafka(point()))) == {"delivered": 1}
+    assert [address.host for address, *_ in made] == ["redis.test"]
+    assert redis.asked
+
+
+def test_the_key_is_read_by_what_is_handed_in() -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+
+    def read(reference: SecretReference, role: list[str], timeout_s: float) -> Credentials | Verdict:
+        assert (reference.name, role[0]) == ("monitor", "role")
+        assert timeout_s > 0
+        return Credentials(EXAMPLE_SECRET_ID, Secret(EXAMPLE_SECRET_KEY))
+
+    variables = environ(SECRET_ID="", SECRET_KEY="", SECRET_NAME="monitor", SECRET_VERSION="v1")
+    variables |= {"TENCENTCLOUD_SECRETID": "role", "TENCENTCLOUD_SECRETKEY": "of the function"}
+    application = Application(
+        variables,
+        transport=lambda _: receiver,
+        machine=machine_of(clock),
+        outside=Outside(read_secret=read),
+    )
+    assert outcomes(report_of(application, ckafka(point()))) == {"delivered": 1}
