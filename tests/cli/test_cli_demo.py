@@ -62,15 +62,15 @@ def test_an_event_of_no_known_kind_is_told_and_ends_with_status_1(folder: Path) 
     done = run("demo", str(folder))
     assert done.status == 1
     assert "odd.json  the event is of no known trigger" in done.out
-    assert "Not as it should be: odd.json" in done.err
+    assert "Reported and arrived points differ: odd.json" in done.err
 
 
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        pytest.param("none", None, "is no folder that can be read (No such file", id="no folder"),
-        pytest.param("x" * 300, None, "is no folder that can be read (File name too", id="nobody may look"),
-        pytest.param("", None, "holds no *.json", id="an empty folder"),
+        pytest.param("none", None, "cannot be read as a folder (No such file", id="no folder"),
+        pytest.param("x" * 300, None, "cannot be read as a folder (File name too", id="nobody may look"),
+        pytest.param("", None, "has no *.json", id="an empty folder"),
         pytest.param("", "{", "event.json is not JSON", id="a file that is no JSON"),
     ],
 )

@@ -436,14 +436,25 @@ def test_a_certificate_that_is_not_trusted_is_told_at_once(api: ScfApi) -> None:
     assert waited == []
 
 
-def test_an_api_that_cannot_be_reached_is_tried_again_and_then_told() -> None:
+def test_without_a_network_the_command_gives_up_soon_and_says_what_it_waits_for() -> None:
     waited: list[float] = []
+    said: list[str] = []
     account = Account(SECRET_ID, Secret(SECRET_KEY), REGION, endpoint="127.0.0.1:1")
     with pytest.raises(
         CloudError, match=r"GetFunction: unreachable \(127.0.0.1:1\): check this machine's network"
     ):
-        Cloud(account, "default", "metric-forwarder", waited.append).function()
-    assert waited == [1, 2, 4, 8, 16]
+        Cloud(account, "default", "metric-forwarder", waited.append, said.append).function()
+    assert waited == [1]
+    assert said == ["GetFunction: unreachable (127.0.0.1:1); trying again in 1 s"]
+
+
+def test_an_api_that_stops_answering_is_tried_again_for_longer() -> None:
+    with ScfApi() as api:
+        ours = Deployer(api)
+        ours.cloud.function()
+    with pytest.raises(CloudError, match="unreachable"):
+        ours.cloud.function()
+    assert ours.waited == [1, 2, 4, 8, 16]
 
 
 def test_throttling_that_does_not_pass_is_told(api: ScfApi) -> None:
@@ -557,7 +568,7 @@ def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: P
     assert api.functions == {}
     status, _, progress = run(clone)
     assert (status, progress.splitlines()[0]) == (0, "1/4 create the function")
-    assert run(clone, "--verify")[:2] == (0, "Nothing to change: what is deployed is what is described.\n")
+    assert run(clone, "--verify")[:2] == (0, "Nothing to change: the deployed function is as described.\n")
     (clone / "package.zip").write_bytes(package("changed\n"))
     assert run(clone, "--verify")[:2] == (1, "~ code: another package → this build\n")
     assert run(clone)[0] == 0

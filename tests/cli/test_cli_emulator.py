@@ -112,7 +112,7 @@ def test_an_address_that_is_not_this_machines_is_told_with_the_right_option(comm
     done = run(command, "--host", host, "--port", "0", SECRET_ID="a", SECRET_KEY="b", REGION="gz")
     assert (done.status, done.out) == (2, "")
     assert f"{host} port 0 cannot be listened on (" in done.err
-    assert "give --host an address of this machine" in done.err
+    assert "set --host to an address of this machine" in done.err
     assert "--port 0" not in done.err
 
 

@@ -87,10 +87,10 @@ def test_every_kind_is_printed_with_sample_points(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TEMPLATES if not TEMPLATES[kind].many])
-def test_a_kind_that_carries_one_message_says_so(kind: str) -> None:
+def test_a_kind_that_has_one_message_says_so(kind: str) -> None:
     done = run("events", kind, "--messages", "2")
     assert done.status == 2
-    assert "carries one message" in done.err
+    assert "has one message" in done.err
 
 
 @pytest.mark.parametrize("kind", KNOWN)
@@ -209,11 +209,11 @@ def test_points_in_another_format_are_spread_over_messages_too(name: str) -> Non
     ("words", "given_text", "told"),
     [
         pytest.param(("ckafka", "--format", "remote-write"), "", "choose http or apigw", id="binary in Kafka"),
-        pytest.param(("replay", "--format", "influx"), "", "carries no points", id="a job"),
+        pytest.param(("replay", "--format", "influx"), "", "has no points", id="a job"),
         pytest.param(("timer", "--format", "smoke"), "", "is not one of", id="no such format"),
         pytest.param(("timer", "--format", "influx", "--points", "-"), "{", "cannot be spread over", id="no JSON"),
-        pytest.param(("timer", "--format", "influx", "--points", "-"), '{"metricName": "a"}', "no valid point", id="no point"),
-        pytest.param(("timer", "--format", "influx", "--points", "-"), '[{"metricName": "a", "value": "1"}]', "no valid point", id="a text"),
+        pytest.param(("timer", "--format", "influx", "--points", "-"), '{"metricName": "a"}', "an invalid point", id="no point"),
+        pytest.param(("timer", "--format", "influx", "--points", "-"), '[{"metricName": "a", "value": "1"}]', "an invalid point", id="a text"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_written_in_a_format_ends_with_status_2(
@@ -238,7 +238,7 @@ def test_the_event_that_asks_for_a_job_is_printed_and_understood(kind: str, aske
 
 
 @pytest.mark.parametrize("option", [("--points", "-"), ("--messages", "2")], ids=" ".join)
-def test_an_event_that_asks_for_a_job_carries_no_points(option: tuple[str, str]) -> None:
+def test_an_event_that_asks_for_a_job_has_no_points(option: tuple[str, str]) -> None:
     done = run("events", "replay", *option, given="{}")
     assert done.status == 2
-    assert "carries no points" in done.err
+    assert "has no points" in done.err

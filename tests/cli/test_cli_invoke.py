@@ -249,7 +249,7 @@ def test_what_the_contract_refuses_is_told_and_not_sent(
     ("words", "told"),
     [
         pytest.param(("--value", "1"), "Missing option '--metric'", id="no metric"),
-        pytest.param(("--metric", "m", "--value", "much"), "'much' is no number", id="a value that is no number"),
+        pytest.param(("--metric", "m", "--value", "much"), "'much' is not a number", id="a value that is no number"),
         pytest.param(
             ("--metric", "m", "--value", "1", "--dimension", "sda"), "'sda' is not of the form NAME=VALUE", id="no ="
         ),

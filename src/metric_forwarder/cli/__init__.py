@@ -2,9 +2,9 @@
 
 One module per command or pair of commands; beside them ``local_function`` (the function as the platform runs it),
 ``http_server`` (the function behind HTTP),
-``inputs`` (files to read), ``dry_run`` (points of an event, without sending), ``reasons`` (why a message is read
-as it is), ``sample_events`` (points → trigger events),
-``display`` (the one home of ``rich``) and ``reference`` (writes the generated parts of the documents).
+``inputs`` (files to read), ``dry_run`` (points of an event, without sending), ``reasons`` (why a message is taken for its
+format), ``sample_events`` (points → trigger events), ``display`` (the only module that uses ``rich``) and ``reference``
+(writes the generated parts of the documents).
 
 Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration; 130 interrupted.
 """
@@ -13,7 +13,7 @@ import io
 import os
 import sys
 
-# What the extra "cli" installs.
+# The packages of the extra "cli".
 _EXTRA = frozenset({"aiohttp", "click", "rich"})
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Run the command line, and exit."""
     _mend_streams()
     try:
-        # Where the extra is not installed, to say so takes more than a traceback.
+        # Without the extra, a traceback would not say what to install.
         from metric_forwarder.cli.commands import forwarder
 
         forwarder(prog_name="metric-forwarder")
@@ -35,19 +35,19 @@ def main() -> None:
         )
         sys.exit(2)
     except OSError as error:
-        # Files are told where they are read; what has neither name nor number is an error of a library.
+        # Errors of files are reported where they are read; an OSError without name or number is a library's.
         if error.errno is None or error.filename is not None:
             raise
         print(
             f"Error: standard output cannot be written ({error.strerror}): send it elsewhere", file=sys.stderr
         )
-        # At its end the interpreter would try once more.
+        # Otherwise the interpreter would try again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(2)
 
 
 def _mend_streams() -> None:
-    """Open on nothing what the shell has closed, and escape what the encoding of the output lacks."""
+    """Open streams that the shell has closed on the null device, and escape characters that the output's encoding lacks."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))

@@ -32,9 +32,9 @@ def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool, quiet: b
     """Validate payloads or trigger events; send nothing.
 
     Each FILE holds JSON (one value, or several as in JSON Lines) or a payload of another format (docs/formats.md); - is
-    standard input. Shown are the format of each message and why it was taken for that, every point that would be sent,
-    what is filtered, what MF_RELABEL and MF_LABELS change, and every error. No key and no region is needed, other settings
-    are respected. The age of points is not judged, since it depends on when they are sent.
+    standard input. The command shows the format of each message and how it was recognised, every point that would be sent,
+    what is filtered, what MF_RELABEL and MF_LABELS change, and every error. It needs no key and no region, and uses the
+    other settings. It does not check the age of points, which depends on when they are sent.
     """
     settings = Settings.read(os.environ, to_send=False)
     checked = [_check_or_tell(file, settings) for file in files]
@@ -47,7 +47,7 @@ def check(ctx: click.Context, *, files: tuple[str, ...], as_json: bool, quiet: b
 
 
 def _check_or_tell(file: str, settings: Settings) -> list[dict[str, Any]] | None:
-    """Check one file; one that cannot be read is told, and does not keep the others from being checked."""
+    """Check one file; report a file that cannot be read, and go on with the others."""
     try:
         return [_finding(name, found, settings) for name, found in _read(file, settings)]
     except Unusable as error:
@@ -56,13 +56,13 @@ def _check_or_tell(file: str, settings: Settings) -> list[dict[str, Any]] | None
 
 
 def _read(file: str, settings: Settings) -> "list[tuple[str, DryRun]]":
-    """What a file holds, by name: one payload, or one trigger event or more of them one after the other."""
+    """The contents of a file, by name: one payload, or one or more trigger events one after the other."""
     from metric_forwarder.cli.dry_run import dry_run_decoded, payload
 
     content = read_bytes(file)
     is_chosen = settings.format is not None and settings.format.find("payload") is not None
     if is_chosen and not _is_trigger_event(_json_or_none(content)):
-        # The format that MF_FORMAT names may be no text.
+        # The format that MF_FORMAT names may be binary.
         return [(file, dry_run_decoded(payload(content), settings))]
     text = as_text(content, file)
     try:
@@ -80,7 +80,7 @@ def _json_or_none(content: bytes) -> Any:
 
 
 def _read_values(text: str, file: str, settings: Settings, broken: Unusable) -> "list[tuple[str, DryRun]]":
-    """Read what is not one JSON value: a payload of several, trigger events one after the other, or other lines."""
+    """Read a file that is not one JSON value: a payload of several values, trigger events one after the other, or lines."""
     from metric_forwarder.cli.dry_run import dry_run_decoded, payload
     from metric_forwarder.formats.json_values import Value, read_values
 
@@ -110,7 +110,7 @@ def _dry_run(name: str, event: Any, text: str, settings: Settings) -> "DryRun":
         decoded = payload(text)
     else:
         if decoded.traits.is_payload:
-            # As text it is read as a producer's is, so that a name given twice or a NaN is told.
+            # Passed on as text, like a producer's payload, so that a repeated name or a NaN is reported.
             decoded = payload(event if isinstance(event, str) else text)
     return dry_run_decoded(decoded, settings)
 
@@ -125,7 +125,7 @@ def _is_trigger_event(value: Any) -> bool:
 
 
 def _is_of_another_format(body: Any, settings: Settings) -> bool:
-    """Whether something is a payload of a format other than our own JSON, or nearly so."""
+    """Whether a value is, or resembles, a payload of a format other than our own JSON."""
     from metric_forwarder.formats import Format
     from metric_forwarder.formats.detect import detect
     from metric_forwarder.formats.samples import FormatHint
@@ -154,7 +154,7 @@ def _finding(name: str, tried: "DryRun", settings: Settings) -> dict[str, Any]:
 
 
 def _point(point: Point, before: Any, settings: Settings) -> dict[str, Any]:
-    """A point as it would be sent, with its place; ``before`` is what it was, if a rule or a label has changed it."""
+    """A point as it would be sent, with its place; ``before`` is the point before a rule or a label changed it."""
     from metric_forwarder.times import rfc3339
 
     series = point.series
@@ -168,7 +168,7 @@ def _point(point: Point, before: Any, settings: Settings) -> dict[str, Any]:
         "source": point.message.source,
         "pointer": point.pointer,
         **now,
-        # JSON has no NaN and no infinities.
+        # JSON has no NaN and no infinity.
         "value": point.value if math.isfinite(point.value) else str(point.value),
         "timestamp": None if point.timestamp_ns is None else rfc3339(point.timestamp_ns),
         "before": None if was == now else was,
@@ -176,7 +176,7 @@ def _point(point: Point, before: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _series_of(raw: Any, settings: Settings) -> dict[str, Any]:
-    """The series of a point that rules were asked about."""
+    """The series of a point before the rules."""
     return {
         "namespace": raw.get("namespace") or settings.namespace,
         "metricName": raw["metricName"],
@@ -197,9 +197,9 @@ def _print(findings: list[dict[str, Any]], *, as_json: bool) -> None:
 
 @click.command(epilog=example("metric-forwarder schema > point.schema.json"))
 def schema() -> None:
-    """Print the schema in force.
+    """Print the schema that is in use.
 
-    It is the JSON Schema (draft-07) of the destination, or the file MF_SCHEMA names; no other setting is needed.
+    It is the JSON Schema (draft-07) of the destination, or the file that MF_SCHEMA names; no other setting is needed.
     """
     from metric_forwarder.cli import display
     from metric_forwarder.intake.schema import PointSchema

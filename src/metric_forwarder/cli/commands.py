@@ -18,12 +18,12 @@ from metric_forwarder.cli.replay import replay
 from metric_forwarder.cli.serve import serve
 from metric_forwarder.errors import ForwarderError
 
-# As shells have it for a program that a SIGINT ended: 128 and the signal's number.
+# The shells' status of a program that SIGINT ended: 128 plus the signal's number.
 _INTERRUPTED = 130
 
 
 class ForwarderGroup(click.Group):
-    """Subcommands in the order of the table below; the forwarder's own errors are told, not traced."""
+    """Subcommands in the order of the table below; the forwarder's own errors are shown without a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -68,7 +68,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     help="Show the version and exit.",
 )
 def forwarder() -> None:
-    """Forward metric points from trigger events of Tencent Cloud SCF, and lose none in silence.
+    """Forward metric points from trigger events of Tencent Cloud SCF, without losing one silently.
 
     The settings are the environment variables MF_…, as in the deployed function. Exit status: 0 all ok, 1 something
     was not delivered or not valid, 2 usage or configuration, 130 interrupted (Ctrl-C).

@@ -1,4 +1,4 @@
-"""``demo``: the whole way, from trigger events to what a receiver holds, on this machine alone."""
+"""``demo``: the whole way on this machine, from trigger events to the points that a receiver holds."""
 
 import contextlib
 import importlib.util
@@ -40,7 +40,7 @@ _LONG_AGO_S = 50 * 365 * 86400
 
 
 class Demonstration(NamedTuple):
-    """An event's invocation, and the points that reached the receiver meanwhile."""
+    """An event's invocation, and the points that reached the receiver during it."""
 
     invocation: Invocation
     arrived: "Sequence[StoredPoint]"
@@ -48,10 +48,10 @@ class Demonstration(NamedTuple):
 
 @click.command(epilog=example("metric-forwarder demo events", "metric-forwarder demo --page"))
 @click.argument("folder", metavar="[EVENTS_DIR]", required=False)
-@click.option("--page", "is_live", is_flag=True, help="Go on until interrupted, and show it on a page.")
+@click.option("--page", "is_live", is_flag=True, help="Run until interrupted, and show the points on a page.")
 @host_option
 @port_option(8080)
-@click.option("--json", "as_json", is_flag=True, help="Print one object of JSON in place of tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @quiet_option
 @click.pass_context
 def demo(
@@ -59,13 +59,13 @@ def demo(
 ) -> None:
     """Run the function on sample events, and show what arrives.
 
-    EVENTS_DIR holds trigger events, *.json; without it samples of each kind are used. The receiver is the emulated
-    one, on this machine, and is gone afterwards; your own MF_ settings are not looked at. If a Prometheus is
-    installed, the events are sent there as well, by remote write. The status is 0 if what arrived is just what was
-    reported as delivered, else 1.
+    EVENTS_DIR holds trigger events, *.json; without it, a sample of each kind is used. The receiver is an emulated one on
+    this machine, and ends with the command; your own MF_ settings are ignored. If a Prometheus is installed, the events
+    are also sent there, by remote write. The status is 0 if exactly the points arrived that were reported as delivered,
+    otherwise 1.
 
-    With --page it makes an event a second instead, of every kind in turn, until interrupted: the page is the emulated
-    receiver's, and --host and --port say where.
+    With --page it makes one event a second, of each kind in turn, until interrupted. The page is that of the emulated
+    receiver; --host and --port set its address.
     """
     if is_live:
         _run_live(folder, host, port)
@@ -89,7 +89,7 @@ def demo(
             {"ok": not wrong, "events": rows, "received": receiver.points(), "prometheus": prometheus}
         )
     if wrong:
-        click.echo(f"Not as it should be: {', '.join(wrong)}", err=True)
+        click.echo(f"Reported and arrived points differ: {', '.join(wrong)}", err=True)
     ctx.exit(1 if wrong else 0)
 
 
@@ -118,9 +118,9 @@ def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> dict[str,
         needed = " and ".join(missing)
         console.print(f"Not shown: the second destination, Prometheus remote write. It needs {needed}.")
         return None
-    # Sample events bring times of any order and age; a Prometheus with such a window takes them all.
+    # Sample events have times of any order and age, which a Prometheus accepts only with such a window.
     with (
-        display.waiting("a Prometheus starts, and is sent the same events"),
+        display.waiting("a Prometheus is started, and gets the same events"),
         tempfile.TemporaryDirectory() as folder,
         PrometheusServer(program, Path(folder), out_of_order_s=_LONG_AGO_S) as prometheus,
     ):
@@ -139,24 +139,24 @@ def _show_prometheus(console: "Console", events: Mapping[str, Any]) -> dict[str,
     )
     if outcomes["rejected"]:
         console.print(
-            f"It refused {outcomes['rejected']}: it takes no time of theirs, or has another value at that time."
+            f"It refused {outcomes['rejected']}: their time is too old or too new, or it has another value at that time."
         )
     display.print_samples(console, held)
     return {"delivered": delivered, "arrived": arrived, "rejected": outcomes["rejected"]}
 
 
 def _outcomes(handler: Handler, events: Iterable[Any]) -> Counter[str]:
-    """What became of the points of all events, added up."""
+    """The outcomes of all events, added up."""
     total: Counter[str] = Counter()
     for event in events:
-        # What makes an event fail altogether was told before.
+        # An event that fails completely was reported before.
         with contextlib.suppress(ForwarderError):
             total.update(_invoke(handler, event).report.get("outcomes", {}))
     return total
 
 
 def _invoke(handler: Handler, event: Any) -> Invocation:
-    # The log line repeats the report, which is shown anyway.
+    # Without the log line, which repeats the report.
     with contextlib.redirect_stderr(io.StringIO()):
         return invoke_handler(handler, event, make_context(os.environ, _TIME_LIMIT_S))
 
@@ -166,19 +166,19 @@ def _read_folder(folder: Path) -> dict[str, Any]:
         files = sorted(path for path in folder.iterdir() if path.suffix == ".json")
     except OSError as error:
         raise Unusable(
-            f"{folder} is no folder that can be read ({error.strerror}): name one with trigger events in it, or none "
+            f"{folder} cannot be read as a folder ({error.strerror}): name one with trigger events, or none "
             "for samples"
         ) from None
     if not files:
         raise Unusable(
-            f"{folder} holds no *.json: put trigger events there, such as metric-forwarder events prints"
+            f"{folder} has no *.json: put trigger events there, such as the output of metric-forwarder events"
         )
     return {file.name: read_json(str(file)) for file in files}
 
 
 def _samples() -> dict[str, Any]:
     body, now = json.dumps(SAMPLE), datetime.now(timezone.utc)
-    # Each has a second of its own: one series has one value at a time.
+    # Each event gets a second of its own, since a series can have only one value at a time.
     made = {
         kind: row.wrap([body], now - timedelta(seconds=age))
         for age, (kind, row) in enumerate(TEMPLATES.items())
@@ -211,7 +211,7 @@ def _settings(receiver: "Emulator", events: Mapping[str, Any]) -> dict[str, str]
 
 
 def http_access(events: Iterable[Any]) -> dict[str, str]:
-    """Let in the HTTP clients among the events: those that bring a token by it, else as if authenticated before."""
+    """The setting that lets in the HTTP clients among the events: the token that they send, otherwise ``cam``."""
     for event in events:
         headers = event.get("headers") if isinstance(event, dict) else None
         for name, value in headers.items() if isinstance(headers, dict) else ():
@@ -223,7 +223,7 @@ def http_access(events: Iterable[Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def settings_in_force(settings: Mapping[str, str]) -> Iterator[None]:
-    """Put settings into the process's environment, where the function reads them, in the place of all others."""
+    """Replace all settings in the process's environment, from which the function reads them."""
     before = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(PREFIX)}
     os.environ.update(settings)
     try:
@@ -237,7 +237,7 @@ def settings_in_force(settings: Mapping[str, str]) -> Iterator[None]:
 def _show(
     console: "Console", receiver: "Emulator", handler: Handler, name: str, event: Any
 ) -> dict[str, Any]:
-    """Invoke the function on an event, print the report, and return both with whether the report is true."""
+    """Invoke the function on an event, print the report, and return both, and whether the report is true."""
     from metric_forwarder.cli import display
 
     try:
@@ -252,14 +252,14 @@ def _show(
 
 
 def demonstrate(receiver: "Emulator", handler: Handler, event: Any) -> Demonstration:
-    """Invoke the function, and keep apart what reached the receiver for this event."""
+    """Invoke the function, and record what reached the receiver for this event."""
     before = len(receiver.points())
     invocation = _invoke(handler, event)
     return Demonstration(invocation, receiver.points()[before:])
 
 
 def is_true(shown: Demonstration, event: Any) -> bool:
-    """Whether as many points arrived as were reported delivered, each of them a point of the event."""
+    """Whether as many points arrived as were reported delivered, and each is a point of the event."""
     from metric_forwarder.cli.dry_run import dry_run
 
     delivered = shown.invocation.report.get("outcomes", {}).get("delivered", 0)

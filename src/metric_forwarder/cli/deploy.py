@@ -29,7 +29,7 @@ from metric_forwarder.cli.options import example
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret
 
-# What `--to` takes, and the setting that it stands for.
+# The values of `--to`, and the destinations that they mean.
 _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
 
 
@@ -37,7 +37,7 @@ _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
 @click.option(
     "--to",
     type=click.Choice(list(_DESTINATIONS)),
-    help="The destination, in place of MF_DESTINATION in .env.",
+    help="The destination, instead of MF_DESTINATION in .env.",
 )
 @click.option(
     "--plan", "only_plan", is_flag=True, help="Print what would change, field by field, and change nothing."
@@ -51,18 +51,18 @@ _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
 @click.option(
     "--rollback",
     is_flag=True,
-    help="Let $DEFAULT lead to the version that was published before the present one.",
+    help="Let $DEFAULT lead to the version that was published before the current one.",
 )
 @click.option(
     "--prune",
     is_flag=True,
-    help="Also remove triggers that serverless.yml does not describe; otherwise they are left alone.",
+    help="Also remove triggers that serverless.yml does not describe; otherwise they stay.",
 )
 @click.option(
     "--tccli",
     "tccli_folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Deploy nothing, and write a script for tccli into this folder; its files hold secrets.",
+    help="Do not deploy, but write a script for tccli into this folder; its files hold secrets.",
 )
 @click.option(
     "--file",
@@ -77,14 +77,14 @@ _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
     type=click.Path(path_type=Path),
     default=Path(".env"),
     show_default=True,
-    help="Values for ${env:…}; the environment goes first.",
+    help="Values for ${env:…}; variables of the environment take precedence.",
 )
 @click.option(
     "--package",
     "zip_file",
     type=click.Path(path_type=Path),
     default=None,
-    help="A package that `make package` built; without it one is built, with the extras that the settings need.",
+    help="A package that `make package` built; without it, one is built, with the extras that the settings need.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
 def deploy(  # noqa: PLR0913 - one for each option
@@ -103,7 +103,7 @@ def deploy(  # noqa: PLR0913 - one for each option
     """Deploy the function and its triggers, as serverless.yml describes them.
 
     Creates or changes what differs, publishes a version, and lets the alias $DEFAULT lead to it. A second run changes
-    nothing. If a step fails, it says what was done and what was not; running it again goes on from there. The keys are
+    nothing. If a step fails, it says what was done and what was not; another run continues from there. The keys are
     TENCENT_SECRET_ID and TENCENT_SECRET_KEY (and TENCENT_TOKEN for temporary ones), from the environment or .env.
     """
     written = read_dotenv(env_file)
@@ -111,8 +111,8 @@ def deploy(  # noqa: PLR0913 - one for each option
     variables = {**written, **os.environ, **chosen}
     wanted = read_description(file, variables)
     if rollback:
-        # Wrong settings are a reason to go back, and do not stand in its way.
-        _roll_back(Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep))
+        # Not checked: wrong settings may be the reason to go back.
+        _roll_back(_cloud(variables, wanted))
         return
     problems = strays(written, os.environ) + setting_problems(settings_of(wanted), wanted.region)
     if problems:
@@ -121,16 +121,17 @@ def deploy(  # noqa: PLR0913 - one for each option
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         _write_commands(wanted, package, tccli_folder)
         return
-    cloud = Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep)
+    cloud = _cloud(variables, wanted)
     try:
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
+        _say(f"Asking SCF's API what is deployed in {wanted.region} …")
         plan = make_plan(wanted, package, cloud)
         _show(plan, as_json=as_json, prune=prune)
         if only_verify:
             sys.exit(1 if plan.changes else 0)
         if only_plan:
             return
-        deployer.deploy(wanted, package, plan, cloud, lambda text: click.echo(text, err=True), prune=prune)
+        deployer.deploy(wanted, package, plan, cloud, _say, prune=prune)
         click.echo(f"deployed: version {cloud.alias()} is in force", err=True)
     except (CloudError, deployer.HalfDone) as error:
         _fail(str(error))
@@ -169,14 +170,21 @@ def _show(plan: Plan, *, as_json: bool, prune: bool) -> None:
     for change in plan.changes:
         click.echo(str(change))
     for unknown in plan.unknown_triggers:
-        fate = "will be removed" if prune else "left alone (--prune removes it)"
+        fate = "will be removed" if prune else "not changed (--prune removes it)"
         click.echo(f"? trigger {unknown['Type']} {unknown['TriggerName']}: not in the description, {fate}")
     if not plan.changes:
-        click.echo("Nothing to change: what is deployed is what is described.")
+        click.echo("Nothing to change: the deployed function is as described.")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _cloud(variables: Mapping[str, str], wanted: Description) -> Cloud:
+    return Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep, _say)
 
 
 def _account(variables: Mapping[str, str], region: str) -> Account:
-
     secret_id, secret_key = variables.get("TENCENT_SECRET_ID", ""), variables.get("TENCENT_SECRET_KEY", "")
     if not (secret_id and secret_key):
         raise Unusable(
@@ -193,11 +201,12 @@ def _account(variables: Mapping[str, str], region: str) -> Account:
 
 
 def _build(clone: Path, extras: Sequence[str]) -> Path:
-    """Build the package in the clone that the description is in."""
+    """Build the package in the clone that holds the description."""
     command = [sys.executable, str(clone / "tools" / "package.py"), "build", "--extras", ",".join(extras)]
-    # What it prints is progress, and standard output is for the plan.
+    _say("Building the package …")
+    # It prints its progress; standard output is for the plan.
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:  # noqa: S603 - the clone's own script
-        raise Unusable("the package could not be built, as told above")
+        raise Unusable("the package could not be built: see above")
     return clone / "dist" / "metric-forwarder.zip"
 
 

@@ -1,4 +1,4 @@
-"""What people see on a terminal: the one home of ``rich``."""
+"""Prints results on a terminal. Only this module uses ``rich``."""
 
 import contextlib
 import io
@@ -18,25 +18,25 @@ from rich.text import Text
 from metric_forwarder.cli.local_function import Invocation
 from metric_forwarder.model import Outcome
 
-# Where there is no terminal whose width could be asked for.
+# The width if the output is not a terminal.
 _WIDTH = 110
 _SHOWN_VALUES = 8
 _SHOWN_POINTS = 20
-# Columns below which a table of errors is no use.
+# With fewer columns, errors are a list instead of a table.
 _NARROW = 60
-# Columns from which on points stand in a table; below, their names would be broken.
+# With fewer columns, points are not in a table, since their names would be broken.
 _WIDE = 100
 _ERROR_MEMBERS = ("source", "pointer", "rule", "message")
 
 _OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
     Outcome.DELIVERED: ("green", "the destination answered success"),
-    Outcome.DUPLICATE: ("cyan", "delivered before, or once more in this event"),
+    Outcome.DUPLICATE: ("cyan", "already delivered, or repeated within this event"),
     Outcome.FILTERED: ("dim", "left out on purpose, by its format or by a rule of yours"),
-    Outcome.INVALID: ("red", "breaks the schema, or its message is no JSON"),
+    Outcome.INVALID: ("red", "breaks the schema, or its message cannot be read"),
     Outcome.STALE: ("red", "too old for a destination that stamps points on arrival"),
-    Outcome.REJECTED: ("red", "the destination refused this very point for good"),
+    Outcome.REJECTED: ("red", "the destination refused this point for good"),
     Outcome.SPOOLED: ("yellow", "could not be delivered now, saved for replay"),
-    Outcome.UNCERTAIN: ("magenta", "sent, and no answer came"),
+    Outcome.UNCERTAIN: ("magenta", "sent, but no reply came"),
     Outcome.UNDELIVERED: ("yellow", "not delivered: the platform must redeliver the event"),
 }
 _STATUS_STYLES: Mapping[str, str] = {"ok": "bold green", "empty": "bold cyan", "partial": "bold yellow"}
@@ -47,20 +47,20 @@ def is_terminal() -> bool:
 
 
 def terminal() -> Console:
-    """Standard output, as it is now; colours only where they can be seen."""
+    """Standard output as it is now, in colours on a terminal."""
     width = None if is_terminal() else _WIDTH
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def nowhere() -> Console:
-    """A console whose output nobody sees."""
+    """A console that drops its output."""
     return Console(file=io.StringIO(), width=_WIDTH)
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal; gives the function that is told how many of the total are done."""
-    # Bound to the terminal as it is now: while the function runs, standard output leads elsewhere.
+    """Show a progress bar; yield the function that sets how many of the total are done."""
+    # Bound to the present terminal, since standard output is redirected while the function runs.
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
     with Progress(console=console, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task(title, total=total)
@@ -69,8 +69,8 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show on standard error that something is under way and for how long; on a terminal only, and gone at the end."""
-    # A line of the log that is written meanwhile stays one line, to be copied as JSON: the terminal wraps it.
+    """Show on standard error, if it is a terminal, what is running and for how long; remove the line at the end."""
+    # A log line that is written meanwhile is not wrapped here, so that it can be copied as JSON.
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield
@@ -87,13 +87,13 @@ def print_json(value: Any, *, on_one_line: bool = False) -> None:
     try:
         text.encode(sys.stdout.encoding)
     except UnicodeEncodeError:
-        # What the terminal's encoding lacks, or half a surrogate pair in something a producer named.
+        # The text has a character that the terminal's encoding lacks, or half a surrogate pair from a producer.
         text = json.dumps(value, indent=indent)
     click.echo(text)
 
 
 def safe(text: object) -> Text:
-    """Text from elsewhere, with whatever would move a terminal's cursor made visible."""
+    """Text from outside, with control characters made visible."""
     shown = str(text).encode("utf-8", "backslashreplace").decode()
     return Text("".join(c if c.isprintable() else repr(c)[1:-1] for c in shown), overflow="fold")
 
@@ -162,7 +162,7 @@ def _requests(report: Mapping[str, Any]) -> str:
 
 
 def _merged(errors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What several errors say alike is said once, with the place of the first and how many there are."""
+    """Merge errors with the same text into one, with the place of the first and their number."""
     alike: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for error in errors:
         alike.setdefault((error["outcome"], error["rule"], error["message"]), []).append(error)
@@ -209,7 +209,7 @@ def _error_table(rows: Sequence[Sequence[Text]]) -> Table:
 
 
 def _error_list(rows: Sequence[Sequence[Text]]) -> Padding:
-    """For narrow terminals, where the cells of a table would break every word."""
+    """For narrow terminals, where a table would break every word."""
     lines = []
     for outcome, source, pointer, rule, message in rows:
         place = Text(" ").join(part for part in (source, pointer) if part)
@@ -218,7 +218,7 @@ def _error_list(rows: Sequence[Sequence[Text]]) -> Padding:
 
 
 def print_series(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
-    """Print what a receiver holds, one row for each series."""
+    """Print the points that a receiver holds, one row for each series."""
     series: dict[tuple[str, str, str], list[Any]] = {}
     for point in points:
         dimensions = ", ".join(f"{name}={value}" for name, value in sorted(point["dimensions"].items()))
@@ -232,7 +232,7 @@ def print_series(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_samples(console: Console, samples: Mapping[tuple[Any, ...], Sequence[tuple[int, str]]]) -> None:
-    """Print what a Prometheus holds, one row for each series: labels, sorted, → (Unix milliseconds, value)."""
+    """Print the samples that a Prometheus holds, one row for each series: sorted labels → (Unix milliseconds, value)."""
     table = Table(header_style="bold")
     for heading in ("series", "values"):
         table.add_column(heading, overflow="fold")
@@ -252,7 +252,7 @@ def _shown(values: Sequence[Any]) -> str:
 
 
 def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
-    """Print what a check found in one file: how it was read, its points, what is filtered and what is wrong."""
+    """Print the result of checking one file: its format, its points, what is filtered and what is wrong."""
     errors = finding["errors"]
     heading = safe(finding["file"]).append("  ")
     heading.append("not valid" if errors else "ok", style="bold red" if errors else "bold green")
@@ -273,7 +273,7 @@ def print_finding(console: Console, finding: Mapping[str, Any]) -> None:
 
 
 def _print_formats(console: Console, messages: Sequence[Mapping[str, Any]]) -> None:
-    """Print how many messages were taken for which format, and why; those of none are among the errors."""
+    """Print how many messages are in each format, and why; a message without a format is an error."""
     alike = Counter((each["format"], each["reason"]) for each in messages if each["format"])
     for (name, reason), count in alike.items():
         text = f"  {count} message{'' if count == 1 else 's'} in the format {name}: {reason}"
@@ -281,7 +281,7 @@ def _print_formats(console: Console, messages: Sequence[Mapping[str, Any]]) -> N
 
 
 def _print_points(console: Console, points: Sequence[Mapping[str, Any]]) -> None:
-    """Print the points that would be sent, and what they were before rules and labels."""
+    """Print the points that would be sent, and each point before rules and labels changed it."""
     rows = [_point_row(point) for point in points[:_SHOWN_POINTS]]
     if console.width >= _WIDE:
         table = Table(header_style="bold")
@@ -308,7 +308,7 @@ def _point_row(point: Mapping[str, Any]) -> list[Text]:
 
 
 def _place(source: str, pointer: str) -> str:
-    """Where a point is; a payload that is no event has one source, which goes without saying."""
+    """The place of a point; a payload outside of an event has only one source, which is left out."""
     return " ".join(part for part in (source if source != "payload" else "", pointer) if part)
 
 
@@ -326,7 +326,7 @@ def _short_time(timestamp: str | None) -> str:
 
 
 def _counted(filtered: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Filtered points as a report has them: each reason once, with the first point."""
+    """Filtered points in the form of a report: each reason once, with the first point."""
     alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for each in filtered:
         alike.setdefault((each["rule"], each["message"]), []).append(each)

@@ -1,4 +1,4 @@
-"""``doctor``: what stands in the way of delivery."""
+"""``doctor``: finds what prevents delivery."""
 
 import os
 from collections.abc import Iterator
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=example("metric-forwarder doctor"))
-@click.option("--json", "as_json", is_flag=True, help="Print one object of JSON in place of lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
 @quiet_option
 @env_file_option
 @click.pass_context
 def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
-    """Tell what stands in the way of delivery.
+    """Check whether points could be delivered.
 
-    Settings, key (the secret is read if there is one), region, network, clock, dedupe, spool, HTTP and the hosts that
-    may be scraped are examined; the destination is asked an empty question, and no point is sent. Every line is ok, or
-    says what to do. Invoked with the event {"doctor": true}, the function itself answers so, from where it is. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
+    It checks settings, key (it reads the secret if there is one), region, network, clock, dedupe, spool, HTTP and the hosts
+    that may be scraped. It sends the destination an empty request, and no point. Every line is ok, or says what to do.
+    With the event {"doctor": true}, the deployed function runs the same checks. The status is 0 if all is well, 1 if there
+    is something to do, 2 if the settings cannot be used.
     """
     from metric_forwarder.bootstrap import make_credentials, make_transport
     from metric_forwarder.cli import display

@@ -1,4 +1,4 @@
-"""What an event holds, told without sending any of it: the decoder and the intake are the pipeline's own."""
+"""Reads an event without sending it, with the pipeline's own decoder and intake."""
 
 import sys
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class TakenMessage(NamedTuple):
     Attributes:
         source: as in the report.
         format: a name of ``formats.Format``; empty: it was not read.
-        reason: why it was taken for that format, or why it was not read.
+        reason: why it has that format, or why it was not read.
         received: how many points it holds.
         valid: how many of them could be sent.
     """
@@ -41,7 +41,7 @@ class FilteredPoint(NamedTuple):
 
     Attributes:
         source, pointer, rule, message: as in a ``Problem``; the message names the rule of MF_RELABEL that drops it.
-        before: the point that a rule of MF_RELABEL drops; None: no rule does.
+        before: the point that a rule of MF_RELABEL drops; None: it is left out for another reason.
     """
 
     source: str
@@ -52,17 +52,17 @@ class FilteredPoint(NamedTuple):
 
 
 class DryRun(NamedTuple):
-    """The points of an event that could be sent, and what becomes of the others.
+    """The points of an event that could be sent, and the reasons against the others.
 
     Attributes:
         traits: of the trigger.
         received: how many points there are.
         points: those that could be sent.
         problems: everything that is wrong with the others.
-        job: what a timer asks for instead of bringing points: ``scrape`` or ``replay``.
+        job: the job that a timer asks for, ``scrape`` or ``replay``; such an event has no points.
         messages: how each message was read.
         filtered: the points that are left out on purpose.
-        before: the points that rules were asked about, as they came, by their places in ``points``.
+        before: index in ``points`` → the point before the rules, if rules apply to it.
     """
 
     traits: TriggerTraits
@@ -93,7 +93,7 @@ class _Account(Ledger):
 
 
 class _Watch:
-    """Takes messages in, one by one, and keeps what came of each."""
+    """Takes messages in, one by one, and records the result of each."""
 
     def __init__(self, settings: Settings) -> None:
         self.account = _Account(settings)
@@ -127,7 +127,7 @@ class _Watch:
             if result is None:
                 self.account.dropped = raw
             else:
-                # Its place, if it turns out to be valid; otherwise the next one overwrites it.
+                # Its index if it is valid; otherwise the next point overwrites the entry.
                 self.before[len(self.points)] = raw
             return result
 
@@ -135,10 +135,10 @@ class _Watch:
 
 
 def read_event(event: Any) -> Decoded:
-    """Decode a trigger event, outside of any function: HTTP clients are let in, and no object is fetched.
+    """Decode a trigger event outside of a function: HTTP requests are accepted, and no object is fetched.
 
     Raises:
-        UnknownTrigger: it is of no known kind.
+        UnknownTrigger: its kind is unknown.
     """
     decoded = decode(event, OFFLINE)
     if isinstance(decoded, HttpRefusal):
@@ -153,17 +153,17 @@ def payload(body: Any) -> Decoded:
 
 
 def dry_run(event: Any, settings: Settings) -> DryRun:
-    """Look at a trigger event or payload of our own.
+    """Read a trigger event, or a payload of our own JSON.
 
     Raises:
         ConfigError: the schema the settings name cannot be used.
-        UnknownTrigger: the event is of no known kind.
+        UnknownTrigger: the event's kind is unknown.
     """
     return dry_run_decoded(read_event(event), settings)
 
 
 def dry_run_decoded(decoded: Decoded, settings: Settings) -> DryRun:
-    """Look at the messages of an event.
+    """Read the messages of an event.
 
     Raises:
         ConfigError: the schema the settings name cannot be used.

@@ -21,7 +21,7 @@ def _parse_accounts(
     for pair in pairs:
         secret_id, _, secret_key = pair.partition(":")
         if not secret_id or not secret_key:
-            # What was given may be a key.
+            # Without the given text, which may be a key.
             raise click.BadParameter("an account is given as ID:KEY, its SecretId and its SecretKey.")
         accounts[secret_id] = secret_key
     return accounts
@@ -33,7 +33,7 @@ def _parse_catalogue(_ctx: click.Context, _parameter: click.Parameter, file: str
     catalogue = read_json(file)
     if not _is_catalogue(catalogue):
         raise Unusable(
-            f"{file} is no catalogue: it must be an object of namespaces, each an object of metrics, each a list of "
+            f"{file} is not a catalogue: it must be an object of namespaces, each an object of metrics, each a list of "
             'dimension names, such as {"pc": {"diskusage": ["diskname", "ip"]}}'
         )
     return catalogue
@@ -61,7 +61,7 @@ _limit = WholeNumber(min=1)
     multiple=True,
     callback=_parse_accounts,
     metavar="ID:KEY",
-    help="A SecretId and its SecretKey, several times for several; without it an example account.",
+    help="A SecretId and its SecretKey; may be given several times. Without it, there is an example account.",
 )
 @click.option(
     "--max-requests-per-second", type=_limit, metavar="N", help="Answer 1006 to more; no limit without it."
@@ -81,7 +81,7 @@ _limit = WholeNumber(min=1)
     type=Number(min=0),
     default=0.0,
     metavar="SECONDS",
-    help="Let every request wait so long.",
+    help="Delay every reply by this time.",
 )
 @click.option(
     "--clock-offset",
@@ -89,24 +89,24 @@ _limit = WholeNumber(min=1)
     type=Number(),
     default=0.0,
     metavar="SECONDS",
-    help="Let the receiver's clock be ahead (or, negative, behind); more than two hours is answered with 1021.",
+    help="Set the receiver's clock ahead (or behind, if negative); beyond two hours it replies 1021.",
 )
 @click.option(
     "--catalogue",
     callback=_parse_catalogue,
     metavar="FILE",
     help='The namespaces, metrics and dimensions that exist, such as {"pc": {"diskusage": ["ip"]}}; '
-    "without it any legal name does.",
+    "without it, every legal name exists.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print where it listens, and what to export, as a line of JSON."
+    "--json", "as_json", is_flag=True, help="Print its address and the variables to export as a line of JSON."
 )
 @click.option("--verbose", "-v", is_flag=True, help="Log a line to standard error for each request.")
 def emulator(accounts: dict[str, str], *, as_json: bool, verbose: bool, **options: Any) -> None:
     """Run a local receiver until interrupted.
 
-    It speaks the receiver's protocol, checks signatures and answers its return codes, and shows what it was sent on
-    a page for people. What to export for the function to send to it is printed at the start.
+    It speaks the receiver's protocol, checks signatures, replies with the receiver's return codes, and shows on a page what
+    it received. At the start it prints the variables to export, so that the function sends to it.
     """
     from receiver_emulator import EXAMPLE_ACCOUNTS, EmulatorOptions, serve
 
@@ -123,7 +123,7 @@ def emulator(accounts: dict[str, str], *, as_json: bool, verbose: bool, **option
 
 
 def _log_request(request: "RequestRecord") -> None:
-    """Write a line about an answered request, as ``serve`` does."""
+    """Write a line about a request, as ``serve`` does."""
     time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     shown = ("method", "path", "status", "code", "namespace", "points", "bytes", "fault")
     line = {
@@ -137,7 +137,7 @@ def _log_request(request: "RequestRecord") -> None:
 
 
 def _described(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:
-    """The same as ``_welcome``, for programs; a key of the user's own is left out."""
+    """The same as ``_welcome``, for programs; without a key of the user's own."""
     from receiver_emulator.options import exports
 
     variables = {name: shlex.split(value)[0] for name, value in exports(url, options).items()}

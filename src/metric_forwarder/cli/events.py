@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from metric_forwarder.cli.inputs import Unusable, parse_json, read_text
-from metric_forwarder.cli.options import WholeNumber, example
+from metric_forwarder.cli.options import WholeNumber, example, format_option
 from metric_forwarder.cli.sample_events import TEMPLATES, split
-from metric_forwarder.cli.sample_formats import WRITTEN, as_request, write_points
+from metric_forwarder.cli.sample_formats import as_request, write_points
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.payload import NotJson, read_payload
 
@@ -28,7 +28,7 @@ SAMPLE: list[dict[str, Any]] = [
     },
     {"namespace": "pc", "metricName": "cpuload", "dimensions": {"ip": "172.31.58.160"}, "value": 1.25},
 ]
-# What the function is invoked with when a person asks for a job.
+# The events by which a person asks for a job.
 JOBS: dict[str, dict[str, bool]] = {
     "replay": {"replay": True},
     "replay-dead-letters": {"replay": True, "deadLetters": True},
@@ -48,7 +48,7 @@ JOBS: dict[str, dict[str, bool]] = {
     "--points",
     "file",
     metavar="FILE",
-    help="A payload to wrap, or - for standard input; without it three sample points.",
+    help="A payload to wrap, or - for standard input; without it, three sample points.",
 )
 @click.option(
     "--messages",
@@ -56,46 +56,36 @@ JOBS: dict[str, dict[str, bool]] = {
     default=1,
     show_default=True,
     metavar="N",
-    help="Spread the points over so many messages, where a kind of event carries several.",
+    help="Spread the points over this number of messages, if the kind of event can have several.",
 )
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice([each.value for each in WRITTEN]),
-    default=Format.JSON.value,
-    show_default=True,
-    metavar="FORMAT",
-    help="Write the points in this format of docs/formats.md.",
-)
-def events(kind: str, file: str | None, messages: int, format_name: str) -> None:
+@format_option
+def events(kind: str, file: str | None, messages: int, written_format: Format) -> None:
     """Print a trigger event of a kind around some points.
 
     KIND is timer, ckafka, cmq, cls, eventbridge (TDMQ), http (a Function URL), apigw, dead-letter or direct; or replay,
-    replay-dead-letters or doctor: the event by which a person asks for that job. A payload
-    in one message is wrapped as it stands, right or wrong. An HTTP event brings no token: invoke it with
-    MF_HTTP_AUTH=cam, and without MF_HTTP_TOKEN.
+    replay-dead-letters or doctor, the event that asks for that job. A payload in one message is wrapped unchanged, valid or
+    not. An HTTP event has no token: invoke it with MF_HTTP_AUTH=cam, and without MF_HTTP_TOKEN.
 
-    With --format the points are written in another format than the forwarder's own JSON. Such a format has no
-    namespace and no id, so these are left out: set MF_NAMESPACE. The binary ones (otlp-protobuf, remote-write) come over HTTP
-    alone.
+    With --format the points are written in a format other than the forwarder's own JSON. Such a format has no namespace and
+    no id, so these are left out: set MF_NAMESPACE. A binary format (otlp-protobuf, remote-write) needs the kind http or
+    apigw.
     """
     from metric_forwarder.cli import display
 
-    form = Format(format_name)
     if kind in JOBS:
-        if file is not None or messages > 1 or form is not Format.JSON:
+        if file is not None or messages > 1 or written_format is not Format.JSON:
             raise click.UsageError(
-                f"An event of the kind {kind} carries no points: leave out --points, --messages and --format."
+                f"An event of the kind {kind} has no points: leave out --points, --messages and --format."
             )
         display.print_json(JOBS[kind])
         return
     text = json.dumps(SAMPLE) if file is None else read_text(file)
     name = file or "the sample"
     if messages > 1 and not TEMPLATES[kind].many:
-        raise click.UsageError(f"An event of the kind {kind} carries one message: leave out --messages.")
+        raise click.UsageError(f"An event of the kind {kind} has one message: leave out --messages.")
     now = datetime.now(timezone.utc)
-    if form is not Format.JSON:
-        display.print_json(_in_format(kind, form, _spread(text, messages, name), now))
+    if written_format is not Format.JSON:
+        display.print_json(_in_format(kind, written_format, _spread(text, messages, name), now))
         return
     if messages == 1 and TEMPLATES[kind].is_payload:
         parse_json(text, name)
@@ -111,9 +101,9 @@ def _in_format(kind: str, form: Format, parts: list[list[Any]], now: datetime) -
     texts = [body for body in bodies if isinstance(body, str)]
     if len(texts) < len(bodies):
         raise click.UsageError(
-            f"The format {form.value} is binary, which an event of the kind {kind} does not carry: choose http or apigw."
+            f"The format {form.value} is binary, which an event of the kind {kind} cannot hold: choose http or apigw."
         )
-    # As a text, since an object of another format is no direct event.
+    # As a text, since an object in another format is not a direct event.
     return texts[0] if template.is_payload else template.wrap(texts, now)
 
 

@@ -1,7 +1,7 @@
 """An HTTP server that calls the function as a Function URL would: HTTP → event and context → reply → HTTP.
 
-It bounds what clients can hold, whoever they are: connections, the time for a request's head and for its body, and the
-bodies that are in memory at once. A client whose head is refused is answered before its body is read.
+It limits what all clients can use together: connections, the time for a request's head and for its body, and the bodies
+that are in memory at once. A client whose head is refused is answered before its body is read.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from receiver_emulator.server_log import server_log
 
 # The platform's limit for a synchronous event.
 MAX_BODY_BYTES = 6 * 2**20
-# A GET of the receiver's protocol carries its points in the first line.
+# A GET of the receiver's protocol has its points in the first line.
 _LONGEST_LINE = 2**20
-# What is buffered of a body before anyone asks for it is up to twice as much.
+# Up to twice as much of a body is buffered before it is read.
 _BUFFER_BYTES = 2**15
 # A refused client may go on sending for this long, so that it reads the reply.
 _LINGER_S = 1.0
@@ -39,7 +39,7 @@ CheckHead = Callable[[Mapping[str, Any]], Any]
 
 
 class Access(NamedTuple):
-    """A request that was answered, without what a client may keep secret: its query, headers and body."""
+    """A finished request, without what may be secret: its query, headers and body."""
 
     client: str
     method: str
@@ -53,16 +53,16 @@ OnAccess = Callable[[Access], None]
 
 
 class ServerLimits(NamedTuple):
-    """What clients can hold at most, all of them together unless it says otherwise.
+    """The most that all clients together can use, unless an attribute says otherwise.
 
     Attributes:
         connections: open at once.
         head_timeout_s: of each request, from the connection or the last reply until its head is complete.
         head_bytes: of requests whose head is not complete.
         body_timeout_s: of each request, to receive its body.
-        small_body_bytes: bodies beyond this size are in memory only a few at a time.
-        large_bodies: how many that is.
-        place_timeout_s: how long a large body waits for its turn.
+        small_body_bytes: a larger body needs one of ``large_bodies`` places in memory.
+        large_bodies: the number of these places.
+        place_timeout_s: how long a large body waits for a place.
     """
 
     connections: int = 512
@@ -83,10 +83,10 @@ class HttpServer:
     Args:
         handlers: one for each instance.
         make_context: makes the context of an invocation.
-        check_head: given the event of a request without its body, returns the reply to a client that is not let in;
-            None for every other.
+        check_head: gets the event of a request without its body; returns the reply if the request is refused, otherwise
+            None.
         limits: what clients can hold.
-        on_access: is told about each request that was answered, but for those of load balancers; None: nobody is.
+        on_access: called for each finished request, except those of load balancers; may be None.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class HttpServer:
         self._check_head = check_head
         self._idle: asyncio.Queue[Handler] = asyncio.Queue()
         self._large_bodies = asyncio.Semaphore(limits.large_bodies)
-        # In the order in which they came.
+        # In the order of their arrival.
         self._connections: dict[object, Connection] = {}
         self._is_stopping = False
-        # The event loop's own threads are few: as many as the machine has processors, and four.
+        # The event loop's own pool has too few threads: the number of processors plus four.
         self._threads = ThreadPoolExecutor(len(handlers), thread_name_prefix="instance")
 
     def application(self) -> web.Application:
-        """Make what ``aiohttp`` serves."""
+        """Make the application that ``aiohttp`` serves."""
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._readiness)
@@ -125,13 +125,13 @@ class HttpServer:
         return app
 
     def connect(self, connection: "Connection", protocol: object) -> None:
-        """Take note of a new connection; if there are too many, the oldest that waits for a request makes room for it."""
+        """Add a connection; if there are too many, close the oldest that waits for a request."""
         self._connections[protocol] = connection
         if len(self._connections) > self.limits.connections:
             (self._waiting()[:1] or [connection])[0].abort()
 
     def disconnect(self, protocol: object) -> None:
-        """Forget a connection that has ended."""
+        """Remove a connection that has ended."""
         self._connections.pop(protocol, None)
 
     def bound_heads(self) -> None:
@@ -141,7 +141,7 @@ class HttpServer:
             max(waiting, key=lambda connection: connection.head_bytes).abort()
 
     def stop(self) -> None:
-        """Say that no further request is welcome."""
+        """Accept no further requests."""
         self._is_stopping = True
 
     def _waiting(self) -> list["Connection"]:
@@ -174,7 +174,7 @@ class HttpServer:
         try:
             response = await self._answer_in_bounds(request)
         except (web.RequestPayloadError, ConnectionError):
-            # The body broke off, or its framing is wrong: nobody waits for more of a reply.
+            # The body broke off, or its framing is wrong, so the client does not wait for a full reply.
             response = web.Response(status=400)
         finally:
             if connection is not None:
@@ -201,7 +201,7 @@ class HttpServer:
 
     @asynccontextmanager
     async def _place_for_body(self, request: web.Request) -> AsyncIterator[bool]:
-        """Give a place for the body of a request, until the request was answered."""
+        """Hold a place for the body of a request until the reply is sent."""
         length = request.content_length
         is_small = not request.body_exists or (length is not None and length <= self.limits.small_body_bytes)
         if is_small:
@@ -227,7 +227,7 @@ class HttpServer:
 
 
 class Connection(asyncio.Protocol):
-    """A client's connection: passes everything on to ``aiohttp``, and knows whether a request is under way.
+    """A client's connection: passes everything on to ``aiohttp``, and knows whether a request is being answered.
 
     Attributes:
         is_waiting: whether none of its requests is being answered.
@@ -242,7 +242,7 @@ class Connection(asyncio.Protocol):
         self.head_bytes = 0
 
     def abort(self) -> None:
-        """Close it at once, whatever it still has to say."""
+        """Close it at once, without sending the rest."""
         self.is_waiting = False
         if isinstance(self._transport, asyncio.Transport):
             self._transport.abort()
@@ -280,7 +280,7 @@ class Connection(asyncio.Protocol):
 
 
 def make_event(request: web.Request, body: bytes) -> dict[str, Any]:
-    """Make the event of a Function URL: a body that is not text is base64, as API Gateway has it."""
+    """Make the event of a Function URL: a body that is not text is base64, as from API Gateway."""
     return _with_body(_make_head(request), body)
 
 
@@ -301,7 +301,7 @@ def _with_body(event: dict[str, Any], body: bytes) -> dict[str, Any]:
 
 
 def _members(pairs: Iterable[tuple[str, str]]) -> dict[str, str | list[str]]:
-    """Return names with their values; a name that occurs more than once has a list of all its values."""
+    """Return names with their values; a repeated name has a list of all its values."""
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value)
@@ -316,7 +316,7 @@ def _access(request: web.Request, response: web.StreamResponse, ms: float) -> Ac
 
 
 def make_response(reply: Any) -> web.Response:
-    """Make the HTTP response; a reply without a ``statusCode`` is a success, as the platform has it."""
+    """Make the HTTP response; a reply without a ``statusCode`` is a success, as on the platform."""
     if not isinstance(reply, dict) or "statusCode" not in reply:
         return web.Response(body=json.dumps(reply).encode(), content_type="application/json")
     body = reply.get("body", "")
@@ -325,14 +325,14 @@ def make_response(reply: Any) -> web.Response:
 
 
 async def _answer_early(request: web.Request, response: web.Response) -> web.Response:
-    """Send the response to a request whose body is not wanted, and close the connection.
+    """Send the response without reading the request's body, and close the connection.
 
-    A client that is still sending would lose the response if the connection were closed at once.
+    A client that is still sending would not get the response if the connection were closed at once.
     """
     response.force_close()
     await response.prepare(request)
     await response.write_eof()
-    # What aiohttp raises for a connection that has gone meanwhile.
+    # aiohttp raises these for a connection that has ended meanwhile.
     gone = (web.RequestPayloadError, ConnectionError, RuntimeError)
     with suppress(asyncio.TimeoutError, *gone):
         await asyncio.wait_for(_discard(request), _LINGER_S)
@@ -345,7 +345,7 @@ async def _discard(request: web.Request) -> None:
 
 
 async def _expect(request: web.Request) -> None:
-    """Accept ``Expect: 100-continue``; the client is told to continue only when its body is read."""
+    """Accept ``Expect: 100-continue``; 100 is sent only when the body is read."""
     if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
         raise web.HTTPExpectationFailed
 
@@ -357,16 +357,16 @@ async def _read_body(request: web.Request) -> bytes:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address; raises ``OSError`` where that is not possible."""
+    """Listen on an address; raises ``OSError`` if that is not possible."""
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 Site = tuple[socket.socket, web.Application]
-"""What listens somewhere else as long as the server runs."""
+"""Another application, which is served on its own address as long as the server runs."""
 
 
 def run(server: HttpServer, listener: socket.socket, drain_s: float, page: Site | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; requests that are under way then have ``drain_s`` seconds to be answered."""
+    """Serve until SIGINT or SIGTERM; then requests that are being answered have ``drain_s`` seconds to finish."""
     asyncio.run(_run(server, listener, drain_s, page))
 
 
@@ -391,7 +391,7 @@ async def _run(server: HttpServer, listener: socket.socket, drain_s: float, page
 async def serve_until(
     stopping: asyncio.Event, server: HttpServer, listener: socket.socket, drain_s: float
 ) -> None:
-    """Serve until the event is set, then answer what is under way."""
+    """Serve until the event is set, then finish the requests that are being answered."""
     runner = web.AppRunner(
         server.application(),
         access_log=None,
@@ -402,7 +402,7 @@ async def serve_until(
         keepalive_timeout=server.limits.head_timeout_s,
         lingering_time=0,
         read_bufsize=_BUFFER_BYTES,
-        # A compressed body is the function's to inflate, within its own bounds.
+        # The function itself inflates a compressed body, within its limits.
         auto_decompress=False,
     )
     await runner.setup()

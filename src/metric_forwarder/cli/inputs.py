@@ -1,4 +1,4 @@
-"""Files and standard input, read as text and as JSON; whatever cannot be used ends the command with status 2."""
+"""Reads files and standard input as text and as JSON; if that fails, the command ends with status 2."""
 
 import errno
 import json
@@ -13,17 +13,17 @@ STDIN = "-"
 
 
 class Unusable(click.ClickException):
-    """Usage or configuration: nothing was done."""
+    """An error in usage or configuration; nothing was done."""
 
     exit_code = 2
 
 
 def unlistenable(host: str, port: int, error: OSError) -> Unusable:
-    """Why nothing can listen there, with what to give instead: another port, or else another address."""
+    """The error message for an address that cannot be listened on; it names another port or address."""
     remedy = (
         "choose another with --port, or --port 0 for a free one"
         if error.errno in (errno.EADDRINUSE, errno.EACCES)
-        else "give --host an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
+        else "set --host to an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
     )
     # asyncio's own text repeats the address; a name that is not found has no errno of the system.
     code = error.errno or 0
@@ -70,7 +70,7 @@ def read_json(path: str) -> Any:
     """Read a file of JSON, or standard input for ``-``.
 
     Raises:
-        Unusable: it cannot be read, or is no JSON.
+        Unusable: it cannot be read, or is not JSON.
     """
     return parse_json(read_text(path), path)
 
@@ -79,7 +79,7 @@ def parse_json(text: str, path: str) -> Any:
     """Decode what was read from ``path``.
 
     Raises:
-        Unusable: it is no JSON.
+        Unusable: it is not JSON.
     """
     if not text.strip():
         raise Unusable(f"{_name(path)} is empty: it must hold JSON")

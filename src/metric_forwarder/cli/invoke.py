@@ -1,4 +1,4 @@
-"""``invoke`` and ``send``: through the function's own handler, to the destination the settings name."""
+"""``invoke`` and ``send``: run the function's own handler, which sends to the destination of the settings."""
 
 import contextlib
 import io
@@ -24,13 +24,14 @@ from metric_forwarder.cli.options import (
     Number,
     env_file_option,
     example,
+    format_option,
     json_option,
     log_level_option,
     quiet_option,
 )
 from metric_forwarder.cli.page_reports import show_on_page
 from metric_forwarder.cli.sample_events import TEMPLATES
-from metric_forwarder.cli.sample_formats import WRITTEN, as_request, write_points
+from metric_forwarder.cli.sample_formats import as_request, write_points
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.formats import Format
 from metric_forwarder.settings.settings import Settings
@@ -62,9 +63,9 @@ time_limit_option = click.option(
 def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json: bool, quiet: bool) -> None:
     """Run the function on a trigger event and print the report.
 
-    It is run as the platform would, and sends to where the settings say. EVENT is a file of JSON, or - for standard
-    input. A file of JSON Lines holds an event in each line: one instance handles them in turn, and each report is a line.
-    What the function logs goes to standard error; on a terminal the report is shown as a table instead.
+    It runs as on the platform, and sends to the destination of the settings. EVENT is a JSON file, or - for standard input. A
+    file of JSON Lines holds one event in each line: one instance handles them in turn, and each report is a line. The
+    function's log goes to standard error; on a terminal the report is shown as a table.
     """
     _run(ctx, read_events(event_file), time_limit_s, as_json=as_json, quiet=quiet)
 
@@ -73,7 +74,7 @@ class Events(NamedTuple):
     """The events of a file.
 
     Attributes:
-        rows: a place in the file, empty if it holds a single event, and the event.
+        rows: the event, after its place in the file, which is empty for a single event.
         are_lines: whether each is a line.
     """
 
@@ -87,10 +88,10 @@ def read_events(file: str) -> Events:
     try:
         return Events([("", parse_json(text, file))], are_lines=False)
     except Unusable:
-        # Not ``splitlines``: it ends a line at U+2028 and the like, too, which a JSON string may hold as they are.
+        # Not ``splitlines``, which also ends a line at U+2028 and others that a JSON string may hold.
         numbered = enumerate(io.StringIO(text, newline=None), 1)
         lines = [(number, line) for number, line in numbered if line.strip()]
-        if len(lines) < 2 or not _is_json(lines[0][1]):  # noqa: PLR2004 - one line is no list of them
+        if len(lines) < 2 or not _is_json(lines[0][1]):  # noqa: PLR2004 - one line is not JSON Lines
             raise
     return Events(
         [(f"line {number}", _parse_line(line, number, file)) for number, line in lines], are_lines=True
@@ -117,7 +118,7 @@ def _parse_value(_ctx: click.Context, _parameter: click.Parameter, text: str) ->
     try:
         return int(text) if text.removeprefix("-").isdecimal() else float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no number.") from None
+        raise click.BadParameter(f"{text!r} is not a number.") from None
 
 
 def _parse_timestamp(
@@ -128,7 +129,7 @@ def _parse_timestamp(
     try:
         return int(text) if text.isdecimal() else float(text)
     except ValueError:
-        # Text of RFC 3339, which the schema judges.
+        # Text in RFC 3339, which the schema checks.
         return text
 
 
@@ -152,7 +153,7 @@ def _parse_dimensions(
         "MF_NAMESPACE=pc metric-forwarder send --format influx --metric diskusage --value 0.3",
     )
 )
-@click.option("--namespace", metavar="NAME", help="The namespace; without it MF_NAMESPACE.")
+@click.option("--namespace", metavar="NAME", help="The namespace; without it, MF_NAMESPACE.")
 @click.option("--metric", "metricName", required=True, metavar="NAME", help="The metric's name.")
 @click.option(
     "--value", required=True, callback=_parse_value, metavar="NUMBER", help="The value, a finite number."
@@ -174,17 +175,9 @@ def _parse_dimensions(
 @click.option(
     "--id",
     metavar="KEY",
-    help="An idempotency key: a point that comes again with it is a duplicate.",
+    help="An idempotency key: another point with the same key is a duplicate.",
 )
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice([each.value for each in WRITTEN]),
-    default=Format.JSON.value,
-    show_default=True,
-    metavar="FORMAT",
-    help="Write the point in this format of docs/formats.md; other formats than json carry no namespace and no id.",
-)
+@format_option
 @time_limit_option
 @json_option
 @quiet_option
@@ -195,7 +188,7 @@ def send(
     ctx: click.Context,
     /,
     *,
-    format_name: str,
+    written_format: Format,
     time_limit_s: float,
     as_json: bool,
     quiet: bool,
@@ -203,27 +196,25 @@ def send(
 ) -> None:
     """Send one point and print its outcome.
 
-    It goes through the function's handler, to where the settings say. A binary format (otlp-protobuf, remote-write) goes as
-    the HTTP request of a client, with the token of MF_HTTP_TOKEN.
+    It runs the function's handler, which sends to the destination of the settings. With --format, the point has no namespace
+    and no id, unless the format is json. A binary format (otlp-protobuf, remote-write) is sent as the HTTP request of a
+    client, with the token of MF_HTTP_TOKEN.
     """
     point = {name: member for name, member in members.items() if member is not None}
-    form = Format(format_name)
-    if form is Format.JSON:
-        # As text, so that a value that JSON has not (inf, nan) is told like any producer's.
+    if written_format is Format.JSON:
+        # As text, so that a value that is not JSON (inf, nan) is reported as for any producer.
         event: Any = json.dumps(point)
     else:
-        event = _in_format(form, point)
+        event = _in_format(written_format, point)
     _run(ctx, Events([("", event)], are_lines=False), time_limit_s, as_json=as_json, quiet=quiet)
 
 
 def _in_format(form: Format, point: dict[str, Any]) -> Any:
-    """The text of a point in a format; for a binary one, the request of a client."""
+    """The text of a point in a format; for a binary format, the request of a client."""
     for name in ("namespace", "id"):
         if name in point:
             remedy = "set MF_NAMESPACE" if name == "namespace" else "leave it out"
-            raise click.UsageError(
-                f"The format {form.value} carries no {name}: {remedy} instead of --{name}."
-            )
+            raise click.UsageError(f"The format {form.value} has no {name}: {remedy} instead of --{name}.")
     now = datetime.now(timezone.utc)
     body = write_points(form, [point], now)
     if isinstance(body, str):
@@ -242,7 +233,7 @@ def _in_format(form: Format, point: dict[str, Any]) -> Any:
 
 
 class _WithoutReports(io.StringIO):
-    """Standard error without the log's reports, for a terminal that shows the report anyway."""
+    """Standard error without the log's reports, for a terminal that shows the report as a table."""
 
     def write(self, text: str, /) -> int:
         # The log writes a line at a time, its level and its event first.
@@ -253,7 +244,7 @@ def _run(ctx: click.Context, events: Events, time_limit_s: float, *, as_json: bo
     handler = load_handler()
     all_complete = True
     for place, event in events.rows:
-        what = f"{place} of {events.rows[-1][0]}" if place else "the function is at work"
+        what = f"{place} of {events.rows[-1][0]}" if place else "the function is running"
         try:
             invocation = _invoke(handler, event, time_limit_s, what, quiet=quiet)
         except UnknownTrigger as error:
@@ -273,7 +264,7 @@ def _invoke(handler: Handler, event: Any, time_limit_s: float, what: str, *, qui
     from metric_forwarder.cli import display
 
     log: io.StringIO | None = io.StringIO() if quiet else _WithoutReports() if sys.stderr.isatty() else None
-    # Where points go to the terminal, they show themselves that something is under way.
+    # If points are printed on the terminal, they show the progress.
     prints = Settings.collect(os.environ, to_send=False)[0].kind.prints
     with contextlib.nullcontext() if quiet or prints else display.waiting(what):
         return invoke_handler(handler, event, make_context(os.environ, time_limit_s), log)

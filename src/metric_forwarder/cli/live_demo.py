@@ -22,12 +22,12 @@ from metric_forwarder.settings.settings import PREFIX
 _EVERY_S = 1.0
 _TIME_LIMIT_S = 10.0
 _HOSTS = ("web-1", "web-2", "db-1")
-# Every so many events hold a value that is a text, to show what becomes of it.
+# After this number of events, one has a text as a value, to show an invalid point.
 _INVALID_EVERY = 7
 
 
 def settings(receiver_url: str, secret_id: str, secret_key: str) -> dict[str, str]:
-    """The function's settings in the demonstration: no others are looked at."""
+    """The function's settings in the demonstration; the user's own are ignored."""
     return {
         f"{PREFIX}RECEIVER_URL": receiver_url,
         f"{PREFIX}SECRET_ID": secret_id,
@@ -62,7 +62,7 @@ def run(host: str, port: int) -> None:
                 f"The function runs here, once a second, until interrupted (Ctrl-C). Watch it on the page: {receiver.base_url}/"
             )
             for event in events():
-                # The page shows the report; the log repeats it.
+                # The page shows the report, so the log is dropped.
                 with contextlib.suppress(ForwarderError), contextlib.redirect_stderr(io.StringIO()):
                     receiver.report(
                         invoke_handler(handler, event, make_context(os.environ, _TIME_LIMIT_S)).report
@@ -72,7 +72,7 @@ def run(host: str, port: int) -> None:
 
 
 def events() -> Iterator[Any]:
-    """Make events of one kind of trigger after the other, without end; each holds a point of every series."""
+    """Yield events without end, of each kind of trigger in turn; each holds a point of every series."""
     wraps = [row.wrap for kind, row in TEMPLATES.items() if _is_taken(row.wrap(["{}"], _now()))]
     number = 0
     while True:

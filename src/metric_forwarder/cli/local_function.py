@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TextIO
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.settings.settings import PREFIX, Settings
 
-# Namespace and name of the function where nobody gives another.
+# The default namespace and name of the function.
 FUNCTION = "default/metric-forwarder"
 ENTRY = Path(__file__).parents[2] / "index.py"
 _LINE_HEAD = 40
@@ -25,7 +25,7 @@ Handler = Callable[[Any, Any], Any]
 
 
 class Invocation(NamedTuple):
-    """What became of an event.
+    """The result of an event.
 
     Attributes:
         report: the report, whether it was returned, raised or sent as the body of an HTTP reply.
@@ -39,12 +39,12 @@ class Invocation(NamedTuple):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every point was delivered, now or before."""
+        """Whether every point was delivered, now or earlier."""
         return self.report.get("status") in _COMPLETE and not self.raised
 
 
 class PointsApart(io.TextIOBase):
-    """Standard output of the function: lines that are points go to one stream, those of its log to another."""
+    """Standard output of the function: points go to one stream, lines of the log to another."""
 
     def __init__(self, points: TextIO, log: io.TextIOBase | TextIO) -> None:
         from metric_forwarder.destinations.stdout import POINT_LINE
@@ -58,14 +58,14 @@ class PointsApart(io.TextIOBase):
         return (self._points if text.startswith(self._point_line) else self._log).write(text)
 
     def flush(self) -> None:
-        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        # It is flushed again when it is collected, possibly after its target was closed.
         if not self._points.closed:
             self._points.flush()
 
 
 @contextlib.contextmanager
 def report_stream() -> Iterator[None]:
-    """Print a report in here: to standard error where the points go to standard output, so that a pipe gets them alone."""
+    """Redirect printing in this block to standard error if points go to standard output, so that a pipe gets only points."""
     settings, _ = Settings.collect(os.environ, to_send=False)
     if not settings.kind.prints:
         yield
@@ -78,7 +78,7 @@ def load_handler(entry: Path = ENTRY) -> Handler:
     """Load the entry file as the platform's runner does, by its path: a new instance, as after a cold start."""
     spec = importlib.util.spec_from_file_location("scf_entry", entry)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{entry} is no Python file")
+        raise ImportError(f"{entry} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     handler: Handler = module.main_handler
@@ -89,7 +89,7 @@ def make_context(environ: Mapping[str, str], time_limit_s: float) -> dict[str, A
     """Make the context of one invocation; its members are the platform's, secrets included.
 
     Args:
-        environ: all environment variables; the function's own are those that the settings name.
+        environ: all environment variables; only those of settings are passed to the function.
         time_limit_s: seconds, as ``timeout`` in serverless.yml.
     """
     namespace, _, function_name = FUNCTION.partition("/")
@@ -112,11 +112,11 @@ def make_context(environ: Mapping[str, str], time_limit_s: float) -> dict[str, A
 def invoke_handler(
     handler: Handler, event: Any, context: Mapping[str, Any], log: TextIO | None = None
 ) -> Invocation:
-    """Invoke the function; what it logs goes to ``log``, standard error without it; points that it prints do not.
+    """Invoke the function; its log goes to ``log`` (default: standard error), points that it prints do not.
 
     Raises:
         ConfigError: settings cannot work.
-        UnknownTrigger: the event is of no known kind.
+        UnknownTrigger: the event's kind is unknown.
     """
     kept = _ReportKept(log or sys.stderr)
     with contextlib.redirect_stdout(PointsApart(sys.stdout, kept)):
@@ -127,7 +127,7 @@ def invoke_handler(
 
 
 class _ReportKept(io.TextIOBase):
-    """Passes the log on, and keeps the report in it: a client's protocol may have no room for one in its reply."""
+    """Passes the log on, and keeps its report, since the reply in a client's protocol may not contain one."""
 
     def __init__(self, log: io.TextIOBase | TextIO) -> None:
         self._log = log
@@ -141,7 +141,7 @@ class _ReportKept(io.TextIOBase):
         return self._log.write(text)
 
     def flush(self) -> None:
-        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        # It is flushed again when it is collected, possibly after its target was closed.
         if not self._log.closed:
             self._log.flush()
 
@@ -156,7 +156,7 @@ def _read_reply(reply: Any, logged: dict[str, Any] | None) -> Invocation:
         body = None
     if isinstance(body, dict) and "status" in body:
         return Invocation(body, http_status=status)
-    # The reply of a client's own protocol, which says little or nothing of the points.
+    # The reply is in a client's own protocol, which says little about the points.
     is_success = status < 300  # noqa: PLR2004 - the statuses of success
     unknown = {"status": "ok" if is_success else "failed", "message": f"answered with HTTP {status}"}
     return Invocation(logged or unknown, http_status=status)

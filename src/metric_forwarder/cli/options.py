@@ -1,4 +1,4 @@
-"""What several commands have in common: an option, and the form of their examples."""
+"""Options that several commands share, and the form of their examples."""
 
 import math
 import os
@@ -8,14 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
+from metric_forwarder.cli.sample_formats import WRITTEN
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.formats import Format
 from metric_forwarder.settings.settings import PREFIX
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Number(click.FloatRange):
-    """A finite number, called so where something else was given."""
+    """A finite number; error messages call it a number."""
 
     name = "number"
 
@@ -27,7 +29,7 @@ class Number(click.FloatRange):
 
 
 class WholeNumber(click.IntRange):
-    """A whole number, called so where something else was given."""
+    """A whole number; error messages call it that."""
 
     name = "whole number"
 
@@ -38,21 +40,35 @@ def example(*lines: str, heading: str = "Example:") -> str:
 
 
 def json_option(command: _Command) -> _Command:
-    """``--json``, for commands that print something nicer on a terminal."""
+    """``--json``, for commands that print tables on a terminal."""
     return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON on a terminal, too; elsewhere it is the default."
+        "--json", "as_json", is_flag=True, help="Print JSON also on a terminal; elsewhere it is the default."
+    )(command)
+
+
+def format_option(command: _Command) -> _Command:
+    """``--format``, for commands that write points; the command gets a ``Format``."""
+    return click.option(
+        "--format",
+        "written_format",
+        type=click.Choice([each.value for each in WRITTEN]),
+        default=Format.JSON.value,
+        show_default=True,
+        metavar="FORMAT",
+        callback=lambda _ctx, _parameter, name: Format(name),
+        help="Write points in this format of docs/formats.md; only json has a namespace and an id.",
     )(command)
 
 
 def _load_env_file(ctx: click.Context, _parameter: click.Parameter, file: str | None) -> None:
-    """Put what a file assigns into the environment for as long as the command runs; what is there already stays."""
+    """Add a file's assignments to the environment while the command runs; variables that are set already stay."""
     if file is None or ctx.resilient_parsing:
         return
     from metric_forwarder.cli.deployment.dotenv import read_dotenv
 
     path = Path(file)
     if not path.is_file():
-        raise click.BadParameter(f"{file} does not exist, or is no file.")
+        raise click.BadParameter(f"{file} does not exist, or is not a file.")
     try:
         assigned = read_dotenv(path)
     except ConfigError as error:
@@ -87,14 +103,14 @@ def env_file_option(command: _Command) -> _Command:
         is_eager=True,
         expose_value=False,
         callback=_load_env_file,
-        help="Read settings from a file such as .env; what is exported already is stronger.",
+        help="Read settings from a file such as .env; exported variables take precedence.",
     )(command)
 
 
 def quiet_option(command: _Command) -> _Command:
-    """``--quiet``, for commands whose exit status says how it went."""
+    """``--quiet``, for commands whose exit status is enough."""
     return click.option(
-        "--quiet", "-q", is_flag=True, help="Print no report and no log: the exit status says how it went."
+        "--quiet", "-q", is_flag=True, help="Print no report and no log: the exit status gives the result."
     )(command)
 
 
@@ -115,17 +131,17 @@ host_option = click.option(
     default="127.0.0.1",
     show_default=True,
     metavar="ADDRESS",
-    help="The address to listen on; the default lets no other machine in.",
+    help="The address to listen on; the default accepts only this machine.",
 )
 
 
 def port_option(default: int) -> Callable[[_Command], _Command]:
-    """Where a command that serves listens."""
+    """``--port``, for commands that serve."""
     return click.option(
         "--port",
         type=WholeNumber(0, 65535),
         default=default,
         show_default=True,
         metavar="PORT",
-        help="The port to listen on; 0 takes a free one.",
+        help="The port to listen on; 0 means any free port.",
     )

@@ -1,4 +1,4 @@
-"""Show the function's reports on the page of an emulated receiver, if a variable of the environment names one."""
+"""Shows the function's reports on the page of an emulated receiver, if an environment variable names one."""
 
 import json
 import os
@@ -13,10 +13,10 @@ _TIMEOUT_S = 2.0
 
 
 def show_on_page(report: Mapping[str, Any]) -> None:
-    """Send a report to the page that METRIC_FORWARDER_PAGE names; without it, do nothing.
+    """Send a report to the page that METRIC_FORWARDER_PAGE names, if it is set.
 
-    An answer that counts no points, such as that to a refused HTTP event, is not for the page.
-    A page that cannot be reached is one line on standard error: it says nothing about the event.
+    A reply without counts of points, such as that to a refused HTTP request, is not sent. If the page cannot be reached,
+    one line on standard error says so; the event itself is not affected.
     """
     from receiver_emulator.options import PAGE_VARIABLE
 
@@ -24,10 +24,12 @@ def show_on_page(report: Mapping[str, Any]) -> None:
     if not page or "outcomes" not in report:
         return
     if not page.startswith(("http://", "https://")):
-        click.echo(f"{PAGE_VARIABLE} is no URL: it must be such as http://127.0.0.1:8080", err=True)
+        click.echo(f"{PAGE_VARIABLE} is not a URL: set it to one such as http://127.0.0.1:8080", err=True)
         return
     try:
         with urlopen(Request(f"{page}/-/reports", json.dumps(report).encode()), timeout=_TIMEOUT_S):  # noqa: S310 - checked above
             return
     except (OSError, ValueError, HTTPException):
-        click.echo(f"The report is not on the page: nothing at {PAGE_VARIABLE} took it.", err=True)
+        click.echo(
+            f"The report is not on the page: the address in {PAGE_VARIABLE} did not accept it.", err=True
+        )

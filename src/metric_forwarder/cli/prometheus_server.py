@@ -1,4 +1,4 @@
-"""A real Prometheus, or its like, on a free loopback port that takes remote write, in a folder of its own."""
+"""Runs a real Prometheus, or a similar program, that accepts remote write on a free loopback port."""
 
 import contextlib
 import json
@@ -23,14 +23,14 @@ def find_program() -> str | None:
 
 
 class RemoteWriteServer(ABC):
-    """A program that takes remote write and answers Prometheus's queries, as long as it is needed.
+    """A program that accepts remote write and answers Prometheus's queries.
 
     Args:
         program: its path.
         folder: for its data.
 
     Attributes:
-        url: where remote write goes.
+        url: the URL for remote write.
     """
 
     def __init__(self, program: str, folder: Path) -> None:
@@ -42,7 +42,7 @@ class RemoteWriteServer(ABC):
 
     @abstractmethod
     def _command(self) -> list[str]:
-        """How it is started; ``_folder`` is for its data."""
+        """The command that starts it; ``_folder`` is for its data."""
 
     def __enter__(self) -> "RemoteWriteServer":  # noqa: PYI034 - typing.Self came after Python 3.10
         command = self._command()
@@ -63,7 +63,7 @@ class RemoteWriteServer(ABC):
     def samples(
         self, selector: str, *, at_s: float, range_s: int = 86400
     ) -> dict[tuple[Any, ...], list[Any]]:
-        """What it holds: labels, sorted, → (Unix milliseconds, the value's text)."""
+        """Its samples: sorted labels → (Unix milliseconds, the value's text)."""
         query = urlencode({"query": f"{selector}[{range_s}s]", "time": at_s})
         result = json.loads(self._get(f"/api/v1/query?{query}", timeout_s=10))["data"]["result"]
         return {
@@ -94,7 +94,7 @@ class RemoteWriteServer(ABC):
 
 
 class PrometheusServer(RemoteWriteServer):
-    """Prometheus; it scrapes nothing and asks nobody.
+    """Prometheus, which scrapes nothing.
 
     Args:
         program: the path of ``prometheus``.

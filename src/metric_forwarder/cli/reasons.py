@@ -1,4 +1,4 @@
-"""Why a message is read as the format that it is read as, and which rule drops a point; docs/formats.md has the rules."""
+"""Explains why a message has its format, and which rule drops a point; docs/formats.md has the rules."""
 
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def reason_for(found: Format, message: Message, settings: Settings) -> str:
         settings: those in force.
     """
     if message.already_validated:
-        return "the spool keeps points so"
+        return "the spool keeps points in this format"
     if message.format is not None:
         return "the path of the request says so"
     if settings.format is not None and settings.format.find(message.source) is not None:
@@ -43,9 +43,9 @@ def reason_for(found: Format, message: Message, settings: Settings) -> str:
 
 
 def dropping_rule(raw: Any, settings: Settings) -> str:
-    """Say which rule of MF_RELABEL drops a point that is dropped; its number counts from 1."""
+    """Name the rule of MF_RELABEL, counted from 1, that drops a point."""
     rules = _first_rules(settings.relabel, tuple(settings.labels))
-    # Whatever drops a point after some rules drops it after more of them, too.
+    # A point that the first n rules drop is also dropped by more rules.
     number = bisect_left(
         range(len(rules)), x=True, key=lambda count: rules[count].relabel(raw, settings.namespace) is None
     )

@@ -61,7 +61,7 @@ def _meanings() -> dict[str, str]:
 
 
 def serverless_settings() -> str:
-    """Every setting as a variable of the deployed function, with its meaning as a comment."""
+    """All settings as variables of the deployed function, each with its meaning as a comment."""
     meanings = _meanings()
     lines = []
     for each in SETTINGS:
@@ -79,7 +79,7 @@ def settings_in_chinese_table() -> str:
 
 
 def _table(heading: str, meanings: Mapping[str, str], elsewhere: str) -> str:
-    """The rows of all settings; ``elsewhere`` says which default a destination has instead."""
+    """The rows of all settings; ``elsewhere`` is the text for a destination with another default."""
     rows = [heading, "|---|---|---|"]
     for each in SETTINGS:
         others = (
@@ -121,7 +121,7 @@ GENERATED: Mapping[str, tuple[str, Callable[[], str]]] = {
 
 
 def renewed(text: str, part: str, content: str, *, is_yaml: bool = False) -> str:
-    """Return a document with one part replaced: what stands between its two comments."""
+    """Return a document with one part replaced: the text between its two comments."""
     begin, end = f"<!-- generated: {part} -->\n", f"<!-- end of {part} -->"
     if is_yaml:
         begin, end = f"# generated: {part}\n", f"      # end of {part}"

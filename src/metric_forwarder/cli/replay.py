@@ -1,4 +1,4 @@
-"""``replay``: redeliver what the spool holds, now."""
+"""``replay``: deliver the records of the spool now."""
 
 import contextlib
 import io
@@ -35,7 +35,7 @@ from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError, SpoolStore
 
 _LOOK_EVERY_S = 0.2
-# What stays in the spool, and is met again in the next round.
+# The outcomes that stay in the spool, and come again in the next round.
 _STAYS = frozenset({Outcome.SPOOLED, Outcome.UNDELIVERED})
 _STAYS_DEAD = frozenset({Outcome.INVALID, Outcome.STALE, Outcome.REJECTED})
 
@@ -44,7 +44,7 @@ Rounds = Generator[Report, None, None]
 
 
 class Replayed(NamedTuple):
-    """What became of the spool: a report over all rounds, and how many records are still in it."""
+    """The result of a replay: a report of all rounds, and how many records are still in the spool."""
 
     report: Report
     left: int
@@ -57,14 +57,14 @@ def _parse_function(_ctx: click.Context, _parameter: click.Parameter, text: str)
 
 
 @click.command(epilog=example("metric-forwarder replay --dead-letters"))
-@click.option("--dead-letters", is_flag=True, help="Try the dead letters, too.")
+@click.option("--dead-letters", is_flag=True, help="Also try the dead letters.")
 @click.option(
     "--function",
     default=FUNCTION,
     callback=_parse_function,
     show_default=True,
     metavar="NAMESPACE/NAME",
-    help="The deployed function whose records these are: a spool keeps each function's apart.",
+    help="The deployed function that wrote the records; a spool keeps the records of each function apart.",
 )
 @time_limit_option
 @json_option
@@ -75,11 +75,11 @@ def _parse_function(_ctx: click.Context, _parameter: click.Parameter, text: str)
 def replay(
     ctx: click.Context, *, dead_letters: bool, function: str, time_limit_s: float, as_json: bool, quiet: bool
 ) -> None:
-    """Redeliver what the spool holds.
+    """Deliver the records of the spool.
 
-    It goes on until the spool is empty or nothing of it can be delivered, in rounds of the function's time limit. The
-    report is that of all rounds. The status is 0 if all of it was delivered; it is 1 if not, and where only other
-    functions' records are found.
+    It works in rounds of the function's time limit, until the spool is empty or a round cannot deliver anything. The report
+    covers all rounds. The status is 0 if everything was delivered; otherwise 1, also if there are only records of other
+    functions.
     """
     from metric_forwarder.cli import display
 
@@ -98,7 +98,7 @@ def replay(
         waiting = spool.waiting(dead_letters=dead_letters)
         watched = _watched(spool, redeliver, waiting, dead_letters=dead_letters)
         rounds = watched if is_table else _plain(redeliver)
-        # The bar ends with its rounds: the report comes below it.
+        # The bar must end first, so that the report comes below it.
         with contextlib.closing(rounds):
             replayed = replay_all(spool, rounds, waiting, dead_letters=dead_letters)
         others = [] if waiting else spool.others()
@@ -121,7 +121,7 @@ def replay(
 
 
 def replay_all(spool: SpoolStore, rounds: Iterator[Report], waiting: int, *, dead_letters: bool) -> Replayed:
-    """Take round after round until the spool is empty, or a round has taken nothing out of it."""
+    """Run rounds until the spool is empty, or a round has taken nothing out of it."""
     report = next(rounds)
     left = spool.waiting(dead_letters=dead_letters)
     while 0 < left < waiting:
@@ -132,7 +132,7 @@ def replay_all(spool: SpoolStore, rounds: Iterator[Report], waiting: int, *, dea
 
 
 def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
-    """One report of two rounds: what stayed in the spool after the earlier one is counted in the later alone."""
+    """Merge the reports of two rounds: records that stayed in the spool are counted only in the later round."""
     from metric_forwarder.reporting.report import status
 
     stays = {outcome.value for outcome in (_STAYS | _STAYS_DEAD if dead_letters else _STAYS)}
@@ -166,7 +166,7 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
 
 
 def _merge_filtered(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Add the counts of the reasons that both have."""
+    """Merge the reasons of two rounds, and add their counts."""
     merged: dict[tuple[str, str], dict[str, Any]] = {}
     for reason in [*earlier, *later]:
         key = reason["rule"], reason["message"]
@@ -199,12 +199,12 @@ def _plain(redeliver: Callable[[], Report]) -> Rounds:
 def _watched(
     spool: SpoolStore, redeliver: Callable[[], Report], waiting: int, *, dead_letters: bool
 ) -> Rounds:
-    """Rounds, and a bar that follows the spool while they run."""
+    """Run rounds, with a bar that shows how much of the spool is done."""
     from metric_forwarder.cli import display
 
     with display.progress("Redelivering", waiting) as show, ThreadPoolExecutor(1) as pool:
         while True:
-            # The log repeats the report, which is shown anyway, and would tear the bar.
+            # The log repeats the report, and would break the bar.
             with contextlib.redirect_stderr(io.StringIO()):
                 running: Future[Report] = pool.submit(redeliver)
                 while not wait([running], _LOOK_EVERY_S).done:

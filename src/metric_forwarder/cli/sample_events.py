@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-# The bodies of messages, which are JSON texts; a kind of event that carries one message takes the first.
+# The bodies of messages, as JSON texts; a kind of event with one message takes the first.
 Bodies = Sequence[str]
 
 
@@ -19,10 +19,10 @@ class EventTemplate(NamedTuple):
     """Makes one kind of event.
 
     Attributes:
-        wrap: makes the event from the bodies of its messages, which are JSON texts, and from the time when it happens.
-        many: whether an event carries several messages.
+        wrap: makes the event from the bodies of its messages, which are JSON texts, and the time of the event.
+        many: whether an event can have several messages.
         is_payload: whether the event is the payload itself, which therefore must be JSON.
-        is_http: whether it is a client's request.
+        is_http: whether it is an HTTP request.
     """
 
     wrap: Callable[[Bodies, datetime], Any]
@@ -174,7 +174,7 @@ TEMPLATES: Mapping[str, EventTemplate] = {
 
 
 def split(points: Sequence[Any], messages: int) -> list[list[Any]]:
-    """Spread points over so many messages, in their order and as evenly as can be; none is empty but for want of points."""
+    """Spread points over messages, in their order and as evenly as possible; none is empty if there are enough points."""
     size, larger = divmod(len(points), messages)
     ends = [size * (number + 1) + min(number + 1, larger) for number in range(messages)]
     return [list(points[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

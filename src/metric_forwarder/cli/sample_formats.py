@@ -1,8 +1,8 @@
 """Points → a payload in any format: the reverse of ``formats``, with one function for each format and one table.
 
-Each writes what a client of its format would write of the same points. No format but our own has a namespace or an
-idempotency key, so these are left out. A time stands where a point has one, or where clients of the format always write
-one; then it is the time of the event.
+Each writes the points as a client of its format would. Only our own format has a namespace and an idempotency key, so
+these are left out. A time is written if the point has one, or if clients of the format always write one; then it is the
+time of the event.
 """
 
 import base64
@@ -47,7 +47,7 @@ def write_points(name: Format, points: Sequence[Any], at: datetime) -> str | byt
     """Write points of our own JSON in a format.
 
     Raises:
-        Unusable: one of them is no point, or does not fit into the format.
+        Unusable: one of them is not a valid point, or does not fit into the format.
     """
     if name is Format.JSON:
         return json.dumps(points, ensure_ascii=False)
@@ -62,7 +62,7 @@ def write_points(name: Format, points: Sequence[Any], at: datetime) -> str | byt
 
 
 def as_request(name: Format, event: Mapping[str, Any], body: str | bytes) -> dict[str, Any]:
-    """Make of an HTTP event one that a client of a format sends."""
+    """Turn an HTTP event into the request of a client of a format."""
     form = SAMPLE_FORMATS[name]
     headers = {**event["headers"], "content-type": form.content_type}
     if form.content_encoding:
@@ -86,7 +86,7 @@ def _read_point(point: Any, at: datetime) -> SamplePoint:
     return SamplePoint(metric, labels, value, time_ns, now_ns)
 
 
-_NO_POINT = "what is no valid point can be written in the format json alone: metric-forwarder check says what is wrong with it"
+_NO_POINT = "an invalid point can be written only in the format json: metric-forwarder check says what is wrong with it"
 
 
 # --- lines ----------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ _NO_POINT = "what is no valid point can be written in the format json alone: met
 def _influx(points: Sequence[SamplePoint]) -> str:
     lines = []
     for point in points:
-        # A tag without a value is an error there.
+        # In influx a tag without a value is an error.
         tags = [
             f",{_escaped(name, ',= ')}={_escaped(value, ',= ')}"
             for name, value in point.labels.items()
@@ -213,7 +213,7 @@ def _otlp_protobuf(points: Sequence[SamplePoint]) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field that has a length: text, bytes or a message."""
+    """A field with a length: text, bytes or a message."""
     size, written = len(content), bytearray([number << 3 | 2])
     while size > 0x7F:  # noqa: PLR2004 - what seven bits hold
         written.append(size & 0x7F | 0x80)
@@ -252,5 +252,5 @@ SAMPLE_FORMATS: Mapping[Format, SampleFormat] = {
     Format.KAFKA_ADAPTER: SampleFormat(_kafka_adapter),
     Format.REMOTE_WRITE: SampleFormat(_remote_write, "/api/v1/write", _PROTOBUF, "snappy", is_binary=True),
 }
-# What can be written; JSON of no known format, which a mapping reads, has no form of its own.
+# The formats that can be written: all except ``mapping``, which has no form of its own.
 WRITTEN = (Format.JSON, *SAMPLE_FORMATS)

@@ -35,16 +35,16 @@ _PAGE_HOST = "127.0.0.1"
     default=1,
     show_default=True,
     metavar="N",
-    help="Handle so many requests at once; each instance remembers its own points, unless MF_DEDUPE is Redis.",
+    help="The number of requests handled at once; each instance remembers only its own points, unless MF_DEDUPE is Redis.",
 )
 @time_limit_option
 @click.option(
     "--page-port",
     type=WholeNumber(0, 65535),
     metavar="PORT",
-    help="Show what comes in, and what becomes of it, on a page at http://127.0.0.1:PORT/; no other machine is let in.",
+    help="Show requests and outcomes on a page at http://127.0.0.1:PORT/, only for this machine.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print where it listens as a line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print its address as a line of JSON.")
 @env_file_option
 @click.option(
     "--verbose", "-v", is_flag=True, help="Log a line for each HTTP request: method, path, status, time."
@@ -61,10 +61,10 @@ def serve(
 ) -> None:
     """Run the function behind an HTTP server until interrupted.
 
-    A request is answered as the deployed function's URL would answer it, by the settings: payloads by POST
-    (MF_HTTP_TOKEN), and clients of the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at
-    a time. GET /healthz and /readyz answer a load balancer, with MF_SELF_METRICS=on GET /metrics a Prometheus. The log goes to standard error; --verbose adds a line for each
-    request, without its query.
+    It answers a request like the deployed function's URL, by the settings: payloads by POST (MF_HTTP_TOKEN), and clients of
+    the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at a time. GET /healthz and /readyz
+    are for a load balancer; with MF_SELF_METRICS=on, GET /metrics is for a Prometheus. The log goes to standard error;
+    --verbose adds a line for each request, without its query.
     """
     from metric_forwarder.cli.http_server import HttpServer, run
 
@@ -90,7 +90,7 @@ def serve(
             on_access=_write_access if verbose else None,
             own_metrics=own_metrics,
         )
-        # For as long as it serves: the handlers' threads have one standard output between them.
+        # For the whole time, since the handlers' threads share one standard output.
         with contextlib.redirect_stdout(PointsApart(sys.stdout, _log(settings, page))):
             run(server, listener, time_limit_s, site)
 
@@ -118,13 +118,13 @@ def _make_page(url: str) -> "ServePage":
 def _make_instances(
     count: int, page: "ServePage | None", settings: Settings
 ) -> tuple[list[Handler], Callable[[], str] | None]:
-    """Make the instances of the function; return what handles their events, and what writes down their own metrics."""
+    """Make the instances of the function; return their handlers, and the function that writes their own metrics as text."""
     if page is None and settings.self_metrics == "off":
         return [load_handler() for _ in range(count)], None
     from metric_forwarder.bootstrap import Application
 
     if page is not None:
-        # The page shows each request, which the function logs at this level; ``PageLog`` keeps the lines from the log.
+        # The page shows each request, which the function logs at this level; ``PageLog`` drops these lines from the log.
         os.environ[f"{PREFIX}LOG_LEVEL"] = "DEBUG"
     instances = [Application(on_settled=page.settled if page else None) for _ in range(count)]
     handlers: list[Handler] = [instance.handle for instance in instances]
@@ -181,14 +181,14 @@ def _head_check(settings: Settings) -> Callable[[Mapping[str, Any]], Any]:
 
 
 class TimedLog(io.TextIOBase):
-    """Adds the time to each line, which the platform's log has and a stream has not."""
+    """Adds the time to each line, which the platform's log would add."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        # Not ``splitlines``: it ends a line at U+2028 and the like, too, which come out of names in messages.
+        # Not ``splitlines``, which also ends a line at U+2028 and others that names in messages may hold.
         for line in io.StringIO(text):
             is_object = line.startswith('{"')
             self._stream.write(
@@ -197,7 +197,7 @@ class TimedLog(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        # It is flushed again when it is collected, possibly after its target was closed.
         if not self._stream.closed:
             self._stream.flush()
 
@@ -215,7 +215,7 @@ def _described(url: str, settings: Settings, page_url: str | None) -> str:
 def _welcome(url: str, settings: Settings, page_url: str | None) -> str:
     points = "open" if _is_open(settings) else "closed (set MF_HTTP_TOKEN)"
     bridge = "open" if settings.bridge_accounts else "closed (set MF_BRIDGE_ACCOUNTS)"
-    page = f"\nWhat comes in is shown on a page: {page_url}" if page_url else ""
+    page = f"\nRequests and outcomes are shown on a page: {page_url}" if page_url else ""
     return (
         f"The function listens on {url} until interrupted (Ctrl-C).\n"
         f"Payloads by POST: {points}. Clients of the receiver, at {url}/v2/index.php: {bridge}.{page}"

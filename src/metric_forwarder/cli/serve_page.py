@@ -1,4 +1,4 @@
-"""What ``serve --page-port`` shows: the function's log and the points that it settled, as the emulator's page has them."""
+"""The data of ``serve --page-port``: the function's log and the settled points, in the form of the emulator's page."""
 
 import io
 import itertools
@@ -17,10 +17,10 @@ from metric_forwarder.reporting.log import LEVELS
 from receiver_emulator.activity import Activity, SeenRequest
 from receiver_emulator.page import add_page, guard
 
-# Of one event, so many points are looked at: the page is for people.
+# Points of an event that the page shows at most.
 _POINTS_PER_EVENT = 5_000
 _LINE_HEAD = 60
-# Asked for by an option of its own, whatever the level is.
+# Has an option of its own, and does not depend on the level.
 _ACCESS = '"event":"access"'
 _SHOWN = ('"event":"report"', '"event":"request"')
 
@@ -29,7 +29,7 @@ class ServePage:
     """Collects what the page shows.
 
     Args:
-        try_commands: command lines that make something arrive.
+        try_commands: command lines that send a point.
     """
 
     def __init__(self, try_commands: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class ServePage:
         self._try_commands = try_commands
 
     def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
-        """Take note of an event's valid points and what became of them."""
+        """Record an event's valid points and their outcomes."""
         groups: dict[tuple[str, str], list[WirePoint]] = {}
         for point in points[-_POINTS_PER_EVENT:]:
             outcome = ledger.outcome(point.number)
@@ -54,7 +54,7 @@ class ServePage:
             self._activity.add_points(now, namespace, rows, state)
 
     def logged(self, text: str) -> None:
-        """Take note of a line of the function's log."""
+        """Record a line of the function's log."""
         if not any(event in text[:_LINE_HEAD] for event in _SHOWN):
             return
         line = json.loads(text)
@@ -64,7 +64,7 @@ class ServePage:
             self._activity.put_request(_request(line, next(self._numbers)))
 
     def application(self, host: str) -> web.Application:
-        """Make what serves the page at that address."""
+        """Make the application that serves the page at that address."""
         app = web.Application(middlewares=[guard(host)])
         add_page(
             app,
@@ -95,13 +95,13 @@ def _request(line: Mapping[str, Any], number: int) -> SeenRequest:
 
 
 def _meaning(reply: str) -> str:
-    """What a return code of the receiver means; empty for a success and for every other answer."""
+    """The meaning of a return code of the receiver; empty for a success and for other replies."""
     codes = {str(int(code)): code.meaning for code in ReturnCode if code}
     return codes.get(reply, "")
 
 
 class PageLog(io.TextIOBase):
-    """The function's log on its way to a stream: the page sees every line, the stream those of a level or above.
+    """The function's log on its way to a stream: the page gets every line, the stream those of a level or above.
 
     Args:
         page: what is shown.
@@ -120,6 +120,6 @@ class PageLog(io.TextIOBase):
         return len(text) if is_hidden else self._stream.write(text)
 
     def flush(self) -> None:
-        # It is flushed once more when it is thrown away, which may be after the end of what it writes to.
+        # It is flushed again when it is collected, possibly after its target was closed.
         if not self._stream.closed:
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""What each setting means, in Chinese, for README.zh-CN.md: a test holds that every setting is here."""
+"""The meaning of each setting in Chinese, for README.zh-CN.md; a test checks that every setting is here."""
 
 # ruff: noqa: RUF001 - the punctuation of Chinese
 
@@ -63,4 +63,4 @@ DESTINATIONS: Mapping[str, str] = {
 HEADING = "| 变量 | 默认值 | 含义 |"
 IN_BRACKETS = "（{}）"
 ELSEWHERE = "；目的地为 `{1}` 时为 {0}"
-"""Which default a destination has instead: the default, then the destination."""
+"""The text for a destination with another default: the default, then the destination."""

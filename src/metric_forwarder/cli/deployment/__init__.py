@@ -1,5 +1,5 @@
 """Deploy the function through Tencent Cloud's API, from the one description in ``serverless.yml``.
 
-``description`` reads what is wanted, ``cloud`` what is there, ``plan`` compares the two field by field, and ``deployer``
+``description`` reads what is wanted, ``cloud`` what is deployed, ``plan`` compares the two field by field, and ``deployer``
 carries a plan out step by step. Sources: SCF API 2018-04-16 (583/17237 and the models of its SDK).
 """

@@ -1,6 +1,6 @@
-"""What is deployed: the calls of the SCF API, each tried again where the API asks for it.
+"""The calls of the SCF API, each tried again if the API is busy or cannot be reached.
 
-The only home of the SDK's client for SCF; the signature (TC3) and TLS are the SDK's.
+Only this module uses the SDK's client, which signs (TC3) and encrypts.
 """
 
 import json
@@ -13,13 +13,17 @@ from metric_forwarder.secret import Secret
 _VERSION = "2018-04-16"
 _HOST = "scf.tencentcloudapi.com"
 _PAGE = 100
-# Of one call: throttling and conflicts pass within seconds, the network may need longer.
+# Attempts of one call: throttling and conflicts pass within seconds, the network may need longer.
 _ATTEMPTS = 6
+# As long as the API has never answered, the network is more likely to be missing than to be slow.
+_FIRST_ATTEMPTS = 2
+_TIMEOUTS_S = (10, 60)  # for a connection, and for an answer
 _FIRST_WAIT_S = 1.0
 _POLL_S = 2.0
 _LONGEST_CHANGE_S = 300.0
 _WORD = re.compile(r"[A-Za-z]+")
 
+_UNREACHABLE = "unreachable"
 _THROTTLED = ("RequestLimitExceeded", "LimitExceeded.Request")
 _BUSY = (
     "FailedOperation.FunctionStatusError",
@@ -29,7 +33,7 @@ _BUSY = (
 )
 _NOT_FOUND = ("ResourceNotFound", "FailedOperation.FunctionNotFound", "ResourceUnavailable.Namespace")
 
-# Code, or what it begins with → what to do about it.
+# The beginning of a code → what to do.
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (
         "AuthFailure.UnauthorizedOperation",
@@ -48,21 +52,21 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ("ResourceInUse", "it exists already: run it again, to compare it with the description"),
     (
         "FailedOperation.CreateFailed",
-        "the function was never made: delete it in the console, then run it again",
+        "the function could not be created: delete it in the console, then run it again",
     ),
     ("FailedOperation", "look at the function in the console, then run it again"),
     ("UnsupportedRegion", "correct DEPLOY_REGION: a full name such as ap-guangzhou"),
     ("untrusted certificate", "name the certificates to trust in DEPLOY_CA_FILE"),
-    ("unreachable", "check this machine's network; what was done so far stays, and running it again goes on"),
+    (_UNREACHABLE, "check this machine's network, then run it again: what was done so far stays"),
 )
 
 
 class CloudError(Exception):
-    """A call failed for good: which one, the API's code, and what to do; never a parameter's value.
+    """A call failed for good; the text names the call, the API's code and the remedy, never a parameter's value.
 
     Args:
         parameters: the names of parameters that the API complains of.
-        host: the API's host, if it gave no answer.
+        host: the API's host, if it did not answer.
     """
 
     def __init__(
@@ -84,10 +88,10 @@ class CloudError(Exception):
 
 
 class Account(NamedTuple):
-    """Who deploys, and where.
+    """The account that deploys, and the API's address.
 
     Attributes:
-        token: of temporary keys; empty for lasting ones.
+        token: of temporary keys; empty for permanent ones.
         endpoint: the API's host, for tests and private networks; empty: the public one.
         ca_file: certificates to trust; empty: the SDK's.
     """
@@ -104,14 +108,24 @@ class Cloud:
     """One function in one namespace.
 
     Args:
-        sleep: waits between attempts and between looks at the function's state.
+        sleep: waits between attempts, and before the function's state is read again.
+        say: gets a line before each wait that a person would notice.
     """
 
-    def __init__(self, account: Account, namespace: str, name: str, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        account: Account,
+        namespace: str,
+        name: str,
+        sleep: Callable[[float], None],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._client = _client(account)
         self._host = account.endpoint or _HOST
         self._function = {"FunctionName": name, "Namespace": namespace}
         self._sleep = sleep
+        self._say = say
+        self._has_answered = False
 
     def function(self, qualifier: str = "$LATEST") -> dict[str, Any] | None:
         """The configuration of a version of the function; None if there is no such function."""
@@ -151,7 +165,7 @@ class Cloud:
         return sorted(versions, key=lambda version: int(version["Version"]), reverse=True)
 
     def package_address(self, qualifier: str = "$LATEST") -> tuple[str, str]:
-        """Where the deployed code can be fetched, and its SHA-256."""
+        """The URL of the deployed code, and its SHA-256."""
         told = self.call("GetFunctionAddress", {"Qualifier": qualifier})
         return told["Url"], told.get("CodeSha256") or ""
 
@@ -166,10 +180,10 @@ class Cloud:
             raise CloudError("GetFunction", f"FailedOperation.{status}")
 
     def wait_until_idle(self) -> str:
-        """Wait until nothing is under way, and return the function's state: a failed change can be made again.
+        """Wait until no change is running, and return the function's state; a failed change can be repeated.
 
         Raises:
-            CloudError: the function was never made, is gone, or takes too long.
+            CloudError: the function could not be created, is gone, or takes too long.
         """
         waited = 0.0
         while True:
@@ -185,7 +199,7 @@ class Cloud:
             waited += _POLL_S
 
     def call(self, action: str, parameters: Mapping[str, Any] = {}) -> dict[str, Any]:
-        """Call the API, again while it is throttled or the function is busy.
+        """Call the API; repeat the call while it is throttled or the function is busy.
 
         Raises:
             CloudError: it failed for good.
@@ -195,9 +209,11 @@ class Cloud:
             try:
                 return self._call_once(action, parameters)
             except CloudError as error:
-                is_passing = error.code.startswith((*_THROTTLED, *_BUSY, "unreachable"))
-                if attempt == _ATTEMPTS or not is_passing:
+                is_passing = error.code.startswith((*_THROTTLED, *_BUSY, _UNREACHABLE))
+                attempts = _ATTEMPTS if self._has_answered else _FIRST_ATTEMPTS
+                if attempt == attempts or not is_passing:
                     raise
+                self._say(f"{action}: {error.code} ({self._host}); trying again in {wait_s:.0f} s")
             self._sleep(wait_s)
             wait_s *= 2
         raise AssertionError("the last attempt returns or raises")
@@ -216,22 +232,24 @@ class Cloud:
         try:
             reply = self._client.call_json(action, {**self._function, **parameters})
         except TencentCloudSDKException as error:
-            # Codes of the SDK's own, such as ClientNetworkError, stand for no answer; its messages may hold addresses.
-            code = str(error.get_code() or "unreachable")
+            # The SDK's own codes, such as ClientNetworkError, mean no answer; its messages may hold addresses.
+            code = str(error.get_code() or _UNREACHABLE)
             is_ours = code.startswith("Client") or code == "ServerNetworkError"
             message = str(error.get_message() or "")
             if is_ours:
                 is_untrusted = "CERTIFICATE_VERIFY_FAILED" in message
                 if is_untrusted:
                     raise CloudError(action, "untrusted certificate") from None
-                raise CloudError(action, "unreachable", host=self._host) from None
+                raise CloudError(action, _UNREACHABLE, host=self._host) from None
+            self._has_answered = True
             named = _named(parameters, message)
             raise CloudError(action, code, error.get_request_id() or "", named) from None
         except (OSError, ValueError):  # requests' own errors are OSErrors
-            raise CloudError(action, "unreachable", host=self._host) from None
+            raise CloudError(action, _UNREACHABLE, host=self._host) from None
         response = reply.get("Response") if isinstance(reply, dict) else None
         if not isinstance(response, dict):
-            raise CloudError(action, "unreachable", host=self._host)
+            raise CloudError(action, _UNREACHABLE, host=self._host)
+        self._has_answered = True
         return response
 
 
@@ -242,14 +260,14 @@ def _client(account: Account) -> Any:
     from tencentcloud.common.profile.http_profile import HttpProfile
 
     http = HttpProfile(
-        endpoint=account.endpoint or None, certification=account.ca_file or None, reqTimeout=60
+        endpoint=account.endpoint or None, certification=account.ca_file or None, reqTimeout=_TIMEOUTS_S
     )
     credential = Credential(account.secret_id, account.secret_key.reveal(), account.token or None)
     return CommonClient("scf", _VERSION, credential, account.region, profile=ClientProfile(httpProfile=http))
 
 
 def _named(parameters: Any, message: str) -> set[str]:
-    """The names of the request's parameters that the API's message mentions; the message itself may echo a secret."""
+    """The names of the request's parameters in the API's message; the message itself may repeat a secret."""
     words = set(_WORD.findall(message))
     return {name for name in _names(parameters) if name in words}
 
@@ -265,5 +283,5 @@ def _names(parameters: Any) -> Iterator[str]:
 
 
 def described(value: Any) -> str:
-    """A value as a plan shows it, on one line."""
+    """A value as a plan shows it, in one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,6 +1,6 @@
 """Carry a plan out, step by step; roll back; verify.
 
-Every step can be repeated: when one fails, what was done stays done, and running the command again goes on from there.
+Every step can be repeated: if one fails, the steps before it stay done, and the next run continues from there.
 """
 
 import base64
@@ -12,7 +12,7 @@ from metric_forwarder.cli.deployment.cloud import Cloud, CloudError
 from metric_forwarder.cli.deployment.description import Description, Trigger
 from metric_forwarder.cli.deployment.plan import LEFT_OUT_MEANS, Plan
 
-# ``UpdateTrigger`` takes these; others are deleted and created again.
+# ``UpdateTrigger`` accepts these; others are deleted and created again.
 UPDATABLE = ("timer", "ckafka", "http")
 # Fixed when the function is created.
 _UNCHANGEABLE = "Runtime"
@@ -21,29 +21,29 @@ Progress = Callable[[str], None]
 
 
 class Step(NamedTuple):
-    """One thing to do, and its name for people."""
+    """One step, and its name to print."""
 
     name: str
     run: Callable[[], None]
 
 
 class HalfDone(Exception):
-    """A step failed or was interrupted: what was done before it, what was not, and why."""
+    """A step failed or was interrupted; the text says what was done before it, what was not, and why."""
 
     def __init__(self, done: list[str], failed: str, left: list[str], reason: str) -> None:
         lines = [f"failed: {failed}", f"  {reason}"]
         lines.insert(0, f"done: {', '.join(done) or 'nothing'}")
         lines.append(f"not done: {', '.join(left) or 'nothing'}")
-        lines.append("Run it again once the cause is gone: it goes on from there.")
+        lines.append("Run it again when the cause is gone: it continues from there.")
         super().__init__("\n".join(lines))
 
 
 def deploy(
     wanted: Description, package: bytes, plan: Plan, cloud: Cloud, progress: Progress, *, prune: bool = False
 ) -> None:
-    """Make what is deployed what is described, and publish it as a version that ``$DEFAULT`` leads to.
+    """Change the deployed function to what is described, and publish it as a version that ``$DEFAULT`` leads to.
 
-    Triggers that are not described are left alone, unless ``prune`` says to remove them.
+    Triggers that are not described stay, unless ``prune`` removes them.
 
     Raises:
         HalfDone: a step failed.
@@ -102,7 +102,7 @@ def _steps(wanted: Description, package: bytes, plan: Plan, cloud: Cloud) -> Ite
 
 
 def _trigger_steps(plan: Plan, cloud: Cloud, *, prune: bool) -> Iterator[Step]:
-    """Triggers last: no event reaches a function that is half changed."""
+    """Triggers come last, so that no event reaches a half-changed function."""
     for unknown in plan.unknown_triggers if prune else ():
         yield Step(
             f"remove the trigger {unknown['Type']} {unknown['TriggerName']}", partial(_remove, unknown, cloud)
@@ -124,7 +124,7 @@ def _create(wanted: Description, code: Mapping[str, str], cloud: Cloud) -> None:
 
 
 def _change(cloud: Cloud, action: str, parameters: Mapping[str, Any]) -> None:
-    # What failed before may be repaired by this very change.
+    # This change may repair an earlier one that failed.
     cloud.wait_until_idle()
     cloud.call(action, parameters)
     cloud.settle()
@@ -134,12 +134,12 @@ def reconfiguration(configuration: Mapping[str, Any], removed: Iterable[str] = (
     """The parameters of ``UpdateFunctionConfiguration``, without name and namespace.
 
     Args:
-        configuration: what is described.
+        configuration: the described configuration.
         removed: parameters to take away.
     """
     changed = {name: value for name, value in configuration.items() if name != _UNCHANGEABLE}
     if not changed["Environment"]["Variables"]:
-        # As Tencent Cloud's own toolkit takes the last variable away.
+        # Tencent Cloud's own toolkit removes the last variable in this way.
         changed["Environment"] = {"Variables": [{"Key": "", "Value": ""}]}
     return {**changed, **{name: LEFT_OUT_MEANS[name] for name in removed}}
 
@@ -157,7 +157,7 @@ def point_alias(cloud: Cloud, version: str) -> None:
 
 
 def previous_version(cloud: Cloud) -> tuple[str | None, str | None]:
-    """The version in force, and the one published before it."""
+    """The current version, and the one published before it."""
     current = cloud.alias()
     numbers = [str(version["Version"]) for version in cloud.versions()]
     older = [number for number in numbers if current in numbers and int(number) < int(current or 0)]
@@ -187,7 +187,7 @@ def _update(trigger: Trigger, cloud: Cloud) -> None:
         for each in cloud.triggers()
         if (each["Type"], each["TriggerName"]) == (trigger.type, trigger.name)
     )
-    # A trigger is known by its version too, so that cannot be updated.
+    # A trigger is identified by its version too, so that cannot be updated.
     if trigger.type in UPDATABLE and deployed.get("Qualifier") == trigger.qualifier:
         cloud.settle()
         cloud.call("UpdateTrigger", trigger_request(trigger))

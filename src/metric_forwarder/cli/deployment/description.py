@@ -1,7 +1,7 @@
-"""``serverless.yml`` and ``.env`` → what is to be deployed, in the terms of the SCF API.
+"""``serverless.yml`` and ``.env`` → the wanted function, in the terms of the SCF API.
 
-The file stays the one description: the Serverless CLI reads it too. What this command cannot deploy is a problem, never
-left out silently.
+The Serverless CLI reads the same file. Anything in it that this command cannot deploy is reported, never left out
+silently.
 """
 
 import json
@@ -16,11 +16,11 @@ from metric_forwarder.settings.settings import PREFIX, Settings
 
 _REFERENCE = re.compile(r"\$\{env:(\w+)\}")
 _ALIAS = "$DEFAULT"
-# Variables that switch a trigger on; any other value than these.
+# Values that do not switch a trigger on.
 _SWITCH = "DEPLOY_ENABLE_"
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
-# Inputs that say where and how to deploy, or that are read by name below.
+# Inputs for the deployment itself, or that are read by name below.
 _OTHER_INPUTS = frozenset(
     {
         "name",
@@ -38,10 +38,10 @@ _OTHER_INPUTS = frozenset(
 
 
 class Trigger(NamedTuple):
-    """One trigger, as ``CreateTrigger`` takes it; a trigger is known by its type and name.
+    """One trigger, as ``CreateTrigger`` takes it; its type and name identify it.
 
     Attributes:
-        is_switched_off: a variable that would enable it is not set: it is not created, and closed if it is there.
+        is_switched_off: the variable that would enable it is not set: it is not created, or disabled if it exists.
     """
 
     type: str
@@ -58,7 +58,7 @@ class Trigger(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What is to be deployed.
+    """The function to deploy.
 
     Attributes:
         region: full name, such as ``ap-guangzhou``.
@@ -91,7 +91,7 @@ def read_description(path: Path, variables: Mapping[str, str]) -> Description:
     """
     inputs = _substituted(_without_unused_queue(_inputs(path), variables), variables, path.name)
     problems = [
-        f"{path.name}: inputs.{name} is not something that this command can deploy"
+        f"{path.name}: inputs.{name} cannot be deployed by this command"
         for name in inputs
         if name not in _OTHER_INPUTS and name not in _FIELDS
     ]
@@ -142,7 +142,7 @@ def _inputs(path: Path) -> dict[str, Any]:
 
 
 def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    """Leave out a CKafka trigger of which no variable is set, if another trigger is there to invoke the function."""
+    """Leave out a CKafka trigger without any variable set, if there is another trigger."""
 
     def is_unused(event: Any) -> bool:
         names = {name for text in _texts(event) for name in _REFERENCE.findall(text)}
@@ -165,7 +165,7 @@ def _is_enabled(value: Any) -> bool:
 
 
 def extras_of(wanted: Description) -> list[str]:
-    """The extras that the function's settings ask for: without them every event would be a ConfigError."""
+    """The extras that the function's settings need; without them every event would be a ConfigError."""
     return needed_extras(settings_of(wanted))
 
 
@@ -175,30 +175,30 @@ def settings_of(wanted: Description) -> dict[str, str]:
 
 
 def setting_problems(texts: Mapping[str, str], region: str) -> list[str]:
-    """What is wrong with the settings that a function would have, as its first event would tell it."""
-    # This file is inside of the function, not here.
+    """The problems of the function's settings, which its first event would report."""
+    # This file is in the deployed function, not here.
     seen_here = {name: text for name, text in texts.items() if name != "MF_CA_FILE"}
     return Settings.collect(seen_here, platform_region=region)[1]
 
 
 def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    """Settings of this shell that would be deployed though ``.env`` says otherwise, such as those of a trial at home.
+    """Settings of this shell that would be deployed although ``.env`` says otherwise, such as those of a local trial.
 
-    Where ``.env`` holds no setting, as in a pipeline, those of the environment are meant.
+    If ``.env`` has no setting, as in a pipeline, those of the environment are used.
     """
     if not any(name.startswith(PREFIX) for name in written):
         return []
     return [
-        f"{name} is set in this shell, and .env does not say the same: unset it, or write it into .env"
+        f"{name} is set in this shell, but .env does not have the same value: unset it, or write it into .env"
         for name, value in sorted(environ.items())
         if name.startswith(PREFIX) and value and value != written.get(name)
     ]
 
 
 def is_required(name: str, variables: Mapping[str, str]) -> bool:
-    """Whether what refers to a variable that is not set is a mistake; otherwise it is left out.
+    """Whether a reference to a variable that is not set is a mistake; otherwise the member is left out.
 
-    A setting has a default, a role is needed only to read a secret or an object, and a trigger need not be switched on.
+    A setting has a default, a role is needed only to read a secret or an object, and a trigger may stay off.
     """
     if name == "DEPLOY_ROLE":
         return bool(variables.get("MF_SECRET_NAME"))
@@ -247,7 +247,7 @@ def _public_access(is_on: bool) -> dict[str, Any]:  # noqa: FBT001 - called with
 
 
 def _cfs(mounts: Any) -> dict[str, Any]:
-    owner = {"UserId": "10000", "UserGroupId": "10000"}  # the user that functions run as
+    owner = {"UserId": "10000", "UserGroupId": "10000"}  # functions run as this user
     return {
         "CfsConfig": {
             "CfsInsList": [
@@ -288,9 +288,9 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
         (kind, body), *_ = event.items() if isinstance(event, dict) and event else [("", None)]
         parameters = (body or {}).get("parameters") or {}
         if kind not in _TRIGGERS:
-            made = "in its own console" if kind in ("cls", "apigw") else "not at all"
+            made = "created in its own console" if kind in ("cls", "apigw") else "unknown to SCF's API"
             problems.append(
-                f"{file}: events[{number}] is a trigger of type {kind[:20] or 'none'}, which SCF's API makes {made}"
+                f"{file}: events[{number}] is a trigger of type {kind[:20] or 'none'}, which is {made}"
             )
             continue
         try:
@@ -304,7 +304,7 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
             name=name,
             description=described,
             enabled=_is_enabled(enable),
-            # A reference that is not set leaves its member out; one that is set makes a text of it.
+            # A reference to an unset variable leaves its member out; a set one becomes text.
             is_switched_off="enable" not in parameters
             or (isinstance(enable, str) and not _is_enabled(enable)),
             qualifier=str(parameters.get("qualifier", _ALIAS)),
@@ -359,7 +359,7 @@ def _http(parameters: Mapping[str, Any]) -> _Made:
     return parameters.get("name", "url"), _compact(described), None
 
 
-# Those that need something of the user's, which a deployment without it does not have.
+# These need resources of the user, which a deployment may lack.
 _LEFT_OUT_IF_UNUSED = frozenset({"ckafka"})
 _TRIGGERS: Mapping[str, Callable[[Mapping[str, Any]], _Made]] = {
     "timer": _timer,

@@ -6,17 +6,17 @@ from typing import NamedTuple
 
 from metric_forwarder.errors import ConfigError
 
-# As in dotenv 8, which the Serverless CLI uses: a line that begins with ``export`` is no assignment.
+# As in dotenv 8, which the Serverless CLI uses: a line that begins with ``export`` is not an assignment.
 _ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
 _QUOTED = re.compile(r"""(['"])(.*)\1""")
 
 
 class Dotenv(NamedTuple):
-    """What a ``.env`` file says.
+    """The contents of a ``.env`` file.
 
     Attributes:
         values: by name, without the quotes around a value.
-        problems: what is wrong with it, such as a value that seems to have a comment behind it; never a value, which may be
+        problems: what is wrong with it, such as a value that seems to be followed by a comment; never a value, which may be
             a key.
     """
 
@@ -25,11 +25,11 @@ class Dotenv(NamedTuple):
 
 
 def parse(path: Path) -> Dotenv:
-    """Read the file; one that does not exist says nothing."""
+    """Read the file; a file that does not exist is empty."""
     if not path.is_file():
         return Dotenv({}, [])
     try:
-        # Some editors begin a file with a byte order mark; ``splitlines`` would end a line at U+2028 and the like, too.
+        # Some editors begin a file with a byte order mark; ``splitlines`` would also end a line at U+2028 and others.
         lines = path.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         return Dotenv({}, [f"{path.name} is not UTF-8: save it in that encoding"])
@@ -49,7 +49,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
     """The assignments of a ``.env`` file; none if there is no such file.
 
     Raises:
-        ConfigError: it cannot be read, or a value seems to have a comment behind it, which would become part of the value.
+        ConfigError: it cannot be read, or a value seems to be followed by a comment, which would become part of the value.
     """
     values, problems = parse(path)
     if problems:
@@ -58,6 +58,6 @@ def read_dotenv(path: Path) -> dict[str, str]:
 
 
 def unquoted(value: str) -> str:
-    """The value without the quotes around the whole of it, if there are any."""
+    """The value without quotes around it."""
     quoted = _QUOTED.fullmatch(value)
     return quoted[2] if quoted else value

@@ -1,4 +1,4 @@
-"""Compare what is described with what is deployed, field by field."""
+"""Compares the description with the deployed function, field by field."""
 
 import hashlib
 import http.client
@@ -20,9 +20,9 @@ class Change(NamedTuple):
 
     Attributes:
         what: ``function``, ``code``, ``configuration``, ``asynchronous events``, ``trigger ckafka …``.
-        field: the field that differs; empty if the whole is new or gone.
-        now: what is deployed; None: nothing.
-        then: what is described; None: nothing.
+        field: the field that differs; empty if all of it is new or gone.
+        now: the deployed value; None: nothing.
+        then: the described value; None: nothing.
     """
 
     what: str
@@ -46,10 +46,10 @@ class Plan(NamedTuple):
         is_new: there is no such function yet.
         changes: in the order in which they are carried out.
         new_triggers: to create.
-        changed_triggers: to create anew or to update.
-        unknown_triggers: as ``ListTriggers`` tells them; those that the description does not have.
-        removed: parameters of the configuration that are deployed and not described.
-        ready_version: a published version that is as described, if ``$LATEST`` is and this is the newest one.
+        changed_triggers: to update, or to delete and create again.
+        unknown_triggers: those that are not described, as ``ListTriggers`` returns them.
+        removed: parameters of the configuration that are deployed but not described.
+        ready_version: the newest published version, if it and ``$LATEST`` are as described.
     """
 
     is_new: bool
@@ -65,7 +65,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
-    """Look at what is deployed and compare; changes nothing."""
+    """Read what is deployed and compare it; changes nothing."""
     deployed = cloud.function()
     if deployed is None:
         changes = [Change("function", "", None, f"{wanted.namespace}/{wanted.name} in {wanted.region}")]
@@ -86,7 +86,7 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
     changes += _configuration_changes(wanted.configuration, deployed)
     removed = tuple(_removed(wanted.configuration, deployed))
     changes += [
-        Change("configuration", name, described(told_field(name, deployed)), None) for name in removed
+        Change("configuration", name, described(returned_field(name, deployed)), None) for name in removed
     ]
     ready = None
     if not changes:
@@ -111,7 +111,7 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
 
 
 def _ready_version(wanted: Description, package: bytes, latest_sha256: str, cloud: Cloud) -> str | None:
-    """The newest published version, if it is what ``$LATEST`` is; a deployment may have ended before it published."""
+    """The newest published version, if it equals ``$LATEST``; an earlier deployment may have ended before the alias."""
     newest = next(iter(cloud.versions()), None)
     if newest is None:
         return None
@@ -120,7 +120,7 @@ def _ready_version(wanted: Description, package: bytes, latest_sha256: str, clou
     if published is None:
         return None
     address, sha256 = cloud.package_address(number)
-    # Where the API tells no digest, the code itself is compared.
+    # If the API gives no digest, the code itself is compared.
     is_same = sha256 == latest_sha256 if sha256 and latest_sha256 else is_same_code(package, address, sha256)
     if not is_same:
         return None
@@ -131,7 +131,7 @@ def _ready_version(wanted: Description, package: bytes, latest_sha256: str, clou
 
 
 def _version_changes(ready: str | None, cloud: Cloud) -> Iterator[Change]:
-    """What events reach is the version that ``$DEFAULT`` leads to, not ``$LATEST``."""
+    """Compare the version that ``$DEFAULT`` leads to, since events reach it and not ``$LATEST``."""
     in_force = cloud.alias()
     if ready is None or in_force != ready:
         yield Change("version", "", f"$DEFAULT leads to {in_force or 'nothing'}", ready or "a new one")
@@ -171,20 +171,20 @@ def _configuration_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any
         if name == "Environment":
             yield from _variable_changes(value, deployed.get("Environment") or {})
             continue
-        now, then = told_field(name, deployed), value
+        now, then = returned_field(name, deployed), value
         if now != then:
             yield Change("configuration", name, described(now), described(then))
 
 
-# What the absence of a field in the description stands for; another value must be taken away, by sending this one. A log topic
-# is no such field: the platform gives one of its own to a function without.
+# The value that a field has if it is not described; another value is removed by sending this one. The log topic is not among
+# them: the platform gives its own topic to a function without one.
 LEFT_OUT_MEANS: Mapping[str, Any] = {
     "Description": "",
     "Role": "",
     "VpcConfig": {"VpcId": "", "SubnetId": ""},
     "DeadLetterConfig": {"Type": "", "Name": "", "FilterType": ""},
     "CfsConfig": {"CfsInsList": []},
-    # An empty name and 0 are documented for taking the last layer away.
+    # An empty name and 0 are the documented way to remove the last layer.
     "Layers": [{"LayerName": "", "LayerVersion": 0}],
 }
 
@@ -193,7 +193,7 @@ def _removed(wanted: Mapping[str, Any], deployed: Mapping[str, Any]) -> Iterator
     return (
         name
         for name, empty in LEFT_OUT_MEANS.items()
-        if name not in wanted and not _is_nothing(told_field(name, deployed), empty)
+        if name not in wanted and not _is_nothing(returned_field(name, deployed), empty)
     )
 
 
@@ -203,12 +203,12 @@ def _is_nothing(value: Any, empty: Any) -> bool:
     return not value or value == empty
 
 
-# Of a field that has members: those that are described; the API adds others.
+# Fields of which only the described members are compared, since the API adds others.
 _KEPT = {"VpcConfig": ("VpcId", "SubnetId"), "DeadLetterConfig": ("Type", "Name")}
 
 
-def told_field(name: str, deployed: Mapping[str, Any]) -> Any:
-    """A field as the API tells it, without what it adds."""
+def returned_field(name: str, deployed: Mapping[str, Any]) -> Any:
+    """A field as the API returns it, without the members that it adds."""
     value = deployed.get(name)
     if name == "Layers":
         return [{key: layer.get(key) for key in ("LayerName", "LayerVersion")} for layer in value or []]
@@ -226,7 +226,7 @@ def told_field(name: str, deployed: Mapping[str, Any]) -> Any:
 
 
 def _variable_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any]) -> Iterator[Change]:
-    """Names alone: a value may be a secret, or hold one."""
+    """Only names are shown, since a value may be a secret."""
     now = {entry["Key"]: entry["Value"] for entry in deployed.get("Variables") or []}
     then = {entry["Key"]: entry["Value"] for entry in wanted["Variables"]}
     for name in sorted({*now, *then}):
@@ -253,13 +253,13 @@ def _enable(trigger: Trigger) -> str:
 
 
 def _description_fields(told: Any, wanted: str) -> dict[str, tuple[str, str]]:
-    """What is described of a trigger, member by member: now and then.
+    """The described members of a trigger: their deployed and their described values.
 
-    The API tells members beside those that were asked for, some of them secret, and numbers as texts.
+    The API returns more members than were described, some of them secret, and numbers as texts.
     """
     now, then = _decoded(told), _decoded(wanted)
     if not isinstance(then, dict):
-        # A timer's, which is asked for as text and told as ``{"cron": …}``.
+        # A timer's is sent as text and returned as ``{"cron": …}``.
         return {"TriggerDesc": (str(now.get("cron") if isinstance(now, dict) else now), str(then))}
     members = now if isinstance(now, dict) else {}
     return {f"TriggerDesc.{name}": (_plain(members.get(name)), _plain(value)) for name, value in then.items()}
@@ -273,16 +273,16 @@ def _decoded(text: Any) -> Any:
 
 
 def _plain(value: Any) -> str:
-    """A value of a trigger's description as text: the API tells 10 as ``"10"``, and true as ``"true"``."""
+    """A value of a trigger's description as text: the API returns 10 as ``"10"``, and true as ``"true"``."""
     if isinstance(value, dict):
         return json.dumps({name: _plain(member) for name, member in sorted(value.items())})
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def is_same_code(package: bytes, address: str, sha256: str) -> bool:
-    """Whether the deployed code is this package, by its digest or, where that says something else, by its files.
+    """Whether the deployed code is this package, by its digest, or if that differs, by its files.
 
-    Code that cannot be fetched counts as another one: uploading it again does no harm.
+    Code that cannot be fetched counts as different: uploading it again does no harm.
     """
     if sha256.lower() == hashlib.sha256(package).hexdigest():
         return True
@@ -299,7 +299,7 @@ def _fetch(address: str) -> bytes:
 
     Raises:
         OSError: it cannot be fetched.
-        HTTPException: what answers breaks off, or is no HTTP.
+        HTTPException: the reply breaks off, or is not HTTP.
     """
     with urllib.request.urlopen(address, timeout=60) as reply:  # noqa: S310 - https or http, and the API named it
         content: bytes = reply.read()
@@ -307,7 +307,7 @@ def _fetch(address: str) -> bytes:
 
 
 def _members(package: bytes) -> dict[str, int] | None:
-    """Names and checksums of the files in a zip; None if it is none."""
+    """Names and checksums of the files in a zip; None if it is not a zip."""
     try:
         with zipfile.ZipFile(BytesIO(package)) as archive:
             return {member.filename: member.CRC for member in archive.infolist() if not member.is_dir()}

@@ -1,7 +1,6 @@
-"""A shell script that deploys the description with ``tccli``, Tencent Cloud's command line, for those who have that in use.
+"""Writes a shell script that deploys the description with ``tccli``, Tencent Cloud's command line.
 
-The requests stand beside the script as files, since a command line would show the secrets among them to everybody on the
-machine.
+The requests are files next to the script, since everybody on the machine could see secrets on a command line.
 """
 
 import base64
