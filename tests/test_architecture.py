@@ -107,6 +107,46 @@ def test_a_third_party_library_has_one_home(library: str) -> None:
     assert users <= HOMES[library]
 
 
+# Each reason that a module has to ask the operating system itself: all others are handed a ``Machine``.
+ASKS_THE_SYSTEM = {
+    "machine": "it is what is handed in",
+    "clock": "likewise",
+    "clients.http": "real sockets; a world hands in another transport",
+    "clients.redis": "real sockets; a world hands in other connections",
+    "clients.secrets_manager": "lets one thread at a time import the SDK; a world hands in what reads a secret",
+    "spool.files": "a real file system",
+    "spool.redis": "tokens",
+}
+SYSTEM = {
+    "threading",
+    "queue",
+    "concurrent",
+    "random",
+    "secrets",
+    "time",
+    "asyncio",
+    "multiprocessing",
+    "sched",
+    "uuid",
+}
+
+
+def test_no_module_asks_the_system_for_threads_time_or_chance_by_itself() -> None:
+    askers = {
+        name
+        for name, tree in MODULES.items()
+        if not _is_command_line(name)
+        and (
+            any(imported.split(".")[0] in SYSTEM for imported in _imports(tree))
+            or any(
+                isinstance(node, ast.Attribute) and node.attr in {"urandom", "now", "utcnow"}
+                for node in ast.walk(tree)
+            )
+        )
+    }
+    assert askers == set(ASKS_THE_SYSTEM)
+
+
 def test_only_the_composition_root_reads_the_environment() -> None:
     readers = {
         name

@@ -3,15 +3,17 @@
 import io
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.background import SerialWorker
+from metric_forwarder.clients.reachability import unreachable
 from metric_forwarder.clients.redis import Script
 from metric_forwarder.clients.secrets_manager import SecretReference
+from metric_forwarder.clock import SystemClock
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.delivery.verdicts import Verdict
 from metric_forwarder.machine import Machine, SystemChance, Threads
@@ -135,3 +137,27 @@ def test_the_key_is_read_by_what_is_handed_in() -> None:
         outside=Outside(read_secret=read),
     )
     assert outcomes(report_of(application, ckafka(point()))) == {"delivered": 1}
+
+
+# --- a machine with few threads -------------------------------------------------------------------------------
+
+
+class FewThreads(Threads):
+    """Starts so many threads, and no more."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    def start(self, name: str, run: Callable[[], None]) -> None:
+        if not self._left:
+            raise RuntimeError("can't start new thread")
+        self._left -= 1
+        super().start(name, run)
+
+
+@pytest.mark.parametrize(("threads", "reason"), [(0, "no thread could be started"), (1, "is not host:port")])
+def test_hosts_are_looked_at_with_as_many_threads_as_there_are(threads: int, reason: str) -> None:
+    machine = Machine(SystemClock(), FewThreads(threads), SystemChance())
+    found = unreachable(["host:odd", "host:even"], machine, 1, PATIENCE_S)
+    assert sorted(found) == ["host:even", "host:odd"]
+    assert all(reason in why for why in found.values())

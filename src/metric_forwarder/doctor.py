@@ -224,7 +224,7 @@ def clock_skew(context: DoctorContext) -> CheckResult:
 def dedupe_store(context: DoctorContext) -> CheckResult:
     dedupe = context.settings.dedupe
     if isinstance(dedupe, RedisAddress):
-        return _redis(dedupe)
+        return _redis(context, dedupe)
     where = {"memory:": "each warm instance remembers for itself", "off": "nothing is remembered"}
     return CheckResult(True, f"{where[dedupe]} (MF_DEDUPE)")
 
@@ -264,7 +264,7 @@ def scrape(context: DoctorContext) -> CheckResult:
     hosts = context.settings.scrape_hosts
     if not hosts:
         return CheckResult(True, "closed: no MF_SCRAPE_HOSTS")
-    failures = unreachable(hosts, _TIMEOUT_S, _PATIENCE_S)
+    failures = unreachable(hosts, context.machine, _TIMEOUT_S, _PATIENCE_S)
     if failures:
         told = ", ".join(f"{host} {failure}" for host, failure in failures.items())
         return CheckResult(
@@ -303,7 +303,7 @@ def _nearest(folder: Path) -> Path:
 
 
 def _redis_spool(context: DoctorContext, address: RedisAddress) -> CheckResult:
-    result = _redis(address, for_spool=True)
+    result = _redis(context, address, for_spool=True)
     return _waiting(context, result.detail) if result.is_ok else result
 
 
@@ -323,13 +323,13 @@ def _waiting(context: DoctorContext, detail: str) -> CheckResult:
     )
 
 
-def _redis(address: RedisAddress, *, for_spool: bool = False) -> CheckResult:
+def _redis(context: DoctorContext, address: RedisAddress, *, for_spool: bool = False) -> CheckResult:
     try:
         with imports_of("redis", "MF_SPOOL" if for_spool else "MF_DEDUPE"):
             from metric_forwarder.spool.redis_check import check_redis  # noqa: PLC0415 - it needs an extra
     except ConfigError as error:
         return CheckResult(False, "; ".join(error.problems))
-    found = check_redis(address, for_spool=for_spool)
+    found = check_redis(address, context.machine, for_spool=for_spool)
     bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
     return CheckResult(not bad, "; ".join(bad or (one.seen for one in found)))
 

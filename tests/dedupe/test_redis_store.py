@@ -32,6 +32,7 @@ from metric_forwarder.dedupe.redis import (
 )
 from metric_forwarder.dedupe.store import Claim, KnownRejection, MemoryStore
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.machine import system_machine
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import BadRedisUrl, RedisAddress, parse_redis_url
@@ -1050,7 +1051,7 @@ def test_an_acl_user_needs_only_what_the_documentation_names(redis_server: Redis
     claims.release([Y])
     claims.close()
     assert (claims.status, one.warnings) == ("redis", [])
-    assert [finding.ok for finding in check_redis(parse_redis_url(url))] == [True]
+    assert [finding.ok for finding in check_redis(parse_redis_url(url), system_machine())] == [True]
 
 
 def test_an_acl_user_who_may_not_is_told_what_to_allow(redis_server: RedisServer) -> None:
@@ -1064,7 +1065,7 @@ def test_an_acl_user_who_may_not_is_told_what_to_allow(redis_server: RedisServer
 
 
 def test_the_check_finds_a_good_redis_good(redis_server: RedisServer) -> None:
-    findings = check_redis(parse_redis_url(redis_server.url()))
+    findings = check_redis(parse_redis_url(redis_server.url()), system_machine())
     assert all(finding.ok for finding in findings)
     assert [finding.seen for finding in findings][1].startswith("Redis ")
 
@@ -1076,7 +1077,7 @@ def test_the_check_says_what_is_wrong_and_what_to_do(redis_server: RedisServer, 
     cause(redis_server)
     wrong = [
         finding
-        for finding in check_redis(parse_redis_url(redis_server.url()), timeout_s=0.2)
+        for finding in check_redis(parse_redis_url(redis_server.url()), system_machine(), timeout_s=0.2)
         if not finding.ok
     ]
     assert len(wrong) == 1
@@ -1088,5 +1089,9 @@ def test_the_check_says_what_is_wrong_and_what_to_do(redis_server: RedisServer, 
 def test_the_check_warns_of_a_redis_that_forgets_early(redis_server: RedisServer) -> None:
     redis_server.command("CONFIG", "SET", "maxmemory", "100mb")
     redis_server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    (wrong,) = [finding for finding in check_redis(parse_redis_url(redis_server.url())) if not finding.ok]
+    (wrong,) = [
+        finding
+        for finding in check_redis(parse_redis_url(redis_server.url()), system_machine())
+        if not finding.ok
+    ]
     assert "allkeys-lru" in wrong.seen

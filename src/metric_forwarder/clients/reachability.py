@@ -1,11 +1,13 @@
 """Checks whether hosts can be reached from here: looks up their names, and connects to their ports."""
 
-import queue
 import socket
-import threading
-import time
+from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from urllib.parse import urlsplit
+
+from metric_forwarder.clock import Deadline
+from metric_forwarder.machine import Empty, Machine, Queue
 
 _SIDE_BY_SIDE = 32
 
@@ -28,34 +30,38 @@ def connection_failure(host: str, port: int, timeout_s: float) -> str | None:
     return None
 
 
-def unreachable(hosts: Sequence[str], timeout_s: float, all_s: float) -> dict[str, str]:
+def unreachable(hosts: Sequence[str], machine: Machine, timeout_s: float, all_s: float) -> dict[str, str]:
     """Check many hosts, each as host or host:port, in parallel.
 
     Args:
         hosts: for a host without a port, only its name is looked up.
+        machine: its threads look.
         timeout_s: how long each connection may take.
         all_s: how long all may take together, even if a name server never answers.
 
     Returns:
         Host → why it cannot be reached; hosts that can be reached are left out.
     """
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for host in hosts:
-        waiting.put(host)
-    found: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
-    for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
-        # Not a pool, since the interpreter would wait at its end for a pool's threads.
-        threading.Thread(target=_look, args=(waiting, found, timeout_s), daemon=True).start()
-    return _collect(hosts, found, time.monotonic() + all_s)
+    waiting, found = deque(hosts), machine.tasks.queue()
+    started = 0
+    try:
+        for _ in range(min(_SIDE_BY_SIDE, len(hosts))):
+            machine.tasks.start("reachability", partial(_look, waiting, found, timeout_s))
+            started += 1
+    except RuntimeError:
+        # As many threads as there are will do.
+        if not started:
+            return dict.fromkeys(
+                hosts, "was not tried: no thread could be started; raise the function's memory"
+            )
+    return _collect(hosts, found, Deadline(machine.clock, machine.clock.monotonic() + all_s))
 
 
-def _look(
-    waiting: "queue.SimpleQueue[str]", found: "queue.SimpleQueue[tuple[str, str | None]]", timeout_s: float
-) -> None:
+def _look(waiting: deque[str], found: Queue, timeout_s: float) -> None:
     while True:
         try:
-            host = waiting.get_nowait()
-        except queue.Empty:
+            host = waiting.popleft()
+        except IndexError:
             return
         found.put((host, _failure(host, timeout_s)))
 
@@ -72,14 +78,12 @@ def _failure(host: str, timeout_s: float) -> str | None:
     return failure and f"accepts no connection ({failure})"
 
 
-def _collect(
-    hosts: Sequence[str], found: "queue.SimpleQueue[tuple[str, str | None]]", until: float
-) -> dict[str, str]:
+def _collect(hosts: Sequence[str], found: Queue, deadline: Deadline) -> dict[str, str]:
     failures: dict[str, str | None] = dict.fromkeys(hosts, "gave no answer in time")
     for _ in hosts:
         try:
-            host, failure = found.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
+            host, failure = found.get(timeout=deadline.remaining())
+        except Empty:
             break
         failures[host] = failure
     return {host: failure for host, failure in failures.items() if failure is not None}

@@ -1,12 +1,11 @@
 """Check whether the Redis of the settings will do, for ``doctor``; delivery needs none of this."""
 
-import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
+from metric_forwarder.machine import Chance, Machine
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.redis import RedisSpool
 from metric_forwarder.spool.store import SpoolError, SpoolRecord
@@ -27,13 +26,13 @@ class _Use(NamedTuple):
     """What a Redis is for: what is rehearsed, in words and in deed, the oldest version, and what an eviction costs."""
 
     what: str
-    rehearse: Callable[[RedisAddress, RedisConnection], None]
+    rehearse: Callable[[RedisAddress, RedisConnection, Chance], None]
     oldest: tuple[int, int]
     evicting: str
 
 
 def check_redis(
-    address: RedisAddress, *, for_spool: bool = False, timeout_s: float = 2.0
+    address: RedisAddress, machine: Machine, *, for_spool: bool = False, timeout_s: float = 2.0
 ) -> list[RedisFinding]:
     """Connect, do once what deduplication or a spool does there, and read what the server says of itself.
 
@@ -43,10 +42,10 @@ def check_redis(
     connection = RedisConnection(address, timeout_s)
     try:
         connection.ping()
-        started = time.perf_counter()
+        started = machine.clock.monotonic()
         connection.ping()
-        took_ms = (time.perf_counter() - started) * 1000
-        use.rehearse(address, connection)
+        took_ms = (machine.clock.monotonic() - started) * 1000
+        use.rehearse(address, connection, machine.chance)
         findings = [RedisFinding(True, f"{address} lets the forwarder {use.what}")]
         if took_ms > _SLOW_MS:
             remedy = "place Redis in the function's region and VPC"
@@ -60,16 +59,16 @@ def check_redis(
         connection.close()
 
 
-def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection) -> None:
-    key = key_prefix("check") + os.urandom(16)
-    token = os.urandom(8)
+def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection, chance: Chance) -> None:
+    key = key_prefix("check") + chance.token(16)
+    token = chance.token(8)
     connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
     connection.run(RELEASE, [key], token)
     connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
 
 
-def _rehearse_spool(address: RedisAddress, connection: RedisConnection) -> None:
-    prefix = key_prefix(f"check {os.urandom(8).hex()}")
+def _rehearse_spool(address: RedisAddress, connection: RedisConnection, chance: Chance) -> None:
+    prefix = key_prefix(f"check {chance.token(8).hex()}")
     spool = RedisSpool(address, prefix)
     try:
         spool.write([SpoolRecord(None, "", None, None, "undelivered", "")], ())
