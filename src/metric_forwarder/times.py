@@ -6,8 +6,10 @@ a destination carries, and nothing else is decided by them.
 
 import contextlib
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from operator import add
 from typing import Any
 
 from metric_forwarder.uint64 import parse_uint64
@@ -49,6 +51,34 @@ def nanoseconds(timestamp: float | str) -> int | None:
     if not fraction.isdigit():
         return round(timestamp * unit)
     return int(whole_part) * unit + int(fraction[:digits].ljust(digits, "0"))
+
+
+def all_nanoseconds(timestamps: Sequence[Any]) -> list[int | None] | None:
+    """The times of many points as ``nanoseconds`` has them, None for a point that has none; None if one is not valid."""
+    kinds = {*map(type, timestamps)}
+    if kinds == {str} and max(map(len, timestamps)) <= _LONGEST:
+        try:
+            return list(
+                map(
+                    add,
+                    map(_local_second, [text[:19] for text in timestamps]),
+                    map(_behind_second, [text[19:] for text in timestamps]),
+                )
+            )
+        except TypeError:
+            return None
+    if not kinds <= _KINDS_OF_TIMES:
+        return None
+    times = [None if timestamp is None else _valid_nanoseconds(timestamp) for timestamp in timestamps]
+    return times if times.count(None) == timestamps.count(None) else None
+
+
+_KINDS_OF_TIMES = {str, int, float, type(None)}
+
+
+def _valid_nanoseconds(timestamp: float | str) -> int | None:
+    is_valid = isinstance(timestamp, str) or 0 <= timestamp < NUMBERS_BELOW
+    return nanoseconds(timestamp) if is_valid else None
 
 
 # Seconds in a unit, and its name; a span is written in the largest unit of which it has at least two.

@@ -823,7 +823,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
         series = Series("pc", "m", ())
         assert destination.prepare_series(series) is None
         time_ms = NOW_MS + number
-        wire = destination.encode(series, number, time_ms)
+        (wire,) = destination.encode([series], [number], [time_ms])
         each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, time_ms, wire)
         until = Deadline(clock, clock.monotonic() + 0.2)
         sender.deliver([each], until, settle, blocked)

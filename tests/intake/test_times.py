@@ -180,9 +180,9 @@ def test_a_clock_that_was_wrong_for_one_event_moves_no_later_time() -> None:
 def test_no_time_that_is_given_is_more_than_ten_minutes_ahead_of_the_clock() -> None:
     times = EventTimes(GivenTimes(), NOW_S * 1000)
     series = Series("pc", "m", ())
-    last = times.next_ms(series, NOW_S * 1000 + 599_998)
-    assert [times.next_ms(series, NOW_S * 1000) - last for _ in range(2)] == [1, 2]
-    assert times.next_ms(series, NOW_S * 1000) == NOW_S * 1000
+    (last,) = times.next_ms([series], [NOW_S * 1000 + 599_998])
+    given = times.next_ms([series] * 3, [NOW_S * 1000] * 3)
+    assert given == [last + 1, last + 2, NOW_S * 1000]
 
 
 def test_a_time_is_remembered_only_if_its_point_was_sent() -> None:
@@ -229,8 +229,7 @@ def test_twenty_thousand_logs_whose_milliseconds_come_twice_cost_as_much_each_as
         before = sys.gettrace()  # that of a coverage run, which goes on afterwards
         sys.settrace(step)
         try:
-            for number in range(count):
-                times.next_ms(series, NOW_S * 1000 + number // 2)
+            times.next_ms([series] * count, (NOW_S * 1000 + number // 2 for number in range(count)))
         finally:
             sys.settrace(before)
         counted.append(steps)

@@ -4,6 +4,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import count
 from typing import Any, TypeVar
 
@@ -169,11 +170,14 @@ class Roads:
         return _told(intake), len(intake.stale), ledger.outcomes(), ledger.problems
 
     def careful(self, texts: Sequence[str]) -> Any:
-        """Each message by itself on an instance that has met no other; twice, too."""
+        """Each message by itself on an instance that recognises no series, so that each point is validated alone; twice, too."""
         points, stale, problems = [], 0, []
+        schema = copy(self._parts.point_schema)
+        schema.takes_any_number = False
+        parts = self._parts._replace(point_schema=schema)
         outcomes: Counter[Outcome] = Counter(dict.fromkeys(Outcome, 0))
         for number, text in enumerate(texts):
-            intake, ledger = _fresh(self._parts)
+            intake, ledger = _fresh(parts)
             list(intake._take_carefully(Message("s", text, f"c{number}")))
             points += _told(intake)
             stale += len(intake.stale)

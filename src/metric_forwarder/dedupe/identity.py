@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+from collections.abc import Iterable
 
 from metric_forwarder.model import MEASURED_AGAIN, Message, Series
 
@@ -25,42 +26,48 @@ class Identifier:
         self._empty = hashlib.blake2b(digest_size=DIGEST_BYTES, person=person)
         self._by_content = by == "content"
 
-    def identity(
+    def identities(
         self,
-        series: Series,
-        value: float,
-        time_ns: int | None,
-        key: str | None,
-        message: Message,
-        pointer: str,
-    ) -> bytes | None:
-        """The digest of what makes this point the same when it comes again; None if nothing does.
+        serieses: Iterable[Series],
+        values: Iterable[float],
+        times_ns: Iterable[int | None],
+        keys: Iterable[str | None],
+        messages: Iterable[Message],
+        pointers: Iterable[str],
+    ) -> list[bytes | None]:
+        """For each point the digest of what makes it the same when it comes again; None if nothing does.
 
         It always covers the series, the value and the time, if there is one. It also covers the first of these that
         applies: the producer's idempotency key; nothing more, if the time is enough (``by`` is ``content``); the place in the
         event. Two equal readings with none of these are two readings.
 
-        ``time_ns`` is the producer's own time, Unix nanoseconds, ``key`` its idempotency key.
+        ``times_ns`` are the producer's own times, Unix nanoseconds, ``keys`` its idempotency keys.
         """
-        if key is not None:
-            text = f"#{key}" if time_ns is None else f"@{time_ns}#{key}"
-        elif time_ns is not None and self._by_content:
-            text = f"@{time_ns}"
-        elif message.coordinates is not None:
-            place = f"{message.coordinates}#{message.origin(pointer)}" if pointer else message.coordinates
-            text = f"/{place}" if time_ns is None else f"@{time_ns}/{place}"
-            if place.startswith(MEASURED_AGAIN):
-                value = 0
-        else:
-            return None
-        if type(value) is float or -_EXACT <= value <= _EXACT:
-            number = _pack_double(value)
-        else:
-            number, text = _large(value, text)
-        digest = self._empty.copy()
-        # Series and number have one length each, and what follows begins with a mark.
-        digest.update(series.digest + number + text.encode("utf-8", "surrogatepass"))
-        return digest.digest()
+        copy, by_content = self._empty.copy, self._by_content
+        found: list[bytes | None] = []
+        columns = zip(serieses, values, times_ns, keys, messages, pointers, strict=False)
+        for series, value, time_ns, key, message, pointer in columns:
+            if key is not None:
+                text = f"#{key}" if time_ns is None else f"@{time_ns}#{key}"
+            elif time_ns is not None and by_content:
+                text = f"@{time_ns}"
+            elif message.coordinates is not None:
+                place = message.place(pointer) if pointer else message.coordinates
+                text = f"/{place}" if time_ns is None else f"@{time_ns}/{place}"
+                if place.startswith(MEASURED_AGAIN):
+                    value = 0  # noqa: PLW2901 - whatever it was
+            else:
+                found.append(None)
+                continue
+            if type(value) is float or -_EXACT <= value <= _EXACT:
+                number = _pack_double(value)
+            else:
+                number, text = _large(value, text)
+            digest = copy()
+            # Series and number have one length each, and what follows begins with a mark.
+            digest.update(series.digest + number + text.encode("utf-8", "surrogatepass"))
+            found.append(digest.digest())
+        return found
 
 
 def _large(value: float, text: str) -> tuple[bytes, str]:

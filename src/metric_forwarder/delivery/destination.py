@@ -3,7 +3,7 @@
 It says nothing of HTTP: a destination delivers a batch itself. Those over HTTP share ``destinations.http``.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Protocol
 
 from metric_forwarder.delivery.verdicts import Verdict
@@ -49,8 +49,10 @@ class Destination(Protocol):
     def group(self, series: Series) -> Hashable:
         """Points of different groups never share a request."""
 
-    def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        """Encode a point for a batch; its length counts towards the limit of bytes in a batch."""
+    def encode(
+        self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
+    ) -> list[bytes]:
+        """Encode points for a batch; the length of each counts towards the limit of bytes in a batch."""
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Get what sending needs, such as a key from Secrets Manager; return a verdict if nothing can be sent.

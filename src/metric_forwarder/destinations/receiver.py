@@ -5,7 +5,7 @@ HTTP 200 with ``{"code":0,"message":"OK"}``, where ``code`` may also be a numeri
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -93,10 +93,19 @@ class PutMonitorDataDestination(HttpDestination):
     def group(self, series: Series) -> str:
         return series.namespace
 
-    def encode(self, series: Series, value: float, time_ms: int) -> bytes:  # noqa: ARG002 - stamped on arrival
+    def encode(
+        self,
+        serieses: Iterable[Series],
+        values: Iterable[float],
+        times_ms: Iterable[int],  # noqa: ARG002 - stamped on arrival
+    ) -> list[bytes]:
+        points = zip(serieses, values, strict=True)
         if self._method == "GET":
-            return series.encoded_prefix + quote_plus(f"{value!r}}},").encode("ascii")
-        return b"%b%a}," % (series.encoded_prefix, value)
+            return [
+                series.encoded_prefix + quote_plus(f"{value!r}}},").encode("ascii")
+                for series, value in points
+            ]
+        return [b"%b%a}," % (series.encoded_prefix, value) for series, value in points]
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         return self._credentials.ensure_loaded(timeout_s)

@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -105,8 +105,13 @@ class RemoteWrite(HttpDestination):
     def group(self, series: Series) -> None:
         """All series may share a request."""
 
-    def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        return encode_point(series.encoded_prefix, value, time_ms)
+    def encode(
+        self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
+    ) -> list[bytes]:
+        return [
+            encode_point(series.encoded_prefix, value, time_ms)
+            for series, value, time_ms in zip(serieses, values, times_ms, strict=True)
+        ]
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Let the endpoint prove that it accepts remote write, once while the instance is warm."""

@@ -5,6 +5,7 @@ distinguishes it from the lines of the function's log on the same stream.
 """
 
 import json
+from collections.abc import Iterable
 
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
@@ -41,8 +42,13 @@ class StandardOutput:
     def group(self, series: Series) -> None:
         """All series may share a batch."""
 
-    def encode(self, series: Series, value: float, time_ms: int) -> bytes:
-        return b'%b,"value":%a,"timestamp":%d}\n' % (series.encoded_prefix, value, time_ms)
+    def encode(
+        self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
+    ) -> list[bytes]:
+        return [
+            b'%b,"value":%a,"timestamp":%d}\n' % (series.encoded_prefix, value, time_ms)
+            for series, value, time_ms in zip(serieses, values, times_ms, strict=True)
+        ]
 
     def prepare(self, timeout_s: float) -> None:
         """Nothing has to be prepared."""

@@ -10,7 +10,8 @@ There are two paths. ``read_payloads`` is the careful path: it reads one message
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import count, islice, repeat
+from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
 
 _ENVELOPE = frozenset({"namespace", "dimensions", "points"})
@@ -90,9 +91,9 @@ class Payload(NamedTuple):
     text: str | None = None
 
     @property
-    def is_lone(self) -> bool:
-        """Whether it is itself a point, valid or not."""
-        return self.prefix is None and not self.violations
+    def is_first(self) -> bool:
+        """Whether it is the first payload of its message."""
+        return self.place in ("", "line 1")
 
     def own(self, index: int) -> Any:
         """A point without what its envelope gives to all its points."""
@@ -107,11 +108,11 @@ class Payload(NamedTuple):
         """The place of the payload, then the JSON pointer of a point."""
         return self.place if self.prefix is None else f"{self.place}{self.prefix}/{index}"
 
-    def pointers(self) -> Iterator[str]:
-        """The pointers of all points, in their order, without end."""
+    def pointers(self, start: int, points: int) -> list[str]:
+        """The pointers of so many points."""
         if self.prefix is None:
-            return repeat(self.place)
-        return map(f"{self.place}{self.prefix}/".__add__, map(str, count()))
+            return [self.place] * points
+        return [f"{self.place}{self.prefix}/{index}" for index in range(start, start + points)]
 
     def locate(self, index: int, path: Sequence[Any]) -> str:
         """The JSON pointer of a member of a point, in the envelope if it was inherited from there."""
@@ -150,11 +151,26 @@ def decode_together(texts: Sequence[str]) -> list[Any] | None:
         and len(decoded) == 2 * between + 1
         and decoded[1::2].count(_SEPARATING) == between == text.count(_SEPARATOR)
     )
+    if not is_aligned:
+        return None
     bodies: list[Any] = decoded[::2]
-    return bodies if is_aligned and _count_members(bodies) == text.count('":') else None
+    named = text.count('":')
+    return bodies if _members_of_points(bodies) == named or _members(bodies) == named else None
 
 
-def _count_members(values: Iterable[Any]) -> int:
+def _members_of_points(points: Sequence[Any]) -> int:
+    """The members of points and of their dimensions; -1 if one is no point."""
+    try:
+        return sum(map(_size, points)) + sum(map(_size, map(_dimensions, points)))
+    except (KeyError, TypeError):
+        return -1
+
+
+_size = dict.__len__
+_dimensions = itemgetter("dimensions")
+
+
+def _members(values: Iterable[Any]) -> int:
     """The members of objects where a payload may have them; those of an object elsewhere are left out."""
     members = 0
     for value in values:
@@ -163,9 +179,10 @@ def _count_members(values: Iterable[Any]) -> int:
             members += len(value) + (len(dimensions) if type(dimensions) is dict else 0)
             if "points" in value or "Data" in value:
                 points = value.get("points", value.get("Data"))
-                members += _count_members(points) if type(points) is list else 0
+                members += _members([points]) if type(points) is list else 0
         elif type(value) is list:
-            members += _count_members(value)
+            found = _members_of_points(value)
+            members += found if found >= 0 else _members(value)
     return members
 
 
@@ -424,7 +441,10 @@ class _Merged(Sequence[Any]):
         return len(self._points)
 
     def __getitem__(self, index: Any) -> Any:
-        return _merge(self._defaults, self._dimensions, self._points[index])
+        found = self._points[index]
+        if isinstance(index, slice):
+            return [_merge(self._defaults, self._dimensions, point) for point in found]
+        return _merge(self._defaults, self._dimensions, found)
 
 
 def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: Any) -> Any:

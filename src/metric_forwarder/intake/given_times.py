@@ -72,18 +72,20 @@ class EventTimes:
         """By how many seconds a time is ahead of the clock."""
         return (time_ns - self._now_ns) / NS_PER_S
 
-    def next_ms(self, series: Series, wanted_ms: int) -> int:
-        """Return the time for a point: ``wanted_ms``, or one millisecond after the last given time if that is later.
+    def next_ms(self, serieses: Iterable[Series], wanted_ms: Iterable[int]) -> list[int]:
+        """Return the times for points: the wanted one, or one millisecond after the last given time if that is later.
 
-        If the time would be moved too far, or too far ahead of the clock, it stays as it is: the last time came from a wrong
+        If a time would be moved too far, or too far ahead of the clock, it stays as it is: the last time came from a wrong
         clock, or this reading is old. The destination then refuses it if it must.
         """
-        last_ms = self._in_event_ms.get(series.digest)
-        if last_ms is None:
-            last_ms = self._given.last_ms(series)
-        time_ms = wanted_ms
-        if last_ms is not None and wanted_ms <= last_ms:
-            is_far = last_ms >= wanted_ms + MAX_MOVED_MS or last_ms >= self._latest_given_ms
-            time_ms = wanted_ms if is_far else last_ms + 1
-        self._in_event_ms[series.digest] = time_ms
-        return time_ms
+        in_event_ms, times_ms = self._in_event_ms, []
+        for series, time_ms in zip(serieses, wanted_ms, strict=True):
+            last_ms = in_event_ms.get(series.digest)
+            if last_ms is None:
+                last_ms = self._given.last_ms(series)
+            if last_ms is not None and time_ms <= last_ms:
+                is_far = last_ms >= time_ms + MAX_MOVED_MS or last_ms >= self._latest_given_ms
+                time_ms = time_ms if is_far else last_ms + 1  # noqa: PLW2901 - moved
+            in_event_ms[series.digest] = time_ms
+            times_ms.append(time_ms)
+        return times_ms

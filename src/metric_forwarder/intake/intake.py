@@ -31,7 +31,7 @@ from metric_forwarder.formats.samples import (
 )
 from metric_forwarder.intake.exclusions import DeadLetters, Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes, GivenTimes
-from metric_forwarder.intake.points import PointMaker
+from metric_forwarder.intake.points import Candidates, PointMaker
 from metric_forwarder.intake.samples import as_point, why_not_carried
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
@@ -41,8 +41,8 @@ from metric_forwarder.reporting.ledger import Ledger
 _NO_HINT = FormatHint()
 # Bytes of points held in memory at once, their series included; a larger event is delivered in parts.
 MAX_PART_BYTES = 16 * 2**20
-# After this many points of a message, check whether the part is full.
-_POINTS_PER_CHECK = 256
+# So many points are made together; then the intake checks whether the part is full.
+_TAKEN_TOGETHER = 256
 # In place of a format: the trigger has read the samples itself.
 _SAMPLE = "sample"
 # How JSON of other formats usually begins: comparing this is cheaper than decoding twice.
@@ -116,6 +116,7 @@ class Intake:
         self._relabel = rules.relabel
         self._deadline = deadline
         self._is_late = False
+        self._pending = Candidates()
         self._exclusions = Exclusions(ledger, dead_letters, rules.max_explained)
         # A destination that carries times takes old ones too.
         max_age_s = 0 if parts.destination.carries_timestamps else rules.max_age_s
@@ -230,18 +231,7 @@ class Intake:
         """Take texts in together; if one is unusual, take each alone, and the unusual one carefully."""
         bodies = decode_together(texts) if messages and not self._must_leave(messages[0]) else None
         if bodies is not None:
-            # A lone point is its own payload: no other payload has its members alone.
-            take_known = self._maker.take_known if self._relabel is None else _take_none
-            for message, body in zip(messages, bodies, strict=True):
-                if self._is_late or not take_known(message, "", body):
-                    if not is_our_own(body):
-                        yield from self._take_carefully(message)
-                        continue
-                    payload = find_points(body)
-                    if payload.is_lone and self._relabel is None:
-                        self._take_unknown(Origin(message, payload), body, is_whole=True)
-                    else:
-                        yield from self._take_payload(message, payload)
+            yield from self._take_bodies(messages, bodies)
         elif len(messages) == 1 or self._is_late:
             for message in messages:
                 yield from self._take_carefully(message)
@@ -252,32 +242,66 @@ class Intake:
                 else:
                     yield from self._take_together([message], [text])
 
+    def _take_bodies(self, messages: Sequence[Message], bodies: Sequence[Any]) -> Iterator[None]:
+        """Take decoded bodies in. Usually each is a point; no other payload has the members of one."""
+        candidates = Candidates()
+        candidates.messages, candidates.raws = list(messages), list(bodies)
+        candidates.pointers, candidates.times_ns = [""] * len(bodies), [None] * len(bodies)
+        if self._relabel is None and self._maker.take_together(candidates):
+            return
+        for message, body in zip(messages, bodies, strict=True):
+            if is_our_own(body):
+                yield from self._take_payload(message, find_points(body))
+            else:
+                yield from self._take_carefully(message)
+        self._take_pending()
+
     def _take_payload(self, message: Message, payload: Payload) -> Iterator[None]:
-        """Take the points of our own JSON in."""
-        is_first = payload.place in ("", "line 1")
+        """Take the points of our own JSON in, together with those of the messages around it."""
         if self._must_leave(message):
-            self._exclusions.leave(message, payload.place, is_whole=is_first)
+            self._exclusions.leave(message, payload.place, is_whole=payload.is_first)
             return
         if payload.violations:
+            self._take_pending()
             self._exclusions.add_invalid_payload(message, payload)
             return
         relabel = None if message.already_validated else self._relabel
-        take_known = self._maker.take_known
-        for index, (raw, pointer) in enumerate(zip(payload.points, payload.pointers(), strict=False)):
-            if not index % _POINTS_PER_CHECK and self._maker.size > self._max_part_bytes:
-                yield
-            point = raw if relabel is None else relabel(raw)
-            if point is None and raw is not None:
-                self._exclusions.filter(message, pointer, "relabel", _BY_RULE)
-            elif self._is_late or not take_known(message, pointer, point):
-                self._take_unknown(Origin(message, payload, index), point, is_whole=is_first and index == 0)
+        for start in range(0, len(payload.points), _TAKEN_TOGETHER):
+            raws = payload.points[start : start + _TAKEN_TOGETHER]
+            pending, points = self._pending, len(raws)
+            pending.messages += [message] * points
+            pending.pointers += payload.pointers(start, points)
+            pending.raws += raws if relabel is None else map(relabel, raws)
+            pending.times_ns += [None] * points
+            pending.payloads += [payload] * points
+            pending.places += range(start, start + points)
+            if len(pending) >= _TAKEN_TOGETHER:
+                self._take_pending()
+                if self._maker.size > self._max_part_bytes:
+                    yield
 
-    def _take_unknown(self, origin: Origin, point: Any, *, is_whole: bool) -> None:
-        """Take in a point of an unknown series, or an unusual one; ``is_whole``: nothing of its message was taken in."""
-        if self._must_leave(origin.message):
+    def _take_pending(self) -> None:
+        """Make points of what was read so far."""
+        pending, self._pending = self._pending, Candidates()
+        if pending.raws:
+            self._take_candidates(pending)
+
+    def _take_candidates(self, candidates: Candidates) -> None:
+        """Make points of candidates together; if one is unusual, of each half of them, and of the unusual one carefully."""
+        if not self._is_late and self._maker.take_together(candidates):
+            return
+        if len(candidates) > 1:
+            for half in candidates.halves():
+                self._take_candidates(half)
+            return
+        origin = candidates.origin
+        if candidates.raws[0] is None and origin.raw is not None:
+            self._exclusions.filter(origin.message, origin.pointer, "relabel", _BY_RULE)
+        elif self._must_leave(origin.message):
+            is_whole = candidates.sample is None and origin.payload.is_first and origin.nth == 0
             self._exclusions.leave(origin.message, origin.pointer, is_whole=is_whole)
         else:
-            self._maker.take(origin, point)
+            self._maker.take(candidates)
 
     # --- the careful path --------------------------------------------------------------------------------------
 
@@ -285,16 +309,16 @@ class Intake:
         """Take a message of any kind in, by itself."""
         if self._must_leave(message):
             self._exclusions.leave(message, "", is_whole=True)
-        elif message.left_out is not None:
+            return
+        self._take_pending()
+        if message.left_out is not None:
             self._exclusions.filter(message, "", "own-log", message.left_out)
         elif message.broken is not None:
             outcome = Outcome.UNDELIVERED if message.retriable else Outcome.INVALID
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
             self._exclusions.settle(Origin.alone(message, "", None), [problem])
         elif isinstance(message.body, (Sample, InvalidSample, FilteredSample)):
-            first = self._ledger.received
-            self._take_reading(message, message.body)
-            self._ledger.note_format(_SAMPLE, first)
+            yield from self._take_readings(message, [message.body], _SAMPLE)
         else:
             found, body = self._detect(message)
             if isinstance(found, InvalidSample):
@@ -302,42 +326,54 @@ class Intake:
             elif found is Format.JSON:
                 for payload in read_payloads(message.body):
                     yield from self._take_payload(message, payload)
+                self._take_pending()
             else:
-                first = self._ledger.received
                 readings = formats.read(found, body, self._hint_of(message), self._rules.mapping)
-                for index, reading in enumerate(readings):
-                    self._take_reading(message, reading)
-                    if not index % _POINTS_PER_CHECK and self._maker.size > self._max_part_bytes:
-                        yield
-                self._ledger.note_format(found.value, first)
+                yield from self._take_readings(message, readings, found.value)
+
+    def _take_readings(self, message: Message, readings: Iterable[Reading], name: str) -> Iterator[None]:
+        """Take in what the reader of another format found."""
+        first = self._ledger.received
+        for reading in readings:
+            self._take_reading(message, reading)
+            if len(self._pending) >= _TAKEN_TOGETHER:
+                self._take_pending()
+                if self._maker.size > self._max_part_bytes:
+                    yield
+        self._take_pending()
+        self._ledger.note_format(name, first)
 
     def _take_reading(self, message: Message, reading: Reading) -> None:
-        """Take in one result of another format's reader."""
         where = reading.where
         if self._must_leave(message):
             self._exclusions.leave(message, where)
+        elif isinstance(reading, Sample):
+            self._take_sample(message, reading)
         elif isinstance(reading, InvalidSample):
+            self._take_pending()
             violation = Violation(where, reading.rule, reading.message)
             if reading.format is not None:
                 message = message._replace(format=reading.format)
             self._exclusions.add_invalid(Origin.alone(message, where, reading.raw), [violation])
-        elif isinstance(reading, FilteredSample):
-            self._exclusions.filter(message, where, reading.rule, reading.message)
         else:
-            self._take_sample(message, reading)
+            self._take_pending()
+            self._exclusions.filter(message, where, reading.rule, reading.message)
 
     def _take_sample(self, message: Message, sample: Sample) -> None:
         raw = as_point(sample)
         if self._relabel is not None:
             raw = self._relabel(raw)
-            if raw is None:
-                self._exclusions.filter(message, sample.where, "relabel", _BY_RULE)
-                return
-        wrong = why_not_carried(sample, self._destination)
-        if wrong is not None:
-            self._take_reading(message, wrong)
-        elif not self._maker.take_known(message, sample.where, raw, sample.time_ns):
-            self._maker.take(Origin.alone(message, sample.where, sample), raw, sample)
+        exclusion = why_not_carried(sample, self._destination) if raw is not None else None
+        if exclusion is not None:
+            self._take_reading(message, exclusion)
+            return
+        pending = self._pending
+        pending.messages.append(message)
+        pending.pointers.append(sample.where)
+        pending.raws.append(raw)
+        pending.times_ns.append(sample.time_ns)
+        pending.payloads.append(sample)
+        pending.places.append(0)
 
     # --- what a message is -------------------------------------------------------------------------------------
 
@@ -376,14 +412,11 @@ class Intake:
 
     def _must_leave(self, message: Message) -> bool:
         """Whether time is up. Messages replayed from the spool are always taken in: a chunk of them is small."""
-        if self._deadline is not None and not self._is_late:
-            self._is_late = self._deadline.remaining() <= 0
+        if self._deadline is not None and not self._is_late and self._deadline.remaining() <= 0:
+            # What was read while there was time is taken in.
+            self._take_pending()
+            self._is_late = True
         return self._is_late and message.receipt is None
-
-
-def _take_none(_message: Message, _pointer: str, _raw: Any) -> bool:
-    """In place of ``PointMaker.take_known``, where rules must be asked first."""
-    return False
 
 
 _BY_RULE = "is dropped by a rule of MF_RELABEL"

@@ -1,15 +1,16 @@
-"""Decoded point → ``Point``: its series, time, identity, and bytes for the destination.
+"""Candidates → ``Point``: their series, times, identities, and bytes for the destination.
 
-There are two paths with the same result. ``take_known`` is the fast path, for points of a known series: only the value, time
-and id need a check. ``take`` validates the whole point, and says what is wrong.
+There are two paths with the same result. ``take_together`` is the fast path: it looks at many candidates at once, column by
+column, and makes all of their points or none. ``take`` validates a single one, and says what is wrong with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, repeat
 from typing import Any
 
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.payload import Payload, Violation
 from metric_forwarder.formats.samples import Sample
 from metric_forwarder.intake.exclusions import Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes
@@ -17,11 +18,62 @@ from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
 from metric_forwarder.intake.series import KnownSeries, are_texts, as_text
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
-from metric_forwarder.times import NS_PER_MS, NUMBERS_BELOW, in_words, nanoseconds, to_milliseconds
+from metric_forwarder.times import NS_PER_MS, all_nanoseconds, in_words, nanoseconds, to_milliseconds
 
 # Memory of a point, its row and its identity; measured.
 _POINT_BYTES = 450
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
+_NUMBERS = {float, int}
+# Bytes of a point in a request beside those of its series, at most: a whole number may have 309 digits.
+_LONGEST_VALUE = 400
+
+
+class Candidates:
+    """What may become points, side by side: the nth of each list is of the nth candidate.
+
+    Attributes:
+        pointers: their places in their messages.
+        raws: the points as decoded JSON, which rules may have changed.
+        times_ns: the times of samples; None for a point, whose time is one of its members.
+        payloads: where they came from: a payload, or the sample that a point was made of.
+        places: their places in the payload.
+    """
+
+    __slots__ = ("messages", "payloads", "places", "pointers", "raws", "times_ns")
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.pointers: list[str] = []
+        self.raws: list[Any] = []
+        self.times_ns: list[int | None] = []
+        self.payloads: list[Payload | Sample] = []
+        self.places: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.raws)
+
+    @property
+    def sample(self) -> Sample | None:
+        """The sample that the first was made of; ``why_not_carried`` has checked its value."""
+        return self.payloads[0] if isinstance(self.payloads[0], Sample) else None
+
+    @property
+    def origin(self) -> Origin:
+        """Where the first came from."""
+        message, payload = self.messages[0], self.payloads[0]
+        if isinstance(payload, Sample):
+            return Origin.alone(message, payload.where, payload)
+        return Origin(message, payload, self.places[0])
+
+    def halves(self) -> "tuple[Candidates, Candidates]":
+        """The first half of them, and the second."""
+        middle = len(self) // 2
+        first, second = Candidates(), Candidates()
+        for name in self.__slots__:
+            column = getattr(self, name)
+            setattr(first, name, column[:middle])
+            setattr(second, name, column[middle:])
+        return first, second
 
 
 class PointMaker:
@@ -52,10 +104,10 @@ class PointMaker:
         max_bytes: int,
     ) -> None:
         self._schema = schema
-        self._identity = identifier.identity
+        self._identities = identifier.identities
         self._destination = destination
         self._times = times
-        self._open_row = ledger.open
+        self._ledger = ledger
         self._exclusions = exclusions
         self._default_namespace = default_namespace
         self._max_bytes = max_bytes
@@ -74,44 +126,117 @@ class PointMaker:
         """Bytes that the points of this part take, about, with their series."""
         return self._wire_bytes + len(self.points) * _POINT_BYTES + self._known.size - self._size_before
 
-    def take_known(self, message: Message, pointer: str, raw: Any, time_ns: int | None = None) -> bool:
-        """Make a point of a known series; return False, and do nothing, if anything about it is unusual.
-
-        ``raw`` may be any decoded value. ``time_ns`` is the time of a sample.
-        """
+    def take_together(self, candidates: Candidates) -> bool:
+        """Make the points of all candidates; if anything about one of them is unusual, make none and return False."""
+        raws = candidates.raws
+        find: Callable[[Any], Any] = self._known.by_point.get
+        found: list[Any] = []
         try:
-            dimensions, value = raw["dimensions"], raw["value"]
-            members = (raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values())
-            series = self._known.by_point[members]
+            for raw in raws:
+                dimensions = raw["dimensions"]
+                found.append(
+                    find((raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values()))
+                )
+            values = [raw["value"] for raw in raws]
         except (KeyError, AttributeError, TypeError):
             return False
-        # A chained comparison is false for NaN, and for what is beyond a float's range.
-        if not ((type(value) is float or type(value) is int) and -MAX_FLOAT <= value <= MAX_FLOAT):
+        if not all(found) and not self._meet(raws, found):
             return False
-        key = None
-        unread = len(raw) - _REQUIRED_MEMBERS
-        if unread:
-            timestamp, key = raw.get("timestamp"), raw.get("id")
-            unread -= raw.get("namespace") is not None
-            if timestamp is not None:
-                time_ns = _time_ns(timestamp)
-                unread -= time_ns is not None
-            if key is not None and self._schema.accepts_id(key):
-                key = as_text(key)
-                unread -= 1
-            if unread:
+        # NaN, which this may overlook, is only in samples, and only where the destination carries it.
+        if not ({*map(type, values)} <= _NUMBERS and min(values) >= -MAX_FLOAT and max(values) <= MAX_FLOAT):
+            return False
+        times_ns: Sequence[int | None] = candidates.times_ns
+        keys: Iterable[str | None] = _NONE
+        members = sum(map(len, raws))
+        if members > _REQUIRED_MEMBERS * len(raws):
+            optional = self._optional(raws, times_ns, members)
+            if optional is None:
                 return False
-        return self._make(message, pointer, series, value, time_ns, key) is None
+            times_ns, keys = optional
+        times_ms = self._times_ms(candidates.messages, found, times_ns)
+        if times_ms is None:
+            return False
+        self._append(candidates, found, values, times_ns, keys, times_ms)
+        return True
 
-    def take(self, origin: Origin, raw: Any, sample: Sample | None = None) -> None:
-        """Make a point, or settle it with its problems.
+    def _meet(self, raws: Sequence[Any], found: list[Any]) -> bool:
+        """Fill in the series that were unknown; False if one is unusual."""
+        for nth, raw in enumerate(raws):
+            if found[nth] is None:
+                is_valid = self._schema.takes_any_number and self._schema.accepts(raw)
+                series = self._find_series(raw) if is_valid else None
+                if not isinstance(series, Series) or not self._is_usual(series, raw["dimensions"]):
+                    return False
+                found[nth] = series
+        return True
 
-        Args:
-            origin: where it came from.
-            raw: the point as decoded JSON, which rules may have changed.
-            sample: the sample of another format that the point was made of; ``why_not_carried`` has checked its value.
-        """
-        message, payload, index = origin
+    def _optional(
+        self, raws: Sequence[Any], times_ns: Sequence[int | None], members: int
+    ) -> tuple[Sequence[int | None], Sequence[str | None]] | None:
+        """The times and the ids of points that have more than the required members; None if anything is unusual."""
+        timestamps = [raw.get("timestamp") for raw in raws]
+        ids = [raw.get("id") for raw in raws]
+        unread = members - _REQUIRED_MEMBERS * len(raws)
+        for column in (timestamps, ids, [raw.get("namespace") for raw in raws]):
+            unread -= len(raws) - column.count(None)
+        if unread:
+            return None
+        if timestamps.count(None) < len(raws):
+            found = all_nanoseconds(timestamps)
+            if found is None:
+                return None
+            times_ns = found
+        accepts = self._schema.accepts_id
+        if any(key is not None and not accepts(key) for key in ids):
+            return None
+        return times_ns, [key if key is None else as_text(key) for key in ids]
+
+    def _times_ms(
+        self, messages: Sequence[Message], serieses: Sequence[Series], times_ns: Sequence[Any]
+    ) -> Sequence[int] | None:
+        """When points were measured, Unix milliseconds; None if a time is unusual, or only some have one of their own."""
+        without = times_ns.count(None)
+        if without == len(times_ns):
+            return self._given_ms(messages, serieses)
+        times = self._times
+        if without or not times.oldest_ns <= min(times_ns) <= max(times_ns) <= times.latest_ns:
+            return None
+        return [to_milliseconds(time_ns) for time_ns in times_ns]
+
+    def _given_ms(self, messages: Sequence[Message], serieses: Sequence[Series]) -> Sequence[int] | None:
+        """The times of points that have none of their own; None if one is too far ahead, or only some come from the spool."""
+        now_ms = self._times.now_ms
+        wanted = [now_ms if message.time_ms is None else message.time_ms for message in messages]
+        if not self._destination.carries_timestamps:
+            return wanted
+        are_replayed = {message.already_validated for message in messages}
+        if len(are_replayed) > 1 or max(wanted) > self._times.latest_ms:
+            return None
+        # A point from the spool got its time before.
+        return wanted if True in are_replayed else self._times.next_ms(serieses, wanted)
+
+    def _append(
+        self,
+        candidates: Candidates,
+        serieses: Sequence[Series],
+        values: Sequence[float],
+        times_ns: Sequence[int | None],
+        keys: Iterable[str | None],
+        times_ms: Sequence[int],
+    ) -> None:
+        messages, pointers = candidates.messages, candidates.pointers
+        wires = self._destination.encode(serieses, values, times_ms)
+        identities = self._identities(serieses, values, times_ns, keys, messages, pointers)
+        numbers = count(self._ledger.open(len(wires)))
+        columns = (numbers, serieses, values, times_ns, keys, messages, pointers, identities, times_ms, wires)
+        # Half the time of ``Point(…)``, of which there is one for each point.
+        self.points += map(_new_tuple, repeat(Point), zip(*columns, strict=False))
+        self._wire_bytes += sum(map(len, wires))
+
+    def take(self, candidate: Candidates) -> None:
+        """Make the point of a single candidate, or settle it with its problems."""
+        origin, (raw,), sample = candidate.origin, candidate.raws, candidate.sample
+        message = origin.message
         is_replayed = message.already_validated
         # A schema accepts finite numbers only. A point from the spool may have been a sample with NaN or an infinity.
         checked = (
@@ -128,11 +253,11 @@ class PointMaker:
         if isinstance(series, Violation):
             self._add_invalid(origin, [((), series)])
             return
-        time_ns = sample.time_ns if sample else None
+        (time_ns,) = candidate.times_ns
         if "timestamp" in raw:
             time_ns = nanoseconds(raw["timestamp"])
         key = as_text(raw["id"]) if "id" in raw else None
-        problem = self._make(message, payload.pointer(index), series, raw["value"], time_ns, key)
+        problem = self._make(candidate, series, raw["value"], time_ns, key)
         if problem is not None:
             self._exclusions.settle(origin, [problem])
 
@@ -143,46 +268,38 @@ class PointMaker:
         """Find the series of a valid point; it becomes known if every finite value is valid in it."""
         namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
         found = self._known.find(namespace or self._default_namespace, metric, dimensions)
-        if isinstance(found, Series) and self._schema.takes_any_number and are_texts(dimensions):
+        if isinstance(found, Series) and self._is_usual(found, dimensions):
             self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
         return found
 
+    def _is_usual(self, series: Series, dimensions: dict[str, Any]) -> bool:
+        """Whether a point of the series is valid with every finite value."""
+        is_short = len(series.encoded_prefix) + _LONGEST_VALUE <= self._max_bytes
+        return is_short and self._schema.takes_any_number and are_texts(dimensions)
+
     def _make(
-        self,
-        message: Message,
-        pointer: str,
-        series: Series,
-        value: float,
-        time_ns: int | None,
-        key: str | None,
+        self, candidate: Candidates, series: Series, value: float, time_ns: int | None, key: str | None
     ) -> Problem | None:
-        """Make the point of a valid reading, unless its time or its size is wrong."""
+        """Make the point of a valid candidate, unless its time or its size is wrong."""
+        (message,), (pointer,) = candidate.messages, candidate.pointers
         times = self._times
+        times_ms: Sequence[int] | None
         if time_ns is not None:
-            time_ms = to_milliseconds(time_ns)
+            times_ms = [to_milliseconds(time_ns)]
             if time_ns > times.latest_ns:
                 return self._ahead(message, f"{pointer}/timestamp", time_ns)
         else:
-            time_ms = times.now_ms if message.time_ms is None else message.time_ms
-            if self._destination.carries_timestamps:
-                if time_ms > times.latest_ms:
-                    return self._ahead(message, pointer, time_ms * NS_PER_MS)
-                if not message.already_validated:
-                    # A point from the spool got its time before.
-                    time_ms = times.next_ms(series, time_ms)
-        wire = self._destination.encode(series, value, time_ms)
+            times_ms = self._given_ms([message], [series])
+            if times_ms is None:
+                ahead_ms = times.now_ms if message.time_ms is None else message.time_ms
+                return self._ahead(message, pointer, ahead_ms * NS_PER_MS)
+        (wire,) = self._destination.encode([series], [value], times_ms)
         if len(wire) > self._max_bytes:
             return _oversized(message, pointer, len(wire))
-        self._wire_bytes += len(wire)
-        identity = self._identity(series, value, time_ns, key, message, pointer)
-        number = self._open_row()
-        # Half the time of ``Point(…)``, of which there is one for each point.
-        point = _new_tuple(
-            Point, (number, series, value, time_ns, key, message, pointer, identity, time_ms, wire)
-        )
-        self.points.append(point)
+        self._append(candidate, [series], [value], [time_ns], [key], times_ms)
         if time_ns is not None and time_ns < times.oldest_ns:
-            self.stale[number] = _stale(point, times.age_s(time_ns))
+            point = self.points[-1]
+            self.stale[point.number] = _stale(point, times.age_s(time_ns))
         return None
 
     def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
@@ -194,14 +311,6 @@ class PointMaker:
         return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
 
 
-def _time_ns(timestamp: Any) -> int | None:
-    """The time of a valid timestamp; None if it is not valid."""
-    kind = type(timestamp)
-    if kind is str or ((kind is int or kind is float) and 0 <= timestamp < NUMBERS_BELOW):
-        return nanoseconds(timestamp)
-    return None
-
-
 def _with_number(raw: Any) -> Any:
     """Replace NaN or an infinity by a number, because a schema does not accept them."""
     value = raw.get("value") if type(raw) is dict else None
@@ -209,6 +318,7 @@ def _with_number(raw: Any) -> Any:
 
 
 _new_tuple = tuple.__new__
+_NONE = repeat(None)
 _UNEXPLAINED = [
     (
         (),

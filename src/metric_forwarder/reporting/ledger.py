@@ -42,10 +42,10 @@ class Ledger:
         self._filtered: dict[tuple[str, str], Filtered] = {}
         self._spans: list[tuple[str, int, int]] = []
 
-    def open(self) -> int:
-        """Receive a point: return the number of its row."""
-        self._rows.append(None)
-        return len(self._rows) - 1
+    def open(self, points: int = 1) -> int:
+        """Receive points: return the number of the row of the first one."""
+        self._rows += [None] * points
+        return len(self._rows) - points
 
     @property
     def received(self) -> int:
