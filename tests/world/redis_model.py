@@ -1,0 +1,368 @@
+"""A Redis in this process: the meaning of each script that the project runs, on keys that expire by a clock that is handed in.
+
+``test_redis_model.py`` holds it to a real Redis.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+
+from metric_forwarder.clients.redis import Script, explain
+from metric_forwarder.dedupe import redis as dedupe
+from metric_forwarder.spool import redis as spool
+
+_Argument = bytes | int
+_Fields = list[bytes]
+_Id = tuple[int, int]
+# So many runs of scripts can be lost with a failover.
+_UNDOABLE = 200
+_LOWEST, _HIGHEST = (0, 0), (2**64 - 1, 2**64 - 1)
+# What an entry of a stream, and a stream, take beside their texts; about.
+_OVERHEAD_BYTES = 32
+
+
+class Stream:
+    """A stream: entries in the order of their ids, and the last id ever given."""
+
+    def __init__(self) -> None:
+        self.entries: dict[_Id, _Fields] = {}
+        self.last = (0, 0)
+
+    def copy(self) -> "Stream":
+        made = Stream()
+        made.entries, made.last = dict(self.entries), self.last
+        return made
+
+
+_Value = bytes | Stream
+# What a key held before a script changed it; None: it was not there.
+_Before = tuple[_Value, float | None] | None
+
+
+class RedisModel:
+    """One database.
+
+    Args:
+        now_ms: its clock, Unix milliseconds.
+
+    Attributes:
+        read_only: it has become a replica: it takes no writes.
+        full: it has no memory for what is added; it still deletes.
+    """
+
+    def __init__(self, now_ms: Callable[[], float]) -> None:
+        self._now_ms = now_ms
+        self._values: dict[bytes, tuple[_Value, float | None]] = {}
+        self._undo: deque[dict[bytes, _Before]] = deque(maxlen=_UNDOABLE)
+        self._touched: dict[bytes, _Before] = {}
+        self.read_only = False
+        self.full = False
+
+    def run(self, script: Script, keys: Sequence[bytes], *arguments: _Argument) -> Any:
+        """Run a script, as ``RedisConnection.run`` does.
+
+        Raises:
+            RedisUnavailable: an error of Redis; what the script did before it stays.
+        """
+        texts = [each if isinstance(each, bytes) else b"%d" % each for each in arguments]
+        self._touched = {}
+        try:
+            return _MEANINGS[script.digest](self, list(keys), texts)
+        except ResponseError as error:
+            raise explain(error) from None
+        finally:
+            if self._touched:
+                self._undo.append(self._touched)
+
+    # --- what happens to a server ------------------------------------------------------------------------------
+
+    def lose(self, runs: int) -> int:
+        """Fail over to a replica that has not seen the last runs that wrote something; return how many were lost."""
+        lost = 0
+        while self._undo and lost < runs:
+            for key, before in self._undo.pop().items():
+                if before is None:
+                    self._values.pop(key, None)
+                else:
+                    self._values[key] = before
+            lost += 1
+        return lost
+
+    def flush(self) -> None:
+        """Forget everything, as a restart without a file does."""
+        self._values.clear()
+        self._undo.clear()
+
+    def evict(self, choose: Callable[[int], int]) -> bytes | None:
+        """Forget one key that would expire, as a full server with a policy ``volatile-…`` does; return it."""
+        expiring = sorted(key for key in self._values if self._values[key][1] is not None)
+        if not expiring:
+            return None
+        key = expiring[choose(len(expiring))]
+        del self._values[key]
+        return key
+
+    def keys(self) -> list[bytes]:
+        """The keys that have not expired."""
+        return sorted(key for key in list(self._values) if self._find(key) is not None)
+
+    # --- commands ----------------------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> bytes | None:
+        value = self._find(key)
+        if isinstance(value, Stream):
+            raise _WRONG_TYPE
+        return value
+
+    def set(self, key: bytes, value: bytes, *, px: int | None = None, nx: bool = False) -> bool:
+        self._write(adds=True)
+        if nx and self._find(key) is not None:
+            return False
+        self._put(key, value, None if px is None else self._now_ms() + px)
+        return True
+
+    def delete(self, *keys: bytes) -> int:
+        self._write(adds=False)
+        there = [key for key in dict.fromkeys(keys) if self._find(key) is not None]
+        for key in there:
+            self._remember(key)
+            del self._values[key]
+        return len(there)
+
+    def pttl(self, key: bytes) -> int:
+        if self._find(key) is None:
+            return -2
+        expires = self._values[key][1]
+        return -1 if expires is None else int(expires - self._now_ms())
+
+    def renamenx(self, key: bytes, other: bytes) -> int:
+        self._write(adds=False)
+        if self._find(key) is None:
+            raise ResponseError("no such key")
+        if self._find(other) is not None:
+            return 0
+        value, expires = self._values[key]
+        self._put(other, value, expires)
+        self._remember(key)
+        del self._values[key]
+        return 1
+
+    def xadd(self, key: bytes, *fields: bytes) -> bytes:
+        self._write(adds=True)
+        stream = (self._stream(key) or Stream()).copy()
+        now = (int(self._now_ms()), 0)
+        stream.last = now if now > stream.last else (stream.last[0], stream.last[1] + 1)
+        stream.entries[stream.last] = list(fields)
+        self._put(key, stream, None)
+        return _text(stream.last)
+
+    def xdel(self, key: bytes, *ids: bytes) -> int:
+        self._write(adds=False)
+        stream = self._stream(key)
+        if stream is None:
+            return 0
+        stream = stream.copy()
+        gone = [stream.entries.pop(_read_id(each, 0), None) for each in ids]
+        self._put(key, stream, None)
+        return len(gone) - gone.count(None)
+
+    def xlen(self, key: bytes) -> int:
+        stream = self._stream(key)
+        return 0 if stream is None else len(stream.entries)
+
+    def xrange(self, key: bytes, first: bytes, last: bytes, count: int | None = None) -> list[list[Any]]:
+        stream = self._stream(key)
+        if stream is None:
+            return []
+        low, high = _read_id(first, 0), _read_id(last, _HIGHEST[1])
+        found = [
+            [_text(each), list(fields)] for each, fields in stream.entries.items() if low <= each <= high
+        ]
+        return found[:count]
+
+    def last_entry(self, key: bytes) -> list[list[Any]]:
+        return self.xrange(key, b"-", b"+")[-1:]
+
+    def memory_usage(self, key: bytes) -> int:
+        value = self._find(key)
+        if value is None:
+            return 0
+        if isinstance(value, bytes):
+            return len(key) + len(value) + _OVERHEAD_BYTES
+        texts = [text for fields in value.entries.values() for text in fields]
+        return len(key) + sum(map(len, texts)) + _OVERHEAD_BYTES * (len(value.entries) + 1)
+
+    # --- keys --------------------------------------------------------------------------------------------------
+
+    def _find(self, key: bytes) -> _Value | None:
+        found = self._values.get(key)
+        if found is None:
+            return None
+        value, expires = found
+        if expires is not None and expires <= self._now_ms():
+            del self._values[key]
+            return None
+        return value
+
+    def _stream(self, key: bytes) -> Stream | None:
+        value = self._find(key)
+        if isinstance(value, bytes):
+            raise _WRONG_TYPE
+        return value
+
+    def _put(self, key: bytes, value: _Value, expires: float | None) -> None:
+        self._remember(key)
+        self._values[key] = (value, expires)
+
+    def _remember(self, key: bytes) -> None:
+        self._touched.setdefault(key, self._values.get(key))
+
+    def _write(self, *, adds: bool) -> None:
+        if self.read_only:
+            raise ReadOnlyError("READONLY You can't write against a read only replica.")
+        if adds and self.full:
+            raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
+
+
+_WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+def _text(entry_id: _Id) -> bytes:
+    return b"%d-%d" % entry_id
+
+
+def _read_id(text: bytes, sequence: int) -> _Id:
+    """Read an id as XRANGE does; ``sequence`` is meant where it names none."""
+    if text in (b"-", b"+"):
+        return _LOWEST if text == b"-" else _HIGHEST
+    milliseconds, _, number = text.partition(b"-")
+    return int(milliseconds), int(number) if number else sequence
+
+
+# What the scripts mean, each with the model, its keys and its arguments.
+
+
+def _claim(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> bytes:
+    token, lease_ms, window_ms = arguments[0], int(arguments[1]), int(arguments[2])
+    claims, labels = b"", b""
+    for key in keys:
+        if model.set(key, token, px=lease_ms, nx=True):
+            claims += b"o"
+            continue
+        held = model.get(key)
+        if held in (b"1", b"?"):
+            model.set(key, held, px=window_ms)
+            claims += held
+        elif held == token:
+            claims += b"o"
+        elif held is not None and len(held) > len(_REFUSED) and held.startswith(_REFUSED):
+            claims += b"r"
+            labels += b"\n" + held[len(_REFUSED) : 72]
+        else:
+            claims += b"h"
+    return claims + labels
+
+
+_REFUSED = b"refused:"
+
+
+def _remember(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> None:
+    window_ms, mark = int(arguments[0]), arguments[1]
+    for key in keys:
+        known = model.get(key) if mark != b"1" else None
+        if known != b"1" and (mark == b"?" or known != b"?"):
+            model.set(key, mark, px=window_ms)
+
+
+def _release(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> None:
+    for key in keys:
+        if model.get(key) == arguments[0]:
+            model.delete(key)
+
+
+def _write(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> Any:
+    done = model.get(keys[3])
+    if done is not None:
+        return [each.encode() for each in json.loads(done)]
+    most_bytes, remembered_ms, lines = int(arguments[0]), int(arguments[1]), arguments[2:]
+    used = sum(map(model.memory_usage, keys[:2])) + sum(map(len, lines))
+    if used > most_bytes:
+        return used
+    ids = [model.xadd(keys[2], b"r", line) for line in lines]
+    model.set(keys[3], json.dumps([each.decode() for each in ids]).encode(), px=remembered_ms)
+    return ids
+
+
+def _read(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> list[list[Any]]:
+    first, known, last = arguments[:3]
+    most, most_bytes, longest = map(int, arguments[3:6])
+    found: list[list[Any]] = []
+    size = 0
+    for entry_id, fields in model.xrange(keys[0], first, last):
+        if entry_id == known:
+            continue
+        known = entry_id
+        length = sum(map(len, fields))
+        entry = [entry_id, fields] if length <= longest else [entry_id, []]
+        length = length if length <= longest else 0
+        if len(found) == most or (found and size + length > most_bytes):
+            return found
+        found.append(entry)
+        size += length
+    return found
+
+
+def _measure(model: RedisModel, keys: list[bytes], _: list[bytes]) -> list[Any]:
+    first = model.xrange(keys[0], b"-", b"+", 1)
+    return [sum(map(model.memory_usage, keys[:2])), first[0][0] if first else b""]
+
+
+def _set_aside(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> None:
+    for entry_id, fields in model.xrange(keys[0], arguments[0], arguments[0]):
+        model.xadd(keys[1], b"r", b" ".join(fields))
+        model.xdel(keys[0], entry_id)
+
+
+def _reserve(model: RedisModel, keys: list[bytes], _: list[bytes]) -> None:
+    model.set(keys[0], b"." * 2**20, nx=True)
+
+
+def _lock(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> int:
+    held = model.get(keys[0])
+    if held is not None and held != arguments[0] and model.pttl(keys[0]) != -1:
+        return 0
+    model.set(keys[0], arguments[0], px=int(arguments[1]))
+    return 1
+
+
+def _unlock(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> int:
+    return model.delete(keys[0]) if model.get(keys[0]) == arguments[0] else 0
+
+
+_Meaning = Callable[[RedisModel, list[bytes], list[bytes]], Any]
+_SPOOL = vars(spool)
+_MEANINGS: dict[str, _Meaning] = {
+    dedupe.CLAIM.digest: _claim,
+    dedupe.REMEMBER.digest: _remember,
+    dedupe.RELEASE.digest: _release,
+    **{
+        _SPOOL[name].digest: meaning
+        for name, meaning in {
+            "_WRITE": _write,
+            "_READ": _read,
+            "_LAST": lambda model, keys, _: model.last_entry(keys[0]),
+            "_MEASURE": _measure,
+            "_LENGTH": lambda model, keys, _: model.xlen(keys[0]),
+            "_DELETE": lambda model, keys, arguments: model.xdel(keys[0], *arguments),
+            "_SET_ASIDE": _set_aside,
+            "_RENAME": lambda model, keys, _: model.renamenx(keys[0], keys[1]),
+            "_RESERVE": _reserve,
+            "_GIVE_UP_RESERVE": lambda model, keys, _: model.delete(keys[0]),
+            "_LOCK": _lock,
+            "_UNLOCK": _unlock,
+        }.items()
+    },
+}

@@ -1,0 +1,190 @@
+"""The model of Redis is held to a real one: the same scripts in the same order get the same replies and leave the same keys."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
+from metric_forwarder.dedupe import redis as dedupe
+from metric_forwarder.settings.redis_address import parse_redis_url
+from metric_forwarder.spool import redis as spool
+from support.redis_server import RedisServer
+from world.redis_model import RedisModel
+
+# Far apart, so that a busy machine does not make one look like the other.
+_LEASE_MS, _WINDOW_MS = 100_000_000, 10_000_000_000
+_NAMES = st.sampled_from([b"one", b"two", b"three"])
+_SOME = st.lists(_NAMES, min_size=1, max_size=3, unique=True)
+_TOKENS = st.sampled_from([b"token--1", b"token--2"])
+_MARKS = st.sampled_from([b"1", b"?", b"refused:12 bad", b"refused:", b"refused: " + b"x" * 80])
+_STREAMS = st.sampled_from([b"points", b"dead"])
+_LINES = st.lists(st.sampled_from([b"a", b"{}", b"long" * 100, b""]), min_size=1, max_size=4)
+# An entry of a stream: the so-many-th that was ever added, an end of the stream, or none that there is.
+_ENTRIES = st.one_of(st.integers(0, 6), st.sampled_from([b"-", b"+", b"5-0"]))
+_SPOOL = vars(spool)
+
+# A script, its keys and its arguments; numbers in a text's place stand for entries of streams.
+_Step = tuple[Script, Sequence[bytes], Sequence[Any]]
+
+
+def _steps() -> st.SearchStrategy[_Step]:
+    def script(
+        name: str, keys: st.SearchStrategy[Any], *arguments: st.SearchStrategy[Any]
+    ) -> st.SearchStrategy[_Step]:
+        found = _SPOOL[name] if name.startswith("_") else getattr(dedupe, name)
+        return st.tuples(st.just(found), keys, st.tuples(*arguments))
+
+    def one(keys: st.SearchStrategy[bytes]) -> st.SearchStrategy[list[bytes]]:
+        return keys.map(lambda key: [key])
+
+    just = st.just
+    writes = st.tuples(_STREAMS, st.sampled_from([b"write 1", b"write 2"])).map(
+        lambda drawn: [b"points", b"dead", *drawn]
+    )
+    room = st.sampled_from([2**30, 10])
+    written = st.tuples(writes, room, _LINES).map(
+        lambda drawn: (_SPOOL["_WRITE"], drawn[0], (drawn[1], _WINDOW_MS, *drawn[2]))
+    )
+    sizes = st.sampled_from([(500, 2**20, 2**20), (2, 2**20, 2**20), (500, 300, 2**20), (500, 2**20, 100)])
+    read = st.tuples(one(_STREAMS), _ENTRIES, st.one_of(_ENTRIES, just(b"")), _ENTRIES, sizes).map(
+        lambda drawn: (_SPOOL["_READ"], drawn[0], (drawn[1], drawn[2], drawn[3], *drawn[4]))
+    )
+    lock = one(st.sampled_from([b"lock", b"one"]))
+    anything = st.sampled_from([b"points", b"dead", b"lock", b"one", b"aside"])
+    return st.one_of(
+        script("CLAIM", _SOME, _TOKENS, just(_LEASE_MS), just(_WINDOW_MS)),
+        script("REMEMBER", _SOME, just(_WINDOW_MS), _MARKS),
+        script("RELEASE", _SOME, _TOKENS),
+        written,
+        read,
+        script("_LAST", one(_STREAMS)),
+        script("_LENGTH", one(anything)),
+        script("_DELETE", one(_STREAMS), _ENTRIES.filter(lambda entry: entry not in (b"-", b"+"))),
+        script("_SET_ASIDE", just([b"points", b"aside"]), st.integers(0, 6)),
+        script("_RENAME", st.tuples(anything, anything)),
+        script("_RESERVE", one(just(b"reserve"))),
+        script("_GIVE_UP_RESERVE", one(just(b"reserve"))),
+        script("_LOCK", lock, _TOKENS, just(_LEASE_MS)),
+        script("_UNLOCK", lock, _TOKENS),
+    )
+
+
+class _Side:
+    """The model or the real one; ids of entries, which hold the time, are told by their number."""
+
+    def __init__(self, run: Callable[..., Any], prefix: bytes) -> None:
+        self._run = run
+        self._prefix = prefix
+        self._ids: list[bytes] = []
+
+    def run(self, step: _Step) -> Any:
+        script, keys, arguments = step
+        numbered = (_SPOOL["_DELETE"], _SPOOL["_SET_ASIDE"], _SPOOL["_READ"])
+        filled = [
+            self._id(each) if script in numbered and place < 3 else each
+            for place, each in enumerate(arguments)
+        ]
+        try:
+            reply = self._run(script, [self._prefix + key for key in keys], *filled)
+        except RedisUnavailable as error:
+            return "refused", error.is_wrong_type, error.is_full
+        if script is _SPOOL["_WRITE"] and isinstance(reply, list):
+            self._ids += [each for each in reply if each not in self._ids]
+        return "full" if script is _SPOOL["_WRITE"] and isinstance(reply, int) else self.numbered(reply)
+
+    def numbered(self, reply: Any) -> Any:
+        """Replace each id by its number."""
+        if isinstance(reply, list):
+            return [self.numbered(each) for each in reply]
+        return f"entry {self._ids.index(reply)}" if reply in self._ids else reply
+
+    def _id(self, entry: int | bytes) -> bytes:
+        if isinstance(entry, bytes):
+            return entry
+        return self._ids[entry] if entry < len(self._ids) else b"7-%d" % entry
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(Path(tmp_path_factory.mktemp("redis"))) as running:
+        yield running
+
+
+_RUNS = itertools.count()
+
+
+@pytest.mark.slow
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(_steps(), min_size=3, max_size=14))
+def test_the_same_scripts_get_the_same_replies_and_leave_the_same_keys(
+    server: RedisServer, steps: list[_Step]
+) -> None:
+    prefix = b"mf:%d:" % next(_RUNS)
+    client = server.client()
+    model = RedisModel(lambda: _milliseconds(client.time()))
+    real = RedisConnection(parse_redis_url(server.url()), 5.0)
+    simulated, actual = _Side(model.run, prefix), _Side(real.run, prefix)
+
+    for step in steps:
+        # Ids are milliseconds: two streams whose entries have the same ones could not be told apart.
+        time.sleep(0.002 if step[0] is _SPOOL["_WRITE"] else 0)
+        assert simulated.run(step) == actual.run(step), step
+    kept = sorted(client.scan_iter(match=prefix + b"*", count=1000))
+    assert model.keys() == kept
+    for key in kept:
+        assert _duration(model.pttl(key)) == _duration(client.pttl(key)), key
+    if kept:
+        client.delete(*kept)
+    real.close()
+    client.close()
+
+
+def _milliseconds(now: tuple[int, int]) -> float:
+    seconds, microseconds = now
+    return seconds * 1000 + microseconds / 1000
+
+
+def _duration(milliseconds: int) -> str:
+    if milliseconds < 0:
+        return "for good"
+    return "a lease" if milliseconds <= _LEASE_MS else "a window"
+
+
+def test_a_key_is_gone_when_its_time_is_over() -> None:
+    now = [0.0]
+    model = RedisModel(lambda: now[0])
+    model.set(b"key", b"1", px=100)
+    now[0] = 99.9
+    assert model.get(b"key") == b"1"
+    now[0] = 100.0
+    assert model.get(b"key") is None
+    assert model.keys() == []
+
+
+def test_a_failover_loses_the_last_writes_and_nothing_else() -> None:
+    model = RedisModel(lambda: 0.0)
+    for name in (b"one", b"two"):
+        model.run(dedupe.CLAIM, [name], b"token--1", _LEASE_MS, _WINDOW_MS)
+    model.run(dedupe.REMEMBER, [b"one"], _WINDOW_MS, b"1")
+
+    assert model.lose(1) == 1
+    assert model.get(b"one") == b"token--1"
+    assert model.lose(5) == 2
+    assert model.keys() == []
+
+
+def test_a_full_server_takes_no_new_key_and_still_deletes() -> None:
+    model = RedisModel(lambda: 0.0)
+    model.run(dedupe.CLAIM, [b"one"], b"token--1", _LEASE_MS, _WINDOW_MS)
+    model.full = True
+    with pytest.raises(RedisUnavailable) as refused:
+        model.run(dedupe.CLAIM, [b"two"], b"token--1", _LEASE_MS, _WINDOW_MS)
+    assert refused.value.is_full
+    model.run(dedupe.RELEASE, [b"one"], b"token--1")
+    assert model.keys() == []
