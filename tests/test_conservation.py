@@ -417,7 +417,7 @@ def test_one_bad_sample_among_a_thousand_costs_one_invalid_and_names_its_place(
 @pytest.mark.parametrize("name", MAKERS)
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=5), data=st.data())
 @settings(max_examples=20, deadline=None)
-def test_whatever_is_done_to_a_message_its_readings_are_what_is_received(
+def test_received_equals_the_readings_of_any_mutated_message(
     name: Format, kinds: list[str], data: Any
 ) -> None:
     body, _ = MAKERS[name](kinds)

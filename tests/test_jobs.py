@@ -46,20 +46,20 @@ def test_a_job_that_is_asked_for_by_hand_and_misspelt_says_how_to_ask(harness: H
 
 
 @pytest.mark.parametrize("event", [{"Replay": True}, {"deadLetters": True}, {"keep": ["a"]}], ids=str)
-def test_an_event_that_looks_like_a_job_is_told_how_to_ask_for_one(
+def test_the_error_for_an_event_that_resembles_a_job_shows_the_jobs(
     harness: Harness, event: dict[str, Any]
 ) -> None:
     with pytest.raises(UnknownTrigger, match=r'asked for with \{"replay": true\}'):
         harness.application.handle(event, CONTEXT)
 
 
-def test_an_event_of_another_kind_is_told_nothing_of_jobs(harness: Harness) -> None:
+def test_an_event_of_another_kind_gets_no_hint_about_jobs(harness: Harness) -> None:
     with pytest.raises(UnknownTrigger) as raised:
         harness.application.handle({"Type": "Gauge"}, CONTEXT)
     assert "replay" not in str(raised.value)
 
 
-def test_a_replay_without_a_spool_is_a_config_error_for_whoever_asks(harness: Harness) -> None:
+def test_a_replay_without_a_spool_is_a_config_error_for_every_trigger(harness: Harness) -> None:
     with pytest.raises(ConfigError, match="MF_SPOOL is empty"):
         harness.application.handle(REPLAY, CONTEXT)
 

@@ -241,7 +241,7 @@ def test_a_point_that_is_repeated_within_the_event_is_a_duplicate_whatever_becom
     assert [error["source"] for error in report["errors"]] == ([] if code is None else ["metrics/0@1"])
 
 
-def test_every_point_that_is_told_as_rejected_stale_or_spooled_is_kept(tmp_path: Path) -> None:
+def test_every_point_that_is_reported_as_rejected_stale_or_spooled_is_kept(tmp_path: Path) -> None:
     harness = make_harness(SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1")
     harness.receiver.refuse_if = _refusals
     old = point(1, id="a", timestamp=harness.clock.time() - 400)

@@ -608,7 +608,7 @@ def test_searching_a_request_for_its_sender_raises_nothing(members: str) -> None
     assert len(list(find_claims("POST", "/v2/index.php", members.encode("utf-8", "surrogatepass")))) <= 32
 
 
-def test_a_nested_query_string_is_no_text() -> None:
+def test_a_nested_query_string_is_not_a_text() -> None:
     nested: Any = "x"
     for _ in range(50_000):
         nested = [nested]
@@ -676,7 +676,7 @@ SITUATIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("situation", "code"), TABLE, ids=[row[0] for row in TABLE])
-def test_the_table_in_the_document_is_what_is_answered(situation: str, code: str) -> None:
+def test_the_bridge_replies_as_the_documents_table_says(situation: str, code: str) -> None:
     told = SITUATIONS[situation]
     counts = {outcome.value: told.get(outcome.value, 0) for outcome in Outcome}
     bad = {

@@ -42,7 +42,7 @@ JOBS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS)
-def test_a_timers_job_is_told_as_what_it_is_and_is_valid(tmp_path: Path, job: str) -> None:
+def test_a_timers_job_is_shown_as_a_job_and_is_valid(tmp_path: Path, job: str) -> None:
     event = _write(tmp_path / "event.json", {"Type": "Timer", "Message": json.dumps(JOBS[job])})
     done = run("check", event)
     assert done.status == 0
@@ -54,7 +54,7 @@ def test_a_timers_job_is_told_as_what_it_is_and_is_valid(tmp_path: Path, job: st
     assert f"ok the job {job}, without points to check" in " ".join(shown.out.split())
 
 
-def test_a_job_that_asks_for_nothing_is_told_as_the_function_tells_it(emulator: Emulator) -> None:
+def test_a_job_without_content_gives_the_same_error_as_in_the_function(emulator: Emulator) -> None:
     event = json.dumps({"Type": "Timer", "Message": '{"scrape": []}'})
     done, invoked = run("check", "-", given=event), run("invoke", "-", given=event, **settings_for(emulator))
     assert (done.status, done.printed[0]["received"]) == (1, 1)
@@ -105,7 +105,7 @@ def test_age_is_not_judged_and_the_settings_for_intake_are(tmp_path: Path) -> No
     assert run("check", large, BATCH_MAX_BYTES="256").printed[0]["errors"][0]["rule"] == "maxBytes"
 
 
-def test_a_setting_that_cannot_be_used_is_told_even_here() -> None:
+def test_a_setting_that_cannot_be_used_is_reported_even_here() -> None:
     done = run("check", "-", given="[]", BATCH_MAX_BYTES="few")
     assert done.status == 2
     assert "MF_BATCH_MAX_BYTES" in done.err
@@ -203,7 +203,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("name", PAYLOADS)
-def test_the_format_of_a_message_is_told_with_the_reason_and_its_points(name: str) -> None:
+def test_the_format_of_a_message_is_reported_with_the_reason_and_its_points(name: str) -> None:
     done = run("check", "-", given=PAYLOADS[name], NAMESPACE="pc")
     (found,) = done.printed
     ((source, format_, reason, received, valid),) = (each.values() for each in found["messages"])
@@ -212,7 +212,7 @@ def test_the_format_of_a_message_is_told_with_the_reason_and_its_points(name: st
     assert [(p["namespace"], p["metricName"], p["value"]) for p in found["points"]] == [("pc", "load", 1)]
 
 
-def test_a_format_that_a_setting_or_a_path_names_is_told_with_that_reason() -> None:
+def test_a_format_that_a_setting_or_a_path_names_is_reported_with_that_reason() -> None:
     (found,) = run("check", "-", given="load 1", NAMESPACE="pc", FORMAT="prometheus-text").printed
     assert found["messages"][0]["reason"] == "MF_FORMAT says so"
     event = {"httpMethod": "POST", "path": "/write", "headers": {}, "body": "load value=1"}
@@ -221,7 +221,7 @@ def test_a_format_that_a_setting_or_a_path_names_is_told_with_that_reason() -> N
     assert found["valid"] == 1
 
 
-def test_a_payload_that_almost_fits_a_format_is_told_why_it_does_not() -> None:
+def test_a_payload_that_almost_fits_a_format_is_reported_with_what_is_missing() -> None:
     done = run("check", "-", given=json.dumps({"fields": {"value": 1}, "tags": {}}))
     (found,) = done.printed
     assert (done.status, found["received"], found["messages"][0]["format"]) == (1, 1, "")

@@ -57,7 +57,7 @@ def test_without_a_folder_samples_of_each_kind_are_shown() -> None:
     assert all(f"{kind}  ok" in done.out for kind in ("timer", "ckafka", "cmq", "direct"))
 
 
-def test_an_event_of_no_known_kind_is_told_and_ends_with_status_1(folder: Path) -> None:
+def test_an_event_of_an_unknown_kind_is_reported_and_ends_with_status_1(folder: Path) -> None:
     (folder / "odd.json").write_text('{"odd": 1}', encoding="utf-8")
     done = run("demo", str(folder))
     assert done.status == 1

@@ -126,7 +126,7 @@ def test_only_what_differs_is_changed_and_published_as_a_new_version(api: ScfApi
     assert api.function["alias"] == "2"
 
 
-def test_a_rebuilt_zip_with_the_same_files_is_no_change(api: ScfApi) -> None:
+def test_a_rebuilt_zip_with_the_same_files_is_not_a_change(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())
     stored = io.BytesIO()
@@ -272,7 +272,7 @@ def test_a_trigger_that_is_not_described_is_left_alone_unless_pruned(api: ScfApi
     assert mine not in api.function["triggers"]
 
 
-def test_a_trigger_bound_to_another_version_is_made_anew(api: ScfApi) -> None:
+def test_a_trigger_bound_to_another_version_is_made_again(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())
     api.function["triggers"][0]["Qualifier"] = "$LATEST"
@@ -350,7 +350,7 @@ def test_a_failure_half_way_says_what_was_done_and_a_second_run_goes_on(
     assert [step.partition(" ")[2] for step in ours.steps] == ["create the trigger ckafka value-value"]
 
 
-def test_a_function_that_fails_to_be_created_is_told(api: ScfApi) -> None:
+def test_a_function_that_fails_to_be_created_is_reported(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())
     api.function["failed"] = "CreateFailed"
@@ -426,7 +426,7 @@ def interrupted(_seconds: float) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_certificate_that_is_not_trusted_is_told_at_once(api: ScfApi) -> None:
+def test_a_certificate_that_is_not_trusted_is_reported_at_once(api: ScfApi) -> None:
     waited: list[float] = []
     account = Account(SECRET_ID, Secret(SECRET_KEY), REGION, endpoint=api.endpoint)
     with pytest.raises(
@@ -457,7 +457,7 @@ def test_an_api_that_stops_answering_is_tried_again_for_longer() -> None:
     assert ours.waited == [1, 2, 4, 8, 16]
 
 
-def test_throttling_that_does_not_pass_is_told(api: ScfApi) -> None:
+def test_throttling_that_does_not_pass_is_reported(api: ScfApi) -> None:
     api.script = {"CreateFunction": ["RequestLimitExceeded"] * 6}
     with pytest.raises(deployer.HalfDone, match=r"RequestLimitExceeded .*: the API is called too often"):
         Deployer(api).deploy(package())
@@ -465,7 +465,7 @@ def test_throttling_that_does_not_pass_is_told(api: ScfApi) -> None:
 
 
 @pytest.mark.slow
-def test_a_change_that_never_ends_is_told_and_taken_up_by_the_next_run(api: ScfApi) -> None:
+def test_a_change_that_never_ends_is_reported_and_taken_up_by_the_next_run(api: ScfApi) -> None:
     ours = Deployer(api)
     api.polls = 1_000
     with pytest.raises(deployer.HalfDone, match=r"FailedOperation\.Creating for 300 s"):
@@ -475,7 +475,7 @@ def test_a_change_that_never_ends_is_told_and_taken_up_by_the_next_run(api: ScfA
     assert ours.plan(package()).changes == ()
 
 
-def test_a_wrong_key_is_told_without_the_key(api: ScfApi) -> None:
+def test_a_wrong_key_is_reported_without_the_key(api: ScfApi) -> None:
     account = Account(SECRET_ID, Secret("another-key"), REGION, endpoint=api.endpoint, ca_file=CERTIFICATE)
     with pytest.raises(CloudError, match="check TENCENT_SECRET_ID") as caught:
         Cloud(account, "default", "metric-forwarder", lambda _: None).function()
@@ -485,7 +485,7 @@ def test_a_wrong_key_is_told_without_the_key(api: ScfApi) -> None:
 # --- the description ------------------------------------------------------------------------------------------
 
 
-def test_what_the_file_refers_to_and_nobody_sets_is_named() -> None:
+def test_references_to_unset_variables_are_named() -> None:
     left = {name: value for name, value in FILLED.items() if name != "DEPLOY_ROLE"}
     with pytest.raises(
         ConfigError, match=r"refers to DEPLOY_ROLE, which neither .*: set each, as \.env\.example explains"
@@ -512,7 +512,7 @@ def test_the_package_gets_the_extras_that_the_settings_need(tmp_path: Path) -> N
     assert extras_of(read_description(path, {})) == ["redis", "remote-write"]
 
 
-def test_a_comment_behind_a_value_of_the_env_file_is_told(tmp_path: Path) -> None:
+def test_a_comment_behind_a_value_of_the_env_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# keys\nA = 'one # two'\nB=three\n", encoding="utf-8")
     assert read_dotenv(tmp_path / ".env") == {"A": "one # two", "B": "three"}
     (tmp_path / ".env").write_text("A=one # two\n", encoding="utf-8")
@@ -525,7 +525,7 @@ def test_the_first_line_of_an_env_file_counts_behind_a_byte_order_mark(tmp_path:
     assert read_dotenv(tmp_path / ".env") == {"A": "1", "B": "x\u2028y"}
 
 
-def test_an_env_file_in_another_encoding_is_told_and_not_a_traceback(tmp_path: Path) -> None:
+def test_an_env_file_in_another_encoding_is_an_error_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes("# 部署者\nA=1\n".encode("gbk"))
     with pytest.raises(ConfigError, match=r"\.env is not UTF-8"):
         read_dotenv(tmp_path / ".env")

@@ -68,7 +68,7 @@ def test_the_platforms_region_does_as_well(receiver: Emulator) -> None:
     assert run("doctor", **settings, REGION="ap-shanghai").out.count("sh (ap-shanghai)") == 1
 
 
-def test_a_name_that_is_not_known_is_told_and_what_needs_it_is_not_tried(receiver: Emulator) -> None:
+def test_an_unknown_name_is_reported_and_the_checks_that_need_it_are_not_run(receiver: Emulator) -> None:
     settings = settings_for(receiver) | {"RECEIVER_URL": "http://receiver.invalid:8080/v2/index.php"}
     done = run("doctor", **settings)
     lines = _lines(done.out)
@@ -78,7 +78,7 @@ def test_a_name_that_is_not_known_is_told_and_what_needs_it_is_not_tried(receive
     assert lines["clock"][1] == "not checked: answer must be ok first"
 
 
-def test_a_closed_port_is_told(receiver: Emulator) -> None:
+def test_a_closed_port_is_reported(receiver: Emulator) -> None:
     settings = settings_for(receiver)
     receiver.stop()
     lines = _lines(run("doctor", **settings).out)
@@ -86,14 +86,14 @@ def test_a_closed_port_is_told(receiver: Emulator) -> None:
     assert "Connection refused" in lines["connection"][1]
 
 
-def test_something_else_behind_the_address_is_told(receiver: Emulator) -> None:
+def test_another_server_behind_the_address_is_reported(receiver: Emulator) -> None:
     receiver.fault("status", 404, times=None)
     done = run("doctor", **settings_for(receiver))
     assert done.status == 1
     assert "HTTP 404, and no return code" in _lines(done.out)["answer"][1]
 
 
-def test_a_path_that_is_not_the_receivers_is_told_with_the_right_ones(receiver: Emulator) -> None:
+def test_a_path_that_is_not_the_receivers_is_reported_with_the_right_ones(receiver: Emulator) -> None:
     done = run("doctor", **(settings_for(receiver) | {"RECEIVER_URL": f"{receiver.base_url}/foo"}))
     is_ok, said = _lines(done.out)["answer"]
     assert (done.status, is_ok) == (1, False)
@@ -118,14 +118,14 @@ def test_only_a_return_code_for_an_empty_request_is_ok(
     assert told in said
 
 
-def test_what_takes_a_connection_and_gives_no_answer_is_told(receiver: Emulator) -> None:
+def test_a_server_that_accepts_connections_and_never_answers_is_reported(receiver: Emulator) -> None:
     receiver.fault("reset", times=None)
     done = run("doctor", **settings_for(receiver))
     assert "no HTTP answer" in _lines(done.out)["answer"][1]
 
 
 @pytest.mark.parametrize(("offset_s", "side"), [(3600.0, "behind"), (-3600.0, "ahead of")])
-def test_a_clock_that_is_wrong_is_told(offset_s: float, side: str) -> None:
+def test_a_clock_that_is_wrong_is_reported(offset_s: float, side: str) -> None:
     with Emulator(EmulatorOptions(clock_offset_s=offset_s)) as receiver:
         done = run("doctor", **settings_for(receiver))
     is_ok, said = _lines(done.out)["clock"]
@@ -133,13 +133,13 @@ def test_a_clock_that_is_wrong_is_told(offset_s: float, side: str) -> None:
     assert f"60 minutes {side} the destination's" in said
 
 
-def test_the_same_text_as_id_and_key_is_told_and_not_repeated(receiver: Emulator) -> None:
+def test_the_same_text_as_id_and_key_is_reported_and_not_repeated(receiver: Emulator) -> None:
     done = run("doctor", **(settings_for(receiver) | {"SECRET_ID": "pasted-key", "SECRET_KEY": "pasted-key"}))
     assert not _lines(done.out)["credentials"][0]
     assert "pasted-key" not in done.out
 
 
-def test_a_redis_that_is_not_there_is_told_without_its_password(receiver: Emulator) -> None:
+def test_a_redis_that_is_not_there_is_reported_without_its_password(receiver: Emulator) -> None:
     settings = settings_for(receiver) | {
         "DEDUPE": "redis://:s3cret@127.0.0.1:1/0",
         "SPOOL": "redis://:s3cret@127.0.0.1:1/0",
@@ -168,7 +168,7 @@ def spool_user(server: RedisServer, *commands: str) -> str:
     return f"redis://forwarder:s3cret@127.0.0.1:{server.port}/0"
 
 
-def test_a_redis_user_who_may_not_spool_is_told_what_to_allow(
+def test_the_error_for_a_redis_user_who_may_not_spool_names_the_rights(
     receiver: Emulator, redis_server: RedisServer
 ) -> None:
     url = spool_user(redis_server)
@@ -211,7 +211,7 @@ def lasting_keys(server: RedisServer) -> set[bytes]:
         pytest.param("/no-such-mount/x", False, "/no-such-mount/x does not exist", id="nothing is mounted"),
     ],
 )  # fmt: skip
-def test_a_spools_folder_is_told_with_whether_it_is_there(
+def test_a_spools_folder_is_reported_with_whether_it_is_there(
     receiver: Emulator, tmp_path: Path, path: str, told: str, *, ok: bool
 ) -> None:
     (tmp_path / "there").mkdir()
@@ -225,7 +225,7 @@ def test_a_spools_folder_is_told_with_whether_it_is_there(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_key_that_is_none_is_told(receiver: Emulator) -> None:
+def test_an_invalid_key_is_reported(receiver: Emulator) -> None:
     lines = _lines(run("doctor", **(settings_for(receiver) | {"SECRET_ID": "me"})).out)
     assert "AKID" in lines["credentials"][1]
 
@@ -250,7 +250,7 @@ def test_a_setting_that_could_only_fail_later_ends_with_status_2(
     assert text not in done.err
 
 
-def test_a_secret_that_cannot_be_read_is_told(receiver: Emulator) -> None:
+def test_a_secret_that_cannot_be_read_is_reported(receiver: Emulator) -> None:
     settings = {
         name: value for name, value in settings_for(receiver).items() if not name.startswith("SECRET")
     }
@@ -289,7 +289,7 @@ REMOTE_WRITE_ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {
 @pytest.mark.parametrize(
     ("status", "headers", "said"), REMOTE_WRITE_ANSWERS.values(), ids=REMOTE_WRITE_ANSWERS
 )
-def test_what_a_remote_write_endpoint_answers_is_told_with_what_to_do(
+def test_what_a_remote_write_endpoint_answers_is_reported_with_what_to_do(
     receiver: Emulator, status: int, headers: dict[str, str], said: str
 ) -> None:
     receiver.fault("status", status, times=None, headers=headers)
@@ -306,7 +306,7 @@ def test_what_a_remote_write_endpoint_answers_is_told_with_what_to_do(
     assert "s3cret" not in done.out + done.err
 
 
-def test_a_remote_write_endpoint_that_gives_no_answer_is_told(receiver: Emulator) -> None:
+def test_a_remote_write_endpoint_that_gives_no_answer_is_reported(receiver: Emulator) -> None:
     receiver.fault("reset", times=None)
     for url in (receiver.url, receiver.url.replace("http://", "https://")):
         done = run("doctor", **remote_write_to(url))
@@ -324,14 +324,14 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("reply", ELSEWHERE.values(), ids=ELSEWHERE)
-def test_a_success_whose_text_is_none_is_told(reply: Reply) -> None:
+def test_a_success_with_an_error_in_its_text_is_reported(reply: Reply) -> None:
     with AnsweringServer(lambda _path, _body: reply) as server:
         lines = _lines(run("doctor", **remote_write_to(f"{server.url}/api/v1/write")).out)
     assert not lines["answer"][0]
     assert "check MF_REMOTE_WRITE_URL" in lines["answer"][1]
 
 
-def test_a_clock_far_from_the_remote_write_endpoints_is_told() -> None:
+def test_a_clock_far_from_the_remote_write_endpoints_is_reported() -> None:
     with AnsweringServer(remote_write, clock_offset_s=3600.0) as endpoint:
         done = run("doctor", **remote_write_to(f"{endpoint.url}/api/v1/write"))
     is_ok, said = _lines(done.out)["clock"]
@@ -348,7 +348,9 @@ main()
 """
 
 
-def test_packages_that_settings_need_and_are_missing_are_told_with_their_extras(receiver: Emulator) -> None:
+def test_packages_that_settings_need_and_are_missing_are_reported_with_their_extras(
+    receiver: Emulator,
+) -> None:
     environ = child_environ(**remote_write_to(receiver.url), SCRAPE_HOSTS="127.0.0.1")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_PACKAGES], capture_output=True, text=True, check=False, env=environ
@@ -369,7 +371,7 @@ def test_hosts_to_scrape_that_can_be_reached_are_ok(receiver: Emulator) -> None:
     assert {request["path"] for request in receiver.requests()} == {"/v2/index.php"}
 
 
-def test_hosts_to_scrape_that_cannot_be_reached_are_told_each(receiver: Emulator) -> None:
+def test_each_host_to_scrape_that_cannot_be_reached_is_reported(receiver: Emulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = f"127.0.0.1:{listener.getsockname()[1]}"
     hosts = f"node.invalid,{closed},localhost:99999,127.0.0.1"

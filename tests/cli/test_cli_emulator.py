@@ -108,7 +108,9 @@ def test_make_emulator_takes_another_port() -> None:
 
 @pytest.mark.parametrize("command", ["emulator", "serve"])
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_an_address_that_is_not_this_machines_is_told_with_the_right_option(command: str, host: str) -> None:
+def test_an_address_that_is_not_this_machines_is_reported_with_the_right_option(
+    command: str, host: str
+) -> None:
     done = run(command, "--host", host, "--port", "0", SECRET_ID="a", SECRET_KEY="b", REGION="gz")
     assert (done.status, done.out) == (2, "")
     assert f"{host} port 0 cannot be listened on (" in done.err
@@ -133,7 +135,9 @@ def test_wrong_options_end_with_status_2(options: tuple[str, ...], told: str) ->
 
 
 @pytest.mark.parametrize("content", ["[]", '{"pc": []}', '{"pc": {"load": "ip"}}', '{"pc": {"load": [1]}}'])
-def test_a_catalogue_of_another_form_is_told_what_would_be_right(tmp_path: Path, content: str) -> None:
+def test_the_error_for_a_catalogue_of_another_form_says_what_would_be_right(
+    tmp_path: Path, content: str
+) -> None:
     path = tmp_path / "catalogue.json"
     path.write_text(content, encoding="utf-8")
     done = run("emulator", "--catalogue", str(path))
@@ -169,7 +173,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     assert f"  Example:\n    {'echo' if command == 'check' else 'metric-forwarder'} " in done.out
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_reported() -> None:
     done = run("--version")
     assert done.status == 0
     assert done.out.startswith("metric-forwarder ")
@@ -190,7 +194,7 @@ def test_without_its_extra_the_command_line_says_which_one_it_needs() -> None:
 
 
 @pytest.mark.slow
-def test_what_was_delivered_is_told_by_the_status_where_standard_output_is_closed() -> None:
+def test_the_exit_status_says_what_was_delivered_if_standard_output_is_closed() -> None:
     with _running() as (_, settings):
         done = execute("send", "--namespace=pc", "--metric=m", "--value=1", streams=">&-", **settings)
     assert done.status == 0
@@ -368,9 +372,7 @@ def test_of_many_values_the_newest_are_shown() -> None:
         ("--max-name-length", "1.5", "'1.5' is not a valid whole number."),
     ],
 )
-def test_what_is_no_number_is_told_in_words_that_are_no_programmers(
-    option: str, given: str, told: str
-) -> None:
+def test_a_wrong_number_is_reported_in_plain_words(option: str, given: str, told: str) -> None:
     done = run("emulator", option, given)
     assert done.status == 2
     assert told in done.err

@@ -94,7 +94,7 @@ def test_a_kind_that_has_one_message_says_so(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KNOWN)
-def test_an_event_made_later_is_no_redelivery(kind: str) -> None:
+def test_an_event_made_later_does_not_look_like_a_redelivery(kind: str) -> None:
     events = [TEMPLATES[kind].wrap(["{}"], at) for at in (AT, AT + timedelta(seconds=1))]
     first, second = ([message.coordinates for message in read_event(event).messages] for event in events)
     assert first != second

@@ -45,7 +45,7 @@ def test_each_line_of_a_file_of_json_lines_is_an_event_for_one_instance(receiver
     assert reports[3]["outcomes"]["duplicate"] == 3, "one instance, which remembers"
 
 
-def test_a_line_of_no_known_kind_is_told_and_keeps_no_other_from_its_report(receiver: Emulator) -> None:
+def test_a_line_of_an_unknown_kind_is_reported_and_the_others_get_their_reports(receiver: Emulator) -> None:
     lines = f'{json.dumps(point(1))}\n{{"odd": 1}}\n{json.dumps(point(2))}\n'
     done = run("invoke", "-", given=lines, **settings_for(receiver))
     assert (done.status, len(done.out.splitlines())) == (1, 2)
@@ -61,7 +61,7 @@ def test_a_line_separator_of_unicode_in_a_string_ends_no_line(receiver: Emulator
     assert [point["value"] for point in receiver.points()] == [1, 2]
 
 
-def test_a_line_that_is_no_json_is_named_before_anything_is_sent(receiver: Emulator) -> None:
+def test_a_line_that_is_not_json_is_named_before_anything_is_sent(receiver: Emulator) -> None:
     done = run("invoke", "-", given=f"{json.dumps(point(1))}\n{{\n", **settings_for(receiver))
     assert (done.status, done.out) == (2, "")
     assert "line 2 is not JSON by itself" in done.err
@@ -216,10 +216,10 @@ def test_what_takes_time_shows_that_it_is_at_work_and_leaves_no_trace_of_it(even
     with Emulator() as receiver:
         receiver.fault("delay", 2.0)
         terminal = Terminal("invoke", str(event_file), **settings_for(receiver))
-        terminal.wait_for("the function is at work")
+        terminal.wait_for("the function is running")
         terminal.wait_for("0:00:01")
         assert terminal.finish() == 0
-    last = terminal.shown.rpartition("the function is at work")[2]
+    last = terminal.shown.rpartition("the function is running")[2]
     assert "delivered" in last
     assert '"event":"report"' not in terminal.shown, "the report is shown once"
 
@@ -237,7 +237,7 @@ def test_a_line_of_the_log_stays_one_line_beside_what_shows_that_it_is_at_work(
 
 
 @pytest.mark.slow
-def test_a_pipe_is_told_nothing_of_it(receiver: Emulator, event_file: Path) -> None:
+def test_a_pipe_gets_no_progress_line(receiver: Emulator, event_file: Path) -> None:
     receiver.fault("delay", 0.5)
     done = execute("invoke", str(event_file), **settings_for(receiver))
     assert done.printed["status"] == "ok"
@@ -249,7 +249,7 @@ def test_an_interrupt_ends_a_command_with_status_130_and_without_a_traceback(eve
     with Emulator() as receiver:
         receiver.fault("hang", times=None)
         terminal = Terminal("invoke", "--time-limit", "60", str(event_file), **settings_for(receiver))
-        terminal.wait_for("the function is at work")
+        terminal.wait_for("the function is running")
         deadline = time.monotonic() + 30
         while not receiver.requests():
             assert time.monotonic() < deadline

@@ -48,7 +48,9 @@ def test_what_was_spooled_is_delivered_and_the_report_printed(receiver: Emulator
     assert (again.status, again.printed["status"]) == (0, "empty")
 
 
-def test_it_stops_when_nothing_moves_and_says_what_is_left(receiver: Emulator, tmp_path: Path) -> None:
+def test_a_replay_stops_when_nothing_can_be_delivered_and_says_how_much_remains(
+    receiver: Emulator, tmp_path: Path
+) -> None:
     settings = spooling(receiver, tmp_path.as_uri())
     fill(receiver, settings, [point(1), point(2)])
     receiver.fault("code", 1002, times=None)

@@ -408,7 +408,7 @@ def test_large_bodies_wait_for_their_turn_and_are_then_answered_with_503() -> No
     asyncio.run(scenario())
 
 
-def test_a_request_under_way_is_answered_when_the_server_is_told_to_stop() -> None:
+def test_a_request_under_way_is_answered_when_the_server_stops() -> None:
     arrivals = threading.Semaphore(0)
     instance = Instance(arrivals)
 

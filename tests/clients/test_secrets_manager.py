@@ -434,7 +434,7 @@ def test_half_a_key_is_asked_for_its_other_half(missing: str) -> None:
         "https://host:port",
     ],
 )
-def test_an_endpoint_that_is_no_safe_origin_is_a_configuration_error(endpoint: str) -> None:
+def test_an_endpoint_that_is_not_a_safe_origin_is_a_configuration_error(endpoint: str) -> None:
     text = problems(SECRET_ID="", SECRET_KEY="", SECRET_NAME="monitor", SECRET_ENDPOINT=endpoint)
     assert "MF_SECRET_ENDPOINT" in text
     assert "https://host" in text

@@ -204,23 +204,21 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
 
 
 @pytest.mark.slow
-def test_what_comes_late_gets_no_time_of_its_own() -> None:
+def test_a_late_byte_does_not_restart_the_timeout() -> None:
     over = threading.Event()
 
     def serve(connection: socket.socket) -> None:
         receive_request(connection)
-        time.sleep(2.7)
+        time.sleep(5.7)
         connection.sendall(b"H")
-        over.wait(10)
+        over.wait(20)
 
     with listening(serve) as place:
-        started = time.monotonic()
-        answer = post(HttpTransport(1), f"http://{place}/", 3)
-        took = time.monotonic() - started
+        # If the byte restarted the timeout, it would be 11.7 s.
+        with ends_within(6):
+            answer = post(HttpTransport(1), f"http://{place}/", 6)
         over.set()
     assert fault(answer) is Fault.UNANSWERED
-    # With a time-out of its own it would be 5.7 s.
-    assert 2.9 < took < 5.5
 
 
 @pytest.mark.slow
@@ -407,7 +405,7 @@ def test_without_its_file_of_certificates_no_request_leaves(tmp_path: Path, cont
     assert fault(failure) is Fault.UNREACHABLE
 
 
-def test_a_certificate_that_is_not_trusted_is_told_as_that_with_the_setting_that_trusts_it() -> None:
+def test_an_untrusted_certificate_is_reported_with_the_setting_that_trusts_it() -> None:
     with listening(encrypted(answer_all)) as place:
         settings = remote_write_environ(REMOTE_WRITE_URL=f"https://{place}/write", MAX_ATTEMPTS="1")
         report = report_of(Application(settings), point())
@@ -444,7 +442,7 @@ def test_without_a_tls_handshake_the_request_never_left(handshake: Callable[[soc
 
 
 @pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.test", "[::1", "h:port"])
-def test_what_is_no_host_means_that_the_request_never_left(host: str) -> None:
+def test_a_request_to_an_invalid_host_was_not_sent(host: str) -> None:
     assert fault(post(HttpTransport(1), f"http://{host}/v2/index.php")) is Fault.UNREACHABLE
 
 

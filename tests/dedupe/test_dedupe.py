@@ -168,7 +168,7 @@ def test_a_held_point_is_forgotten_like_a_delivered_one() -> None:
     assert outcomes(harness.handle(ckafka(point(1)))) == {"delivered": 1}
 
 
-def test_remote_write_holds_likewise() -> None:
+def test_remote_write_holds_uncertain_points_too() -> None:
     harness = make_remote_write_harness(UNCERTAIN="hold")
     harness.prometheus.script.append(UNANSWERED)
     assert outcomes(harness.handle(ckafka(point(1)))) == {"uncertain": 1}
@@ -202,7 +202,7 @@ def test_a_redelivered_event_does_not_ask_again_about_rejected_points() -> None:
     assert again["requests"]["sent"] == 1
 
 
-def test_a_rejection_is_told_again_with_the_code_and_the_reason_that_it_had() -> None:
+def test_a_rejection_is_reported_again_with_the_code_and_the_reason_that_it_had() -> None:
     harness = make_harness(MAX_ATTEMPTS="1")
     harness.receiver.refuse_if = reject_the_bad
     first, again = harness.handle(mixed(1)), harness.handle(mixed(1))

@@ -126,7 +126,7 @@ def test_an_endless_reply_is_given_up_within_bounds_of_memory(piece: bytes) -> N
     assert peak < 40 * MAX_REPLY_BYTES
 
 
-def test_too_many_clients_are_told_as_what_they_are() -> None:
+def test_too_many_clients_are_reported_as_such() -> None:
     _, (warning,) = meet(lambda: iter([b"-ERR max number of clients reached\r\n"]))
     assert "maxclients" in warning
     assert "VPC" not in warning

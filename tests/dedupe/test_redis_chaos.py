@@ -149,7 +149,7 @@ class Lane:
 
 
 @pytest.mark.slow
-def test_whoever_is_killed_whenever_every_point_arrives_and_twice_only_what_nobody_could_know_of(
+def test_every_point_arrives_although_instances_are_killed_and_only_unconfirmed_ones_arrive_twice(
     server: RedisServer, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
     rounds = -(-request.config.getoption("--rounds") // LANES)

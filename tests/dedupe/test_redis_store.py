@@ -215,7 +215,7 @@ def test_what_another_instance_is_sending_is_held_and_no_duplicate(instance: Cal
     assert instance().begin().claim([X, Y]) == [Claim.HELD, Claim.OURS]
 
 
-def test_asking_again_for_ones_own_is_no_harm(instance: Callable[[], Instance]) -> None:
+def test_an_instance_may_claim_its_own_points_again(instance: Callable[[], Instance]) -> None:
     claims = instance().begin()
     assert claims.claim([X]) == claims.claim([X]) == [Claim.OURS]
 
@@ -435,7 +435,7 @@ def test_what_one_instance_alone_is_asked_about_is_remembered_for_all(server: Re
     assert Instance(server).begin().claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
 
 
-def test_whoever_asks_for_it_begins_the_window_of_a_point_anew(server: RedisServer) -> None:
+def test_a_window_restarts_for_any_instance_that_claims_the_point(server: RedisServer) -> None:
     server.command("FLUSHALL")
     Instance(server).deliver(X)
     claims = Instance(server).begin()
@@ -447,7 +447,7 @@ def test_whoever_asks_for_it_begins_the_window_of_a_point_anew(server: RedisServ
         assert Instance(server).begin().claim([X, Y]) == [Claim.DELIVERED, Claim.UNCERTAIN]
 
 
-def test_a_redis_that_forgot_what_is_uncertain_is_told_again(server: RedisServer) -> None:
+def test_uncertain_points_are_written_again_to_a_redis_that_lost_them(server: RedisServer) -> None:
     one = Instance(server)
     claims = one.begin()
     claims.claim([X])
@@ -469,7 +469,7 @@ def test_what_another_instance_delivered_is_not_made_uncertain(instance: Callabl
     assert instance().begin().claim([X]) == [Claim.DELIVERED]
 
 
-def test_what_is_uncertain_is_no_ones_to_release(instance: Callable[[], Instance]) -> None:
+def test_no_instance_can_release_an_uncertain_point(instance: Callable[[], Instance]) -> None:
     claims = instance().begin()
     claims.claim([X])
     claims.mark_uncertain([X])
@@ -510,7 +510,9 @@ def test_a_rejection_is_kept_as_a_short_label_and_read_again(
     assert (told.code, told.label[:10]) == (why.code, why.label.replace("\n", " ").replace("é", "?")[:10])
 
 
-def test_the_instance_that_was_told_the_reason_tells_it_in_full(instance: Callable[[], Instance]) -> None:
+def test_the_instance_that_received_a_rejection_reports_its_reason_in_full(
+    instance: Callable[[], Instance],
+) -> None:
     one = instance()
     reject(one, X)
     claims = one.begin()
@@ -930,7 +932,7 @@ def _addresses(clients: Any) -> set[str]:
     return {word for word in text.split() if word.startswith("id=")}
 
 
-def test_a_server_that_forgot_the_scripts_is_told_again(redis_server: RedisServer) -> None:
+def test_scripts_are_sent_again_to_a_server_that_lost_them(redis_server: RedisServer) -> None:
     one = Instance(redis_server)
     one.deliver(X)
     redis_server.command("SCRIPT", "FLUSH")
@@ -970,7 +972,7 @@ def test_what_could_not_be_written_is_known_to_this_instance_at_least(redis_serv
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("within_s", "at_most_s"), [(60, 0.75), (2, 0.35), (0.6, 0.2), (0, 0.2)])
-def test_the_less_time_there_is_the_less_of_it_a_hanging_redis_gets(
+def test_a_hanging_redis_gets_less_time_if_less_is_left(
     redis_server: RedisServer, within_s: float, at_most_s: float
 ) -> None:
     redis_server.freeze()
@@ -985,7 +987,7 @@ def test_the_less_time_there_is_the_less_of_it_a_hanging_redis_gets(
     assert min(took_s) < at_most_s
 
 
-def test_a_confirmation_waits_for_nobody(redis_server: RedisServer) -> None:
+def test_a_confirmation_does_not_wait_for_a_hanging_redis(redis_server: RedisServer) -> None:
     events = [Instance(redis_server).begin() for _ in range(20)]
     redis_server.freeze()
     with ends_within(5):
@@ -1054,7 +1056,7 @@ def test_an_acl_user_needs_only_what_the_documentation_names(redis_server: Redis
     assert [finding.ok for finding in check_redis(parse_redis_url(url), system_machine())] == [True]
 
 
-def test_an_acl_user_who_may_not_is_told_what_to_allow(redis_server: RedisServer) -> None:
+def test_the_error_for_an_acl_user_names_the_rights_that_it_lacks(redis_server: RedisServer) -> None:
     redis_server.command("ACL", "SETUSER", "nobody", "on", ">s3cret", "~other:*", "+@all")
     one = Instance(redis_server, url=f"redis://nobody:s3cret@127.0.0.1:{redis_server.port}")
     assert one.deliver(X) == "degraded"

@@ -916,7 +916,7 @@ def test_the_ceiling_of_the_pause_before_a_retry_doubles() -> None:
         ("-+--------", Outcome.UNDELIVERED, 3),
     ],
 )
-def test_throttling_is_no_failed_attempt_while_other_requests_are_accepted(
+def test_throttling_is_not_a_failed_attempt_while_other_requests_are_accepted(
     others: str, outcome: Outcome, sent: int
 ) -> None:
     clock = FakeClock()
@@ -941,7 +941,7 @@ class MeetingPacer(Pacer):
         return is_news
 
 
-def test_throttling_of_a_request_sent_before_the_pause_is_no_failed_attempt() -> None:
+def test_throttling_of_a_request_sent_before_the_pause_is_not_a_failed_attempt() -> None:
     clock = FakeClock()
     both = threading.Barrier(2, timeout=5)
     crowded = Refusing(ReturnCode.TOO_MANY_REQUESTS, [both.wait] * 2)

@@ -87,7 +87,7 @@ def test_a_function_that_reads_no_secret_needs_no_role(checkout: Checkout) -> No
     assert checkout.deploy("check", "remote-write", **left, **written).returncode == 0
 
 
-def test_settings_that_cannot_work_are_told_before_anything_is_deployed(checkout: Checkout) -> None:
+def test_settings_that_cannot_work_are_reported_before_anything_is_deployed(checkout: Checkout) -> None:
     checkout.install("scf")
     result = checkout.deploy(**EVERYTHING, MF_DESTINATION="remote-write", MF_CONCURRENCY="many")
     assert (result.returncode, result.stdout) == (2, "")
@@ -113,7 +113,7 @@ def test_a_dotenv_file_sets_as_well_as_the_environment(checkout: Checkout) -> No
     assert checkout.deploy().returncode == 0
 
 
-def test_a_comment_behind_a_value_is_told_since_the_cli_would_deploy_it(checkout: Checkout) -> None:
+def test_a_comment_behind_a_value_is_reported_since_the_cli_would_deploy_it(checkout: Checkout) -> None:
     checkout.install("scf")
     checkout.write_dotenv("TENCENT_SECRET_ID=x            # who deploys", "QUOTED='a # b'", "HASH=a#b")
     result = checkout.deploy(**EVERYTHING)
@@ -136,7 +136,9 @@ def test_what_the_cli_does_not_read_is_not_set(checkout: Checkout) -> None:
     assert ": DEPLOY_REGION\n" in result.stderr
 
 
-def test_everything_in_the_way_is_told_at_once_and_a_check_alone_deploys_nothing(checkout: Checkout) -> None:
+def test_everything_in_the_way_is_reported_at_once_and_a_check_alone_deploys_nothing(
+    checkout: Checkout,
+) -> None:
     result = checkout.deploy("check", "")
     assert result.returncode == 2
     assert "npm install --global" in result.stderr

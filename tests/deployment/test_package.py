@@ -172,7 +172,7 @@ def test_what_an_event_of_valid_points_loads_is_compiled_already(
 
 
 @with_python_310
-def test_a_file_that_is_edited_where_it_is_deployed_is_compiled_anew(
+def test_a_file_that_is_edited_where_it_is_deployed_is_compiled_again(
     package: Package, tmp_path: Path, emulator: Emulator
 ) -> None:
     folder = tmp_path / "edited"
@@ -227,7 +227,7 @@ def test_a_zip_is_verified_by_building_it_again(package: Package, tmp_path: Path
     ]
 
 
-def test_what_is_no_zip_or_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_broken_zip_is_reported(tmp_path: Path) -> None:
     missing = tmp_path / "missing.zip"
     result = verify(missing)
     assert (result.returncode, f"there is no {missing}" in result.stderr) == (2, True)

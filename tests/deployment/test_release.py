@@ -54,7 +54,7 @@ def test_a_dirty_tree_is_refused_and_left_alone(clone: Path) -> None:
     assert git(clone, "tag") == ""
 
 
-def test_what_is_no_version_is_refused(clone: Path) -> None:
+def test_an_invalid_version_is_refused(clone: Path) -> None:
     with pytest.raises(package.Refused, match=r"like 1\.2\.3"):
         release.prepare(clone, "v1", TODAY)
 

@@ -49,7 +49,7 @@ def test_the_function_runs_as_tencents_local_runner_runs_it(emulator: Emulator, 
 
 
 @pytest.mark.slow
-def test_three_seconds_told_as_milliseconds_are_three_seconds(emulator: Emulator, tmp_path: Path) -> None:
+def test_a_time_limit_in_milliseconds_is_converted_to_seconds(emulator: Emulator, tmp_path: Path) -> None:
     emulator.fault("delay", 0.5)
     (reply,), _ = run(emulator, [point(1)], tmp_path)
     assert outcomes(reply) == {"delivered": 1}

@@ -122,7 +122,7 @@ def test_the_replay_of_its_timer_delivers_the_spool(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_tencents_toolkit_makes_of_it_what_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tencents_toolkit_reads_the_file_as_intended(capsys: pytest.CaptureFixture[str]) -> None:
     told = inputs(EVERYTHING)
     made = serverless_file.made_by_toolkit(told)
     if made is None:

@@ -38,7 +38,7 @@ def described(file: Path = ROOT / "serverless.yml") -> Description:
     return read_description(file, VARIABLES)
 
 
-def test_its_files_hold_the_secrets_and_nobody_else_can_read_them(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_files_with_secrets(tmp_path: Path) -> None:
     script = write_commands(described(), b"zip", tmp_path / "out")
     assert "quoted" not in script.read_text("utf-8")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}

@@ -202,7 +202,7 @@ NAMES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("bad", "pointer"), NAMES.values(), ids=NAMES)
-def test_what_is_no_name_to_prometheus_is_invalid_and_never_sent(bad: Any, pointer: str) -> None:
+def test_a_name_that_prometheus_does_not_accept_is_invalid_and_never_sent(bad: Any, pointer: str) -> None:
     harness = make_remote_write_harness()
     report = harness.handle([bad])
     assert outcomes(report) == {"invalid": 1}
@@ -489,7 +489,7 @@ def test_a_success_with_a_page_or_an_error_in_its_text_is_none(kind: str, text: 
 
 
 @pytest.mark.parametrize(("kind", "text"), SUCCESS.values(), ids=SUCCESS)
-def test_a_success_whose_text_says_nothing_else_is_one(kind: str, text: bytes) -> None:
+def test_a_success_without_an_error_in_its_text_is_a_success(kind: str, text: bytes) -> None:
     harness = make_remote_write_harness()
     harness.prometheus.script.append(HttpReply(200, {"Content-Type": kind}, text))
     assert outcomes(harness.handle([point(1), point(2, "other")])) == {"delivered": 2}
@@ -511,7 +511,7 @@ def test_no_point_is_sent_to_what_takes_a_body_that_no_remote_write_can_read() -
     assert len(harness.prometheus.proofs) == 3
 
 
-def test_an_endpoint_proves_itself_once_while_an_instance_is_warm_and_that_is_no_request_of_an_event() -> (
+def test_an_endpoint_proves_itself_once_while_an_instance_is_warm_and_that_is_not_a_request_of_an_event() -> (
     None
 ):
     harness = make_remote_write_harness(REMOTE_WRITE_PASSWORD="token")
@@ -567,7 +567,7 @@ def test_a_success_is_not_believed_if_the_endpoint_then_takes_what_no_remote_wri
     assert "correct the URL" in report["errors"][0]["message"]
 
 
-def test_an_endpoint_that_asked_to_be_left_alone_is_not_asked_to_prove_itself() -> None:
+def test_an_endpoint_in_its_cool_down_is_not_asked_to_prove_itself() -> None:
     harness = make_remote_write_harness()
     harness.prometheus.proof_answer = HttpReply(429, {"Retry-After": "600"}, b"")
     harness.prometheus.script.append(HttpReply(429, {"Retry-After": "600"}, b""))
@@ -605,7 +605,9 @@ def test_a_bad_point_is_rejected_where_an_empty_request_is_taken_which_is_asked_
 
 
 @pytest.mark.parametrize("answer", NOT_ANSWERING)
-def test_while_nobody_says_whether_an_empty_request_is_taken_no_point_is_rejected(answer: Answer) -> None:
+def test_no_point_is_rejected_while_it_is_unknown_whether_the_endpoint_accepts_an_empty_request(
+    answer: Answer,
+) -> None:
     harness = make_remote_write_harness(CONCURRENCY="1")
     harness.prometheus.empty_answer = answer
     harness.prometheus.script.extend([HttpReply(400, {}, b"bad request")] * 20)

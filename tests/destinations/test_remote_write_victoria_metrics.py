@@ -46,7 +46,7 @@ def test_a_repeated_delivery_changes_nothing_where_equal_samples_are_merged(plac
     assert place.held("pc_again") == before
 
 
-def test_unless_told_to_merge_it_keeps_what_comes_twice_twice(
+def test_without_deduplication_victoria_metrics_stores_a_repeated_point_twice(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with VictoriaMetricsServer(tmp_path_factory.mktemp("keeping"), merging=False) as server:

@@ -55,7 +55,7 @@ def test_what_is_printed_can_be_sent_again() -> None:
     assert again.out == first.out
 
 
-def test_in_the_function_points_and_log_share_a_stream_and_are_told_apart_by_how_a_line_begins(
+def test_in_the_function_points_and_log_share_a_stream_and_are_distinguished_by_how_a_line_begins(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = report_of(Application({"MF_DESTINATION": "stdout"}, FakeClock()), EVENT)

@@ -72,7 +72,7 @@ def test_the_help_of_events_names_every_kind() -> None:
     assert {*TEMPLATES, *JOBS} <= kinds
 
 
-def test_a_document_without_the_place_for_what_is_generated_is_told() -> None:
+def test_a_document_without_the_place_for_what_is_generated_is_reported() -> None:
     with pytest.raises(ValueError, match="no part settings: write <!-- generated: settings -->"):
         reference.renewed("# A document\n", "settings", "a table")
 

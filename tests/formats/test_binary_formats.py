@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+import tracemalloc
 from typing import Any
 
 import cramjam
@@ -52,7 +53,7 @@ def test_the_samples_of_a_series_have_its_labels_and_their_times() -> None:
     ]
 
 
-def test_a_stale_marker_keeps_its_bits_and_is_no_other_nan() -> None:
+def test_a_stale_marker_keeps_its_bits() -> None:
     stale, other = readings(compress([series({"__name__": "up"}, (STALE_MARKER, 1), (math.nan, 2))]))
     assert isinstance(stale, Sample)
     assert isinstance(other, Sample)
@@ -74,7 +75,7 @@ def test_bad_labels_cost_the_samples_of_their_series_alone(labels: list[tuple[st
     assert [getattr(reading, "rule", None) for reading in found] == [None, rule, rule, None]
 
 
-def test_exemplars_and_native_histograms_are_told_and_metadata_is_no_sample() -> None:
+def test_exemplars_and_native_histograms_are_reported_and_metadata_is_ignored() -> None:
     labels = encode_labels([("__name__", "up")])
     exemplar, histogram = b"\x1a\x02\x11\x00", b"\x22\x02\x09\x00"
     content = labels + exemplar + histogram
@@ -96,7 +97,7 @@ def test_exemplars_and_native_histograms_are_told_and_metadata_is_no_sample() ->
         "text",
     ],
 )
-def test_what_is_no_remote_write_is_one_invalid_sample(body: bytes | str) -> None:
+def test_a_body_that_is_not_remote_write_is_one_invalid_sample(body: bytes | str) -> None:
     (found,) = readings(body)
     assert isinstance(found, InvalidSample)
 
@@ -148,10 +149,12 @@ def test_snappy_is_read_without_a_package_too() -> None:
 
 def test_snappy_that_lies_about_its_length_takes_no_memory() -> None:
     for claimed in (b"\xff\xff\xff\xff\x0f", b"\x80\x80\x80\x10", b"\x80\x80\x20"):
-        began = time.process_time()
+        tracemalloc.start()
         with pytest.raises(BadSnappy):
             decompress(claimed + b"\x00" * 100)
-        assert time.process_time() - began < 0.1
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 100_000
 
 
 def protobuf(request: Any) -> bytes:

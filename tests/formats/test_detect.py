@@ -156,7 +156,7 @@ def test_the_module_of_a_format_is_loaded_with_its_first_message() -> None:
 
 
 @pytest.mark.parametrize("body", ["null", "true", "1", "-2.5e3"])
-def test_json_that_is_no_object_is_not_called_something_else_than_json(body: str) -> None:
+def test_json_that_is_not_an_object_is_still_reported_as_json(body: str) -> None:
     assert detect(body, FormatHint()) is Format.JSON
 
 

@@ -94,7 +94,7 @@ def test_rules_and_labels_apply_to_every_format_and_what_they_drop_is_filtered()
     ] * 3
 
 
-def test_what_is_no_point_is_told_as_without_rules() -> None:
+def test_an_invalid_point_is_reported_in_the_same_way_with_rules() -> None:
     bad: list[Any] = [5, {"metricName": 5}, {"metricName": "a", "dimensions": {"b": []}, "value": 1}, []]
     for body in bad:
         plain, ruled = make_harness(), make_harness(LABELS="a=b")
@@ -131,7 +131,7 @@ def test_a_point_that_was_spooled_is_not_relabelled_again(tmp_path: Path) -> Non
         ("RELABEL", "{}", "MF_RELABEL is no list"),
     ],
 )
-def test_a_wrong_setting_is_told_before_anything_is_read(setting: str, value: str, words: str) -> None:
+def test_a_wrong_setting_is_reported_before_anything_is_read(setting: str, value: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make_harness(**{setting: value}).handle(ckafka(point()))
 
@@ -145,7 +145,7 @@ _CHOSEN = st.sampled_from([each for each in Format if each is not Format.JSON])
 @pytest.mark.slow
 @given(st.lists(_LINE, min_size=1, max_size=4), _CHOSEN)
 @settings(max_examples=150)
-def test_received_is_the_sum_of_what_the_formats_told(bodies: list[str], chosen: Format) -> None:
+def test_received_is_the_sum_of_all_readings(bodies: list[str], chosen: Format) -> None:
     hint = FormatHint()
     told = [reading for body in bodies for reading in read(chosen, body, hint, Mapper(MAPPING))]
     harness = make_remote_write_harness(

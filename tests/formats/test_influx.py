@@ -64,7 +64,7 @@ def test_a_time_has_the_unit_that_it_was_given(precision: str, nanoseconds: int)
     assert samples("m f=1 3", precision)[0][3] == 3 * nanoseconds
 
 
-def test_an_unknown_precision_is_told_and_nothing_is_read() -> None:
+def test_an_unknown_precision_is_reported_and_nothing_is_read() -> None:
     (found,) = readings("m f=1 3", "years")
     assert isinstance(found, InvalidSample)
     assert found.rule == "precision"
@@ -130,13 +130,13 @@ def test_a_forgotten_quote_does_not_swallow_the_lines_behind_it() -> None:
     assert [type(reading) for reading in found] == [InvalidSample, FilteredSample, Sample, Sample]
 
 
-def test_of_equal_series_and_times_the_last_value_counts_and_the_others_are_told() -> None:
+def test_of_equal_series_and_times_the_last_value_counts_and_the_others_are_reported() -> None:
     found = readings("m,a=1,b=2 f=1,g=1 5\nm,b=2,a=1 f=2 5\nm,a=1,b=2 f=3 6\nm,a=1,b=2 f=4,f=5 7")
     assert [type(reading) for reading in found] == [FilteredSample] + [Sample] * 3 + [FilteredSample, Sample]
     assert [reading.value for reading in found if isinstance(reading, Sample)] == [1.0, 2.0, 3.0, 5.0]
 
 
-def test_comments_and_blank_lines_are_no_samples() -> None:
+def test_comments_and_blank_lines_are_not_samples() -> None:
     assert readings("# a comment\n\n  \r\n  # another\n") == []
 
 

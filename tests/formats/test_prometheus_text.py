@@ -95,7 +95,7 @@ def test_bytes_that_are_no_utf_8_cost_their_own_line_alone() -> None:
     assert second.dimensions == {"b": "é"}
 
 
-def test_comments_and_metadata_are_no_samples() -> None:
+def test_comments_and_metadata_are_not_samples() -> None:
     assert readings("# HELP up Whether it is up.\n# TYPE up gauge\n#\n  # note\n\n \n") == []
 
 

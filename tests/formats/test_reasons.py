@@ -108,7 +108,7 @@ def test_whatever_is_wrong_with_a_message_its_reason_tells_what_would_be_right(n
 
 
 @pytest.mark.parametrize("body", ["", " ", "\n\r\n\t", "\ufeff", "\ufeff \n", '""', '" "'])
-def test_an_empty_message_is_told_as_that(body: str) -> None:
+def test_an_empty_message_is_reported_as_empty(body: str) -> None:
     report = make_harness().handle(ckafka(body))
     assert outcomes(report) == {"invalid": 1}
     assert report["errors"][0]["message"] == "is empty: send a point, or no message"
@@ -120,7 +120,7 @@ TEXTS = ['{"metricName":"m","dimensions":{},"value":1}', "cpu,host=a v=1", "m 1"
 
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("encoding", WIDE)
-def test_text_in_characters_of_two_or_four_bytes_is_told_as_that(encoding: str, text: str) -> None:
+def test_utf_16_and_utf_32_are_recognised_and_reported(encoding: str, text: str) -> None:
     content = text.encode(encoding)
     if text.isascii():
         found = detect(content, HINT)
@@ -159,13 +159,13 @@ def reasons_of(name: Format, content: Any) -> list[str]:
         ),
     ],
 )
-def test_a_number_that_does_not_fit_is_told_with_what_does(line: str, reason: str) -> None:
+def test_the_error_for_a_number_that_is_too_large_names_the_largest(line: str, reason: str) -> None:
     report = make_harness().handle(ckafka(line))
     assert [error["message"] for error in report["errors"]] == [reason]
 
 
 @pytest.mark.parametrize("name", ["fields", "tags", "time", "x"])
-def test_a_member_that_resembles_none_is_to_be_removed(name: str) -> None:
+def test_the_remedy_for_an_unknown_member_is_to_remove_it(name: str) -> None:
     harness: Harness = make_harness()
     point = {"metricName": "m", "dimensions": {}, "value": 1, name: {}}
     (error,) = harness.handle(ckafka(point))["errors"]

@@ -49,7 +49,7 @@ def test_each_field_is_a_sample_and_texts_and_nested_values_are_filtered() -> No
         (1_458_229_140_123_456_789, 1),
     ],
 )
-def test_the_unit_of_a_time_is_told_by_its_digits(timestamp: int, unit: int) -> None:
+def test_the_unit_of_a_time_is_recognised_by_its_digits(timestamp: int, unit: int) -> None:
     found = readings(json.dumps({**METRIC, "timestamp": timestamp}))
     assert {reading.time_ns for reading in found if isinstance(reading, Sample)} == {timestamp * unit}
 
@@ -134,7 +134,7 @@ JSON = st.recursive(
 
 @pytest.mark.slow
 @given(JSON)
-def test_whatever_the_json_nothing_raises_and_something_is_told(decoded: Any) -> None:
+def test_any_json_yields_at_least_one_reading_and_raises_nothing(decoded: Any) -> None:
     assert readings(json.dumps(decoded)) or _holds_nothing(decoded)
 
 

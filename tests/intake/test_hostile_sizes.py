@@ -116,7 +116,7 @@ def test_a_message_of_as_many_points_as_are_held_is_delivered() -> None:
     assert outcomes(harness.handle([point(1)] * MAX_POINTS)) == {"delivered": MAX_POINTS}
 
 
-def test_commas_and_brackets_inside_of_texts_are_no_values() -> None:
+def test_commas_and_brackets_inside_of_texts_are_not_values() -> None:
     cpus = ",".join(map(str, range(100))) + "{[" * 20
     points = [point(value, dimensions={"cpus": cpus}) for value in range(4000)]
     assert outcomes(harness_of().handle(ckafka(points))) == {"delivered": 4000}
@@ -133,7 +133,7 @@ def test_a_broken_first_line_takes_no_other_along_however_many_values_they_hold(
 
 
 @pytest.mark.slow
-def test_the_lines_before_too_many_are_taken_and_the_rest_is_told() -> None:
+def test_the_lines_before_too_many_are_taken_and_the_rest_is_reported() -> None:
     line = json.dumps({"metricName": "m", "dimensions": {}, "value": 1}).encode() + b"\n"
     report = harness_of(line * (MAX_LINES + 1), NAMESPACE="pc").handle(CREATED)
     assert outcomes(report) == {"delivered": MAX_LINES, "invalid": 1}
@@ -141,7 +141,9 @@ def test_the_lines_before_too_many_are_taken_and_the_rest_is_told() -> None:
 
 
 @pytest.mark.slow
-def test_more_dead_letters_than_are_kept_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dead_letters_over_the_limit_are_counted_in_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     harness = make_harness(SPOOL=tmp_path.as_uri())
     report = harness.handle([1] * (MAX_DEAD_LETTERS + 7))
     assert outcomes(report) == {"invalid": MAX_DEAD_LETTERS + 7}

@@ -62,7 +62,7 @@ def test_nothing_passes_an_undelivered_point_of_an_earlier_part() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_left_of_each_part_is_spooled_with_its_dead_letters(tmp_path: Path) -> None:
+def test_undelivered_points_of_each_part_are_spooled_with_its_dead_letters(tmp_path: Path) -> None:
     harness = make_harness(
         BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000", SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1"
     )

@@ -18,7 +18,7 @@ def relabel(*rules: dict[str, Any], static: dict[str, str] | None = None, **labe
     return Relabeller(list(rules), static or {}).apply("ns", "up", labels)
 
 
-def test_static_labels_are_added_where_a_point_has_none_of_that_name() -> None:
+def test_static_labels_are_added_unless_a_point_has_a_label_of_that_name() -> None:
     assert relabel(static={"env": "prod", "a": "b"}, env="dev") == ("ns", "up", {"env": "dev", "a": "b"})
 
 

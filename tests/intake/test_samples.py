@@ -115,7 +115,7 @@ def test_a_message_of_a_named_format_is_read_by_its_decoder() -> None:
     assert ledger.received == 2
 
 
-def test_a_message_whose_format_nobody_names_is_read_as_its_shape_says() -> None:
+def test_a_message_without_a_named_format_is_detected_by_its_shape() -> None:
     bodies = [
         'cpu{host="a"} 0.5',
         '{"name":"cpu","fields":{"usage":1},"tags":{},"timestamp":1767225600}',
@@ -144,7 +144,7 @@ def test_a_setting_names_the_format_of_a_topic() -> None:
     assert ledger.received == 3
 
 
-def test_a_sample_that_names_a_namespace_is_no_point_of_a_known_series_without_one() -> None:
+def test_a_sample_with_a_namespace_belongs_to_another_series_than_one_without() -> None:
     sample = Sample("line 1", "cpu", {"host": "a"}, 0.5)
     intake, _ = take(environ(), sample, sample._replace(namespace="other"), sample)
     assert [found.series.namespace for found in intake.points] == ["pc", "other", "pc"]

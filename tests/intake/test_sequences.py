@@ -75,7 +75,7 @@ def test_a_bad_value_costs_one_invalid_and_no_neighbour(name: str, bad: str, pla
     assert all(error["pointer"].startswith(f"line {line}") for error in report["errors"])
 
 
-def test_values_of_one_line_are_told_apart() -> None:
+def test_values_of_one_line_are_distinguished() -> None:
     report = make_harness().handle(ckafka('{"a":1}{"b":2} [1]\n{"c":3}'))
     assert [
         error["pointer"] for error in report["errors"] if error["rule"] in {"additionalProperties", "type"}

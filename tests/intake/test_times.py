@@ -44,11 +44,11 @@ AHEAD: dict[str, Any] = {
     [(0.4, "0 s"), (119, "119 s"), (120, "2 minutes"), (7199, "120 minutes"), (7200, "2 hours"), (86_400, "24 hours"),
      (200_000, "2 days"), (95_837_762, "3 years"), (9.5e11, "30104 years")],
 )  # fmt: skip
-def test_a_span_of_time_is_told_in_its_largest_unit(seconds: float, said: str) -> None:
+def test_a_span_of_time_is_reported_in_its_largest_unit(seconds: float, said: str) -> None:
     assert in_words(seconds) == said
 
 
-def test_an_old_point_is_told_its_age_and_not_its_seconds() -> None:
+def test_the_age_of_an_old_point_is_reported_in_its_largest_unit() -> None:
     (error,) = make_harness().handle([point(1, timestamp=NOW_S - 95_837_762)])["errors"]
     assert error["message"].startswith("is 3 years old, more than MF_MAX_AGE_S allows")
 

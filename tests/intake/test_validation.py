@@ -192,14 +192,14 @@ def test_a_message_that_cannot_be_read_is_one_invalid_point(body: str) -> None:
     assert len(json.dumps(report)) < 4000
 
 
-def test_one_point_that_is_no_json_does_not_take_its_neighbours_along() -> None:
+def test_a_point_that_is_not_json_does_not_affect_its_neighbours() -> None:
     body = '[{"metricName":"m","dimensions":{},"value":NaN},{"metricName":"m","dimensions":{},"value":1}]'
     report = make_harness().handle(ckafka(body))
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
     assert report["errors"][0]["pointer"] == "/0/value"
 
 
-def test_a_byte_order_mark_is_no_reason_to_refuse_a_point() -> None:
+def test_a_point_after_a_byte_order_mark_is_valid() -> None:
     assert outcomes(make_harness().handle(ckafka("\ufeff" + json.dumps(point())))) == {"delivered": 1}
 
 
@@ -336,7 +336,7 @@ def test_a_schema_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, c
         make_harness(SCHEMA=str(path)).handle(point())
 
 
-def test_of_a_file_that_is_no_schema_nothing_is_quoted(tmp_path: Path) -> None:
+def test_the_error_for_a_file_that_is_not_a_schema_quotes_nothing_of_it(tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
     path.write_text('{"type": "sEcret", "required": "sEcret"}')
     with pytest.raises(ConfigError) as raised:

@@ -287,7 +287,7 @@ def test_it_says_so_when_the_receiver_is_gone_and_goes_on_when_it_is_back(chromi
         emulator.stop()
 
 
-def test_of_a_report_only_what_is_one_is_shown(receiver: Emulator) -> None:
+def test_the_page_shows_only_valid_reports(receiver: Emulator) -> None:
     receiver.report(
         {"outcomes": {"delivered": "many", "<b>": 1}, "errors": "x", "requests": 3, "received": True}
     )

@@ -763,7 +763,7 @@ def test_one_fault_can_be_removed_by_its_number(receiver: Emulator) -> None:
     assert _ask(receiver, "DELETE", f"/-/faults/{first['number']}")[0] == 404
 
 
-def test_what_is_no_report_is_refused(receiver: Emulator) -> None:
+def test_a_body_that_is_not_a_report_is_refused(receiver: Emulator) -> None:
     for body in (b"", b"[]", b"{}", b'{"outcomes": 1}'):
         assert _ask(receiver, "POST", "/-/reports", body)[0] == 400
     assert _ask(receiver, "POST", "/-/reports", b'{"outcomes": {"delivered": 1}}')[0] == 204

@@ -147,7 +147,7 @@ def test_an_event_with_only_filtered_points_is_ok_and_logged_as_info() -> None:
     assert return_code(report) == ReturnCode.OK
 
 
-def test_each_reason_for_filtering_is_told_once_with_the_first_point_and_a_count() -> None:
+def test_each_reason_for_filtering_is_reported_once_with_the_first_point_and_a_count() -> None:
     ledger = Ledger()
     ledger.receive_filtered("a", "line 1", "text", "a text field has no number")
     ledger.receive_filtered("b", "line 2", "stale-marker", "the receiver takes no stale markers")

@@ -118,7 +118,7 @@ def test_metrics_are_written_once_an_interval_and_lose_nothing_between() -> None
     assert own(harness.prometheus.samples, "points_total", outcome="delivered") == [(0, 1, 31, 61)]
 
 
-def test_two_instances_are_told_apart_and_name_their_function() -> None:
+def test_two_instances_are_distinguished_and_name_their_function() -> None:
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock)
     context = {**CONTEXT, "namespace": "prod", "function_name": "forward"}

@@ -176,7 +176,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize(("path", "reason"), FAILING.items(), ids=list(FAILING))
-def test_a_target_that_fails_is_told_and_the_others_are_scraped(
+def test_a_target_that_fails_is_reported_and_the_others_are_scraped(
     receiver: Emulator, targets: Targets, path: str, reason: str
 ) -> None:
     report = report_of(application(receiver), firing(targets.url(path), targets.url()))
@@ -187,7 +187,7 @@ def test_a_target_that_fails_is_told_and_the_others_are_scraped(
     assert sorted(targets.asked) == sorted([path, "/metrics"])
 
 
-def test_a_line_that_cannot_be_read_is_told_and_the_lines_around_it_arrive(
+def test_a_line_that_cannot_be_read_is_reported_and_the_lines_around_it_arrive(
     receiver: Emulator, targets: Targets
 ) -> None:
     report = report_of(application(receiver), firing(targets.url("/broken")))
@@ -201,14 +201,14 @@ def test_a_target_that_answers_in_openmetrics_is_read_as_that(receiver: Emulator
     assert outcomes(report) == {"delivered": 1}, "seconds, not milliseconds of 1970"
 
 
-def test_a_length_that_is_no_number_keeps_no_target_from_being_read(
+def test_a_target_with_a_content_length_that_is_not_a_number_is_read(
     receiver: Emulator, targets: Targets
 ) -> None:
     report = report_of(application(receiver), firing(targets.url("/numeral"), targets.url("/missing")))
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
 
 
-def test_a_target_that_refuses_connections_is_told(receiver: Emulator, targets: Targets) -> None:
+def test_a_target_that_refuses_connections_is_reported(receiver: Emulator, targets: Targets) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     report = report_of(application(receiver), firing(f"http://127.0.0.1:{port}/metrics", targets.url()))
@@ -288,7 +288,7 @@ def test_targets_are_asked_side_by_side(receiver: Emulator, targets: Targets) ->
 
 
 @pytest.mark.slow
-def test_more_samples_than_an_event_holds_are_told_and_not_sent(targets: Targets) -> None:
+def test_more_samples_than_an_event_holds_are_reported_and_not_sent(targets: Targets) -> None:
     targets.text = "".join(f'n{{i="{i}"}} 1\n' for i in range(MAX_SAMPLES + 1))
     found = scrape(targets, targets.url())
     assert [message.broken for message in found] == [
@@ -304,7 +304,7 @@ def test_the_targets_after_one_with_too_many_samples_are_forwarded(targets: Targ
     assert sum(message.broken is not None for message in found) == 1
 
 
-def test_a_name_that_no_target_exposes_is_told_since_it_may_be_a_typing_error(
+def test_a_name_that_no_target_exposes_is_reported_since_it_may_be_a_typing_error(
     receiver: Emulator, targets: Targets
 ) -> None:
     report = report_of(
@@ -386,7 +386,7 @@ def test_what_may_be_secret_is_not_shown_of_a_url_that_is_none(targets: Targets,
     assert "user" not in failed.source
 
 
-def test_without_a_thread_every_target_is_told_not_scraped(
+def test_without_a_thread_every_target_is_reported_as_not_scraped(
     targets: Targets, starve: Callable[[], None]
 ) -> None:
     starve()
@@ -434,7 +434,7 @@ def test_while_no_host_is_listed_a_timer_that_scrapes_is_a_configuration_error(r
 
 
 @pytest.mark.parametrize("hosts", ["http://a", "a/b", "a b", "user@a", "a:port", "*", "a,,b;c"])
-def test_hosts_that_are_none_are_a_configuration_error(hosts: str, receiver: Emulator) -> None:
+def test_invalid_hosts_are_a_configuration_error(hosts: str, receiver: Emulator) -> None:
     environ = {f"MF_{name}": value for name, value in settings_for(receiver).items()}
     with pytest.raises(ConfigError, match="MF_SCRAPE_HOSTS"):
         Settings.read({**environ, "MF_SCRAPE_HOSTS": hosts})
@@ -478,7 +478,7 @@ def test_a_job_that_says_nothing_that_can_be_done_is_invalid_and_says_how(
     assert "is no scrape job: it must be" in report["errors"][0]["message"]
 
 
-def test_jobs_are_told_from_payloads() -> None:
+def test_jobs_are_distinguished_from_payloads() -> None:
     assert read_job(json.dumps({"scrape": [URL, URL], "keep": ["a"]})) == Scrape((ScrapeTarget(URL),), ("a",))
     assert read_job({"replay": True}) == Replay(dead_letters=False)
     assert read_job('{"metricName": "m", "dimensions": {}, "value": 1}') is None
@@ -545,7 +545,7 @@ def test_whatever_is_exposed_is_read_as_it_was(
         'a 7 # {t="x"} 0.43',
     ],
 )
-def test_a_line_that_is_no_sample_is_told_and_the_next_is_read(line: str) -> None:
+def test_a_line_that_is_not_a_sample_is_reported_and_the_next_is_read(line: str) -> None:
     first, second, third = read(f"fine 1\n{line}\nfine 2\n")
     assert isinstance(second, InvalidSample)
     assert second.where == "line 2"
@@ -565,7 +565,7 @@ def probes(targets: Targets, *names: str) -> list[str]:
     return [targets.url(f"/probe?target={name}&token=sEcret") for name in names]
 
 
-def test_two_targets_that_would_get_the_same_labels_are_told_and_neither_is_fetched(
+def test_two_targets_that_would_get_the_same_labels_are_reported_and_neither_is_fetched(
     receiver: Emulator, targets: Targets
 ) -> None:
     event = {
@@ -599,7 +599,7 @@ def test_labels_of_the_job_tell_the_targets_of_one_host_apart(receiver: Emulator
     assert {point["dimensions"].get("room") for point in receiver.points()} == {None, "2"}
 
 
-def test_a_label_of_a_parameter_that_the_url_lacks_is_told(receiver: Emulator, targets: Targets) -> None:
+def test_a_label_of_a_parameter_that_the_url_lacks_is_reported(receiver: Emulator, targets: Targets) -> None:
     event = firing(targets.url(), labels={"instance": "__param_target"})
     report = report_of(application(receiver), event)
     assert outcomes(report) == {"invalid": 1}

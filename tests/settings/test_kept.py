@@ -35,7 +35,7 @@ def test_what_was_delivered_is_still_known_after_a_setting_that_has_nothing_to_d
     assert outcomes(report_of(application, EVENT)) == {"duplicate": 1}
 
 
-def test_another_window_or_region_begins_anew() -> None:
+def test_another_window_or_region_starts_with_an_empty_memory() -> None:
     for changed in ({"DEDUPE_WINDOW_S": "700"}, {"REGION": "sh"}):
         clock = FakeClock()
         receiver = InProcessReceiver(clock)
@@ -59,7 +59,7 @@ def test_settings_that_were_wrong_meanwhile_make_nothing_forgotten() -> None:
     assert outcomes(report_of(application, EVENT)) == {"duplicate": 1}
 
 
-def test_a_thing_is_made_anew_when_a_setting_that_it_read_or_a_part_has_changed() -> None:
+def test_an_object_is_made_again_when_a_setting_that_it_read_or_a_part_has_changed() -> None:
     kept, made = Kept(), []
 
     def maker(settings: Settings) -> int:

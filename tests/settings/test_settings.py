@@ -214,7 +214,7 @@ def test_where_nothing_needs_the_receivers_code_every_region_does(region: str) -
 
 
 @NEWER
-def test_the_receiver_is_told_only_of_regions_it_has_a_code_for(region: str) -> None:
+def test_only_regions_with_a_code_are_sent_to_the_receiver(region: str) -> None:
     (problem,) = problems(environ(REGION=""), platform_region=region)
     assert problem == (
         f'MF_REGION is empty and the platform\'s region is "{region}", for which the receiver has no code: '

@@ -221,7 +221,7 @@ def test_a_defect_in_a_store_is_raised_and_not_reported_as_a_failing_spool() -> 
         visit.close()
 
 
-def test_a_replay_begins_no_chunk_for_which_there_is_no_time() -> None:
+def test_a_replay_does_not_begin_a_chunk_without_time_for_it() -> None:
     clock = FakeClock()
     shelf = Shelf()
     visit, complaints = begin_with_complaints(spool_of(shelf, clock=clock), soon(clock, 3))

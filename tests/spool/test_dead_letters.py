@@ -81,7 +81,7 @@ def test_a_point_that_is_refused_in_a_replay_stays_where_there_is_no_room_for_a_
     assert len(list(letters(folder))) == 0
 
 
-def test_what_is_left_of_a_dead_letter_is_kept_without_the_points_that_were_delivered(
+def test_a_dead_letter_keeps_only_the_points_that_a_replay_did_not_deliver(
     spooling: Harness, folder: Path
 ) -> None:
     payload = {"namespace": "pc", "dimensions": {"a": "b"}, "points": [{"metricName": "m", "value": v} for v in (1, "x", 3, "y")]}  # fmt: skip
@@ -94,7 +94,7 @@ def test_what_is_left_of_a_dead_letter_is_kept_without_the_points_that_were_deli
     assert {letter["coordinates"] for letter in kept} == {"t/0@1"}
 
 
-def test_what_is_left_of_a_dead_letter_and_cannot_be_delivered_now_is_spooled(
+def test_points_of_a_dead_letter_that_cannot_be_delivered_now_are_spooled(
     spooling: Harness, folder: Path
 ) -> None:
     several = [point(value, namespace=f"n{value}") for value in range(3)]
@@ -144,7 +144,7 @@ def test_what_an_envelope_gives_to_its_points_is_kept_once(spooling: Harness, fo
 
 
 @pytest.mark.slow
-def test_dead_letters_of_an_event_are_bounded_in_bytes_and_the_rest_is_told(
+def test_dead_letters_of_an_event_are_bounded_in_bytes_and_the_rest_is_reported(
     spooling: Harness, folder: Path
 ) -> None:
     big = "[" + "x" * (5 * MB)

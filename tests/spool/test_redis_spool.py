@@ -117,7 +117,7 @@ def test_an_acl_user_needs_only_what_the_documentation_names(redis_server: Redis
     assert (outcomes(report), report["dedupe"]) == ({"invalid": 1}, "redis")
 
 
-def test_an_acl_user_who_may_not_is_told_what_to_allow(redis_server: RedisServer) -> None:
+def test_the_error_for_an_acl_user_names_the_rights_that_it_lacks(redis_server: RedisServer) -> None:
     url = user(redis_server, "+auth", "+select", "+ping", "+eval", "+evalsha", "+get", "+set", "+del")
     harness = spooling(redis_server, SPOOL=url)
     down(harness)
@@ -203,7 +203,7 @@ def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisSe
     )
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_what_is_read(redis_server: RedisServer, records: list[SpoolRecord]) -> None:
+def test_records_are_read_as_they_were_written(redis_server: RedisServer, records: list[SpoolRecord]) -> None:
     spool = RedisSpool(parse_redis_url(redis_server.url()), b"mf:d{x}")
     spool.write(records, [])
     for chunk in spool.replay(dead_letters=False):

@@ -203,7 +203,7 @@ def test_a_point_that_goes_bad_where_there_is_no_room_for_a_dead_letter_stays_in
     assert outcomes(harness.handle(REPLAY)) == {"delivered": 15}
 
 
-def test_what_is_left_of_a_dead_letter_with_several_points_is_kept_without_those_delivered(
+def test_a_dead_letter_with_several_points_keeps_only_those_not_delivered(
     spooling: Harness, folder: Path
 ) -> None:
     several = [point(value, namespace=f"n{value}") for value in range(3)]
@@ -417,7 +417,7 @@ def test_a_replay_that_is_killed_while_it_removes_what_it_replayed_brings_nothin
     )
 )
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_is_written_is_what_is_read(tmp_path: Path, records: list[SpoolRecord]) -> None:
+def test_records_are_read_as_they_were_written(tmp_path: Path, records: list[SpoolRecord]) -> None:
     spool = FileSpool(tmp_path / "spool")
     spool.write(records, [])
     for chunk in spool.replay(dead_letters=False):

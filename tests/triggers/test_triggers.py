@@ -116,6 +116,13 @@ TRAITS = {row.name: row for row in vars(traits).values() if isinstance(row, Trig
 
 
 def test_only_a_ckafka_event_that_came_by_ckafka_is_redelivered_until_it_is_handled() -> None:
+    for path in (ROOT / "events").glob("*.json"):
+        event = json.loads(path.read_text())
+        records = (event.get("Records") or []) if isinstance(event, dict) else []
+        came_by_ckafka = bool(records) and all("Ckafka" in record for record in records)
+        found = decode(event, OFFLINE)
+        assert isinstance(found, Decoded)
+        assert found.traits.is_redelivered_until_handled == came_by_ckafka, path.name
     event = sample("events/ckafka.json")
     assert decoded(event).traits is traits.CKAFKA
     assert decoded(letter(json.dumps(event))).traits.redelivery is Redelivery.A_FEW_TIMES

@@ -405,7 +405,7 @@ def test_an_object_of_another_format_is_one_message_as_it_stands(
     assert found[0].coordinates is not None
 
 
-def test_lines_of_an_object_of_text_are_told_by_their_number_in_the_object() -> None:
+def test_lines_of_an_object_of_text_are_named_by_their_number_in_the_object() -> None:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     broken = b"\n\n" + LINE.replace(b"{", b"x") + b"\nup 1\nup{ 1\n"
@@ -519,7 +519,7 @@ def test_an_object_that_is_gone_is_invalid_and_says_so(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 400, 403, 429, 500, 503])
-def test_an_object_that_is_refused_waits_and_the_reason_is_told(bucket: Bucket, status: int) -> None:
+def test_an_object_that_is_refused_waits_and_the_reason_is_reported(bucket: Bucket, status: int) -> None:
     bucket.responses["/hosts/a.json"] = lambda handler: handler.answer(status, b"<Error>AKIDrole</Error>")
     (message,) = read(objects(bucket), event())
     assert message.retriable

@@ -296,7 +296,7 @@ def test_an_empty_report_is_a_success(receiver: Emulator) -> None:
     assert (status, report["status"], report["received"]) == (200, "empty", 0)
 
 
-def test_a_partial_success_is_told_with_every_error(receiver: Emulator) -> None:
+def test_a_partial_success_is_reported_with_every_error(receiver: Emulator) -> None:
     status, _, report = call(application(receiver), request(json.dumps([GOOD, BAD])))
     assert (status, report["status"]) == (207, "partial")
     assert [(error["source"], error["pointer"]) for error in report["errors"]] == [("body", "/1/value")]
