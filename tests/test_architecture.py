@@ -114,8 +114,6 @@ ASKS_THE_SYSTEM = {
     "clients.http": "real sockets; a world hands in another transport",
     "clients.redis": "real sockets; a world hands in other connections",
     "clients.secrets_manager": "lets one thread at a time import the SDK; a world hands in what reads a secret",
-    "spool.files": "a real file system",
-    "spool.redis": "tokens",
 }
 SYSTEM = {
     "threading",

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from metric_forwarder.clients.redis import Connect
     from metric_forwarder.clients.secrets_manager import ReadSecret
     from metric_forwarder.reporting.self_metrics import SelfMetrics
+    from metric_forwarder.spool.file_system import Files
     from metric_forwarder.spool.store import SpoolStore
 
 _T = TypeVar("_T")
@@ -72,11 +73,13 @@ class Outside(NamedTuple):
 
     Attributes:
         redis: makes a connection to Redis; None: a real one.
+        files: where a spool in files is; None: on this machine.
         read_secret: reads a secret of Secrets Manager; None: with the SDK.
         scraped: makes what fetches from one target.
     """
 
     redis: "Connect | None" = None
+    files: "Files | None" = None
     read_secret: "ReadSecret | None" = None
     scraped: Callable[[], Streaming] = _connect_over_http
 
@@ -625,19 +628,21 @@ def make_spool(settings: Settings, function: str, machine: Machine, outside: Out
         ConfigError: it needs a package that is not there.
     """
     if isinstance(settings.spool, RedisAddress):
-        return _redis_spool(settings.spool, function, outside)
+        return _redis_spool(settings.spool, function, machine, outside)
     # Not needed by an instance without a spool.
     from metric_forwarder.spool.files import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
 
     parts = urlsplit(settings.spool)
     megabytes = parse_qs(parts.query).get("max_mb")
     max_bytes = int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES
-    return FileSpool(Path(unquote(parts.path)), function, max_bytes, machine.clock.time)
+    return FileSpool(Path(unquote(parts.path)), function, max_bytes, machine, outside.files)
 
 
-def _redis_spool(address: RedisAddress, function: str, outside: Outside) -> "SpoolStore":
+def _redis_spool(address: RedisAddress, function: str, machine: Machine, outside: Outside) -> "SpoolStore":
     with imports_of("redis", "MF_SPOOL"):
         from metric_forwarder.clients.redis import RedisConnection  # noqa: PLC0415
         from metric_forwarder.dedupe.redis import key_prefix  # noqa: PLC0415
         from metric_forwarder.spool.redis import RedisSpool  # noqa: PLC0415
-    return RedisSpool(address, key_prefix(f"{function} spool"), connect=outside.redis or RedisConnection)
+    return RedisSpool(
+        address, key_prefix(f"{function} spool"), machine=machine, connect=outside.redis or RedisConnection
+    )

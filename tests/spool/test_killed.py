@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from metric_forwarder.spool.file_system import SystemFiles
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.spool_file import FileChunk, SpoolFile
 from metric_forwarder.spool.store import SpoolRecord
@@ -117,7 +118,7 @@ def test_two_replays_side_by_side_lose_nothing(tmp_path: Path, steps: tuple[int,
     (path,) = tmp_path.glob("points-*")
     replays = []
     for step in steps:
-        file, _ = SpoolFile.check(path)
+        file, _ = SpoolFile.check(SystemFiles(), path)
         chunk = FileChunk([(file, row, message) for row, _, message in file.records()], [], dead=False)
         replays.append((chunk, step))
     delivered: set[int] = set()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from metric_forwarder.spool.file_system import SystemFiles
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.spool_file import odd_file, set_aside
 from metric_forwarder.spool.store import SpoolRecord
@@ -255,7 +256,7 @@ def test_a_file_stays_where_it_is_if_the_file_system_has_the_problem(
 ) -> None:
     path = tmp_path / ODD
     path.write_text("somebody's points")
-    told = set_aside(path, odd_file(OSError(number, os.strerror(number))))
+    told = set_aside(SystemFiles(), path, odd_file(OSError(number, os.strerror(number))))
     assert path.exists() == stays
     assert os.strerror(number) in (told.broken or "")
     assert ("stays where it is" in (told.broken or "")) == stays

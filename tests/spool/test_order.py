@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.clients.http import HttpReply
+from metric_forwarder.clock import SystemClock
+from metric_forwarder.machine import system_machine
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.store import SpoolRecord
 from support.harness import make_remote_write_harness, outcomes, point
@@ -20,14 +22,18 @@ REPLAY = {
 }
 
 
-class WrongClock:
+class WrongClock(SystemClock):
     """A wall clock that anybody may set."""
 
     def __init__(self, now: float = 1_767_225_600.0) -> None:
         self.now = now
 
-    def __call__(self) -> float:
+    def time(self) -> float:
         return self.now
+
+
+def spool_by(clock: WrongClock, folder: Path) -> FileSpool:
+    return FileSpool(folder, machine=system_machine(clock))
 
 
 @pytest.fixture
@@ -53,11 +59,11 @@ def test_files_are_replayed_as_they_were_written_however_the_clock_is_set(
     folder: Path, steps: list[float], restarts: set[int]
 ) -> None:
     clock = WrongClock()
-    spool = FileSpool(folder, clock=clock)
+    spool = spool_by(clock, folder)
     for number, step in enumerate(steps):
         clock.now = max(0.0, clock.now + step)
         if number in restarts:
-            spool = FileSpool(folder, clock=clock)
+            spool = spool_by(clock, folder)
         spool.write([record(number)], [])
     assert replayed(folder) == list(range(len(steps)))
     for path in folder.iterdir():
@@ -66,7 +72,7 @@ def test_files_are_replayed_as_they_were_written_however_the_clock_is_set(
 
 def test_an_instance_keeps_its_order_though_what_it_wrote_was_replayed_meanwhile(folder: Path) -> None:
     clock = WrongClock()
-    spool = FileSpool(folder, clock=clock)
+    spool = spool_by(clock, folder)
     spool.write([record(1)], [])
     for path in folder.iterdir():
         path.unlink()
@@ -78,7 +84,7 @@ def test_an_instance_keeps_its_order_though_what_it_wrote_was_replayed_meanwhile
 
 
 def test_instances_with_different_clocks_take_turns_in_the_order_of_their_writes(folder: Path) -> None:
-    behind, ahead = (FileSpool(folder, clock=WrongClock(1_767_225_600.0 + skew)) for skew in (-900, 900))
+    behind, ahead = (spool_by(WrongClock(1_767_225_600.0 + skew), folder) for skew in (-900, 900))
     for number in range(6):
         (ahead if number % 2 == 0 else behind).write([record(number)], [])
     assert replayed(folder) == list(range(6))
@@ -96,11 +102,11 @@ def test_points_are_replayed_by_their_own_time_and_those_of_the_same_time_as_the
 
 
 def test_files_that_an_older_version_wrote_keep_their_place(folder: Path) -> None:
-    spool = FileSpool(folder, clock=WrongClock(1_767_225_600.0))
+    spool = spool_by(WrongClock(1_767_225_600.0), folder)
     spool.write([record(2)], [])
     (new,) = folder.glob("points-*")
     # Milliseconds and something random, which is all that names were made of.
-    old = FileSpool(folder.parent / "old", clock=WrongClock(1_767_225_500.0))
+    old = spool_by(WrongClock(1_767_225_500.0), folder.parent / "old")
     old.write([record(1)], [])
     (file,) = (folder.parent / "old").glob("points-*")
     file.rename(folder / "points-001767225500000-0123456789ab-0000000.jsonl")

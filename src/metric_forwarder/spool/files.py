@@ -17,17 +17,17 @@ the next is added.
 """
 
 import contextlib
-import fcntl
 import os
 import re
-import secrets
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import stat
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote, unquote
 
+from metric_forwarder.machine import Machine, system_machine
 from metric_forwarder.model import Message
+from metric_forwarder.spool.file_system import Files, SystemFiles
 from metric_forwarder.spool.spool_file import (
     MAX_BYTES,
     MAX_FILES,
@@ -37,6 +37,7 @@ from metric_forwarder.spool.spool_file import (
     SpoolFile,
     count_waiting,
     encode_files,
+    exists,
     odd_file,
     open_regular,
     set_aside,
@@ -60,7 +61,8 @@ class FileSpool:
         folder: an absolute path.
         function: namespace and name of the function whose records these are: those of others are not replayed.
         max_bytes: the size of the folder's files beyond which nothing is added.
-        clock: Unix seconds; the order of files does not depend on it.
+        machine: the order of files does not depend on its clock; None: this machine.
+        files: where the folder is; None: on this machine.
     """
 
     # A file system in the network needs a dozen round trips for a file.
@@ -72,32 +74,34 @@ class FileSpool:
         folder: Path,
         function: str = "",
         max_bytes: int = DEFAULT_MAX_BYTES,
-        clock: Callable[[], float] = time.time,
+        machine: Machine | None = None,
+        files: Files | None = None,
     ) -> None:
         self._folder = folder
         self._function = quote(function, safe="")[:_MAX_NAME]
         self._max_bytes = max_bytes
-        self._clock = clock
+        self._machine = machine or system_machine()
+        self._system = files or SystemFiles()
         self._last_number = 0
 
     def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         written: list[Path] = []
         try:
-            _make_folder(self._folder)
-            survey = _survey(self._folder)
-            stem = f"{self._next_number(survey):015d}-{secrets.token_hex(6)}"
+            self._make_folder(self._folder)
+            survey = self._survey()
+            stem = f"{self._next_number(survey):015d}-{self._machine.chance.token(6).hex()}"
             used = survey.used
             for kind, records in (("points", points), ("dead", dead_letters)):
                 for row, content in encode_files(records):
                     self._check_room(used, len(content))
                     used += len(content)
                     written.append(self._write_file(f"{kind}-{stem}-{row:07d}", content))
-            _sync_folder(self._folder)
+            self._system.sync_folder(self._folder)
         except OSError as error:
-            _take_back(written)
+            self._take_back(written)
             raise SpoolError(f"the spool cannot be written: {error.strerror}; check MF_SPOOL") from None
         except BaseException:
-            _take_back(written)
+            self._take_back(written)
             raise
 
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[FileChunk, None, None]:  # noqa: ARG002 - a lock that ends with its process needs no lease
@@ -106,8 +110,8 @@ class FileSpool:
                 self._sweep()
                 # What the replay itself writes is left for the next one.
                 points, dead = self._files("points"), self._files("dead") if dead_letters else ()
-                yield from _chunks(points, dead=False)
-                yield from _chunks(dead, dead=True)
+                yield from _chunks(self._system, points, dead=False)
+                yield from _chunks(self._system, dead, dead=True)
         except FileNotFoundError:
             # Nothing was written yet: a replay makes no folder, least of all where one is to be mounted.
             return
@@ -117,7 +121,7 @@ class FileSpool:
     def waiting(self, *, dead_letters: bool) -> int:
         kinds = ("points", "dead") if dead_letters else ("points",)
         try:
-            return sum(count_waiting(path) for kind in kinds for path in self._files(kind))
+            return sum(count_waiting(self._system, path) for kind in kinds for path in self._files(kind))
         except (FileNotFoundError, NotADirectoryError):
             raise SpoolError(f"no folder {self._folder}: mount it, or correct the path in MF_SPOOL") from None
         except OSError as error:
@@ -126,8 +130,8 @@ class FileSpool:
     def measure(self) -> SpoolLevel:
         try:
             points = self._files("points")
-            dead_letters = sum(count_waiting(path) for path in self._files("dead"))
-            used = _survey(self._folder).used
+            dead_letters = sum(count_waiting(self._system, path) for path in self._files("dead"))
+            used = self._survey().used
         except FileNotFoundError:
             # Nothing was written yet.
             return SpoolLevel(0, None, 0)
@@ -148,24 +152,25 @@ class FileSpool:
         return [path for path in self._all_files(kind) if _tag(path) in {"", self._function}]
 
     def _all_files(self, kind: str) -> list[Path]:
-        names = (name for name in os.listdir(self._folder) if name.startswith(f"{kind}-"))  # noqa: PTH208 - names are needed
+        names = (name for name in self._system.names(self._folder) if name.startswith(f"{kind}-"))
         return [self._folder / name for name in sorted(names, key=_order) if name.endswith(".jsonl")]
 
     def _next_number(self, survey: "_Survey") -> int:
-        now_ms = int(self._clock() * 1000)
+        now_ms = int(self._machine.clock.time() * 1000)
         self._last_number = max(now_ms, survey.highest + 1, self._last_number + 1)
         return self._last_number
 
     def _sweep(self) -> None:
         """Remove what killed instances left: drafts, whose points were never reported as spooled, and rows without a file."""
-        for draft in self._folder.glob("*.draft"):
+        for path in map(self._folder.joinpath, self._system.names(self._folder)):
             with contextlib.suppress(OSError):
-                if time.time() - draft.lstat().st_mtime > _LONGEST_WRITE_S:
-                    draft.unlink()
-        for rows in self._folder.glob("*.ack"):
-            with contextlib.suppress(OSError):
-                if not os.path.lexists(rows.with_suffix(".jsonl")):
-                    rows.unlink()
+                if path.suffix == ".draft":
+                    changed_s = self._system.status(path).st_mtime
+                    is_left = self._machine.clock.time() - changed_s > _LONGEST_WRITE_S
+                else:
+                    is_left = path.suffix == ".ack" and not exists(self._system, path.with_suffix(".jsonl"))
+                if is_left:
+                    self._system.remove(path)
 
     def _check_room(self, used: int, added: int) -> None:
         if used + added > self._max_bytes:
@@ -178,39 +183,57 @@ class FileSpool:
         path = self._folder / (f"{stem}.{self._function}.jsonl" if self._function else f"{stem}.jsonl")
         draft = path.with_suffix(".draft")
         try:
-            with draft.open("xb") as file:
+            with self._system.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.rename(path)
+                self._system.sync(file)
+            self._system.rename(draft, path)
         except OSError:
-            _take_back([draft])
+            self._take_back([draft])
             raise
         return path
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = self._open_lock()
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise SpoolError("another replay of this spool is running: wait for it to end") from None
-        try:
+        with self._open_lock() as file:
+            try:
+                self._system.lock(file)
+            except BlockingIOError:
+                raise SpoolError("another replay of this spool is running: wait for it to end") from None
             yield
-        finally:
-            os.close(lock)
 
-    def _open_lock(self) -> int:
+    def _open_lock(self) -> BinaryIO:
         path, flags = self._folder / ".lock", os.O_RDWR | os.O_CREAT
         try:
-            return open_regular(path, flags)
+            return open_regular(self._system, path, flags)
         except OddFile as odd:
-            found = set_aside(path, odd)
+            found = set_aside(self._system, path, odd)
         try:
-            return open_regular(path, flags)
+            return open_regular(self._system, path, flags)
         except OddFile:
             raise SpoolError(f"the spool cannot be read: {found.source} {found.broken}") from None
+
+    def _survey(self) -> "_Survey":
+        used, highest = 0, 0
+        for name in self._system.names(self._folder):
+            highest = max(highest, _order(name)[0])
+            # A replay beside this may have finished with it.
+            with contextlib.suppress(FileNotFoundError):
+                status = self._system.status(self._folder / name)
+                if stat.S_ISREG(status.st_mode):
+                    used += status.st_size
+        return _Survey(used, highest)
+
+    def _take_back(self, written: Iterable[Path]) -> None:
+        for path in written:
+            with contextlib.suppress(OSError):
+                self._system.remove(path)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make it if it is not there, so that a crash of the machine does not undo it."""
+        if not self._system.is_folder(folder):
+            self._make_folder(folder.parent)
+            self._system.make_folder(folder)
+            self._system.sync_folder(folder.parent)
 
 
 class _Survey(NamedTuple):
@@ -218,18 +241,6 @@ class _Survey(NamedTuple):
 
     used: int
     highest: int
-
-
-def _survey(folder: Path) -> _Survey:
-    used, highest = 0, 0
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            highest = max(highest, _order(entry.name)[0])
-            # A replay beside this may have finished with it.
-            with contextlib.suppress(FileNotFoundError):
-                if entry.is_file(follow_symlinks=False):
-                    used += entry.stat(follow_symlinks=False).st_size
-    return _Survey(used, highest)
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -242,7 +253,8 @@ def _order(name: str) -> tuple[int, str]:
 class _ChunkBuilder:
     """Collects records of files, as many as a small function has the time and the memory for."""
 
-    def __init__(self, *, dead: bool) -> None:
+    def __init__(self, files: Files, *, dead: bool) -> None:
+        self._system = files
         self._dead = dead
         self._rows: list[tuple[SpoolFile, int, Message]] = []
         self._broken: list[Message] = []
@@ -255,7 +267,7 @@ class _ChunkBuilder:
             yield from self.rest()
         self._files += 1
         try:
-            file, broken = SpoolFile.check(path)
+            file, broken = SpoolFile.check(self._system, path)
             self._broken += broken
             for row, size, message in file.records():
                 if self._rows and (self._size + size > MAX_BYTES or len(self._rows) == MAX_RECORDS):
@@ -266,9 +278,9 @@ class _ChunkBuilder:
             # Somebody has removed it meanwhile; those after it are still there.
             return
         except OddFile as odd:
-            self._broken.append(set_aside(path, odd))
+            self._broken.append(set_aside(self._system, path, odd))
         except (OSError, ValueError) as error:
-            self._broken.append(set_aside(path, odd_file(error)))
+            self._broken.append(set_aside(self._system, path, odd_file(error)))
 
     def rest(self) -> Iterator[FileChunk]:
         """Yield what was collected, if anything was, and begin the next chunk."""
@@ -278,17 +290,11 @@ class _ChunkBuilder:
             yield FileChunk(rows, broken, dead=self._dead)
 
 
-def _chunks(paths: Iterable[Path], *, dead: bool) -> Iterator[FileChunk]:
-    builder = _ChunkBuilder(dead=dead)
+def _chunks(files: Files, paths: Iterable[Path], *, dead: bool) -> Iterator[FileChunk]:
+    builder = _ChunkBuilder(files, dead=dead)
     for path in paths:
         yield from builder.read(path)
     yield from builder.rest()
-
-
-def _take_back(written: Iterable[Path]) -> None:
-    for path in written:
-        with contextlib.suppress(OSError):
-            path.unlink()
 
 
 def _unreadable(error: OSError) -> SpoolError:
@@ -298,19 +304,3 @@ def _unreadable(error: OSError) -> SpoolError:
 def _tag(path: Path) -> str:
     """The function that wrote a file; empty if its name does not say."""
     return path.name.removesuffix(".jsonl").partition(".")[2]
-
-
-def _make_folder(folder: Path) -> None:
-    """Make it if it is not there, so that a crash of the machine does not undo it."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

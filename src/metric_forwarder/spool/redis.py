@@ -6,11 +6,11 @@ time, by a lease that lasts as long as the replay may.
 """
 
 import math
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import Connect, RedisConnection, RedisUnavailable, Script
+from metric_forwarder.machine import Machine, system_machine
 from metric_forwarder.model import Message
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.store import (
@@ -133,6 +133,7 @@ class RedisSpool:
     Args:
         prefix: what the keys of this function start with.
         max_bytes: the memory of both streams beyond which nothing is added.
+        machine: its chance names leases and writes; None: this machine.
         connect: makes a connection.
     """
 
@@ -145,9 +146,11 @@ class RedisSpool:
         address: RedisAddress,
         prefix: bytes,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        machine: Machine | None = None,
         connect: Connect = RedisConnection,
     ) -> None:
         self._connection = connect(address, _TIMEOUT_S, _MAX_REPLY_BYTES)
+        self._token = (machine or system_machine()).chance.token
         self._prefix = prefix
         self._points, self._dead = prefix + b"points", prefix + b"dead"
         self._aside, self._lock = prefix + b"aside", prefix + b"replay"
@@ -188,7 +191,7 @@ class RedisSpool:
         return ()
 
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["RedisChunk", None, None]:
-        lease = _Lease(os.urandom(8), math.ceil(lease_s * 1000))
+        lease = _Lease(self._token(8), math.ceil(lease_s * 1000))
         try:
             yield from self._begin(lease)
             try:
@@ -256,7 +259,7 @@ class RedisSpool:
 
     def _rename(self, key: bytes) -> Iterator["RedisChunk"]:
         """Set aside a key that holds something of another type, and yield what a report says about it."""
-        aside = key + b":set-aside:" + os.urandom(4).hex().encode("ascii")
+        aside = key + b":set-aside:" + self._token(4).hex().encode("ascii")
         try:
             self._run(_RENAME, [key, aside])
             source, reason = (
@@ -307,7 +310,7 @@ class RedisSpool:
             self._run(_SET_ASIDE, [key, self._aside], entry_id)
 
     def _add(self, key: bytes, lines: Sequence[bytes]) -> list[bytes]:
-        keys = [self._points, self._dead, key, self._prefix + b"written:" + os.urandom(8)]
+        keys = [self._points, self._dead, key, self._prefix + b"written:" + self._token(8)]
         reply = self._run(_WRITE, keys, self._max_bytes, _REMEMBERED_MS, *lines)
         if isinstance(reply, int):
             raise SpoolError(

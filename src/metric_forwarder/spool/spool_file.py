@@ -8,12 +8,12 @@ import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from metric_forwarder.model import Message
+from metric_forwarder.spool.file_system import Files, NotRegular
 from metric_forwarder.spool.store import (
     SpoolError,
     SpoolRecord,
@@ -53,42 +53,49 @@ class OddFile(Exception):
         super().__init__(reason)
 
 
-def open_regular(path: Path, flags: int) -> int:
-    """Open a regular file and nothing else, without waiting for anything.
+def open_regular(files: Files, path: Path, flags: int) -> BinaryIO:
+    """Open a regular file and nothing else.
 
     Raises:
         FileNotFoundError: there is none.
         OddFile: it cannot be opened, or is something else.
     """
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+        return files.open(path, flags)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise odd_file(error) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OddFile("is not a regular file")
-    return descriptor
 
 
 def odd_file(error: OSError | ValueError) -> OddFile:
     """Say why a file could not be read."""
+    if isinstance(error, NotRegular):
+        return OddFile("is not a regular file")
     if isinstance(error, OSError):
         return OddFile(f"cannot be read ({error.strerror})", is_passing=error.errno in _PASSING)
     return OddFile("is not a whole file of this spool")
 
 
-def set_aside(path: Path, odd: OddFile) -> Message:
+def set_aside(files: Files, path: Path, odd: OddFile) -> Message:
     """Rename what cannot be read, for a person to look at; return what a report says about it."""
     if odd.is_passing:
         return _broken(path, f"{odd}; it stays where it is")
-    aside = _free_name(path)
     try:
-        path.rename(aside)
+        aside = _free_name(files, path)
+        files.rename(path, aside)
     except OSError as error:
         return _broken(path, f"{odd}, and cannot be renamed ({error.strerror}): remove it")
     return _broken(aside, f"{odd}: it was set aside under this name, for a person to look at")
+
+
+def exists(files: Files, path: Path) -> bool:
+    """Whether anything has this name."""
+    try:
+        files.status(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def encode_files(records: Iterable[SpoolRecord]) -> Iterator[tuple[int, bytes]]:
@@ -99,12 +106,12 @@ def encode_files(records: Iterable[SpoolRecord]) -> Iterator[tuple[int, bytes]]:
         before += len(lines)
 
 
-def count_waiting(path: Path) -> int:
+def count_waiting(files: Files, path: Path) -> int:
     """Count the records of a file that are not acknowledged, by its header alone; what is odd counts as one."""
     try:
-        with _opened(path) as file:
+        with open_regular(files, path, os.O_RDONLY) as file:
             count = _read_header(file)[0]
-        return count - sum(row < count for row in set(_read_rows(_read_acknowledgements(path))))
+        return count - sum(row < count for row in set(_read_rows(_read_acknowledgements(files, path))))
     except FileNotFoundError:
         # A replay that runs just now has finished with it.
         return 0
@@ -121,14 +128,15 @@ class SpoolFile:
         acknowledged: what its acknowledgements say, as far as that is whole lines.
     """
 
-    def __init__(self, path: Path, count: int, acknowledged: bytes) -> None:
+    def __init__(self, files: Files, path: Path, count: int, acknowledged: bytes) -> None:
+        self._files = files
         self._path = path
         self._open_rows = set(range(count)) - set(_read_rows(acknowledged))
         self._whole = len(acknowledged)
         self._unwritten: list[int] = []
 
     @classmethod
-    def check(cls, path: Path) -> "tuple[SpoolFile, list[Message]]":
+    def check(cls, files: Files, path: Path) -> "tuple[SpoolFile, list[Message]]":
         """Look through a whole file; also return what was set aside beside it.
 
         Raises:
@@ -136,23 +144,26 @@ class SpoolFile:
             OddFile: it is not a whole file of this spool.
         """
         try:
-            with _opened(path) as file:
+            with open_regular(files, path, os.O_RDONLY) as file:
                 count = _check(file)
         except FileNotFoundError:
             raise
         except (OSError, ValueError) as error:
             raise odd_file(error) from None
         try:
-            return cls(path, count, _read_acknowledgements(path)), []
+            return cls(files, path, count, _read_acknowledgements(files, path)), []
         except OddFile as odd:
             # Without them its records are sent once more, which is better than not at all.
-            return cls(path, count, b""), [set_aside(path.with_suffix(".ack"), odd)]
+            return cls(files, path, count, b""), [set_aside(files, path.with_suffix(".ack"), odd)]
 
     def records(self) -> Iterator[tuple[int, int, Message]]:
         """The records that are not acknowledged: row, size in bytes, message."""
         with contextlib.suppress(SpoolError):
             self.remove_if_done()
-        with contextlib.suppress(FileNotFoundError), _opened(self._path) as file:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open_regular(self._files, self._path, os.O_RDONLY) as file,
+        ):
             file.readline(_MAX_HEADER_BYTES)
             for row, line in enumerate(_lines(file)):
                 if row in self._open_rows:
@@ -202,22 +213,22 @@ class SpoolFile:
 
     def _write(self) -> None:
         lines = b"".join(b"%d\n" % row for row in self._unwritten)
-        descriptor = open_regular(self._path.with_suffix(".ack"), os.O_WRONLY | os.O_CREAT)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+        rows = self._path.with_suffix(".ack")
+        with open_regular(self._files, rows, os.O_WRONLY | os.O_CREAT) as file:
             # A number that an earlier write left without its line break would become part of the next one.
             file.truncate(self._whole)
             file.seek(self._whole)
             file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
+            self._files.sync(file)
         self._whole += len(lines)
         self._unwritten.clear()
 
     def _remove(self) -> None:
         # A disk that is too full for acknowledgements has room again afterwards. They go last: without them the file would
         # be replayed.
-        self._path.unlink(missing_ok=True)
-        self._path.with_suffix(".ack").unlink(missing_ok=True)
+        for path in (self._path, self._path.with_suffix(".ack")):
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove(path)
         self._unwritten.clear()
 
 
@@ -268,12 +279,6 @@ def _content(lines: Sequence[bytes]) -> bytes:
     return b"".join([json.dumps(header, separators=(",", ":")).encode("ascii") + b"\n", *lines])
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with open(open_regular(path, os.O_RDONLY), "rb") as file:
-        yield file
-
-
 def _check(file: BinaryIO) -> int:
     """Look through a file: how many records it holds; raises ``ValueError`` if it is not a whole one."""
     count, sha256 = _read_header(file)
@@ -304,10 +309,10 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _read_acknowledgements(path: Path) -> bytes:
+def _read_acknowledgements(files: Files, path: Path) -> bytes:
     """Acknowledgements; what follows the last line break was cut off in the writing."""
     try:
-        with _opened(path.with_suffix(".ack")) as file:
+        with open_regular(files, path.with_suffix(".ack"), os.O_RDONLY) as file:
             content = file.read(_MAX_ACK_BYTES + 1)
     except FileNotFoundError:
         return b""
@@ -322,11 +327,11 @@ def _read_rows(lines: bytes) -> Iterator[int]:
     return (int(line) for line in lines.split(b"\n") if line.isdigit() and len(line) <= _MAX_ROW_DIGITS)
 
 
-def _free_name(path: Path) -> Path:
+def _free_name(files: Files, path: Path) -> Path:
     """A name that nothing has yet: what was set aside before is kept, too."""
     stem = path.name.removesuffix(".jsonl")
     aside, number = path.with_name(f"{stem}.set-aside"), 1
-    while os.path.lexists(aside):
+    while exists(files, aside):
         number += 1
         aside = path.with_name(f"{stem}-{number}.set-aside")
     return aside
