@@ -6,6 +6,7 @@ second of each, and so on. A batch then holds at most one point of a series.
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import accumulate
 from operator import attrgetter
 
 from metric_forwarder.model import Batch, Point, Series
@@ -116,24 +117,27 @@ def round_robin(points: Sequence[Point]) -> list[Point]:
 
 def size_of(points: Sequence[Point]) -> int:
     """Bytes of points in a request."""
-    return sum(len(point.wire) for point in points)
+    return sum([len(point.wire) for point in points])
 
 
 def pack(points: Sequence[Point], limits: BatchLimits, *, one_per_series: bool = False) -> Iterator[Batch]:
     """Cut a lane into batches within the limits in force at that moment; a point over them travels alone."""
-    batch: list[Point] = []
-    size = 0
-    present: set[Series] = set()
-    for point in points:
-        added = len(point.wire)
-        is_full = len(batch) >= limits.max_points or size + added > limits.max_bytes
-        if batch and (is_full or point.series in present):
-            yield batch
-            batch, size = [], 0
-            present.clear()
-        batch.append(point)
-        size += added
-        if one_per_series:
-            present.add(point.series)
-    if batch:
+    start = 0
+    while start < len(points):
+        batch = points[start : start + limits.max_points]
+        if size_of(batch) > limits.max_bytes:
+            sizes = accumulate([len(point.wire) for point in batch])
+            batch = batch[: max(1, sum(size <= limits.max_bytes for size in sizes))]
+        if one_per_series and len({point.series for point in batch}) < len(batch):
+            batch = _before_a_series_returns(batch)
         yield batch
+        start += len(batch)
+
+
+def _before_a_series_returns(points: Sequence[Point]) -> Batch:
+    present: set[Series] = set()
+    for place, point in enumerate(points):
+        if point.series in present:
+            return points[:place]
+        present.add(point.series)
+    return points

@@ -198,9 +198,15 @@ def read_payloads(body: Any) -> Iterator[Payload]:
     cannot be read is one violation; the others are read.
     """
     decoded = decode(body)
-    if isinstance(decoded, Violation) and decoded.rule in _OF_ONE_VALUE:
-        yield from _read_sequence(_text_of(body), decoded)
-    else:
+    count = 0
+    for value in values_in_a_row(body, decoded) if isinstance(decoded, Violation) else ():
+        count += 1
+        if count > MAX_POINTS:
+            yield _invalid("", _TOO_MANY)._replace(place=value.place, text="")
+            return
+        payload = find_points(decode(value.decoded) if isinstance(value.decoded, str) else value.decoded)
+        yield payload._replace(place=value.place, text=value.text)
+    if count == 0:
         yield find_points(decoded)
 
 
@@ -266,22 +272,24 @@ def _text_of(body: str | bytes) -> str:
     return text
 
 
-def _read_sequence(text: str, whole: Violation) -> Iterator[Payload]:
-    """The payloads of values one after the other; ``whole`` is what is wrong with the text as one value."""
+class ValueInARow(NamedTuple):
+    """One of several values in a body: its place, its text, and what it is; a ``Violation`` if it cannot be read."""
+
+    place: str
+    text: str
+    decoded: Any
+
+
+def values_in_a_row(body: str | bytes, whole: Violation) -> Iterator[ValueInARow]:
+    """The values of a body that is not one value, for which ``whole`` says why; none if nothing in it can be read."""
+    if whole.rule not in _OF_ONE_VALUE:
+        return
+    text = _text_of(body)
     lines = _Lines(text)
     for index, (begin, end, value) in enumerate(_values(text)):
         if index == 0 and end == len(text) and isinstance(value, Violation):
-            break
-        place = lines.place(begin)
-        if index == MAX_POINTS:
-            yield _invalid("", _TOO_MANY)._replace(place=place, text="")
             return
-        payload = find_points(decode(value) if isinstance(value, str) else value)
-        yield payload._replace(place=place, text=text[begin:end])
-    else:
-        if text.strip():
-            return
-    yield find_points(whole)
+        yield ValueInARow(lines.place(begin), text[begin:end], value)
 
 
 def _values(text: str) -> Iterator[tuple[int, int, Any]]:
