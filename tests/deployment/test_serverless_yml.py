@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from metric_forwarder.cli.deploy import deploy
+from metric_forwarder.errors import ConfigError
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.settings import Settings
 from support import serverless_file
@@ -287,9 +288,18 @@ def test_the_example_of_an_env_file_serves_either_destination(way: str) -> None:
         r"^# (?=\w+=)", "", common + (prometheus if way == "remote-write" else receiver), flags=re.MULTILINE
     )
     written = {name: value or "x" for name, value in re.findall(r"^(\w+)=(.*)$", text, flags=re.MULTILINE)}
+    if "MF_REMOTE_WRITE_URL" in written:
+        written["MF_REMOTE_WRITE_URL"] = "http://10.0.0.5:9090/api/v1/prom/write"
     assert set(serverless_file.required(SOURCE)) <= written.keys()
     variables = serverless_file.load(SOURCE, written)["environment"]["variables"]
     assert Settings.read(variables, platform_region=written["DEPLOY_REGION"]).destination == way
+
+
+def test_an_example_that_is_not_filled_in_cannot_be_deployed_and_the_error_names_the_address() -> None:
+    values = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
+    filled = {name: value or "x" for name, value in values.items() if name.startswith("DEPLOY_")}
+    with pytest.raises(ConfigError, match="MF_REMOTE_WRITE_URL is empty: set it to the endpoint"):
+        Settings.read({**values, **filled}, platform_region="ap-guangzhou")
 
 
 def test_the_example_of_an_env_file_explains_itself_in_both_languages() -> None:
