@@ -85,6 +85,7 @@ LEFT_OUT_PATHS = (
 NOT_COMPILED = (
     "attr/*",
     "attrs/*",
+    "charset_normalizer/constant.py",
     "jsonschema/*",
     "metric_forwarder/clients/reachability.py",
     "metric_forwarder/clients/secrets_manager.py",
