@@ -1,43 +1,37 @@
-"""The composition root: the one place that reads the environment and decides connects the parts."""
+"""The composition root: the one place that reads the environment and connects the parts."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from metric_forwarder.clients.http import HttpTransport, Streaming, Transport
 from metric_forwarder.clock import Clock, Deadline
-from metric_forwarder.credentials import Credentials, CredentialSource, FixedCredentials
+from metric_forwarder.credentials import make_credentials
 from metric_forwarder.dedupe.identity import Identifier
-from metric_forwarder.dedupe.store import DedupeStore, MemoryStore, NoStore
+from metric_forwarder.dedupe.making import make_store
+from metric_forwarder.dedupe.store import MemoryStore
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
-from metric_forwarder.destinations.parts import DestinationModule, Parts
+from metric_forwarder.destinations.parts import Parts, make_destination, make_transport
 from metric_forwarder.errors import ConfigError, InstanceBusy, ProblemCollector, UnknownTrigger
-from metric_forwarder.formats.samples import Decoder, FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import Intake, IntakeParts, IntakeRules
+from metric_forwarder.intake.intake import IntakeParts, IntakeRules
+from metric_forwarder.intake.making import intake_rules, make_mapping, make_relabel
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape, asks_for_doctor
 from metric_forwarder.machine import Machine, system_machine
 from metric_forwarder.model import Message
 from metric_forwarder.pipeline import FETCHING_SHARE, Metrics, OnSettled, Pipeline, ScrapeSource, Spool
-from metric_forwarder.put_monitor_data.regions import REGION_NAMES
-from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.replies import refuse, reply
-from metric_forwarder.secret import Secret
+from metric_forwarder.settings.context import function_name, time_limit_s
 from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.kept import Kept
-from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import PREFIX, Settings
 from metric_forwarder.triggers import DecodeContext, HttpRefusal, decode
 from metric_forwarder.triggers.decoding import (
@@ -54,14 +48,8 @@ if TYPE_CHECKING:
     from metric_forwarder.clients.secrets_manager import ReadSecret
     from metric_forwarder.reporting.self_metrics import SelfMetrics
     from metric_forwarder.spool.file_system import Files
-    from metric_forwarder.spool.store import SpoolStore
 
 _T = TypeVar("_T")
-
-# The platform's longest time limit.
-_LONGEST_S = 900
-# Assumed where the platform gives no time limit.
-_UNKNOWN_TIME_LIMIT_MS = 60_000
 
 
 def _connect_over_http() -> Streaming:
@@ -217,7 +205,7 @@ class Application:
             kept=self._kept,
             on_settled=self._on_settled,
         )
-        self._bridge = self._kept.make("bridge", lambda read: make_bridge(read, parts), settings, parts)
+        self._bridge = self._kept.make("bridge", lambda read: _make_bridge(read, parts), settings, parts)
         return pipeline
 
     def _make_parts(self, settings: Settings) -> Parts:
@@ -270,26 +258,6 @@ class _LazyObjects:
         return self._objects.open(name, deadline)
 
 
-def time_limit_s(context: Mapping[str, Any]) -> float:
-    """Seconds the platform gives this invocation.
-
-    ``time_limit_in_ms`` may be a text; Tencent's local runner puts seconds there, which their size shows:
-    the platform's limits are 1 s to 900 s.
-    """
-    try:
-        limit = float(context.get("time_limit_in_ms", _UNKNOWN_TIME_LIMIT_MS))
-    except (TypeError, ValueError):
-        limit = _UNKNOWN_TIME_LIMIT_MS
-    if not 0 < limit < float("inf"):
-        limit = _UNKNOWN_TIME_LIMIT_MS
-    return limit if limit <= _LONGEST_S else limit / 1000
-
-
-def function_name(context: Mapping[str, Any]) -> str:
-    """Namespace and name: what all instances and versions of the function have in common."""
-    return f"{context.get('namespace', '')}/{context.get('function_name', '')}"
-
-
 def build(
     settings: Settings,
     parts: Parts,
@@ -314,7 +282,7 @@ def build(
     Raises:
         ConfigError: with everything that is wrong, the known problems first.
     """
-    machine, clock = parts.machine, parts.machine.clock
+    machine = parts.machine
     found = ProblemCollector(problems)
 
     def keep(name: str, maker: Callable[[Settings], _T], *others: object) -> _T:
@@ -324,89 +292,67 @@ def build(
     point_schema = keep("point_schema", lambda read: PointSchema(read.kind.schema, read.schema))
     relabel = keep("relabel", make_relabel)
     mapping = keep("mapping", make_mapping)
-    memory = keep("memory", lambda read: MemoryStore(read.dedupe_window_s, clock.monotonic))
-    store = keep("store", lambda read: make_store(read, machine, outside, function, memory), memory, function)
-    spool = keep("spool", lambda read: _bounded_spool(read, function, machine, outside), function)
-    metrics = keep(
-        "metrics",
-        lambda read: make_metrics(read, parts, destination, function, kept),
-        parts,
-        destination,
-        function,
+    memory = keep("memory", lambda read: MemoryStore(read.dedupe_window_s, machine.clock.monotonic))
+    store = keep(
+        "store", lambda read: make_store(read, machine, outside.redis, function, memory), memory, function
     )
+    spool = keep("spool", lambda read: _make_spool(read, function, machine, outside), function)
+    measured = (parts, destination, function)
+    metrics = keep("metrics", lambda read: _make_metrics(read, *measured, kept), *measured)
     found.check()
-    scope = destination.scope
-    limits = keep("limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), scope)
-    pacer = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
-    learned = (destination, limits, pacer, machine)
-    series_parts = (destination, point_schema, settings.namespace, settings.batch_max_bytes)
+    rules = intake_rules(settings, relabel, mapping)
     return Pipeline(
-        intake_parts=IntakeParts(
-            point_schema,
-            Identifier(scope, settings.dedupe_by),
-            destination,
-            intake_rules(settings, relabel, mapping),
-            keep("series", lambda _: SeriesCache(destination.prepare_series), *series_parts),
-            keep("given times", lambda _: GivenTimes(), scope),
-        ),
+        intake_parts=_keep_intake_parts(keep, settings, destination, point_schema, rules),
         store=store,
-        sender=keep("sender", lambda read: make_sender(read, *learned), *learned),
+        sender=_keep_sender(keep, destination, machine),
         spool=spool,
-        scraper=keep("scraper", lambda read: make_scraper(read, machine, outside, destination), destination),
-        clock=clock,
+        scraper=keep("scraper", lambda read: _make_scraper(read, machine, outside, destination), destination),
+        clock=machine.clock,
         log=JsonLog(settings.log_level, machine.stdout),
         on_settled=on_settled,
         metrics=metrics,
     )
 
 
-def make_scraper(
+class _Keep(Protocol):
+    """Makes a part under a name, or returns it as it was made before: see ``Kept``."""
+
+    def __call__(self, name: str, maker: Callable[[Settings], _T], *others: object) -> _T: ...
+
+
+def _keep_intake_parts(
+    keep: _Keep, settings: Settings, destination: Destination, point_schema: PointSchema, rules: IntakeRules
+) -> IntakeParts:
+    scope = destination.scope
+    prepared = (destination, point_schema, settings.namespace, settings.batch_max_bytes)
+    return IntakeParts(
+        point_schema,
+        Identifier(scope, settings.dedupe_by),
+        destination,
+        rules,
+        keep("series", lambda _: SeriesCache(destination.prepare_series), *prepared),
+        keep("given times", lambda _: GivenTimes(), scope),
+    )
+
+
+def _keep_sender(keep: _Keep, destination: Destination, machine: Machine) -> Sender:
+    """Make the sender; what was learned of a destination is kept as long as it is the same one."""
+    scope = destination.scope
+    limits = keep("limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), scope)
+    pacer = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
+    learned = (destination, limits, pacer, machine)
+    return keep("sender", lambda read: _make_sender(read, *learned), *learned)
+
+
+def _make_scraper(
     settings: Settings, machine: Machine, outside: Outside, destination: Destination
 ) -> ScrapeSource:
-    return LazyScraper(
+    return _LazyScraper(
         settings.scrape_hosts, outside.scraped, machine, carries_non_finite=destination.carries_non_finite
     )
 
 
-def make_metrics(
-    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept
-) -> Metrics | None:
-    """Make what counts and writes the forwarder's own metrics; None where they are off.
-
-    Raises:
-        ConfigError: it needs a package that is not installed.
-    """
-    if settings.self_metrics == "off":
-        return None
-    with imports_of("remote-write", "MF_SELF_METRICS"):
-        from metric_forwarder.destinations import remote_write  # noqa: PLC0415
-        from metric_forwarder.reporting.self_metrics import SelfMetrics  # noqa: PLC0415
-        from metric_forwarder.reporting.self_metrics_writer import EventMetrics, WrittenSeries  # noqa: PLC0415
-    endpoint = None
-    if isinstance(destination, remote_write.RemoteWrite):
-        endpoint = destination
-    elif settings.remote_write_url:
-        endpoint = remote_write.make(settings, parts)
-    # What was counted is kept as long as the instance is.
-    counters = kept.make(
-        "own metrics",
-        lambda _: SelfMetrics(parts.machine.clock, function, parts.machine.chance.token(6).hex()),
-        settings,
-        parts.machine,
-        function,
-    )
-    written = kept.make(
-        "written series",
-        lambda _: WrittenSeries(counters.started_s),
-        settings,
-        counters,
-        endpoint.scope if endpoint else "",
-    )
-    log = JsonLog(settings.log_level, parts.machine.stdout)
-    return EventMetrics(counters, endpoint, written, settings.self_metrics_interval_s, parts.machine, log)
-
-
-def make_sender(
+def _make_sender(
     settings: Settings, destination: Destination, limits: BatchLimits, pacer: Pacer, machine: Machine
 ) -> Sender:
     return Sender(
@@ -423,7 +369,7 @@ def make_sender(
     )
 
 
-class LazyScraper:
+class _LazyScraper:
     """A ``ScrapeSource`` whose module is imported when the first timer asks to scrape."""
 
     def __init__(
@@ -453,196 +399,33 @@ class LazyScraper:
         return self._scraper.messages(job, firing, deadline)
 
 
-def make_intake(
-    settings: Settings,
-    clock: Clock,
-    ledger: Ledger,
-    watch_relabel: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = lambda relabel: relabel,
-) -> Intake:
-    """Make an intake to look at messages without sending them.
-
-    ``watch_relabel`` wraps the relabel rules, if there are any; the intake calls the wrapper in their place.
-    """
-    parts = make_intake_parts(settings, clock)
-    if parts.rules.relabel is not None:
-        parts = parts._replace(rules=parts.rules._replace(relabel=watch_relabel(parts.rules.relabel)))
-    return Intake(parts, ledger, round(clock.time() * 1000))
-
-
-def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
-    """Make the parts of an intake that sends nothing, so it needs no key and no region.
-
-    The age of points is not checked, because it depends on when they are sent.
-    """
-    no_credentials = FixedCredentials(Credentials("", Secret("")))
-    destination = make_destination(
-        settings, Parts(no_credentials, lambda: HttpTransport(1), system_machine(clock))
-    )
-    rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
-    return IntakeParts(
-        PointSchema(settings.kind.schema, settings.schema),
-        Identifier(destination.scope, settings.dedupe_by),
-        destination,
-        rules._replace(max_age_s=0, max_explained=sys.maxsize),
-        SeriesCache(destination.prepare_series),
-        GivenTimes(),
-    )
-
-
-def intake_rules(
-    settings: Settings, relabel: Callable[[Any], Any] | None, mapping: Decoder | None
-) -> IntakeRules:
-    return IntakeRules(
-        settings.batch_max_bytes,
-        settings.namespace,
-        max_age_s=settings.max_age_s,
-        max_ahead_s=settings.max_ahead_s,
-        format_of=settings.format.find if settings.format else None,
-        hint=FormatHint(settings.influx_precision, resource_attributes=settings.otlp_resource),
-        relabel=relabel,
-        mapping=mapping,
-    )
-
-
-def make_relabel(settings: Settings) -> Callable[[Any], Any] | None:
-    """Make what applies labels and rules to each point; None if there are none.
-
-    Raises:
-        ConfigError: a rule is not valid.
-    """
-    rules, labels, namespace = settings.relabel, settings.labels, settings.namespace
-    if not rules and not labels:
+def _make_metrics(
+    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept
+) -> Metrics | None:
+    if settings.self_metrics == "off":
         return None
-    # Only a function that has rules needs them.
-    from metric_forwarder.intake.relabel import read_relabeller  # noqa: PLC0415
-
-    relabeller = read_relabeller(rules, labels)
-    return lambda point: relabeller.relabel(point, namespace)
+    with imports_of("remote-write", "MF_SELF_METRICS"):
+        from metric_forwarder.reporting.self_metrics_writer import make_metrics  # noqa: PLC0415
+    return make_metrics(settings, parts, destination, function, kept)
 
 
-def make_mapping(settings: Settings) -> Decoder | None:
-    """Make what reads JSON of no known format; None if there is no mapping.
-
-    Raises:
-        ConfigError: the mapping cannot be used.
-    """
-    if not settings.mapping:
-        return None
-    # Only a function that has a mapping needs it.
-    from metric_forwarder.formats.mapping import read_mapping  # noqa: PLC0415
-
-    return read_mapping(settings.mapping)
-
-
-def make_destination(settings: Settings, parts: Parts) -> Destination:
-    """Make the destination that the settings name: see ``destinations.table``.
-
-    Raises:
-        ConfigError: it needs a package that is not installed.
-    """
-    kind = settings.kind
-    with imports_of(kind.extra, "MF_DESTINATION"):
-        module = cast("DestinationModule", import_module(kind.module))
-    return module.make(settings, parts)
-
-
-def make_transport(settings: Settings) -> Callable[[int], Transport]:
-    """Return a function that makes a transport for a number of requests at once."""
-    ca_file = settings.ca_file
-    if not ca_file:
-        return HttpTransport
-    return lambda connections: HttpTransport(connections, ca_file=ca_file)
-
-
-def make_credentials(
-    settings: Settings, environ: Mapping[str, str], machine: Machine, read: "ReadSecret | None" = None
-) -> CredentialSource:
-    if not settings.secret_name:
-        return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
-    # Only where a setting asks for it.
-    from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager  # noqa: PLC0415
-
-    # Empty only where nothing needs the secret: see ``Settings.read``.
-    region = REGION_NAMES.get(settings.region, settings.region)
-    endpoint = settings.secret_endpoint
-    is_public = endpoint.endswith(".tencentcloudapi.com")
-    ca_file = None if is_public else settings.ca_file or None
-    reference = SecretReference(settings.secret_name, settings.secret_version, region, endpoint, ca_file)
-    return SecretsManager(reference, environ, machine, read)
-
-
-def make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
-    """Make what serves clients of the receiver; None where the bridge is closed."""
+def _make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
+    """Make what serves clients of the receiver; None if the bridge is closed."""
     if not settings.bridge_accounts:
         return None
     # Not needed by an instance without a bridge.
     from metric_forwarder.bridge.accounts import Accounts, OwnKey  # noqa: PLC0415
     from metric_forwarder.bridge.requests import ReceiverBridge  # noqa: PLC0415
 
-    listed = settings.bridge_accounts
-    time = parts.machine.clock.time
+    listed, time = settings.bridge_accounts, parts.machine.clock.time
     accounts = OwnKey(parts.credentials, time) if listed == "own" else Accounts(dict(listed), time)
     return ReceiverBridge(accounts, time, any_region=not settings.kind.uses_account)
 
 
-def make_store(
-    settings: Settings, machine: Machine, outside: Outside, function: str, memory: MemoryStore
-) -> DedupeStore:
-    """Make the store for deduplication.
-
-    Raises:
-        ConfigError: it needs a package that is not there.
-    """
-    if settings.dedupe == "off":
-        return NoStore()
-    if not isinstance(settings.dedupe, RedisAddress):
-        return memory
-    with imports_of("redis", "MF_DEDUPE"):
-        from metric_forwarder.clients.redis import RedisConnection  # noqa: PLC0415
-        from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415
-    log = JsonLog(settings.log_level, machine.stdout)
-    return RedisStore(
-        settings.dedupe,
-        function=function,
-        window_s=settings.dedupe_window_s,
-        memory=memory,
-        machine=machine,
-        connect=outside.redis or RedisConnection,
-        warn=lambda message: log.write("WARN", "dedupe", message=message),
-    )
-
-
-def _bounded_spool(settings: Settings, function: str, machine: Machine, outside: Outside) -> Spool | None:
+def _make_spool(settings: Settings, function: str, machine: Machine, outside: Outside) -> Spool | None:
     if not settings.spool:
         return None
     # Not needed by an instance without a spool.
-    from metric_forwarder.spool.bounded import BoundedSpool  # noqa: PLC0415
+    from metric_forwarder.spool.making import make_bounded_spool  # noqa: PLC0415
 
-    return BoundedSpool(lambda: make_spool(settings, function, machine, outside), machine)
-
-
-def make_spool(settings: Settings, function: str, machine: Machine, outside: Outside) -> "SpoolStore":
-    """Make the store of the spool.
-
-    Raises:
-        ConfigError: it needs a package that is not there.
-    """
-    if isinstance(settings.spool, RedisAddress):
-        return _redis_spool(settings.spool, function, machine, outside)
-    # Not needed by an instance without a spool.
-    from metric_forwarder.spool.files import DEFAULT_MAX_BYTES, FileSpool  # noqa: PLC0415
-
-    parts = urlsplit(settings.spool)
-    megabytes = parse_qs(parts.query).get("max_mb")
-    max_bytes = int(megabytes[-1]) * 2**20 if megabytes else DEFAULT_MAX_BYTES
-    return FileSpool(Path(unquote(parts.path)), function, max_bytes, machine, outside.files)
-
-
-def _redis_spool(address: RedisAddress, function: str, machine: Machine, outside: Outside) -> "SpoolStore":
-    with imports_of("redis", "MF_SPOOL"):
-        from metric_forwarder.clients.redis import RedisConnection  # noqa: PLC0415
-        from metric_forwarder.dedupe.redis import key_prefix  # noqa: PLC0415
-        from metric_forwarder.spool.redis import RedisSpool  # noqa: PLC0415
-    return RedisSpool(
-        address, key_prefix(f"{function} spool"), machine=machine, connect=outside.redis or RedisConnection
-    )
+    return make_bounded_spool(settings, function, machine, outside.redis, outside.files)

@@ -1,9 +1,16 @@
 """The key requests are signed with, and where it comes from."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from metric_forwarder.delivery.verdicts import Verdict
+from metric_forwarder.machine import Machine
+from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.secret import Secret
+from metric_forwarder.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from metric_forwarder.clients.secrets_manager import ReadSecret
 
 
 class Credentials(NamedTuple):
@@ -40,3 +47,20 @@ class FixedCredentials:
 
     def reload(self, timeout_s: float) -> bool:  # noqa: ARG002 - there is nowhere to get another
         return False
+
+
+def make_credentials(
+    settings: Settings, environ: Mapping[str, str], machine: Machine, read: "ReadSecret | None" = None
+) -> CredentialSource:
+    if not settings.secret_name:
+        return FixedCredentials(Credentials(settings.secret_id, settings.secret_key))
+    # Only where a setting asks for it.
+    from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager  # noqa: PLC0415
+
+    # Empty only where nothing needs the secret: see ``Settings.read``.
+    region = REGION_NAMES.get(settings.region, settings.region)
+    endpoint = settings.secret_endpoint
+    is_public = endpoint.endswith(".tencentcloudapi.com")
+    ca_file = None if is_public else settings.ca_file or None
+    reference = SecretReference(settings.secret_name, settings.secret_version, region, endpoint, ca_file)
+    return SecretsManager(reference, environ, machine, read)

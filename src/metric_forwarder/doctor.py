@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from metric_forwarder.bootstrap import Outside, make_destination, make_spool
 from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
 from metric_forwarder.clients.reachability import addresses, connection_failure, unreachable
@@ -17,7 +16,7 @@ from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.http import HttpDestination
-from metric_forwarder.destinations.parts import Parts
+from metric_forwarder.destinations.parts import Parts, make_destination
 from metric_forwarder.destinations.table import DestinationKind
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.machine import Machine
@@ -26,6 +25,7 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
+from metric_forwarder.spool.making import make_spool
 from metric_forwarder.spool.store import SpoolError
 from metric_forwarder.times import in_words
 
@@ -309,7 +309,7 @@ def _redis_spool(context: DoctorContext, address: RedisAddress) -> CheckResult:
 
 def _waiting(context: DoctorContext, detail: str) -> CheckResult:
     """Add to a good result how much waits in the spool."""
-    store = make_spool(context.settings, context.function, context.machine, Outside())
+    store = make_spool(context.settings, context.function, context.machine)
     try:
         points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
         others = store.others()

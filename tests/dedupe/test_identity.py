@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.bootstrap import make_intake
 from metric_forwarder.cli.sample_events import TEMPLATES
 from metric_forwarder.intake.intake import Intake
+from metric_forwarder.intake.making import make_intake
 from metric_forwarder.model import Message, Outcome, Point
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metric_forwarder.bootstrap import time_limit_s
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete, UnknownTrigger
+from metric_forwarder.settings.context import time_limit_s
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
 from support.harness import CONTEXT, ROOT, ckafka, environ, make_harness, outcomes, point
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from metric_forwarder.bootstrap import Application, make_destination
+from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.delivery.verdicts import Action, Verdict
-from metric_forwarder.destinations.parts import Parts
+from metric_forwarder.destinations.parts import Parts, make_destination
 from metric_forwarder.destinations.stdout import StandardOutput
 from metric_forwarder.destinations.table import DESTINATIONS, DestinationKind
 from metric_forwarder.doctor import DoctorContext, run_checks

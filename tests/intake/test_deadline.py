@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.bootstrap import Application, make_intake
+from metric_forwarder.bootstrap import Application
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.formats.samples import Sample
+from metric_forwarder.intake.making import make_intake
 from metric_forwarder.model import Message, Outcome
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings

@@ -5,10 +5,10 @@ import math
 
 import pytest
 
-from metric_forwarder.bootstrap import make_intake
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
 from metric_forwarder.intake.intake import Intake
+from metric_forwarder.intake.making import make_intake
 from metric_forwarder.model import Message, Outcome, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings

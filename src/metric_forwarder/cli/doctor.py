@@ -27,9 +27,10 @@ def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     With the event {"doctor": true}, the deployed function runs the same checks. The status is 0 if all is well, 1 if there
     is something to do, 2 if the settings cannot be used.
     """
-    from metric_forwarder.bootstrap import make_credentials, make_transport
     from metric_forwarder.cli import display
     from metric_forwarder.cli.local_function import FUNCTION
+    from metric_forwarder.credentials import make_credentials
+    from metric_forwarder.destinations.parts import make_transport
     from metric_forwarder.doctor import SETTINGS_CAN_BE_USED, DoctorContext, examine, run_checks
     from metric_forwarder.intake.schema import PointSchema
     from metric_forwarder.machine import system_machine

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from metric_forwarder.bootstrap import make_intake
 from metric_forwarder.cli.reasons import dropping_rule, reason_for
 from metric_forwarder.clock import SystemClock
 from metric_forwarder.formats.samples import InvalidSample
 from metric_forwarder.intake.intake import Intake
+from metric_forwarder.intake.making import make_intake
 from metric_forwarder.jobs import BadJob, read_job
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger

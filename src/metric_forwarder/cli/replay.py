@@ -176,15 +176,15 @@ def _merge_filtered(earlier: list[dict[str, Any]], later: list[dict[str, Any]]) 
 
 
 def _spool(settings: Settings, function: str) -> SpoolStore:
-    from metric_forwarder.bootstrap import Outside, make_spool
     from metric_forwarder.machine import system_machine
+    from metric_forwarder.spool.making import make_spool
 
     if not settings.spool:
         raise Unusable(
             "MF_SPOOL is empty: set it to where the function's spool is seen from here, such as file:///mnt/spool or "
             "redis://:password@10.0.0.5:6379"
         )
-    return make_spool(settings, function, system_machine(), Outside())
+    return make_spool(settings, function, system_machine())
 
 
 def _invoke(handler: Handler, message: str, context: dict[str, Any], log: io.StringIO | None) -> Invocation:

@@ -1,12 +1,14 @@
 """The collaborators from which a destination is made, besides the settings."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from importlib import import_module
+from typing import NamedTuple, Protocol, cast
 
-from metric_forwarder.clients.http import Transport
+from metric_forwarder.clients.http import HttpTransport, Transport
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.machine import Machine
+from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.settings import Settings
 
 
@@ -29,3 +31,23 @@ class DestinationModule(Protocol):
 
     def make(self, settings: Settings, parts: Parts) -> Destination:
         """Make the destination; raise ``ConfigError`` if the settings cannot work."""
+
+
+def make_destination(settings: Settings, parts: Parts) -> Destination:
+    """Make the destination that the settings name: see ``destinations.table``.
+
+    Raises:
+        ConfigError: it needs a package that is not installed.
+    """
+    kind = settings.kind
+    with imports_of(kind.extra, "MF_DESTINATION"):
+        module = cast("DestinationModule", import_module(kind.module))
+    return module.make(settings, parts)
+
+
+def make_transport(settings: Settings) -> Callable[[int], Transport]:
+    """Return a function that makes a transport for a number of requests at once."""
+    ca_file = settings.ca_file
+    if not ca_file:
+        return HttpTransport
+    return lambda connections: HttpTransport(connections, ca_file=ca_file)

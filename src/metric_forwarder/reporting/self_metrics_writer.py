@@ -9,8 +9,12 @@ from typing import Protocol
 
 from metric_forwarder.clients.background import SerialWorker
 from metric_forwarder.clock import Deadline
+from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.settling import RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.destinations.parts import Parts
+from metric_forwarder.destinations.remote_write import RemoteWrite
+from metric_forwarder.destinations.remote_write import make as make_endpoint
 from metric_forwarder.destinations.remote_write_wire import encode_labels, encode_samples
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
@@ -18,6 +22,8 @@ from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.report import Report
 from metric_forwarder.reporting.self_metrics import Labels, MeasureSpool, SelfMetrics, Value
+from metric_forwarder.settings.kept import Kept
+from metric_forwarder.settings.settings import Settings
 
 # The longest time for a write, in seconds, and as a share of the event's remaining time.
 _LONGEST_S = 1.0
@@ -150,3 +156,31 @@ def _is_surely_absent(verdict: Verdict) -> bool:
     A repeated 0 would be out of order, so it is not repeated after a write whose fate is unknown.
     """
     return verdict.action in {Action.HOLD_OFF, Action.STOP, Action.SLOW_DOWN}
+
+
+def make_metrics(
+    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept
+) -> EventMetrics:
+    """Make what counts the forwarder's own metrics and, if there is an endpoint, writes them."""
+    endpoint = None
+    if isinstance(destination, RemoteWrite):
+        endpoint = destination
+    elif settings.remote_write_url:
+        endpoint = make_endpoint(settings, parts)
+    # What was counted is kept as long as the instance is.
+    counters = kept.make(
+        "own metrics",
+        lambda _: SelfMetrics(parts.machine.clock, function, parts.machine.chance.token(6).hex()),
+        settings,
+        parts.machine,
+        function,
+    )
+    written = kept.make(
+        "written series",
+        lambda _: WrittenSeries(counters.started_s),
+        settings,
+        counters,
+        endpoint.scope if endpoint else "",
+    )
+    log = JsonLog(settings.log_level, parts.machine.stdout)
+    return EventMetrics(counters, endpoint, written, settings.self_metrics_interval_s, parts.machine, log)

@@ -1,0 +1,47 @@
+"""Makes the store that the settings name."""
+
+from typing import TYPE_CHECKING
+
+from metric_forwarder.dedupe.store import DedupeStore, MemoryStore, NoStore
+from metric_forwarder.machine import Machine
+from metric_forwarder.reporting.log import JsonLog
+from metric_forwarder.settings.extras import imports_of
+from metric_forwarder.settings.redis_address import RedisAddress
+from metric_forwarder.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from metric_forwarder.clients.redis import Connect
+
+
+def make_store(
+    settings: Settings, machine: Machine, connect: "Connect | None", function: str, memory: MemoryStore
+) -> DedupeStore:
+    """Make the store for deduplication.
+
+    Args:
+        settings: those in force.
+        machine: what the store runs on.
+        connect: makes a connection to Redis; None: a real one.
+        function: namespace and name of the function.
+        memory: remembers what this instance delivered.
+
+    Raises:
+        ConfigError: it needs a package that is not there.
+    """
+    if settings.dedupe == "off":
+        return NoStore()
+    if not isinstance(settings.dedupe, RedisAddress):
+        return memory
+    with imports_of("redis", "MF_DEDUPE"):
+        from metric_forwarder.clients.redis import RedisConnection  # noqa: PLC0415
+        from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415
+    log = JsonLog(settings.log_level, machine.stdout)
+    return RedisStore(
+        settings.dedupe,
+        function=function,
+        window_s=settings.dedupe_window_s,
+        memory=memory,
+        machine=machine,
+        connect=connect or RedisConnection,
+        warn=lambda message: log.write("WARN", "dedupe", message=message),
+    )
