@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 class Lock(Protocol):
     """A ``threading.Lock``."""
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...  # noqa: FBT001, FBT002 - as in threading
+    def acquire(self, *, timeout: float) -> bool: ...
 
     def release(self) -> None: ...
 
@@ -47,8 +47,8 @@ class Queue(Protocol):
 
     def put(self, item: Any) -> None: ...
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - as in queue
-        """Return the next item; raises ``queue.Empty`` if none comes within ``timeout`` seconds."""
+    def get(self, *, timeout: float | None) -> Any:
+        """Return the next item; raises ``Empty`` if none comes within ``timeout`` seconds (None: wait for ever)."""
 
 
 class Tasks(Protocol):

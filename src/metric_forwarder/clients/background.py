@@ -40,6 +40,6 @@ class SerialWorker:
         self._jobs.put(None)
 
     def _run(self) -> None:
-        while (entry := self._jobs.get()) is not None:
+        while (entry := self._jobs.get(timeout=None)) is not None:
             future, job = entry
             future.run(job)

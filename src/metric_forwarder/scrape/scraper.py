@@ -174,7 +174,7 @@ class Scraper:
                     most = under_way
             if under_way:
                 # Each thread ends by the deadline of its fetch.
-                yield answers.get()
+                yield answers.get(timeout=None)
                 under_way -= 1
 
     def _answer(self, target: Target, deadline: Deadline, answers: Queue) -> None:

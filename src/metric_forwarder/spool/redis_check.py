@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
-from metric_forwarder.machine import Chance, Machine
+from metric_forwarder.machine import Machine
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.redis import RedisSpool
 from metric_forwarder.spool.store import SpoolError, SpoolRecord
@@ -26,7 +26,7 @@ class _Use(NamedTuple):
     """What a Redis is for: what is rehearsed, in words and in deed, the oldest version, and what an eviction costs."""
 
     what: str
-    rehearse: Callable[[RedisAddress, RedisConnection, Chance], None]
+    rehearse: Callable[[RedisAddress, RedisConnection, Machine], None]
     oldest: tuple[int, int]
     evicting: str
 
@@ -45,7 +45,7 @@ def check_redis(
         started = machine.clock.monotonic()
         connection.ping()
         took_ms = (machine.clock.monotonic() - started) * 1000
-        use.rehearse(address, connection, machine.chance)
+        use.rehearse(address, connection, machine)
         findings = [RedisFinding(True, f"{address} lets the forwarder {use.what}")]
         if took_ms > _SLOW_MS:
             remedy = "place Redis in the function's region and VPC"
@@ -59,17 +59,17 @@ def check_redis(
         connection.close()
 
 
-def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection, chance: Chance) -> None:
-    key = key_prefix("check") + chance.token(16)
-    token = chance.token(8)
+def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection, machine: Machine) -> None:
+    key = key_prefix("check") + machine.chance.token(16)
+    token = machine.chance.token(8)
     connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
     connection.run(RELEASE, [key], token)
     connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
 
 
-def _rehearse_spool(address: RedisAddress, connection: RedisConnection, chance: Chance) -> None:
-    prefix = key_prefix(f"check {chance.token(8).hex()}")
-    spool = RedisSpool(address, prefix)
+def _rehearse_spool(address: RedisAddress, connection: RedisConnection, machine: Machine) -> None:
+    prefix = key_prefix(f"check {machine.chance.token(8).hex()}")
+    spool = RedisSpool(address, prefix, machine=machine)
     try:
         spool.write([SpoolRecord(None, "", None, None, "undelivered", "")], ())
         spool.waiting(dead_letters=True)
