@@ -297,6 +297,19 @@ def test_a_point_that_no_rule_changes_has_no_before() -> None:
     assert [p["before"] for p in found["points"]] == [None]
 
 
+def test_each_of_many_points_is_shown_with_its_own_series_before_the_labels() -> None:
+    points: list[dict[str, Any]] = [{**point(value), "metricName": f"m{value}"} for value in range(4)]
+    points[1]["value"] = "1"
+    points[3]["metricName"] = "n"
+    rules = json.dumps([{"action": "drop", "source_labels": ["__name__"], "regex": "(pc_)?n"}])
+    (found,) = run("check", "-", given=json.dumps(points), RELABEL=rules, LABELS="env=prod").printed
+    assert [(p["metricName"], p["before"]["metricName"]) for p in found["points"]] == [
+        ("m0", "m0"),
+        ("m2", "m2"),
+    ]
+    assert [each["before"]["metricName"] for each in found["filtered"]] == ["n"]
+
+
 def test_json_lines_hold_one_payload_of_many_points_or_one_trigger_event_a_line(tmp_path: Path) -> None:
     lines = _write(tmp_path / "points.jsonl", f"{json.dumps(point())}\n{{\n{json.dumps(point('x'))}\n")
     (found,) = run("check", lines).printed
