@@ -164,8 +164,8 @@ class PointMaker:
         for nth, raw in enumerate(raws):
             if found[nth] is None:
                 is_valid = self._schema.takes_any_number and self._schema.accepts(raw)
-                series = self._find_series(raw) if is_valid else None
-                if not isinstance(series, Series) or not self._is_usual(series, raw["dimensions"]):
+                series, is_usual = self._find_series(raw) if is_valid else (None, False)
+                if not is_usual:
                     return False
                 found[nth] = series
         return True
@@ -249,7 +249,7 @@ class PointMaker:
                     self._schema.violations(checked) if self._exclusions.may_explain() else _UNEXPLAINED,
                 )
             return
-        series = self._find_series(checked)
+        series, _ = self._find_series(checked)
         if isinstance(series, Violation):
             self._add_invalid(origin, [((), series)])
             return
@@ -264,18 +264,17 @@ class PointMaker:
     def _add_invalid(self, origin: Origin, found: Sequence[tuple[tuple[Any, ...], Violation]]) -> None:
         self._exclusions.add_invalid(origin, [origin.located(path, violation) for path, violation in found])
 
-    def _find_series(self, raw: dict[str, Any]) -> Series | Violation:
-        """Find the series of a valid point; it becomes known if every finite value is valid in it."""
+    def _find_series(self, raw: dict[str, Any]) -> tuple[Series | Violation, bool]:
+        """Find the series of a valid point; True and known from now on if every finite value is valid in it."""
         namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
         found = self._known.find(namespace or self._default_namespace, metric, dimensions)
-        if isinstance(found, Series) and self._is_usual(found, dimensions):
+        if not isinstance(found, Series):
+            return found, False
+        is_short = len(found.encoded_prefix) + _LONGEST_VALUE <= self._max_bytes
+        is_usual = is_short and self._schema.takes_any_number and are_texts(dimensions)
+        if is_usual:
             self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
-        return found
-
-    def _is_usual(self, series: Series, dimensions: dict[str, Any]) -> bool:
-        """Whether a point of the series is valid with every finite value."""
-        is_short = len(series.encoded_prefix) + _LONGEST_VALUE <= self._max_bytes
-        return is_short and self._schema.takes_any_number and are_texts(dimensions)
+        return found, is_usual
 
     def _make(
         self, candidate: Candidates, series: Series, value: float, time_ns: int | None, key: str | None
