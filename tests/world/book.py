@@ -26,7 +26,7 @@ class Made:
     body: dict[str, Any]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Event:
     """A trigger event and all its deliveries.
 
@@ -46,7 +46,7 @@ class Event:
     handled_at: float | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Attempt:
     """One invocation.
 
@@ -87,7 +87,7 @@ class Attempt:
         return {line["level"] for line in self.log}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Request:
     """One request to a destination.
 
@@ -96,6 +96,7 @@ class Request:
         acted: whether the destination stored its points.
         refused: why the destination refused it, if it did.
         was_awaited: whether its event was still under way when the answer came.
+        answered_at: when the answer came.
     """
 
     number: int
@@ -107,6 +108,7 @@ class Request:
     answer: str = "none"
     refused: str = ""
     was_awaited: bool = False
+    answered_at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Platform:
         attempt.skew_s = instance.process.skew_s
         process = instance.process
         process.busy = self._faults.strikes("busy")
+        process.out_of_threads = self._faults.strikes("no threads")
         world.thaw(process)
         world.note(f"{process.name} begins {attempt.number} with event {event.number}")
         invoker = world.current

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metric_forwarder.model import Outcome
 from world.book import Arrival, Attempt, Book, Event, Made, Request
@@ -181,17 +181,34 @@ def _is_nothing_known(book: Book, pair: _Pair) -> bool:
     return not (made.has_id or made.has_time or has_place)
 
 
+def _is_late(pair: _Pair) -> bool:
+    """Whether the event ended before the thread that read the answer could settle its points."""
+    is_settled = pair.first.outcomes.get(pair.number) is Outcome.DELIVERED
+    ended = pair.first.ended
+    return not is_settled and ended is not None and ended - pair.earlier.request.answered_at < _LAST_MOMENTS_S
+
+
+_NO_REPORT: dict[str, Any] = {"requests": {"returnCodes": {}}}
+# A thread may stand still for so long between an answer and what it makes of it.
+_LAST_MOMENTS_S = 1.0
+
+
 # One invocation never sends a point twice, unless an answer was lost.
 _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
     "an answer was lost": lambda _, pair: any(each.answer in ("none", "failed") for each in pair.requests),
-    "an answer came after its event was over": lambda _, pair: (
-        not all(each.was_awaited for each in pair.requests)
+    "an answer came too late for its event": lambda _, pair: (
+        not all(each.was_awaited for each in pair.requests) or _is_late(pair)
+    ),
+    "the endpoint did not prove to be one": lambda _, pair: any(
+        "not remote write" in (each.report or _NO_REPORT)["requests"]["returnCodes"]
+        for each in (pair.first, pair.second)
     ),
     "an instance was cut off before it could write down what it had done": lambda _, pair: (
         pair.first.was_cut_off or pair.second.was_cut_off
     ),
     "nothing recognises the point": _is_nothing_known,
     "nothing is remembered": lambda _, pair: pair.first is not pair.second and pair.kept == "off",
+    "a part of a refused request was stored": lambda _, pair: bool(pair.earlier.request.refused),
     "another instance's memory": lambda _, pair: (
         not pair.is_shared and pair.first.instance != pair.second.instance
     ),
@@ -246,7 +263,9 @@ def _ordered_series(book: Book) -> dict[str, list[int]]:
     """Series whose order can be kept: those of a partition of CKafka, without a spool."""
     series: dict[str, list[int]] = {}
     for event in book.events:
-        if event.source == "ckafka" and not any(each.settings.get("MF_SPOOL") for each in event.attempts):
+        settings = event.attempts[0].settings if event.attempts else {}
+        is_kept = not settings.get("MF_SPOOL") and settings.get("MF_DESTINATION") != "remote-write"
+        if event.source == "ckafka" and is_kept:
             for made in event.points:
                 if made.kind == "good":
                     series.setdefault(made.series, []).append(made.number)

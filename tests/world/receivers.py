@@ -1,11 +1,12 @@
 """What instances send to: the receiver, by the emulator's own protocol code, behind a network that fails."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, UNREADABLE_BODY
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PutRequest,
@@ -17,6 +18,7 @@ from metric_forwarder.put_monitor_data.server import (
     parse_request,
     refuse,
 )
+from support.remote_write_decoder import DecodedSeries, decode
 from world.book import Attempt, Book, Request
 from world.faults import Faults
 from world.scheduler import START, Process, World
@@ -33,6 +35,10 @@ _GARBAGE = (b"<html>no</html>", b"", b"{}", b'{"code":7777,"message":"?"}', b"\x
 
 class Server(Protocol):
     """What a request arrives at; it does not wait."""
+
+    @property
+    def garbage(self) -> Sequence[bytes]:
+        """Bodies that are no answer of such a server."""
 
     def answer(self, request: HttpRequest, record: Request) -> HttpReply:
         """Judge the request and act on it."""
@@ -51,6 +57,8 @@ class Receiver:
         is_down: whether it answers nothing but that it is not ready.
         skew_s: how far its clock is ahead.
     """
+
+    garbage = _GARBAGE
 
     def __init__(self, world: World, book: Book, faults: Faults, accounts: Mapping[str, str]) -> None:
         self._world = world
@@ -124,6 +132,82 @@ def _check_known(request: PutRequest) -> Refusal | None:
         if point["metricName"].startswith("unknown"):
             return refuse(ReturnCode.NO_VALID_DATA, f"/Data/{index}/metricName does not exist")
     return None
+
+
+class Prometheus:
+    """A Prometheus that takes remote write.
+
+    A sample older than the newest one of its series is refused, unless it is within the out-of-order window; so is another
+    value at a time that is there. The same value at the newest time is taken and changes nothing.
+
+    Attributes:
+        window_ms: the out-of-order window.
+        is_partial: whether the good samples of a refused request are stored, as newer versions do.
+        samples: labels → Unix milliseconds → value.
+    """
+
+    garbage = (b"<html>no</html>", b'{"error":"no"}', b'{"code":401}')
+
+    def __init__(self, world: World, book: Book, faults: Faults) -> None:
+        self._world = world
+        self._book = book
+        self._faults = faults
+        self.window_ms = 0
+        self.is_partial = False
+        self.is_down = False
+        self.skew_s = 0.0
+        self.samples: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+
+    def date(self) -> dict[str, str]:
+        return {"Date": formatdate(START + self._world.now + self.skew_s, usegmt=True)}
+
+    def answer(self, request: HttpRequest, record: Request) -> HttpReply:
+        if self.is_down:
+            return HttpReply(503, self.date(), b"down")
+        if request.body == UNREADABLE_BODY:
+            return HttpReply(400, self.date(), b"snappy: corrupt input")
+        if request.body == EMPTY_BODY:
+            return HttpReply(204, self.date(), b"")
+        series = decode(request.body or b"")
+        record.points = tuple(int(value) for each in series for _, value in each.samples)
+        refusal = self.store(series, record)
+        if not refusal:
+            return HttpReply(204, self.date(), b"")
+        record.refused = refusal
+        self._world.met(f"remote write: {refusal}")
+        return HttpReply(400, self.date(), refusal.encode())
+
+    def store(self, series: Sequence[DecodedSeries], record: Request) -> str:
+        """Keep the samples; return why some are refused, empty if none is."""
+        good: list[tuple[DecodedSeries, int, float]] = []
+        refusal = ""
+        for each in series:
+            for time_ms, value in each.samples:
+                told = self._refusal(each, time_ms, value)
+                refusal = refusal or told
+                if told:
+                    self._book.refusals[int(value)].add(told)
+                else:
+                    good.append((each, time_ms, value))
+        if not refusal or self.is_partial:
+            for each, time_ms, value in good:
+                self.samples.setdefault(each.labels, {})[time_ms] = value
+                self._book.arrive(int(value), record, self._world.now)
+                record.acted = True
+        return refusal
+
+    def _refusal(self, series: DecodedSeries, time_ms: int, value: float) -> str:
+        if any(name == "__name__" and "unknown" in text for name, text in series.labels):
+            return "invalid series"
+        held = self.samples.get(series.labels)
+        if not held:
+            return ""
+        newest = max(held)
+        if time_ms in held and (time_ms == newest or self.window_ms):
+            return "" if held[time_ms] == value else "duplicate sample for timestamp"
+        if time_ms < newest - self.window_ms:
+            return "too old sample" if self.window_ms else "out of order sample"
+        return ""
 
 
 class Network:
@@ -201,6 +285,7 @@ class Network:
             world.met("a request timed out")
             return Failure(Fault.UNANSWERED, "timed out")
         answer = answers[0]
+        record.answered_at = world.now
         record.was_awaited = record.attempt is not None and record.attempt.end == "running"
         is_true = not isinstance(answer, Failure) and fault in ("", "slow", "late")
         record.answer = "failed" if not is_true else "refused" if record.refused else "taken"
@@ -215,7 +300,7 @@ class Network:
         if fault == "stale connection":
             return Failure(Fault.STALE, "closed")
         if fault == "garbage before":
-            return HttpReply(200, date, world.pick(_GARBAGE))
+            return HttpReply(200, date, world.pick(self._server.garbage))
         if fault == "status before":
             record.refused = "status"
             return HttpReply(world.pick(_STATUSES), date, b"a page")
@@ -231,7 +316,7 @@ class Network:
         if fault == "hang after":
             return None
         if fault == "garbage after":
-            return HttpReply(200, date, world.pick((b"<html>no</html>", b"", reply.body[:-3])))
+            return HttpReply(200, date, world.pick(self._server.garbage))
         if fault == "status after":
             return HttpReply(world.pick((502, 504, 500, 503)), date, b"a page")
         return reply

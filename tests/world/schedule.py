@@ -10,16 +10,19 @@ from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import Transport
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
+from metric_forwarder.put_monitor_data.server import RequestLimits
 from metric_forwarder.reporting.ledger import Ledger
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from world import oracles
 from world.book import Attempt, Book, Event, Made
 from world.cloud import Handler, Instance, Platform, Triggers
 from world.faults import Faults
-from world.receivers import Network, Receiver
+from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
 
+_PASSWORD = "a-password-for-remote-write"
+_NEW_KEY = "a-key-that-replaces-the-other"
 _TOKEN = "a-token-of-twenty-or-more-characters"
 # After the faults are healed, everything must have come to rest within this time.
 _REST_S = 900.0
@@ -56,48 +59,130 @@ class Schedule:
         self.book = Book()
         self._deployment = deployment
         self.faults = Faults(world)
-        self.receiver = Receiver(world, self.book, self.faults, {EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
+        self.is_remote_write = world.choose(4) == 3
+        self.server = self._draw_server()
         self._numbers = 0
-        self._secrets = [EXAMPLE_SECRET_KEY, _TOKEN]
+        self._marks: dict[str, str] = {}
+        self._secrets = [EXAMPLE_SECRET_KEY, _TOKEN, _PASSWORD, _NEW_KEY]
         world.switch_one_in = world.weighted(((0, 5), (30, 2), (8, 2)))
         self._settings = self._draw_settings()
+        self._new_settings: dict[str, str] = {}
         self.limit_s = world.pick((10.0, 3.0, 30.0, 60.0))
         self.platform = Platform(
             world,
             self.book,
             self.faults,
             make=self._make,
-            settings=lambda: dict(self._settings),
+            settings=self._settings_now,
             limit_s=self.limit_s,
             watch=self._watch,
         )
         self.platform.freezes = not world.one_in(3)
         self.triggers = Triggers(world, self.platform, self.faults, retries=world.pick((3, 1, 20)))
 
+    def _draw_server(self) -> Receiver | Prometheus:
+        if not self.is_remote_write:
+            return Receiver(self.world, self.book, self.faults, {EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
+        prometheus = Prometheus(self.world, self.book, self.faults)
+        prometheus.is_partial = self.world.choose(2) == 1
+        prometheus.window_ms = self.world.pick((0, 600_000))
+        return prometheus
+
     # --- what is deployed --------------------------------------------------------------------------------------
 
     def _draw_settings(self) -> dict[str, str]:
-        pick = self.world.pick
-        drawn = {
+        drawn = {**self._fixed_settings(), **self._draw_tunings()}
+        return {f"MF_{name}": value for name, value in drawn.items()}
+
+    def _fixed_settings(self) -> dict[str, str]:
+        """What stays the same when settings are changed."""
+        weighted = self.world.weighted
+        common = {
+            "NAMESPACE": "pc",
+            "HTTP_TOKEN": _TOKEN,
+            "DEDUPE": weighted((("memory:", 6), ("off", 1))),
+            "DEDUPE_WINDOW_S": self.world.pick(("600", "90")),
+        }
+        if self.is_remote_write:
+            return {
+                **common,
+                "DESTINATION": "remote-write",
+                "REMOTE_WRITE_URL": "http://prometheus.test:9090/api/v1/write",
+                "REMOTE_WRITE_PASSWORD": _PASSWORD,
+                "REMOTE_WRITE_CHECK": weighted((("on", 3), ("off", 1))),
+            }
+        return {
+            **common,
             "RECEIVER_URL": "http://receiver.test:8080/v2/index.php",
             "SECRET_ID": EXAMPLE_SECRET_ID,
             "SECRET_KEY": EXAMPLE_SECRET_KEY,
             "REGION": "gz",
-            "NAMESPACE": "pc",
-            "DEDUPE": self.world.weighted((("memory:", 6), ("off", 1))),
+            "RECEIVER_METHOD": weighted((("POST", 4), ("GET", 1))),
+        }
+
+    def _draw_tunings(self) -> dict[str, str]:
+        pick = self.world.pick
+        return {
             "UNCERTAIN": pick(("resend", "hold")),
             "CONCURRENCY": pick(("4", "1", "2")),
             "BATCH_MAX_POINTS": pick(("30", "1", "2", "3")),
             "MAX_ATTEMPTS": pick(("4", "1", "2")),
             "REQUEST_TIMEOUT_S": pick(("3", "0.5")),
-            "DEDUPE_WINDOW_S": pick(("600", "90")),
-            "HTTP_TOKEN": _TOKEN,
-            "RECEIVER_METHOD": self.world.weighted((("POST", 4), ("GET", 1))),
+            "LOG_LEVEL": pick(("INFO", "DEBUG")),
         }
-        return {f"MF_{name}": value for name, value in drawn.items()}
+
+    def _settings_now(self) -> dict[str, str]:
+        """The environment of the next invocation: while settings are changed, that of the old version or of the new one."""
+        if self._new_settings and self.world.one_in(2):
+            self.world.met("two versions side by side")
+            return {**self._settings, **self._new_settings}
+        return dict(self._settings)
+
+    def _arrange_faults(self) -> None:
+        """Let the faults of the world begin that this seed has."""
+        world, faults, server = self.world, self.faults, self.server
+        if faults.strikes("receiver clock"):
+            server.skew_s = world.pick((10_000.0, -10_000.0, 100.0))
+        if faults.strikes("outage"):
+            server.is_down = True
+        if faults.strikes("new settings"):
+            tunings = self._draw_tunings()
+            world.after(world.pick((0.3, 20.0)), partial(self._begin_new_settings, tunings))
+        if isinstance(server, Receiver):
+            self._arrange_faults_of(server)
+
+    def _arrange_faults_of(self, receiver: Receiver) -> None:
+        world, faults = self.world, self.faults
+        if faults.strikes("quota"):
+            receiver.quota = world.pick((1.0, 0.3, 5.0))
+        if faults.strikes("small requests"):
+            receiver.limits = RequestLimits(
+                max_bytes=world.pick((None, 420)), max_points=world.pick((2, None, 1))
+            )
+        if faults.strikes("key changed"):
+            world.after(
+                world.pick((0.2, 30.0)), partial(receiver.accounts.update, {EXAMPLE_SECRET_ID: _NEW_KEY})
+            )
+
+    def _begin_new_settings(self, tunings: dict[str, str]) -> None:
+        if not self.faults.healed:
+            self._new_settings = {f"MF_{name}": value for name, value in tunings.items()}
+
+    def _heal(self) -> None:
+        """Let nothing fail from now on; what people must correct is corrected."""
+        self.faults.heal()
+        self.book.healed_at = self.world.now
+        self._settings.update(self._new_settings)
+        self._new_settings = {}
+        self.server.is_down = False
+        if isinstance(self.server, Receiver):
+            self.server.quota = None
+            if self.server.accounts[EXAMPLE_SECRET_ID] != EXAMPLE_SECRET_KEY:
+                self.world.met("the key was changed")
+                self._settings["MF_SECRET_KEY"] = _NEW_KEY
 
     def _make(self, instance: Instance) -> Handler:
-        network = Network(self.world, self.faults, self.book, self.receiver, instance.process)
+        network = Network(self.world, self.faults, self.book, self.server, instance.process)
 
         def on_settled(points: Sequence[Point], ledger: Ledger) -> None:
             task = self.world.current
@@ -147,14 +232,20 @@ class Schedule:
             "dimensions": {"ip": series},
             "value": number,
         }
-        mark = self.world.weighted((("none", 4), ("id", 2), ("time", 2)))
+        mark = self._mark_of(f"{series}/{which}")
         if mark == "id":
             body["id"] = f"id-{number}"
         if mark == "time":
-            body["timestamp"] = START + self.world.now
+            body["timestamp"] = round(START + self.world.now + number / 1000, 3)
         made = Made(number, kind, f"{metric}/{series}", mark == "id", mark == "time", body)
         self.book.points[number] = made
         return made
+
+    def _mark_of(self, series: str) -> str:
+        """What the points of a series bring with them: one producer writes them all."""
+        if series not in self._marks:
+            self._marks[series] = self.world.weighted((("none", 4), ("id", 2), ("time", 2)))
+        return self._marks[series]
 
     def _event(self, source: str, series: str, wrap: Callable[[int, list[list[Made]]], Any]) -> Event:
         messages = [self._points(4, series) for _ in range(self.world.weighted(((1, 3), (2, 2), (3, 1))))]
@@ -170,6 +261,7 @@ class Schedule:
     def run(self) -> None:
         """Let producers send until the faults are healed, then let everything come to rest, and judge it."""
         world = self.world
+        self._arrange_faults()
         for partition in range(world.weighted(((1, 4), (2, 2), (0, 1)))):
             self._start_partition(partition)
         for number in range(world.weighted(((0, 3), (1, 2), (2, 1)))):
@@ -182,7 +274,7 @@ class Schedule:
             event.has_coordinates = with_key
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
         world.sleep(world.pick(_HEALED_AFTER_S))
-        self.heal()
+        self._heal()
         self._come_to_rest()
         oracles.check_at_rest(self.book)
 
@@ -201,14 +293,11 @@ class Schedule:
                 waiting = [event.number for event in self.book.events if event.state == "open"]
                 raise Violation(oracles.REST, events=waiting, after_s=_REST_S)
 
-    def heal(self) -> None:
-        self.faults.heal()
-        self.book.healed_at = self.world.now
-
     def _watch(self, instance: Instance, attempt: Attempt) -> None:
         del instance
         if attempt.report is not None:
             oracles.check_secrets(json.dumps(attempt.report), self._secrets, "report")
+        attempt.skew_s = attempt.skew_s or self.server.skew_s
         note_attempt(self.world, attempt)
         oracles.check_attempt(attempt)
 

@@ -52,6 +52,7 @@ class Process:
     Attributes:
         skew_s: how far its wall clock is ahead.
         busy: whether its threads compute all the time, so that no more of them are started.
+        out_of_threads: whether no thread can be started.
     """
 
     def __init__(self, name: str) -> None:
@@ -60,6 +61,7 @@ class Process:
         self.frozen = False
         self.skew_s = 0.0
         self.busy = False
+        self.out_of_threads = False
         self.tasks: dict[Task, None] = {}
         self.missed: list[tuple[Task, int]] = []
 
@@ -451,20 +453,15 @@ class SimulatedQueue:
 
 
 class SimulatedTasks:
-    """The threads of a process.
-
-    Attributes:
-        out_of_threads: whether no thread can be started.
-    """
+    """The threads of a process."""
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
-        self.out_of_threads = False
 
     def start(self, name: str, run: Callable[[], None]) -> None:
         self._world.point()
-        if self.out_of_threads:
+        if self._process.out_of_threads:
             self._world.met("no thread could be started")
             raise RuntimeError("can't start new thread")
         self._world.spawn(f"{self._process.name}/{name}", run, self._process)
