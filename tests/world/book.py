@@ -145,6 +145,14 @@ class Book:
             attempt.requests.append(request)
         return request
 
+    def attempts_with(self, number: int) -> "list[Attempt]":
+        """The invocations that settled a point, or that were to."""
+        return [
+            attempt
+            for attempt in self.attempts
+            if number in attempt.outcomes or any(made.number == number for made in attempt.event.points)
+        ]
+
     def arrive(self, number: int, request: Request, now: float) -> Arrival:
         arrival = Arrival(number, now, request)
         self.arrivals[number].append(arrival)

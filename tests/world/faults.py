@@ -33,13 +33,13 @@ OF_STORES = (
     "redis down",
     "redis hangs",
     "redis loses",
-    "redis forgets scripts",
     "redis read-only",
     "redis full",
     "redis resets",
     "redis garbage",
     "cut off from redis",
 )
+OF_SECRETS = ("secret fails", "secret hangs")
 OF_DISKS = ("disk full", "disk hangs", "disk fails", "sync fails")
 OF_WORLDS = (
     "clock jump",
@@ -50,8 +50,21 @@ OF_WORLDS = (
     "key changed",
     "new settings",
 )
-KINDS = (*OF_REQUESTS, *OF_RECEIVERS, *OF_INSTANCES, *OF_STORES, *OF_DISKS, *OF_WORLDS)
+KINDS = (*OF_REQUESTS, *OF_RECEIVERS, *OF_INSTANCES, *OF_STORES, *OF_SECRETS, *OF_DISKS, *OF_WORLDS)
 
+# Kinds that are drawn more often: what the laws are about.
+_OFTEN = (
+    "kill",
+    "kill",
+    "kill",
+    "kill",
+    "pause",
+    "recycle",
+    "cold start",
+    "redis loses",
+    "redis down",
+    "cut off from redis",
+)
 _RATES = (8, 3, 2, 20)
 _MOST_KINDS = 5
 
@@ -64,7 +77,7 @@ class Faults:
         rates: kind → it strikes once in so many times.
     """
 
-    def __init__(self, world: World, kinds: tuple[str, ...] = KINDS) -> None:
+    def __init__(self, world: World, kinds: tuple[str, ...] = (*KINDS, *_OFTEN)) -> None:
         self._world = world
         self.healed = False
         self.rates: dict[str, int] = {}

@@ -97,36 +97,45 @@ def check_at_rest(book: Book) -> None:
 
 def _check_accounted(book: Book, event: Event, made: Made) -> None:
     number = made.number
-    if book.arrivals.get(number) or number in book.spooled or number in book.dead_letters:
+    if book.arrivals.get(number) or number in book.dead_letters or event.state == "given up":
         return
-    if event.state == "given up":
+    attempts = book.attempts_with(number)
+    if any(attempt.outcomes.get(number) is Outcome.SPOOLED for attempt in attempts) and book.store_losses:
+        # A spool in a Redis that forgets is no better than that Redis.
         return
-    for attempt in event.attempts:
-        outcome = attempt.outcomes.get(number)
-        if outcome is None and made.has_time and attempt.skew_s and _count(attempt, Outcome.INVALID):
-            # By the clock of this instance its time is too far ahead; that is no ``Point`` then.
-            outcome = Outcome.INVALID
-        if attempt.was_cut_off or outcome not in _FINAL:
-            continue
-        spools = bool(attempt.settings.get("MF_SPOOL"))
-        is_said = "ERROR" in attempt.levels() or (spools and outcome is not Outcome.UNCERTAIN)
-        if not is_said:
-            raise Violation(ACCOUNTED, point=number, outcome=outcome.value, said=sorted(attempt.levels()))
-        if outcome is Outcome.REJECTED and not book.refusals.get(number) and not _met_odd_answers(event):
-            raise Violation(ACCOUNTED, point=number, outcome=outcome.value, refused="never")
-        return
-    ends = [f"{attempt.end} {attempt.outcomes.get(number)}" for attempt in event.attempts]
-    raise Violation(
-        ACCOUNTED, point=number, event=event.number, source=event.source, state=event.state, attempts=ends
-    )
+    said = [attempt for attempt in attempts if _is_final(attempt, made)]
+    if not said:
+        ends = [f"{attempt.end} {attempt.outcomes.get(number)}" for attempt in attempts]
+        raise Violation(ACCOUNTED, point=number, source=event.source, state=event.state, attempts=ends)
+    if not any(_is_said(attempt, attempt.outcomes.get(number)) for attempt in said):
+        raise Violation(ACCOUNTED, point=number, said=[sorted(attempt.levels()) for attempt in said])
+    is_rejected = all(attempt.outcomes.get(number) is Outcome.REJECTED for attempt in said)
+    if is_rejected and not book.refusals.get(number) and not _met_odd_answers(attempts):
+        raise Violation(ACCOUNTED, point=number, rejected="and never refused")
+
+
+def _is_final(attempt: Attempt, made: Made) -> bool:
+    """Whether an invocation reported an outcome of the point that leaves it to people."""
+    if attempt.was_cut_off:
+        return False
+    outcome = attempt.outcomes.get(made.number)
+    # By the clock of this instance its time may be too far ahead; it is no ``Point`` then.
+    is_ahead = outcome is None and made.has_time and attempt.skew_s and _count(attempt, Outcome.INVALID)
+    return bool(is_ahead) or outcome in _FINAL
+
+
+def _is_said(attempt: Attempt, outcome: Outcome | None) -> bool:
+    """Whether an ERROR line speaks of it; a spool keeps what is bad as a dead letter, and nothing is lost then."""
+    is_kept = bool(attempt.settings.get("MF_SPOOL")) and outcome is not Outcome.UNCERTAIN
+    return is_kept or "ERROR" in attempt.levels()
 
 
 def _count(attempt: Attempt, outcome: Outcome) -> int:
     return 0 if attempt.report is None else int(attempt.report["outcomes"][outcome.value])
 
 
-def _met_odd_answers(event: Event) -> bool:
-    return any(request.refused for attempt in event.attempts for request in attempt.requests)
+def _met_odd_answers(attempts: Sequence[Attempt]) -> bool:
+    return any(request.refused for attempt in attempts for request in attempt.requests)
 
 
 def _check_second(book: Book, number: int, earlier: Arrival, later: Arrival) -> None:
@@ -177,7 +186,11 @@ def cause_of_second(book: Book, number: int, earlier: Arrival, later: Arrival) -
 
 def _is_nothing_known(book: Book, pair: _Pair) -> bool:
     made = book.points[pair.number]
-    has_place = pair.first.event.has_coordinates and pair.second.event is pair.first.event
+    is_same = pair.second.event is pair.first.event or "replay" in (
+        pair.first.event.source,
+        pair.second.event.source,
+    )
+    has_place = pair.first.event.has_coordinates and is_same
     return not (made.has_id or made.has_time or has_place)
 
 
@@ -212,7 +225,7 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
     "another instance's memory": lambda _, pair: (
         not pair.is_shared and pair.first.instance != pair.second.instance
     ),
-    "the window passed": lambda _, pair: pair.first is not pair.second and _window_passed(pair),
+    "the window passed": lambda book, pair: pair.first is not pair.second and _window_passed(book, pair),
     "the store lost what it had been told": lambda book, pair: (
         pair.is_shared and any(pair.earlier.at - 1 <= at <= pair.later.at for at in book.store_losses)
     ),
@@ -222,12 +235,12 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
 }
 
 
-def _window_passed(pair: _Pair) -> bool:
+def _window_passed(book: Book, pair: _Pair) -> bool:
     """Whether the store did not see the point for longer than a window: the shared one, or that of the instance."""
     number, earlier, later, _, second = pair
     instance = None if pair.is_shared else second.instance
     last = earlier.at
-    for attempt in second.event.attempts:
+    for attempt in (each for each in book.attempts if number in each.outcomes or each is second):
         window_s = float(attempt.settings.get("MF_DEDUPE_WINDOW_S", "600"))
         is_there = instance is None or attempt.instance == instance
         ended = later.at if attempt is second else attempt.ended or later.at

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from metric_forwarder.bootstrap import Application
+from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import Transport
+from metric_forwarder.credentials import Credentials
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
 from metric_forwarder.put_monitor_data.server import RequestLimits
 from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.secret import Secret
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from world import oracles
 from world.book import Attempt, Book, Event, Made
@@ -20,12 +22,20 @@ from world.faults import Faults
 from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
+from world.stores import RedisServer, Shared
 
 _PASSWORD = "a-password-for-remote-write"
+_REDIS = "redis://:a-password-for-redis@redis.test:6379/0"
+_ROLE = {
+    "TENCENTCLOUD_SECRETID": "role",
+    "TENCENTCLOUD_SECRETKEY": "a-key-of-the-role",
+    "TENCENTCLOUD_SESSIONTOKEN": "t",
+}
 _NEW_KEY = "a-key-that-replaces-the-other"
 _TOKEN = "a-token-of-twenty-or-more-characters"
 # After the faults are healed, everything must have come to rest within this time.
 _REST_S = 900.0
+_MOST_REPLAYS = 15
 _HEALED_AFTER_S = (5.0, 1.0, 30.0, 100.0, 200.0)
 
 
@@ -39,6 +49,7 @@ class Deployment:
             transport=lambda _: parts.transport,
             on_settled=parts.on_settled,
             machine=parts.machine,
+            outside=Outside(redis=parts.shared.connect, read_secret=parts.shared.read_secret),
         )
 
 
@@ -48,6 +59,7 @@ class Parts:
 
     machine: Machine
     transport: Transport
+    shared: Shared
     on_settled: Callable[[Sequence[Point], Ledger], None]
 
 
@@ -61,9 +73,19 @@ class Schedule:
         self.faults = Faults(world)
         self.is_remote_write = world.choose(4) == 3
         self.server = self._draw_server()
+        self.redis = RedisServer(world, self.book, self.faults)
+        self._credentials = Credentials(EXAMPLE_SECRET_ID, Secret(EXAMPLE_SECRET_KEY))
+        self._shared: list[Shared] = []
         self._numbers = 0
         self._marks: dict[str, str] = {}
-        self._secrets = [EXAMPLE_SECRET_KEY, _TOKEN, _PASSWORD, _NEW_KEY]
+        self._secrets = [
+            EXAMPLE_SECRET_KEY,
+            _TOKEN,
+            _PASSWORD,
+            _NEW_KEY,
+            "a-password-for-redis",
+            "a-key-of-the-role",
+        ]
         world.switch_one_in = world.weighted(((0, 5), (30, 2), (8, 2)))
         self._settings = self._draw_settings()
         self._new_settings: dict[str, str] = {}
@@ -92,7 +114,7 @@ class Schedule:
 
     def _draw_settings(self) -> dict[str, str]:
         drawn = {**self._fixed_settings(), **self._draw_tunings()}
-        return {f"MF_{name}": value for name, value in drawn.items()}
+        return {**_ROLE, **{f"MF_{name}": value for name, value in drawn.items()}}
 
     def _fixed_settings(self) -> dict[str, str]:
         """What stays the same when settings are changed."""
@@ -100,7 +122,8 @@ class Schedule:
         common = {
             "NAMESPACE": "pc",
             "HTTP_TOKEN": _TOKEN,
-            "DEDUPE": weighted((("memory:", 6), ("off", 1))),
+            "DEDUPE": weighted((("memory:", 5), (_REDIS, 5), ("off", 1))),
+            "SPOOL": weighted((("", 5), (_REDIS, 2))),
             "DEDUPE_WINDOW_S": self.world.pick(("600", "90")),
         }
         if self.is_remote_write:
@@ -111,11 +134,11 @@ class Schedule:
                 "REMOTE_WRITE_PASSWORD": _PASSWORD,
                 "REMOTE_WRITE_CHECK": weighted((("on", 3), ("off", 1))),
             }
+        key = {"SECRET_ID": EXAMPLE_SECRET_ID, "SECRET_KEY": EXAMPLE_SECRET_KEY}
         return {
             **common,
+            **self.world.weighted(((key, 3), ({"SECRET_NAME": "monitor"}, 1))),
             "RECEIVER_URL": "http://receiver.test:8080/v2/index.php",
-            "SECRET_ID": EXAMPLE_SECRET_ID,
-            "SECRET_KEY": EXAMPLE_SECRET_KEY,
             "REGION": "gz",
             "RECEIVER_METHOD": weighted((("POST", 4), ("GET", 1))),
         }
@@ -164,6 +187,18 @@ class Schedule:
                 world.pick((0.2, 30.0)), partial(receiver.accounts.update, {EXAMPLE_SECRET_ID: _NEW_KEY})
             )
 
+    def _change_key(self, receiver: Receiver) -> None:
+        if not self.faults.healed:
+            receiver.accounts[EXAMPLE_SECRET_ID] = _NEW_KEY
+
+    def _rotate_secret(self) -> None:
+        if isinstance(self.server, Receiver) and self.server.accounts[EXAMPLE_SECRET_ID] != _NEW_KEY:
+            return
+        self.world.met("the secret was rotated")
+        self._credentials = Credentials(EXAMPLE_SECRET_ID, Secret(_NEW_KEY))
+        for shared in self._shared:
+            shared.credentials = self._credentials
+
     def _begin_new_settings(self, tunings: dict[str, str]) -> None:
         if not self.faults.healed:
             self._new_settings = {f"MF_{name}": value for name, value in tunings.items()}
@@ -175,11 +210,14 @@ class Schedule:
         self._settings.update(self._new_settings)
         self._new_settings = {}
         self.server.is_down = False
+        self.redis.heal()
         if isinstance(self.server, Receiver):
             self.server.quota = None
             if self.server.accounts[EXAMPLE_SECRET_ID] != EXAMPLE_SECRET_KEY:
                 self.world.met("the key was changed")
-                self._settings["MF_SECRET_KEY"] = _NEW_KEY
+                self._rotate_secret()
+                if "MF_SECRET_KEY" in self._settings:
+                    self._settings["MF_SECRET_KEY"] = _NEW_KEY
 
     def _make(self, instance: Instance) -> Handler:
         network = Network(self.world, self.faults, self.book, self.server, instance.process)
@@ -196,7 +234,10 @@ class Schedule:
             attempt.outcomes.update(settled)
             oracles.check_settled(self.book, attempt, settled)
 
-        parts = Parts(machine_of(self.world, instance.process), network, on_settled)
+        shared = Shared(self.world, self.faults, self.redis, instance.process)
+        shared.credentials = self._credentials
+        self._shared.append(shared)
+        parts = Parts(machine_of(self.world, instance.process), network, shared, on_settled)
         return self._deployment.application(instance.settings, parts)
 
     def write(self, text: str) -> int:
@@ -273,9 +314,12 @@ class Schedule:
             event = self._event("http", f"h{number}", partial(_http, with_key=with_key))
             event.has_coordinates = with_key
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
+        if self._settings["MF_SPOOL"]:
+            world.spawn("replays", self._replay_each_minute)
         world.sleep(world.pick(_HEALED_AFTER_S))
         self._heal()
         self._come_to_rest()
+        self._empty_spool()
         oracles.check_at_rest(self.book)
 
     def _start_partition(self, partition: int) -> None:
@@ -284,6 +328,40 @@ class Schedule:
         events = [self._event("ckafka", f"p{partition}", wrap) for _ in range(1 + world.choose(3))]
         gap_s = world.pick((0.1, 5.0, 70.0))
         self.triggers.start(f"partition {partition}", partial(self.triggers.partition, events, gap_s))
+
+    def _replay_each_minute(self) -> None:
+        while not self.faults.healed:
+            self.world.sleep(60.0)
+            self.triggers.timer(self._replay_event())
+
+    def _replay_event(self) -> Event:
+        number = len(self.book.events) + 1
+        body = {"Type": "Timer", "TriggerName": "replay", "Time": f"{number}", "Message": '{"replay": true}'}
+        event = Event(number, "replay", body, [])
+        self.book.events.append(event)
+        return event
+
+    def _empty_spool(self) -> None:
+        """Replay until no point waits any more; then only dead letters are left."""
+        if not self._settings["MF_SPOOL"]:
+            return
+        for _ in range(_MOST_REPLAYS):
+            if not self._waiting():
+                break
+            self.triggers.timer(self._replay_event())
+            self.world.sleep(60.0)
+        else:
+            raise Violation(oracles.REST, spooled=self._waiting())
+        self.book.dead_letters.update(self._records("dead"))
+
+    def _waiting(self) -> list[int]:
+        return self._records("points")
+
+    def _records(self, kind: str) -> list[int]:
+        """The points whose records are in the spool."""
+        lines = self.redis.records(kind)
+        oracles.check_secrets(b"".join(lines).decode(), self._secrets, "spool")
+        return [number for line in lines for number in _numbers(json.loads(line)["payload"])]
 
     def _come_to_rest(self) -> None:
         until = self.world.now + _REST_S
@@ -342,6 +420,13 @@ def _http(number: int, messages: list[list[Made]], *, with_key: bool) -> Any:
         headers["idempotency-key"] = f"key-{number}"
     points = [made for each in messages for made in each]
     return {"httpMethod": "POST", "path": "/", "queryString": {}, "headers": headers, "body": _body(points)}
+
+
+def _numbers(payload: Any) -> list[int]:
+    """The numbers of the points in a spooled payload: a point, or the text of one or of an envelope."""
+    decoded = json.loads(payload) if isinstance(payload, str) else payload
+    points = decoded.get("points", [decoded]) if isinstance(decoded, dict) else decoded
+    return [point["value"] for point in points]
 
 
 def _body(points: list[Made]) -> str:
