@@ -81,10 +81,15 @@ class EndpointProof:
 
         Half of the time is left for the points: an endpoint that does not answer this may answer them.
         """
-        with self._lock:
-            if self._standing is _Standing.UNKNOWN and self._was_asked:
+        # It may be held by a thread that hangs, for instance with a name server that never answers.
+        if not self._lock.acquire(timeout=timeout_s / 2):
+            return None
+        try:
+            if self.is_proven or (self._standing is _Standing.UNKNOWN and self._was_asked):
                 return None
-            return None if self.is_proven else self._examine(timeout_s / 2)
+            return self._examine(timeout_s / 2)
+        finally:
+            self._lock.release()
 
     def after_success(self, until: float) -> Verdict | None:
         """Ask again after points were answered with success; a verdict if that success is not to be believed.
@@ -94,26 +99,31 @@ class EndpointProof:
         self._has_taken = True
         if self.is_proven:
             return None
-        with self._lock:
+        left_s = until - self._monotonic()
+        if left_s < _SHORTEST_S or not self._lock.acquire(timeout=left_s):
+            return Verdict(Action.RESEND, NOT_REMOTE_WRITE, _UNPROVEN)
+        try:
             if self.is_proven:
                 return None
-            left_s = until - self._monotonic()
-            if left_s < _SHORTEST_S:
-                return Verdict(Action.RESEND, NOT_REMOTE_WRITE, _UNPROVEN)
-            verdict = self._examine(left_s)
+            verdict = self._examine(until - self._monotonic())
             if verdict is None:
                 self._standing = _Standing.PROVEN
             return verdict
+        finally:
+            self._lock.release()
 
     def after_refusal(self, until: float) -> Verdict | None:
         """Ask whether it takes an empty request, before a point is rejected; a verdict if that refusal tells nothing.
 
         Only as long as it has taken nothing: what has taken points refuses a point for a fault of the point.
         """
-        with self._lock:
-            left_s = until - self._monotonic()
+        left_s = until - self._monotonic()
+        if not self._lock.acquire(timeout=max(left_s, 0)):
+            return Verdict(Action.RETRY, "unsure", _UNSURE)
+        try:
             if self._has_taken:
                 return None
+            left_s = until - self._monotonic()
             reply = self._ask(EMPTY_BODY, left_s) if left_s >= _SHORTEST_S else None
             if not isinstance(reply, HttpReply) or reply.status in _PASSING:
                 return Verdict(Action.RETRY, "unsure", _UNSURE)
@@ -121,6 +131,8 @@ class EndpointProof:
                 return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REFUSES_ALL, reply.status)
             self._has_taken = True
             return None
+        finally:
+            self._lock.release()
 
     def _examine(self, timeout_s: float) -> Verdict | None:
         self._was_asked = True
