@@ -134,6 +134,8 @@ class Book:
         # Times at which a store lost what it had been told, or could not be reached.
         self.store_losses: list[float] = []
         self.healed_at: float | None = None
+        # Points that are in two events.
+        self.twins: set[int] = set()
         # Numbers of points that are dead letters or wait in the spool when all is at rest.
         self.spooled: set[int] = set()
         self.dead_letters: set[int] = set()

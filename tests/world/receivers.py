@@ -259,8 +259,9 @@ class Network:
         self, request: HttpRequest, timeout_s: float, record: Request, fault: str
     ) -> HttpReply | Failure:
         world = self._world
-        there = world.pick(_LONG_S) if fault in ("slow", "late") else world.pick(_LATENCIES_S)
-        back = world.pick(_LONG_S) if fault == "slow" else world.pick(_LATENCIES_S)
+        usual = _LATENCIES_S[:1] if self._faults.healed else _LATENCIES_S
+        there = world.pick(_LONG_S if fault in ("slow", "late") else usual)
+        back = world.pick(_LONG_S if fault == "slow" else usual)
         task = world.current
         assert task is not None
         answers: list[HttpReply | Failure] = []

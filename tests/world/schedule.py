@@ -183,9 +183,8 @@ class Schedule:
                 max_bytes=world.pick((None, 420)), max_points=world.pick((2, None, 1))
             )
         if faults.strikes("key changed"):
-            world.after(
-                world.pick((0.2, 30.0)), partial(receiver.accounts.update, {EXAMPLE_SECRET_ID: _NEW_KEY})
-            )
+            world.after(world.pick((0.2, 30.0)), partial(self._change_key, receiver))
+            world.after(world.pick((0.3, 31.0, 60.0)), self._rotate_secret)
 
     def _change_key(self, receiver: Receiver) -> None:
         if not self.faults.healed:
@@ -316,17 +315,42 @@ class Schedule:
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
         if self._settings["MF_SPOOL"]:
             world.spawn("replays", self._replay_each_minute)
+        if world.one_in(4):
+            self._start_twin()
         world.sleep(world.pick(_HEALED_AFTER_S))
         self._heal()
         self._come_to_rest()
         self._empty_spool()
         oracles.check_at_rest(self.book)
 
+    def _start_twin(self) -> None:
+        """A producer sends points of another event once more, while that one may be under way."""
+        world = self.world
+        if not self.book.events:
+            return
+        first = world.pick(self.book.events)
+        points = [made for made in first.points if made.kind != "invalid"]
+        if not points:
+            return
+        number = len(self.book.events) + 1
+        event = Event(number, "async", _cmq(number, [points]), points)
+        self.book.events.append(event)
+        self.book.twins.update(made.number for made in points)
+        delay_s = world.pick((0.1, 0.5, 65.0))
+        self.triggers.start(f"twin {number}", partial(self.triggers.asynchronous, event, delay_s))
+
     def _start_partition(self, partition: int) -> None:
         world = self.world
         wrap = partial(_ckafka, partition)
         events = [self._event("ckafka", f"p{partition}", wrap) for _ in range(1 + world.choose(3))]
         gap_s = world.pick((0.1, 5.0, 70.0))
+        if world.one_in(5):
+            world.met("a connector with batches side by side")
+            for event in events:
+                event.source = "connector"
+                deliver = partial(self.triggers.partition, [event], gap_s)
+                self.triggers.start(f"connector {event.number}", deliver)
+            return
         self.triggers.start(f"partition {partition}", partial(self.triggers.partition, events, gap_s))
 
     def _replay_each_minute(self) -> None:

@@ -28,8 +28,11 @@ MAX_STEPS = 400_000
 _PAUSES = (TICK, 0.0005, 0.02, 0.3)
 
 
-class Killed(BaseException):
-    """The process of this task is dead: raised at each switch point, so that its thread ends and does nothing more."""
+class Killed(GeneratorExit):
+    """The process of this task is dead: raised at each switch point, so that its thread ends and does nothing more.
+
+    A generator that is closed on the way out may raise it.
+    """
 
 
 class Violation(Exception):
@@ -224,9 +227,7 @@ class World:
     def _entered(self) -> Task:
         """Return the task that runs; its process must be alive."""
         task = self.current
-        if task is None:
-            raise RuntimeError("only a task can wait")
-        if self._stopped or (task.process is not None and task.process.dead):
+        if task is None or self._stopped or (task.process is not None and task.process.dead):
             raise Killed
         return task
 

@@ -15,7 +15,7 @@ from metric_forwarder.settings.redis_address import RedisAddress
 from world.book import Book
 from world.faults import Faults
 from world.redis_model import RedisModel
-from world.scheduler import START, Process, World
+from world.scheduler import START, Killed, Process, World
 
 _LATENCIES_S = (0.0005, 0.01, 0.04)
 _STUCK_S = 300.0
@@ -99,6 +99,8 @@ class RedisLink:
 
     def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
         world, faults, server = self._world, self._faults, self._server
+        if self._process.dead:
+            raise Killed
         world.point()
         server.befall(self._process)
         if not server.is_reachable(self._process):
