@@ -82,12 +82,11 @@ class EndpointProof:
         Half of the time is left for the points: an endpoint that does not answer this may answer them.
         """
         # It may be held by a thread that hangs, for instance with a name server that never answers.
-        if not self._lock.acquire(timeout=timeout_s / 2):
+        if self.is_proven or not self._lock.acquire(timeout=timeout_s / 2):
             return None
         try:
-            if self.is_proven or (self._standing is _Standing.UNKNOWN and self._was_asked):
-                return None
-            return self._examine(timeout_s / 2)
+            is_in_vain = self._standing is _Standing.UNKNOWN and self._was_asked
+            return None if self.is_proven or is_in_vain else self._examine(timeout_s / 2)
         finally:
             self._lock.release()
 
@@ -117,8 +116,9 @@ class EndpointProof:
 
         Only as long as it has taken nothing: what has taken points refuses a point for a fault of the point.
         """
-        left_s = until - self._monotonic()
-        if not self._lock.acquire(timeout=max(left_s, 0)):
+        if self._has_taken:
+            return None
+        if not self._lock.acquire(timeout=max(until - self._monotonic(), 0)):
             return Verdict(Action.RETRY, "unsure", _UNSURE)
         try:
             if self._has_taken:
