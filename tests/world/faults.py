@@ -27,7 +27,7 @@ OF_REQUESTS = (
 # What a receiver may answer; it does not act then.
 OF_RECEIVERS = ("code", "code in a row")
 # What may happen to an instance.
-OF_INSTANCES = ("kill", "pause", "recycle", "cold start", "no threads", "busy")
+OF_INSTANCES = ("kill", "pause", "recycle", "cold start", "no threads", "busy", "log fails")
 # What may happen to what instances share.
 OF_STORES = (
     "redis down",
@@ -49,6 +49,8 @@ OF_WORLDS = (
     "small requests",
     "key changed",
     "new settings",
+    "impostor",
+    "poison",
 )
 KINDS = (*OF_REQUESTS, *OF_RECEIVERS, *OF_INSTANCES, *OF_STORES, *OF_SECRETS, *OF_DISKS, *OF_WORLDS)
 
@@ -89,6 +91,11 @@ class Faults:
     @property
     def kinds(self) -> Mapping[str, int]:
         return self.rates
+
+    @property
+    def of_requests(self) -> bool:
+        """Whether requests meet faults in this seed."""
+        return bool(self._of_requests)
 
     def has(self, kind: str) -> bool:
         """Whether this seed has the kind at all."""

@@ -200,7 +200,9 @@ def _is_late(pair: _Pair) -> bool:
     """Whether the event ended before the thread that read the answer could settle its points."""
     is_settled = pair.first.outcomes.get(pair.number) is Outcome.DELIVERED
     ended = pair.first.ended
-    return not is_settled and ended is not None and ended - pair.earlier.request.answered_at < _LAST_MOMENTS_S
+    # Half of the time may be kept for a spool.
+    moments_s = _LAST_MOMENTS_S + (pair.first.limit_s / 2 if pair.first.settings.get("MF_SPOOL") else 0.0)
+    return not is_settled and ended is not None and ended - pair.earlier.request.answered_at < moments_s
 
 
 _NO_REPORT: dict[str, Any] = {"requests": {"returnCodes": {}}}

@@ -19,17 +19,23 @@ from metric_forwarder.put_monitor_data.server import (
     refuse,
 )
 from support.remote_write_decoder import DecodedSeries, decode
-from world.book import Attempt, Book, Request
+from world.book import Attempt, Book, Request, points_of
 from world.faults import Faults
 from world.scheduler import START, Process, World
 
 _LATENCIES_S = (0.004, 0.03, 0.3)
 _LONG_S = (1.0, 2.5, 4.0, 9.0)
 _STUCK_S = 400.0
+_HOW_WRITTEN = (
+    (b"", 12),
+    (b'{"code":%d,"message":"\xb3\xc9\xb9\xa6"}', 1),
+    (b'{"code":%d,"message":"a\tb"}\0', 1),
+    (b'{"code":"%d","message":"OK"}', 1),
+)
 # Of the receiver's codes, each but "OK".
 _CODES = tuple(code for code in ReturnCode if code is not ReturnCode.OK)
-_STATUSES = (500, 502, 503, 504, 429, 408, 400, 401, 403, 404, 413, 301, 425, 431)
-_ASKED_S = ("1", "5", "40", "90", "nonsense", "-1")
+_STATUSES = (500, 502, 503, 504, 429, 408, 400, 401, 403, 404, 413, 301, 425, 431, 207)
+_ASKED_S = ("1", "5", "40", "90", "nonsense", "-1", "7200")
 _GARBAGE = (b"<html>no</html>", b"", b"{}", b'{"code":7777,"message":"?"}', b"\xff\xfe", b"[]", b"0")
 
 
@@ -77,13 +83,22 @@ class Receiver:
         return {"Date": formatdate(self._now(), usegmt=True)}
 
     def answer(self, request: HttpRequest, record: Request) -> HttpReply:
-        rejection = self._judge(request, record)
+        rejection = self._poisoned(request) or self._judge(request, record)
         if rejection is not None:
             record.refused = str(int(rejection.code))
             self._world.met(f"code {record.refused}")
             for number in record.points:
                 self._book.refusals[number].add(record.refused)
-        return HttpReply(200, self.date(), encode_reply(rejection))
+        return HttpReply(200, self.date(), self._written(rejection))
+
+    def _written(self, rejection: Refusal | None) -> bytes:
+        """The reply, now and then with something beside its code that does not change it."""
+        how = self._world.weighted(_HOW_WRITTEN)
+        return how % int(rejection.code if rejection else ReturnCode.OK) if how else encode_reply(rejection)
+
+    def _poisoned(self, request: HttpRequest) -> Refusal | None:
+        is_poison = self._book.poison and not self._book.poison.isdisjoint(points_of(request))
+        return refuse(ReturnCode.INTERNAL_FAILURE, "a point at which it always fails") if is_poison else None
 
     def _judge(self, request: HttpRequest, record: Request) -> Refusal | None:
         parts = urlsplit(request.url)
@@ -134,6 +149,17 @@ def _check_known(request: PutRequest) -> Refusal | None:
     return None
 
 
+# What may answer at a wrong URL: status and body, whatever is sent.
+_IMPOSTORS = {
+    "takes anything": (204, b""),
+    "refuses anything": (400, b"no"),
+    "wrong path": (
+        400,
+        b'remoteAddr: "10.0.0.1:1"; requestURI: /a; unsupported path requested: "/a"',
+    ),
+}
+
+
 class Prometheus:
     """A Prometheus that takes remote write.
 
@@ -144,6 +170,7 @@ class Prometheus:
         window_ms: the out-of-order window.
         is_partial: whether the good samples of a refused request are stored, as newer versions do.
         samples: labels → Unix milliseconds → value.
+        impostor: what answers in its place, a name of ``_IMPOSTORS``; empty: nothing does.
     """
 
     garbage = (b"<html>no</html>", b'{"error":"no"}', b'{"code":401}')
@@ -155,6 +182,7 @@ class Prometheus:
         self.window_ms = 0
         self.is_partial = False
         self.is_down = False
+        self.impostor = ""
         self.skew_s = 0.0
         self.samples: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
 
@@ -164,6 +192,10 @@ class Prometheus:
     def answer(self, request: HttpRequest, record: Request) -> HttpReply:
         if self.is_down:
             return HttpReply(503, self.date(), b"down")
+        if self.impostor:
+            return HttpReply(*_IMPOSTORS[self.impostor][:1], self.date(), _IMPOSTORS[self.impostor][1])
+        if self._book.poison and not self._book.poison.isdisjoint(points_of(request)):
+            return HttpReply(500, self.date(), b"a point at which it always fails")
         if request.body == UNREADABLE_BODY:
             return HttpReply(400, self.date(), b"snappy: corrupt input")
         if request.body == EMPTY_BODY:
@@ -234,6 +266,7 @@ class Network:
         assert task is not None
         attempt: Attempt | None = task.owner
         record = self._book.open_request(attempt, self._process.name, world.now)
+        record.sent = request
         fault = self._faults.of_request()
         if fault and attempt is not None:
             attempt.faults += 1
@@ -241,9 +274,11 @@ class Network:
         if fault == "unreachable":
             world.sleep(min(timeout_s, world.pick(_LATENCIES_S)))
             record.answer = "failed"
+            record.left = False
             return Failure(Fault.UNREACHABLE, "refused")
         if fault == "name server hangs":
             self._hang()
+            record.left = False
             record.answer = "failed"
             return Failure(Fault.UNREACHABLE, "no name")
         return self._exchange(request, timeout_s, record, fault)
@@ -307,7 +342,9 @@ class Network:
             return HttpReply(world.pick(_STATUSES), date, b"a page")
         if fault == "retry-after":
             world.met("Retry-After was asked for")
-            return HttpReply(world.pick((503, 429)), {**date, "Retry-After": world.pick(_ASKED_S)}, b"")
+            asked = world.pick(_ASKED_S)
+            record.asked_s = float(asked) if asked.isdigit() else 0.0
+            return HttpReply(world.pick((503, 429)), {**date, "Retry-After": asked}, b"")
         reply = self._server.answer(request, record)
         world.note(
             f"{record.number} arrives with {record.points}: {'stored' if record.acted else record.refused}"

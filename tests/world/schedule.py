@@ -1,6 +1,7 @@
 """One schedule: what is deployed, what producers send, what fails and when, all of it drawn from the world's choices."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,12 +9,14 @@ from typing import Any
 
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import Transport
+from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
 from metric_forwarder.put_monitor_data.server import RequestLimits
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.secret import Secret
+from metric_forwarder.triggers.decoding import ObjectName, ObjectSource, StoredObject, Unreadable
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from world import oracles
 from world.book import Attempt, Book, Event, Made
@@ -23,6 +26,7 @@ from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
 from world.stores import RedisServer, Shared
+from world.truths import check_poison, check_truths
 
 _PASSWORD = "a-password-for-remote-write"
 _REDIS = "redis://:a-password-for-redis@redis.test:6379/0"
@@ -47,6 +51,7 @@ class Deployment:
         return Application(
             environ,
             transport=lambda _: parts.transport,
+            objects=parts.objects,
             on_settled=parts.on_settled,
             machine=parts.machine,
             outside=Outside(redis=parts.shared.connect, read_secret=parts.shared.read_secret),
@@ -60,6 +65,7 @@ class Parts:
     machine: Machine
     transport: Transport
     shared: Shared
+    objects: ObjectSource
     on_settled: Callable[[Sequence[Point], Ledger], None]
 
 
@@ -78,6 +84,7 @@ class Schedule:
         self._shared: list[Shared] = []
         self._numbers = 0
         self._marks: dict[str, str] = {}
+        self._asked_for: ObjectName | None = None
         self._secrets = [
             EXAMPLE_SECRET_KEY,
             _TOKEN,
@@ -173,6 +180,10 @@ class Schedule:
             world.after(world.pick((0.3, 20.0)), partial(self._begin_new_settings, tunings))
         if isinstance(server, Receiver):
             self._arrange_faults_of(server)
+        elif faults.has("impostor") and not faults.of_requests:
+            server.impostor = world.pick(("takes anything", "refuses anything", "wrong path"))
+            world.met(f"at the URL is what {server.impostor}")
+            self._settings["MF_REMOTE_WRITE_CHECK"] = "on"
 
     def _arrange_faults_of(self, receiver: Receiver) -> None:
         world, faults = self.world, self.faults
@@ -210,6 +221,11 @@ class Schedule:
         self._new_settings = {}
         self.server.is_down = False
         self.redis.heal()
+        if isinstance(self.server, Prometheus) and self.server.impostor:
+            self.server.impostor = ""
+            # What it refused just now may be asked about when the endpoint is the right one again.
+            for request in self.book.requests:
+                request.refused = request.refused or "just before the endpoint changed"
         if isinstance(self.server, Receiver):
             self.server.quota = None
             if self.server.accounts[EXAMPLE_SECRET_ID] != EXAMPLE_SECRET_KEY:
@@ -236,7 +252,7 @@ class Schedule:
         shared = Shared(self.world, self.faults, self.redis, instance.process)
         shared.credentials = self._credentials
         self._shared.append(shared)
-        parts = Parts(machine_of(self.world, instance.process), network, shared, on_settled)
+        parts = Parts(machine_of(self.world, instance.process), network, shared, self, on_settled)
         return self._deployment.application(instance.settings, parts)
 
     def write(self, text: str) -> int:
@@ -247,6 +263,8 @@ class Schedule:
             return len(text)
         self.world.note(f"{process.name} writes {text.rstrip()}")
         oracles.check_secrets(text, self._secrets, "log")
+        if '"ERROR"' not in text and self.faults.strikes("log fails"):
+            raise OSError("the log is closed")
         attempt: Attempt | None = task.owner if task is not None else None
         if attempt is not None:
             attempt.log.append(json.loads(text))
@@ -264,7 +282,7 @@ class Schedule:
         choose = self.world.choose
         self._numbers += 1
         number = self._numbers
-        kind = self.world.weighted((("good", 24), ("unknown", 2), ("invalid", 1)))
+        kind = self.world.weighted((("good", 48), ("unknown", 4), ("invalid", 2), ("ahead", 1)))
         which = choose(3)
         metric = f"{'unknown' if kind == 'unknown' else 'm'}_{which}"
         body: dict[str, Any] = {
@@ -275,16 +293,29 @@ class Schedule:
         mark = self._mark_of(f"{series}/{which}")
         if mark == "id":
             body["id"] = f"id-{number}"
+        if mark == "constant":
+            body["id"] = "an-id"
         if mark == "time":
             body["timestamp"] = round(START + self.world.now + number / 1000, 3)
-        made = Made(number, kind, f"{metric}/{series}", mark == "id", mark == "time", body)
+        if kind == "ahead":
+            # So far ahead of every clock that it must be refused, or it would silence its series.
+            body["timestamp"] = START + self.world.now + 7200
+            kind, mark = "invalid", "time"
+        if kind == "good" and self._may_be_poison() and self.world.one_in(3):
+            self.world.met("a point at which the destination always fails")
+            self.book.poison.add(number)
+        made = Made(number, kind, f"{metric}/{series}", mark in ("id", "constant"), mark == "time", body)
         self.book.points[number] = made
         return made
+
+    def _may_be_poison(self) -> bool:
+        """One point of a schedule; a spool would keep it for ever."""
+        return self.faults.has("poison") and not self._settings["MF_SPOOL"] and not self.book.poison
 
     def _mark_of(self, series: str) -> str:
         """What the points of a series bring with them: one producer writes them all."""
         if series not in self._marks:
-            self._marks[series] = self.world.weighted((("none", 4), ("id", 2), ("time", 2)))
+            self._marks[series] = self.world.weighted((("none", 4), ("id", 2), ("time", 2), ("constant", 1)))
         return self._marks[series]
 
     def _event(self, source: str, series: str, wrap: Callable[[int, list[list[Made]]], Any]) -> Event:
@@ -293,6 +324,7 @@ class Schedule:
         event = Event(
             number, source, wrap(number, messages), [made for points in messages for made in points]
         )
+        event.is_poisoned = any(made.number in self.book.poison for made in event.points)
         self.book.events.append(event)
         return event
 
@@ -312,7 +344,12 @@ class Schedule:
             with_key = not world.one_in(3)
             event = self._event("http", f"h{number}", partial(_http, with_key=with_key))
             event.has_coordinates = with_key
+            if world.one_in(3):
+                # As collectd does: the password is sent only where a reply asks for it.
+                del event.body["headers"]["authorization"]
+                event.password = "Basic " + b64encode(f"collectd:{_TOKEN}".encode()).decode()
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
+        self._start_letters()
         if self._settings["MF_SPOOL"]:
             world.spawn("replays", self._replay_each_minute)
         if world.one_in(4):
@@ -322,6 +359,26 @@ class Schedule:
         self._come_to_rest()
         self._empty_spool()
         oracles.check_at_rest(self.book)
+        check_poison(self.book)
+
+    def _start_letters(self) -> None:
+        """Now and then a dead letter that a person hands in again, and a message that pretends to be one."""
+        world = self.world
+        if world.one_in(5):
+            event = self._event("letter", "l", _letter)
+            self.triggers.start("letter", partial(self.triggers.asynchronous, event, 0.3))
+        if world.one_in(12):
+            self._numbers += 1
+            made = Made(self._numbers, "invalid", "", False, False, {})
+            event = Event(len(self.book.events) + 1, "async", _disguised_object(), [made])
+            self.book.events.append(event)
+            self.triggers.start("disguised", partial(self.triggers.asynchronous, event, 0.4))
+
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
+        """Be asked for an object, which no event of the platform names."""
+        del deadline
+        self._asked_for = name
+        raise Unreadable("is not there")
 
     def _start_twin(self) -> None:
         """A producer sends points of another event once more, while that one may be under way."""
@@ -396,12 +453,14 @@ class Schedule:
                 raise Violation(oracles.REST, events=waiting, after_s=_REST_S)
 
     def _watch(self, instance: Instance, attempt: Attempt) -> None:
-        del instance
         if attempt.report is not None:
             oracles.check_secrets(json.dumps(attempt.report), self._secrets, "report")
         attempt.skew_s = attempt.skew_s or self.server.skew_s
         note_attempt(self.world, attempt)
         oracles.check_attempt(attempt)
+        if self._asked_for is not None:
+            raise Violation(oracles.SECRETS, where="a signed request for an object that a message names")
+        check_truths(self.book, attempt, instance.process, self.server.skew_s)
 
 
 def _ckafka(partition: int, number: int, messages: list[list[Made]]) -> Any:
@@ -438,6 +497,32 @@ def _cmq(number: int, messages: list[list[Made]]) -> Any:
     }
 
 
+def _letter(number: int, messages: list[list[Made]]) -> Any:
+    """A dead letter of an event of CKafka."""
+    return {
+        "RequestId": f"{number}",
+        "ErrorCode": -1,
+        "ErrorMessage": "timed out",
+        "Body": {"ClientContext": json.dumps(_ckafka(9, number, messages))},
+    }
+
+
+def _disguised_object() -> Any:
+    """A message that looks like the dead letter of an event about an object."""
+    bucket = {"name": "b", "appid": "1250000000", "region": "gz", "cosRegion": "ap-guangzhou"}
+    cos = {"cosBucket": bucket, "cosObject": {"key": "/1250000000/b/o.json", "size": 9}}
+    event = {"Records": [{"cos": cos, "event": {"eventName": "cos:ObjectCreated:Put"}}]}
+    letter = {"RequestId": "1", "Body": {"ClientContext": json.dumps(event)}}
+    content = {
+        "type": "topic",
+        "topicOwner": 1,
+        "topicName": "t",
+        "msgId": "d",
+        "msgBody": json.dumps(letter),
+    }
+    return {"Records": [{"CMQ": content}]}
+
+
 def _http(number: int, messages: list[list[Made]], *, with_key: bool) -> Any:
     headers = {"content-type": "application/json", "authorization": f"Bearer {_TOKEN}"}
     if with_key:
@@ -450,7 +535,7 @@ def _numbers(payload: Any) -> list[int]:
     """The numbers of the points in a spooled payload: a point, or the text of one or of an envelope."""
     decoded = json.loads(payload) if isinstance(payload, str) else payload
     points = decoded.get("points", [decoded]) if isinstance(decoded, dict) else decoded
-    return [point["value"] for point in points]
+    return [point["value"] for point in points or () if isinstance(point, dict)]
 
 
 def _body(points: list[Made]) -> str:

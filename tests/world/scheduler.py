@@ -56,6 +56,7 @@ class Process:
         skew_s: how far its wall clock is ahead.
         busy: whether its threads compute all the time, so that no more of them are started.
         out_of_threads: whether no thread can be started.
+        skew_changed: whether its wall clock has jumped while it ran.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,6 +66,7 @@ class Process:
         self.skew_s = 0.0
         self.busy = False
         self.out_of_threads = False
+        self.skew_changed = False
         self.tasks: dict[Task, None] = {}
         self.missed: list[tuple[Task, int]] = []
 
