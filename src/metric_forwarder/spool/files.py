@@ -83,11 +83,13 @@ class FileSpool:
         self._machine = machine or system_machine()
         self._system = files or SystemFiles()
         self._last_number = 0
+        self._is_durable = False
 
     def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         written: list[Path] = []
         try:
             self._make_folder(self._folder)
+            self._is_durable = True
             survey = self._survey()
             stem = f"{self._next_number(survey):015d}-{self._machine.chance.token(6).hex()}"
             used = survey.used
@@ -188,7 +190,7 @@ class FileSpool:
                 self._system.sync(file)
             self._system.rename(draft, path)
         except OSError:
-            self._take_back([draft])
+            self._take_back([draft, path])
             raise
         return path
 
@@ -233,6 +235,10 @@ class FileSpool:
         if not self._system.is_folder(folder):
             self._make_folder(folder.parent)
             self._system.make_folder(folder)
+        elif self._is_durable:
+            return
+        # Also if it was there: whoever made it may have been killed before this. Not everyone may look into its parent.
+        with contextlib.suppress(PermissionError):
             self._system.sync_folder(folder.parent)
 
 

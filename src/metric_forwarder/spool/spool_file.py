@@ -153,6 +153,8 @@ class SpoolFile:
         try:
             return cls(files, path, count, _read_acknowledgements(files, path)), []
         except OddFile as odd:
+            if odd.is_passing:
+                raise
             # Without them its records are sent once more, which is better than not at all.
             return cls(files, path, count, b""), [set_aside(files, path.with_suffix(".ack"), odd)]
 
