@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from base64 import b64decode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
 from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
-from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_points
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
@@ -36,6 +37,7 @@ from metric_forwarder.settings.settings import Settings
 from support.fakes import START, Answer, FakeClock, InProcessPrometheus, machine_of
 from support.harness import (
     ROOT,
+    RemoteWriteHarness,
     ckafka,
     make_remote_write_harness,
     outcomes,
@@ -103,22 +105,6 @@ POINTS = st.builds(
     st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60),
     st.integers(10**11, 10**13),
 )
-
-
-# Around the bounds where a time needs one byte more, and where its first two bytes change.
-NEAR_TIMES = st.integers(-20_000, 40_000) | st.integers(NOW_MS, NOW_MS + 40_000)
-
-
-@given(
-    st.lists(st.tuples(st.binary(max_size=200), SAMPLES | st.tuples(st.just(1.5), NEAR_TIMES)), max_size=20)
-)
-def test_a_point_is_encoded_among_others_as_a_series_of_one_sample_is_alone(
-    points: list[tuple[bytes, tuple[float, int]]],
-) -> None:
-    labels, values, times = (
-        zip(*((each, *sample) for each, sample in points), strict=True) if points else ((),) * 3
-    )
-    assert encode_points(labels, values, times) == [encode_series(each, [sample]) for each, sample in points]
 
 
 @pytest.mark.slow
@@ -856,6 +842,48 @@ def test_a_single_point_that_is_refused_is_never_sent_again() -> None:
         harness.prometheus.script.append(HttpReply(status, {}, b""))
         harness.handle(point())
         assert len(harness.prometheus.requests) == 1, status
+
+
+def too_large_if(is_too_large: Callable[[HttpRequest], bool]) -> RemoteWriteHarness:
+    """A Prometheus behind a proxy that answers 413 to some requests."""
+    harness = make_remote_write_harness()
+    prometheus = harness.prometheus
+    behind = prometheus.send
+
+    def send(request: HttpRequest, timeout_s: float) -> HttpReply | Failure:
+        return HttpReply(413, {}, b"") if is_too_large(request) else behind(request, timeout_s)
+
+    prometheus.send = send  # type: ignore[method-assign]
+    return harness
+
+
+def test_a_proxy_that_calls_every_request_too_large_makes_no_point_rejected() -> None:
+    refuses = [True]
+    harness = too_large_if(lambda _: refuses[0])
+    event = ckafka([point(1, "a"), point(2, "b")])
+    report = harness.handle(event)
+    assert outcomes(report) == {"undelivered": 2}
+    assert "even the smallest request" in report["errors"][0]["message"]
+    refuses[0] = False
+    harness.clock.sleep(3600)
+    assert outcomes(harness.handle(event)) == {"delivered": 2}
+
+
+@pytest.mark.parametrize("limit", [400, 4_000])
+def test_a_point_that_is_too_large_for_a_proxy_is_rejected_alone(limit: int) -> None:
+    large = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(2_000))
+    event = ckafka(point(1, dimensions={"a": large}), point(2), point(3, "other"))
+    harness = too_large_if(lambda request: len(request.body or b"") > limit)
+    report = harness.handle(event)
+    assert outcomes(report) == {"delivered": 2, "rejected": 1}
+    assert report["errors"][0]["code"] == 413
+
+
+def test_a_point_is_not_rejected_for_its_size_while_nothing_answers_the_smallest_request() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.extend([HttpReply(413, {}, b"")] * 4)
+    harness.prometheus.empty_answer = Failure(Fault.UNREACHABLE, "down")
+    assert outcomes(harness.handle(point())) == {"undelivered": 1}
 
 
 def test_a_failing_server_is_tried_again_with_growing_pauses() -> None:

@@ -13,14 +13,13 @@ from enum import Enum, auto
 
 from metric_forwarder.clients.http import Failure, HttpReply
 from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.destinations.http import PASSING
 from metric_forwarder.machine import Machine
 
 # A length that never ends. One byte, so that nothing that stores text finds a line in it.
 UNREADABLE_BODY = b"\xff"
 # A snappy block of nothing: a request without series.
 EMPTY_BODY = b"\0"
-# Answers that say nothing about the request: too many requests, or no server behind the gateway.
-_PASSING = frozenset({408, 425, 429, 502, 503, 504})
 # Time below which asking is no use.
 _SHORTEST_S = 0.05
 
@@ -125,7 +124,7 @@ class EndpointProof:
                 return None
             left_s = until - self._monotonic()
             reply = self._ask(EMPTY_BODY, left_s) if left_s >= _SHORTEST_S else None
-            if not isinstance(reply, HttpReply) or reply.status in _PASSING:
+            if not isinstance(reply, HttpReply) or reply.status in PASSING:
                 return Verdict(Action.RETRY, "unsure", _UNSURE)
             if not _is_success(reply):
                 return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REFUSES_ALL, reply.status)
@@ -142,7 +141,7 @@ class EndpointProof:
                 # Asked again with the next event: somebody may have corrected the endpoint rather than the URL.
                 self._standing = _Standing.REFUTED
                 return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REASON, reply.status)
-            if reply.status not in _PASSING:
+            if reply.status not in PASSING:
                 self._standing = _Standing.PROVEN
         return None
 

@@ -40,7 +40,7 @@ from metric_forwarder.reporting.ledger import Ledger
 
 _NO_HINT = FormatHint()
 # Bytes of points held in memory at once, their series included; a larger event is delivered in parts.
-MAX_PART_BYTES = 16 * 2**20
+MAX_PART_BYTES = 6 * 2**20
 # So many points are made together; then the intake checks whether the part is full.
 _TAKEN_TOGETHER = 256
 # In place of a format: the trigger has read the samples itself.
@@ -179,8 +179,17 @@ class Intake:
         together: list[Message] = []
         texts: list[str] = []
         size = 0
+        has_setting = self._rules.format_of is not None
         for message in messages:
-            text = self._json_text(message)
+            text = message.body
+            if (
+                type(text) is not str
+                or message.broken is not None
+                or message.left_out is not None
+                or message.format is not None
+                or has_setting
+            ):
+                text = self._json_text(message)
             if text is not None:
                 together.append(message)
                 texts.append(text)
@@ -198,19 +207,25 @@ class Intake:
 
     def _json_text(self, message: Message) -> str | None:
         """A message's body, if it is text that may be decoded together with others."""
-        body = message.body
-        if message.broken is not None or message.left_out is not None:
+        body: Any = message.body
+        kind = type(body)
+        if (
+            (kind is not str and kind is not bytes)
+            or message.broken is not None
+            or message.left_out is not None
+        ):
             return None
         if message.format is not None or self._rules.format_of is not None:
             chosen = self._chosen_format(message)
             if chosen is not None and chosen is not Format.JSON:
                 return None
-        if type(body) is bytes:
+        if kind is bytes:
             try:
-                return body.decode()
+                return str(body, "utf-8")
             except UnicodeDecodeError:
                 return None
-        return body if type(body) is str else None
+        text: str = body
+        return text
 
     def _take_together(self, messages: Sequence[Message], texts: Sequence[str]) -> Iterator[None]:
         """Take texts in together; if one is unusual, take each alone, and the unusual one carefully."""
