@@ -347,6 +347,11 @@ def is_our_own(decoded: Any) -> bool:
     return type(decoded) is dict and (holds_points(decoded) or "metricName" in decoded)
 
 
+def is_lone_point(decoded: Any) -> bool:
+    """Whether decoded JSON is a point by itself."""
+    return type(decoded) is dict and "metricName" in decoded and not holds_points(decoded)
+
+
 def holds_points(decoded: Mapping[str, Any]) -> bool:
     """Whether an object is an envelope rather than a point."""
     return "points" in decoded or "Data" in decoded
