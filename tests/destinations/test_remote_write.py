@@ -615,7 +615,7 @@ def test_no_point_is_rejected_while_it_is_unknown_whether_the_endpoint_accepts_a
     harness.prometheus.script.extend([HttpReply(400, {}, b"bad request")] * 20)
     report = harness.handle(point())
     assert outcomes(report) == {"undelivered": 1}
-    assert "look at its health" in report["errors"][0]["message"]
+    assert "check its health" in report["errors"][0]["message"]
 
 
 def test_a_known_refusal_of_a_sample_needs_no_empty_request() -> None:
