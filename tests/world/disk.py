@@ -116,7 +116,7 @@ class Disk:
         self, now: Callable[[], float] = lambda: 0.0, choose: Callable[[int], int] = lambda _: 0
     ) -> None:
         self._now = now
-        self._choose = choose
+        self.choose = choose
         root = _Node(is_folder=True, changed_s=now())
         self._names: dict[str, _Node] = {"/": root}
         self._durable: dict[str, _Node] = {"/": root}
@@ -141,12 +141,12 @@ class Disk:
         """
         if names:
             for naming in self._renamings:
-                if not self._choose(2):
+                if not self.choose(2):
                     naming.apply(self._durable)
             self._renamings.clear()
             self._names = dict(self._durable)
         for node in {id(node): node for node in (*self._names.values(), *self._durable.values())}.values():
-            node.crash(self._choose)
+            node.crash(self.choose)
 
     # --- what mounts do ----------------------------------------------------------------------------------------
 
@@ -174,6 +174,9 @@ class Disk:
         there = self._names.get(str(path))
         if there is None or not there.is_folder:
             self.add(path, is_folder=True)
+
+    def touch(self, path: Path) -> None:
+        self.find(path).changed_s = self._now()
 
     def rename(self, path: Path, new: Path) -> None:
         node = self.find(path)
@@ -221,7 +224,7 @@ class Disk:
 
     def fail_sync(self, node: _Node) -> None:
         """What happens to a file whose sync failed: its changes may be forgotten, though a reader still sees them."""
-        if self._choose(2):
+        if self.choose(2):
             node.pending.clear()
 
     def _name(self, naming: _Naming) -> None:
@@ -237,17 +240,30 @@ class Disk:
 
 
 class Mount:
-    """The file system as one instance uses it: a ``Files``."""
+    """The file system as one instance uses it: a ``Files``.
+
+    Attributes:
+        is_killed: its files stay open until ``crash`` is called, whatever the code does on its way out.
+    """
 
     def __init__(self, disk: Disk, step: Step) -> None:
         self.disk = disk
         self.step = step
         self._open: dict[OpenFile, None] = {}
+        self.is_killed = False
 
     def kill(self) -> None:
         """End the process: its files are closed, its locks are free; what it wrote can still be read."""
         for file in list(self._open):
             file.close()
+
+    def crash(self) -> int:
+        """End the machine: of its open files, what was not synced may be gone; return how many there were."""
+        files = list(self._open)
+        for file in files:
+            file.node.crash(self.disk.choose)
+        self._open.clear()
+        return len(files)
 
     def names(self, folder: Path) -> list[str]:
         return self._do("names", lambda: self.disk.names(folder))
@@ -287,6 +303,9 @@ class Mount:
                 file.node.lock = file
 
         self._do("lock", lock)
+
+    def touch(self, path: Path) -> None:
+        self._do("touch", lambda: self.disk.touch(path))
 
     def rename(self, path: Path, new: Path) -> None:
         self._do("rename", lambda: self.disk.rename(path, new))
@@ -364,9 +383,10 @@ class OpenFile(io.BytesIO):
         return offset
 
     def close(self) -> None:
-        if self.node.lock is self:
-            self.node.lock = None
-        self._mount.forget(self)
+        if not self._mount.is_killed:
+            if self.node.lock is self:
+                self.node.lock = None
+            self._mount.forget(self)
         super().close()
 
     def _taken(self, data: bytes) -> bytes:

@@ -255,10 +255,13 @@ class World:
         for task in tasks:
             task.token += 1
             thread = task.greenlet
-            if not thread.dead:
+            # One that has not begun would raise it here.
+            if thread:
                 thread.parent = getcurrent()
                 self.current = task
                 thread.throw(Killed)
+            elif task.process is not None:
+                task.process.tasks.pop(task, None)
             self._tasks.pop(task, None)
         self.current = caller
 

@@ -290,6 +290,31 @@ def test_what_is_left_by_a_killed_process_may_be_left_on_the_model(
         assert end in simulated
 
 
+# --- an instance that stands still ---------------------------------------------------------------------------------
+
+
+def test_a_replay_that_stands_still_keeps_others_out_for_a_quarter_of_an_hour_and_no_longer() -> None:
+    clock = FakeClock()
+    disk, machine = Disk(clock.time), Machine(clock, Threads(), CountedChance())
+    first, second = (FileSpool(FOLDER, machine=machine, files=disk.mount()) for _ in range(2))
+    for start in range(0, 150, 3):
+        first.write(map(record, range(start, start + 3)), [])
+    first.write([record(150)], [])
+    frozen = first.replay(dead_letters=False)
+    assert len(next(frozen).messages) == 150
+    clock.sleep(800)
+    assert len(next(frozen).messages) == 1
+    clock.sleep(890)
+    with pytest.raises(SpoolError, match="another replay of this spool is running"):
+        rows_left(second)
+    clock.sleep(20)
+    assert rows_left(second) == list(range(151))
+    with pytest.raises(SpoolError, match="another replay of this spool is running"):
+        rows_left(second)
+    frozen.close()
+    assert rows_left(second) == list(range(151))
+
+
 # --- what the spool promises, whatever its file system does ---------------------------------------------------------
 
 

@@ -35,6 +35,9 @@ class Files(Protocol):
     def lock(self, file: BinaryIO) -> None:
         """Lock a file until it is closed; raise ``BlockingIOError`` if it is locked already."""
 
+    def touch(self, path: Path) -> None:
+        """Say that a file was changed now."""
+
     def rename(self, path: Path, new: Path) -> None: ...
 
     def remove(self, path: Path) -> None: ...
@@ -75,6 +78,9 @@ class SystemFiles:
 
     def lock(self, file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def touch(self, path: Path) -> None:
+        os.utime(path)
 
     def rename(self, path: Path, new: Path) -> None:
         path.rename(new)

@@ -6,7 +6,7 @@ Layout: each write makes files of points and of dead letters, as needed::
     dead-<number>-<random>-<row>.<function>.jsonl     the same
     <either>.ack                                      the rows already replayed, one number a line
     <either>.set-aside                                a file that cannot be read: kept for a person to look at
-    .lock                                             held while a replay runs
+    .lock                                             held while a replay runs, which changes its time with every chunk
 
 The number is the time of the write in Unix milliseconds, but always larger than that of every earlier write that its writer
 knows: its own, and those in the folder. So setting a clock back does not change the order.
@@ -47,8 +47,10 @@ from metric_forwarder.spool.store import SpoolError, SpoolLevel, SpoolRecord
 DEFAULT_MAX_BYTES = 256 * 2**20
 # A file's name has 255 bytes; this is the room for the function, besides kind, number and suffix.
 _MAX_NAME = 160
-# No instance lives longer than 900 s.
+_LOCK = ".lock"
+# No invocation takes longer than 900 s.
 _LONGEST_WRITE_S = 1800
+_LEASE_S = 900
 # A larger number, beyond the year 30,490, is not a time.
 _MAX_NUMBER = 9 * 10**14
 _NUMBER = re.compile(r"(?:points|dead)-(\d{1,18})-", re.ASCII)
@@ -112,8 +114,10 @@ class FileSpool:
                 self._sweep()
                 # Records that the replay itself writes are for the next replay.
                 points, dead = self._files("points"), self._files("dead") if dead_letters else ()
-                yield from _chunks(self._system, points, dead=False)
-                yield from _chunks(self._system, dead, dead=True)
+                for paths, is_dead in ((points, False), (dead, True)):
+                    for chunk in _chunks(self._system, paths, dead=is_dead):
+                        self._system.touch(self._folder / _LOCK)
+                        yield chunk
         except FileNotFoundError:
             # Nothing was written yet; a replay must not make the folder, which may have to be mounted.
             return
@@ -197,14 +201,18 @@ class FileSpool:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with self._open_lock() as file:
+            path = self._folder / _LOCK
             try:
                 self._system.lock(file)
             except BlockingIOError:
-                raise SpoolError("another replay of this spool is running: wait for it to end") from None
+                # An instance that is frozen keeps its lock, though its replay ended long ago.
+                if self._machine.clock.time() - self._system.status(path).st_mtime < _LEASE_S:
+                    raise SpoolError("another replay of this spool is running: wait for it to end") from None
+            self._system.touch(path)
             yield
 
     def _open_lock(self) -> BinaryIO:
-        path, flags = self._folder / ".lock", os.O_RDWR | os.O_CREAT
+        path, flags = self._folder / _LOCK, os.O_RDWR | os.O_CREAT
         try:
             return open_regular(self._system, path, flags)
         except OddFile as odd:
