@@ -490,10 +490,11 @@ def test_a_full_period_does_not_lower_the_batch_size(left: int, period_s: float)
     harness = make_harness(CONCURRENCY="1", MAX_ATTEMPTS="10")
     harness.receiver.refuse_if = quota(harness, 40, period_s, already=40 - left)
     points = [point(value) for value in range(60)]
-    assert outcomes(harness.handle(points, 300_000)) == {"delivered": 60}
+    # Others may share the quota, so refusals in a row make the pace as slow as a request a minute.
+    assert outcomes(harness.handle(points, 900_000)) == {"delivered": 60}
     harness.receiver.refuse_if = lambda _: None
     before = len(harness.receiver.requests)
-    harness.handle(points)
+    harness.handle(points, 900_000)
     assert len(harness.receiver.requests) - before == 2
 
 
@@ -521,24 +522,6 @@ def test_one_point_that_is_too_long_does_not_lower_the_batch_size() -> None:
     before = len(harness.receiver.requests)
     harness.handle([point(value, "good") for value in range(64)])
     assert len(harness.receiver.requests) - before == 1
-
-
-@pytest.mark.parametrize("status", [413, 414, 431])
-def test_a_path_that_calls_every_request_too_large_makes_no_point_rejected(
-    harness: Harness, status: int
-) -> None:
-    harness.receiver.script.extend([HttpReply(status, {}, b"")] * 20)
-    report = harness.handle(ckafka(point(1), point(2, "other")))
-    assert outcomes(report) == {"undelivered": 2}
-    assert "even the smallest request" in report["errors"][0]["message"]
-    harness.receiver.script.clear()
-    harness.clock.sleep(3600)
-    assert outcomes(harness.handle(ckafka(point(1), point(2, "other")))) == {"delivered": 2}
-
-
-def test_a_point_that_is_too_large_while_the_smallest_request_is_not_is_rejected(harness: Harness) -> None:
-    harness.receiver.script.append(HttpReply(413, {}, b""))
-    assert outcomes(harness.handle(point())) == {"rejected": 1}
 
 
 def test_points_of_one_series_keep_their_order_through_lanes_retries_and_halving() -> None:
@@ -951,6 +934,7 @@ class MeetingPacer(Pacer):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(machine_of(clock))
+        self.is_probing = False
         self._both = threading.Barrier(2, timeout=5)
 
     def refuse(self) -> bool:
@@ -989,7 +973,7 @@ def test_no_point_passes_an_undelivered_one_of_its_series(answer: Answer | Retur
     assert outcomes(report) == {"delivered": 10, "undelivered": 30}
     assert not harness.receiver.script
     harness.clock.sleep(60)
-    assert outcomes(harness.handle(event)) == {"delivered": 30, "duplicate": 10}
+    assert outcomes(harness.handle(event, 300_000)) == {"delivered": 30, "duplicate": 10}
     assert values(harness.receiver.points) == [*range(40)]
 
 

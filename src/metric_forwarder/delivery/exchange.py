@@ -61,7 +61,7 @@ class Exchange:
 
     def begin(self) -> None:
         """Apply what earlier events learned: a pause to keep, or to test with one request."""
-        self._pacer.begin()
+        self._pacer.begin(self._time_left())
         self._limits.begin(self._clock.monotonic())
         self.halted = self._cool_down.verdict()
         self._pacer.is_probing |= self._cool_down.is_unproven
@@ -88,11 +88,13 @@ class Exchange:
         state = BatchState(len(batch), self._pacer.accepted)
         verdict: Verdict | None = None
         while self.halted is None:
-            wait = self._pacer.reserve(self._time_left())
-            if wait is None:
+            turn = self._pacer.reserve(self._time_left())
+            if turn is None:
                 return verdict or self._why_not_now()
-            self._sleep(wait)
-            state.waited_s += wait
+            self._sleep(turn.wait_s)
+            state.waited_s += turn.wait_s
+            if not turn.is_taken:
+                continue
             reply = self._attempt(batch, state)
             if reply is None:
                 return verdict or OUT_OF_TIME

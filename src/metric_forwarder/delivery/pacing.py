@@ -1,106 +1,195 @@
-"""How fast to send: additive increase, multiplicative decrease, learned from the destination's refusals.
+"""How fast to send, learned from the destination's refusals alone, however many instances share its limit.
 
-Refusals without an acceptance between them are one episode. Each episode lowers the rate once; within it all lanes
-pause, twice as long each time. A first guess is raised quickly until it meets a refusal, then in small steps.
-``tests/delivery/test_pacing.py`` holds this against limiters of several kinds.
+An instance does not know how many others there are: its fair rate may be 50 requests a second, or one in 20 seconds. Each
+accepted request raises the rate by a small factor and each refused one lowers it by a larger one (``_Rate``). The slower
+the rate, the more refusals it bears, so an instance above its share falls and one below it rises, until all have the same
+rate: "Rate control for communication networks" (Kelly, Maulloo and Tan 1998), of the family that Chiu and Jain (1989)
+proved to end in fair shares. ``tests/delivery/test_shared_quota.py`` holds this with up to 1,000 instances.
+
+Instances must not come in step: pauses, and the first moment of an event, are drawn. Refusals without an acceptance between
+them lower the rate further and further, so that even a limiter that counts what it refuses lets requests pass again.
 
 The event in which a destination asks for a pause (``Retry-After``) keeps to it, however long it is. Later events do so for
 less than a minute, and then probe with one request: the destination may be healthy again. The same
 holds after a refusal of everything (``CoolDown``), such as that of a key.
 """
 
+import math
 from collections import deque
+from typing import NamedTuple
 
 from metric_forwarder.clock import Clock
 from metric_forwarder.delivery.verdicts import Verdict, still_refused
 from metric_forwarder.machine import Machine
 
-_DECREASE = 0.9
-_OVERSHOOT_FACTOR = 0.8
-# Added each second, as a share of the rate at the last refusal.
-_SLOW_INCREASE = 0.03
-# The rate is multiplied by this each second.
-_FAST_INCREASE = 2.0
-# After this time without a refusal the destination must allow more than it did.
-_SPEED_UP_AFTER_S = 6.0
-# After this time without a refusal there may be no limit at all.
-_FORGET_AFTER_S = 60.0
+# The first rate of an instance that was refused before anything was accepted: between the shares of 10 and of 1,000.
+_FIRST_RATE = 0.4
+# Redeliveries come a minute apart, and each should send something.
+_LOWEST_RATE = 1 / 64
+# An instance that searches for its rate raises it by these, each second and with each accepted request, at most; the
+# second holds at the first rate, and grows with the square of the rate.
+_SEARCH_A_SECOND = 0.69
+_SEARCH_A_REQUEST = 0.09
+# What the first refusal of a search leaves of the rate, one after another refusal in a search, and later.
+_END_OF_SEARCH = 0.6
+_REPEATED_IN_SEARCH, _REPEATED = 0.3, 0.5
+# How far any other refusal lowers the rate (its logarithm): at one request a second, and at most.
+_STEP, _STEP_EXPONENT, _LARGEST_STEP = 0.5, -0.26, 0.6
+# The share of refusals at which a rate neither rises nor falls: what slow instances bear, and what all bear.
+_SHARE_AT_20_S, _SLOW_EXPONENT = 0.04, -2.9
+_SHARE_AT_1_S, _FAST_EXPONENT = 0.02, -0.7
+_LARGEST_SHARE = 0.64
+# A run of acceptances that is longer than that share lets expect, by this factor, means that there is more to be had.
+_LONG_RUN = 1.26
+_LARGEST_RISE = 0.34
+# A limit that was not met for so long may be gone: the larger of the first two, but not longer than the last.
+_FORGET_AFTER_S, _FORGET_AFTER_REQUESTS, _FORGET_AT_LAST_S = 60.0, 300, 600.0
 _FIRST_PAUSE_S = 0.25
-_MAX_DOUBLINGS = 6
-_MIN_RATE = 1.0
+# Nothing was known before, so the first pause lets a window of a second pass.
+_PAUSE_BEFORE_SEARCH_S = 1.0
+_MAX_DOUBLINGS = 8
 _WINDOW_S = 1.0
+# No lane takes a moment that is further away: a refusal until then makes it too early.
+_AHEAD_S = 0.25
 # After this time a pause is probed: redeliveries come a minute apart, so each of them probes it.
 _PROBE_AFTER_S = 50.0
 _FIRST_COOL_DOWN_S = 2.0
+
+
+class Turn(NamedTuple):
+    """When the next request may start.
+
+    Attributes:
+        wait_s: seconds until then.
+        is_taken: the caller sends after that time; if not, it asks again then, since the pace may have changed.
+    """
+
+    wait_s: float
+    is_taken: bool
+
+
+class _Rate:
+    """The control law: requests a second, raised by acceptances and lowered by refusals.
+
+    Attributes:
+        value: requests a second.
+        run: requests accepted since the last refusal; below 0: refused since the last acceptance.
+    """
+
+    def __init__(self, accepted: int) -> None:
+        """Begin a search, with as many requests as were accepted in the second before the first refusal."""
+        self.value = 0.9 * accepted or _FIRST_RATE
+        self.run = -1
+        self._is_search = True
+
+    def accept(self, recent: int) -> None:
+        """A request was accepted, as so many were in the last second."""
+        self.run = max(self.run, 0) + 1
+        if recent < self.value / 2:
+            # The lanes send less than they may, so their success says nothing about the limit.
+            return
+        if self._is_search:
+            rise = min(_SEARCH_A_REQUEST * (self.value / _FIRST_RATE) ** 2, _SEARCH_A_SECOND / recent)
+        else:
+            share = self._share()
+            rise = share * self._step() * (1 + (self.run * share / _LONG_RUN) ** 2)
+            rise = min(rise, _LARGEST_RISE, math.log(2) / recent)
+        self.value *= math.exp(rise)
+
+    def refuse(self, recent: int, pause: float) -> None:
+        """A request was refused, after so many were accepted in the last second and before a pause of so many seconds."""
+        if self.run < 0:
+            # A limiter may count by the second: only the pause shows whether the rate was at fault.
+            if pause >= _WINDOW_S or self.value < 1:
+                self.value *= _REPEATED_IN_SEARCH if self._is_search else _REPEATED
+        elif self._is_search:
+            # The search went too far; but do not go below the rate that was just accepted.
+            floor = 0.95 * min(self.value, recent) if self.value > 1 else 0.0
+            self.value = max(self.value * _END_OF_SEARCH, floor)
+            self._is_search = False
+        else:
+            self.value *= math.exp(-self._step())
+        self.value = max(self.value, _LOWEST_RATE)
+        self.run = min(self.run, 0) - 1
+
+    def _step(self) -> float:
+        return min(_LARGEST_STEP, _STEP * math.pow(self.value, _STEP_EXPONENT))
+
+    def _share(self) -> float:
+        slow = _SHARE_AT_20_S * math.pow(20 * self.value, _SLOW_EXPONENT)
+        return min(_LARGEST_SHARE, slow + _SHARE_AT_1_S * math.pow(self.value, _FAST_EXPONENT))
 
 
 class Pacer:
     """Hands out the moments at which requests may start; shared by all lanes, kept while the instance is warm.
 
     Args:
-        machine: its chance makes instances pause out of step.
+        machine: its chance keeps instances out of step.
         max_rate: requests a second, at most; None: no such limit.
 
     Attributes:
         accepted: how many requests the destination has taken.
-        is_probing: the next request shows whether the destination takes requests again; until its reply is there no
+        is_probing: the next request shows whether the destination takes requests; until its reply is there no
             other request may be sent.
     """
 
     def __init__(self, machine: Machine, max_rate: float | None = None) -> None:
         self._clock = machine.clock
         self._jitter = machine.chance.below
+        self._lock = machine.tasks.lock()
         self._max_rate = max_rate
-        self._rate = max_rate
+        # None until the first refusal, and when it is forgotten.
+        self._learned: _Rate | None = None
         self._next = 0.0
-        self._last_refusal: float | None = None
-        self._rate_at_refusal = 0.0
-        self._is_guess = False
-        self._grown_at = 0.0
-        self._pauses = 0
         self._paused_until = 0.0
         self._asked_at = 0.0
         self._asked_until = 0.0
-        self.is_probing = False
         self._recent: deque[float] = deque()
-        self._lock = machine.tasks.lock()
+        self.is_probing = True
         self.accepted = 0
 
     @property
     def rate(self) -> float | None:
         """Requests a second in force; None: as fast as they go."""
-        return self._rate
+        if self._learned is None:
+            return self._max_rate
+        return min(self._learned.value, self._max_rate or math.inf)
 
-    def begin(self) -> None:
-        """Start an event: probe a pause that was asked for long ago, instead of keeping it."""
+    def begin(self, within_s: float) -> None:
+        """Start an event, which has so many seconds: draw its first moment, out of step with other instances.
+
+        A pause that was asked for long ago is probed instead of kept.
+        """
         with self._lock:
             now = self._clock.monotonic()
+            self.is_probing |= self._forget(now)
             if self._asked_until > now and now - self._asked_at >= _PROBE_AFTER_S:
                 self._asked_until = now
                 self.is_probing = True
+            if self._next <= now:
+                self._next = now + self._jitter(min(self._gap(), within_s))
 
-    def reserve(self, within_s: float) -> float | None:
-        """Take the next free moment: seconds to wait until then, or None if it is not within ``within_s``."""
+    def reserve(self, within_s: float) -> Turn | None:
+        """Take the next free moment if it is near; None if it is not within ``within_s``."""
         with self._lock:
             now = self._clock.monotonic()
-            if self._last_refusal is not None and now - self._last_refusal > _FORGET_AFTER_S:
-                self._last_refusal, self._rate = None, self._max_rate
+            self._forget(now)
             start = max(now, self._next, self._asked_until)
             if start - now > within_s:
                 return None
-            self._next = start + (1 / self._rate if self._rate else 0.0)
-            return start - now
+            is_near = start - now <= _AHEAD_S
+            if is_near:
+                self._next = start + self._gap()
+            return Turn(start - now, is_near)
 
     def accept(self) -> None:
         """The destination took a request."""
         with self._lock:
-            now = self._clock.monotonic()
             self.accepted += 1
-            self._pauses = 0
+            now = self._clock.monotonic()
             self._recent.append(now)
-            self._trim(now)
-            if self._rate is not None and self._last_refusal is not None:
-                self._set_rate(self._grown(self._rate, now, now - self._last_refusal))
+            if self._learned:
+                self._learned.accept(self._accepted_lately(now))
 
     def refuse(self) -> bool:
         """The destination said that requests come too fast; False if it refused a request sent before the current pause."""
@@ -108,13 +197,14 @@ class Pacer:
             now = self._clock.monotonic()
             if now < self._paused_until:
                 return False
-            if self._pauses == 0:
-                self._decrease(now)
-            pause = _FIRST_PAUSE_S * 2 ** min(self._pauses, _MAX_DOUBLINGS)
-            self._pauses += 1
-            self._paused_until = now + 0.75 * pause + self._jitter(0.25 * pause)
-            self._next = max(self._next, self._paused_until)
-            self._last_refusal = self._grown_at = self._paused_until
+            recent = self._accepted_lately(now)
+            if self._learned is None:
+                self._learned, pause = _Rate(recent), _PAUSE_BEFORE_SEARCH_S
+            else:
+                pause = _FIRST_PAUSE_S * 2 ** min(max(-self._learned.run, 0), _MAX_DOUBLINGS)
+                self._learned.refuse(recent, pause)
+            pause = max(pause, self._gap())
+            self._paused_until = self._next = now + 0.4 * pause + self._jitter(pause)
             return True
 
     def pause(self, seconds: float) -> None:
@@ -133,38 +223,23 @@ class Pacer:
         """Seconds until the next request may start, by the pace in force and by what the destination asked for."""
         return max(self._next, self._asked_until) - self._clock.monotonic()
 
-    def _decrease(self, now: float) -> None:
-        self._trim(now)
-        accepted = max(len(self._recent) / _WINDOW_S, _MIN_RATE)
-        if self._rate is None or self._last_refusal is None:
-            self._rate_at_refusal = accepted
-            self._is_guess = True
-        else:
-            # Fast growth went too far; but do not go below the rate that was just accepted.
-            floor = min(self._rate, accepted)
-            self._rate_at_refusal = (
-                max(self._rate * _OVERSHOOT_FACTOR, floor) if self._is_guess else self._rate
-            )
-            self._is_guess = False
-        self._set_rate(self._rate_at_refusal * _DECREASE)
+    def _forget(self, now: float) -> bool:
+        """Forget the limit if it was not met for long; return whether it was forgotten just now."""
+        if self._learned is None:
+            return False
+        after_s = max(_FORGET_AFTER_S, _FORGET_AFTER_REQUESTS / self._learned.value)
+        if now - self._paused_until <= min(after_s, _FORGET_AT_LAST_S):
+            return False
+        self._learned = None
+        return True
 
-    def _grown(self, rate: float, now: float, since_refusal: float) -> float:
-        elapsed = min(max(now - self._grown_at, 0.0), 1.0)
-        self._grown_at = now
-        if len(self._recent) / _WINDOW_S < rate / 2:
-            # The lanes send less than they may, so their success says nothing about the limit.
-            return rate
-        if self._is_guess or since_refusal > _SPEED_UP_AFTER_S:
-            return float(rate * _FAST_INCREASE**elapsed)
-        return rate + self._rate_at_refusal * _SLOW_INCREASE * elapsed
+    def _gap(self) -> float:
+        return 1 / self.rate if self.rate else 0.0
 
-    def _set_rate(self, rate: float) -> None:
-        rate = max(rate, _MIN_RATE)
-        self._rate = rate if self._max_rate is None else min(rate, self._max_rate)
-
-    def _trim(self, now: float) -> None:
+    def _accepted_lately(self, now: float) -> int:
         while self._recent and self._recent[0] <= now - _WINDOW_S:
             self._recent.popleft()
+        return len(self._recent)
 
 
 class CoolDown:

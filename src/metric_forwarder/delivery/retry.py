@@ -98,10 +98,11 @@ class RetryPolicy:
 
     def _after_throttling(self, verdict: Verdict, state: BatchState) -> float | Final:
         """A request to slow down is not a failure while the destination takes other requests."""
-        is_news = self._pacer.refuse()
         self._pacer.pause(verdict.retry_after_s or 0.0)
         if verdict.action.has(Effect.HALVES) and state.points > 1:
+            # The number of points is the first suspect, not the pace.
             return Final.BATCH
+        is_news = self._pacer.refuse()
         if self._pacer.accepted > state.accepted_before:
             state.accepted_before = self._pacer.accepted
             state.failed = 0
