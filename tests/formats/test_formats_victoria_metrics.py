@@ -1,22 +1,24 @@
 """What a real VictoriaMetrics holds of a payload is the same, through the function or straight into its own endpoint.
 
 The differences that docs/formats.md names are generated too, in fields and names of their own, and are held to be what
-that page says.
+that page says. Hypothesis generates the payloads; they are sent and compared together, since asking the servers takes long.
 """
 
 import base64
 import json
 import os
-import random
 import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from random import Random
+from typing import Any, NamedTuple, TypeVar
 from urllib.request import Request, urlopen
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from metric_forwarder.bootstrap import Application
@@ -32,10 +34,37 @@ pytestmark = pytest.mark.slow
 CASES = int(os.environ.get("FORMAT_CASES", "2000"))
 NOW_MS = int(time.time()) * 1000
 MESSAGE_LINES = 100
+# Cases that one example of Hypothesis makes: the first are all alike, and more do not fit into one.
+EXAMPLE_CASES = 10
 # (labels, Unix milliseconds) → the value.
 Held = dict[tuple[tuple[tuple[str, str], ...], int], float]
 VALUES = ("a", "b c", "x,y", "k=v", "é 北京", '"q"', "C:dir", "10.0.0.1:9100", "-", "{}", "#")
 TEXTS = ('"plain"', '"a, b=c"', '"with \\"quotes\\""', '""')
+
+
+_T = TypeVar("_T")
+
+
+def generated(make: Callable[[Random, int], _T]) -> list[_T]:
+    """As many cases as are asked for, each made of what Hypothesis chooses and of its number, on which no choice depends."""
+    found: list[_T] = []
+
+    @settings(
+        max_examples=CASES // EXAMPLE_CASES + 10,
+        phases=(Phase.generate,),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.randoms(use_true_random=False))
+    def collect(chance: Random) -> None:
+        # An example that asks for too many choices ends here, and adds nothing.
+        found.extend([make(chance, len(found) + number) for number in range(EXAMPLE_CASES)])
+
+    collect()
+    assert len(found) >= CASES
+    return found[:CASES]
 
 
 class Servers(NamedTuple):
@@ -114,7 +143,7 @@ def _escaped(text: str) -> str:
 # --- influx ---------------------------------------------------------------------------------------------------
 
 # A field has one kind of value, so that its name tells what becomes of it. The last ones: see _as_ours.
-FIELDS: dict[str, Callable[[random.Random], str]] = {
+FIELDS: dict[str, Callable[[Random], str]] = {
     "idle": lambda chance: repr(chance.randrange(-(10**6), 10**6) / 8),
     "user_1": lambda chance: chance.choice(("0", "-2", "1e3", "1E-3", "1234567")),
     "n": lambda chance: f"{chance.randrange(-(10**9), 10**9)}i",
@@ -136,22 +165,26 @@ class Lines(NamedTuple):
     invalid: int
     filtered: int
 
+    @classmethod
+    def of(cls, make: "Callable[[Random, int], Lines]") -> "Lines":
+        """All generated lines together."""
+        parts = generated(make)
+        lines = [line for part in parts for line in part.lines]
+        return cls(lines, sum(part.invalid for part in parts), sum(part.filtered for part in parts))
 
-def influx_lines(chance: random.Random) -> Lines:
-    lines, invalid, filtered = [], 0, 0
-    for number in range(CASES):
-        # A message begins with a line from which its format can be told.
-        if number % MESSAGE_LINES and chance.random() < 0.01:
-            lines.append(chance.choice(BAD_LINES))
-            invalid += 1
-        head = [f"inf_{chance.choice(('a', 'b', 'c-d', 'e.f'))}"]
-        tags = chance.sample(("host", "dc", "t_1", "Zone", "cpu-name"), chance.randrange(4))
-        head += [f"{tag}={_escaped(chance.choice(VALUES))}" for tag in tags]
-        fields = chance.sample(list(FIELDS), chance.randint(1, 3))
-        filtered += "os" in fields
-        written = ",".join(f"{field}={FIELDS[field](chance)}" for field in fields)
-        lines.append(f"{','.join(head)} {written} {(NOW_MS - number) * 10**6}")
-    return Lines(lines, invalid, filtered)
+
+def _influx_line(chance: Random, number: int) -> Lines:
+    is_bad = chance.randrange(100) == 1
+    bad_line = chance.choice(BAD_LINES)
+    # A message begins with a line from which its format can be told.
+    lines = [bad_line] if is_bad and number % MESSAGE_LINES else []
+    head = [f"inf_{chance.choice(('a', 'b', 'c-d', 'e.f'))}"]
+    tags = chance.sample(("host", "dc", "t_1", "Zone", "cpu-name"), chance.randrange(4))
+    head += [f"{tag}={_escaped(chance.choice(VALUES))}" for tag in tags]
+    fields = chance.sample(list(FIELDS), chance.randint(1, 3))
+    written = ",".join(f"{field}={FIELDS[field](chance)}" for field in fields)
+    line = f"{','.join(head)} {written} {(NOW_MS - number) * 10**6}"
+    return Lines([*lines, line], len(lines), int("os" in fields))
 
 
 def _as_ours(direct: Held) -> Held:
@@ -174,7 +207,7 @@ def _as_ours(direct: Held) -> Held:
 
 
 def test_influx_lines_become_the_same_series_times_and_values(servers: Servers) -> None:
-    lines, invalid, filtered = influx_lines(random.Random(1))
+    lines, invalid, filtered = Lines.of(_influx_line)
     _post(servers.direct, "/influx/write", "\n".join(lines).encode())
     told = _send_through(servers, lines)
     assert (told["invalid"], told["filtered"]) == (invalid, filtered)
@@ -192,39 +225,37 @@ def test_influx_lines_become_the_same_series_times_and_values(servers: Servers) 
 BAD_TEXT_LINES = ("text_bad{", 'text_bad{a="b" 1', "text_bad x", "text_bad")
 
 
-def text_lines(chance: random.Random) -> Lines:
-    lines, invalid = [], 0
-    for number in range(CASES):
-        if number % MESSAGE_LINES and chance.random() < 0.01:
-            lines.append(chance.choice(BAD_TEXT_LINES))
-            invalid += 1
-        if chance.random() < 0.05:
-            lines.append(chance.choice(("# HELP text_a_total What it is.", "# a comment", "")))
-        lines.append(_text_line(chance, number))
-    return Lines(lines, invalid, 0)
+def _text_lines(chance: Random, number: int) -> Lines:
+    is_bad = chance.randrange(100) == 1
+    bad_line = chance.choice(BAD_TEXT_LINES)
+    lines = [bad_line] if is_bad and number % MESSAGE_LINES else []
+    invalid = len(lines)
+    if chance.randrange(20) == 1:
+        lines.append(chance.choice(("# HELP text_a_total What it is.", "# a comment", "")))
+    return Lines([*lines, _text_line(chance, number)], invalid, 0)
 
 
-def _text_line(chance: random.Random, number: int) -> str:
+def _text_line(chance: Random, number: int) -> str:
     names = chance.sample(("host", "dc", "t_1", "Zone", "le"), chance.randrange(5))
     labels = []
     for name in names:
         text = chance.choice((*VALUES, "back\\\\slash", "new\\nline")).replace('"', '\\"')
         labels.append(f'{name}="{text}"')
     inside = ",".join(labels) + (chance.choice(("", ",")) if labels else "")
-    braces = f"{{{inside}}}" if labels or chance.random() < 0.3 else ""
+    braces = f"{{{inside}}}" if labels or chance.randrange(10) < 3 else ""
     space = chance.choice(" \t")
     metric, value = (
         f"text_{chance.choice('abc')}_total",
         chance.choice(("1", "-2.5", "1e3", "+Inf", "-Inf", "0", "1234567", "0.5")),
     )
-    if chance.random() < 0.02:
+    if chance.randrange(50) == 1:
         # Half of one here and for Prometheus; VictoriaMetrics refuses the line.
         metric, value = "text_half_total", ".5"
     return f"{metric}{braces}{space}{value} {NOW_MS - number}"
 
 
 def test_prometheus_text_becomes_the_same_series_times_and_values(servers: Servers) -> None:
-    lines, invalid, _ = text_lines(random.Random(2))
+    lines, invalid, _ = Lines.of(_text_lines)
     _post(servers.direct, "/api/v1/import/prometheus", ("\n".join(lines) + "\n").encode())
     told = _send_through(servers, lines)
     assert told == {"delivered": CASES, "invalid": invalid}
@@ -239,7 +270,7 @@ def test_prometheus_text_becomes_the_same_series_times_and_values(servers: Serve
 # --- remote write ---------------------------------------------------------------------------------------------
 
 
-def _series(chance: random.Random, number: int) -> tuple[bytes, int]:
+def _series(chance: Random, number: int) -> tuple[bytes, int]:
     names = chance.sample(("host", "dc", "t_1", "Zone", "le"), chance.randrange(5))
     labels = [("__name__", f"rw_{chance.choice('abc')}_total"), ("number", str(number % 500))]
     labels += [(name, chance.choice(VALUES)) for name in names]
@@ -264,9 +295,9 @@ def _request(path: str, body: bytes, **headers: str) -> dict[str, Any]:
 
 
 def test_remote_write_becomes_the_same_series_times_and_values(servers: Servers) -> None:
-    chance, received = random.Random(3), 0
+    received, cases = 0, generated(_series)
     for start in range(0, CASES, 500):
-        written = [_series(chance, number) for number in range(start, min(start + 500, CASES))]
+        written = cases[start : start + 500]
         body = compress([series for series, _ in written])
         _post(servers.direct, "/api/v1/write", body, Content_Encoding="snappy")
         event = _request("/api/v1/write", body, content_encoding="snappy")
@@ -345,13 +376,7 @@ OTHERS: dict[str, Callable[[list[Written]], Any]] = {
 def test_samples_of_other_formats_become_what_prometheus_text_says_of_them(
     servers: Servers, name: str
 ) -> None:
-    chance = random.Random(5)
-    samples = []
-    for number in range(CASES):
-        names = chance.sample(("host", "dc", "t_1", "Zone"), chance.randrange(5))
-        labels = {label: chance.choice((*VALUES, "back\\slash", "new\nline")) for label in names}
-        metric = f"{name}_{chance.choice('abc')}"
-        samples.append(Written(metric, labels, chance.randrange(-(10**6), 10**6) / 8, NOW_MS - number))
+    samples = generated(lambda chance, number: _sample(chance, f"{name}_{chance.choice('abc')}", number))
     lines = [_as_text(each) for each in samples]
     _post(servers.direct, "/api/v1/import/prometheus", "".join(lines).encode())
     bodies = [
@@ -366,6 +391,12 @@ def test_samples_of_other_formats_become_what_prometheus_text_says_of_them(
     through = _held(servers.through, f"{name}_", lambda held: len(held) == CASES)
     assert len(through) == CASES
     _assert_same(through, _held(servers.direct, f"{name}_", lambda held: len(held) == CASES))
+
+
+def _sample(chance: Random, metric: str, number: int) -> Written:
+    names = chance.sample(("host", "dc", "t_1", "Zone"), chance.randrange(5))
+    labels = {label: chance.choice((*VALUES, "back\\slash", "new\nline")) for label in names}
+    return Written(metric, labels, chance.randrange(-(10**6), 10**6) / 8, NOW_MS - number)
 
 
 def _as_text(sample: Written) -> str:
