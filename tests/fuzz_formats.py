@@ -92,7 +92,7 @@ def _check(readings: list[object]) -> None:
                 raise AssertionError("two samples stand in one place")
             places.add(reading.where)
             if not reading.metric or not all(type(text) is str for text in reading.dimensions.values()):
-                raise AssertionError("a sample has no name, or a label that is no text")
+                raise AssertionError("a sample has no name, or a label that is not a text")
 
 
 def main() -> None:

@@ -145,6 +145,29 @@ def test_no_module_asks_the_system_for_threads_time_or_chance_by_itself() -> Non
     assert askers == set(ASKS_THE_SYSTEM)
 
 
+# Each module that may name this machine: all others use the one that they are handed.
+KNOWS_THE_SYSTEM = {
+    "machine": "it is made there",
+    "bootstrap": "an instance that is handed no other",
+    "intake.making": "an intake that sends nothing",
+    "reporting.log": "a log of the command line",
+    "spool.files": "a spool that is handed no other",
+    "spool.redis": "likewise",
+    "triggers.decoding": "a deadline that has passed by any clock",
+}
+SYSTEMS = {"SystemClock", "Threads", "SystemChance", "system_machine", "standard_output"}
+
+
+def test_no_other_module_makes_itself_a_machine() -> None:
+    makers = {
+        name
+        for name, tree in MODULES.items()
+        if not _is_command_line(name)
+        and any(imported.rpartition(".")[2] in SYSTEMS for imported in _imports(tree))
+    }
+    assert makers == set(KNOWS_THE_SYSTEM)
+
+
 def test_only_the_composition_root_reads_the_environment() -> None:
     readers = {
         name

@@ -10,15 +10,18 @@ import pytest
 
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.background import SerialWorker
+from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.clients.reachability import unreachable
 from metric_forwarder.clients.redis import Script
 from metric_forwarder.clients.secrets_manager import SecretReference
-from metric_forwarder.clock import SystemClock
-from metric_forwarder.credentials import Credentials
+from metric_forwarder.clock import Deadline, SystemClock
+from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.delivery.verdicts import Verdict
+from metric_forwarder.doctor import DoctorContext, examine
 from metric_forwarder.machine import Machine, SystemChance, Threads
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
+from metric_forwarder.settings.settings import Settings
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from support.fakes import FakeClock, InProcessReceiver, machine_of
 from support.harness import ckafka, environ, outcomes, point, report_of
@@ -161,3 +164,13 @@ def test_hosts_are_looked_at_with_as_many_threads_as_there_are(threads: int, rea
     found = unreachable(["host:odd", "host:even"], machine, 1, PATIENCE_S)
     assert sorted(found) == ["host:even", "host:odd"]
     assert all(reason in why for why in found.values())
+
+
+def test_the_doctor_says_that_no_thread_could_be_started() -> None:
+    machine = Machine(SystemClock(), FewThreads(0), SystemChance())
+    settings = Settings.read({"MF_DESTINATION": "stdout"})
+    nobody = FixedCredentials(Credentials("", Secret("")))
+    context = DoctorContext(settings, nobody, HttpTransport(1), machine, "default/f")
+    found = examine(context, Deadline(machine.clock, machine.clock.monotonic() + PATIENCE_S))
+    assert found["status"] == "failed"
+    assert "raise the function's memory" in found["checks"][-1]["detail"]

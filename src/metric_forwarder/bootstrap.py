@@ -242,7 +242,7 @@ class Application:
         """Return the raw settings and the platform's region: comparing them is cheaper than reading them again."""
         environ = self._environment
         region = environ.get("TENCENTCLOUD_REGION") or context.get("tencentcloud_region") or ""
-        return {name: text for name, text in environ.items() if name.startswith(PREFIX)}, str(region)
+        return {name: environ[name] for name in environ if name.startswith(PREFIX)}, str(region)
 
 
 class _LazyObjects:

@@ -1,4 +1,4 @@
-"""The key requests are signed with, and where it comes from."""
+"""The key that signs requests, and its sources."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -27,7 +27,7 @@ class CredentialSource(Protocol):
         """Get the key unless it is already there, within about ``timeout_s``; return a verdict if that failed."""
 
     def current(self) -> Credentials:
-        """Return the key in force; call ``ensure_loaded`` first."""
+        """Return the present key; call ``ensure_loaded`` first."""
 
     def reload(self, timeout_s: float) -> bool:
         """Read the key again after it was refused; return True if it has changed."""

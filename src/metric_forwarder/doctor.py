@@ -368,7 +368,11 @@ CHECKS: tuple[Check, ...] = (
 def run_checks(context: DoctorContext, deadline: Deadline | None = None) -> Iterator[tuple[str, CheckResult]]:
     """Run every check that applies to the destination, in order, until the deadline."""
     passed = set()
-    worker = SerialWorker("doctor", context.machine.tasks) if deadline else None
+    try:
+        worker = SerialWorker("doctor", context.machine.tasks) if deadline else None
+    except RuntimeError:
+        yield "threads", CheckResult(False, "no thread could be started: raise the function's memory")
+        return
     for check in CHECKS:
         if not check.applies(context.settings.kind):
             continue

@@ -4,9 +4,9 @@
 
     ForwarderError
     ├── ConfigError         a setting is wrong: every problem at once
-    ├── UnknownTrigger      the event is of no kind the forwarder knows
+    ├── UnknownTrigger      the forwarder does not know this kind of event
     ├── InstanceBusy        the instance was handling another event for too long
-    └── DeliveryIncomplete  points are left that the platform must redeliver
+    └── DeliveryIncomplete  points are undelivered, so the platform must redeliver the event
 
 An expected failure of a point is not an exception but an outcome: see ``model.Outcome``.
 """
@@ -26,7 +26,7 @@ class ConfigError(ForwarderError):
     """Settings that cannot work.
 
     Attributes:
-        problems: one text per wrong setting: the variable, what it holds (never a secret), what would be right.
+        problems: one text for each wrong setting: the variable, its value (never a secret), what would be right.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -40,14 +40,14 @@ class ProblemCollector:
     """Runs several factories and collects their ConfigErrors, to raise them as one.
 
     Args:
-        problems: what is known to be wrong already.
+        problems: those that are known already.
     """
 
     def __init__(self, problems: Iterable[str] = ()) -> None:
         self._problems = list(problems)
 
     def collect(self, maker: Callable[[], _T]) -> _T:
-        """Return what the factory makes; nothing to be used before ``check`` was passed."""
+        """Return what the factory makes; it must not be used before ``check`` has passed."""
         try:
             return maker()
         except ConfigError as error:
@@ -61,10 +61,10 @@ class ProblemCollector:
 
 
 class UnknownTrigger(ForwarderError):
-    """An event of no known kind.
+    """An event of an unknown kind.
 
     Attributes:
-        keys: the top-level keys seen, shortened; never their values.
+        keys: the event's top-level keys, shortened; never their values.
     """
 
     SHOWN = 20
@@ -77,7 +77,7 @@ class UnknownTrigger(ForwarderError):
         else:
             seen = _IN_JSON.get(type_name, f"a value of type {type_name}")
         super().__init__(
-            f"the event is of no known trigger: {seen}. Known are the triggers in docs/triggers.md, "
+            f"the event is of an unknown kind: {seen}. Known are the triggers in docs/triggers.md, "
             'and a payload itself, such as {"metricName": …, "dimensions": {…}, "value": …}'
             + (_HOW_TO_ASK if {key.lower() for key in self.keys} & _IN_JOBS else "")
         )
@@ -89,7 +89,7 @@ _HOW_TO_ASK = (
     '{"scrape": ["http://host:9100/metrics"], "keep": ["node_load1"]}'
 )
 
-# Python's names of types, as whoever writes JSON knows them.
+# Python's types, in the words of JSON.
 _IN_JSON = {
     "dict": "an empty object",
     "NoneType": "null",

@@ -1,4 +1,4 @@
-"""Threads, what makes them wait for each other, and chance: passed in to the code that needs them, as the clock is.
+"""Threads, locks, queues and chance, which are passed in to the code that needs them, like the clock.
 
 ``tests/world`` hands in a machine on which all of these are simulated, so that any schedule can be repeated from a seed.
 """
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 class Lock(Protocol):
     """A ``threading.Lock``."""
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...  # noqa: FBT001, FBT002 - as in threading
+    def acquire(self, *, timeout: float) -> bool: ...
 
     def release(self) -> None: ...
 
@@ -39,7 +39,7 @@ class Event(Protocol):
     def is_set(self) -> bool: ...
 
     def wait(self, timeout: float) -> bool:
-        """Wait for so many seconds at most; return whether it is set."""
+        """Wait for at most this time; return whether it is set."""
 
 
 class Queue(Protocol):
@@ -47,12 +47,12 @@ class Queue(Protocol):
 
     def put(self, item: Any) -> None: ...
 
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002 - as in queue
-        """Return the next item; raises ``queue.Empty`` if none comes within ``timeout`` seconds."""
+    def get(self, *, timeout: float | None) -> Any:
+        """Return the next item; raises ``Empty`` if none comes within ``timeout`` seconds (None: wait forever)."""
 
 
 class Tasks(Protocol):
-    """What starts threads and lets them wait for each other."""
+    """Starts threads and makes what they wait for."""
 
     def start(self, name: str, run: Callable[[], None]) -> None:
         """Run a function in a thread of its own, which never keeps the process alive.
@@ -69,13 +69,13 @@ class Tasks(Protocol):
 
 
 class Chance(Protocol):
-    """Where random values come from."""
+    """The source of random values."""
 
     def token(self, size: int) -> bytes:
-        """So many bytes that no other instance draws."""
+        """Random bytes that no other instance draws."""
 
     def below(self, ceiling: float) -> float:
-        """A number from 0 to ``ceiling``, each as likely as the other."""
+        """A number from 0 to ``ceiling``, uniformly distributed."""
 
 
 class Threads:
@@ -111,12 +111,12 @@ class SystemChance:
 
 
 def standard_output() -> TextIO:
-    """The stream of this process as it is now: runtimes, and tests, replace it."""
+    """The present stream of this process; runtimes and tests replace it."""
     return sys.stdout
 
 
 class Machine(NamedTuple):
-    """What a part of an instance asks of the machine it runs on.
+    """What the parts of an instance need from the machine that it runs on.
 
     Attributes:
         stdout: gives the stream for log lines; asked for at each line.
@@ -134,7 +134,7 @@ def system_machine(clock: Clock | None = None) -> Machine:
 
 
 class Future(Generic[_T]):
-    """What a job in another thread will return or raise."""
+    """The result of a job in another thread: what it will return or raise."""
 
     def __init__(self, tasks: Tasks) -> None:
         self._finished = tasks.event()
@@ -142,7 +142,7 @@ class Future(Generic[_T]):
         self._error: BaseException | None = None
 
     def run(self, job: Callable[[], _T]) -> None:
-        """Do the job here; what it raises is raised again where the result is asked for."""
+        """Run the job here; ``result`` raises again what it raises."""
         try:
             self._result = job()
         except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for

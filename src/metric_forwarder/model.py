@@ -1,4 +1,4 @@
-"""The vocabulary: what a trigger event turns into on its way through.
+"""The values that an event becomes on its way through the package.
 
 trigger event → ``Message`` (one Kafka record, one HTTP body, one timer firing) → ``Point`` (one metric value)
 → a batch of points → one ``Outcome`` for every point.
@@ -12,21 +12,21 @@ from itertools import chain
 from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
-# Copied for each series: that costs half of making one.
+# Copied for each series, which takes half the time of making one.
 _EMPTY = hashlib.blake2b(digest_size=16)
 
 # The name of a label in Prometheus.
 is_label_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 
 
-# Coordinates begin so where a redelivered event is measured again: the place says which reading it is, whatever its value.
+# The beginning of coordinates whose event is measured again when it is redelivered: they identify a reading without its value.
 MEASURED_AGAIN = "scrape/"
 
 
 class Outcome(str, Enum):
-    """What became of a point; every received point ends in exactly one.
+    """The outcome of a point; every received point ends in exactly one.
 
-    ``FILTERED`` was left out on purpose, by the mapping of its format or by a rule of the user.
+    ``FILTERED``: left out on purpose, by its format's mapping or by a rule of the user.
     """
 
     DELIVERED = "delivered"
@@ -41,10 +41,10 @@ class Outcome(str, Enum):
 
 
 class Problem(NamedTuple):
-    """Why a point (or a whole message) did not go through, for the report.
+    """Why a point (or a whole message) was not delivered, for the report.
 
     ``pointer`` is a JSON pointer (RFC 6901) into the message's payload; ``rule`` the schema keyword or the name of
-    the check that failed; ``code`` the destination's return code, if it was the destination that refused.
+    the check that failed; ``code`` the destination's return code, if the destination refused it.
     """
 
     outcome: Outcome
@@ -59,12 +59,12 @@ class FormatHint(NamedTuple):
     """What is known about a message besides its body, for the format that reads it.
 
     Attributes:
-        precision: the unit of times that carry none of their own: ``ns``, ``us``, ``ms`` or ``s``.
-        labels: labels that the way of the message gives to each sample, such as those in a Pushgateway's path.
+        precision: the unit of times without their own unit: ``ns``, ``us``, ``ms`` or ``s``.
+        labels: labels that the request gives to each sample, such as those in a Pushgateway's path.
         content_type: as the HTTP request named it; empty if unknown.
-        resource_attributes: what becomes of those of OTLP that name neither service nor instance: ``target_info`` (a
+        resource_attributes: what becomes of OTLP's resource attributes, except service and instance: ``target_info`` (a
             sample that carries them), ``labels`` (of each sample) or ``filtered``.
-        content_encoding: the compression that was taken off in the place of the format's own; usually empty.
+        content_encoding: a compression that replaced the format's own, and was removed already; usually empty.
     """
 
     precision: str = "ns"
@@ -78,21 +78,21 @@ class Message(NamedTuple):
     """One payload inside a trigger event.
 
     Attributes:
-        source: how a report names it, such as ``demo-topic/0@37``.
+        source: its name in a report, such as ``demo-topic/0@37``.
         body: text, bytes, or what the platform has decoded already; or a reading of ``formats.samples`` itself.
         coordinates: what stays the same when the platform redelivers it, and differs between two messages;
-            None when the trigger gives no such thing.
-        time_ms: when the trigger fired, Unix milliseconds, for points that bring no time; None if unknown.
-        receipt: what acknowledges it to the spool it came from; None if it came from none.
-        broken: why there is no payload to read; then the message counts as one invalid point.
-        retriable: what is broken may be whole the next time: the point is undelivered instead, so that the platform
-            redelivers it.
+            None if the trigger has nothing like that.
+        time_ms: when the trigger fired, Unix milliseconds, for points without a time; None if unknown.
+        receipt: acknowledges it to the spool; None if it does not come from a spool.
+        broken: why the payload cannot be read; then the message counts as one invalid point.
+        retriable: a broken message may be readable the next time, so its point is undelivered, and the platform redelivers
+            it.
         already_validated: its point was valid as the producer wrote it; the spool has written it again.
         left_out: why it is left out on purpose; then it counts as one filtered point.
         places: where the points of its list stood in the message that a producer sent, in the order of the list; empty if
             they still stand there. The spool keeps some points of a message without the others.
-        format: a name of ``formats.Format``, where the way of the message says it; None: a setting or its shape tells it.
-        hint: what is known besides, for such a format.
+        format: a name of ``formats.Format``, if the request names it; None: a setting or its shape decides.
+        hint: more information for the format.
     """
 
     source: str
@@ -109,7 +109,7 @@ class Message(NamedTuple):
     hint: FormatHint = FormatHint()
 
     def place(self, pointer: str) -> str | None:
-        """The coordinates of a point in it; a replayed point has the same as a redelivered one."""
+        """The coordinates of a point in it; they are the same for a replayed and a redelivered point."""
         if self.coordinates is None or not pointer:
             return self.coordinates
         return f"{self.coordinates}#{self.origin(pointer)}"
@@ -124,15 +124,15 @@ class Message(NamedTuple):
 
 
 class Series:
-    """A namespace, a metric name and dimensions: what the values of a curve have in common.
+    """A namespace, a metric name and dimensions, which the values of a curve share.
 
-    Within an event two points of one series share one ``Series`` object, so it hashes by identity. What is derived from
-    it (its place in a request) is derived once, and kept while the instance is warm.
+    Within an event two points of one series share one ``Series`` object, so it hashes by identity. Derived values
+    (its place in a request) are made once, and kept while the instance is warm.
 
     Attributes:
         dimensions: (name, value) pairs in the order of the names.
-        digest: tells this series from every other, on every instance.
-        encoded_prefix: what a request holds of it before the value of each point; written by the destination.
+        digest: identifies this series, the same on every instance.
+        encoded_prefix: its bytes in a request, before the value of each point; written by the destination.
     """
 
     __slots__ = ("digest", "dimensions", "encoded_prefix", "metric", "namespace")
@@ -148,7 +148,7 @@ class Series:
 
     @property
     def key(self) -> str:
-        """Text that tells this series from every other: its parts as JSON strings, which no part can imitate."""
+        """Text that identifies this series: its parts as JSON strings, so that no part can imitate another."""
         parts = chain((self.namespace, self.metric), *self.dimensions)
         return ",".join(map(encode_basestring_ascii, parts))
 
@@ -161,16 +161,16 @@ class Point(NamedTuple):
 
     Attributes:
         number: its place among the points received with the event, from 0: its row in the ledger.
-        value: a finite number.
+        value: a number; finite, unless the destination carries other numbers.
         timestamp_ns: the producer's own time, Unix nanoseconds, as precisely as it was written, if it gave one.
         id: the producer's idempotency key, if it gave one.
-        message: where it came from.
+        message: the message that it came from.
         pointer: its place in the message's payload, a JSON pointer.
-        identity: the digest by which it is recognised when it comes again; None if nothing tells it from an
+        identity: the digest by which it is recognised when it comes again; None if it cannot be distinguished from an
             equal reading.
         time_ms: when it was measured as far as that is known, Unix milliseconds: the producer's own time, else that
             of its message, or the moment it was received.
-        wire: its bytes in a request to the destination, which only joins those of its points.
+        wire: its bytes in a request to the destination; a request joins the bytes of its points.
     """
 
     number: int
@@ -186,11 +186,11 @@ class Point(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A point, or what should have been one, that no redelivery can help.
+    """A point, or a value that should have been one, that a redelivery cannot help.
 
     Attributes:
-        message: where it came from.
-        payload: the point, or what the producer wrote in its place, without what its envelope gives to all its points.
+        message: the message that it came from.
+        payload: the point, or what the producer wrote instead, without what its envelope gives to all its points.
         pointer: its place in the message's payload, a JSON pointer.
         problem: why it cannot be delivered.
         envelope: what its envelope gives to all its points, such as ``{"namespace": "pc", "dimensions": {…}}``. Points of

@@ -3,25 +3,25 @@
 import hmac
 import re
 
-# A word or a number: shorter than keys and tokens are, and without what a URL has, however broken it is.
+# A word or a number: shorter than keys and tokens, and without the special characters of a URL.
 _HARMLESS = re.compile(r"[\w.,+* -]{1,24}")
 
 
 def describe_value(value: str) -> str:
     """Describe a setting's value in an error message without leaking a secret.
 
-    One rule for all settings: a value that can be a URL, or a piece of one, may have a password anywhere.
+    The same rule for all settings: a value that may be a part of a URL may hold a password anywhere.
     """
     return f'is "{value}"' if _HARMLESS.fullmatch(value) else "cannot be used"
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text can be signed with, and can stand in a header."""
+    """Whether a text can be used as a key and in a header."""
     return text.isascii() and text.isprintable() and " " not in text
 
 
 class Secret:
-    """A secret: printing, formatting or logging it shows three stars; ``reveal`` is the one way to its text."""
+    """A secret: printing, formatting or logging it shows three stars; only ``reveal`` returns its text."""
 
     __slots__ = ("_text",)
 

@@ -1,7 +1,7 @@
 """The producer's time: RFC 3339 text, Unix seconds or Unix milliseconds, as nanoseconds.
 
-A time keeps the precision with which it was written: two readings 0.2 ms apart are two readings. Milliseconds are what
-a destination carries, and nothing else is decided by them.
+A time keeps the precision with which it was written: two readings 0.2 ms apart are two readings. Milliseconds are used
+only in requests to a destination.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from metric_forwarder.uint64 import parse_uint64
 
 # Below: seconds (until the year 5138); from here on: milliseconds (since 1973).
 MILLISECONDS_FROM = 1e11
-# By the schemas; as milliseconds the year 5138 again.
+# The limit of the schemas: the year 5138 in milliseconds.
 NUMBERS_BELOW = 1e14
 
-# What a platform gives may also be in microseconds or nanoseconds, and is no time of before 1973.
+# A platform's time may also be in microseconds or nanoseconds, and is never before 1973.
 _NANOSECONDS_BELOW = 1e20
 _EARLIEST_S = 1e8
-# What RFC 3339 can tell in any time zone.
+# The range of RFC 3339 in any time zone.
 MIN_NS = -62_135_596_800 * 10**9
 MAX_NS = 253_402_300_800 * 10**9 - 1
 
@@ -39,13 +39,13 @@ _MAX_OFFSET = (23, 59)
 
 
 def nanoseconds(timestamp: float | str) -> int | None:
-    """Return Unix nanoseconds, or None if the text is no RFC 3339 time with an offset."""
+    """Return Unix nanoseconds, or None if the text is not an RFC 3339 time with an offset."""
     if isinstance(timestamp, str):
         return _from_rfc3339(timestamp)
     unit = NS_PER_MS if timestamp >= MILLISECONDS_FROM else NS_PER_S
     if type(timestamp) is int:
         return timestamp * unit
-    # The digits that were written, which a multiplication of floats would round.
+    # From the digits, since a multiplication of floats would round.
     whole_part, _, fraction = repr(timestamp).partition(".")
     digits = 6 if unit == NS_PER_MS else 9
     if not fraction.isdigit():
@@ -86,7 +86,7 @@ _UNITS = ((31_556_952, "years"), (86_400, "days"), (3600, "hours"), (60, "minute
 
 
 def in_words(seconds: float) -> str:
-    """Return a span of time as people say it, such as ``3 years``, ``5 hours`` or ``90 s``."""
+    """Return a span of time in words, such as ``3 years``, ``5 hours`` or ``90 s``."""
     for size, name in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {name}"
@@ -105,10 +105,10 @@ def milliseconds(timestamp: float | str) -> int | None:
 
 
 def milliseconds_of(value: Any) -> int | None:
-    """Read the time that a platform gives, as Unix milliseconds; None if it is no time.
+    """Read a platform's time, as Unix milliseconds; None if it is not a time.
 
     It is RFC 3339 text, or a number, also as text, of seconds, milliseconds, microseconds or nanoseconds. Their sizes do
-    not overlap between the years 1973 and 5138; a smaller number, such as 0, stands for no time.
+    not overlap between the years 1973 and 5138; a smaller number, such as 0, means that there is no time.
     """
     if isinstance(value, str):
         number = parse_uint64(value)
@@ -126,13 +126,13 @@ def rfc3339(time_ns: int) -> str:
     """Write Unix nanoseconds as the RFC 3339 text that ``nanoseconds`` reads as the same time."""
     seconds, rest = divmod(time_ns, NS_PER_S)
     for offset in (timedelta(0), _FAR_EAST, -_FAR_EAST):
-        # Near the first and the last year that there is, it is still, or already, that year only elsewhere.
+        # Near the first and the last year, UTC may be outside of the range while another time zone is inside.
         with contextlib.suppress(OverflowError):
             local = (
                 (_EPOCH + offset + timedelta(seconds=seconds)).replace(tzinfo=timezone(offset)).isoformat()
             )
             return f"{local[:19]}.{rest:09}{local[19:]}"
-    raise OverflowError(f"{time_ns} ns is no time that RFC 3339 can tell")
+    raise OverflowError(f"{time_ns} ns is not a time that RFC 3339 can express")
 
 
 def _from_rfc3339(text: str) -> int | None:
@@ -146,12 +146,12 @@ def _from_rfc3339(text: str) -> int | None:
 # Points that are measured together share their second, and points of one producer the number of digits behind it.
 @lru_cache(maxsize=256)
 def _local_second(text: str) -> int | None:
-    """The nanoseconds of a time as if it were UTC; None if there is no such time."""
+    """The nanoseconds of a time as if it were UTC; None if it does not exist."""
     match = _SECOND(text)
     if match is None:
         return None
     year, month, day, hour, minute, second = map(int, match.groups())
-    # A leap second, which ``datetime`` has none of, is the first of the next minute.
+    # ``datetime`` has no leap seconds: one is read as the first second of the next minute.
     leap = timedelta(seconds=second == 60)  # noqa: PLR2004 - the one second that only some minutes have
     try:
         local = datetime(year, month, day, hour, minute, second - leap.seconds, tzinfo=timezone.utc) + leap

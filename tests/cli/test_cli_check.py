@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.cli.dry_run import dry_run
+from metric_forwarder.cli.reasons import reason_for
 from metric_forwarder.clients.http import HttpReply, HttpRequest
 from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
+from metric_forwarder.formats import Format
+from metric_forwarder.model import Message
 from metric_forwarder.settings.settings import Settings
 from receiver_emulator import Emulator
 from support.command_line import child_environ, command, execute, on_terminal, point, run, settings_for
@@ -295,6 +298,24 @@ def test_a_point_that_no_rule_changes_has_no_before() -> None:
         "check", "-", given="cpu,host=a idle=1", NAMESPACE="pc", RELABEL=json.dumps(RULES[:1])
     ).printed
     assert [p["before"] for p in found["points"]] == [None]
+
+
+def test_every_format_has_words_for_its_shape() -> None:
+    settings = Settings.read({}, to_send=False)
+    assert all(isinstance(reason_for(each, Message("file", ""), settings), str) for each in Format)
+
+
+def test_each_of_many_points_is_shown_with_its_own_series_before_the_labels() -> None:
+    points: list[dict[str, Any]] = [{**point(value), "metricName": f"m{value}"} for value in range(4)]
+    points[1]["value"] = "1"
+    points[3]["metricName"] = "n"
+    rules = json.dumps([{"action": "drop", "source_labels": ["__name__"], "regex": "(pc_)?n"}])
+    (found,) = run("check", "-", given=json.dumps(points), RELABEL=rules, LABELS="env=prod").printed
+    assert [(p["metricName"], p["before"]["metricName"]) for p in found["points"]] == [
+        ("m0", "m0"),
+        ("m2", "m2"),
+    ]
+    assert [each["before"]["metricName"] for each in found["filtered"]] == ["n"]
 
 
 def test_json_lines_hold_one_payload_of_many_points_or_one_trigger_event_a_line(tmp_path: Path) -> None:

@@ -567,7 +567,10 @@ def test_the_command_plans_deploys_verifies_and_rolls_back(api: ScfApi, clone: P
     assert {"+ function MemorySize: 256", "+ function MF_NAMESPACE: (hidden)"} < set(lines)
     assert api.functions == {}
     status, _, progress = run(clone)
-    assert (status, progress.splitlines()[0]) == (0, "1/4 create the function")
+    assert (status, progress.splitlines()[:2]) == (
+        0,
+        ["Asking SCF's API what is deployed in ap-guangzhou …", "1/4 create the function"],
+    )
     assert run(clone, "--verify")[:2] == (0, "Nothing to change: the deployed function is as described.\n")
     (clone / "package.zip").write_bytes(package("changed\n"))
     assert run(clone, "--verify")[:2] == (1, "~ code: another package → this build\n")

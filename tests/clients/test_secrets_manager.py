@@ -136,11 +136,11 @@ UNREADABLE: list[tuple[str, str | Callable[[BaseHTTPRequestHandler], None], str,
     ("no answer", hang, "could not be reached in time", 3),
     ("broken off", break_off, "answer broke off", 3),
     ("a server error", lambda request: send(request, "<html>", status=502), "answered with an HTTP error", 3),
-    ("a page", lambda request: send(request, "<html>"), "what answered is not Secrets Manager", 3),
-    ("other JSON", lambda request: send(request, "[]"), "what answered is not Secrets Manager", 3),
-    ("JSON null", lambda request: send(request, '{"Response":null}'), "what answered is not", 3),
+    ("a page", lambda request: send(request, "<html>"), "the reply is not from Secrets Manager", 3),
+    ("other JSON", lambda request: send(request, "[]"), "the reply is not from Secrets Manager", 3),
+    ("JSON null", lambda request: send(request, '{"Response":null}'), "the reply is not from", 3),
     ("an error of no shape", lambda request: send(request, '{"Response":{"Error":1}}'), "what answered", 3),
-    ("deep JSON", lambda request: send(request, "[" * 100_000), "what answered is not", 3),
+    ("deep JSON", lambda request: send(request, "[" * 100_000), "the reply is not from", 3),
 ]  # fmt: skip
 
 
@@ -343,7 +343,7 @@ def test_an_answer_of_any_size_takes_little_memory(manager: SecretsManagerServer
     finally:
         tracemalloc.stop()
     assert outcomes(report) == {"undelivered": 1}
-    assert "is not Secrets Manager" in report["errors"][0]["message"]
+    assert "not from Secrets Manager" in report["errors"][0]["message"]
     assert peak < 5_000_000
 
 

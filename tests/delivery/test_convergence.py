@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from metric_forwarder.clients.http import Failure, Fault, HttpReply
 from metric_forwarder.delivery.suspects import ENOUGH
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
-from metric_forwarder.put_monitor_data.server import PutRequest, refuse
+from metric_forwarder.put_monitor_data.server import PutRequest, RequestLimits, refuse
 from support.fakes import START
 from support.harness import (
     Harness,
@@ -25,6 +25,7 @@ from support.harness import (
     make_remote_write_harness,
     outcomes,
     point,
+    values,
 )
 
 REPLY_S, LANES = 0.02, 4
@@ -381,3 +382,15 @@ def test_every_delivery_makes_progress_and_some_redelivery_ends_with_nothing_und
         assert list(dict.fromkeys(in_order)) == sorted(set(in_order)), (
             "a point passed an earlier one of its series"
         )
+
+
+def test_a_batch_that_is_too_large_gets_smaller_although_each_delivery_has_time_for_one_request() -> None:
+    harness = make_harness(BATCH_MAX_POINTS="8")
+    harness.receiver.limits = RequestLimits(max_points=1)
+    event = ckafka([point(number, f"m{number}") for number in range(8)])
+    for _ in range(30):
+        report = harness.handle(event, time_limit_ms=1200)
+        if not report["outcomes"]["undelivered"]:
+            break
+        harness.clock.sleep(60)
+    assert sorted(values(harness.receiver.points)) == list(range(8))

@@ -524,6 +524,24 @@ def test_one_point_that_is_too_long_does_not_lower_the_batch_size() -> None:
     assert len(harness.receiver.requests) - before == 1
 
 
+@pytest.mark.parametrize("status", [413, 414, 431])
+def test_a_path_that_calls_every_request_too_large_makes_no_point_rejected(
+    harness: Harness, status: int
+) -> None:
+    harness.receiver.script.extend([HttpReply(status, {}, b"")] * 20)
+    report = harness.handle(ckafka(point(1), point(2, "other")))
+    assert outcomes(report) == {"undelivered": 2}
+    assert "even the smallest request" in report["errors"][0]["message"]
+    harness.receiver.script.clear()
+    harness.clock.sleep(3600)
+    assert outcomes(harness.handle(ckafka(point(1), point(2, "other")))) == {"delivered": 2}
+
+
+def test_a_point_that_is_too_large_while_the_smallest_request_is_not_is_rejected(harness: Harness) -> None:
+    harness.receiver.script.append(HttpReply(413, {}, b""))
+    assert outcomes(harness.handle(point())) == {"rejected": 1}
+
+
 def test_points_of_one_series_keep_their_order_through_lanes_retries_and_halving() -> None:
     harness = make_harness(BATCH_MAX_POINTS="16", CONCURRENCY="4")
     harness.receiver.refuse_if = poison("bad")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from base64 import b64decode
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from metric_forwarder.settings.settings import Settings
 from support.fakes import START, Answer, FakeClock, InProcessPrometheus, machine_of
 from support.harness import (
     ROOT,
+    RemoteWriteHarness,
     ckafka,
     make_remote_write_harness,
     outcomes,
@@ -613,7 +615,7 @@ def test_no_point_is_rejected_while_it_is_unknown_whether_the_endpoint_accepts_a
     harness.prometheus.script.extend([HttpReply(400, {}, b"bad request")] * 20)
     report = harness.handle(point())
     assert outcomes(report) == {"undelivered": 1}
-    assert "look at its health" in report["errors"][0]["message"]
+    assert "check its health" in report["errors"][0]["message"]
 
 
 def test_a_known_refusal_of_a_sample_needs_no_empty_request() -> None:
@@ -840,6 +842,48 @@ def test_a_single_point_that_is_refused_is_never_sent_again() -> None:
         harness.prometheus.script.append(HttpReply(status, {}, b""))
         harness.handle(point())
         assert len(harness.prometheus.requests) == 1, status
+
+
+def too_large_if(is_too_large: Callable[[HttpRequest], bool]) -> RemoteWriteHarness:
+    """A Prometheus behind a proxy that answers 413 to some requests."""
+    harness = make_remote_write_harness()
+    prometheus = harness.prometheus
+    behind = prometheus.send
+
+    def send(request: HttpRequest, timeout_s: float) -> HttpReply | Failure:
+        return HttpReply(413, {}, b"") if is_too_large(request) else behind(request, timeout_s)
+
+    prometheus.send = send  # type: ignore[method-assign]
+    return harness
+
+
+def test_a_proxy_that_calls_every_request_too_large_makes_no_point_rejected() -> None:
+    refuses = [True]
+    harness = too_large_if(lambda _: refuses[0])
+    event = ckafka([point(1, "a"), point(2, "b")])
+    report = harness.handle(event)
+    assert outcomes(report) == {"undelivered": 2}
+    assert "even the smallest request" in report["errors"][0]["message"]
+    refuses[0] = False
+    harness.clock.sleep(3600)
+    assert outcomes(harness.handle(event)) == {"delivered": 2}
+
+
+@pytest.mark.parametrize("limit", [400, 4_000])
+def test_a_point_that_is_too_large_for_a_proxy_is_rejected_alone(limit: int) -> None:
+    large = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(2_000))
+    event = ckafka(point(1, dimensions={"a": large}), point(2), point(3, "other"))
+    harness = too_large_if(lambda request: len(request.body or b"") > limit)
+    report = harness.handle(event)
+    assert outcomes(report) == {"delivered": 2, "rejected": 1}
+    assert report["errors"][0]["code"] == 413
+
+
+def test_a_point_is_not_rejected_for_its_size_while_nothing_answers_the_smallest_request() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.extend([HttpReply(413, {}, b"")] * 4)
+    harness.prometheus.empty_answer = Failure(Fault.UNREACHABLE, "down")
+    assert outcomes(harness.handle(point())) == {"undelivered": 1}
 
 
 def test_a_failing_server_is_tried_again_with_growing_pauses() -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.detect import FormatRules, detect, read_rules
-from metric_forwarder.formats.samples import MAX_SAMPLES, FormatHint, InvalidSample
+from metric_forwarder.formats.samples import MAX_SAMPLES, FormatHint, InvalidSample, Reading, Sample
 from support.harness import ROOT
 
 HINT = FormatHint()
@@ -126,11 +127,33 @@ def test_the_rule_of_a_topic_is_found_by_the_source_of_its_message() -> None:
 
 
 @pytest.mark.slow
-def test_a_message_of_more_samples_than_an_event_may_hold_is_refused_whole() -> None:
-    body = "a,b=c " + ",".join(["d=1"] * (MAX_SAMPLES + 1))
+def test_the_samples_before_too_many_are_taken_and_one_invalid_stands_for_the_others() -> None:
+    body = "m 1\n" * (MAX_SAMPLES + 2)
+    *taken, last = read(Format.PROMETHEUS_TEXT, body, HINT)
+    assert len(taken) == MAX_SAMPLES
+    assert isinstance(last, InvalidSample)
+    assert (last.where, last.rule, last.raw) == (f"line {MAX_SAMPLES + 1}", "size", body)
+
+
+@pytest.mark.slow
+def test_an_influx_message_of_too_many_samples_is_invalid_as_a_whole() -> None:
+    # A line that is not read may replace one that was.
+    body = "\n".join(f"a b={n}" for n in range(MAX_SAMPLES + 1))
     (found,) = read(Format.INFLUX, body, HINT)
     assert isinstance(found, InvalidSample)
     assert (found.rule, found.raw) == ("size", body)
+
+
+def test_a_sample_is_handed_over_before_the_next_one_is_read() -> None:
+    taken: list[Reading] = []
+
+    def decode(body: str | bytes, hint: FormatHint) -> Iterator[Reading]:  # noqa: ARG001 - a ``Decoder``
+        for number in range(3):
+            assert len(taken) == number
+            yield Sample(str(number), "m", {}, number)
+
+    taken.extend(read(Format.MAPPING, "", HINT, decode))
+    assert len(taken) == 3
 
 
 LOADED = """

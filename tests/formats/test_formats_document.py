@@ -11,7 +11,9 @@ from metric_forwarder.formats.samples import FormatHint, Reading, Sample
 from support.harness import ROOT
 
 TEXT = (ROOT / "docs" / "formats.md").read_text("utf-8")
-EXAMPLES = re.findall(r"<!-- example: ([a-z-]+) -->\n```\w+\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.DOTALL)
+EXAMPLES = re.findall(
+    r"<!-- example: ([a-z-]+)(, by MF_FORMAT)? -->\n```\w+\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.DOTALL
+)
 HINT = FormatHint()
 MAPPING = read_mapping(re.findall(r"<!-- mapping -->\n```json\n(.*?)```", TEXT, re.DOTALL)[0])
 
@@ -24,9 +26,13 @@ def _shown(reading: Reading) -> str:
     return f"{reading.metric}{{{labels}}} {reading.value:g}{time}"
 
 
-@pytest.mark.parametrize(("name", "body", "expected"), EXAMPLES, ids=[example[0] for example in EXAMPLES])
-def test_an_example_becomes_what_the_document_shows(name: str, body: str, expected: str) -> None:
-    assert detect(body, HINT, has_mapping=name == "mapping") is Format(name)
+@pytest.mark.parametrize(
+    ("name", "by_setting", "body", "expected"), EXAMPLES, ids=[example[0] for example in EXAMPLES]
+)
+def test_an_example_becomes_what_the_document_shows(
+    name: str, by_setting: str, body: str, expected: str
+) -> None:
+    assert (detect(body, HINT, has_mapping=name == "mapping") is Format(name)) is not bool(by_setting)
     found = [
         re.sub(r"\s+", " ", f"{reading.where or '(message)'} {_shown(reading)}")
         for reading in read(Format(name), body, HINT, MAPPING)

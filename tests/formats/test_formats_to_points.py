@@ -128,7 +128,7 @@ def test_a_point_that_was_spooled_is_not_relabelled_again(tmp_path: Path) -> Non
         ("RELABEL", "/no/such/file.json", "MF_RELABEL cannot be read"),
         ("RELABEL", "[{]", "MF_RELABEL holds no JSON"),
         ("RELABEL", '[{"action": "rename"}]', "MF_RELABEL /0/action must be one of"),
-        ("RELABEL", "{}", "MF_RELABEL is no list"),
+        ("RELABEL", "{}", "MF_RELABEL is not a list"),
     ],
 )
 def test_a_wrong_setting_is_reported_before_anything_is_read(setting: str, value: str, words: str) -> None:

@@ -62,6 +62,18 @@ def test_nothing_passes_an_undelivered_point_of_an_earlier_part() -> None:
 
 
 @pytest.mark.slow
+def test_after_a_part_was_halted_the_later_parts_of_the_event_are_not_tried() -> None:
+    harness = make_harness(
+        BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000", MAX_ATTEMPTS="1", CONCURRENCY="1"
+    )
+    harness.receiver.script.extend([HttpReply(503, {}, b"")] * 100)
+    event = ckafka(*(influx(1_500, 4_000).replace("=1", f"={message}") for message in range(8)))
+    report = harness.handle(event)
+    assert outcomes(report) == {"undelivered": 12_000}
+    assert report["requests"]["sent"] == 1
+
+
+@pytest.mark.slow
 def test_undelivered_points_of_each_part_are_spooled_with_its_dead_letters(tmp_path: Path) -> None:
     harness = make_harness(
         BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000", SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1"

@@ -64,8 +64,8 @@ def test_results_are_remembered_within_bounds_and_are_the_same() -> None:
         ({"action": "labeldrop", "regex": "a", "source_labels": ["a"]}, "/0/source_labels has no meaning"),
         ({"action": "keepequal", "target_label": "a", "regex": "a"}, "/0/regex has no meaning"),
         ({"target_label": "a", "regex": "(?=x)"}, "/0/regex has a group that RE2 does not know"),
-        ({"target_label": "a", "regex": 7}, "/0/regex is no text"),
-        ("drop", "/0 is no object"),
+        ({"target_label": "a", "regex": 7}, "/0/regex is not a text"),
+        ("drop", "/0 is not an object"),
     ],
 )
 def test_a_rule_that_prometheus_refuses_is_refused_with_its_place(rule: Any, words: str) -> None:

@@ -127,7 +127,7 @@ WRONG: dict[str, tuple[Any, str, str, str]] = {
     "dimension as float": (point(dimensions={"a": 1.5}), "/dimensions/a", "type", "1.5 is not a string or an integer"),
     "dimension as boolean": (point(dimensions={"a": True}), "/dimensions/a", "type", "true is not"),
     "half a character": (point(dimensions={"a": "\ud800"}), "/dimensions/a", "pattern", "not allowed"),
-    "no such day": (point(timestamp="2026-02-30T00:00:00Z"), "/timestamp", "format", "is no time"),
+    "no such day": (point(timestamp="2026-02-30T00:00:00Z"), "/timestamp", "format", "is not a time"),
     "microseconds": (point(timestamp=1767225600000000), "/timestamp", "exclusiveMaximum", "out of range"),
     "namespace too long": (point(namespace="n" * 33), "/namespace", "maxLength", "longer than 32"),
     "no object": ([1], "/0", "type", "1 is not an object"),
@@ -342,7 +342,7 @@ def test_the_error_for_a_file_that_is_not_a_schema_quotes_nothing_of_it(tmp_path
     with pytest.raises(ConfigError) as raised:
         make_harness(SCHEMA=str(path)).handle(point())
     assert "sEcret" not in str(raised.value)
-    assert "is no draft-07 schema at" in str(raised.value)
+    assert "is not a draft-07 schema at" in str(raised.value)
 
 
 UNFOLLOWABLE = {
@@ -355,8 +355,8 @@ UNFOLLOWABLE = {
     "another file": ({"allOf": [{"$ref": "defs.json"}]}, "leads out of it"),
     "another place": ({"not": {"$ref": "http://127.0.0.1:1/x"}}, "leads out of it"),
     "no URL": ({"not": {"$ref": "http://[/x"}}, "leads out of it"),
-    "no schema": ({"title": "t", "not": {"$ref": "#/title"}}, "no draft-07 schema"),
-    "a bad schema": ({"x": {"type": "thing"}, "not": {"$ref": "#/x"}}, "no draft-07 schema at type"),
+    "no schema": ({"title": "t", "not": {"$ref": "#/title"}}, "not a draft-07 schema"),
+    "a bad schema": ({"x": {"type": "thing"}, "not": {"$ref": "#/x"}}, "not a draft-07 schema at type"),
     "itself": ({"$ref": "#"}, "leads back to itself"),
     "itself, in all": ({"allOf": [{"$ref": "#"}]}, "leads back to itself"),
     "itself, for some points": (
@@ -469,7 +469,7 @@ REFUSED_SCHEMAS: dict[str, tuple[Any, str]] = {
     "a pattern without an end": ({"properties": {"id": {"pattern": "(a"}}}, 'the pattern "(a" in its file'),
     "a pattern for names without an end": ({"patternProperties": {"[a": True}}, "cannot be used"),
     "a pattern of Unicode properties": ({"properties": {"id": {"pattern": r"\p{L}"}}}, "cannot be used"),
-    "NaN": ('{"properties": {"value": {"maximum": NaN}}}', "holds NaN, which is no number of JSON"),
+    "NaN": ('{"properties": {"value": {"maximum": NaN}}}', "holds NaN, which is not a JSON number"),
     "a number beyond all": ('{"properties": {"value": {"multipleOf": 1e999}}}', "no 64-bit float holds"),
 }
 
@@ -567,7 +567,10 @@ SAID: dict[str, tuple[Any, str]] = {
         point(float("inf")),
         "is beyond every number that can be sent: the largest is 1.7976931348623157e308",
     ),
-    "NaN that a parser made": (point(float("nan")), "is no number (NaN): send a finite number, or no point"),
+    "NaN that a parser made": (
+        point(float("nan")),
+        "is not a number (NaN): send a finite number, or no point",
+    ),
 }
 
 

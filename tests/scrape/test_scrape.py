@@ -168,8 +168,8 @@ FAILING = {
     "/endless": "exposes more than 4 MB",
     "/announced": "exposes more than 4 MB",
     "/cut": "broke off",
-    "/garbage": "no Prometheus text exposition: it is not UTF-8",
-    "/page": "no Prometheus text exposition, at line 1",
+    "/garbage": "not a Prometheus text exposition: it is not UTF-8",
+    "/page": "not a Prometheus text exposition, at line 1",
     "/quoted": "at line 1: has more than 65536 characters",
     "/packed": "compressed",
 }
@@ -429,7 +429,7 @@ def test_a_listed_host_may_be_named_with_or_without_its_port(targets: Targets) -
 
 
 def test_while_no_host_is_listed_a_timer_that_scrapes_is_a_configuration_error(receiver: Emulator) -> None:
-    with pytest.raises(ConfigError, match="MF_SCRAPE_HOSTS is empty, and a timer asks to scrape"):
+    with pytest.raises(ConfigError, match="MF_SCRAPE_HOSTS is empty, but a timer asks to scrape"):
         application(receiver, SCRAPE_HOSTS="").handle(firing("http://127.0.0.1/"), {})
 
 

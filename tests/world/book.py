@@ -1,10 +1,17 @@
 """What the world knows of a run: what was made, what was tried, what arrived. The laws are judged from this alone."""
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_plus
 
+from metric_forwarder.clients.http import HttpRequest
 from metric_forwarder.model import Outcome
+from support.remote_write_decoder import decode
+
+_NOTHING = HttpRequest("GET", "", {}, None)
+_values = re.compile(r'"value":(\d+)').findall
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Made:
     body: dict[str, Any]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Event:
     """A trigger event and all its deliveries.
 
@@ -34,6 +41,8 @@ class Event:
         source: ``ckafka``, ``connector``, ``async``, ``http`` or ``replay``.
         has_coordinates: whether its messages have a place that is the same at each delivery.
         state: ``open``, ``handled`` or ``given up``.
+        is_poisoned: whether it holds a point at which the destination always fails.
+        password: the header that its client sends once it is asked for it.
     """
 
     number: int
@@ -44,9 +53,11 @@ class Event:
     state: str = "open"
     attempts: list["Attempt"] = field(default_factory=list)
     handled_at: float | None = None
+    is_poisoned: bool = False
+    password: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Attempt:
     """One invocation.
 
@@ -87,7 +98,7 @@ class Attempt:
         return {line["level"] for line in self.log}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Request:
     """One request to a destination.
 
@@ -96,6 +107,10 @@ class Request:
         acted: whether the destination stored its points.
         refused: why the destination refused it, if it did.
         was_awaited: whether its event was still under way when the answer came.
+        answered_at: when the answer came.
+        sent: what was sent.
+        left: whether it left the instance.
+        asked_s: for how long the answer asked for no other request.
     """
 
     number: int
@@ -107,6 +122,10 @@ class Request:
     answer: str = "none"
     refused: str = ""
     was_awaited: bool = False
+    answered_at: float = 0.0
+    sent: HttpRequest = _NOTHING
+    left: bool = True
+    asked_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,9 +148,13 @@ class Book:
         self.arrivals: dict[int, list[Arrival]] = defaultdict(list)
         # Points that the destination refused, each with the reasons.
         self.refusals: dict[int, set[str]] = defaultdict(set)
+        # Points at which the destination fails, whenever a request holds one.
+        self.poison: set[int] = set()
         # Times at which a store lost what it had been told, or could not be reached.
         self.store_losses: list[float] = []
         self.healed_at: float | None = None
+        # Points that are in two events.
+        self.twins: set[int] = set()
         # Numbers of points that are dead letters or wait in the spool when all is at rest.
         self.spooled: set[int] = set()
         self.dead_letters: set[int] = set()
@@ -143,7 +166,27 @@ class Book:
             attempt.requests.append(request)
         return request
 
+    def attempts_with(self, number: int) -> "list[Attempt]":
+        """The invocations that settled a point, or that were to."""
+        return [
+            attempt
+            for attempt in self.attempts
+            if number in attempt.outcomes or any(made.number == number for made in attempt.event.points)
+        ]
+
     def arrive(self, number: int, request: Request, now: float) -> Arrival:
         arrival = Arrival(number, now, request)
         self.arrivals[number].append(arrival)
         return arrival
+
+
+def points_of(request: HttpRequest) -> tuple[int, ...]:
+    """The points that a request holds, wherever it ended."""
+    if request.body is None:
+        return tuple(map(int, _values(unquote_plus(request.url))))
+    if request.body.startswith(b"{"):
+        return tuple(map(int, _values(request.body.decode())))
+    try:
+        return tuple(int(value) for each in decode(request.body) for _, value in each.samples)
+    except Exception:  # noqa: BLE001 - a request that proves something, and holds no points
+        return ()

@@ -43,6 +43,9 @@ def run_tape(tape: Sequence[int], deployment: Deployment | None = None, seed: in
 def _run(world: World, deployment: Deployment) -> Result:
     violation: Violation | None = None
     schedule = Schedule(world, deployment)
+    # When objects are deleted must not depend on what ran before.
+    was_enabled = gc.isenabled()
+    gc.disable()
     with _output_of(schedule):
         try:
             world.run(schedule.run)
@@ -51,6 +54,8 @@ def _run(world: World, deployment: Deployment) -> Result:
         except Exception as error:  # noqa: BLE001 - whatever a thread ended with
             violation = Violation(oracles.SOUND, error=repr(error), place=_place(error))
             violation.__cause__ = error
+    if was_enabled:
+        gc.enable()
     return Result(world.seed, violation, world.situations, world.trace_hash(), world.tape, world.trace)
 
 

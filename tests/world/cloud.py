@@ -10,6 +10,7 @@ from world.faults import Faults
 from world.scheduler import Process, Violation, World
 
 _REDELIVERY_S = 60.0
+_TRIES_OF_POISON = 7
 _KILL_AFTER_S = (0.002, 0.0001, 0.01, 0.05, 0.3, 1.0, 3.0)
 _PAUSES_S = (2.0, 0.5, 20.0, 100.0)
 # The platform gives an idle instance up after a while.
@@ -86,6 +87,7 @@ class Platform:
         attempt.skew_s = instance.process.skew_s
         process = instance.process
         process.busy = self._faults.strikes("busy")
+        process.out_of_threads = self._faults.strikes("no threads")
         world.thaw(process)
         world.note(f"{process.name} begins {attempt.number} with event {event.number}")
         invoker = world.current
@@ -239,6 +241,14 @@ def _report_of(reply: Any) -> dict[str, Any] | None:
     return None
 
 
+def _answer_challenge(event: Event, reply: Any) -> bool:
+    """Send the password from now on, if the reply asks for it; some clients do so only then."""
+    if "Basic" not in reply["headers"].get("WWW-Authenticate", ""):
+        return False
+    event.body["headers"]["authorization"] = event.password
+    return True
+
+
 class Triggers:
     """What brings events to the function.
 
@@ -276,9 +286,10 @@ class Triggers:
             if attempt.end == "returned":
                 self._handled(event)
                 return
-            # While something is broken the tries count; a healed world must get the event through.
-            tries += not self._faults.healed
-            if tries > self._retries:
+            # While something is broken the tries count; a healed world must get the event through, unless a point in it
+            # makes the destination fail.
+            tries += event.is_poisoned == self._faults.healed
+            if tries > (_TRIES_OF_POISON if event.is_poisoned else self._retries):
                 self._given_up(event)
                 return
             self._world.met("an event of CKafka comes again")
@@ -302,6 +313,10 @@ class Triggers:
         for attempt_number in range(retries + 1):
             attempt = self._platform.invoke(event)
             status = attempt.reply.get("statusCode") if isinstance(attempt.reply, dict) else None
+            if attempt.end == "returned" and status == 401:
+                if not _answer_challenge(event, attempt.reply):
+                    return
+                continue
             if attempt.end == "returned" and status != 503:
                 self._handled(event)
                 return

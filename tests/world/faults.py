@@ -27,19 +27,19 @@ OF_REQUESTS = (
 # What a receiver may answer; it does not act then.
 OF_RECEIVERS = ("code", "code in a row")
 # What may happen to an instance.
-OF_INSTANCES = ("kill", "pause", "recycle", "cold start", "no threads", "busy")
+OF_INSTANCES = ("kill", "pause", "recycle", "cold start", "no threads", "busy", "log fails")
 # What may happen to what instances share.
 OF_STORES = (
     "redis down",
     "redis hangs",
     "redis loses",
-    "redis forgets scripts",
     "redis read-only",
     "redis full",
     "redis resets",
     "redis garbage",
     "cut off from redis",
 )
+OF_SECRETS = ("secret fails", "secret hangs")
 OF_DISKS = ("disk full", "disk hangs", "disk fails", "sync fails")
 OF_WORLDS = (
     "clock jump",
@@ -49,9 +49,24 @@ OF_WORLDS = (
     "small requests",
     "key changed",
     "new settings",
+    "impostor",
+    "poison",
 )
-KINDS = (*OF_REQUESTS, *OF_RECEIVERS, *OF_INSTANCES, *OF_STORES, *OF_DISKS, *OF_WORLDS)
+KINDS = (*OF_REQUESTS, *OF_RECEIVERS, *OF_INSTANCES, *OF_STORES, *OF_SECRETS, *OF_DISKS, *OF_WORLDS)
 
+# Kinds that are drawn more often: what the laws are about.
+_OFTEN = (
+    "kill",
+    "kill",
+    "kill",
+    "kill",
+    "pause",
+    "recycle",
+    "cold start",
+    "redis loses",
+    "redis down",
+    "cut off from redis",
+)
 _RATES = (8, 3, 2, 20)
 _MOST_KINDS = 5
 
@@ -64,7 +79,7 @@ class Faults:
         rates: kind → it strikes once in so many times.
     """
 
-    def __init__(self, world: World, kinds: tuple[str, ...] = KINDS) -> None:
+    def __init__(self, world: World, kinds: tuple[str, ...] = (*KINDS, *_OFTEN)) -> None:
         self._world = world
         self.healed = False
         self.rates: dict[str, int] = {}
@@ -76,6 +91,11 @@ class Faults:
     @property
     def kinds(self) -> Mapping[str, int]:
         return self.rates
+
+    @property
+    def of_requests(self) -> bool:
+        """Whether requests meet faults in this seed."""
+        return bool(self._of_requests)
 
     def has(self, kind: str) -> bool:
         """Whether this seed has the kind at all."""

@@ -1,11 +1,12 @@
 """What instances send to: the receiver, by the emulator's own protocol code, behind a network that fails."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
+from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, UNREADABLE_BODY
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PutRequest,
@@ -17,22 +18,33 @@ from metric_forwarder.put_monitor_data.server import (
     parse_request,
     refuse,
 )
-from world.book import Attempt, Book, Request
+from support.remote_write_decoder import DecodedSeries, decode
+from world.book import Attempt, Book, Request, points_of
 from world.faults import Faults
 from world.scheduler import START, Process, World
 
 _LATENCIES_S = (0.004, 0.03, 0.3)
 _LONG_S = (1.0, 2.5, 4.0, 9.0)
 _STUCK_S = 400.0
+_HOW_WRITTEN = (
+    (b"", 12),
+    (b'{"code":%d,"message":"\xb3\xc9\xb9\xa6"}', 1),
+    (b'{"code":%d,"message":"a\tb"}\0', 1),
+    (b'{"code":"%d","message":"OK"}', 1),
+)
 # Of the receiver's codes, each but "OK".
 _CODES = tuple(code for code in ReturnCode if code is not ReturnCode.OK)
-_STATUSES = (500, 502, 503, 504, 429, 408, 400, 401, 403, 404, 413, 301, 425, 431)
-_ASKED_S = ("1", "5", "40", "90", "nonsense", "-1")
+_STATUSES = (500, 502, 503, 504, 429, 408, 400, 401, 403, 404, 413, 301, 425, 431, 207)
+_ASKED_S = ("1", "5", "40", "90", "nonsense", "-1", "7200")
 _GARBAGE = (b"<html>no</html>", b"", b"{}", b'{"code":7777,"message":"?"}', b"\xff\xfe", b"[]", b"0")
 
 
 class Server(Protocol):
     """What a request arrives at; it does not wait."""
+
+    @property
+    def garbage(self) -> Sequence[bytes]:
+        """Bodies that are no answer of such a server."""
 
     def answer(self, request: HttpRequest, record: Request) -> HttpReply:
         """Judge the request and act on it."""
@@ -52,6 +64,8 @@ class Receiver:
         skew_s: how far its clock is ahead.
     """
 
+    garbage = _GARBAGE
+
     def __init__(self, world: World, book: Book, faults: Faults, accounts: Mapping[str, str]) -> None:
         self._world = world
         self._book = book
@@ -69,13 +83,22 @@ class Receiver:
         return {"Date": formatdate(self._now(), usegmt=True)}
 
     def answer(self, request: HttpRequest, record: Request) -> HttpReply:
-        rejection = self._judge(request, record)
+        rejection = self._poisoned(request) or self._judge(request, record)
         if rejection is not None:
             record.refused = str(int(rejection.code))
             self._world.met(f"code {record.refused}")
             for number in record.points:
                 self._book.refusals[number].add(record.refused)
-        return HttpReply(200, self.date(), encode_reply(rejection))
+        return HttpReply(200, self.date(), self._written(rejection))
+
+    def _written(self, rejection: Refusal | None) -> bytes:
+        """The reply, now and then with something beside its code that does not change it."""
+        how = self._world.weighted(_HOW_WRITTEN)
+        return how % int(rejection.code if rejection else ReturnCode.OK) if how else encode_reply(rejection)
+
+    def _poisoned(self, request: HttpRequest) -> Refusal | None:
+        is_poison = self._book.poison and not self._book.poison.isdisjoint(points_of(request))
+        return refuse(ReturnCode.INTERNAL_FAILURE, "a point at which it always fails") if is_poison else None
 
     def _judge(self, request: HttpRequest, record: Request) -> Refusal | None:
         parts = urlsplit(request.url)
@@ -126,6 +149,99 @@ def _check_known(request: PutRequest) -> Refusal | None:
     return None
 
 
+# What may answer at a wrong URL: status and body, whatever is sent.
+_IMPOSTORS = {
+    "takes anything": (204, b""),
+    "refuses anything": (400, b"no"),
+    "wrong path": (
+        400,
+        b'remoteAddr: "10.0.0.1:1"; requestURI: /a; unsupported path requested: "/a"',
+    ),
+}
+
+
+class Prometheus:
+    """A Prometheus that takes remote write.
+
+    A sample older than the newest one of its series is refused, unless it is within the out-of-order window; so is another
+    value at a time that is there. The same value at the newest time is taken and changes nothing.
+
+    Attributes:
+        window_ms: the out-of-order window.
+        is_partial: whether the good samples of a refused request are stored, as newer versions do.
+        samples: labels → Unix milliseconds → value.
+        impostor: what answers in its place, a name of ``_IMPOSTORS``; empty: nothing does.
+    """
+
+    garbage = (b"<html>no</html>", b'{"error":"no"}', b'{"code":401}')
+
+    def __init__(self, world: World, book: Book, faults: Faults) -> None:
+        self._world = world
+        self._book = book
+        self._faults = faults
+        self.window_ms = 0
+        self.is_partial = False
+        self.is_down = False
+        self.impostor = ""
+        self.skew_s = 0.0
+        self.samples: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+
+    def date(self) -> dict[str, str]:
+        return {"Date": formatdate(START + self._world.now + self.skew_s, usegmt=True)}
+
+    def answer(self, request: HttpRequest, record: Request) -> HttpReply:
+        if self.is_down:
+            return HttpReply(503, self.date(), b"down")
+        if self.impostor:
+            return HttpReply(*_IMPOSTORS[self.impostor][:1], self.date(), _IMPOSTORS[self.impostor][1])
+        if self._book.poison and not self._book.poison.isdisjoint(points_of(request)):
+            return HttpReply(500, self.date(), b"a point at which it always fails")
+        if request.body == UNREADABLE_BODY:
+            return HttpReply(400, self.date(), b"snappy: corrupt input")
+        if request.body == EMPTY_BODY:
+            return HttpReply(204, self.date(), b"")
+        series = decode(request.body or b"")
+        record.points = tuple(int(value) for each in series for _, value in each.samples)
+        refusal = self.store(series, record)
+        if not refusal:
+            return HttpReply(204, self.date(), b"")
+        record.refused = refusal
+        self._world.met(f"remote write: {refusal}")
+        return HttpReply(400, self.date(), refusal.encode())
+
+    def store(self, series: Sequence[DecodedSeries], record: Request) -> str:
+        """Keep the samples; return why some are refused, empty if none is."""
+        good: list[tuple[DecodedSeries, int, float]] = []
+        refusal = ""
+        for each in series:
+            for time_ms, value in each.samples:
+                told = self._refusal(each, time_ms, value)
+                refusal = refusal or told
+                if told:
+                    self._book.refusals[int(value)].add(told)
+                else:
+                    good.append((each, time_ms, value))
+        if not refusal or self.is_partial:
+            for each, time_ms, value in good:
+                self.samples.setdefault(each.labels, {})[time_ms] = value
+                self._book.arrive(int(value), record, self._world.now)
+                record.acted = True
+        return refusal
+
+    def _refusal(self, series: DecodedSeries, time_ms: int, value: float) -> str:
+        if any(name == "__name__" and "unknown" in text for name, text in series.labels):
+            return "invalid series"
+        held = self.samples.get(series.labels)
+        if not held:
+            return ""
+        newest = max(held)
+        if time_ms in held and (time_ms == newest or self.window_ms):
+            return "" if held[time_ms] == value else "duplicate sample for timestamp"
+        if time_ms < newest - self.window_ms:
+            return "too old sample" if self.window_ms else "out of order sample"
+        return ""
+
+
 class Network:
     """A ``Transport`` of one instance: between it and a server, requests and answers are late, lost and changed."""
 
@@ -150,6 +266,7 @@ class Network:
         assert task is not None
         attempt: Attempt | None = task.owner
         record = self._book.open_request(attempt, self._process.name, world.now)
+        record.sent = request
         fault = self._faults.of_request()
         if fault and attempt is not None:
             attempt.faults += 1
@@ -157,9 +274,11 @@ class Network:
         if fault == "unreachable":
             world.sleep(min(timeout_s, world.pick(_LATENCIES_S)))
             record.answer = "failed"
+            record.left = False
             return Failure(Fault.UNREACHABLE, "refused")
         if fault == "name server hangs":
             self._hang()
+            record.left = False
             record.answer = "failed"
             return Failure(Fault.UNREACHABLE, "no name")
         return self._exchange(request, timeout_s, record, fault)
@@ -175,8 +294,9 @@ class Network:
         self, request: HttpRequest, timeout_s: float, record: Request, fault: str
     ) -> HttpReply | Failure:
         world = self._world
-        there = world.pick(_LONG_S) if fault in ("slow", "late") else world.pick(_LATENCIES_S)
-        back = world.pick(_LONG_S) if fault == "slow" else world.pick(_LATENCIES_S)
+        usual = _LATENCIES_S[:1] if self._faults.healed else _LATENCIES_S
+        there = world.pick(_LONG_S if fault in ("slow", "late") else usual)
+        back = world.pick(_LONG_S if fault == "slow" else usual)
         task = world.current
         assert task is not None
         answers: list[HttpReply | Failure] = []
@@ -201,6 +321,7 @@ class Network:
             world.met("a request timed out")
             return Failure(Fault.UNANSWERED, "timed out")
         answer = answers[0]
+        record.answered_at = world.now
         record.was_awaited = record.attempt is not None and record.attempt.end == "running"
         is_true = not isinstance(answer, Failure) and fault in ("", "slow", "late")
         record.answer = "failed" if not is_true else "refused" if record.refused else "taken"
@@ -215,13 +336,15 @@ class Network:
         if fault == "stale connection":
             return Failure(Fault.STALE, "closed")
         if fault == "garbage before":
-            return HttpReply(200, date, world.pick(_GARBAGE))
+            return HttpReply(200, date, world.pick(self._server.garbage))
         if fault == "status before":
             record.refused = "status"
             return HttpReply(world.pick(_STATUSES), date, b"a page")
         if fault == "retry-after":
             world.met("Retry-After was asked for")
-            return HttpReply(world.pick((503, 429)), {**date, "Retry-After": world.pick(_ASKED_S)}, b"")
+            asked = world.pick(_ASKED_S)
+            record.asked_s = float(asked) if asked.isdigit() else 0.0
+            return HttpReply(world.pick((503, 429)), {**date, "Retry-After": asked}, b"")
         reply = self._server.answer(request, record)
         world.note(
             f"{record.number} arrives with {record.points}: {'stored' if record.acted else record.refused}"
@@ -231,7 +354,7 @@ class Network:
         if fault == "hang after":
             return None
         if fault == "garbage after":
-            return HttpReply(200, date, world.pick((b"<html>no</html>", b"", reply.body[:-3])))
+            return HttpReply(200, date, world.pick(self._server.garbage))
         if fault == "status after":
             return HttpReply(world.pick((502, 504, 500, 503)), date, b"a page")
         return reply

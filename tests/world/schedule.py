@@ -1,28 +1,45 @@
 """One schedule: what is deployed, what producers send, what fails and when, all of it drawn from the world's choices."""
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from metric_forwarder.bootstrap import Application
+from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import Transport
+from metric_forwarder.clock import Deadline
+from metric_forwarder.credentials import Credentials
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
+from metric_forwarder.put_monitor_data.server import RequestLimits
 from metric_forwarder.reporting.ledger import Ledger
+from metric_forwarder.secret import Secret
+from metric_forwarder.triggers.decoding import ObjectName, ObjectSource, StoredObject, Unreadable
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from world import oracles
 from world.book import Attempt, Book, Event, Made
 from world.cloud import Handler, Instance, Platform, Triggers
 from world.faults import Faults
-from world.receivers import Network, Receiver
+from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
+from world.stores import RedisServer, Shared
+from world.truths import check_poison, check_truths
 
+_PASSWORD = "a-password-for-remote-write"
+_REDIS = "redis://:a-password-for-redis@redis.test:6379/0"
+_ROLE = {
+    "TENCENTCLOUD_SECRETID": "role",
+    "TENCENTCLOUD_SECRETKEY": "a-key-of-the-role",
+    "TENCENTCLOUD_SESSIONTOKEN": "t",
+}
+_NEW_KEY = "a-key-that-replaces-the-other"
 _TOKEN = "a-token-of-twenty-or-more-characters"
 # After the faults are healed, everything must have come to rest within this time.
 _REST_S = 900.0
+_MOST_REPLAYS = 15
 _HEALED_AFTER_S = (5.0, 1.0, 30.0, 100.0, 200.0)
 
 
@@ -34,8 +51,10 @@ class Deployment:
         return Application(
             environ,
             transport=lambda _: parts.transport,
+            objects=parts.objects,
             on_settled=parts.on_settled,
             machine=parts.machine,
+            outside=Outside(redis=parts.shared.connect, read_secret=parts.shared.read_secret),
         )
 
 
@@ -45,6 +64,8 @@ class Parts:
 
     machine: Machine
     transport: Transport
+    shared: Shared
+    objects: ObjectSource
     on_settled: Callable[[Sequence[Point], Ledger], None]
 
 
@@ -56,48 +77,165 @@ class Schedule:
         self.book = Book()
         self._deployment = deployment
         self.faults = Faults(world)
-        self.receiver = Receiver(world, self.book, self.faults, {EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
+        self.is_remote_write = world.choose(4) == 3
+        self.server = self._draw_server()
+        self.redis = RedisServer(world, self.book, self.faults)
+        self._credentials = Credentials(EXAMPLE_SECRET_ID, Secret(EXAMPLE_SECRET_KEY))
+        self._shared: list[Shared] = []
         self._numbers = 0
-        self._secrets = [EXAMPLE_SECRET_KEY, _TOKEN]
+        self._marks: dict[str, str] = {}
+        self._asked_for: ObjectName | None = None
+        self._secrets = [
+            EXAMPLE_SECRET_KEY,
+            _TOKEN,
+            _PASSWORD,
+            _NEW_KEY,
+            "a-password-for-redis",
+            "a-key-of-the-role",
+        ]
         world.switch_one_in = world.weighted(((0, 5), (30, 2), (8, 2)))
         self._settings = self._draw_settings()
+        self._new_settings: dict[str, str] = {}
         self.limit_s = world.pick((10.0, 3.0, 30.0, 60.0))
         self.platform = Platform(
             world,
             self.book,
             self.faults,
             make=self._make,
-            settings=lambda: dict(self._settings),
+            settings=self._settings_now,
             limit_s=self.limit_s,
             watch=self._watch,
         )
         self.platform.freezes = not world.one_in(3)
         self.triggers = Triggers(world, self.platform, self.faults, retries=world.pick((3, 1, 20)))
 
+    def _draw_server(self) -> Receiver | Prometheus:
+        if not self.is_remote_write:
+            return Receiver(self.world, self.book, self.faults, {EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
+        prometheus = Prometheus(self.world, self.book, self.faults)
+        prometheus.is_partial = self.world.choose(2) == 1
+        prometheus.window_ms = self.world.pick((0, 600_000))
+        return prometheus
+
     # --- what is deployed --------------------------------------------------------------------------------------
 
     def _draw_settings(self) -> dict[str, str]:
-        pick = self.world.pick
-        drawn = {
-            "RECEIVER_URL": "http://receiver.test:8080/v2/index.php",
-            "SECRET_ID": EXAMPLE_SECRET_ID,
-            "SECRET_KEY": EXAMPLE_SECRET_KEY,
-            "REGION": "gz",
+        drawn = {**self._fixed_settings(), **self._draw_tunings()}
+        return {**_ROLE, **{f"MF_{name}": value for name, value in drawn.items()}}
+
+    def _fixed_settings(self) -> dict[str, str]:
+        """What stays the same when settings are changed."""
+        weighted = self.world.weighted
+        common = {
             "NAMESPACE": "pc",
-            "DEDUPE": self.world.weighted((("memory:", 6), ("off", 1))),
+            "HTTP_TOKEN": _TOKEN,
+            "DEDUPE": weighted((("memory:", 5), (_REDIS, 5), ("off", 1))),
+            "SPOOL": weighted((("", 5), (_REDIS, 2))),
+            "DEDUPE_WINDOW_S": self.world.pick(("600", "90")),
+        }
+        if self.is_remote_write:
+            return {
+                **common,
+                "DESTINATION": "remote-write",
+                "REMOTE_WRITE_URL": "http://prometheus.test:9090/api/v1/write",
+                "REMOTE_WRITE_PASSWORD": _PASSWORD,
+                "REMOTE_WRITE_CHECK": weighted((("on", 3), ("off", 1))),
+            }
+        key = {"SECRET_ID": EXAMPLE_SECRET_ID, "SECRET_KEY": EXAMPLE_SECRET_KEY}
+        return {
+            **common,
+            **self.world.weighted(((key, 3), ({"SECRET_NAME": "monitor"}, 1))),
+            "RECEIVER_URL": "http://receiver.test:8080/v2/index.php",
+            "REGION": "gz",
+            "RECEIVER_METHOD": weighted((("POST", 4), ("GET", 1))),
+        }
+
+    def _draw_tunings(self) -> dict[str, str]:
+        pick = self.world.pick
+        return {
             "UNCERTAIN": pick(("resend", "hold")),
             "CONCURRENCY": pick(("4", "1", "2")),
             "BATCH_MAX_POINTS": pick(("30", "1", "2", "3")),
             "MAX_ATTEMPTS": pick(("4", "1", "2")),
             "REQUEST_TIMEOUT_S": pick(("3", "0.5")),
-            "DEDUPE_WINDOW_S": pick(("600", "90")),
-            "HTTP_TOKEN": _TOKEN,
-            "RECEIVER_METHOD": self.world.weighted((("POST", 4), ("GET", 1))),
+            "LOG_LEVEL": pick(("INFO", "DEBUG")),
         }
-        return {f"MF_{name}": value for name, value in drawn.items()}
+
+    def _settings_now(self) -> dict[str, str]:
+        """The environment of the next invocation: while settings are changed, that of the old version or of the new one."""
+        if self._new_settings and self.world.one_in(2):
+            self.world.met("two versions side by side")
+            return {**self._settings, **self._new_settings}
+        return dict(self._settings)
+
+    def _arrange_faults(self) -> None:
+        """Let the faults of the world begin that this seed has."""
+        world, faults, server = self.world, self.faults, self.server
+        if faults.strikes("receiver clock"):
+            server.skew_s = world.pick((10_000.0, -10_000.0, 100.0))
+        if faults.strikes("outage"):
+            server.is_down = True
+        if faults.strikes("new settings"):
+            tunings = self._draw_tunings()
+            world.after(world.pick((0.3, 20.0)), partial(self._begin_new_settings, tunings))
+        if isinstance(server, Receiver):
+            self._arrange_faults_of(server)
+        elif faults.has("impostor") and not faults.of_requests:
+            server.impostor = world.pick(("takes anything", "refuses anything", "wrong path"))
+            world.met(f"at the URL is what {server.impostor}")
+            self._settings["MF_REMOTE_WRITE_CHECK"] = "on"
+
+    def _arrange_faults_of(self, receiver: Receiver) -> None:
+        world, faults = self.world, self.faults
+        if faults.strikes("quota"):
+            receiver.quota = world.pick((1.0, 0.3, 5.0))
+        if faults.strikes("small requests"):
+            receiver.limits = RequestLimits(
+                max_bytes=world.pick((None, 420)), max_points=world.pick((2, None, 1))
+            )
+        if faults.strikes("key changed"):
+            world.after(world.pick((0.2, 30.0)), partial(self._change_key, receiver))
+            world.after(world.pick((0.3, 31.0, 60.0)), self._rotate_secret)
+
+    def _change_key(self, receiver: Receiver) -> None:
+        if not self.faults.healed:
+            receiver.accounts[EXAMPLE_SECRET_ID] = _NEW_KEY
+
+    def _rotate_secret(self) -> None:
+        if isinstance(self.server, Receiver) and self.server.accounts[EXAMPLE_SECRET_ID] != _NEW_KEY:
+            return
+        self.world.met("the secret was rotated")
+        self._credentials = Credentials(EXAMPLE_SECRET_ID, Secret(_NEW_KEY))
+        for shared in self._shared:
+            shared.credentials = self._credentials
+
+    def _begin_new_settings(self, tunings: dict[str, str]) -> None:
+        if not self.faults.healed:
+            self._new_settings = {f"MF_{name}": value for name, value in tunings.items()}
+
+    def _heal(self) -> None:
+        """Let nothing fail from now on; what people must correct is corrected."""
+        self.faults.heal()
+        self.book.healed_at = self.world.now
+        self._settings.update(self._new_settings)
+        self._new_settings = {}
+        self.server.is_down = False
+        self.redis.heal()
+        if isinstance(self.server, Prometheus) and self.server.impostor:
+            self.server.impostor = ""
+            # What it refused just now may be asked about when the endpoint is the right one again.
+            for request in self.book.requests:
+                request.refused = request.refused or "just before the endpoint changed"
+        if isinstance(self.server, Receiver):
+            self.server.quota = None
+            if self.server.accounts[EXAMPLE_SECRET_ID] != EXAMPLE_SECRET_KEY:
+                self.world.met("the key was changed")
+                self._rotate_secret()
+                if "MF_SECRET_KEY" in self._settings:
+                    self._settings["MF_SECRET_KEY"] = _NEW_KEY
 
     def _make(self, instance: Instance) -> Handler:
-        network = Network(self.world, self.faults, self.book, self.receiver, instance.process)
+        network = Network(self.world, self.faults, self.book, self.server, instance.process)
 
         def on_settled(points: Sequence[Point], ledger: Ledger) -> None:
             task = self.world.current
@@ -111,7 +249,10 @@ class Schedule:
             attempt.outcomes.update(settled)
             oracles.check_settled(self.book, attempt, settled)
 
-        parts = Parts(machine_of(self.world, instance.process), network, on_settled)
+        shared = Shared(self.world, self.faults, self.redis, instance.process)
+        shared.credentials = self._credentials
+        self._shared.append(shared)
+        parts = Parts(machine_of(self.world, instance.process), network, shared, self, on_settled)
         return self._deployment.application(instance.settings, parts)
 
     def write(self, text: str) -> int:
@@ -122,6 +263,8 @@ class Schedule:
             return len(text)
         self.world.note(f"{process.name} writes {text.rstrip()}")
         oracles.check_secrets(text, self._secrets, "log")
+        if '"ERROR"' not in text and self.faults.strikes("log fails"):
+            raise OSError("the log is closed")
         attempt: Attempt | None = task.owner if task is not None else None
         if attempt is not None:
             attempt.log.append(json.loads(text))
@@ -139,7 +282,7 @@ class Schedule:
         choose = self.world.choose
         self._numbers += 1
         number = self._numbers
-        kind = self.world.weighted((("good", 24), ("unknown", 2), ("invalid", 1)))
+        kind = self.world.weighted((("good", 48), ("unknown", 4), ("invalid", 2), ("ahead", 1)))
         which = choose(3)
         metric = f"{'unknown' if kind == 'unknown' else 'm'}_{which}"
         body: dict[str, Any] = {
@@ -147,14 +290,33 @@ class Schedule:
             "dimensions": {"ip": series},
             "value": number,
         }
-        mark = self.world.weighted((("none", 4), ("id", 2), ("time", 2)))
+        mark = self._mark_of(f"{series}/{which}")
         if mark == "id":
             body["id"] = f"id-{number}"
+        if mark == "constant":
+            body["id"] = "an-id"
         if mark == "time":
-            body["timestamp"] = START + self.world.now
-        made = Made(number, kind, f"{metric}/{series}", mark == "id", mark == "time", body)
+            body["timestamp"] = round(START + self.world.now + number / 1000, 3)
+        if kind == "ahead":
+            # So far ahead of every clock that it must be refused, or it would silence its series.
+            body["timestamp"] = START + self.world.now + 7200
+            kind, mark = "invalid", "time"
+        if kind == "good" and self._may_be_poison() and self.world.one_in(3):
+            self.world.met("a point at which the destination always fails")
+            self.book.poison.add(number)
+        made = Made(number, kind, f"{metric}/{series}", mark in ("id", "constant"), mark == "time", body)
         self.book.points[number] = made
         return made
+
+    def _may_be_poison(self) -> bool:
+        """One point of a schedule; a spool would keep it for ever."""
+        return self.faults.has("poison") and not self._settings["MF_SPOOL"] and not self.book.poison
+
+    def _mark_of(self, series: str) -> str:
+        """What the points of a series bring with them: one producer writes them all."""
+        if series not in self._marks:
+            self._marks[series] = self.world.weighted((("none", 4), ("id", 2), ("time", 2), ("constant", 1)))
+        return self._marks[series]
 
     def _event(self, source: str, series: str, wrap: Callable[[int, list[list[Made]]], Any]) -> Event:
         messages = [self._points(4, series) for _ in range(self.world.weighted(((1, 3), (2, 2), (3, 1))))]
@@ -162,6 +324,7 @@ class Schedule:
         event = Event(
             number, source, wrap(number, messages), [made for points in messages for made in points]
         )
+        event.is_poisoned = any(made.number in self.book.poison for made in event.points)
         self.book.events.append(event)
         return event
 
@@ -170,6 +333,7 @@ class Schedule:
     def run(self) -> None:
         """Let producers send until the faults are healed, then let everything come to rest, and judge it."""
         world = self.world
+        self._arrange_faults()
         for partition in range(world.weighted(((1, 4), (2, 2), (0, 1)))):
             self._start_partition(partition)
         for number in range(world.weighted(((0, 3), (1, 2), (2, 1)))):
@@ -180,18 +344,105 @@ class Schedule:
             with_key = not world.one_in(3)
             event = self._event("http", f"h{number}", partial(_http, with_key=with_key))
             event.has_coordinates = with_key
+            if world.one_in(3):
+                # As collectd does: the password is sent only where a reply asks for it.
+                del event.body["headers"]["authorization"]
+                event.password = "Basic " + b64encode(f"collectd:{_TOKEN}".encode()).decode()
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
+        self._start_letters()
+        if self._settings["MF_SPOOL"]:
+            world.spawn("replays", self._replay_each_minute)
+        if world.one_in(4):
+            self._start_twin()
         world.sleep(world.pick(_HEALED_AFTER_S))
-        self.heal()
+        self._heal()
         self._come_to_rest()
+        self._empty_spool()
         oracles.check_at_rest(self.book)
+        check_poison(self.book)
+
+    def _start_letters(self) -> None:
+        """Now and then a dead letter that a person hands in again, and a message that pretends to be one."""
+        world = self.world
+        if world.one_in(5):
+            event = self._event("letter", "l", _letter)
+            self.triggers.start("letter", partial(self.triggers.asynchronous, event, 0.3))
+        if world.one_in(12):
+            self._numbers += 1
+            made = Made(self._numbers, "invalid", "", False, False, {})
+            event = Event(len(self.book.events) + 1, "async", _disguised_object(), [made])
+            self.book.events.append(event)
+            self.triggers.start("disguised", partial(self.triggers.asynchronous, event, 0.4))
+
+    def open(self, name: ObjectName, deadline: Deadline) -> StoredObject:
+        """Be asked for an object, which no event of the platform names."""
+        del deadline
+        self._asked_for = name
+        raise Unreadable("is not there")
+
+    def _start_twin(self) -> None:
+        """A producer sends points of another event once more, while that one may be under way."""
+        world = self.world
+        if not self.book.events:
+            return
+        first = world.pick(self.book.events)
+        points = [made for made in first.points if made.kind != "invalid"]
+        if not points:
+            return
+        number = len(self.book.events) + 1
+        event = Event(number, "async", _cmq(number, [points]), points)
+        self.book.events.append(event)
+        self.book.twins.update(made.number for made in points)
+        delay_s = world.pick((0.1, 0.5, 65.0))
+        self.triggers.start(f"twin {number}", partial(self.triggers.asynchronous, event, delay_s))
 
     def _start_partition(self, partition: int) -> None:
         world = self.world
         wrap = partial(_ckafka, partition)
         events = [self._event("ckafka", f"p{partition}", wrap) for _ in range(1 + world.choose(3))]
         gap_s = world.pick((0.1, 5.0, 70.0))
+        if world.one_in(5):
+            world.met("a connector with batches side by side")
+            for event in events:
+                event.source = "connector"
+                deliver = partial(self.triggers.partition, [event], gap_s)
+                self.triggers.start(f"connector {event.number}", deliver)
+            return
         self.triggers.start(f"partition {partition}", partial(self.triggers.partition, events, gap_s))
+
+    def _replay_each_minute(self) -> None:
+        while not self.faults.healed:
+            self.world.sleep(60.0)
+            self.triggers.timer(self._replay_event())
+
+    def _replay_event(self) -> Event:
+        number = len(self.book.events) + 1
+        body = {"Type": "Timer", "TriggerName": "replay", "Time": f"{number}", "Message": '{"replay": true}'}
+        event = Event(number, "replay", body, [])
+        self.book.events.append(event)
+        return event
+
+    def _empty_spool(self) -> None:
+        """Replay until no point waits any more; then only dead letters are left."""
+        if not self._settings["MF_SPOOL"]:
+            return
+        for _ in range(_MOST_REPLAYS):
+            if not self._waiting():
+                break
+            self.triggers.timer(self._replay_event())
+            self.world.sleep(60.0)
+        else:
+            raise Violation(oracles.REST, spooled=self._waiting())
+        self.book.dead_letters.update(self._records("dead"))
+
+    def _waiting(self) -> list[int]:
+        return self._records("points")
+
+    def _records(self, kind: str) -> list[int]:
+        """The points whose records are in the spool."""
+        lines = self.redis.records(kind)
+        oracles.check_secrets(b"".join(lines).decode(), self._secrets, "spool")
+        return [number for line in lines for number in _numbers(json.loads(line)["payload"])]
 
     def _come_to_rest(self) -> None:
         until = self.world.now + _REST_S
@@ -201,16 +452,15 @@ class Schedule:
                 waiting = [event.number for event in self.book.events if event.state == "open"]
                 raise Violation(oracles.REST, events=waiting, after_s=_REST_S)
 
-    def heal(self) -> None:
-        self.faults.heal()
-        self.book.healed_at = self.world.now
-
     def _watch(self, instance: Instance, attempt: Attempt) -> None:
-        del instance
         if attempt.report is not None:
             oracles.check_secrets(json.dumps(attempt.report), self._secrets, "report")
+        attempt.skew_s = attempt.skew_s or self.server.skew_s
         note_attempt(self.world, attempt)
         oracles.check_attempt(attempt)
+        if self._asked_for is not None:
+            raise Violation(oracles.SECRETS, where="a signed request for an object that a message names")
+        check_truths(self.book, attempt, instance.process, self.server.skew_s)
 
 
 def _ckafka(partition: int, number: int, messages: list[list[Made]]) -> Any:
@@ -247,12 +497,45 @@ def _cmq(number: int, messages: list[list[Made]]) -> Any:
     }
 
 
+def _letter(number: int, messages: list[list[Made]]) -> Any:
+    """A dead letter of an event of CKafka."""
+    return {
+        "RequestId": f"{number}",
+        "ErrorCode": -1,
+        "ErrorMessage": "timed out",
+        "Body": {"ClientContext": json.dumps(_ckafka(9, number, messages))},
+    }
+
+
+def _disguised_object() -> Any:
+    """A message that looks like the dead letter of an event about an object."""
+    bucket = {"name": "b", "appid": "1250000000", "region": "gz", "cosRegion": "ap-guangzhou"}
+    cos = {"cosBucket": bucket, "cosObject": {"key": "/1250000000/b/o.json", "size": 9}}
+    event = {"Records": [{"cos": cos, "event": {"eventName": "cos:ObjectCreated:Put"}}]}
+    letter = {"RequestId": "1", "Body": {"ClientContext": json.dumps(event)}}
+    content = {
+        "type": "topic",
+        "topicOwner": 1,
+        "topicName": "t",
+        "msgId": "d",
+        "msgBody": json.dumps(letter),
+    }
+    return {"Records": [{"CMQ": content}]}
+
+
 def _http(number: int, messages: list[list[Made]], *, with_key: bool) -> Any:
     headers = {"content-type": "application/json", "authorization": f"Bearer {_TOKEN}"}
     if with_key:
         headers["idempotency-key"] = f"key-{number}"
     points = [made for each in messages for made in each]
     return {"httpMethod": "POST", "path": "/", "queryString": {}, "headers": headers, "body": _body(points)}
+
+
+def _numbers(payload: Any) -> list[int]:
+    """The numbers of the points in a spooled payload: a point, or the text of one or of an envelope."""
+    decoded = json.loads(payload) if isinstance(payload, str) else payload
+    points = decoded.get("points", [decoded]) if isinstance(decoded, dict) else decoded
+    return [point["value"] for point in points or () if isinstance(point, dict)]
 
 
 def _body(points: list[Made]) -> str:

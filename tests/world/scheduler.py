@@ -28,8 +28,11 @@ MAX_STEPS = 400_000
 _PAUSES = (TICK, 0.0005, 0.02, 0.3)
 
 
-class Killed(BaseException):
-    """The process of this task is dead: raised at each switch point, so that its thread ends and does nothing more."""
+class Killed(GeneratorExit):
+    """The process of this task is dead: raised at each switch point, so that its thread ends and does nothing more.
+
+    A generator that is closed on the way out may raise it.
+    """
 
 
 class Violation(Exception):
@@ -52,6 +55,8 @@ class Process:
     Attributes:
         skew_s: how far its wall clock is ahead.
         busy: whether its threads compute all the time, so that no more of them are started.
+        out_of_threads: whether no thread can be started.
+        skew_changed: whether its wall clock has jumped while it ran.
     """
 
     def __init__(self, name: str) -> None:
@@ -60,6 +65,8 @@ class Process:
         self.frozen = False
         self.skew_s = 0.0
         self.busy = False
+        self.out_of_threads = False
+        self.skew_changed = False
         self.tasks: dict[Task, None] = {}
         self.missed: list[tuple[Task, int]] = []
 
@@ -222,9 +229,7 @@ class World:
     def _entered(self) -> Task:
         """Return the task that runs; its process must be alive."""
         task = self.current
-        if task is None:
-            raise RuntimeError("only a task can wait")
-        if self._stopped or (task.process is not None and task.process.dead):
+        if task is None or self._stopped or (task.process is not None and task.process.dead):
             raise Killed
         return task
 
@@ -250,10 +255,13 @@ class World:
         for task in tasks:
             task.token += 1
             thread = task.greenlet
-            if not thread.dead:
+            # One that has not begun would raise it here.
+            if thread:
                 thread.parent = getcurrent()
                 self.current = task
                 thread.throw(Killed)
+            elif task.process is not None:
+                task.process.tasks.pop(task, None)
             self._tasks.pop(task, None)
         self.current = caller
 
@@ -451,20 +459,15 @@ class SimulatedQueue:
 
 
 class SimulatedTasks:
-    """The threads of a process.
-
-    Attributes:
-        out_of_threads: whether no thread can be started.
-    """
+    """The threads of a process."""
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
-        self.out_of_threads = False
 
     def start(self, name: str, run: Callable[[], None]) -> None:
         self._world.point()
-        if self.out_of_threads:
+        if self._process.out_of_threads:
             self._world.met("no thread could be started")
             raise RuntimeError("can't start new thread")
         self._world.spawn(f"{self._process.name}/{name}", run, self._process)

@@ -1,5 +1,8 @@
 """The simulated world: no law is broken, everything expected occurs, and every schedule can be repeated."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from world.campaign import Figures, run_jobs, run_seed, run_tape
@@ -15,6 +18,15 @@ def test_a_tape_repeats_the_schedule_of_its_seed() -> None:
     for seed in range(20):
         result = run_seed(seed)
         assert run_tape(result.tape, seed=seed).trace_hash == result.trace_hash
+
+
+TAPES = sorted(Path(__file__).parent.glob("tapes/*.json"))
+
+
+@pytest.mark.parametrize("tape", TAPES, ids=lambda tape: tape.stem)
+def test_what_the_world_once_found_stays_mended(tape: Path) -> None:
+    kept = json.loads(tape.read_text())
+    assert run_tape(kept["tape"]).violation is None
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Reads an event without sending it, with the pipeline's own decoder and intake."""
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from metric_forwarder.clock import SystemClock
 from metric_forwarder.formats.samples import InvalidSample
 from metric_forwarder.intake.intake import Intake
 from metric_forwarder.intake.making import make_intake
+from metric_forwarder.intake.series import as_text
 from metric_forwarder.jobs import BadJob, read_job
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
@@ -81,14 +83,16 @@ class _Account(Ledger):
     def __init__(self, settings: Settings) -> None:
         super().__init__(max_problems=sys.maxsize)
         self.filtered_points: list[FilteredPoint] = []
-        self.dropped: Any = None
+        # Points that a rule has dropped, and that intake has not yet reported as filtered.
+        self.dropped: deque[Any] = deque()
         self._settings = settings
 
     def receive_filtered(self, source: str, pointer: str, rule: str, message: str) -> None:
         super().receive_filtered(source, pointer, rule, message)
         before = None
         if rule == "relabel":
-            before, message = self.dropped, dropping_rule(self.dropped, self._settings)
+            before = self.dropped.popleft()
+            message = dropping_rule(before, self._settings)
         self.filtered_points.append(FilteredPoint(source, pointer, rule, message, before))
 
 
@@ -98,6 +102,8 @@ class _Watch:
     def __init__(self, settings: Settings) -> None:
         self.account = _Account(settings)
         self.before: dict[int, Any] = {}
+        # What the rules made of the points of the present message, and those points before.
+        self._relabelled: list[tuple[Any, Any]] = []
         self.messages: list[TakenMessage] = []
         self._settings = settings
         self._intake: Intake = make_intake(settings, SystemClock(), self.account, self._watch_relabel)
@@ -108,7 +114,9 @@ class _Watch:
 
     def take(self, message: Message) -> None:
         received, valid = self.account.received, len(self.points)
+        self._relabelled.clear()
         self._intake.take(message)
+        self._note_before(valid)
         name, reason = self._reading_of(message)
         counts = self.account.received - received, len(self.points) - valid
         self.messages.append(TakenMessage(message.source, name, reason, *counts))
@@ -125,13 +133,26 @@ class _Watch:
         def watched(raw: Any) -> Any:
             result = relabel(raw)
             if result is None:
-                self.account.dropped = raw
+                self.account.dropped.append(raw)
             else:
-                # Its index if it is valid; otherwise the next point overwrites the entry.
-                self.before[len(self.points)] = raw
+                self._relabelled.append((result, raw))
             return result
 
         return watched
+
+    def _note_before(self, first: int) -> None:
+        """Find each new point among the results of the rules, of which some are invalid; both are in the same order."""
+        results = iter(self._relabelled)
+        for place, point in enumerate(self.points[first:], first):
+            self.before[place] = next((raw for result, raw in results if _is_same(result, point)), None)
+
+
+def _is_same(result: Any, point: Point) -> bool:
+    if not isinstance(result, dict) or not isinstance(dimensions := result.get("dimensions", {}), dict):
+        return False
+    texts = {name: as_text(value) for name, value in dimensions.items()}
+    described = result.get("metricName"), result.get("value"), texts
+    return described == (point.series.metric, point.value, dict(point.series.dimensions))
 
 
 def read_event(event: Any) -> Decoded:
@@ -187,5 +208,5 @@ def dry_run_decoded(decoded: Decoded, settings: Settings) -> DryRun:
         asked,
         watch.messages,
         account.filtered_points,
-        {place: raw for place, raw in watch.before.items() if place < len(watch.points)},
+        watch.before,
     )

@@ -1,4 +1,4 @@
-"""The one background worker: a thread that runs jobs one after the other, each waited for only as long as one chooses."""
+"""The background worker: a thread that runs jobs one after the other, while callers wait as long as they choose."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,8 +11,8 @@ _T = TypeVar("_T")
 class SerialWorker:
     """Runs jobs in the order in which they were submitted, until it is dismissed.
 
-    A socket's timeout does not bound a name server that never answers, so the waiting is done here: a caller waits for
-    the future of its job as long as it likes. The thread never keeps the process alive.
+    A socket's timeout does not cover a name server that never answers. So a caller waits for the future of its job, and only
+    as long as it chooses. The thread never keeps the process alive.
 
     Raises:
         RuntimeError: no thread could be started.
@@ -26,7 +26,7 @@ class SerialWorker:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job has not ended yet: one that hangs keeps its thread."""
+        """Whether a job is still running: a job that hangs keeps its thread."""
         return self._last is not None and not self._last.done()
 
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
@@ -40,6 +40,6 @@ class SerialWorker:
         self._jobs.put(None)
 
     def _run(self) -> None:
-        while (entry := self._jobs.get()) is not None:
+        while (entry := self._jobs.get(timeout=None)) is not None:
             future, job = entry
             future.run(job)

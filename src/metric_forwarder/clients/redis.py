@@ -1,7 +1,7 @@
-"""One connection to Redis: the only home of the ``redis`` package, shared by every store that keeps things there.
+"""One connection to Redis. Only this module uses the ``redis`` package; every store in Redis shares it.
 
-Nothing is retried here and nothing waits longer than the timeout it was given; whatever goes wrong comes out as
-``RedisUnavailable``, in words that hold no secret and nothing that was stored.
+Nothing is retried here, and nothing waits longer than its timeout. Every error becomes ``RedisUnavailable``, whose text
+holds no secret and no stored data.
 """
 
 import hashlib
@@ -41,21 +41,21 @@ _COMMANDS = (
 )
 
 
-# More than any reply to the dedupe store has.
+# Larger than any reply to the dedupe store.
 MAX_REPLY_BYTES = 2**20
-# A reply may take this many timeouts in all.
+# The longest time for a whole reply, in timeouts.
 _LONGEST_IN_TIMEOUTS = 10
 NOT_REDIS = "the reply makes no sense: check that the address is that of a Redis"
 
 
 class RedisUnavailable(Exception):
-    """Redis did not do what it was asked; never leaves ``stores``.
+    """Redis did not do what it was asked; used only in the stores.
 
     Attributes:
-        reason: what happened and what to do about it, for people.
-        reconnect: whether a new connection may do at once: this one broke, or led to a replica.
-        is_full: whether it has no memory for what was asked, but would still delete.
-        is_wrong_type: whether a key holds something of another type.
+        reason: what happened, and what to do about it.
+        reconnect: whether a new connection may help at once: this one broke, or led to a replica.
+        is_full: whether it has no memory left; deleting still works.
+        is_wrong_type: whether a key holds a value of another type.
     """
 
     def __init__(
@@ -102,10 +102,10 @@ Connect = Callable[[RedisAddress, float, int], Connection]
 
 
 class _BoundedSocket:
-    """A socket that gives up a reply that is too large or takes too long in all.
+    """A socket that gives up a reply that is too large or takes too long in total.
 
-    A socket's own timeout begins again with every byte, so a peer that dribbles, or never stops, would keep its thread
-    and its memory for ever.
+    A socket's own timeout starts again with every byte, so a peer that sends slowly, or never stops, would occupy thread
+    and memory forever.
     """
 
     def __init__(self, sock: Any, max_bytes: int, longest_s: float) -> None:
@@ -164,7 +164,7 @@ class RedisConnection:
         kind = redis.SSLConnection if address.tls else redis.Connection
         pool = redis.ConnectionPool(
             connection_class=_bounded(kind, max_reply_bytes, _LONGEST_IN_TIMEOUTS * timeout_s),
-            # It reads no further than the bytes that there are: hiredis believes every count, and every depth.
+            # It allocates only for bytes that have arrived: hiredis believes every count, and every depth.
             parser_class=_RESP2Parser,
             host=address.host,
             port=address.port,
@@ -176,7 +176,7 @@ class RedisConnection:
             retry=Retry(NoBackoff(), 0),
             health_check_interval=0,
             max_connections=1,
-            # RESP2 and no introduction: a proxy, or Redis 4, knows neither HELLO nor CLIENT SETINFO.
+            # RESP2 without an introduction, since a proxy, or Redis 4, knows neither HELLO nor CLIENT SETINFO.
             protocol=2,
             driver_info=None,
             **encrypted,
@@ -195,15 +195,15 @@ class RedisConnection:
             return self._command("EVAL", script.source, len(keys), *keys, *arguments)
 
     def ping(self) -> None:
-        """Ask for a sign of life.
+        """Send PING.
 
         Raises:
-            RedisUnavailable: there is none.
+            RedisUnavailable: there is no reply.
         """
         self._command("PING")
 
     def info(self, section: str) -> dict[str, Any]:
-        """What the server says of itself; empty if it may not or does not say.
+        """The server's INFO; empty if it is not allowed or not available.
 
         Raises:
             RedisUnavailable: the connection broke.
@@ -231,7 +231,7 @@ class RedisConnection:
 
 
 def explain(error: Exception) -> RedisUnavailable:
-    """Say what an error of the ``redis`` package means; its own text is left out, since it may quote anything."""
+    """Say what an error of the ``redis`` package means; without its own text, which may quote anything."""
     if any(_TOO_MANY_CLIENTS in str(cause) for cause in _causes(error) if isinstance(cause, RedisError)):
         return RedisUnavailable(
             "Redis has as many clients as it allows: raise its maxclients, or lower the function's maximum of instances"
@@ -247,7 +247,7 @@ def explain(error: Exception) -> RedisUnavailable:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those it was raised for, the outermost first."""
+    """The error and its causes, the outermost first."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -256,8 +256,8 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _code(error: Exception) -> str:
     """Redis's own code of an error, such as ``WRONGTYPE``; the error's class if it has none.
 
-    Before version 7 a script's error wraps the code in another text, where the library does not see it; since then
-    one that may not run a command has none.
+    Before version 7 a script's error wraps the code in another text, where the library does not see it; since then, an
+    error about a forbidden command has no code.
     """
     text = str(error) if isinstance(error, ResponseError) else ""
     words = ["NOPERM"] if _MAY_NOT in text else re.findall(r"[A-Z]{3,}", text)
@@ -267,7 +267,7 @@ def _code(error: Exception) -> str:
 _TOO_MANY_CLIENTS = "max number of clients"
 _MAY_NOT = "The user executing the script can't"
 
-# None: known, and nothing is to be said about it beyond its name.
+# None: the name of the error says enough.
 _KINDS: Mapping[str, type[Exception] | None] = {
     "OOM": OutOfMemoryError,
     "READONLY": ReadOnlyError,
@@ -287,7 +287,7 @@ class _Reason(NamedTuple):
     reconnect: bool = False
 
 
-# Asked from top to bottom: the library's classes inherit from one another.
+# The first match counts, since the library's classes inherit from one another.
 _REASONS = (
     _Reason(
         (AuthenticationError, AuthorizationError),
@@ -299,7 +299,7 @@ _REASONS = (
         f"the Redis user may not do this: allow it {_COMMANDS} on the keys {KEY_PREFIX}*",
     ),
     _Reason((ssl.SSLError,), "no TLS with Redis: check rediss://, ssl_ca_certs and ssl_check_hostname"),
-    _Reason((FileNotFoundError,), "the file that ssl_ca_certs names is not there: correct its path"),
+    _Reason((FileNotFoundError,), "the file that ssl_ca_certs names does not exist: correct its path"),
     _Reason((BusyLoadingError,), "Redis is loading its data: wait"),
     _Reason(
         (ReadOnlyError, MasterDownError), "Redis is a read-only replica: use the address of the master", True
@@ -314,7 +314,7 @@ _REASONS = (
     ),
     _Reason(
         (redis.TimeoutError, TimeoutError),
-        "Redis did not answer in time: look at its load, and at the network",
+        "Redis did not answer in time: check its load, and the network",
     ),
     _Reason(
         (redis.ConnectionError, OSError),

@@ -1,4 +1,4 @@
-"""A key kept in Secrets Manager (SSM), read with the function's role: the only home of Tencent Cloud's SDK.
+"""A key in Secrets Manager (SSM), read with the function's role. Only this module uses Tencent Cloud's SDK in the function.
 
 The secret's text is ``{"SecretId": "…", "SecretKey": "…"}``. Sources: Tencent Cloud, Secrets Manager,
 ``GetSecretValue`` (2019-09-23); SCF, environment variables of a function with a role; the SDK's own code.
@@ -23,11 +23,11 @@ from metric_forwarder.secret import Secret, is_plain
 
 _SERVICE, _VERSION, _ACTION = "ssm", "2019-09-23", "GetSecretValue"
 _ROLE = ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRETKEY", "TENCENTCLOUD_SESSIONTOKEN")
-# At DEBUG it prints headers and whole bodies: the role's token, and the secret.
+# At DEBUG the SDK prints headers and bodies, with the role's token and the secret.
 _IMPORTING = threading.Lock()
 _SDK_LOGGER = "tencentcloud_sdk_common"
 
-# A secret's text has 4 KB at most.
+# A secret's text has at most 4 KB.
 _MAX_ANSWER_BYTES = 65_536
 
 _FORM = 'its text must be {"SecretId": "…", "SecretKey": "…"}'
@@ -38,7 +38,7 @@ _NO_ROLE = (
 )
 _UNREACHABLE = "a function in a VPC reaches it through public access, a NAT gateway or an MF_SECRET_ENDPOINT inside the VPC"
 
-# By the beginning of the error's code. Codes: Tencent Cloud, Secrets Manager, error codes.
+# The beginning of an error's code → what to do. Source: Tencent Cloud, Secrets Manager, error codes.
 _ERRORS: Mapping[str, tuple[Action, str]] = {
     "ResourceNotFound": (
         Action.STOP,
@@ -55,7 +55,7 @@ _OTHER_ERROR = (Action.STOP, "look the code up among those of GetSecretValue")
 
 
 class SecretReference(NamedTuple):
-    """Which secret, and where.
+    """The name and the place of a secret.
 
     Attributes:
         region: the full name, such as ``ap-guangzhou``.
@@ -71,14 +71,14 @@ class SecretReference(NamedTuple):
 
 
 ReadSecret = Callable[[SecretReference, list[str], float], Credentials | Verdict]
-"""Reads a secret within so many seconds, with the role's temporary key: id, key and token."""
+"""Reads a secret within a number of seconds, with the role's temporary key: id, key and token."""
 
 
 class SecretsManager:
     """A ``CredentialSource`` that reads a secret once while the instance is warm, and again when its key is refused.
 
     Args:
-        environ: where the platform puts the role's temporary key; it replaces the key at each invocation.
+        environ: the environment, in which the platform renews the role's temporary key at each invocation.
         machine: its threads read.
         read: reads the secret; None: with the SDK.
     """
@@ -120,7 +120,7 @@ class SecretsManager:
     def _read(self, timeout_s: float) -> Credentials | Verdict:
         """Read the secret in a second thread: the SDK waits without limit for a name server that never answers.
 
-        While a thread still hangs no other is started.
+        While a thread hangs, no other is started.
         """
         role = [self._environ.get(name, "") for name in _ROLE]
         if not role[0] or not role[1]:
@@ -147,7 +147,7 @@ def _read_secret(
 
 
 class _BoundedRequests:
-    """Takes the place of what the SDK sends with: it would take an answer of any size, for any time.
+    """Replaces the SDK's own client, which would accept a reply of any size, for any time.
 
     Args:
         inner: the SDK's own.
@@ -173,7 +173,7 @@ class _BoundedRequests:
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ValueError("encoded, which was not asked for: a few bytes may become gigabytes")
         content = bytearray()
-        # A piece is waited for until it is whole, however slowly its bytes come: small ones end soon.
+        # Read in small pieces, since a piece is waited for until it is complete.
         for piece in response.iter_content(64):
             content += piece
             if len(content) > _MAX_ANSWER_BYTES:
@@ -186,7 +186,7 @@ class _BoundedRequests:
 def _get_secret_value(
     clock: Clock, reference: SecretReference, role: list[str], timeout_s: float
 ) -> Verdict | dict[str, Any]:
-    # Slow to import, and needed only where a secret is. Two threads that import parts of it may find one half made.
+    # Imported here, since it is slow; all at once, since two threads may not import parts of it at the same time.
     with _IMPORTING:
         from tencentcloud.common.common_client import CommonClient  # noqa: PLC0415
         from tencentcloud.common.credential import Credential  # noqa: PLC0415
@@ -196,7 +196,7 @@ def _get_secret_value(
 
     logging.getLogger(_SDK_LOGGER).disabled = True
     endpoint = urlsplit(reference.endpoint)
-    # It waits this long for a connection, and as long again for an answer.
+    # The SDK waits this long for a connection, and again for a reply.
     http = HttpProfile(
         protocol=endpoint.scheme,
         endpoint=endpoint.netloc,
@@ -206,21 +206,21 @@ def _get_secret_value(
     request = {"SecretName": reference.name, "VersionId": reference.version}
     try:
         credential = Credential(role[0], role[1], role[2] or None)
-        # Without a retryer: the SDK's own raises the first error even after a later success.
+        # Without the SDK's retryer, which raises the first error even after a later success.
         client = CommonClient(
             _SERVICE, _VERSION, credential, reference.region, ClientProfile(httpProfile=http)
         )
         client.request = _BoundedRequests(client.request, Deadline(clock, clock.monotonic() + timeout_s))
         response = client.call_json(_ACTION, request, headers={"Accept-Encoding": "identity"})["Response"]
-        # The SDK looks for an error only in answers of two content types.
+        # The SDK looks for an error only in replies of two content types.
         return _judge_error(str(response["Error"]["Code"])) if "Error" in response else dict(response)
     except TencentCloudSDKException as error:
         return _judge_error(str(error.code))
     except OSError:
-        # What requests raises while the SDK reads the body.
+        # requests raises these while the SDK reads the body.
         return _cannot(Action.RETRY, "Secrets Manager's answer broke off", _UNREACHABLE)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return _cannot(Action.RETRY, "what answered is not Secrets Manager", "check MF_SECRET_ENDPOINT")
+        return _cannot(Action.RETRY, "the reply is not from Secrets Manager", "check MF_SECRET_ENDPOINT")
 
 
 def _judge_error(code: str) -> Verdict:
@@ -252,7 +252,7 @@ def _parse(response: Mapping[str, Any]) -> Credentials | Verdict:
     secret_id, secret_key = (str(value).strip() for value in key.values())
     if not is_plain(secret_id + secret_key):
         what = "the secret of MF_SECRET_NAME holds characters that no key has"
-        return _cannot(Action.STOP, what, f"{_FORM}, letters and digits alone")
+        return _cannot(Action.STOP, what, f"{_FORM}, with only letters and digits")
     return Credentials(secret_id, Secret(secret_key))
 
 

@@ -323,7 +323,7 @@ class RedisClaims:
         try:
             return future.result(max(_GRACE_S, min(2 * TIMEOUTS_S[0], deadline.remaining())))
         except TimeoutError:
-            self._degrade("Redis did not answer in time: look at its load, and at the network")
+            self._degrade("Redis did not answer in time: check its load, and the network")
             return None
 
     def _degrade(self, reason: str) -> None:

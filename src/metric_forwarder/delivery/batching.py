@@ -33,14 +33,18 @@ class BatchLimits:
         self._taken = 0
         self._is_period_full = False
         self._changed_at = 0.0
+        # Half of what was refused, until a request is taken: an event may end before it has tried the halves.
+        self._untried = 0
 
     def accept(self, points: int) -> None:
         """Note that a request of this many points was taken."""
         self._taken = max(self._taken, points)
+        self._untried = 0
 
     def refuse(self, points: int) -> None:
         """Note that a request was refused as too many points; if its size was taken before, the period is full."""
         self._is_period_full |= points <= max(1, self._taken)
+        self._untried = points // 2
 
     def learn_points(self, worked: int, now: float) -> None:
         """Lower the limit to what was taken where more was refused; ``now``: monotonic seconds."""
@@ -54,7 +58,7 @@ class BatchLimits:
         self._changed_at = now
 
     def begin(self, now: float) -> None:
-        """Start an event: allow more again, if the last refusal is long enough ago."""
+        """Start an event: allow more again, if the last refusal is long enough ago, and try the halves that were not tried."""
         self._is_period_full = False
         minutes = int((now - self._changed_at) / _GROW_AFTER_S)
         if minutes > 0:
@@ -63,6 +67,8 @@ class BatchLimits:
             factor = 2 ** min(minutes, 30)
             self.max_points = min(self._most_points, self.max_points * factor)
             self.max_bytes = min(self._most_bytes, self.max_bytes * factor)
+        if self._untried:
+            self.max_points = min(self.max_points, self._untried)
 
 
 def plan_lanes(

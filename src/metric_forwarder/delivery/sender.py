@@ -30,6 +30,8 @@ from metric_forwarder.model import Batch, Outcome, Point
 
 # Series with an undelivered point, by digest, and why it is undelivered.
 BlockedSeries = dict[bytes, Verdict]
+# In place of a digest: nothing more is sent for this event.
+_ALL_SERIES = b""
 
 # If more than this share of a refused batch was bad, sending single points takes fewer requests than halving.
 _MOSTLY_BAD = 1 / 3
@@ -85,6 +87,7 @@ class Sender:
             record=record,
         )
         exchange.begin()
+        exchange.halted = exchange.halted or blocked_series.get(_ALL_SERIES)
         delivery = _Delivery(self, exchange, record, blocked_series)
         workers = Workers(delivery.work, self.machine, deadline)
         if points and exchange.halted is None:
@@ -167,8 +170,13 @@ class _Delivery:
 
     def close(self, points: Sequence[Point]) -> None:
         """Settle the remaining points; a thread that is still running can change nothing after this."""
-        unsent = self._exchange.halted or OUT_OF_TIME
-        self._block(self._record.settle_rest(points, unsent), unsent)
+        halted = self._exchange.halted
+        unsent = self._record.settle_rest(points, halted or OUT_OF_TIME)
+        if halted is None:
+            self._block(unsent, OUT_OF_TIME)
+        else:
+            # A row for each series of a large event would take more memory than its points.
+            self._blocked_series[_ALL_SERIES] = halted
         self._sender.has_failed = self._has_failed
 
     def _next_lane(self) -> _Lane | None:

@@ -3,8 +3,14 @@
 from abc import ABC, abstractmethod
 
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport
-from metric_forwarder.delivery.verdicts import Verdict
+from metric_forwarder.clock import Clock
+from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.model import Batch
+
+# Statuses that call a request too large.
+_TOO_LARGE = frozenset({413, 414, 431})
+# Replies that say nothing about the request: too many requests, or no server behind the gateway.
+PASSING = frozenset({408, 425, 429, 502, 503, 504})
 
 
 class HttpDestination(ABC):
@@ -12,10 +18,12 @@ class HttpDestination(ABC):
 
     Args:
         transport: carries the requests.
+        clock: bounds what one attempt takes.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, clock: Clock) -> None:
         self._transport = transport
+        self._clock = clock
 
     @property
     def clock_offset_s(self) -> float:
@@ -23,7 +31,25 @@ class HttpDestination(ABC):
         return 0.0
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
-        return self.judge(self._transport.send(self.request(batch), timeout_s))
+        until = self._clock.monotonic() + timeout_s
+        verdict = self.judge(self._transport.send(self.request(batch), timeout_s))
+        if len(batch) == 1 and verdict.action is Action.SHRINK and verdict.code in _TOO_LARGE:
+            return self._check_size(verdict, min(timeout_s, until - self._clock.monotonic()))
+        return verdict
+
+    def _check_size(self, verdict: Verdict, timeout_s: float) -> Verdict:
+        """Before a point is rejected for its size, find out whether every request is too large for what answers."""
+        reply = self._transport.send(self.smallest_request(), timeout_s) if timeout_s > 0 else None
+        if not isinstance(reply, HttpReply) or reply.status in PASSING:
+            return verdict._replace(action=Action.RETRY, reason=_UNSURE)
+        if reply.status == verdict.code:
+            reason = f"what answers calls even the smallest request too large (HTTP {reply.status}): {_PATH}"
+            return verdict._replace(action=Action.STOP, reason=reason)
+        return verdict
+
+    @abstractmethod
+    def smallest_request(self) -> HttpRequest:
+        """Make a request without points, which stores nothing."""
 
     @abstractmethod
     def prepare(self, timeout_s: float) -> Verdict | None:
@@ -36,3 +62,7 @@ class HttpDestination(ABC):
     @abstractmethod
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         """What a reply, or its absence, means."""
+
+
+_PATH = "check the destination's URL, and the limits of the proxy before it"
+_UNSURE = "the point was called too large, and it is unknown whether a smaller request is accepted: look at the destination's health"

@@ -67,7 +67,7 @@ class PutMonitorDataDestination(HttpDestination):
         transport: Transport,
         machine: Machine,
     ) -> None:
-        super().__init__(transport)
+        super().__init__(transport, machine.clock)
         self._url = url
         self._method = method
         self._region = region
@@ -137,6 +137,11 @@ class PutMonitorDataDestination(HttpDestination):
         opened = _COMPACT.encode(head).removesuffix("}").encode("ascii")
         body = b"".join((opened, b',"Data":[', points.removesuffix(b","), b"]}"))
         return HttpRequest("POST", self._url, _POST_HEADERS, body)
+
+    def smallest_request(self) -> HttpRequest:
+        if self._method == "GET":
+            return HttpRequest("GET", self._url, _HEADERS, None)
+        return HttpRequest("POST", self._url, _POST_HEADERS, b"{}")
 
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         if isinstance(reply, Failure):

@@ -26,7 +26,7 @@ from metric_forwarder.clients.http import (
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
 from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.parts import Parts
-from metric_forwarder.destinations.remote_write_proof import EndpointProof
+from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, EndpointProof
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
     encode_labels,
@@ -82,7 +82,7 @@ class RemoteWrite(HttpDestination):
         headers: Mapping[str, Secret] = NO_HEADERS,
         is_checked: bool = True,
     ) -> None:
-        super().__init__(transport)
+        super().__init__(transport, machine.clock)
         self._url = url
         self._headers = (
             {name: value.reveal() for name, value in headers.items() if name.lower() not in RESERVED_HEADERS}
@@ -129,6 +129,9 @@ class RemoteWrite(HttpDestination):
     def request(self, batch: Batch) -> HttpRequest:
         body = compress([point.wire for point in batch])
         return HttpRequest("POST", self._url, self._headers, body)
+
+    def smallest_request(self) -> HttpRequest:
+        return HttpRequest("POST", self._url, self._headers, EMPTY_BODY)
 
     def write(self, series: Sequence[bytes], timeout_s: float) -> Verdict:
         """Write encoded series that are not points of an event, in one attempt."""

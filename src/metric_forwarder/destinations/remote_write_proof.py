@@ -1,8 +1,8 @@
-"""Proves that what answers at a URL takes remote write: a server that answers success to everything proves nothing.
+"""Proves that the server at a URL accepts remote write, since some servers reply to everything with success.
 
 VictoriaMetrics answers 204 to any body at several of its paths, and a sign-in page answers 200. So before the first
-points a request is sent that only remote write can refuse: its body is no snappy block. Every implementation decodes the
-body before anything else, so the request stores nothing; whatever answers it with success is something else.
+points a request is sent that remote write must refuse: its body is not a snappy block. Every implementation decodes the
+body first, so the request stores nothing. A server that replies with success does not accept remote write.
 
 Other paths refuse everything with 400, and would make every point rejected. So before the first point is rejected at an endpoint that
 has taken none, an empty request is sent, which remote write accepts.
@@ -13,33 +13,32 @@ from enum import Enum, auto
 
 from metric_forwarder.clients.http import Failure, HttpReply
 from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.destinations.http import PASSING
 from metric_forwarder.machine import Machine
 
-# A length that never ends. One byte, so that nothing that stores text finds a line in it.
+# A length that never ends; a single byte, so that a server for text does not find a line in it.
 UNREADABLE_BODY = b"\xff"
-# A snappy block of nothing: a request without series.
+# An empty snappy block: a request without series.
 EMPTY_BODY = b"\0"
-# Answers that say nothing about the request: too many requests, or no server behind the gateway.
-_PASSING = frozenset({408, 425, 429, 502, 503, 504})
-# Time below which asking is no use.
+# With less time, it is not asked.
 _SHORTEST_S = 0.05
 
 NOT_REMOTE_WRITE = "not remote write"
 _OTHERWISE = "; if it is right, set MF_REMOTE_WRITE_CHECK=off"
 _REASON = (
-    "what answers at MF_REMOTE_WRITE_URL calls a request a success that no remote write can read, so its success means "
+    "the server at MF_REMOTE_WRITE_URL replies with success to a request that remote write cannot read, so its success means "
     f"nothing: correct the URL, its path above all{_OTHERWISE}"
 )
 _REFUSES_ALL = (
-    "what answers at MF_REMOTE_WRITE_URL refuses an empty request just as it refuses points, so the points may be good: correct the "
+    "the server at MF_REMOTE_WRITE_URL refuses an empty request just as it refuses points, so the points may be good: correct the "
     f"URL, its path above all{_OTHERWISE}"
 )
 _UNSURE = (
-    "the destination refused the point and has taken none so far, and it did not answer whether it takes an empty request: look at "
+    "the destination refused the point, has accepted none so far, and did not reply to an empty request: check "
     "its health"
 )
 _UNPROVEN = (
-    "the destination answered success, but there was no time to find out whether it takes remote write"
+    "the destination replied with success, but there was no time to find out whether it accepts remote write"
 )
 
 
@@ -53,8 +52,8 @@ class EndpointProof:
     """What is known about an endpoint while the instance is warm; safe to use from several threads.
 
     Args:
-        ask: sends a body within so many seconds.
-        is_off: nothing is asked, and every reply is believed.
+        ask: sends a body, within a number of seconds.
+        is_off: nothing is checked, and every reply is believed.
         machine: its clock says how much time is left.
     """
 
@@ -77,60 +76,72 @@ class EndpointProof:
         return self._standing is _Standing.PROVEN
 
     def before_points(self, timeout_s: float) -> Verdict | None:
-        """Ask, unless it is known or was asked in vain; a verdict if no point may be sent.
+        """Ask, unless the answer is known or did not come before; return a verdict if no point may be sent.
 
-        Half of the time is left for the points: an endpoint that does not answer this may answer them.
+        Half of the time is kept for the points: an endpoint that does not reply to this may reply to them.
         """
-        with self._lock:
-            if self._standing is _Standing.UNKNOWN and self._was_asked:
-                return None
-            return None if self.is_proven else self._examine(timeout_s / 2)
+        # It may be held by a thread that hangs, for instance with a name server that never answers.
+        if self.is_proven or not self._lock.acquire(timeout=timeout_s / 2):
+            return None
+        try:
+            is_in_vain = self._standing is _Standing.UNKNOWN and self._was_asked
+            return None if self.is_proven or is_in_vain else self._examine(timeout_s / 2)
+        finally:
+            self._lock.release()
 
     def after_success(self, until: float) -> Verdict | None:
-        """Ask again after points were answered with success; a verdict if that success is not to be believed.
+        """Ask again after a success for points; return a verdict if that success must not be believed.
 
-        An endpoint that twice fails to answer this, and takes points in between, tells the one from the other: proven.
+        An endpoint that twice does not reply to this, but accepts points in between, distinguishes the two: it is proven.
         """
         self._has_taken = True
         if self.is_proven:
             return None
-        with self._lock:
+        left_s = until - self._monotonic()
+        if left_s < _SHORTEST_S or not self._lock.acquire(timeout=left_s):
+            return Verdict(Action.RESEND, NOT_REMOTE_WRITE, _UNPROVEN)
+        try:
             if self.is_proven:
                 return None
-            left_s = until - self._monotonic()
-            if left_s < _SHORTEST_S:
-                return Verdict(Action.RESEND, NOT_REMOTE_WRITE, _UNPROVEN)
-            verdict = self._examine(left_s)
+            verdict = self._examine(until - self._monotonic())
             if verdict is None:
                 self._standing = _Standing.PROVEN
             return verdict
+        finally:
+            self._lock.release()
 
     def after_refusal(self, until: float) -> Verdict | None:
-        """Ask whether it takes an empty request, before a point is rejected; a verdict if that refusal tells nothing.
+        """Before a point is rejected, ask whether an empty request is accepted; return a verdict if the refusal means nothing.
 
-        Only as long as it has taken nothing: what has taken points refuses a point for a fault of the point.
+        Only until it has accepted points: after that, a refused point is at fault itself.
         """
-        with self._lock:
-            left_s = until - self._monotonic()
+        if self._has_taken:
+            return None
+        if not self._lock.acquire(timeout=max(until - self._monotonic(), 0)):
+            return Verdict(Action.RETRY, "unsure", _UNSURE)
+        try:
             if self._has_taken:
                 return None
+            left_s = until - self._monotonic()
             reply = self._ask(EMPTY_BODY, left_s) if left_s >= _SHORTEST_S else None
-            if not isinstance(reply, HttpReply) or reply.status in _PASSING:
+            if not isinstance(reply, HttpReply) or reply.status in PASSING:
                 return Verdict(Action.RETRY, "unsure", _UNSURE)
             if not _is_success(reply):
                 return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REFUSES_ALL, reply.status)
             self._has_taken = True
             return None
+        finally:
+            self._lock.release()
 
     def _examine(self, timeout_s: float) -> Verdict | None:
         self._was_asked = True
         reply = self._ask(UNREADABLE_BODY, timeout_s)
         if isinstance(reply, HttpReply):
             if _is_success(reply):
-                # Asked again with the next event: somebody may have corrected the endpoint rather than the URL.
+                # Asked again with the next event, since the endpoint may have been corrected instead of the URL.
                 self._standing = _Standing.REFUTED
                 return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REASON, reply.status)
-            if reply.status not in _PASSING:
+            if reply.status not in PASSING:
                 self._standing = _Standing.PROVEN
         return None
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from metric_forwarder.formats.samples import (
     MAX_SAMPLES,
+    TOO_MANY,
     Decoder,
     FormatHint,
     InvalidSample,
@@ -60,7 +61,10 @@ def decoder(name: Format) -> Decoder:
 
 
 def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = None) -> Iterator[Reading]:
-    """Read a message of a format other than our own JSON; one that holds too many samples is invalid as a whole.
+    """Read a message of a format other than our own JSON, one sample after the other.
+
+    A list of them would take hundreds of bytes for each number that a message holds. What is beyond a bound is not read, and
+    becomes one invalid sample.
 
     Args:
         name: which format.
@@ -71,11 +75,9 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
     decode = mapping if name is Format.MAPPING and mapping is not None else decoder(name)
     # In these formats, and with labels from a path, each sample has its own copy of the labels.
     are_merged = name in _MERGING or bool(hint.labels)
-    found: list[Reading] = []
     written = size = 0
     last: Mapping[str, str] | None = None
-    for reading in decode(body, hint):
-        found.append(reading)
+    for count, reading in enumerate(decode(body, hint)):
         if type(reading) is Sample:
             labels = reading.dimensions
             if labels is not last:
@@ -84,27 +86,15 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
             elif not size:
                 size = _size(labels)
             written += size + len(reading.metric)
-        if len(found) > MAX_SAMPLES:
-            return _invalid(f"holds more than {MAX_SAMPLES} samples: split it", body)
-        if written > MAX_WRITTEN:
-            return _invalid(_TOO_MUCH, body)
-    return _handed_over(found)
+        if count >= MAX_SAMPLES or written > MAX_WRITTEN:
+            reason = TOO_MANY if count >= MAX_SAMPLES else _TOO_MUCH
+            message = f"{reason}: those before it are taken, the others are not read, so split the message"
+            yield InvalidSample(reading.where, "size", message, body)
+            return
+        yield reading
 
 
-def _handed_over(found: list[Reading]) -> Iterator[Reading]:
-    """Yield the readings one by one, and drop each from the list, so that its memory is freed."""
-    found.reverse()
-    while found:
-        yield found.pop()
-
-
-_TOO_MUCH = (
-    f"repeats names and labels that take more than {MAX_WRITTEN // 2**20} MB for all of its samples: split it"
-)
-
-
-def _invalid(message: str, body: Any) -> Iterator[Reading]:
-    return iter((InvalidSample("", "size", message, body),))
+_TOO_MUCH = f"stands in a message that repeats more than {MAX_WRITTEN // 2**20} MB of names and labels for its samples"
 
 
 def _size(labels: Mapping[str, str]) -> int:

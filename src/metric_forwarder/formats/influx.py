@@ -15,6 +15,7 @@ from metric_forwarder.formats.names import MAX_LABELS, joined_name, label_names
 from metric_forwarder.formats.samples import (
     MAX_SAMPLES,
     NO_FLOAT,
+    TOO_MANY,
     FilteredSample,
     FormatHint,
     InvalidSample,
@@ -111,7 +112,64 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
         return iter(
             (InvalidSample("", "precision", f"has an unknown precision: it must be one of {known}", None),)
         )
-    return iter(_Reader(text, unit).read())
+    readings = _Reader(text, unit).read()
+    if len(readings) > MAX_SAMPLES:
+        # A line that is not read may replace one that was.
+        return iter((InvalidSample("", "size", f"{TOO_MANY}: split it", body),))
+    return _finished(readings)
+
+
+# What is known of a sample until the message is read to its end: its line, field, head, value and time. It takes half of
+# the memory of a ``Sample``.
+_Found = tuple[int, str, _Head, float | int, int | None]
+
+
+def _finished(readings: list[_Found | InvalidSample | FilteredSample]) -> Iterator[Reading]:
+    """Make the samples one by one, and drop each from the list, so that its memory is freed."""
+    superseded = _superseded(readings)
+    count = len(readings)
+    readings.reverse()
+    while readings:
+        found = readings.pop()
+        if isinstance(found, (InvalidSample, FilteredSample)):
+            yield found
+            continue
+        number, key, head, value, time_ns = found
+        where = _place_of(number, key)
+        if count - len(readings) - 1 in superseded:
+            yield FilteredSample(where, "superseded", _SUPERSEDED)
+        else:
+            yield Sample(where, joined_name(head.measurement, key), head.labels, value, time_ns)
+
+
+def _superseded(readings: list[_Found | InvalidSample | FilteredSample]) -> set[int]:
+    """The places of samples whose series and time come again later in the message."""
+    samples = sum(type(found) is tuple for found in readings)
+    if len({hash(_identity(found)) for found in readings if type(found) is tuple}) == samples:
+        # The usual case, in a third of the memory.
+        return set()
+    seen: set[tuple[str, int | None, int]] = set()
+    superseded: set[int] = set()
+    for place in range(len(readings) - 1, -1, -1):
+        if type(found := readings[place]) is tuple:
+            identity = _identity(found)
+            if identity in seen:
+                superseded.add(place)
+            seen.add(identity)
+    return superseded
+
+
+def _identity(found: Any) -> tuple[str, int | None, int]:
+    """What samples with the same series and time have in common."""
+    _, key, head, _, time_ns = found
+    return key, time_ns, head.series
+
+
+def _place_of(number: int, key: str) -> str:
+    return f"line {number} field {key[:100]}"
+
+
+_SUPERSEDED = "is given again for the same time later in the message, and the last one counts"
 
 
 class _Reader:
@@ -120,9 +178,7 @@ class _Reader:
         self._unit = unit
         # Checked once for most texts, instead of for each line. A tab counts, except at the ends of a line.
         self._has_control = "\t" in text or _control(text.replace("\r\n", "\n")) is not None
-        self._readings: list[Reading] = []
-        # (series, field, time) → the place of its sample in the list.
-        self._places: dict[tuple[Any, ...], int] = {}
+        self._readings: list[_Found | InvalidSample | FilteredSample] = []
         # Characters that may be read twice because a text has no end.
         self._steps_left = 4 * len(text) + 1_000
         # Most lines begin like others: beginning → what was read of it, and series → its number.
@@ -131,20 +187,20 @@ class _Reader:
         self._names_left = _MAX_NAMES
         self._kept_left = _MAX_KEPT
 
-    def read(self) -> list[Reading]:
+    def read(self) -> list[_Found | InvalidSample | FilteredSample]:
         text, position, number = self._text, 0, 1
         # With more, the whole message is invalid.
         while position < len(text) and len(self._readings) <= MAX_SAMPLES:
             end = _end_of_line(text, position)
             line = text[position:end].strip(" \t\r")
             if line and line[0] != "#":
-                logical_end = self._read_line(line, f"line {number}", position, end)
+                logical_end = self._read_line(line, number, position, end)
                 number += text.count("\n", end, logical_end)
                 end = logical_end
             position, number = end + 1, number + 1
         return self._readings
 
-    def _read_line(self, line: str, where: str, begin: int, end: int) -> int:
+    def _read_line(self, line: str, number: int, begin: int, end: int) -> int:
         """Read one line, and return where it ends: a quoted text may hold line breaks."""
         try:
             if "\\" in line or '"' in line:
@@ -162,19 +218,18 @@ class _Reader:
         except _OpenText as open_text:
             self._steps_left -= open_text.reached - begin
             message = "has a text whose closing quote is missing, or not followed by a comma or a space: correct the quotes"
-            self._readings.append(InvalidSample(where, "syntax", message, line))
+            self._readings.append(InvalidSample(f"line {number}", "syntax", message, line))
             # Usually the quote is a mistake of this line; but the text after it must not be read too often.
             return end if self._steps_left > 0 else max(end, open_text.reached)
         except _Wrong as wrong:
-            self._readings.append(InvalidSample(where, wrong.rule, str(wrong), line))
+            self._readings.append(InvalidSample(f"line {number}", wrong.rule, str(wrong), line))
             return max(end, wrong.reached)
         for field in split.fields:
-            self._read_field(field, head, time_ns, where, split)
+            self._read_field(field, head, time_ns, number, split)
         return end
 
-    def _read_field(self, field: _Field, head: _Head, time_ns: int | None, where: str, split: _Line) -> None:
+    def _read_field(self, field: _Field, head: _Head, time_ns: int | None, number: int, split: _Line) -> None:
         key = _unescape(r"\1", field.key) if "\\" in field.key else field.key
-        where = f"{where} field {key[:100]}"
         try:
             if not key or field.value is None:
                 raise _Wrong("syntax", "is not a field: it must be name=value")  # noqa: TRY301
@@ -186,16 +241,13 @@ class _Reader:
             raw = _alone(field, split)
             self._kept_left -= len(raw)
             raw = raw if self._kept_left >= 0 else field.key
-            self._readings.append(InvalidSample(where, wrong.rule, str(wrong), raw))
+            self._readings.append(InvalidSample(_place_of(number, key), wrong.rule, str(wrong), raw))
             return
         if value is None:
-            self._readings.append(FilteredSample(where, "text", "is a text, which no destination accepts"))
+            text = FilteredSample(_place_of(number, key), "text", "is a text, which no destination accepts")
+            self._readings.append(text)
             return
-        place = self._places.setdefault((key, time_ns, head.series), len(self._readings))
-        if place != len(self._readings):
-            self._supersede(place)
-            self._places[key, time_ns, head.series] = len(self._readings)
-        self._readings.append(Sample(where, joined_name(head.measurement, key), head.labels, value, time_ns))
+        self._readings.append((number, key, head, value, time_ns))
 
     def _read_head(self, text: str) -> _Head:
         measurement, labels = _split_head(text)
@@ -208,10 +260,6 @@ class _Reader:
         if self._names_left < 0:
             message = "repeats its measurement too often in one message: shorten it, or split the message"
             raise _Wrong("size", message)
-
-    def _supersede(self, place: int) -> None:
-        message = "is given again for the same time later in the message, and the last one counts"
-        self._readings[place] = FilteredSample(self._readings[place].where, "superseded", message)
 
     def _time(self, text: str) -> int | None:
         if not text:

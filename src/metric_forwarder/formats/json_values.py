@@ -15,7 +15,7 @@ class Value(NamedTuple):
 
 
 def read_values(body: Any) -> Iterator[Value | InvalidSample]:
-    """Decode what a message holds; a value that is no JSON costs itself alone."""
+    """Decode the values of a message; a value that is not JSON does not affect the others."""
     decoded = decode(body)
     if not isinstance(decoded, Violation):
         yield Value("", decoded)
@@ -32,7 +32,7 @@ def read_values(body: Any) -> Iterator[Value | InvalidSample]:
 
 
 def not_json(where: str, value: NotJson) -> InvalidSample:
-    """What is told of a value that JSON does not allow."""
+    """The error for a value that JSON does not allow."""
     return InvalidSample(where, value.rule, value.message, value)
 
 

@@ -11,7 +11,7 @@ of this.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -197,7 +197,7 @@ class Mapper:
                 continue
             yield Sample(where + pointer, metric, own, number, time_ns, namespace=namespace)
 
-    def _members(self, item: Any) -> Sequence[tuple[str, _Key, Any]]:
+    def _members(self, item: Any) -> Iterable[tuple[str, _Key, Any]]:
         """Yield the values of an item: the place of each, the name of its member, and the value."""
         if _WILDCARD not in self._value:
             value = _find(item, self._value)
@@ -216,7 +216,7 @@ class Mapper:
                 'has no members: the step "*" in value of MF_MAPPING needs an object or a list',
             )
         pairs: Any = group.items() if isinstance(group, dict) else enumerate(group)
-        return [(json_pointer((*before, key, *behind)), key, _find(member, behind)) for key, member in pairs]
+        return ((json_pointer((*before, key, *behind)), key, _find(member, behind)) for key, member in pairs)
 
     def _read_name(self, place: _Place) -> str:
         parts = [_text(source, place, "name") for source in self._name]

@@ -21,7 +21,7 @@ MAX_LABELS = 100
 
 def prometheus_name(text: str) -> str:
     """The name of a metric or label; ``_`` is put before a leading digit."""
-    return text if _is_name(text) else _written_anew(text)
+    return text if _is_name(text) else _replaced(text)
 
 
 def metric_name(text: str) -> str:
@@ -32,7 +32,7 @@ def metric_name(text: str) -> str:
     return f"_{name}" if name[:1].isdigit() else name
 
 
-def _written_anew(text: str) -> str:
+def _replaced(text: str) -> str:
     name = _replace("_", text)
     return f"_{name}" if name[:1].isdigit() else name
 
@@ -73,5 +73,5 @@ def label_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     values: dict[str, list[str]] = {}
     for name, value in sorted(pairs):
-        values.setdefault(_written_anew(name), []).append(value)
+        values.setdefault(_replaced(name), []).append(value)
     return {name: ";".join(found) for name, found in values.items()}

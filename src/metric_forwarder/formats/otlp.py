@@ -441,14 +441,14 @@ def _histogram_points(place: str, point: dict[str, Any], series: _Series) -> Ite
         message = "do not fit: there must be one more bucket than bounds, and their sum must be the count of the point"
         raise _Wrong("/bucketCounts", "buckets", message)
     total_sum = None if point.get("sum") is None or stale else _double("/sum", point["sum"])
-    below = 0
+    below, name = 0, f"{series.name}_bucket"
     for index, (bound, count) in enumerate(zip(bounds, counts or [0] * len(bounds), strict=False)):
         below += count
         if bound != _SPECIAL["Infinity"]:
             value = STALE_MARKER if stale else below
             yield Sample(
                 f"{place}/bucketCounts/{index}",
-                f"{series.name}_bucket",
+                name,
                 {**labels, "le": number_text(bound)},
                 value,
                 time_ns,
@@ -457,7 +457,7 @@ def _histogram_points(place: str, point: dict[str, Any], series: _Series) -> Ite
     value = STALE_MARKER if stale else total
     yield Sample(
         f"{place}/bucketCounts/{len(bounds)}",
-        f"{series.name}_bucket",
+        name,
         {**labels, "le": "+Inf"},
         value,
         time_ns,

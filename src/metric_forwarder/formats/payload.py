@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
 
 _ENVELOPE = frozenset({"namespace", "dimensions", "points"})
-# What a client of the receiver sends beside Namespace and Data belongs to its request, not to its points.
+# The other members of a receiver's request, besides Namespace and Data: they are not part of its points.
 _REQUEST_BODY = frozenset(
     {"Namespace", "Data", "Action", "SecretId", "Region", "Timestamp", "Nonce", "Signature"}
 )
@@ -109,7 +109,7 @@ class Payload(NamedTuple):
         return self.place if self.prefix is None else f"{self.place}{self.prefix}/{index}"
 
     def pointers(self, start: int, points: int) -> list[str]:
-        """The pointers of so many points."""
+        """The pointers of some points, one after the other."""
         if self.prefix is None:
             return [self.place] * points
         return [f"{self.place}{self.prefix}/{index}" for index in range(start, start + points)]
@@ -159,7 +159,7 @@ def decode_together(texts: Sequence[str]) -> list[Any] | None:
 
 
 def _members_of_points(points: Sequence[Any]) -> int:
-    """The members of points and of their dimensions; -1 if one is no point."""
+    """The members of points and of their dimensions; -1 if one is not a point."""
     try:
         return sum(map(_size, points)) + sum(map(_size, map(_dimensions, points)))
     except (KeyError, TypeError):
@@ -345,6 +345,11 @@ def is_our_own(decoded: Any) -> bool:
     if type(decoded) is list:
         return not decoded or (type(decoded[0]) is dict and "metricName" in decoded[0])
     return type(decoded) is dict and (holds_points(decoded) or "metricName" in decoded)
+
+
+def is_lone_point(decoded: Any) -> bool:
+    """Whether decoded JSON is a point by itself."""
+    return type(decoded) is dict and "metricName" in decoded and not holds_points(decoded)
 
 
 def holds_points(decoded: Mapping[str, Any]) -> bool:
@@ -539,7 +544,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
 
 
 def _constant(name: str) -> NotJson:
-    return NotJson("not-finite", f"{name} is no JSON number: send a finite number, or no point", name)
+    return NotJson("not-finite", f"{name} is not a JSON number: send a finite number, or no point", name)
 
 
 def _raise_for_constant(name: str) -> NoReturn:

@@ -9,6 +9,7 @@ know triggers and destinations.
 __all__ = [
     "MAX_SAMPLES",
     "NO_FLOAT",
+    "TOO_MANY",
     "Decoder",
     "FilteredSample",
     "FormatHint",
@@ -23,8 +24,9 @@ from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.model import FormatHint
 
-# In one message; all points of an event are held until its report is written.
+# In one message; every point of an event has a row until its report is written.
 MAX_SAMPLES = 100_000
+TOO_MANY = f"stands in a message of more than {MAX_SAMPLES} samples"
 
 # The NaN with which Prometheus marks the end of a series. Only its bits distinguish it from other NaNs.
 _STALE_BITS = struct.pack("<Q", 0x7FF0_0000_0000_0002)

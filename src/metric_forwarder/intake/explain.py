@@ -205,7 +205,7 @@ def _check_values(point: Any) -> list[Located]:
 
 
 _BEYOND = "is beyond every number that can be sent: the largest is 1.7976931348623157e308"
-_NOT_FINITE = "is no number (NaN): send a finite number, or no point"
+_NOT_FINITE = "is not a number (NaN): send a finite number, or no point"
 
 
 def _values(point: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
@@ -277,7 +277,7 @@ def _out_of_range(error: _Error) -> str:
 
 
 def _no_time(error: _Error) -> str:
-    return f"{show(error.instance)} is no time"
+    return f"{show(error.instance)} is not a time"
 
 
 def _other_rule(error: _Error) -> str:

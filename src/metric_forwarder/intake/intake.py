@@ -18,6 +18,7 @@ from metric_forwarder.formats.payload import (
     decode_together,
     find_points,
     has_bracket_line,
+    is_lone_point,
     is_our_own,
     read_payloads,
 )
@@ -40,7 +41,7 @@ from metric_forwarder.reporting.ledger import Ledger
 
 _NO_HINT = FormatHint()
 # Bytes of points held in memory at once, their series included; a larger event is delivered in parts.
-MAX_PART_BYTES = 16 * 2**20
+MAX_PART_BYTES = 6 * 2**20
 # So many points are made together; then the intake checks whether the part is full.
 _TAKEN_TOGETHER = 256
 # In place of a format: the trigger has read the samples itself.
@@ -243,12 +244,18 @@ class Intake:
                     yield from self._take_together([message], [text])
 
     def _take_bodies(self, messages: Sequence[Message], bodies: Sequence[Any]) -> Iterator[None]:
-        """Take decoded bodies in. Usually each is a point; no other payload has the members of one."""
-        candidates = Candidates()
-        candidates.messages, candidates.raws = list(messages), list(bodies)
-        candidates.pointers, candidates.times_ns = [""] * len(bodies), [None] * len(bodies)
-        if self._relabel is None and self._maker.take_together(candidates):
-            return
+        """Take decoded bodies in; usually each is a point."""
+        if self._relabel is None:
+            candidates, count = Candidates(), len(bodies)
+            candidates.messages, candidates.raws = list(messages), list(bodies)
+            candidates.pointers, candidates.times_ns = [""] * count, [None] * count
+            candidates.payloads, candidates.places = [None] * count, [0] * count
+            unusual = range(count) if self._is_late else self._maker.take_together(candidates)
+            if unusual is None:
+                return
+            if all(map(is_lone_point, bodies)):
+                self._take_around(candidates, unusual)
+                return
         for message, body in zip(messages, bodies, strict=True):
             if is_our_own(body):
                 yield from self._take_payload(message, find_points(body))
@@ -287,21 +294,38 @@ class Intake:
             self._take_candidates(pending)
 
     def _take_candidates(self, candidates: Candidates) -> None:
-        """Make points of candidates together; if one is unusual, of each half of them, and of the unusual one carefully."""
-        if not self._is_late and self._maker.take_together(candidates):
-            return
-        if len(candidates) > 1:
-            for half in candidates.halves():
-                self._take_candidates(half)
-            return
-        origin = candidates.origin
-        if candidates.raws[0] is None and origin.raw is not None:
-            self._exclusions.filter(origin.message, origin.pointer, "relabel", _BY_RULE)
-        elif self._must_leave(origin.message):
-            is_whole = candidates.sample is None and origin.payload.is_first and origin.nth == 0
-            self._exclusions.leave(origin.message, origin.pointer, is_whole=is_whole)
+        """Make points of candidates together; if some are unusual, of those between them, and of each of them carefully."""
+        unusual = range(len(candidates)) if self._is_late else self._maker.take_together(candidates)
+        if unusual is not None:
+            self._take_around(candidates, unusual)
+
+    def _take_around(self, candidates: Candidates, unusual: Sequence[int]) -> None:
+        """Make points of candidates, some of which are unusual; without places, it is unknown which."""
+        last = len(candidates)
+        if last == 1:
+            self._take_one(candidates, 0)
+        elif unusual:
+            start = 0
+            for place in (*unusual, last):
+                if start < place:
+                    self._take_candidates(candidates.part(start, place))
+                if place < last:
+                    self._take_one(candidates, place)
+                start = place + 1
         else:
-            self._maker.take(candidates)
+            self._take_candidates(candidates.part(0, last // 2))
+            self._take_candidates(candidates.part(last // 2, last))
+
+    def _take_one(self, candidates: Candidates, nth: int) -> None:
+        message = candidates.messages[nth]
+        if candidates.raws[nth] is None and candidates.origin(nth).raw is not None:
+            self._exclusions.filter(message, candidates.pointers[nth], "relabel", _BY_RULE)
+        elif self._must_leave(message):
+            origin = candidates.origin(nth)
+            is_whole = origin.payload.is_first and origin.nth == 0 and not isinstance(origin.raw, Sample)
+            self._exclusions.leave(message, origin.pointer, is_whole=is_whole)
+        else:
+            self._maker.take(candidates, nth)
 
     # --- the careful path --------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ There are two paths with the same result. ``take_together`` is the fast path: it
 column, and makes all of their points or none. ``take`` validates a single one, and says what is wrong with it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count, repeat
 from typing import Any
 
@@ -35,7 +35,7 @@ class Candidates:
         pointers: their places in their messages.
         raws: the points as decoded JSON, which rules may have changed.
         times_ns: the times of samples; None for a point, whose time is one of its members.
-        payloads: where they came from: a payload, or the sample that a point was made of.
+        payloads: where they came from: a payload, or the sample that a point was made of; None: the point is a payload itself.
         places: their places in the payload.
     """
 
@@ -46,34 +46,25 @@ class Candidates:
         self.pointers: list[str] = []
         self.raws: list[Any] = []
         self.times_ns: list[int | None] = []
-        self.payloads: list[Payload | Sample] = []
+        self.payloads: list[Payload | Sample | None] = []
         self.places: list[int] = []
 
     def __len__(self) -> int:
         return len(self.raws)
 
-    @property
-    def sample(self) -> Sample | None:
-        """The sample that the first was made of; ``why_not_carried`` has checked its value."""
-        return self.payloads[0] if isinstance(self.payloads[0], Sample) else None
-
-    @property
-    def origin(self) -> Origin:
-        """Where the first came from."""
-        message, payload = self.messages[0], self.payloads[0]
+    def origin(self, nth: int) -> Origin:
+        """Where a candidate came from."""
+        message, payload = self.messages[nth], self.payloads[nth]
         if isinstance(payload, Sample):
             return Origin.alone(message, payload.where, payload)
-        return Origin(message, payload, self.places[0])
+        return Origin(message, payload or Payload((self.raws[nth],)), self.places[nth])
 
-    def halves(self) -> "tuple[Candidates, Candidates]":
-        """The first half of them, and the second."""
-        middle = len(self) // 2
-        first, second = Candidates(), Candidates()
+    def part(self, start: int, stop: int) -> "Candidates":
+        """Some of them."""
+        part = Candidates()
         for name in self.__slots__:
-            column = getattr(self, name)
-            setattr(first, name, column[:middle])
-            setattr(second, name, column[middle:])
-        return first, second
+            setattr(part, name, getattr(self, name)[start:stop])
+        return part
 
 
 class PointMaker:
@@ -126,49 +117,62 @@ class PointMaker:
         """Bytes that the points of this part take, about, with their series."""
         return self._wire_bytes + len(self.points) * _POINT_BYTES + self._known.size - self._size_before
 
-    def take_together(self, candidates: Candidates) -> bool:
-        """Make the points of all candidates; if anything about one of them is unusual, make none and return False."""
+    def take_together(self, candidates: Candidates) -> Sequence[int] | None:
+        """Make the points of all candidates: None; if one of them is unusual, make none.
+
+        Returns:
+            the places of unusual ones, as far as they are known.
+        """
         raws = candidates.raws
-        find: Callable[[Any], Any] = self._known.by_point.get
+        find = self._known.by_point.get
         found: list[Any] = []
-        try:
-            for raw in raws:
+        for raw in raws:
+            try:
                 dimensions = raw["dimensions"]
-                found.append(
-                    find((raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values()))
-                )
+                series = find((raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values()))
+            except (KeyError, AttributeError, TypeError):
+                series = None
+            found.append(series)
+        if not all(found):
+            found = self._meet(raws, found)
+            unusual = [place for place, series in enumerate(found) if series is None]
+            if unusual:
+                return unusual
+        try:
             values = [raw["value"] for raw in raws]
-        except (KeyError, AttributeError, TypeError):
-            return False
-        if not all(found) and not self._meet(raws, found):
-            return False
+        except KeyError:
+            return self._invalid(raws)
         # NaN, which this may overlook, is only in samples, and only where the destination carries it.
         if not ({*map(type, values)} <= _NUMBERS and min(values) >= -MAX_FLOAT and max(values) <= MAX_FLOAT):
-            return False
+            return [place for place, value in enumerate(values) if not is_finite(value)]
         times_ns: Sequence[int | None] = candidates.times_ns
         keys: Iterable[str | None] = _NONE
         members = sum(map(len, raws))
         if members > _REQUIRED_MEMBERS * len(raws):
             optional = self._optional(raws, times_ns, members)
             if optional is None:
-                return False
+                return self._invalid(raws)
             times_ns, keys = optional
         times_ms = self._times_ms(candidates.messages, found, times_ns)
         if times_ms is None:
-            return False
+            return ()
         self._append(candidates, found, values, times_ns, keys, times_ms)
-        return True
+        return None
 
-    def _meet(self, raws: Sequence[Any], found: list[Any]) -> bool:
-        """Fill in the series that were unknown; False if one is unusual."""
-        for nth, raw in enumerate(raws):
-            if found[nth] is None:
-                is_valid = self._schema.takes_any_number and self._schema.accepts(raw)
-                series = self._find_series(raw) if is_valid else None
-                if not isinstance(series, Series) or not self._is_usual(series, raw["dimensions"]):
-                    return False
-                found[nth] = series
-        return True
+    def _invalid(self, raws: Sequence[Any]) -> Sequence[int]:
+        return [place for place, raw in enumerate(raws) if not self._schema.accepts(raw)]
+
+    def _meet(self, raws: Sequence[Any], found: Sequence[Series | None]) -> list[Any]:
+        """The series found, and those that were unknown; None for one that is unusual."""
+        accepts = self._schema.accepts if self._schema.takes_any_number else _accepts_none
+        met: list[Any] = []
+        for raw, series in zip(raws, found, strict=True):
+            if series is None and accepts(raw):
+                made, is_usual = self._find_series(raw)
+                met.append(made if is_usual else None)
+            else:
+                met.append(series)
+        return met
 
     def _optional(
         self, raws: Sequence[Any], times_ns: Sequence[int | None], members: int
@@ -233,49 +237,45 @@ class PointMaker:
         self.points += map(_new_tuple, repeat(Point), zip(*columns, strict=False))
         self._wire_bytes += sum(map(len, wires))
 
-    def take(self, candidate: Candidates) -> None:
+    def take(self, candidates: Candidates, nth: int) -> None:
         """Make the point of a single candidate, or settle it with its problems."""
-        origin, (raw,), sample = candidate.origin, candidate.raws, candidate.sample
-        message = origin.message
+        message, raw = candidates.messages[nth], candidates.raws[nth]
+        is_sample = isinstance(candidates.payloads[nth], Sample)
         is_replayed = message.already_validated
-        # A schema accepts finite numbers only. A point from the spool may have been a sample with NaN or an infinity.
-        checked = (
-            _with_number(raw) if sample or (is_replayed and self._destination.carries_non_finite) else raw
-        )
+        # A schema accepts finite numbers only. A point from the spool may have been a sample with NaN or an infinity; whether
+        # the destination takes that from a sample was checked before.
+        is_any = is_sample or (is_replayed and self._destination.carries_non_finite)
+        checked = _with_number(raw) if is_any else raw
         if not (self._schema.accepts_replayed if is_replayed else self._schema.accepts)(checked):
             if not self._exclusions.count_invalid(message):
-                self._add_invalid(
-                    origin,
-                    self._schema.violations(checked) if self._exclusions.may_explain() else _UNEXPLAINED,
-                )
+                is_explained = self._exclusions.may_explain()
+                found = self._schema.violations(checked) if is_explained else _UNEXPLAINED
+                self._add_invalid(candidates.origin(nth), found)
             return
-        series = self._find_series(checked)
+        series, _ = self._find_series(checked)
         if isinstance(series, Violation):
-            self._add_invalid(origin, [((), series)])
+            self._add_invalid(candidates.origin(nth), [((), series)])
             return
-        (time_ns,) = candidate.times_ns
-        if "timestamp" in raw:
-            time_ns = nanoseconds(raw["timestamp"])
+        time_ns = nanoseconds(raw["timestamp"]) if "timestamp" in raw else candidates.times_ns[nth]
         key = as_text(raw["id"]) if "id" in raw else None
-        problem = self._make(candidate, series, raw["value"], time_ns, key)
+        problem = self._make(candidates.part(nth, nth + 1), series, raw["value"], time_ns, key)
         if problem is not None:
-            self._exclusions.settle(origin, [problem])
+            self._exclusions.settle(candidates.origin(nth), [problem])
 
     def _add_invalid(self, origin: Origin, found: Sequence[tuple[tuple[Any, ...], Violation]]) -> None:
         self._exclusions.add_invalid(origin, [origin.located(path, violation) for path, violation in found])
 
-    def _find_series(self, raw: dict[str, Any]) -> Series | Violation:
-        """Find the series of a valid point; it becomes known if every finite value is valid in it."""
+    def _find_series(self, raw: dict[str, Any]) -> tuple[Series | Violation, bool]:
+        """Find the series of a valid point; True and known from now on if every finite value is valid in it."""
         namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
         found = self._known.find(namespace or self._default_namespace, metric, dimensions)
-        if isinstance(found, Series) and self._is_usual(found, dimensions):
+        if not isinstance(found, Series):
+            return found, False
+        is_short = len(found.encoded_prefix) + _LONGEST_VALUE <= self._max_bytes
+        is_usual = is_short and self._schema.takes_any_number and are_texts(dimensions)
+        if is_usual:
             self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
-        return found
-
-    def _is_usual(self, series: Series, dimensions: dict[str, Any]) -> bool:
-        """Whether a point of the series is valid with every finite value."""
-        is_short = len(series.encoded_prefix) + _LONGEST_VALUE <= self._max_bytes
-        return is_short and self._schema.takes_any_number and are_texts(dimensions)
+        return found, is_usual
 
     def _make(
         self, candidate: Candidates, series: Series, value: float, time_ns: int | None, key: str | None
@@ -309,6 +309,10 @@ class PointMaker:
             "correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
         )
         return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
+
+
+def _accepts_none(_raw: Any) -> bool:
+    return False
 
 
 def _with_number(raw: Any) -> Any:

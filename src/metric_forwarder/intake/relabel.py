@@ -137,7 +137,7 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
 
 
 def read_rules(rules: str) -> Any:
-    """Decode ``MF_RELABEL``; raises ``OSError`` or ``ValueError`` where there is no JSON."""
+    """Decode ``MF_RELABEL``; raises ``OSError`` or ``ValueError`` if it is not JSON."""
     text = rules.strip()
     if text and text[0] not in "[{":
         text = Path(text).read_text("utf-8-sig")
@@ -145,7 +145,7 @@ def read_rules(rules: str) -> Any:
 
 
 def _set(labels: Labels, name: str, value: str) -> None:
-    """An empty value is no label."""
+    """Remove labels with an empty value, which do not exist for Prometheus."""
     if value:
         labels[name] = value
     else:
@@ -256,7 +256,7 @@ _FOREIGN = {
 
 def _read_rules(rules: Any) -> list[_Rule]:
     if not isinstance(rules, list) or len(rules) > _MAX_RULES:
-        raise BadRule(f" is no list of at most {_MAX_RULES} rules")
+        raise BadRule(f" is not a list of at most {_MAX_RULES} rules")
     return [_read_rule(f"/{index}", rule) for index, rule in enumerate(rules)]
 
 
@@ -269,7 +269,7 @@ def _read_rule(where: str, rule: Any) -> _Rule:
 
 def _read_members(rule: Any) -> _Rule:
     if not isinstance(rule, dict):
-        raise BadRule(" is no object")
+        raise BadRule(" is not an object")
     unknown = sorted(set(rule) - _MEMBERS)
     if unknown:
         raise BadRule(
@@ -297,7 +297,7 @@ def _read_members(rule: Any) -> _Rule:
 def _read_text(rule: Mapping[str, Any], member: str, default: str) -> str:
     value = rule.get(member, default)
     if not isinstance(value, str):
-        raise BadRule(f"/{member} is no text")
+        raise BadRule(f"/{member} is not a text")
     return value
 
 
@@ -305,7 +305,7 @@ def _read_sources(sources: Any) -> Sequence[str]:
     if not isinstance(sources, list) or not all(
         isinstance(name, str) and is_label_name(name) for name in sources
     ):
-        raise BadRule("/source_labels is no list of labels' names")
+        raise BadRule("/source_labels is not a list of labels' names")
     return tuple(sources)
 
 

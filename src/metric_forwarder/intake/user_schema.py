@@ -35,7 +35,7 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
     """Read a schema file.
 
     Raises:
-        ConfigError: it cannot be read, is no draft-07 schema, or holds what cannot be judged.
+        ConfigError: it cannot be read, is not a draft-07 schema, or has parts that cannot be checked.
     """
     from jsonschema import SchemaError  # noqa: PLC0415 - needed only where a user has a schema
 
@@ -54,7 +54,7 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
         where = "/".join(map(str, error.absolute_path)) or "its top"
         # Not the error's own message, which quotes the file: it may be another one than was meant.
         rule = f"{error.validator} {json.dumps(error.validator_value)[:200]}"
-        problem = f"its file is no draft-07 schema at {where}: that must be {rule}"
+        problem = f"its file is not a draft-07 schema at {where}: that must be {rule}"
     except _Unusable as error:
         problem = str(error)
     except (ValueError, RecursionError):
@@ -69,7 +69,7 @@ class _Unusable(Exception):
 
 
 def _raise_for_constant(name: str) -> Any:
-    raise _Unusable(f"its file holds {name}, which is no number of JSON")
+    raise _Unusable(f"its file holds {name}, which is not a JSON number")
 
 
 def _finite(text: str) -> float:
@@ -103,7 +103,7 @@ def _check_parts(schema: Mapping[str, Any]) -> None:
     Raises:
         _Unusable: a ``$ref`` leads nowhere, outside the file or round in a circle; a pattern cannot be used; a draft is
             named that is not supported.
-        SchemaError: what a ``$ref`` leads to is no schema.
+        SchemaError: a ``$ref`` does not lead to a schema.
     """
     from graphlib import CycleError, TopologicalSorter  # noqa: PLC0415 - needed only where a user has a schema
 
@@ -121,7 +121,7 @@ def _check_parts(schema: Mapping[str, Any]) -> None:
         if not isinstance(found, dict) or id(found) in judged_alike:
             continue
         if "$ref" in found:
-            # Draft-07 ignores the members beside a $ref.
+            # Draft-07 ignores the other members next to a $ref.
             target = _follow(found["$ref"], resolver)
             judged_alike[id(found)] = [id(target.contents)]
             pending.append((DRAFT7.create_resource(target.contents), target.resolver))

@@ -1,7 +1,7 @@
-"""Scrape: fetch what Prometheus targets inside the VPC expose, and make messages of its samples.
+"""Scrape: fetch the metrics that Prometheus targets inside the VPC expose, and make messages of the samples.
 
 A target that fails never stops the others: it becomes one ``invalid`` with the reason, and the next firing of the timer
-tries it again. docs/scrape.md has the whole contract.
+tries it again. docs/scrape.md describes the rules.
 """
 
 import json
@@ -30,14 +30,14 @@ from metric_forwarder.scrape.targets import (
     shown,
 )
 
-# A node_exporter exposes some 100 KB.
+# A node_exporter exposes about 100 KB.
 MAX_TARGET_BYTES = 4 * 2**20
-# Of one event, all targets together: each becomes a message, and all are held until the report is written.
+# Samples of all targets in one event: each becomes a message, and all are held until the report is written.
 MAX_SAMPLES = 20_000
-# As Prometheus waits by default.
+# The default of Prometheus.
 TARGET_TIMEOUT_S = 10.0
 SIDE_BY_SIDE = 8
-# To understand one text, which takes 0.1 s as a rule.
+# Seconds to read one text, which usually takes 0.1 s.
 _READING_S = 2.0
 
 _HEADERS = {
@@ -47,13 +47,13 @@ _HEADERS = {
     "User-Agent": "metric-forwarder",
 }
 _OPEN_METRICS = "application/openmetrics-text"
-CLOSED = "MF_SCRAPE_HOSTS is empty, and a timer asks to scrape: set it to the hosts of the targets, or remove the timer"
-# What Prometheus itself says of each scrape.
+CLOSED = "MF_SCRAPE_HOSTS is empty, but a timer asks to scrape: set it to the hosts of the targets, or remove the timer"
+# The metrics that Prometheus itself adds to each scrape.
 _UP, _DURATION, _EXPOSED = "up", "scrape_duration_seconds", "scrape_samples_scraped"
 
 
 class Fetched(NamedTuple):
-    """The text of a target, and how long it took to come."""
+    """The text of a target, and how long fetching took."""
 
     text: str
     open_metrics: bool
@@ -65,7 +65,7 @@ class Scraper:
 
     Args:
         hosts: those that may be asked, each as host or host:port.
-        connect: makes what carries one request; called in the thread that fetches.
+        connect: makes a transport for one request; called in the thread that fetches.
         machine: for the time each target has, and the threads that fetch.
         carries_non_finite: whether the destination takes NaN; otherwise a sample that is NaN is filtered.
     """
@@ -89,7 +89,7 @@ class Scraper:
         Args:
             job: what to fetch and what to keep of it.
             firing: the timer's message; its time is that of the samples, its coordinates are part of theirs.
-            deadline: until when fetching and reading may go on.
+            deadline: fetching and reading must end by then.
 
         Raises:
             ConfigError: the settings allow no host.
@@ -124,7 +124,7 @@ class Scraper:
             yield from _unused(job.keep, used, firing)
 
     def _read(self, fetched: Fetched, keep: Keep, most: int, deadline: Deadline) -> list[Reading]:
-        """The readings of a text, and what Prometheus would say of the scrape."""
+        """The readings of a text, and the metrics that Prometheus would add."""
 
         def watch() -> None:
             if deadline.remaining() <= 0:
@@ -145,7 +145,7 @@ class Scraper:
         return [self._carried(reading) for reading in found]
 
     def _carried(self, reading: Reading) -> Reading:
-        """NaN is how a summary without observations says that there is no value."""
+        """Filter NaN, the value of a summary without observations, if the destination cannot carry it."""
         if isinstance(reading, Sample) and not self._carries_non_finite and math.isnan(reading.value):
             return FilteredSample(reading.where, "not-finite", _NO_VALUE)
         return reading
@@ -153,9 +153,9 @@ class Scraper:
     def _fetch_all(
         self, targets: Sequence[Target], deadline: Deadline
     ) -> Iterator[tuple[Target, Callable[[], Fetched]]]:
-        """Each target with what gives its text, or raises ``Failed``, in the order in which they answer.
+        """Yield each target with a function that returns its text or raises ``Failed``, in the order of their replies.
 
-        No more texts are held than are fetched at once.
+        Only as many texts are held as are fetched at once.
         """
         waiting, most = list(reversed(targets)), SIDE_BY_SIDE
         answers, under_way = self._tasks.queue(), 0
@@ -174,7 +174,7 @@ class Scraper:
                     most = under_way
             if under_way:
                 # Each thread ends by the deadline of its fetch.
-                yield answers.get()
+                yield answers.get(timeout=None)
                 under_way -= 1
 
     def _answer(self, target: Target, deadline: Deadline, answers: Queue) -> None:
@@ -192,7 +192,7 @@ class Scraper:
 def _fetch_text(streaming: Streaming, target: Target, deadline: Deadline) -> tuple[str, bool]:
     if deadline.remaining() <= 0:
         raise Failed(
-            "was not asked: the time for scraping was up; raise the function's timeout, or scrape less"
+            "was not fetched: the time for scraping was up; raise the function's timeout, or scrape less"
         )
     answer = streaming.stream(HttpRequest("GET", target.url, _HEADERS, None), deadline)
     if isinstance(answer, Failure):
@@ -211,7 +211,7 @@ def _check_head(answer: Streamed) -> None:
     if answer.status != 200:  # noqa: PLR2004 - the one status that carries metrics
         raise Failed(f"answered HTTP {answer.status}")
     if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Failed("answered with a compressed text, which was not asked for")
+        raise Failed("replied with compressed text, which was not requested")
     if answer.announced_bytes > MAX_TARGET_BYTES:
         raise Failed(_TOO_LARGE)
 
@@ -221,9 +221,9 @@ def _is_open_metrics(answer: Streamed) -> bool:
 
 
 _UNREACHABLE = "no connection; check its host and port, the function's VPC and the target's security group"
-_UNANSWERED = "it was asked and did not answer; look whether it is well, or raise the function's timeout"
-_NO_EXPOSITION = "answered with what is no Prometheus text exposition"
-_NO_VALUE = "is NaN, so there is no value that this destination could take; remote write takes it"
+_UNANSWERED = "it did not reply; check its health, or raise the function's timeout"
+_NO_EXPOSITION = "replied with text that is not a Prometheus text exposition"
+_NO_VALUE = "is NaN, which this destination does not accept; remote write accepts it"
 _TOO_LARGE = f"exposes more than {MAX_TARGET_BYTES // 2**20} MB: let it expose less, or split it"
 
 
@@ -246,7 +246,7 @@ def _no_thread() -> Fetched:
 
 
 def _keeper(patterns: Sequence[str]) -> tuple[Keep, set[str]]:
-    """The predicate for names, and the patterns it has met so far."""
+    """The predicate for names, and the patterns that have matched so far."""
     exact = {pattern for pattern in patterns if not pattern.endswith("*")}
     prefixes = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("*"))
     used: set[str] = set()
@@ -274,7 +274,7 @@ def _failed(firing: Message, source: str, reason: str) -> Message:
 def _message(reading: Reading, target: Target, job: Scrape, firing: Message) -> Message:
     if not isinstance(reading, Sample):
         return Message(target.source, reading, firing.coordinates, firing.time_ms)
-    # Named by the series: a redelivered firing finds it at another line.
+    # Named by its series, since it may be on another line when a firing is redelivered.
     sample = reading._replace(
         where="", dimensions=join(reading.dimensions, target.labels), namespace=job.namespace
     )

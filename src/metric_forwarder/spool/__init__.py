@@ -1,1 +1,1 @@
-"""Keep what cannot be delivered now, and dead letters. Loaded only when ``MF_SPOOL`` asks for it."""
+"""Keeps points that cannot be delivered now, and dead letters. Loaded only if ``MF_SPOOL`` is set."""

@@ -1,8 +1,7 @@
-"""A spool that no event waits for past its deadline: a background worker deals with the store.
+"""A spool that no event waits for past its deadline: a background worker uses the store.
 
-No timeout covers a file system in the network that hangs, a name server that never answers, or an answer that comes a
-byte at a time. A worker that does not come back is left to itself, with the store it works with; what it writes after
-all is recognised by its coordinates.
+No timeout covers a network file system that hangs, a name server that never answers, or a reply that comes byte by
+byte. A worker that hangs is given up, with its store; records that it writes later are recognised by their coordinates.
 """
 
 from collections import deque
@@ -19,16 +18,16 @@ from metric_forwarder.spool.store import Chunk, SpoolError, SpoolLevel, SpoolRec
 
 _T = TypeVar("_T")
 
-# When the time is up, the job under way gets this much longer.
+# When the time is up, the running job gets this much longer.
 _GRACE_S = 0.2
 # Read another chunk only if this much time is left (or this share of the event's time, if that is less), and this many times
-# as much as the last one took to read: enough to take it in, and to send some of it.
+# as much as the last one took to read: enough to read it, and to send a part of it.
 _LEAST_FOR_A_CHUNK_S = 1.0
 _LEAST_SHARE = 0.25
 _READINGS_FOR_A_CHUNK = 4
-# A replay's lease outlives its deadline by this: the rest of the invocation's time, and another clock.
+# A replay's lease lasts this much longer than its deadline, for the rest of the invocation and for another clock.
 _LEASE_SLACK_S = 10.0
-# How much each faster write counts: a store that has become faster is trusted bit by bit.
+# The weight of each faster write: a store that has become faster is trusted gradually.
 _FORGETTING = 0.2
 
 
@@ -55,11 +54,11 @@ class BoundedSpool:
         return BoundedVisit(self, self._store, deadline, now_ms, complain)
 
     def give_up(self) -> None:
-        """Leave the store to the worker that is stuck with it."""
+        """Give up the worker that hangs, with its store."""
         self._store = None
 
     def learn(self, records: int, took_s: float) -> None:
-        """Take note how long a write took: a slower store is believed at once, a faster one bit by bit."""
+        """Record how long a write took: a slower store is trusted at once, a faster one gradually."""
         slowness = max(1.0, took_s / self._expected_s(records))
         self._slowness = max(slowness, self._slowness + _FORGETTING * (slowness - self._slowness))
 
@@ -68,11 +67,11 @@ class BoundedSpool:
 
 
 class BoundedVisit:
-    """One event's dealings with the spool.
+    """One event's use of the spool.
 
     Args:
         now_ms: when the event was received, Unix milliseconds.
-        complain: called with what goes wrong.
+        complain: called with each error.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class BoundedVisit:
             self._wait(self._submit(partial(self._store.write, points, dead_letters)))
         finally:
             took_s = clock.monotonic() - began
-            # A write that was given up takes longer than it was waited for; how much longer is unknown.
+            # A write that was given up takes longer than the wait; how much longer is unknown.
             self._spool.learn(count, 2 * took_s if self._given_up else took_s)
 
     def replay(self, *, dead_letters: bool) -> Iterator[tuple[Sequence[Message], ReplayPolicy]]:
@@ -117,7 +116,7 @@ class BoundedVisit:
             self._complain(str(error))
 
     def chunks(self, *, dead_letters: bool) -> Iterator["BoundedChunk"]:
-        """Read the spool chunk by chunk, while there is time for another one; acknowledging one waits for nothing.
+        """Read the spool chunk by chunk, while there is time for another one; acknowledging does not wait.
 
         Raises:
             SpoolError: it cannot be read, or not in time, or another replay is running.
@@ -136,18 +135,18 @@ class BoundedVisit:
             yield BoundedChunk(chunk, self.post)
 
     def measure(self) -> SpoolLevel | None:
-        """How full the spool is; None if that cannot be found out in time."""
+        """How full the spool is; None if the store does not answer in time."""
         try:
             return self._wait(self._submit(self._store.measure))
         except SpoolError:
             return None
 
     def post(self, job: Callable[[], None]) -> None:
-        """Submit a job that is not waited for until the visit ends."""
+        """Submit a job; only the end of the visit waits for it."""
         self._posted.append(self._submit(job))
 
     def close(self) -> None:
-        """End the visit; complain of what could not be acknowledged."""
+        """End the visit; report records that could not be acknowledged."""
         if self._worker is None:
             return
         last = self._submit(self._replay.close if self._replay else _nothing)
@@ -160,7 +159,7 @@ class BoundedVisit:
             self._complain(text)
 
     def _failure(self, last: Future[None]) -> BaseException | None:
-        """Wait for the last job: the worker has done the others before."""
+        """Wait for the last job; the worker has run the others before it."""
         try:
             self._wait(last)
         except SpoolError as error:
@@ -186,7 +185,7 @@ class BoundedVisit:
                 self._given_up = True
                 self._spool.give_up()
             raise SpoolError(
-                "the spool did not answer in time: look at its file system or its Redis, or raise the function's timeout"
+                "the spool did not answer in time: check its file system or its Redis, or raise the function's timeout"
             ) from None
 
 
@@ -195,7 +194,7 @@ def _nothing() -> None:
 
 
 class BoundedChunk:
-    """A chunk whose acknowledgements the worker writes; those that come while it is busy are written together."""
+    """A chunk whose acknowledgements the worker writes; while it is busy, they are collected and written together."""
 
     def __init__(self, chunk: Chunk, post: Callable[[Callable[[], None]], None]) -> None:
         self._chunk = chunk

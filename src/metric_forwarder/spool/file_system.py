@@ -1,4 +1,4 @@
-"""What the spool asks of a file system: handed in, so that tests have one that crashes, fills up and hangs."""
+"""The file system of the spool, which is passed in, so that tests can use one that crashes, fills up and hangs."""
 
 import fcntl
 import os
@@ -8,11 +8,11 @@ from typing import BinaryIO, Protocol
 
 
 class NotRegular(OSError):
-    """What was to be opened is a folder, a fifo or a device."""
+    """The path is a folder, a fifo or a device."""
 
 
 class Files(Protocol):
-    """A file system; what fails raises ``OSError``, as the functions of ``os`` do."""
+    """A file system; its methods raise ``OSError``, like the functions of ``os``."""
 
     def names(self, folder: Path) -> list[str]: ...
 
@@ -24,16 +24,19 @@ class Files(Protocol):
     def make_folder(self, path: Path) -> None: ...
 
     def open(self, path: Path, flags: int) -> BinaryIO:
-        """Open a regular file and nothing else, without waiting for anything; the flags are those of ``os.open``."""
+        """Open a regular file, without waiting; the flags are those of ``os.open``."""
 
     def sync(self, file: BinaryIO) -> None:
-        """Return when what was written to a file survives a crash."""
+        """Return when the contents of a file survive a crash."""
 
     def sync_folder(self, path: Path) -> None:
         """Return when the names in a folder survive a crash."""
 
     def lock(self, file: BinaryIO) -> None:
-        """Keep everybody else from locking a file until this one closes it; raises ``BlockingIOError``."""
+        """Lock a file until it is closed; raise ``BlockingIOError`` if it is locked already."""
+
+    def touch(self, path: Path) -> None:
+        """Say that a file was changed now."""
 
     def rename(self, path: Path, new: Path) -> None: ...
 
@@ -44,7 +47,7 @@ class SystemFiles:
     """The file systems of this machine."""
 
     def names(self, folder: Path) -> list[str]:
-        return os.listdir(folder)  # noqa: PTH208 - names are needed
+        return os.listdir(folder)  # noqa: PTH208 - only names are needed
 
     def status(self, path: Path) -> os.stat_result:
         return path.lstat()
@@ -75,6 +78,9 @@ class SystemFiles:
 
     def lock(self, file: BinaryIO) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def touch(self, path: Path) -> None:
+        os.utime(path)
 
     def rename(self, path: Path, new: Path) -> None:
         path.rename(new)

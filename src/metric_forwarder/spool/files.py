@@ -5,15 +5,15 @@ Layout: each write makes files of points and of dead letters, as needed::
     points-<number>-<random>-<row>.<function>.jsonl   a header with the SHA-256 of the rest, then a record a line
     dead-<number>-<random>-<row>.<function>.jsonl     the same
     <either>.ack                                      the rows already replayed, one number a line
-    <either>.set-aside                                what is not such a file, or torn: kept for a person to look at
-    .lock                                             held while a replay runs
+    <either>.set-aside                                a file that cannot be read: kept for a person to look at
+    .lock                                             held while a replay runs, which changes its time with every chunk
 
 The number is the time of the write in Unix milliseconds, but always larger than that of every earlier write that its writer
-could know of: its own, and those in the folder. So a clock that is set back changes no order.
+knows: its own, and those in the folder. So setting a clock back does not change the order.
 
-A file is written under another name, synced, renamed and the folder synced: it is there whole or not at all. Of an
-``.ack`` file a write that failed may leave a part; what follows its last line break is not a row, and is cut off before
-the next is added.
+A file is written under another name, synced and renamed, and the folder synced: it exists completely or not at all. A
+failed write may leave a part of a line in an ``.ack`` file; text after the last line break is not a row, and is cut off
+before the next row is added.
 """
 
 import contextlib
@@ -45,11 +45,13 @@ from metric_forwarder.spool.spool_file import (
 from metric_forwarder.spool.store import SpoolError, SpoolLevel, SpoolRecord
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-# A file's name has 255 bytes: what kind, number and suffix leave for the function.
+# A file's name has 255 bytes; this is the room for the function, besides kind, number and suffix.
 _MAX_NAME = 160
-# No instance lives longer than 900 s.
+_LOCK = ".lock"
+# No invocation takes longer than 900 s.
 _LONGEST_WRITE_S = 1800
-# Of a name that only looks like one; a time that is larger is in the year 30,490.
+_LEASE_S = 900
+# A larger number, beyond the year 30,490, is not a time.
 _MAX_NUMBER = 9 * 10**14
 _NUMBER = re.compile(r"(?:points|dead)-(\d{1,18})-", re.ASCII)
 
@@ -60,12 +62,12 @@ class FileSpool:
     Args:
         folder: an absolute path.
         function: namespace and name of the function whose records these are: those of others are not replayed.
-        max_bytes: the size of the folder's files beyond which nothing is added.
+        max_bytes: the limit for the size of all files in the folder.
         machine: the order of files does not depend on its clock; None: this machine.
         files: where the folder is; None: on this machine.
     """
 
-    # A file system in the network needs a dozen round trips for a file.
+    # A network file system needs a dozen round trips for a file.
     fixed_s = 0.5
     per_record_s = 50e-6
 
@@ -83,11 +85,13 @@ class FileSpool:
         self._machine = machine or system_machine()
         self._system = files or SystemFiles()
         self._last_number = 0
+        self._is_durable = False
 
     def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         written: list[Path] = []
         try:
             self._make_folder(self._folder)
+            self._is_durable = True
             survey = self._survey()
             stem = f"{self._next_number(survey):015d}-{self._machine.chance.token(6).hex()}"
             used = survey.used
@@ -104,16 +108,18 @@ class FileSpool:
             self._take_back(written)
             raise
 
-    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[FileChunk, None, None]:  # noqa: ARG002 - a lock that ends with its process needs no lease
+    def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[FileChunk, None, None]:  # noqa: ARG002 - the lock ends with its process, so it needs no lease
         try:
             with self._locked():
                 self._sweep()
-                # What the replay itself writes is left for the next one.
+                # Records that the replay itself writes are for the next replay.
                 points, dead = self._files("points"), self._files("dead") if dead_letters else ()
-                yield from _chunks(self._system, points, dead=False)
-                yield from _chunks(self._system, dead, dead=True)
+                for paths, is_dead in ((points, False), (dead, True)):
+                    for chunk in _chunks(self._system, paths, dead=is_dead):
+                        self._system.touch(self._folder / _LOCK)
+                        yield chunk
         except FileNotFoundError:
-            # Nothing was written yet: a replay makes no folder, least of all where one is to be mounted.
+            # Nothing was written yet; a replay must not make the folder, which may have to be mounted.
             return
         except OSError as error:
             raise _unreadable(error) from None
@@ -148,7 +154,7 @@ class FileSpool:
         return sorted(unquote(tag) for tag in tags - {"", self._function})
 
     def _files(self, kind: str) -> list[Path]:
-        """Those of this function, and those that name none, in the order in which they were written."""
+        """The files of this function, and those that name none, in the order in which they were written."""
         return [path for path in self._all_files(kind) if _tag(path) in {"", self._function}]
 
     def _all_files(self, kind: str) -> list[Path]:
@@ -161,7 +167,7 @@ class FileSpool:
         return self._last_number
 
     def _sweep(self) -> None:
-        """Remove what killed instances left: drafts, whose points were never reported as spooled, and rows without a file."""
+        """Remove the leftovers of killed instances: drafts, whose points were not reported as spooled, and rows without a file."""
         for path in map(self._folder.joinpath, self._system.names(self._folder)):
             with contextlib.suppress(OSError):
                 if path.suffix == ".draft":
@@ -188,21 +194,25 @@ class FileSpool:
                 self._system.sync(file)
             self._system.rename(draft, path)
         except OSError:
-            self._take_back([draft])
+            self._take_back([draft, path])
             raise
         return path
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         with self._open_lock() as file:
+            path = self._folder / _LOCK
             try:
                 self._system.lock(file)
             except BlockingIOError:
-                raise SpoolError("another replay of this spool is running: wait for it to end") from None
+                # An instance that is frozen keeps its lock, though its replay ended long ago.
+                if self._machine.clock.time() - self._system.status(path).st_mtime < _LEASE_S:
+                    raise SpoolError("another replay of this spool is running: wait for it to end") from None
+            self._system.touch(path)
             yield
 
     def _open_lock(self) -> BinaryIO:
-        path, flags = self._folder / ".lock", os.O_RDWR | os.O_CREAT
+        path, flags = self._folder / _LOCK, os.O_RDWR | os.O_CREAT
         try:
             return open_regular(self._system, path, flags)
         except OddFile as odd:
@@ -216,7 +226,7 @@ class FileSpool:
         used, highest = 0, 0
         for name in self._system.names(self._folder):
             highest = max(highest, _order(name)[0])
-            # A replay beside this may have finished with it.
+            # A concurrent replay may have removed it.
             with contextlib.suppress(FileNotFoundError):
                 status = self._system.status(self._folder / name)
                 if stat.S_ISREG(status.st_mode):
@@ -229,29 +239,33 @@ class FileSpool:
                 self._system.remove(path)
 
     def _make_folder(self, folder: Path) -> None:
-        """Make it if it is not there, so that a crash of the machine does not undo it."""
+        """Make the folder if it does not exist, so that it survives a crash of the machine."""
         if not self._system.is_folder(folder):
             self._make_folder(folder.parent)
             self._system.make_folder(folder)
+        elif self._is_durable:
+            return
+        # Also if it existed: its maker may have been killed before this. The parent may not be readable.
+        with contextlib.suppress(PermissionError):
             self._system.sync_folder(folder.parent)
 
 
 class _Survey(NamedTuple):
-    """What a folder holds: bytes in files, and the highest number of a write."""
+    """The bytes in a folder's files, and the highest number of a write."""
 
     used: int
     highest: int
 
 
 def _order(name: str) -> tuple[int, str]:
-    """Where a file belongs among others, by its name."""
+    """The sort key of a file, by its name."""
     found = _NUMBER.match(name)
     number = int(found[1]) if found else 0
     return (number if number < _MAX_NUMBER else 0, name)
 
 
 class _ChunkBuilder:
-    """Collects records of files, as many as a small function has the time and the memory for."""
+    """Collects records of files into chunks that fit the time and the memory of a small function."""
 
     def __init__(self, files: Files, *, dead: bool) -> None:
         self._system = files
@@ -275,7 +289,7 @@ class _ChunkBuilder:
                 self._rows.append((file, row, message))
                 self._size += size
         except FileNotFoundError:
-            # Somebody has removed it meanwhile; those after it are still there.
+            # It was removed meanwhile; the files after it still exist.
             return
         except OddFile as odd:
             self._broken.append(set_aside(self._system, path, odd))
@@ -283,7 +297,7 @@ class _ChunkBuilder:
             self._broken.append(set_aside(self._system, path, odd_file(error)))
 
     def rest(self) -> Iterator[FileChunk]:
-        """Yield what was collected, if anything was, and begin the next chunk."""
+        """Yield the collected chunk, unless it is empty, and begin the next one."""
         rows, broken = self._rows, self._broken
         self._rows, self._broken, self._files, self._size = [], [], 0, 0
         if rows or broken:

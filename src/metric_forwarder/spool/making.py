@@ -44,7 +44,7 @@ def make_spool(
         files: where a spool in files is; None: on this machine.
 
     Raises:
-        ConfigError: it needs a package that is not there.
+        ConfigError: it needs a package that is not installed.
     """
     if isinstance(settings.spool, RedisAddress):
         return _redis_spool(settings.spool, function, machine, connect)

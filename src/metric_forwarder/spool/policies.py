@@ -1,4 +1,4 @@
-"""Decide what is stored in the spool, and when a stored record may be deleted."""
+"""Decides what is stored in the spool, and when a stored record may be deleted."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
@@ -17,14 +17,14 @@ from metric_forwarder.spool.store import (
 )
 from metric_forwarder.times import MAX_NS, MILLISECONDS_FROM, MIN_NS, NS_PER_MS, NUMBERS_BELOW, rfc3339
 
-# Invalid points of an event that are kept: in number, since each takes time to write, and in bytes, in memory and in the spool.
+# The most invalid points of an event that are kept: their number takes time to write, their bytes take memory and space.
 MAX_DEAD_LETTERS = 20_000
 MAX_DEAD_LETTER_BYTES = 12 * 2**20
-# Where one of fewer bytes finds no room, none is looked for any more.
+# If a dead letter smaller than this does not fit, the box counts as full.
 _USUAL_BYTES = 65_536
-# What a record takes beside its texts.
+# The bytes of a record besides its texts.
 _RECORD_BYTES = 300
-# Points of an envelope that one dead letter holds: those delivered later are kept until all of them are settled.
+# The most points of an envelope in one dead letter: delivered ones are kept until all of them are settled.
 _MAX_GROUP = 500
 _MAX_GROUP_BYTES = 2**18
 _USUAL = FormatHint()
@@ -34,23 +34,23 @@ class RecordWriter(Protocol):
     """Writes records within the time of an event."""
 
     def reserve_s(self, records: int) -> float:
-        """How long writing so many records takes, learned from earlier writes, seconds."""
+        """The time to write a number of records, learned from earlier writes, seconds."""
 
     def write(self, count: int, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         """Keep all of them or none; ``count`` says how many there are.
 
         Raises:
-            SpoolError: none is kept, or it is not known yet; what was kept after all is recognised when it is replayed.
+            SpoolError: none is kept, or it is unknown; records that were kept after all are recognised when they are replayed.
         """
 
 
 class SpoolingPolicy:
-    """Writes what a trigger event leaves behind into the spool.
+    """Writes the undelivered points and the dead letters of an event into the spool.
 
     Args:
-        complain: called with what could not be kept.
-        now_ms: when the event was received, Unix milliseconds: the time of dead letters whose message brings none.
-        keeps_dead_letters: False for events that the platform delivers again.
+        complain: called with an error if something could not be kept.
+        now_ms: when the event was received, Unix milliseconds; the time of dead letters whose message has none.
+        keeps_dead_letters: False for events that the platform redelivers.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SpoolingPolicy:
 class ReplayPolicy:
     """Acknowledges the records of a chunk: each delivered one at once, the others when their fate is known.
 
-    What the destination refuses now becomes a dead letter; a dead letter that is still refused stays as it is.
+    A point that the destination now refuses becomes a dead letter; a dead letter that is still refused stays.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class ReplayPolicy:
         return self._writer.reserve_s(points + self._letters.count)
 
     def delivered(self, points: Batch) -> None:
-        # A record that holds more than one point waits until all of them are settled.
+        # A record of several points waits until all of them are settled.
         self._acknowledge([point.message.receipt for point in points if not point.pointer])
         self._begun.update(point.message.receipt for point in points if point.pointer)
 
@@ -164,7 +164,7 @@ class ReplayPolicy:
         return Outcome.SPOOLED
 
     def _rewritten(self, left: set[int | None]) -> set[int | None]:
-        """The records in whose place others are written: what is left of a list, and the first dead letters of a point."""
+        """The records that are replaced by others: the rest of a list, and the first dead letters of a point."""
         lists = self._begun & (left | self._refused)
         return lists if self._chunk.dead else lists | (self._refused - left)
 
@@ -187,11 +187,11 @@ class ReplayPolicy:
 class DeadLetterBox:
     """The dead letters of an event until they are written, within bounds.
 
-    Points of one envelope that have the same thing wrong with them are one dead letter: what they share is kept once.
+    Points of one envelope with the same error are one dead letter, so that the parts that they share are kept once.
 
     Attributes:
         count: how many records they are.
-        left_out: how many there was no room for; whoever fills the box counts them.
+        left_out: how many did not fit; the caller counts them.
     """
 
     def __init__(self, now_ms: int) -> None:
@@ -202,7 +202,7 @@ class DeadLetterBox:
         self._bytes = 0
         self._is_full = False
         self._letters: list[_Letter] = []
-        # Of the message that was last looked at: a box does not hold on to what an event has finished with.
+        # Only of the last message, so that the box does not keep finished messages in memory.
         self._message: Message | None = None
         self._groups: dict[str, _Group] = {}
 
@@ -211,14 +211,14 @@ class DeadLetterBox:
         return not self._is_full and self._points < MAX_DEAD_LETTERS and self._bytes < MAX_DEAD_LETTER_BYTES
 
     def clear(self) -> None:
-        """Let go of what was written; what it took counts towards the bounds all the same."""
+        """Drop the written records; their size still counts towards the limits."""
         self._letters, self._groups, self._message = [], {}, None
         self.count = self.left_out = 0
 
     def add(self, letter: DeadLetter) -> bool:
-        """Keep a dead letter; say whether there was room for it."""
+        """Keep a dead letter; return whether there was room for it."""
         if isinstance(letter.payload, Point):
-            # It is in memory anyway, and no producer can make it large.
+            # It is in memory anyway, and a producer cannot make it large.
             self._append(_RejectedPoint(letter, letter.payload))
             return True
         if not self.has_room:
@@ -228,7 +228,7 @@ class DeadLetterBox:
         text, remark = _letter_text(letter)
         size = _written_size(text)
         if self._bytes + size > MAX_DEAD_LETTER_BYTES:
-            # Not to write down each of those that follow, only to find the same.
+            # So that those that follow are not encoded, only to find that they do not fit either.
             self._is_full = size < _USUAL_BYTES
             return False
         self._points += 1
@@ -242,7 +242,7 @@ class DeadLetterBox:
         return True
 
     def records(self, receipts: "set[int | None] | None" = None) -> Iterator[SpoolRecord]:
-        """What is to be written; of a replay, only what the records with these receipts have become."""
+        """The records to write; in a replay, only those that replace the records with these receipts."""
         for letter in self._letters:
             if receipts is None or letter.receipt in receipts:
                 yield letter.record()
@@ -267,7 +267,7 @@ class DeadLetterBox:
         )
 
     def _group(self, letter: DeadLetter, envelope: Mapping[str, Any]) -> "_Group":
-        """The group of points of this message that have the same thing wrong with them."""
+        """The group of points of this message with the same error."""
         if letter.message is not self._message:
             self._message, self._groups = letter.message, {}
         group = self._groups.get(letter.problem.message)
@@ -315,7 +315,7 @@ class _RejectedPoint:
 
 
 class _Group:
-    """Points of one envelope with the same thing wrong with them; their record's payload is an envelope of their own."""
+    """Points of one envelope with the same error; the payload of their record is an envelope of their own."""
 
     def __init__(self, around: SpoolRecord, message: Message) -> None:
         self._around = around
@@ -342,7 +342,7 @@ class _Group:
 
 
 def point_payload(point: Point) -> dict[str, Any]:
-    """Write a point as a payload that says the same."""
+    """Write a point as an equivalent payload."""
     series = point.series
     payload: dict[str, Any] = {"namespace": series.namespace} if series.namespace else {}
     payload |= {
@@ -358,7 +358,7 @@ def point_payload(point: Point) -> dict[str, Any]:
 
 
 def _timestamp(time_ns: int) -> float | str:
-    """A time as a payload may hold it: as a number wherever it would be read as the same nanosecond."""
+    """A time in the form of a payload: a number, if it would be read as the same nanosecond."""
     milliseconds, rest = divmod(time_ns, NS_PER_MS)
     if rest or not 0 <= milliseconds < NUMBERS_BELOW:
         return rfc3339(time_ns)
@@ -378,7 +378,7 @@ def _point_record(point: Point) -> SpoolRecord:
 
 
 def _as_json(letter: DeadLetter, sample: Sample) -> DeadLetter:
-    """A sample of another format as a point of our own JSON, which a replay reads without the rest of its message."""
+    """A sample of another format as a point of our own JSON, so that a replay does not need the rest of its message."""
     payload: dict[str, Any] = {
         "metricName": sample.metric,
         "dimensions": dict(sample.dimensions),
@@ -388,14 +388,14 @@ def _as_json(letter: DeadLetter, sample: Sample) -> DeadLetter:
         is_time = MIN_NS <= sample.time_ns <= MAX_NS
         payload["timestamp"] = _timestamp(sample.time_ns) if is_time else sample.time_ns
     if sample.is_delta:
-        # Which our own JSON has no word for: without it, a sum since the last report would be taken for one since the start.
+        # Our own JSON has no such member; without it, a sum since the last report would be read as a sum since the start.
         payload["isDelta"] = True
     message = letter.message._replace(format=Format.JSON.value, hint=_USUAL)
     return letter._replace(message=message, payload=payload)
 
 
 def _letter_text(letter: DeadLetter) -> tuple[str, str]:
-    """What its producer wrote, as text, and a remark if that is impossible."""
+    """The producer's payload as text, and a remark if that is impossible."""
     is_member = "/" in letter.pointer
     if isinstance(letter.payload, str) and not is_member:
         # A whole message, or a line of one.
@@ -404,6 +404,6 @@ def _letter_text(letter: DeadLetter) -> tuple[str, str]:
 
 
 def _written_size(text: str) -> int:
-    """How many bytes a record takes for a text: six for a character that is not ASCII, for instance."""
-    # The text of a message may be large, and is not written twice where there is no room for it anyway.
+    """The bytes of a text in a record: six for a character that is not ASCII, for example."""
+    # The text of a message may be large, so it is not encoded if there is no room for it anyway.
     return len(text) if len(text) > MAX_DEAD_LETTER_BYTES else len(encode_basestring_ascii(text))

@@ -1,8 +1,8 @@
 """The spool as Redis streams, for instances that share no file system; it needs Redis 5 or newer.
 
 Three streams for each function, under one hash tag so that a cluster keeps them in one slot: points, dead letters, and
-what was set aside because it is not a record. A record is one entry; an acknowledged one is deleted. One replay runs at a
-time, by a lease that lasts as long as the replay may.
+entries that were set aside because they are not records. A record is one entry; an acknowledged one is deleted. One
+replay runs at a time: its lease lasts as long as the replay may take.
 """
 
 import math
@@ -24,19 +24,19 @@ from metric_forwarder.spool.store import (
 )
 
 DEFAULT_MAX_BYTES = 256 * 2**20
-# Some milliseconds of the server's time, while other clients wait; and what a small function has memory for.
+# Takes the server some milliseconds, while other clients wait, and fits the memory of a small function.
 _CHUNK = 500
-# A chunk of the largest records, and more.
+# More than a chunk of the largest records.
 _MAX_REPLY_BYTES = 256 * 2**20
 _CHUNK_BYTES = 2**20
-# Longer than any record that is written: the dead letters of an event are bounded.
+# Longer than any written record, since the dead letters of an event are limited.
 _MAX_ENTRY_BYTES = 32 * 2**20
 _TIMEOUT_S = 1.0
-# After a broken connection a write is asked for again at once, or never: its key need not live longer.
+# After a broken connection a write is repeated at once, or never, so its key can expire soon.
 _REMEMBERED_MS = 60_000
 
 # KEYS: points, dead letters, the one to write, this write; most bytes, milliseconds, records → the ids, or how many bytes
-# are used. A write whose answer was lost is asked for again: its key tells that it was done, and what was answered.
+# are used. If the reply to a write is lost, the write is repeated: its key holds the reply if it was done.
 _WRITE = Script("""
 local done = redis.call('GET', KEYS[4])
 if done then
@@ -109,11 +109,11 @@ if entry then
 end
 """)
 _RENAME = Script("return redis.call('RENAMENX', KEYS[1], KEYS[2])")
-# A Redis that the spool has filled takes no lease; it does once the reserve is given up. It is kept before anything else is
-# written, so that it is always part of what fills the Redis.
+# A Redis that the spool has filled has no room for a lease, unless this reserve is deleted. It is written first, so that it
+# is always part of what fills the Redis.
 _RESERVE = Script("redis.call('SET', KEYS[1], string.rep('.', 1048576), 'NX')")
 _GIVE_UP_RESERVE = Script("return redis.call('DEL', KEYS[1])")
-# A lease without an expiry was not made by this program.
+# A lease without an expiry is not from this program.
 _LOCK = Script("""
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] and redis.pcall('PTTL', KEYS[1]) ~= -1 then
@@ -132,12 +132,12 @@ class RedisSpool:
 
     Args:
         prefix: what the keys of this function start with.
-        max_bytes: the memory of both streams beyond which nothing is added.
+        max_bytes: the limit for the memory of both streams.
         machine: its chance names leases and writes; None: this machine.
         connect: makes a connection.
     """
 
-    # A connection may have to be made, and made again.
+    # The time to make a connection, twice.
     fixed_s = 1.0
     per_record_s = 100e-6
 
@@ -162,7 +162,7 @@ class RedisSpool:
         try:
             self._run(_RESERVE, [self._reserve])
             for key, records in ((self._points, points), (self._dead, dead_letters)):
-                # Noted batch by batch: what was written before a failure is taken back.
+                # Collected batch by batch, so that records written before a failure can be removed.
                 batches = encode_in_batches(records, _CHUNK, _CHUNK_BYTES)
                 written.extend((key, self._add(key, lines)) for lines in batches)
         except (RedisUnavailable, SpoolError) as error:
@@ -187,7 +187,7 @@ class RedisSpool:
         return SpoolLevel(int(used), oldest_ms, dead_letters)
 
     def others(self) -> Sequence[str]:
-        # Only who knows a function's name finds its keys.
+        # The keys of a function can be found only by its name.
         return ()
 
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator["RedisChunk", None, None]:
@@ -195,7 +195,7 @@ class RedisSpool:
         try:
             yield from self._begin(lease)
             try:
-                # What the replay itself writes is left for the next one.
+                # Records that the replay itself writes are for the next replay.
                 last_dead = yield from self._last(self._dead)
                 yield from self._chunks(
                     self._points, (yield from self._last(self._points)), lease, dead=False
@@ -221,7 +221,7 @@ class RedisSpool:
         return 1
 
     def _begin(self, lease: "_Lease") -> Iterator["RedisChunk"]:
-        """Take the lease; yield what had to be set aside for that."""
+        """Take the lease; yield a message for a key that had to be set aside first."""
         try:
             self._hold(lease)
         except RedisUnavailable as error:
@@ -240,13 +240,13 @@ class RedisSpool:
 
         Raises:
             SpoolError: another replay has it.
-            RedisUnavailable: it is not known.
+            RedisUnavailable: the result is unknown.
         """
         if not self._run(_LOCK, [self._lock], lease.token, lease.milliseconds):
             raise SpoolError("another replay of this spool is running: wait for it to end")
 
     def _last(self, key: bytes) -> Generator["RedisChunk", None, bytes | None]:
-        """The id of a stream's last entry; yield what stands in its place, if it is not a stream."""
+        """The id of a stream's last entry; if the key is not a stream, set it aside and yield a message."""
         try:
             found = self._run(_LAST, [key])
         except RedisUnavailable as error:
@@ -258,7 +258,7 @@ class RedisSpool:
         return last
 
     def _rename(self, key: bytes) -> Iterator["RedisChunk"]:
-        """Set aside a key that holds something of another type, and yield what a report says about it."""
+        """Set aside a key of another type, and yield the message for the report."""
         aside = key + b":set-aside:" + self._token(4).hex().encode("ascii")
         try:
             self._run(_RENAME, [key, aside])
@@ -274,12 +274,12 @@ class RedisSpool:
         self, key: bytes, last: bytes | None, lease: "_Lease", *, dead: bool
     ) -> Iterator["RedisChunk"]:
         begin, known = b"-", b""
-        # What is added meanwhile, and what stays because it still cannot be delivered, is not met again.
+        # Entries that are added meanwhile, or that stay undelivered, are not read again.
         while last is not None:
             entries = self._run(_READ, [key], begin, known, last, _CHUNK, _CHUNK_BYTES, _MAX_ENTRY_BYTES)
             if not entries:
                 return
-            # The server may have been restarted, and have forgotten.
+            # The server may have lost it in a restart.
             self._hold(lease)
             begin = known = entries[-1][0]
             read = [self._message(key, *entry) for entry in entries]
@@ -324,7 +324,7 @@ class RedisSpool:
             for key, ids in written:
                 self.delete(key, ids)
         except RedisUnavailable:
-            # They may be delivered by a replay and by the redelivery; dedupe knows them by their coordinates.
+            # A replay and the redelivery may both deliver them; dedupe recognises them by their coordinates.
             return
 
     def _run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
@@ -334,7 +334,7 @@ class RedisSpool:
             self._connection.close()
             if not error.reconnect:
                 raise
-        # A connection that was idle is forgotten by networks, and an instance may have been frozen for hours.
+        # Networks drop idle connections, and an instance may have been frozen for hours.
         return self._connection.run(script, keys, *arguments)
 
 
@@ -348,7 +348,7 @@ class RedisChunk:
 
     Args:
         entries: id and message of each.
-        broken: what could not be read, for the report.
+        broken: messages for the report about entries that could not be read.
     """
 
     def __init__(
@@ -394,7 +394,7 @@ def _error(error: RedisUnavailable | SpoolError) -> SpoolError:
         return error
     if error.is_wrong_type:
         return SpoolError(
-            "the spool in Redis failed: one of its keys holds something of another type: replay the spool, which sets "
+            "the spool in Redis failed: one of its keys holds a value of another type: replay the spool, which sets "
             "that aside"
         )
     return SpoolError(f"the spool in Redis failed: {error.reason}")

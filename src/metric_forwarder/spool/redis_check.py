@@ -1,11 +1,11 @@
-"""Check whether the Redis of the settings will do, for ``doctor``; delivery needs none of this."""
+"""Checks for ``doctor`` whether the Redis of the settings can be used; delivery does not need this."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
-from metric_forwarder.machine import Chance, Machine
+from metric_forwarder.machine import Machine
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.redis import RedisSpool
 from metric_forwarder.spool.store import SpoolError, SpoolRecord
@@ -15,7 +15,7 @@ _EXPIRES_MS = 1000
 
 
 class RedisFinding(NamedTuple):
-    """One thing that was looked at: whether it will do, what was seen, and what to do if it will not."""
+    """The result of one check: whether it is fine, what was seen, and what to do otherwise."""
 
     ok: bool
     seen: str
@@ -23,10 +23,10 @@ class RedisFinding(NamedTuple):
 
 
 class _Use(NamedTuple):
-    """What a Redis is for: what is rehearsed, in words and in deed, the oldest version, and what an eviction costs."""
+    """A use of Redis: the test of it, in words and as a function, the oldest version, and the cost of an eviction."""
 
     what: str
-    rehearse: Callable[[RedisAddress, RedisConnection, Chance], None]
+    rehearse: Callable[[RedisAddress, RedisConnection, Machine], None]
     oldest: tuple[int, int]
     evicting: str
 
@@ -34,9 +34,9 @@ class _Use(NamedTuple):
 def check_redis(
     address: RedisAddress, machine: Machine, *, for_spool: bool = False, timeout_s: float = 2.0
 ) -> list[RedisFinding]:
-    """Connect, do once what deduplication or a spool does there, and read what the server says of itself.
+    """Connect, do once what deduplication or a spool does, and read the server's INFO.
 
-    Never raises, shows no secret, and leaves nothing behind for longer than a minute, and that under keys that no one else uses.
+    Never raises and shows no secret. Its keys are its own, and expire within a minute.
     """
     use = _SPOOL if for_spool else _DEDUPE
     connection = RedisConnection(address, timeout_s)
@@ -45,7 +45,7 @@ def check_redis(
         started = machine.clock.monotonic()
         connection.ping()
         took_ms = (machine.clock.monotonic() - started) * 1000
-        use.rehearse(address, connection, machine.chance)
+        use.rehearse(address, connection, machine)
         findings = [RedisFinding(True, f"{address} lets the forwarder {use.what}")]
         if took_ms > _SLOW_MS:
             remedy = "place Redis in the function's region and VPC"
@@ -59,24 +59,24 @@ def check_redis(
         connection.close()
 
 
-def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection, chance: Chance) -> None:
-    key = key_prefix("check") + chance.token(16)
-    token = chance.token(8)
+def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection, machine: Machine) -> None:
+    key = key_prefix("check") + machine.chance.token(16)
+    token = machine.chance.token(8)
     connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
     connection.run(RELEASE, [key], token)
     connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
 
 
-def _rehearse_spool(address: RedisAddress, connection: RedisConnection, chance: Chance) -> None:
-    prefix = key_prefix(f"check {chance.token(8).hex()}")
-    spool = RedisSpool(address, prefix)
+def _rehearse_spool(address: RedisAddress, connection: RedisConnection, machine: Machine) -> None:
+    prefix = key_prefix(f"check {machine.chance.token(8).hex()}")
+    spool = RedisSpool(address, prefix, machine=machine)
     try:
         spool.write([SpoolRecord(None, "", None, None, "undelivered", "")], ())
         spool.waiting(dead_letters=True)
         for chunk in spool.replay(dead_letters=True, lease_s=_EXPIRES_MS / 1000):
             chunk.acknowledge([0])
     finally:
-        # An empty stream stays, and so does what a rehearsal that fails has written.
+        # An empty stream would stay, and so would entries of a failed test.
         connection.run(_REMOVE, [prefix + b"points", prefix + b"reserve"])
 
 
@@ -88,7 +88,7 @@ _SPOOL = _Use("write, read and delete spooled points", _rehearse_spool, (5, 0), 
 
 
 def _judge(info: Mapping[str, Any], use: _Use) -> Iterator[RedisFinding]:
-    """A managed server may keep any of this to itself."""
+    """A managed server may hide any of this."""
     version = str(info.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers:

@@ -1,4 +1,4 @@
-"""One file of the spool: how it is written, read and acknowledged, and set aside where that is impossible.
+"""One file of the spool: writing, reading, acknowledging, and setting aside a file that cannot be read.
 
 Nothing here waits for a file: a fifo without a writer, or a device, is noticed and refused.
 """
@@ -24,25 +24,25 @@ from metric_forwarder.spool.store import (
 )
 
 FORMAT = "metric-forwarder spool 1"
-# A file of more records, or of more bytes, takes too much of a small function's memory when it is replayed.
+# Replaying a file with more records or bytes takes too much memory of a small function.
 MAX_RECORDS = 5_000
 MAX_BYTES = 2 * 2**20
-# Each takes a file system in the network some round trips, before the first record is delivered.
+# Each takes a network file system some round trips before the first record is delivered.
 MAX_FILES = 50
 _MAX_HEADER_BYTES = 1_000
-# Longer than any line that is written: the dead letters of an event are bounded.
+# Longer than any written line, since the dead letters of an event are limited.
 _MAX_LINE_BYTES = 32 * 2**20
 _MAX_ACK_BYTES = 2**20
-# No file has so many rows.
+# More rows than any file has.
 _MAX_ROW_DIGITS = 9
-# What a file system says when it has a problem itself: the file may be fine.
+# Errors of the file system itself; the file may be fine.
 _PASSING = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
 )
 
 
 class OddFile(Exception):
-    """What has the name of a file of the spool cannot be read as one; the text goes on from "it".
+    """A path with the name of a spool file that cannot be read as one; the text continues a sentence about it.
 
     Attributes:
         is_passing: whether it may be read the next time.
@@ -58,7 +58,7 @@ def open_regular(files: Files, path: Path, flags: int) -> BinaryIO:
 
     Raises:
         FileNotFoundError: there is none.
-        OddFile: it cannot be opened, or is something else.
+        OddFile: it cannot be opened, or is not a regular file.
     """
     try:
         return files.open(path, flags)
@@ -78,7 +78,7 @@ def odd_file(error: OSError | ValueError) -> OddFile:
 
 
 def set_aside(files: Files, path: Path, odd: OddFile) -> Message:
-    """Rename what cannot be read, for a person to look at; return what a report says about it."""
+    """Rename a file that cannot be read, for a person to look at; return the message for the report."""
     if odd.is_passing:
         return _broken(path, f"{odd}; it stays where it is")
     try:
@@ -99,7 +99,7 @@ def exists(files: Files, path: Path) -> bool:
 
 
 def encode_files(records: Iterable[SpoolRecord]) -> Iterator[tuple[int, bytes]]:
-    """Write records as the contents of files: how many records came before, and the content."""
+    """Yield the contents of files for records: the number of records before, and the content."""
     before = 0
     for lines in encode_in_batches(records, MAX_RECORDS, MAX_BYTES):
         yield before, _content(lines)
@@ -107,13 +107,13 @@ def encode_files(records: Iterable[SpoolRecord]) -> Iterator[tuple[int, bytes]]:
 
 
 def count_waiting(files: Files, path: Path) -> int:
-    """Count the records of a file that are not acknowledged, by its header alone; what is odd counts as one."""
+    """Count the records of a file that are not acknowledged, by its header; a bad file counts as one."""
     try:
         with open_regular(files, path, os.O_RDONLY) as file:
             count = _read_header(file)[0]
         return count - sum(row < count for row in set(_read_rows(_read_acknowledgements(files, path))))
     except FileNotFoundError:
-        # A replay that runs just now has finished with it.
+        # A concurrent replay has removed it.
         return 0
     except (OSError, ValueError, OddFile):
         return 1
@@ -125,7 +125,7 @@ class SpoolFile:
     Args:
         path: it has been read once, and is whole.
         count: how many records it holds.
-        acknowledged: what its acknowledgements say, as far as that is whole lines.
+        acknowledged: the rows of complete lines in its ``.ack`` file.
     """
 
     def __init__(self, files: Files, path: Path, count: int, acknowledged: bytes) -> None:
@@ -137,10 +137,10 @@ class SpoolFile:
 
     @classmethod
     def check(cls, files: Files, path: Path) -> "tuple[SpoolFile, list[Message]]":
-        """Look through a whole file; also return what was set aside beside it.
+        """Read a whole file once; also return messages about files that were set aside.
 
         Raises:
-            FileNotFoundError: somebody has removed it.
+            FileNotFoundError: it has been removed.
             OddFile: it is not a whole file of this spool.
         """
         try:
@@ -153,7 +153,9 @@ class SpoolFile:
         try:
             return cls(files, path, count, _read_acknowledgements(files, path)), []
         except OddFile as odd:
-            # Without them its records are sent once more, which is better than not at all.
+            if odd.is_passing:
+                raise
+            # Without them its records are sent again, which is better than not at all.
             return cls(files, path, count, b""), [set_aside(files, path.with_suffix(".ack"), odd)]
 
     def records(self) -> Iterator[tuple[int, int, Message]]:
@@ -190,7 +192,7 @@ class SpoolFile:
             ) from None
 
     def remove_if_done(self) -> None:
-        """Remove a file all of whose records are acknowledged.
+        """Remove a file whose records are all acknowledged.
 
         Raises:
             SpoolError: it cannot be removed.
@@ -199,7 +201,7 @@ class SpoolFile:
             self.acknowledge(())
 
     def _note(self) -> None:
-        """Remove the file if nothing of it is left; otherwise, or if that is impossible, write rows down."""
+        """Remove the file if all its rows are acknowledged; otherwise, or if that fails, write the rows."""
         if not self._open_rows:
             try:
                 self._remove()
@@ -215,7 +217,7 @@ class SpoolFile:
         lines = b"".join(b"%d\n" % row for row in self._unwritten)
         rows = self._path.with_suffix(".ack")
         with open_regular(self._files, rows, os.O_WRONLY | os.O_CREAT) as file:
-            # A number that an earlier write left without its line break would become part of the next one.
+            # A number without a line break, from an earlier write, would become part of the next one.
             file.truncate(self._whole)
             file.seek(self._whole)
             file.write(lines)
@@ -237,7 +239,7 @@ class FileChunk:
 
     Args:
         rows: file, row and message of each.
-        broken: what could not be read, for the report.
+        broken: messages for the report about files that could not be read.
     """
 
     def __init__(
@@ -263,7 +265,7 @@ class FileChunk:
 
 
 def _failure(file: SpoolFile, rows: Sequence[int]) -> SpoolError | None:
-    """Acknowledge rows; return what went wrong, so that those of other files are acknowledged all the same."""
+    """Acknowledge rows; return an error instead of raising it, so that rows of other files are acknowledged, too."""
     try:
         file.acknowledge(rows)
     except SpoolError as error:
@@ -280,7 +282,7 @@ def _content(lines: Sequence[bytes]) -> bytes:
 
 
 def _check(file: BinaryIO) -> int:
-    """Look through a file: how many records it holds; raises ``ValueError`` if it is not a whole one."""
+    """Count the records of a file; raises ``ValueError`` if it is not complete."""
     count, sha256 = _read_header(file)
     digest, rows = hashlib.sha256(), 0
     for line in _lines(file):
@@ -310,7 +312,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _read_acknowledgements(files: Files, path: Path) -> bytes:
-    """Acknowledgements; what follows the last line break was cut off in the writing."""
+    """The acknowledged rows; text after the last line break is an incomplete write."""
     try:
         with open_regular(files, path.with_suffix(".ack"), os.O_RDONLY) as file:
             content = file.read(_MAX_ACK_BYTES + 1)
@@ -328,7 +330,7 @@ def _read_rows(lines: bytes) -> Iterator[int]:
 
 
 def _free_name(files: Files, path: Path) -> Path:
-    """A name that nothing has yet: what was set aside before is kept, too."""
+    """A name that is not used yet, so that files that were set aside before are kept."""
     stem = path.name.removesuffix(".jsonl")
     aside, number = path.with_name(f"{stem}.set-aside"), 1
     while exists(files, aside):

@@ -1,6 +1,6 @@
-"""What is kept for later: points that could not be delivered now, and dead letters that cannot be delivered as they are.
+"""The records of the spool: points that could not be delivered now, and dead letters.
 
-A ``SpoolStore`` stores records, however long that takes. ``bounded`` makes sure that no event waits for it past its deadline;
+A ``SpoolStore`` stores records without a time limit. ``bounded`` ensures that no event waits for it past its deadline;
 ``policies`` decides what is stored, and when a stored record may be deleted.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from metric_forwarder.formats.payload import NotJson, holds_too_much
 from metric_forwarder.model import FormatHint, Message, Outcome
 
-# Milliseconds of any year that a calendar knows; more is no time.
+# The largest time, in milliseconds.
 _MAX_TIME_MS = 10**15
 
 
@@ -27,16 +27,16 @@ class SpoolRecord(NamedTuple):
     """One kept payload: JSON in, JSON out.
 
     Attributes:
-        payload: a point; or JSON text, as a producer wrote it, where no point could be made of it.
-        source: the message it came from, as a report names it.
-        coordinates: the identity of its place: the same when it is replayed as when it is redelivered.
+        payload: a point; or JSON text, as a producer wrote it, if no point could be made of it.
+        source: the message that it came from, by its name in a report.
+        coordinates: the identity of its place, the same for a replay and for a redelivery.
         time_ms: when it was measured as far as that is known: a replay must not make it younger.
         outcome: why it is here: ``undelivered``, or the outcome that made it a dead letter. Unless that is ``invalid``, the
             payload is a valid point, written again.
-        reason: what was said about it.
+        reason: the text of its problem.
         places: see ``Message``.
         format: see ``Message``; of an invalid payload.
-        hint: the members of a ``FormatHint`` that is not the usual one, likewise.
+        hint: the members of a ``FormatHint`` that differ from the default; of an invalid payload.
         is_base64: whether an invalid payload is the base64 of bytes that are not text.
     """
 
@@ -52,7 +52,7 @@ class SpoolRecord(NamedTuple):
     is_base64: bool = False
 
 
-# A payload's value that JSON does not have, by its 64 bits.
+# The prefix of a value that JSON does not have, written as its 64 bits.
 _SPECIAL = re.compile("0x[0-9a-f]{16}")
 
 
@@ -61,13 +61,13 @@ def encode_record(record: SpoolRecord) -> str:
     members = record._asdict()
     for name, usual in SpoolRecord._field_defaults.items():
         if members[name] == usual or not members[name]:
-            # The first version can read a record that has no such member.
+            # Left out, so that earlier versions can read the record.
             del members[name]
     return json.dumps(members, separators=(",", ":"))
 
 
 def encode_value(value: float) -> float | str:
-    """Write a point's value so that JSON keeps it, down to the kind of a NaN: one of them ends a series in Prometheus."""
+    """Write a point's value so that JSON keeps it, even the bits of a NaN: one NaN ends a series in Prometheus."""
     return value if value - value == 0 else f"0x{struct.pack('>d', value).hex()}"
 
 
@@ -79,7 +79,7 @@ def _decode_value(value: Any) -> Any:
 def encode_in_batches(
     records: Iterable[SpoolRecord], max_records: int, max_bytes: int
 ) -> Iterator[list[bytes]]:
-    """Write records as lines, so many records and, unless one alone is longer, so many bytes at a time."""
+    """Write records as lines, in groups of at most this many records and bytes; a longer record is a group of its own."""
     size = 0
     lines: list[bytes] = []
     for record in records:
@@ -142,7 +142,7 @@ BASE64_REMARK = " (kept as the base64 of its bytes)"
 
 
 def payload_text(payload: Any) -> tuple[str, str]:
-    """Write a payload that is not valid as JSON text, as its producer wrote it; and a remark if that is impossible."""
+    """Write an invalid payload as JSON text, as its producer wrote it, and a remark if that is impossible."""
     if isinstance(payload, bytes):
         try:
             return payload.decode(), ""
@@ -151,12 +151,12 @@ def payload_text(payload: Any) -> tuple[str, str]:
     try:
         return json_text(payload), ""
     except (TypeError, ValueError, RecursionError):
-        # Only a payload that no JSON text held: a direct invocation's, or one nested too deeply.
+        # Only a payload that did not come as JSON text, from a direct invocation, or one that is nested too deeply.
         return "null", " (its payload cannot be written down)"
 
 
 def json_text(value: Any) -> str:
-    """Write decoded JSON as text; what JSON does not allow is written as it stood there."""
+    """Write decoded JSON as text; values that JSON does not allow are written as in the original."""
     try:
         return _dump(value)
     except TypeError:
@@ -182,8 +182,8 @@ def _written_members(pairs: Iterable[tuple[str, Any]]) -> str:
 
 
 def message_of(record: SpoolRecord, receipt: int | None = None) -> Message:
-    """Make the message that a replay hands in: see ``Message``."""
-    # What was invalid is kept as its producer wrote it, and nothing else is.
+    """Make the message for a replay: see ``Message``."""
+    # Only an invalid payload is kept as its producer wrote it.
     is_valid = record.outcome != Outcome.INVALID.value
     return Message(
         record.source,
@@ -207,7 +207,7 @@ def _valid_body(payload: Any) -> Any:
 def _invalid_body(record: SpoolRecord) -> str | bytes:
     payload = record.payload
     if not isinstance(payload, str):
-        # As text it takes a small part of the memory, until its turn comes.
+        # As text it takes much less memory until it is read.
         return _dump(payload)
     if record.is_base64:
         with contextlib.suppress(ValueError):
@@ -231,7 +231,7 @@ class Chunk(Protocol):
     def messages(self) -> Sequence[Message]:
         """Its records that are still to be replayed, by their time; ``receipt`` is what ``acknowledge`` takes.
 
-        What is no record is a broken message without a receipt.
+        An entry that is not a record is a broken message without a receipt.
         """
 
     def acknowledge(self, receipts: Sequence[int]) -> None:
@@ -242,11 +242,11 @@ class Chunk(Protocol):
         """
 
     def close(self) -> None:
-        """Delete what is acknowledged, as far as that has not been done."""
+        """Delete acknowledged records that have not been deleted yet."""
 
 
 def by_time(messages: Iterable[Message]) -> list[Message]:
-    """Put messages into the order of their time; those of the same time stay in their order."""
+    """Sort messages by their time; messages with the same time keep their order."""
     return sorted(messages, key=lambda message: message.time_ms or 0)
 
 
@@ -255,7 +255,7 @@ class SpoolLevel(NamedTuple):
 
     Attributes:
         used_bytes: of points and dead letters, as they are stored.
-        oldest_ms: when the oldest points that wait were written, Unix milliseconds; None if none wait.
+        oldest_ms: when the oldest waiting points were written, Unix milliseconds; None if no points wait.
         dead_letters: how many there are.
     """
 
@@ -265,25 +265,25 @@ class SpoolLevel(NamedTuple):
 
 
 class SpoolStore(Protocol):
-    """Keeps records until they are acknowledged; used by one thread at a time, which it may keep waiting.
+    """Keeps records until they are acknowledged; used by one thread at a time, and may block it.
 
     Attributes:
-        fixed_s: how long a write takes at first sight, whatever it writes, seconds.
-        per_record_s: and for each record besides.
+        fixed_s: the assumed time of a write, without its records, seconds.
+        per_record_s: the assumed time for each record, seconds.
     """
 
     fixed_s: float
     per_record_s: float
 
     def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
-        """Keep all of them, or say that they are not kept; no more than a few megabytes of them are in memory at once.
+        """Keep all of them or none; at most a few megabytes of them are in memory at once.
 
         Raises:
-            SpoolError: none is kept, or the store failed before it could take back what it had written.
+            SpoolError: none is kept, or the store failed before it could remove those that it had written.
         """
 
     def waiting(self, *, dead_letters: bool) -> int:
-        """How many records a replay would meet.
+        """The number of records that a replay would read.
 
         Raises:
             SpoolError: it cannot be read.
@@ -297,18 +297,18 @@ class SpoolStore(Protocol):
         """
 
     def others(self) -> Sequence[str]:
-        """Other functions whose records are in the same place, as far as that can be seen.
+        """Other functions with records in the same place, as far as that is visible.
 
         Raises:
             SpoolError: it cannot be read.
         """
 
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[Chunk, None, None]:
-        """The oldest first; while it is being iterated no other replay of this spool runs.
+        """Yield the oldest first; during the iteration no other replay of this spool runs.
 
         Args:
             dead_letters: whether they are replayed after the points.
-            lease_s: how long the replay takes at most, seconds: if it dies, another may begin after that.
+            lease_s: the longest time of the replay, seconds; if it dies, another may begin after this time.
 
         Raises:
             SpoolError: it cannot be read, or another replay is running.

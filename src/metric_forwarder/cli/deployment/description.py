@@ -221,7 +221,7 @@ def _substituted(inputs: dict[str, Any], variables: Mapping[str, str], file: str
     missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
     if missing:
         names = ", ".join(missing)
-        remedy = "set each, as .env.example explains, or delete its lines"
+        remedy = "fill them in, in .env, which is a copy of .env.example, or delete their lines"
         raise ConfigError(
             [f"{file} refers to {names}, which neither the environment nor .env sets: {remedy}"]
         )

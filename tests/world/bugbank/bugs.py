@@ -1,0 +1,941 @@
+"""Old bugs of this project, found in its history: each is put back alone, by edits of today's code.
+
+Where the code that had the bug no longer exists, the same mistake is made in the code that took its place.
+"""
+
+from collections.abc import Mapping
+
+from world import oracles as laws
+from world.bugbank.edits import Bug, Edit
+
+_DELIVERY = (
+    Bug(
+        "answer-in-hand-is-not-in-flight",
+        "62506a8",
+        "delivery",
+        "A request whose success was read, but not yet written down, counted as never sent when the event ended.",
+        laws.TWICE,
+        (
+            Edit(
+                "delivery/settling.py",
+                "if verdict.action is not Action.ACCEPT and not verdict.action.has(Effect.MAY_HAVE_ARRIVED):",
+                "if not verdict.action.has(Effect.MAY_HAVE_ARRIVED):",
+            ),
+        ),
+    ),
+    Bug(
+        "no-thread-to-send-raises",
+        "62506a8",
+        "delivery",
+        "An instance without a free thread ended the event with an exception instead of a report.",
+        laws.SOUND,
+        (
+            Edit(
+                "delivery/workers.py",
+                "            except RuntimeError:\n                self._leave()\n                return False\n",
+                "            except ZeroDivisionError:\n                return False\n",
+            ),
+        ),
+    ),
+    Bug(
+        "retry-after-for-ever",
+        "62506a8",
+        "delivery",
+        "A warm instance kept to a Retry-After of hours, though the destination was well again after a minute.",
+        laws.REST,
+        (Edit("delivery/pacing.py", "_PROBE_AFTER_S = 50.0\n", "_PROBE_AFTER_S = 1e9\n"),),
+    ),
+    Bug(
+        "last-retry-after-forgotten",
+        "62506a8",
+        "delivery",
+        "The Retry-After of a batch's last attempt was not kept by the other batches and events.",
+        laws.BOUNDED,
+        (
+            Edit(
+                "delivery/retry.py",
+                "        self._pacer.pause(asked)\n        state.failed += 1\n        if state.failed >= self._policy.max_attempts:\n"
+                "            return Final.BATCH\n",
+                "        state.failed += 1\n        if state.failed >= self._policy.max_attempts:\n"
+                "            return Final.BATCH\n        self._pacer.pause(asked)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "retry-after-of-429-forgotten",
+        "62506a8",
+        "delivery",
+        "The Retry-After of a request to slow down was forgotten when the batch had no attempt left.",
+        laws.BOUNDED,
+        (
+            Edit(
+                "delivery/retry.py",
+                "        is_news = self._pacer.refuse()\n        self._pacer.pause(verdict.retry_after_s or 0.0)\n",
+                "        is_news = self._pacer.refuse()\n        if state.failed + is_news < self._policy.max_attempts:\n"
+                "            self._pacer.pause(verdict.retry_after_s or 0.0)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "later-points-pass",
+        "aac4594",
+        "delivery",
+        "Later points of a series passed one that was undelivered, unless the destination was remote write.",
+        laws.ORDER,
+        (
+            Edit(
+                "delivery/sender.py",
+                "self._skip_blocked(batch) if self._blocked_series else batch",
+                "self._skip_blocked(batch) if self._blocked_series and self._destination.ordered else batch",
+            ),
+        ),
+    ),
+    Bug(
+        "poison-keeps-its-batch",
+        "d77939d",
+        "delivery",
+        "A point at which the receiver always fails kept all points of its batch undelivered.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "delivery/sender.py",
+                "        if action is not Action.RETRY or self._exchange.halted:\n            return False\n",
+                "        if action is not Action.SPLIT:\n            return False\n",
+            ),
+        ),
+    ),
+    Bug(
+        "stopped-goes-on",
+        "aac4594",
+        "delivery",
+        "After a refusal of everything the next events of a warm instance asked again at once.",
+        laws.BOUNDED,
+        (
+            Edit(
+                "delivery/exchange.py",
+                "                if verdict.action.has(Effect.STOPS):\n                    self._cool_down.start(verdict)\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "refused-halves-never-tried",
+        "5a3f5a3",
+        "delivery",
+        "An event that was refused as too many began with the same size each time, and came again for ever.",
+        laws.REST,
+        (),
+    ),
+    Bug(
+        "a-refused-request-is-a-loss",
+        "62506a8",
+        "delivery",
+        "A batch that was told to slow down was rejected instead of tried again.",
+        laws.ACCOUNTED,
+        (),
+    ),
+)
+
+_RECEIVER = (
+    Bug(
+        "unreachable-is-uncertain",
+        "d6a06d4",
+        "destinations",
+        "Points of a request that never left counted as sent, so MF_UNCERTAIN=hold kept them back for good.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "destinations/receiver.py",
+                '            "check MF_RECEIVER_URL and the function\'s VPC"\n        )\n'
+                "        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)",
+                '            "check MF_RECEIVER_URL and the function\'s VPC"\n        )\n'
+                "        return Verdict(Action.RESEND, failure.fault.value, reason)",
+            ),
+        ),
+    ),
+    Bug(
+        "code-beside-other-text-unread",
+        "e88ce29",
+        "destinations",
+        "A success with a message in GBK or with a raw tab was taken for a reply that broke off, and sent again.",
+        laws.TWICE,
+        (
+            Edit(
+                "put_monitor_data/replies.py",
+                "        decoded = _read_leniently(body)\n    code",
+                "        decoded = None\n    code",
+            ),
+            Edit(
+                "put_monitor_data/replies.py",
+                'stripped.startswith(b"{") and _read_leniently(body) is None',
+                'stripped.startswith(b"{")',
+            ),
+        ),
+    ),
+    Bug(
+        "age-by-the-own-clock",
+        "e88ce29",
+        "pipeline",
+        "The age of a point was judged by the instance's clock, though the receiver's replies had shown it to be wrong.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "pipeline.py",
+                "            self._now_ms() + clock_offset_ms,\n",
+                "            self._now_ms() + 0 * clock_offset_ms,\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-changed-key-is-another-place",
+        "b145125",
+        "destinations",
+        "After the key was changed, points that had been delivered with the old one were sent again.",
+        laws.TWICE,
+        (
+            Edit(
+                "destinations/receiver.py",
+                'self.scope = f"receiver {parts.netloc} {region}"',
+                'self.scope = f"receiver {parts.netloc} {region} {credentials.current()}"',
+            ),
+        ),
+    ),
+)
+
+_REMOTE_WRITE = (
+    Bug(
+        "a-page-is-a-success",
+        "c7e76d0",
+        "destinations",
+        "A sign-in page or an error in JSON with the status 200 counted as delivered.",
+        laws.DELIVERED,
+        (
+            Edit(
+                "destinations/remote_write.py",
+                "    if rule.action is Action.ACCEPT and reply.body and (told := _contradiction(reply)):\n",
+                "    if rule.action is Action.STOP and reply.body and (told := _contradiction(reply)):\n",
+            ),
+        ),
+    ),
+    Bug(
+        "any-2xx-is-a-success",
+        "c7e76d0",
+        "destinations",
+        "A status that says that nothing, or only a part, was stored (205 to 299) counted as delivered.",
+        laws.DELIVERED,
+        (
+            Edit(
+                "destinations/remote_write.py",
+                "_SUCCESSES = frozenset({200, 201, 202, 203, 204})",
+                "_SUCCESSES = frozenset(range(200, 300))",
+            ),
+        ),
+    ),
+    Bug(
+        "what-takes-anything-is-believed",
+        "c7e76d0",
+        "destinations",
+        "Whatever answers success to any request counted as remote write, so its success counted as delivered.",
+        laws.DELIVERED,
+        (
+            Edit(
+                "destinations/remote_write_proof.py",
+                "        self._standing = _Standing.PROVEN if is_off else _Standing.UNKNOWN\n",
+                "        self._standing = _Standing.PROVEN\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-path-that-refuses-all-rejects-all",
+        "98963f1",
+        "destinations",
+        "A path that answers 400 to whatever it is sent made every point rejected.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "destinations/remote_write.py",
+                "        if verdict.action is Action.SPLIT and len(batch) == 1 and verdict.label not in _KNOWN_LABELS:\n",
+                "        if verdict.action is Action.STOP and len(batch) == 0:\n",
+            ),
+        ),
+    ),
+    Bug(
+        "wrong-path-of-victoriametrics-rejects",
+        "8aa1576",
+        "destinations",
+        "VictoriaMetrics' 400 for a wrong path rejected every point.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "destinations/remote_write.py",
+                "        if _is_unknown_path(text):\n            rule = _URL\n",
+                "",
+            ),
+            Edit(
+                "destinations/remote_write_proof.py",
+                "            if not _is_success(reply):\n                return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REFUSES_ALL, reply.status)\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "given-times-go-back",
+        "e19e771",
+        "intake",
+        "Points without a time got times before those that the series had got in the event before, and were refused.",
+        laws.ORDER,
+        (
+            Edit(
+                "pipeline.py",
+                "                    if self._sender.destination.carries_timestamps:\n",
+                "                    if not self._sender.destination.carries_timestamps:\n",
+            ),
+        ),
+    ),
+    Bug(
+        "one-request-holds-a-series-twice",
+        "0dee759",
+        "delivery",
+        "A request held several points of a series, so that the reply to a repeated request was not true for all of them.",
+        laws.DELIVERED,
+        (
+            Edit(
+                "delivery/sender.py",
+                "pack(round_robin(points) if ordered else points, self._sender.limits, one_per_series=ordered)",
+                "pack(points, self._sender.limits, one_per_series=ordered and not points)",
+            ),
+        ),
+    ),
+    Bug(
+        "a-wrong-clock-silences-a-series",
+        "7003286",
+        "intake",
+        "A point stamped an hour ahead made Prometheus refuse every later one until real time caught up.",
+        laws.ORDER,
+        (
+            Edit(
+                "intake/given_times.py",
+                "        self.latest_ms = now_ms + max_ahead_s * 1000 if max_ahead_s else",
+                "        self.latest_ms = now_ms + max_ahead_s * 1000 if max_ahead_s < 0 else",
+            ),
+            Edit(
+                "intake/given_times.py",
+                "        self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s else",
+                "        self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s < 0 else",
+            ),
+        ),
+    ),
+)
+
+_DEDUPE = (
+    Bug(
+        "a-duplicate-does-not-renew",
+        "700b22a",
+        "dedupe",
+        "An event that was redelivered for longer than the window sent its delivered points again.",
+        laws.TWICE,
+        (
+            Edit(
+                "dedupe/store.py",
+                "            self.confirm(with_claim(identities, claims, _DELIVERED))\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "what-is-held-is-sent-again",
+        "700b22a",
+        "settlement",
+        "A point held as uncertain was sent again when its event came back because of another one.",
+        laws.TWICE,
+        (
+            Edit(
+                "settlement.py",
+                "                self._claims.mark_uncertain(identities)\n",
+                "                self._unsent += identities\n",
+            ),
+        ),
+    ),
+    Bug(
+        "what-is-held-does-not-renew",
+        "700b22a",
+        "dedupe",
+        "A held point of an event that came again for longer than the window was sent again.",
+        laws.TWICE,
+        (
+            Edit(
+                "dedupe/store.py",
+                "            self.mark_uncertain(with_claim(identities, claims, _UNCERTAIN))\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "what-was-rejected-is-asked-again",
+        "42fb606",
+        "settlement",
+        "A redelivered event searched for the same bad points each time.",
+        laws.BOUNDED,
+        (
+            Edit(
+                "settlement.py",
+                "                self._claims.mark_rejected(identities, rejection)\n"
+                "                self._rejected.setdefault",
+                "                self._rejected.setdefault",
+            ),
+        ),
+    ),
+    Bug(
+        "the-id-alone-is-the-identity",
+        "7003286",
+        "dedupe",
+        "Every value after the first of a constant id was lost as a duplicate.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "dedupe/identity.py",
+                '                text = f"#{key}" if time_ns is None else f"@{time_ns}#{key}"\n',
+                '                found.append(hashlib.blake2b(f"#{key}".encode()).digest()[:DIGEST_BYTES])\n'
+                "                continue\n",
+            ),
+        ),
+    ),
+    Bug(
+        "two-readings-at-one-place",
+        "34600db",
+        "triggers",
+        "A topic that was created again counts from 0: another message at a known offset was lost as a duplicate.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "triggers/ckafka.py",
+                'coordinates = f"ckafka/{place}~{checksum(body)}"',
+                'coordinates = f"ckafka/{place}~{0 * checksum(body)}"',
+            ),
+        ),
+    ),
+    Bug(
+        "readings-less-than-a-millisecond-apart",
+        "7003286",
+        "dedupe",
+        "Equal readings 0.2 ms apart were lost as duplicates, since times were cut to milliseconds.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "dedupe/identity.py",
+                '                text = f"@{time_ns}"\n',
+                '                text = f"@{time_ns // 10**6}"\n',
+            ),
+        ),
+    ),
+    Bug(
+        "a-changed-setting-forgets",
+        "5c6a461",
+        "bootstrap",
+        "Another log level emptied the memory of what was delivered.",
+        laws.TWICE,
+        (
+            Edit(
+                "bootstrap.py",
+                "lambda read: MemoryStore(read.dedupe_window_s, machine.clock.monotonic))",
+                "lambda read: MemoryStore(read.dedupe_window_s, machine.clock.monotonic), settings)",
+            ),
+        ),
+    ),
+)
+
+_PIPELINE = (
+    Bug(
+        "delivered-and-then-stale",
+        "34600db",
+        "pipeline",
+        "A redelivered point that had been delivered while it was young was called lost, as stale.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "pipeline.py",
+                "        held = settlement.settle_repeated(intake.points)\n",
+                "        held = settlement.settle_stale(settlement.settle_repeated(intake.points), intake.stale)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "undelivered-is-only-a-warning",
+        "9276b9a",
+        "reporting",
+        "Undelivered points of a trigger that gives up after two attempts were no ERROR in the log.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "reporting/report.py",
+                "    if not is_redelivered:\n",
+                "    if is_redelivered is None:\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-dead-letter-comes-again",
+        "b19977e",
+        "triggers",
+        "Undelivered points of a CKafka event inside a dead letter were logged as if CKafka brought them again.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "triggers/traits.py",
+                "    return inside._replace(redelivery=DEAD_LETTER.redelivery, reply_to=DEAD_LETTER.reply_to, is_payload=False)",
+                "    return inside._replace(reply_to=DEAD_LETTER.reply_to, is_payload=False)",
+            ),
+        ),
+    ),
+    Bug(
+        "a-line-that-cannot-be-written",
+        "134f6cd",
+        "reporting",
+        "A log line that could not be written made an event fail whose points were delivered.",
+        laws.SOUND,
+        (
+            Edit(
+                "reporting/log.py",
+                "        except Exception:  # noqa: BLE001 - whatever a runtime's stream raises\n",
+                "        except UnicodeEncodeError:\n",
+            ),
+        ),
+    ),
+    Bug(
+        "two-events-at-once",
+        "e3780ca",
+        "bootstrap",
+        "Two events that an instance got at once met in what it remembers.",
+        laws.SOUND,
+        (
+            Edit(
+                "bootstrap.py",
+                "        if not self._lock.acquire(timeout=limit_s / 2):\n            raise InstanceBusy\n",
+                "        if limit_s < 0:\n            raise InstanceBusy\n",
+            ),
+            Edit(
+                "bootstrap.py",
+                "            yield\n        finally:\n            self._lock.release()\n",
+                "            yield\n        finally:\n            pass\n",
+            ),
+        ),
+    ),
+    Bug(
+        "each-delivery-takes-in-the-same",
+        "a771101",
+        "intake",
+        "On a slow processor each delivery took in the same first messages and stopped there: the event came for a week.",
+        laws.REST,
+        (
+            Edit(
+                "pipeline.py",
+                "            yield progress.rest(decoded.messages), policy()\n",
+                "            yield decoded.messages, policy()\n",
+            ),
+        ),
+    ),
+    Bug(
+        "basic-is-not-asked-for",
+        "51db733",
+        "triggers",
+        "A client that sends its password only after a reply that asks for Basic never got in.",
+        laws.REST,
+        (
+            Edit(
+                "triggers/http.py",
+                '_CHALLENGE = {"WWW-Authenticate": \'Bearer, Basic realm="metric-forwarder"\'}',
+                '_CHALLENGE = {"WWW-Authenticate": "Bearer"}',
+            ),
+        ),
+    ),
+    Bug(
+        "a-message-makes-it-fetch",
+        "d70a072",
+        "triggers",
+        "Whoever could write to a topic could make the function fetch any object with its role's signature.",
+        laws.SECRETS,
+        (
+            Edit(
+                "triggers/dead_letter.py",
+                "return decode(body, context.in_message()).messages if matches(body) else None",
+                "return decode(body, context.nested()).messages if matches(body) else None",
+            ),
+        ),
+    ),
+)
+
+_REDIS = (
+    Bug(
+        "free-points-pass-held-ones",
+        "e88ce29",
+        "pipeline",
+        "A free point was sent while another instance still sent an earlier one of its series.",
+        laws.ORDER,
+        (
+            Edit(
+                "pipeline.py",
+                "        (waiting if place > first_held.get(point.series, place) else ours).append(point)\n",
+                "        ours.append(point)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "no-thread-for-redis-raises",
+        "aef4b70",
+        "dedupe",
+        "An instance without a free thread for Redis ended the event with an exception.",
+        laws.SOUND,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "            except RuntimeError:\n                self._degrade(",
+                "            except ZeroDivisionError:\n                self._degrade(",
+            ),
+        ),
+    ),
+    Bug(
+        "each-event-hangs-another-thread",
+        "3c79c34",
+        "dedupe",
+        "While Redis hung, each event left another thread behind.",
+        laws.THREADS,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "        is_stuck = self._stuck is not None and self._stuck.is_busy\n",
+                "        is_stuck = False\n",
+            ),
+        ),
+    ),
+    Bug(
+        "an-odd-reply-is-no-reply",
+        "3c79c34",
+        "dedupe",
+        "A reply of Redis that makes no sense passed as if nothing had been said: no lease, and not degraded.",
+        laws.TWICE,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "            if answers is not None or not self._degraded:\n",
+                "            if isinstance(answers, bytes) and len(answers) >= len(chunk):\n",
+            ),
+        ),
+    ),
+    Bug(
+        "an-odd-mark-raises",
+        "42fb606",
+        "dedupe",
+        "A mark in Redis that no version writes ended the event with an exception.",
+        laws.SOUND,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "        claims = [claim for mark in marks if (claim := _CLAIMS.get(mark)) is not None]\n",
+                "        claims = [_CLAIMS[mark] for mark in marks]\n",
+            ),
+        ),
+    ),
+    Bug(
+        "held-in-this-instance-alone",
+        "700b22a",
+        "dedupe",
+        "A point held as uncertain by one instance was sent again by another.",
+        laws.TWICE,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "        self._store.memory.mark_uncertain(identities)\n        self._write_soon(_UNCERTAIN, identities)\n",
+                "        self._store.memory.mark_uncertain(identities)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "rejected-in-this-instance-alone",
+        "42fb606",
+        "dedupe",
+        "A point that one instance knew as rejected was asked about again by another.",
+        laws.BOUNDED,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "        self._write_soon(self._store.mark_of(rejection), identities)\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "known-here-and-forgotten-there",
+        "700b22a",
+        "dedupe",
+        "A point that an instance knew itself ran out in Redis, and another instance sent it again.",
+        laws.TWICE,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "        self._write_soon(_DELIVERED, with_claim(identities, remembered, Claim.DELIVERED))\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "a-broken-connection-is-not-replaced",
+        "8ed4cea",
+        "dedupe",
+        "A connection that broke while the instance was idle cost the event its shared memory.",
+        laws.TWICE,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "            if not unavailable.reconnect or self._reconnected:\n                raise\n",
+                "            raise\n",
+            ),
+        ),
+    ),
+    Bug(
+        "confirmations-left-behind",
+        "8ed4cea",
+        "dedupe",
+        "Confirmations that came while others waited were not written to Redis.",
+        laws.TWICE,
+        (
+            Edit(
+                "dedupe/redis.py",
+                "            self._unwritten.setdefault(mark, []).extend(identities)\n"
+                "        self._posted.append(self._submit(self._write))\n",
+                "            is_idle = not self._unwritten\n"
+                "            self._unwritten.setdefault(mark, []).extend(identities)\n"
+                "        if is_idle:\n            self._posted.append(self._submit(self._write))\n",
+            ),
+        ),
+    ),
+)
+
+_SPOOL = (
+    Bug(
+        "the-spool-is-waited-for",
+        "b2cdc1f",
+        "spool",
+        "A file system that hangs held the function past its limit.",
+        laws.IN_TIME,
+        (
+            Edit(
+                "spool/bounded.py",
+                "            return future.result(wait_s)\n",
+                "            return future.result(1e6 + wait_s)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "no-thread-for-the-spool-raises",
+        "1d26b6f",
+        "spool",
+        "An instance without a free thread for the spool ended the event with an exception.",
+        laws.SOUND,
+        (
+            Edit(
+                "spool/bounded.py",
+                "            except RuntimeError:\n                raise SpoolError(",
+                "            except ZeroDivisionError:\n                raise SpoolError(",
+            ),
+        ),
+    ),
+    Bug(
+        "a-failed-acknowledgement-is-forgotten",
+        "8feaaaa",
+        "spool",
+        "An acknowledgement that a full disk did not take was never written, and its points were sent again.",
+        laws.TWICE,
+        (
+            Edit(
+                "spool/spool_file.py",
+                "        self._unwritten += sorted(new)\n",
+                "        self._unwritten = sorted(new)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-torn-acknowledgement-joins-the-next",
+        "b2cdc1f",
+        "spool",
+        "A row that a full disk had cut off became the beginning of the next one, and a point was lost.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "spool/spool_file.py",
+                "            file.truncate(self._whole)\n            file.seek(self._whole)\n",
+                "            file.seek(0, 2)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-file-that-stays-is-replayed-again",
+        "b11af93",
+        "spool",
+        "A file that could not be removed was replayed again and again.",
+        laws.TWICE,
+        (
+            Edit(
+                "spool/spool_file.py",
+                "            except OSError:\n                if not self._unwritten:\n                    raise\n",
+                "            except OSError:\n                raise\n",
+            ),
+        ),
+    ),
+    Bug(
+        "an-odd-file-stops-the-replay",
+        "287e9f1",
+        "spool",
+        "A torn or foreign file ended each replay, so nothing behind it was ever delivered.",
+        laws.REST,
+        (
+            Edit(
+                "spool/files.py",
+                "        except OddFile as odd:\n            self._broken.append(set_aside(self._system, path, odd))\n",
+                "        except OddFile as odd:\n            raise OSError(5, str(odd)) from None\n",
+            ),
+            Edit(
+                "spool/files.py",
+                "        except (OSError, ValueError) as error:\n"
+                "            self._broken.append(set_aside(self._system, path, odd_file(error)))\n",
+                "        except ValueError as error:\n            raise OSError(5, str(error)) from None\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-letter-without-room-is-acknowledged",
+        "0df19cb",
+        "spool",
+        "A record whose dead letter found no room was acknowledged, and lost.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "spool/policies.py",
+                "        if (is_part or not self._chunk.dead) and not self._letters.add(letter):\n"
+                "            self._staying.add(receipt)\n",
+                "        if is_part or not self._chunk.dead:\n            self._letters.add(letter)\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-counted-file-may-vanish",
+        "b2cdc1f",
+        "spool",
+        "A write beside a replay failed when a file vanished that it was counting.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "spool/files.py",
+                "            with contextlib.suppress(FileNotFoundError):\n"
+                "                status = self._system.status(",
+                "            with contextlib.suppress(ZeroDivisionError):\n"
+                "                status = self._system.status(",
+            ),
+        ),
+    ),
+    Bug(
+        "a-removed-file-ends-the-replay",
+        "ee8c3a4",
+        "spool",
+        "A replay ended when one of its files was removed meanwhile.",
+        laws.REST,
+        (
+            Edit(
+                "spool/files.py",
+                "        except FileNotFoundError:\n            # Somebody has removed it meanwhile; those after it are still there.\n            return\n",
+                "        except FileNotFoundError:\n            raise OSError(5, 'gone') from None\n",
+            ),
+        ),
+    ),
+    Bug(
+        "an-unread-spool-is-empty",
+        "b2cdc1f",
+        "reporting",
+        "A replay that could not read the spool was reported as a success with nothing to do.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "reporting/report.py",
+                '    if is_unread or any(outcomes[outcome.value] for outcome in lost):\n        return "ERROR"\n',
+                '    if any(outcomes[outcome.value] for outcome in lost):\n        return "ERROR"\n',
+            ),
+        ),
+    ),
+    Bug(
+        "a-spooled-point-is-made-younger",
+        "e1f2ff6",
+        "intake",
+        "A replay gave a later time to a reading of then, if the series had gone on in the meantime.",
+        laws.ORDER,
+        (),
+    ),
+    Bug(
+        "a-lost-answer-is-written-twice",
+        "b2cdc1f",
+        "spool",
+        "A write to Redis whose answer was lost was written twice.",
+        laws.TWICE,
+        (
+            Edit(
+                "spool/redis.py",
+                "            self._connection.close()\n            if not error.reconnect:\n                raise\n",
+                "            self._connection.close()\n            if not error.reconnect:\n                raise\n"
+                "            keys = [*keys[:3], keys[-1] + b'again'] if len(keys) == 4 else keys\n",
+            ),
+        ),
+    ),
+    Bug(
+        "a-full-redis-cannot-be-emptied",
+        "3486e88",
+        "spool",
+        "A Redis that the spool had filled took no lease, so the replay that would free its memory never began.",
+        laws.REST,
+        (
+            Edit(
+                "spool/redis.py",
+                "            elif error.is_full:\n                self._run(_GIVE_UP_RESERVE, [self._reserve])\n",
+                "",
+            ),
+        ),
+    ),
+    Bug(
+        "the-reserve-is-given-up-for-anything",
+        "18d06cc",
+        "spool",
+        "Whatever kept a replay from its lease cost the reserve, so a full Redis could not be emptied later.",
+        laws.REST,
+        (
+            Edit(
+                "spool/redis.py",
+                "            elif error.is_full:\n",
+                "            elif not error.is_wrong_type:\n",
+            ),
+        ),
+    ),
+    Bug(
+        "undelivered-is-acknowledged",
+        "a9f23a0",
+        "spool",
+        "A replay acknowledged records whose points it had not delivered.",
+        laws.ACCOUNTED,
+        (),
+    ),
+    Bug(
+        "dead-letters-have-no-time",
+        "8feaaaa",
+        "spool",
+        "Time was kept back for undelivered points alone, though one write keeps dead letters too.",
+        laws.ACCOUNTED,
+        (),
+    ),
+)
+
+# Without edits: no longer possible in today's code.
+BUGS = tuple(
+    bug
+    for bugs in (_DELIVERY, _RECEIVER, _REMOTE_WRITE, _DEDUPE, _PIPELINE, _REDIS, _SPOOL)
+    for bug in bugs
+    if bug.edits
+)
+
+# Why the world does not find an old bug.
+MISSES: Mapping[str, str] = {}

@@ -1,0 +1,149 @@
+"""Runs the world against each change of the code, and keeps what was found in a file, so that a run can go on later."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from world.bugbank.edits import ROOT, SOURCE, changed_source
+
+# How long the world may take beyond the time it was given, to start and to end.
+_SLACK_S = 120.0
+
+
+class Target(NamedTuple):
+    """Code to be tried: a name, and the new texts of files below ``src``."""
+
+    name: str
+    texts: Mapping[str, str]
+
+
+class Finding(NamedTuple):
+    """What the world says of a target.
+
+    Attributes:
+        tried: how many seeds were run, from 0 on.
+        law: which law was broken by the last of them; None: none was.
+        text: what was seen.
+    """
+
+    tried: int
+    law: str | None
+    text: str
+
+
+def hunt(target: Target, first: int, last: int, time_s: float) -> Finding:
+    """Run the seeds from ``first`` to below ``last`` until a law is broken or the time is up."""
+    with changed_source(dict(target.texts)) as source:
+        path = os.pathsep.join((str(source), str(ROOT / "tests")))
+        command = [sys.executable, "-m", "world.bugbank.hunt", str(first), str(last), str(time_s)]
+        try:
+            ended = subprocess.run(
+                command,
+                env={**os.environ, "PYTHONPATH": path},
+                capture_output=True,
+                text=True,
+                timeout=time_s + _SLACK_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Finding(first + 1, "hang of the world", "it did not come back")
+    lines = ended.stdout.splitlines()
+    try:
+        return Finding(**json.loads(lines[-1]))
+    except (IndexError, ValueError, TypeError):
+        return Finding(
+            first + 1, "crash of the world", (ended.stderr.splitlines() or ["no output"])[-1][:200]
+        )
+
+
+class Results:
+    """The findings so far, in a file.
+
+    A finding holds for one state of the world, of the source and of the target; with ``keep`` also for later states.
+    """
+
+    def __init__(self, file: Path, state: str, *, keep: bool = False) -> None:
+        self._file = file
+        self._state = state
+        self._keep = keep
+        try:
+            self._known: dict[str, dict[str, object]] = json.loads(file.read_text())
+        except (OSError, ValueError):
+            self._known = {}
+
+    def get(self, target: Target) -> Finding | None:
+        known = self._known.get(target.name)
+        if known is None or known["target"] != _digest_of(target):
+            return None
+        if known["state"] != self._state and not self._keep:
+            return None
+        tried, law, text = known["tried"], known["law"], known["text"]
+        return Finding(int(str(tried)), None if law is None else str(law), str(text))
+
+    def put(self, target: Target, finding: Finding) -> None:
+        self._known[target.name] = {
+            "state": self._state,
+            "target": _digest_of(target),
+            **finding._asdict(),
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._file.with_suffix(".draft")
+        draft.write_text(json.dumps(self._known, indent=1, sort_keys=True))
+        draft.rename(self._file)
+
+
+def state_of_code() -> str:
+    """Identifies the world and the source as they are now."""
+    digest = hashlib.sha256()
+    files = [*(ROOT / "tests" / "world").glob("*.py"), *(SOURCE / "metric_forwarder").rglob("*.py")]
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _digest_of(target: Target) -> str:
+    return hashlib.sha256(json.dumps(target.texts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run(
+    targets: Sequence[Target],
+    results: Results,
+    *,
+    seeds: int,
+    step: int,
+    jobs: int,
+    time_s: float,
+    tell: Callable[[Target, Finding], None],
+) -> Iterator[tuple[Target, Finding]]:
+    """Try each target; yields each with its finding. First all get ``step`` seeds, then three times as many, and so on."""
+    limit = min(step, seeds)
+    while True:
+        open_targets = [target for target in targets if _is_open(results.get(target), limit)]
+        with ThreadPoolExecutor(jobs) as pool:
+            tries = [
+                (target, pool.submit(_try, target, results.get(target), limit, time_s))
+                for target in open_targets
+            ]
+            for target, future in tries:
+                finding = future.result()
+                results.put(target, finding)
+                tell(target, finding)
+        if limit >= seeds:
+            break
+        limit = min(3 * limit, seeds)
+    for target in targets:
+        yield target, results.get(target) or Finding(0, None, "")
+
+
+def _is_open(known: Finding | None, limit: int) -> bool:
+    return known is None or (known.law is None and known.tried < limit)
+
+
+def _try(target: Target, known: Finding | None, limit: int, time_s: float) -> Finding:
+    return hunt(target, known.tried if known else 0, limit, time_s)

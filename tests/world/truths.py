@@ -1,0 +1,219 @@
+"""More laws: what an invocation says of its points is true, and an instance keeps to what it has learned.
+
+They are checked when an invocation has ended. A point is judged only where nothing that the world did can excuse it.
+"""
+
+from collections.abc import Iterator
+
+from metric_forwarder.model import Outcome
+from world.book import Attempt, Book, Event, Made, Request, points_of
+from world.oracles import ACCOUNTED, BOUNDED, ORDER, THREADS, TWICE
+from world.scheduler import START, Process, Violation
+
+# Return codes after which nothing can be delivered until a person has done something.
+_STOPPING = frozenset({"1000", "1001", "1004", "1008", "1012"})
+# After such a refusal a warm instance sends nothing for this long.
+_COOL_DOWN_S = 2.0
+# A pause that was asked for is kept by later events for less than this.
+_LONGEST_ASKED_S = 50.0
+# A thread may stand still for so long between an answer and what it makes of it.
+_LAST_MOMENTS_S = 1.0
+# Of the youngest point that is too old for the receiver, by the default settings.
+_MAX_AGE_S = 300.0
+_SAME_CLOCK_S = 10.0
+
+
+def check_truths(book: Book, attempt: Attempt, process: Process, server_skew_s: float) -> None:
+    """Judge an invocation that has ended."""
+    _check_undelivered_is_said(attempt)
+    _check_threads(attempt, process)
+    if attempt.report is None:
+        return
+    earlier = [each for each in book.attempts if each.instance == attempt.instance and each is not attempt]
+    for number, outcome in attempt.outcomes.items():
+        if outcome is Outcome.UNCERTAIN:
+            _check_uncertain(book, attempt, number)
+        if outcome is Outcome.STALE:
+            _check_stale(book, attempt, earlier, number, process, server_skew_s)
+        if outcome is Outcome.REJECTED:
+            _check_refused_for_order(book, attempt, number)
+    for request in attempt.requests:
+        _check_settled_stays(attempt, earlier, request, book)
+        _check_pauses(attempt, earlier, request)
+
+
+def _check_undelivered_is_said(attempt: Attempt) -> None:
+    """Where nobody is sure to bring points again, an ERROR line speaks of those that are undelivered."""
+    report = attempt.report
+    if report is None or attempt.event.source not in ("async", "http", "letter"):
+        return
+    if report["outcomes"][Outcome.UNDELIVERED.value] and "ERROR" not in attempt.levels():
+        raise Violation(
+            ACCOUNTED, attempt=attempt.number, source=attempt.event.source, undelivered="in silence"
+        )
+
+
+def _check_threads(attempt: Attempt, process: Process) -> None:
+    """Of what hangs an instance keeps one thread for Redis, one for a secret and one for a spool."""
+    stuck = [task.name for task in process.tasks if task.is_stuck and task.name.endswith(("redis", "secret"))]
+    if len(stuck) != len(set(stuck)):
+        raise Violation(THREADS, attempt=attempt.number, stuck=stuck)
+
+
+def _check_uncertain(book: Book, attempt: Attempt, number: int) -> None:
+    """Only a point that was sent may have arrived; a request that was about to leave counts as sent."""
+    assert attempt.report is not None
+    if attempt.report["requests"]["sent"] > len(attempt.requests):
+        return
+    for each in book.attempts_with(number):
+        for request in each.requests:
+            if request.left and number in (request.points or points_of(request.sent)):
+                return
+    raise Violation(ACCOUNTED, attempt=attempt.number, point=number, uncertain="and never sent")
+
+
+def _check_stale(
+    book: Book, attempt: Attempt, earlier: list[Attempt], number: int, process: Process, server_skew_s: float
+) -> None:
+    """A point that is called too old is too old by the receiver's clock, and was not delivered while it was young."""
+    if server_skew_s:
+        return
+    window_s = float(attempt.settings["MF_DEDUPE_WINDOW_S"])
+    for each in earlier:
+        is_known = (
+            each.outcomes.get(number) in (Outcome.DELIVERED, Outcome.DUPLICATE) and not each.was_cut_off
+        )
+        if is_known and attempt.began - each.began < window_s and _remember_alike(attempt, each):
+            raise Violation(ACCOUNTED, attempt=attempt.number, point=number, stale="and delivered before")
+    has_answer = any(
+        request.answer in ("taken", "refused")
+        and request.refused.isdigit() == bool(request.refused)
+        and request.answered_at < attempt.began - _LAST_MOMENTS_S
+        for each in earlier
+        for request in each.requests
+    )
+    made_s = float(book.points[number].body["timestamp"]) - START
+    is_young = (attempt.ended or 0.0) - made_s < _MAX_AGE_S - _SAME_CLOCK_S
+    if has_answer and is_young and not process.skew_changed:
+        raise Violation(ACCOUNTED, attempt=attempt.number, point=number, stale="by a clock known to be wrong")
+
+
+def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
+    """With right clocks and in order no good point is refused for its time, if it has not been stored."""
+    made = book.points[number]
+    told = book.refusals.get(number, set())
+    if made.kind != "good" or book.arrivals.get(number) or not told & _OF_ORDER:
+        return
+    alike = [each for each in book.events if any(other.series == made.series for other in each.points)]
+    attempts = [each for event in alike for each in event.attempts]
+    is_plain = all(
+        not each.skew_s and not each.was_cut_off and not each.pauses_s and each.instance == attempt.instance
+        for each in attempts
+    )
+    if is_plain and all(
+        request.answer in ("taken", "refused") for each in attempts for request in each.requests
+    ):
+        raise Violation(ORDER, attempt=attempt.number, point=number, refused=sorted(told))
+
+
+_OF_ORDER = frozenset({"out of order sample", "too old sample", "duplicate sample for timestamp"})
+
+
+def _remember_alike(attempt: Attempt, earlier: Attempt) -> bool:
+    """Whether an instance still has, in its own memory, what it remembered then."""
+    names = ("MF_DEDUPE", "MF_DEDUPE_WINDOW_S")
+    return attempt.settings["MF_DEDUPE"] != "off" and all(
+        attempt.settings[name] == earlier.settings[name] for name in names
+    )
+
+
+def _check_settled_stays(attempt: Attempt, earlier: list[Attempt], request: Request, book: Book) -> None:
+    """What this instance rejected, or holds as uncertain, is not sent again while it is remembered."""
+    if attempt.event.source == "replay" or not attempt.settings["MF_DEDUPE"].startswith("memory"):
+        return
+    window_s = float(attempt.settings["MF_DEDUPE_WINDOW_S"])
+    for number in request.points:
+        made = book.points[number]
+        if not (made.has_id or made.has_time or attempt.event.has_coordinates):
+            continue
+        told = [
+            each
+            for each in earlier
+            if number in each.outcomes
+            and each.event is attempt.event
+            and not each.was_cut_off
+            and _remember_alike(attempt, each)
+        ]
+        rejected = [each for each in told if each.outcomes[number] is Outcome.REJECTED]
+        if rejected and request.sent_at - rejected[0].began < window_s:
+            raise Violation(BOUNDED, attempt=attempt.number, point=number, rejected="and asked about again")
+        is_held = told and told[-1].outcomes[number] is Outcome.UNCERTAIN
+        if is_held and request.sent_at - told[-1].began < window_s:
+            raise Violation(TWICE, attempt=attempt.number, point=number, held="and sent again")
+
+
+def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) -> None:
+    """An instance keeps to what a destination asked for, and asks nothing right after a refusal of everything."""
+    for known in _answers_in_time(earlier, attempt):
+        since_s = request.sent_at - known.answered_at
+        if since_s < min(known.asked_s, _LONGEST_ASKED_S):
+            raise Violation(BOUNDED, attempt=attempt.number, request=request.number, asked_s=known.asked_s)
+        if known.refused in _STOPPING and since_s < _COOL_DOWN_S and not _was_taken(earlier, known):
+            raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)
+
+
+def _answers_in_time(earlier: list[Attempt], attempt: Attempt) -> Iterator[Request]:
+    """Answers that an earlier invocation of this instance had time to look at."""
+    for each in earlier:
+        if each.end in ("returned", "raised") and not each.pauses_s and each.ended is not None:
+            if attempt.began - each.ended > _LONGEST_ASKED_S + _LAST_MOMENTS_S:
+                continue
+            for request in each.requests:
+                is_early = 0 < request.answered_at < min(each.ended - _LAST_MOMENTS_S, attempt.began)
+                if request.was_awaited and is_early:
+                    yield request
+
+
+def _was_taken(earlier: list[Attempt], known: Request) -> bool:
+    """Whether another request was taken at that time or later, which ends the pause."""
+    return any(
+        request.answer != "refused" and request.answered_at >= known.answered_at - _LAST_MOMENTS_S
+        for each in earlier
+        for request in each.requests
+        if request is not known
+    )
+
+
+def check_poison(book: Book) -> None:
+    """A point at which the destination always fails keeps no other point back, except later ones of its series."""
+    for event in book.events:
+        poisoned = {made.series for made in event.points if made.number in book.poison}
+        if poisoned and event.state == "given up" and _had_time(book, event):
+            for made in event.points:
+                if made.kind == "good" and made.series not in poisoned and not _is_settled(book, event, made):
+                    raise Violation(ACCOUNTED, event=event.number, point=made.number, kept_by="another point")
+
+
+# Deliveries after which a batch with such a point must have been divided.
+_ENOUGH_DELIVERIES = 5
+_LONG_S = 10.0
+
+
+def _had_time(book: Book, event: Event) -> bool:
+    """Whether the event was delivered often enough to one instance while nothing else failed."""
+    well = [
+        each
+        for each in event.attempts
+        if book.healed_at is not None
+        and each.began > book.healed_at + _LONGEST_ASKED_S
+        and each.end == "raised"
+    ]
+    is_long = all(each.limit_s >= _LONG_S for each in well)
+    return is_long and len(well) >= _ENOUGH_DELIVERIES and len({each.instance for each in well}) == 1
+
+
+def _is_settled(book: Book, event: Event, made: Made) -> bool:
+    if book.arrivals.get(made.number):
+        return True
+    outcomes = [each.outcomes.get(made.number) for each in event.attempts]
+    return any(outcome not in (None, Outcome.UNDELIVERED) for outcome in outcomes)
