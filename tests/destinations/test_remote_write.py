@@ -29,7 +29,7 @@ from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
 from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
-from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
+from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_points
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
@@ -105,6 +105,22 @@ POINTS = st.builds(
     st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60),
     st.integers(10**11, 10**13),
 )
+
+
+# Around the bounds where a time needs one byte more, and where its first two bytes change.
+NEAR_TIMES = st.integers(-20_000, 40_000) | st.integers(NOW_MS, NOW_MS + 40_000)
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=200), SAMPLES | st.tuples(st.just(1.5), NEAR_TIMES)), max_size=20)
+)
+def test_a_point_is_encoded_among_others_as_a_series_of_one_sample_is_alone(
+    points: list[tuple[bytes, tuple[float, int]]],
+) -> None:
+    labels, values, times = (
+        zip(*((each, *sample) for each, sample in points), strict=True) if points else ((),) * 3
+    )
+    assert encode_points(labels, values, times) == [encode_series(each, [sample]) for each, sample in points]
 
 
 @pytest.mark.slow

@@ -143,6 +143,29 @@ def test_a_write_that_hangs_is_waited_for_until_the_deadline_and_the_next_event_
     assert (stuck.written, len(fresh.written)) == ([], 2)
 
 
+def test_a_spool_that_hangs_for_many_events_keeps_no_more_than_two_threads_and_works_again_afterwards(
+    hanging: Hanging,
+) -> None:
+    shelves = [Shelf(hanging) for _ in range(4)]
+    spool = spool_of(*shelves)
+    before = set(threading.enumerate())
+    hanging.hangs = True
+    reasons = []
+    for _ in range(5):
+        with pytest.raises(SpoolError) as failure:
+            write(spool, 0.01)
+        reasons.append(str(failure.value))
+    started = set(threading.enumerate()) - before
+    assert len(started) == 2
+    assert [LATE in reason for reason in reasons] == [True, True, False, False, False]
+    assert "earlier events" in reasons[-1]
+    hanging.let_go()
+    for thread in started:
+        thread.join(5)
+    write(spool, 5)
+    assert sum(len(shelf.written) for shelf in shelves) == 3
+
+
 def test_a_store_that_fails_says_so_and_is_kept(hanging: Hanging) -> None:
     def fail() -> None:
         raise SpoolError("the disk is on fire")

@@ -223,20 +223,17 @@ def _field(number: int, content: bytes) -> bytes:
 
 def _remote_write(points: Sequence[SamplePoint]) -> bytes:
     try:
-        from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_point
+        from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_points
     except ImportError:
         raise Unusable(
             "the format remote-write needs the extra remote-write (in a clone: .venv/bin/pip install -e '.[remote-write]')"
         ) from None
     return compress(
-        [
-            encode_point(
-                encode_labels(sorted([("__name__", point.metric), *point.labels.items()])),
-                point.value,
-                to_milliseconds(point.some_time_ns),
-            )
-            for point in points
-        ]
+        encode_points(
+            [encode_labels(sorted([("__name__", point.metric), *point.labels.items()])) for point in points],
+            [point.value for point in points],
+            [to_milliseconds(point.some_time_ns) for point in points],
+        )
     )
 
 

@@ -30,7 +30,7 @@ from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, Endpoin
 from metric_forwarder.destinations.remote_write_wire import (
     compress,
     encode_labels,
-    encode_point,
+    encode_points,
 )
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.machine import Machine
@@ -108,10 +108,7 @@ class RemoteWrite(HttpDestination):
     def encode(
         self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
     ) -> list[bytes]:
-        return [
-            encode_point(series.encoded_prefix, value, time_ms)
-            for series, value, time_ms in zip(serieses, values, times_ms, strict=True)
-        ]
+        return encode_points([series.encoded_prefix for series in serieses], values, times_ms)
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Let the endpoint prove that it accepts remote write, once while the instance is warm."""

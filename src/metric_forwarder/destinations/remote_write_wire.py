@@ -22,7 +22,6 @@ _LABEL = b"\x0a"
 _NAME = b"\x0a"
 _VALUE = b"\x12"
 _pack_double = struct.Struct("<d").pack
-_pack_two = struct.Struct("<BB").pack
 _INT64 = 2**64 - 1
 
 
@@ -37,21 +36,36 @@ def encode_labels(labels: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(written)
 
 
-def encode_point(labels: bytes, value: float, time_ms: int) -> bytes:
-    """A series of one sample as a part of a ``WriteRequest``; ``labels``: encoded, ``time_ms``: Unix milliseconds."""
-    if time_ms < 2**14:
-        time = _varint(time_ms & _INT64)
-    else:
-        # Within a quarter of a minute, only the first two bytes of a time differ.
-        low = time_ms & 0x3FFF
-        time = _pack_two(low & 0x7F | 0x80, low >> 7 | 0x80) + _varint(time_ms >> 14)
-    size = 10 + len(time)
-    series_size = _varint(len(labels) + 2 + size)
-    return b"\x0a%b%b\x12%c\x09%b\x10%b" % (series_size, labels, size, _pack_double(value), time)
+def encode_points(series: Iterable[bytes], values: Iterable[float], times_ms: Iterable[int]) -> list[bytes]:
+    """Points, each a series of one sample, as parts of a ``WriteRequest``.
+
+    Args:
+        series: their labels, as they are encoded.
+        values: theirs.
+        times_ms: theirs, Unix milliseconds.
+    """
+    points = []
+    known: int | None = None
+    size, rest = 0, b""
+    for labels, value, time_ms in zip(series, values, times_ms, strict=True):
+        # Of the times of a quarter of a minute only the first two bytes differ.
+        if time_ms >> 14 != known:
+            if time_ms < 2**14:
+                points.append(encode_samples(labels, [(value, time_ms)]))
+                continue
+            known = time_ms >> 14
+            rest = _varint(known)
+            size = 12 + len(rest)
+        point = b"\x0a%b%b\x12%c\x09%b\x10%c%c%b" % (
+            *(_varint(len(labels) + 2 + size), labels, size, _pack_double(value)),
+            *(time_ms & 0x7F | 0x80, time_ms >> 7 & 0x7F | 0x80, rest),
+        )
+        points.append(point)
+    return points
 
 
 def encode_samples(labels: bytes, samples: Iterable[tuple[float, int]]) -> bytes:
-    """A series of several samples (value, Unix milliseconds); ``encode_point`` writes one sample."""
+    """A series of samples (value, Unix milliseconds) as a part of a ``WriteRequest``."""
     written = [labels]
     for value, time_ms in samples:
         time = _varint(time_ms & _INT64)

@@ -180,17 +180,8 @@ class Intake:
         together: list[Message] = []
         texts: list[str] = []
         size = 0
-        has_setting = self._rules.format_of is not None
         for message in messages:
-            text = message.body
-            if (
-                type(text) is not str
-                or message.broken is not None
-                or message.left_out is not None
-                or message.format is not None
-                or has_setting
-            ):
-                text = self._json_text(message)
+            text = self._json_text(message)
             if text is not None:
                 together.append(message)
                 texts.append(text)
@@ -208,25 +199,19 @@ class Intake:
 
     def _json_text(self, message: Message) -> str | None:
         """A message's body, if it is text that may be decoded together with others."""
-        body: Any = message.body
-        kind = type(body)
-        if (
-            (kind is not str and kind is not bytes)
-            or message.broken is not None
-            or message.left_out is not None
-        ):
+        body = message.body
+        if message.broken is not None or message.left_out is not None:
             return None
         if message.format is not None or self._rules.format_of is not None:
             chosen = self._chosen_format(message)
             if chosen is not None and chosen is not Format.JSON:
                 return None
-        if kind is bytes:
+        if type(body) is bytes:
             try:
-                return str(body, "utf-8")
+                return body.decode()
             except UnicodeDecodeError:
                 return None
-        text: str = body
-        return text
+        return body if type(body) is str else None
 
     def _take_together(self, messages: Sequence[Message], texts: Sequence[str]) -> Iterator[None]:
         """Take texts in together; if one is unusual, take each alone, and the unusual one carefully."""

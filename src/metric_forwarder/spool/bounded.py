@@ -25,6 +25,8 @@ _GRACE_S = 0.2
 _LEAST_FOR_A_CHUNK_S = 1.0
 _LEAST_SHARE = 0.25
 _READINGS_FOR_A_CHUNK = 4
+# Threads that hang in stores which were given up; each holds what it was to write. With so many, no other is started.
+_MOST_STUCK = 2
 # A replay's lease lasts this much longer than its deadline, for the rest of the invocation and for another clock.
 _LEASE_SLACK_S = 10.0
 # The weight of each faster write: a store that has become faster is trusted gradually.
@@ -44,6 +46,7 @@ class BoundedSpool:
         self._store: SpoolStore | None = make()
         self._fixed_s, self._per_record_s = self._store.fixed_s, self._store.per_record_s
         self._slowness = 1.0
+        self._stuck: list[SerialWorker] = []
 
     def reserve_s(self, records: int) -> float:
         return self._slowness * self._expected_s(records)
@@ -53,9 +56,28 @@ class BoundedSpool:
             self._store = self._make()
         return BoundedVisit(self, self._store, deadline, now_ms, complain)
 
-    def give_up(self) -> None:
+    def start_worker(self) -> SerialWorker:
+        """Start the thread that works with the store for an event.
+
+        Raises:
+            SpoolError: no thread could be started, or earlier ones still hang.
+        """
+        self._stuck = [worker for worker in self._stuck if worker.is_busy]
+        if len(self._stuck) == _MOST_STUCK:
+            raise SpoolError(
+                "the spool has not answered earlier events yet: look at its file system or its Redis"
+            )
+        try:
+            return SerialWorker("spool", self.machine.tasks)
+        except RuntimeError:
+            raise SpoolError(
+                "no thread could be started to work with the spool: give the function more memory"
+            ) from None
+
+    def give_up(self, worker: SerialWorker) -> None:
         """Give up the worker that hangs, with its store."""
         self._store = None
+        self._stuck.append(worker)
 
     def learn(self, records: int, took_s: float) -> None:
         """Record how long a write took: a slower store is trusted at once, a faster one gradually."""
@@ -101,8 +123,9 @@ class BoundedVisit:
     def write(self, count: int, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
         clock = self._spool.machine.clock
         began = clock.monotonic()
+        written = self._submit(partial(self._store.write, points, dead_letters))
         try:
-            self._wait(self._submit(partial(self._store.write, points, dead_letters)))
+            self._wait(written)
         finally:
             took_s = clock.monotonic() - began
             # A write that was given up takes longer than the wait; how much longer is unknown.
@@ -168,12 +191,7 @@ class BoundedVisit:
 
     def _submit(self, job: Callable[[], _T]) -> Future[_T]:
         if self._worker is None:
-            try:
-                self._worker = SerialWorker("spool", self._spool.machine.tasks)
-            except RuntimeError:
-                raise SpoolError(
-                    "no thread could be started to work with the spool: give the function more memory"
-                ) from None
+            self._worker = self._spool.start_worker()
         return self._worker.submit(job)
 
     def _wait(self, future: Future[_T]) -> _T:
@@ -181,9 +199,9 @@ class BoundedVisit:
         try:
             return future.result(wait_s)
         except TimeoutError:
-            if not self._given_up:
+            if not self._given_up and self._worker is not None:
                 self._given_up = True
-                self._spool.give_up()
+                self._spool.give_up(self._worker)
             raise SpoolError(
                 "the spool did not answer in time: check its file system or its Redis, or raise the function's timeout"
             ) from None

@@ -734,8 +734,8 @@ _SPOOL = (
         (
             Edit(
                 "spool/bounded.py",
-                "            except RuntimeError:\n                raise SpoolError(",
-                "            except ZeroDivisionError:\n                raise SpoolError(",
+                "        except RuntimeError:\n            raise SpoolError(",
+                "        except ZeroDivisionError:\n            raise SpoolError(",
             ),
         ),
     ),
