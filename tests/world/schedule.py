@@ -109,6 +109,11 @@ class Schedule:
         self.platform.freezes = not world.one_in(3)
         self.triggers = Triggers(world, self.platform, self.faults, retries=world.pick((3, 1, 20)))
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment that instances begin with."""
+        return dict(self._settings)
+
     def _draw_server(self) -> Receiver | Prometheus:
         if not self.is_remote_write:
             return Receiver(self.world, self.book, self.faults, {EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
@@ -180,7 +185,7 @@ class Schedule:
             world.after(world.pick((0.3, 20.0)), partial(self._begin_new_settings, tunings))
         if isinstance(server, Receiver):
             self._arrange_faults_of(server)
-        elif faults.has("impostor") and not faults.of_requests:
+        elif not faults.of_requests and (faults.has("impostor") or world.one_in(4)):
             server.impostor = world.pick(("takes anything", "refuses anything", "wrong path"))
             world.met(f"at the URL is what {server.impostor}")
             self._settings["MF_REMOTE_WRITE_CHECK"] = "on"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from metric_forwarder.model import Outcome
 from world.book import Attempt, Book, Event, Made, Request, points_of
-from world.oracles import ACCOUNTED, BOUNDED, ORDER, THREADS, TWICE
+from world.oracles import ACCOUNTED, BOUNDED, DELIVERED, ORDER, THREADS, TWICE
 from world.scheduler import START, Process, Violation
 
 # Return codes after which nothing can be delivered until a person has done something.
@@ -30,6 +30,11 @@ def check_truths(book: Book, attempt: Attempt, process: Process, server_skew_s: 
     if attempt.report is None:
         return
     earlier = [each for each in book.attempts if each.instance == attempt.instance and each is not attempt]
+    is_shared = attempt.settings["MF_DEDUPE"].startswith("redis")
+    before = [
+        each for each in attempt.event.attempts if each.ended is not None and each.ended <= attempt.began
+    ]
+    before = before if is_shared else [each for each in before if each.instance == attempt.instance]
     for number, outcome in attempt.outcomes.items():
         if outcome is Outcome.UNCERTAIN:
             _check_uncertain(book, attempt, number)
@@ -37,8 +42,9 @@ def check_truths(book: Book, attempt: Attempt, process: Process, server_skew_s: 
             _check_stale(book, attempt, earlier, number, process, server_skew_s)
         if outcome is Outcome.REJECTED:
             _check_refused_for_order(book, attempt, number)
+            _check_not_stored(book, attempt, number)
     for request in attempt.requests:
-        _check_settled_stays(attempt, earlier, request, book)
+        _check_settled_stays(attempt, before, request, book)
         _check_pauses(attempt, earlier, request)
 
 
@@ -104,6 +110,9 @@ def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
     told = book.refusals.get(number, set())
     if made.kind != "good" or book.arrivals.get(number) or not told & _OF_ORDER:
         return
+    ahead = [each for each in book.points.values() if each.series == made.series and each.kind == "invalid"]
+    if made.has_time and not any(book.arrivals.get(each.number) for each in ahead):
+        return
     alike = [each for each in book.events if any(other.series == made.series for other in each.points)]
     attempts = [each for event in alike for each in event.attempts]
     is_plain = all(
@@ -114,6 +123,14 @@ def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
         request.answer in ("taken", "refused") for each in attempts for request in each.requests
     ):
         raise Violation(ORDER, attempt=attempt.number, point=number, refused=sorted(told))
+
+
+def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
+    """What is called rejected is not at the destination: a reply to a request that is repeated is true for each point."""
+    stored = [each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt]
+    is_for_order = bool(book.refusals.get(number, set()) & _OF_ORDER)
+    if stored and is_for_order and not any(each.request.refused for each in stored):
+        raise Violation(DELIVERED, attempt=attempt.number, point=number, rejected="and stored")
 
 
 _OF_ORDER = frozenset({"out of order sample", "too old sample", "duplicate sample for timestamp"})
@@ -127,9 +144,21 @@ def _remember_alike(attempt: Attempt, earlier: Attempt) -> bool:
     )
 
 
+def _is_excused(book: Book, attempt: Attempt) -> bool:
+    """Whether an invocation could not write down, or read, what became of points."""
+    is_shared = attempt.settings["MF_DEDUPE"].startswith("redis")
+    return attempt.was_cut_off or (
+        is_shared and bool(attempt.degraded or attempt.pauses_s or book.store_losses)
+    )
+
+
 def _check_settled_stays(attempt: Attempt, earlier: list[Attempt], request: Request, book: Book) -> None:
-    """What this instance rejected, or holds as uncertain, is not sent again while it is remembered."""
-    if attempt.event.source == "replay" or not attempt.settings["MF_DEDUPE"].startswith("memory"):
+    """What was rejected, or is held as uncertain, is not sent again while it is remembered: by the store of both."""
+    if (
+        attempt.event.source == "replay"
+        or attempt.settings["MF_DEDUPE"] == "off"
+        or _is_excused(book, attempt)
+    ):
         return
     window_s = float(attempt.settings["MF_DEDUPE_WINDOW_S"])
     for number in request.points:
@@ -141,7 +170,7 @@ def _check_settled_stays(attempt: Attempt, earlier: list[Attempt], request: Requ
             for each in earlier
             if number in each.outcomes
             and each.event is attempt.event
-            and not each.was_cut_off
+            and not _is_excused(book, each)
             and _remember_alike(attempt, each)
         ]
         rejected = [each for each in told if each.outcomes[number] is Outcome.REJECTED]

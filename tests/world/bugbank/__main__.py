@@ -68,7 +68,7 @@ def _fitting(bugs: Sequence[Bug]) -> Iterator[Target]:
     """Those that can be put back; a test asks that it is all of them."""
     for bug in bugs:
         try:
-            yield Target(bug.name, edited(bug.edits))
+            yield Target(bug.name, edited(bug.edits), bug.needs)
         except DoesNotFit as error:
             print(f"{bug.name} is left out: {error}", file=sys.stderr)
 

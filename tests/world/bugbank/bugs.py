@@ -22,6 +22,7 @@ _DELIVERY = (
                 "if not verdict.action.has(Effect.MAY_HAVE_ARRIVED):",
             ),
         ),
+        needs=("hold",),
     ),
     Bug(
         "no-thread-to-send-raises",
@@ -36,6 +37,7 @@ _DELIVERY = (
                 "            except ZeroDivisionError:\n                return False\n",
             ),
         ),
+        needs=("no threads",),
     ),
     Bug(
         "retry-after-for-ever",
@@ -44,6 +46,7 @@ _DELIVERY = (
         "A warm instance kept to a Retry-After of hours, though the destination was well again after a minute.",
         laws.REST,
         (Edit("delivery/pacing.py", "_PROBE_AFTER_S = 50.0\n", "_PROBE_AFTER_S = 1e9\n"),),
+        needs=("retry-after",),
     ),
     Bug(
         "last-retry-after-forgotten",
@@ -60,6 +63,7 @@ _DELIVERY = (
                 "            return Final.BATCH\n        self._pacer.pause(asked)\n",
             ),
         ),
+        needs=("retry-after",),
     ),
     Bug(
         "retry-after-of-429-forgotten",
@@ -70,11 +74,12 @@ _DELIVERY = (
         (
             Edit(
                 "delivery/retry.py",
-                "        is_news = self._pacer.refuse()\n        self._pacer.pause(verdict.retry_after_s or 0.0)\n",
-                "        is_news = self._pacer.refuse()\n        if state.failed + is_news < self._policy.max_attempts:\n"
-                "            self._pacer.pause(verdict.retry_after_s or 0.0)\n",
+                "        self._pacer.pause(verdict.retry_after_s or 0.0)\n        if verdict.action.has",
+                "        if state.failed + 1 < self._policy.max_attempts:\n"
+                "            self._pacer.pause(verdict.retry_after_s or 0.0)\n        if verdict.action.has",
             ),
         ),
+        needs=("retry-after",),
     ),
     Bug(
         "later-points-pass",
@@ -103,6 +108,7 @@ _DELIVERY = (
                 "        if action is not Action.SPLIT:\n            return False\n",
             ),
         ),
+        needs=("poison",),
     ),
     Bug(
         "stopped-goes-on",
@@ -117,22 +123,7 @@ _DELIVERY = (
                 "",
             ),
         ),
-    ),
-    Bug(
-        "refused-halves-never-tried",
-        "5a3f5a3",
-        "delivery",
-        "An event that was refused as too many began with the same size each time, and came again for ever.",
-        laws.REST,
-        (),
-    ),
-    Bug(
-        "a-refused-request-is-a-loss",
-        "62506a8",
-        "delivery",
-        "A batch that was told to slow down was rejected instead of tried again.",
-        laws.ACCOUNTED,
-        (),
+        needs=("code|code in a row|status before|key changed|impostor",),
     ),
 )
 
@@ -152,6 +143,7 @@ _RECEIVER = (
                 "        return Verdict(Action.RESEND, failure.fault.value, reason)",
             ),
         ),
+        needs=("receiver", "hold", "unreachable|name server hangs"),
     ),
     Bug(
         "code-beside-other-text-unread",
@@ -171,6 +163,7 @@ _RECEIVER = (
                 'stripped.startswith(b"{")',
             ),
         ),
+        needs=("receiver",),
     ),
     Bug(
         "age-by-the-own-clock",
@@ -185,6 +178,7 @@ _RECEIVER = (
                 "            self._now_ms() + 0 * clock_offset_ms,\n",
             ),
         ),
+        needs=("receiver", "clock jump|receiver clock"),
     ),
     Bug(
         "a-changed-key-is-another-place",
@@ -199,6 +193,7 @@ _RECEIVER = (
                 'self.scope = f"receiver {parts.netloc} {region} {credentials.current()}"',
             ),
         ),
+        needs=("receiver", "key changed"),
     ),
 )
 
@@ -216,6 +211,7 @@ _REMOTE_WRITE = (
                 "    if rule.action is Action.STOP and reply.body and (told := _contradiction(reply)):\n",
             ),
         ),
+        needs=("remote write", "garbage before|garbage after"),
     ),
     Bug(
         "any-2xx-is-a-success",
@@ -230,6 +226,7 @@ _REMOTE_WRITE = (
                 "_SUCCESSES = frozenset(range(200, 300))",
             ),
         ),
+        needs=("remote write", "status before"),
     ),
     Bug(
         "what-takes-anything-is-believed",
@@ -244,6 +241,7 @@ _REMOTE_WRITE = (
                 "        self._standing = _Standing.PROVEN\n",
             ),
         ),
+        needs=("remote write", "impostor"),
     ),
     Bug(
         "a-path-that-refuses-all-rejects-all",
@@ -258,6 +256,7 @@ _REMOTE_WRITE = (
                 "        if verdict.action is Action.STOP and len(batch) == 0:\n",
             ),
         ),
+        needs=("remote write", "impostor"),
     ),
     Bug(
         "wrong-path-of-victoriametrics-rejects",
@@ -277,6 +276,7 @@ _REMOTE_WRITE = (
                 "",
             ),
         ),
+        needs=("remote write", "impostor"),
     ),
     Bug(
         "given-times-go-back",
@@ -291,6 +291,7 @@ _REMOTE_WRITE = (
                 "                    if not self._sender.destination.carries_timestamps:\n",
             ),
         ),
+        needs=("remote write",),
     ),
     Bug(
         "one-request-holds-a-series-twice",
@@ -305,6 +306,7 @@ _REMOTE_WRITE = (
                 "pack(points, self._sender.limits, one_per_series=ordered and not points)",
             ),
         ),
+        needs=("remote write",),
     ),
     Bug(
         "a-wrong-clock-silences-a-series",
@@ -324,6 +326,7 @@ _REMOTE_WRITE = (
                 "        self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s < 0 else",
             ),
         ),
+        needs=("remote write",),
     ),
 )
 
@@ -355,6 +358,7 @@ _DEDUPE = (
                 "                self._unsent += identities\n",
             ),
         ),
+        needs=("hold",),
     ),
     Bug(
         "what-is-held-does-not-renew",
@@ -369,6 +373,7 @@ _DEDUPE = (
                 "",
             ),
         ),
+        needs=("hold", "memory", "short window"),
     ),
     Bug(
         "what-was-rejected-is-asked-again",
@@ -401,34 +406,6 @@ _DEDUPE = (
         ),
     ),
     Bug(
-        "two-readings-at-one-place",
-        "34600db",
-        "triggers",
-        "A topic that was created again counts from 0: another message at a known offset was lost as a duplicate.",
-        laws.ACCOUNTED,
-        (
-            Edit(
-                "triggers/ckafka.py",
-                'coordinates = f"ckafka/{place}~{checksum(body)}"',
-                'coordinates = f"ckafka/{place}~{0 * checksum(body)}"',
-            ),
-        ),
-    ),
-    Bug(
-        "readings-less-than-a-millisecond-apart",
-        "7003286",
-        "dedupe",
-        "Equal readings 0.2 ms apart were lost as duplicates, since times were cut to milliseconds.",
-        laws.ACCOUNTED,
-        (
-            Edit(
-                "dedupe/identity.py",
-                '                text = f"@{time_ns}"\n',
-                '                text = f"@{time_ns // 10**6}"\n',
-            ),
-        ),
-    ),
-    Bug(
         "a-changed-setting-forgets",
         "5c6a461",
         "bootstrap",
@@ -441,6 +418,7 @@ _DEDUPE = (
                 "lambda read: MemoryStore(read.dedupe_window_s, machine.clock.monotonic), settings)",
             ),
         ),
+        needs=("new settings|key changed",),
     ),
 )
 
@@ -500,6 +478,7 @@ _PIPELINE = (
                 "        except UnicodeEncodeError:\n",
             ),
         ),
+        needs=("log fails",),
     ),
     Bug(
         "two-events-at-once",
@@ -578,6 +557,7 @@ _REDIS = (
                 "        ours.append(point)\n",
             ),
         ),
+        needs=("redis",),
     ),
     Bug(
         "no-thread-for-redis-raises",
@@ -592,6 +572,7 @@ _REDIS = (
                 "            except ZeroDivisionError:\n                self._degrade(",
             ),
         ),
+        needs=("redis", "no threads"),
     ),
     Bug(
         "each-event-hangs-another-thread",
@@ -606,6 +587,7 @@ _REDIS = (
                 "        is_stuck = False\n",
             ),
         ),
+        needs=("redis", "redis hangs"),
     ),
     Bug(
         "an-odd-reply-is-no-reply",
@@ -620,6 +602,7 @@ _REDIS = (
                 "            if isinstance(answers, bytes) and len(answers) >= len(chunk):\n",
             ),
         ),
+        needs=("redis", "redis garbage"),
     ),
     Bug(
         "an-odd-mark-raises",
@@ -634,6 +617,7 @@ _REDIS = (
                 "        claims = [_CLAIMS[mark] for mark in marks]\n",
             ),
         ),
+        needs=("redis", "redis garbage"),
     ),
     Bug(
         "held-in-this-instance-alone",
@@ -648,6 +632,7 @@ _REDIS = (
                 "        self._store.memory.mark_uncertain(identities)\n",
             ),
         ),
+        needs=("redis", "hold"),
     ),
     Bug(
         "rejected-in-this-instance-alone",
@@ -662,6 +647,7 @@ _REDIS = (
                 "",
             ),
         ),
+        needs=("redis",),
     ),
     Bug(
         "known-here-and-forgotten-there",
@@ -676,6 +662,7 @@ _REDIS = (
                 "",
             ),
         ),
+        needs=("redis", "short window"),
     ),
     Bug(
         "a-broken-connection-is-not-replaced",
@@ -690,6 +677,7 @@ _REDIS = (
                 "            raise\n",
             ),
         ),
+        needs=("redis", "redis resets"),
     ),
     Bug(
         "confirmations-left-behind",
@@ -707,6 +695,7 @@ _REDIS = (
                 "        if is_idle:\n            self._posted.append(self._submit(self._write))\n",
             ),
         ),
+        needs=("redis",),
     ),
 )
 
@@ -724,6 +713,7 @@ _SPOOL = (
                 "            return future.result(1e6 + wait_s)\n",
             ),
         ),
+        needs=("spool",),
     ),
     Bug(
         "no-thread-for-the-spool-raises",
@@ -738,6 +728,7 @@ _SPOOL = (
                 "        except ZeroDivisionError:\n            raise SpoolError(",
             ),
         ),
+        needs=("spool", "no threads"),
     ),
     Bug(
         "a-failed-acknowledgement-is-forgotten",
@@ -752,6 +743,7 @@ _SPOOL = (
                 "        self._unwritten = sorted(new)\n",
             ),
         ),
+        needs=("spool in files",),
     ),
     Bug(
         "a-torn-acknowledgement-joins-the-next",
@@ -766,6 +758,7 @@ _SPOOL = (
                 "            file.seek(0, 2)\n",
             ),
         ),
+        needs=("spool in files",),
     ),
     Bug(
         "a-file-that-stays-is-replayed-again",
@@ -780,6 +773,7 @@ _SPOOL = (
                 "            except OSError:\n                raise\n",
             ),
         ),
+        needs=("spool in files",),
     ),
     Bug(
         "an-odd-file-stops-the-replay",
@@ -800,6 +794,7 @@ _SPOOL = (
                 "        except ValueError as error:\n            raise OSError(5, str(error)) from None\n",
             ),
         ),
+        needs=("spool in files",),
     ),
     Bug(
         "a-letter-without-room-is-acknowledged",
@@ -815,6 +810,7 @@ _SPOOL = (
                 "        if is_part or not self._chunk.dead:\n            self._letters.add(letter)\n",
             ),
         ),
+        needs=("spool",),
     ),
     Bug(
         "a-counted-file-may-vanish",
@@ -831,6 +827,7 @@ _SPOOL = (
                 "                status = self._system.status(",
             ),
         ),
+        needs=("spool in files",),
     ),
     Bug(
         "a-removed-file-ends-the-replay",
@@ -841,10 +838,11 @@ _SPOOL = (
         (
             Edit(
                 "spool/files.py",
-                "        except FileNotFoundError:\n            # Somebody has removed it meanwhile; those after it are still there.\n            return\n",
+                "        except FileNotFoundError:\n            # It was removed meanwhile; the files after it still exist.\n            return\n",
                 "        except FileNotFoundError:\n            raise OSError(5, 'gone') from None\n",
             ),
         ),
+        needs=("spool in files",),
     ),
     Bug(
         "an-unread-spool-is-empty",
@@ -859,14 +857,7 @@ _SPOOL = (
                 '    if any(outcomes[outcome.value] for outcome in lost):\n        return "ERROR"\n',
             ),
         ),
-    ),
-    Bug(
-        "a-spooled-point-is-made-younger",
-        "e1f2ff6",
-        "intake",
-        "A replay gave a later time to a reading of then, if the series had gone on in the meantime.",
-        laws.ORDER,
-        (),
+        needs=("spool",),
     ),
     Bug(
         "a-lost-answer-is-written-twice",
@@ -882,6 +873,7 @@ _SPOOL = (
                 "            keys = [*keys[:3], keys[-1] + b'again'] if len(keys) == 4 else keys\n",
             ),
         ),
+        needs=("spool in redis", "redis resets"),
     ),
     Bug(
         "a-full-redis-cannot-be-emptied",
@@ -896,6 +888,7 @@ _SPOOL = (
                 "",
             ),
         ),
+        needs=("spool in redis", "redis full"),
     ),
     Bug(
         "the-reserve-is-given-up-for-anything",
@@ -910,31 +903,107 @@ _SPOOL = (
                 "            elif not error.is_wrong_type:\n",
             ),
         ),
-    ),
-    Bug(
-        "undelivered-is-acknowledged",
-        "a9f23a0",
-        "spool",
-        "A replay acknowledged records whose points it had not delivered.",
-        laws.ACCOUNTED,
-        (),
-    ),
-    Bug(
-        "dead-letters-have-no-time",
-        "8feaaaa",
-        "spool",
-        "Time was kept back for undelivered points alone, though one write keeps dead letters too.",
-        laws.ACCOUNTED,
-        (),
+        needs=("spool in redis",),
     ),
 )
 
-# Without edits: no longer possible in today's code.
-BUGS = tuple(
-    bug
-    for bugs in (_DELIVERY, _RECEIVER, _REMOTE_WRITE, _DEDUPE, _PIPELINE, _REDIS, _SPOOL)
-    for bug in bugs
-    if bug.edits
+# The simulated world itself found these.
+_FOUND_BY_THE_WORLD = (
+    Bug(
+        "refused-halves-never-tried",
+        "0784cbf",
+        "delivery",
+        "An event that was refused as too many began with the same size at each delivery, and came again for ever.",
+        laws.REST,
+        (Edit("delivery/batching.py", "        if self._untried:\n", "        if self._untried < 0:\n"),),
+        needs=("receiver", "small requests|code in a row"),
+    ),
+    Bug(
+        "a-hanging-proof-holds-all-up",
+        "3a9ca80",
+        "destinations",
+        "A thread that asked whether the endpoint takes remote write hung, and each later event waited for it.",
+        laws.REST,
+        (
+            Edit(
+                "destinations/remote_write_proof.py",
+                "        if self.is_proven or not self._lock.acquire(timeout=timeout_s / 2):\n            return None\n",
+                "        if not self._lock.acquire(timeout=1e6 + timeout_s):\n            return None\n",
+            ),
+        ),
+        needs=("remote write", "name server hangs"),
+    ),
+    Bug(
+        "each-event-hangs-another-spool",
+        "1abbd5a",
+        "spool",
+        "While the spool hung, each event left another thread behind.",
+        laws.THREADS,
+        (
+            Edit(
+                "spool/bounded.py",
+                "        if len(self._stuck) == _MOST_STUCK:\n",
+                "        if len(self._stuck) < 0:\n",
+            ),
+        ),
+        needs=("spool", "redis hangs|disk hangs"),
+    ),
+    Bug(
+        "a-frozen-replay-keeps-its-lock",
+        "9c02917",
+        "spool",
+        "A frozen instance kept the lock of its replay, and no other replay began.",
+        laws.REST,
+        (
+            Edit(
+                "spool/files.py",
+                "                if self._machine.clock.time() - self._system.status(path).st_mtime < _LEASE_S:\n",
+                "                if self._system.status(path).st_mtime > -_LEASE_S:\n",
+            ),
+        ),
+        needs=("spool in files",),
+    ),
+    Bug(
+        "a-passing-failure-forgets-acknowledgements",
+        "2a4fe44",
+        "spool",
+        "Acknowledgements that could not be read for a moment were taken for none, and their points were sent again.",
+        laws.TWICE,
+        (
+            Edit(
+                "spool/spool_file.py",
+                "            if odd.is_passing:\n                raise\n",
+                "",
+            ),
+        ),
+        needs=("spool in files",),
+    ),
+    Bug(
+        "a-folder-without-a-durable-name",
+        "2a4fe44",
+        "spool",
+        "Points were called spooled in a folder that a crash of the disk could undo.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "spool/files.py",
+                "        elif self._is_durable:\n            return\n",
+                "        else:\n            return\n",
+            ),
+        ),
+        needs=("spool in files", "disk crashes"),
+    ),
+)
+
+BUGS = (
+    *_DELIVERY,
+    *_RECEIVER,
+    *_REMOTE_WRITE,
+    *_DEDUPE,
+    *_PIPELINE,
+    *_REDIS,
+    *_SPOOL,
+    *_FOUND_BY_THE_WORLD,
 )
 
 # Why the world does not find an old bug.

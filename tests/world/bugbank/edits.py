@@ -33,6 +33,7 @@ class Bug(NamedTuple):
         wrong: what went wrong, in one sentence.
         law: the law of the world that should find it.
         edits: what puts it back.
+        needs: what a schedule must have to reach the changed code, words of ``hunt.has``; other seeds are passed over.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Bug(NamedTuple):
     wrong: str
     law: str
     edits: tuple[Edit, ...]
+    needs: tuple[str, ...] = ()
 
 
 def edited(edits: Iterable[Edit], source: Path = SOURCE) -> dict[str, str]:

@@ -1,7 +1,8 @@
 # ruff: noqa: T201 - what it prints is read by the runner
-"""``python -m world.bugbank.hunt FIRST LAST``: run schedules until a law is broken; for changed source on the path.
+"""``python -m world.bugbank.hunt FIRST LAST SECONDS [NEED...]``: run schedules until a law is broken, for changed source.
 
-Prints one line of JSON: what was found by which seed, or how far it came.
+Prints one line of JSON: what was found by which seed, or how far it came. A seed whose schedule has not what the changed
+code needs to be reached (a destination, a store, a fault) is passed over, and counts like one in which nothing is found.
 """
 
 import gc
@@ -10,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 # A schedule takes some 20 ms of processor time. One that takes this long does not come to an end.
@@ -26,7 +28,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    first, last, time_s = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+    first, last, time_s, needs = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]
     resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, _MOST_MEMORY))
     signal.signal(signal.SIGVTALRM, _interrupt)
     seed = first
@@ -36,6 +38,9 @@ def main() -> int:
         gc.disable()
         until = time.monotonic() + time_s
         while seed < last and time.monotonic() < until:
+            if needs and not _is_met(seed, needs):
+                seed += 1
+                continue
             signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_SCHEDULE_S)
             result = run_seed(seed)
             seed += 1
@@ -48,6 +53,27 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - whatever the changed code does to the world
         return _say(seed + 1, "crash of the world", repr(error)[:200])
     return _say(seed, None, "")
+
+
+def _is_met(seed: int, needs: Sequence[str]) -> bool:
+    from world.schedule import Deployment, Schedule  # noqa: PLC0415 - as above
+    from world.scheduler import World  # noqa: PLC0415
+
+    schedule = Schedule(World(seed), Deployment())
+    settings, kinds = schedule.settings, schedule.faults.kinds
+    held = {
+        "remote write": settings.get("MF_DESTINATION") == "remote-write",
+        "receiver": settings.get("MF_DESTINATION") != "remote-write",
+        "memory": settings["MF_DEDUPE"].startswith("memory"),
+        "redis": settings["MF_DEDUPE"].startswith("redis"),
+        "spool": bool(settings["MF_SPOOL"]),
+        "spool in redis": settings["MF_SPOOL"].startswith("redis"),
+        "spool in files": settings["MF_SPOOL"].startswith("file"),
+        "short window": settings["MF_DEDUPE_WINDOW_S"] == "90",
+        "hold": settings["MF_UNCERTAIN"] == "hold",
+    }
+    # A need may name several faults, one of which is enough.
+    return all(held[need] if need in held else bool(set(need.split("|")) & set(kinds)) for need in needs)
 
 
 def _say(tried: int, law: str | None, text: str) -> int:

@@ -21,6 +21,7 @@ class Target(NamedTuple):
 
     name: str
     texts: Mapping[str, str]
+    needs: tuple[str, ...] = ()
 
 
 class Finding(NamedTuple):
@@ -41,7 +42,15 @@ def hunt(target: Target, first: int, last: int, time_s: float) -> Finding:
     """Run the seeds from ``first`` to below ``last`` until a law is broken or the time is up."""
     with changed_source(dict(target.texts)) as source:
         path = os.pathsep.join((str(source), str(ROOT / "tests")))
-        command = [sys.executable, "-m", "world.bugbank.hunt", str(first), str(last), str(time_s)]
+        command = [
+            sys.executable,
+            "-m",
+            "world.bugbank.hunt",
+            str(first),
+            str(last),
+            str(time_s),
+            *target.needs,
+        ]
         try:
             ended = subprocess.run(
                 command,
