@@ -100,7 +100,7 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
     name, braces, value_text, time_text, rest = match.groups()
     try:
         labels, quoted_name = _read_labels(braces) if braces else ({}, None)
-        if (name is None) is (quoted_name is None):
+        if (name is None) is (quoted_name is None) or quoted_name == "":
             raise _Wrong("name", _ONE_NAME)  # noqa: TRY301
         if not is_utf8(line):
             raise _Wrong("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
@@ -198,6 +198,8 @@ def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str | None]:
             metric = _unescape(quoted)
             continue
         name = plain or prometheus_name(_unescape(quoted))
+        if not name:
+            raise _Wrong("name", "has a label whose name is empty: name it")
         if name in labels:
             raise _Wrong("duplicate-label", "names a label twice: keep one")
         labels[name] = _unescape(value)
