@@ -272,7 +272,7 @@ def test_an_error_about_a_long_retry_after_does_not_name_the_timeout(harness: Ha
     assert (outcomes(report), report["requests"]["sent"]) == ({"undelivered": 1}, 0)
     (error,) = report["errors"]
     assert error["rule"] == "retry-after"
-    assert "asked for no request within another 86400 s" in error["message"]
+    assert "asked for a pause of another 86400 s" in error["message"]
     assert "timeout" not in error["message"]
 
 

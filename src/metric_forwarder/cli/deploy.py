@@ -46,7 +46,7 @@ _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
     "--verify",
     "only_verify",
     is_flag=True,
-    help="Say whether what is deployed is this build and this description; status 1 if not.",
+    help="Compare what is deployed with this build and this description; status 1 if they differ.",
 )
 @click.option(
     "--rollback",

@@ -33,7 +33,7 @@ class BatchLimits:
         self._taken = 0
         self._is_period_full = False
         self._changed_at = 0.0
-        # Half of what was refused, until a request is taken: an event may end before it has tried the halves.
+        # Half the size of a refused request, until a request is taken: the event may end before the halves are sent.
         self._untried = 0
 
     def accept(self, points: int) -> None:
@@ -42,23 +42,23 @@ class BatchLimits:
         self._untried = 0
 
     def refuse(self, points: int) -> None:
-        """Note that a request was refused as too many points; if its size was taken before, the period is full."""
+        """Note that a request had too many points; if a request of its size was taken before, the period is full."""
         self._is_period_full |= points <= max(1, self._taken)
         self._untried = points // 2
 
     def learn_points(self, worked: int, now: float) -> None:
-        """Lower the limit to what was taken where more was refused; ``now``: monotonic seconds."""
+        """Lower the limit to a size that was taken after a larger one was refused; ``now``: monotonic seconds."""
         if not self._is_period_full:
             self.max_points = max(1, min(self.max_points, worked))
             self._changed_at = now
 
     def learn_bytes(self, worked: int, now: float) -> None:
-        """Lower the limit to what was taken where more was refused; ``now``: monotonic seconds."""
+        """Lower the limit to a size that was taken after a larger one was refused; ``now``: monotonic seconds."""
         self.max_bytes = max(1, min(self.max_bytes, worked))
         self._changed_at = now
 
     def begin(self, now: float) -> None:
-        """Start an event: allow more again, if the last refusal is long enough ago, and try the halves that were not tried."""
+        """Start an event: allow more if the last refusal is long ago; begin with half of a refused size if it was not sent yet."""
         self._is_period_full = False
         minutes = int((now - self._changed_at) / _GROW_AFTER_S)
         if minutes > 0:
@@ -97,7 +97,7 @@ def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[
     lanes: list[list[Point]] = [[] for _ in range(count)]
     loads = [0] * count
     lane_of: dict[Series, list[Point]] = {}
-    # The longest series first, each to the emptiest lane: no lane is much longer than it has to be.
+    # The longest series first, each to the emptiest lane, so that the lanes are about equally long.
     for series, length in Counter(point.series for point in points).most_common():
         emptiest = loads.index(min(loads))
         loads[emptiest] += length
@@ -127,7 +127,7 @@ def size_of(points: Sequence[Point]) -> int:
 
 
 def pack(points: Sequence[Point], limits: BatchLimits, *, one_per_series: bool = False) -> Iterator[Batch]:
-    """Cut a lane into batches within the limits in force at that moment; a point over them travels alone."""
+    """Cut a lane into batches within the present limits; a larger point is a batch of its own."""
     start = 0
     while start < len(points):
         batch = points[start : start + limits.max_points]

@@ -52,7 +52,7 @@ class Exchange:
         self._record = record
         self.halted: Verdict | None = None
         self._halt_lock = machine.tasks.lock()
-        # Getting a key takes time, so this is not the lock that the end of the event takes.
+        # A lock of its own, since getting a key takes time, and the end of the event must not wait for it.
         self._key_lock = machine.tasks.lock()
         self._is_prepared = False
         # Requests signed before the last change of key or clock deserve one more try.
@@ -60,7 +60,7 @@ class Exchange:
         self._fixed: set[Action] = set()
 
     def begin(self) -> None:
-        """Apply what earlier events learned: a pause to keep, or to test with one request."""
+        """Apply the pauses of earlier events: keep them, or let one request test whether they are over."""
         self._pacer.begin(self._time_left())
         self._limits.begin(self._clock.monotonic())
         self.halted = self._cool_down.verdict()

@@ -21,7 +21,7 @@ class Policy(NamedTuple):
 
 
 class BatchState:
-    """What one batch has been through.
+    """The attempts of one batch so far.
 
     Attributes:
         points: how many it holds.
@@ -44,11 +44,11 @@ class BatchState:
 
 
 class Final(Enum):
-    """Why there is no delay before a next attempt."""
+    """Why there is no next attempt."""
 
     BATCH = "the verdict is final for the batch"
     EVENT = "nothing more is sent for this event"
-    UNLESS_FIXED = "as for the event, unless the destination can correct what was refused"
+    UNLESS_FIXED = "nothing more is sent for this event, unless the destination can correct the cause"
 
 
 class RetryPolicy:

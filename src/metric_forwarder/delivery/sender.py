@@ -56,8 +56,9 @@ class Sender:
         self.pacer = pacer
         self.retry = RetryPolicy(policy, pacer, machine.chance.below)
         self.cool_down = CoolDown(machine.clock)
-        # Whether a batch failed for good in the last event for an unknown reason.
+        # Whether a batch of the last event failed in all attempts, and it is unknown whether a point or the destination is at fault.
         self.has_failed = False
+        # How often such a batch was tried with one of its points; each time another one is chosen.
         self.guesses = 0
 
     def deliver(
@@ -70,7 +71,7 @@ class Sender:
     ) -> RequestCounts:
         """Send the points; when it returns, ``settle`` has been called with one outcome for every one of them.
 
-        No point of a series in ``blocked_series`` is sent; the series that must wait from now on are added.
+        Points of a series in ``blocked_series`` are not sent; series with an undelivered point are added to it.
         ``trace`` is called with each request.
         """
         unanswered = Outcome.UNCERTAIN if self.policy.hold_uncertain else Outcome.UNDELIVERED
@@ -131,7 +132,7 @@ class _Lane:
 class _Delivery:
     """One event's delivery: lanes, the division of refused batches, and what must wait.
 
-    What lanes share here (a refused group, a series that is blocked) are single writes, which a lane may see a little late.
+    Lanes share refused groups and blocked series without a lock: each is a single write, which a lane may see a little late.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class _Delivery:
         return pack(round_robin(points) if ordered else points, self._sender.limits, one_per_series=ordered)
 
     def _deliver(self, batch: Batch, lane: _Lane) -> bool:
-        """Settle every point of a batch, in order, or set it aside; return whether the destination took all."""
+        """Send a batch, and settle each of its points or set it aside; return whether the destination took all."""
         sent = self._skip_blocked(batch) if self._blocked_series else batch
         sent = self._set_suspects_aside(sent, lane) if self._suspects.exist else sent
         return bool(sent) and self._send(sent, lane) and len(sent) == len(batch)
@@ -273,13 +274,13 @@ class _Delivery:
                 limits.learn_points(len(right), now)
 
     def _block(self, points: Batch, verdict: Verdict) -> None:
-        """Block the series of these points: they will be sent again, and later ones must not pass them."""
+        """Block the series of these undelivered points, since later points must not pass them."""
         for_later_points = blocked_by_earlier(verdict)
         for point in points:
             self._blocked_series.setdefault(point.series.digest, for_later_points)
 
     def _skip_blocked(self, batch: Batch) -> Batch:
-        """Settle the points that would pass an earlier one of their series; return the others."""
+        """Settle points of blocked series as undelivered; return the others."""
         free = []
         for point in batch:
             verdict = self._blocked_series.get(point.series.digest)

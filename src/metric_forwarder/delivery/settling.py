@@ -59,7 +59,7 @@ class EventRecord:
 
     Args:
         settle: called with the outcomes.
-        unanswered: what becomes of points that were sent and not answered.
+        unanswered: the outcome of points that were sent without a reply.
         lock: lets one thread at a time write.
         trace: called with each request, if given.
     """

@@ -33,7 +33,7 @@ class Suspects:
         self._suspect_series: set[Series] = set()
         # With the verdict on the point that was refused last.
         self._suspect_metrics: dict[_Metric, Verdict] = {}
-        # Batches that were taken and not looked at yet; the metrics of those that were.
+        # Batches that were taken but not looked through yet, and the metrics of those that were.
         self._taken: list[Batch] = []
         self._taken_metrics: set[_Metric] = set()
         self.exist = False
@@ -102,7 +102,7 @@ class Suspects:
 
 
 def _spread(points: Sequence[Point]) -> Iterator[Point]:
-    """The first point of each series, then the second of each, …; series that came far apart are asked about first."""
+    """The first point of each series, then the second of each, …; series that are far apart in the event come first."""
     by_series: dict[Series, list[Point]] = {}
     for point in points:
         by_series.setdefault(point.series, []).append(point)

@@ -13,12 +13,12 @@ class Effect(Flag):
 
     NONE = 0
     HALVES = auto()  # a batch of several points is halved, down to those at fault
-    REJECTS = auto()  # what is left of the batch in the end is rejected, not undelivered
+    REJECTS = auto()  # the points at fault are rejected in the end, not undelivered
     SLOWS = auto()  # the pace goes down
     LEARNS_BYTES = auto()  # if both halves are taken, the batch was too large in bytes
     LEARNS_POINTS = auto()  # if both halves are taken, it had too many points
     MAY_HAVE_ARRIVED = auto()  # the request was sent, and its fate is unknown
-    FIXES = auto()  # the destination may correct what was refused, once for each event
+    FIXES = auto()  # the destination may correct the cause, once for each event
     STOPS = auto()  # nothing more is sent, by this event and for a while by later ones
 
 
@@ -60,7 +60,7 @@ class Action(Enum):
 
 
 class Concern(Enum):
-    """What the refusal of a single point is about, and so what it says of other points."""
+    """Which points the refusal of a single point concerns."""
 
     POINT = "this point alone"
     NAMES = "its metric and the names of its dimensions, which other points share"
@@ -100,9 +100,9 @@ def asked_to_wait(seconds: float) -> Verdict:
     return Verdict(
         Action.HOLD_OFF,
         "retry-after",
-        f"the destination asked for no request within another {seconds:.0f} s (Retry-After), longer than this event "
-        "could wait: look at its health and at its limits; the points may be sent again, and once a minute a "
-        "request tests whether it still wants that",
+        f"the destination asked for a pause of another {seconds:.0f} s (Retry-After), longer than this event can wait: check "
+        "its health and its limits; the points may be sent again, and once a minute a request tests whether the pause is "
+        "over",
     )
 
 
@@ -111,9 +111,9 @@ def too_slow_a_pace(seconds: float) -> Verdict:
     return Verdict(
         Action.SLOW_DOWN,
         "pace",
-        f"the next request might only be sent in {seconds:.0f} s, after the function's time: the destination refused "
-        "requests as too many, or MF_MAX_RPS is low; put more points into a request, or raise the limit; the points come "
-        "again with the event",
+        f"the next request may be sent only in {seconds:.0f} s, after the function's time:  the destination refused "
+        "requests as too many, or MF_MAX_RPS is low; put more points into a request, or raise the limit; the points may be "
+        "sent again",
     )
 
 

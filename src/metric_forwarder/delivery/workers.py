@@ -31,9 +31,9 @@ class Workers:
         self.crash: BaseException | None = None
 
     def run(self, most: int, may_join: Callable[[], bool]) -> bool:
-        """Let one begin, and others while ``may_join`` and the processor is idle; False if not even one could start.
+        """Start one, and more while ``may_join`` and the processor is idle; False if not even one could start.
 
-        Workers that never wait for a reply only get in each other's way.
+        Workers that never wait for a reply would only compete for the processor.
         """
         if not self._start(1):
             return False

@@ -38,12 +38,14 @@ class HttpDestination(ABC):
         return verdict
 
     def _check_size(self, verdict: Verdict, timeout_s: float) -> Verdict:
-        """Before a point is rejected for its size, find out whether every request is too large for what answers."""
+        """Before a point is rejected for its size, find out whether the server calls every request too large."""
         reply = self._transport.send(self.smallest_request(), timeout_s) if timeout_s > 0 else None
         if not isinstance(reply, HttpReply) or reply.status in PASSING:
             return verdict._replace(action=Action.RETRY, reason=_UNSURE)
         if reply.status == verdict.code:
-            reason = f"what answers calls even the smallest request too large (HTTP {reply.status}): {_PATH}"
+            reason = (
+                f"the server there calls even the smallest request too large (HTTP {reply.status}): {_PATH}"
+            )
             return verdict._replace(action=Action.STOP, reason=reason)
         return verdict
 
@@ -65,4 +67,4 @@ class HttpDestination(ABC):
 
 
 _PATH = "check the destination's URL, and the limits of the proxy before it"
-_UNSURE = "the point was called too large, and it is unknown whether a smaller request is accepted: look at the destination's health"
+_UNSURE = "the destination called the point too large, and it is unknown whether it accepts a smaller request: check the destination's health"

@@ -28,7 +28,7 @@ class GivenTimes:
         return self._last_ms.get(series.digest)
 
     def remember(self, delivered: Iterable[Point]) -> None:
-        """Take note of the points that arrived with a given time, in the order of their times."""
+        """Remember the times of delivered points that were given a time; the points come in the order of their times."""
         last_ms = self._last_ms
         for point in delivered:
             digest, time_ms = point.series.digest, point.time_ms
@@ -76,7 +76,7 @@ class EventTimes:
         """Return the times for points: the wanted one, or one millisecond after the last given time if that is later.
 
         If a time would be moved too far, or too far ahead of the clock, it stays as it is: the last time came from a wrong
-        clock, or this reading is old. The destination then refuses it if it must.
+        clock, or this reading is old. The destination may then refuse it.
         """
         in_event_ms, times_ms = self._in_event_ms, []
         for series, time_ms in zip(serieses, wanted_ms, strict=True):

@@ -42,7 +42,7 @@ from metric_forwarder.reporting.ledger import Ledger
 _NO_HINT = FormatHint()
 # Bytes of points held in memory at once, their series included; a larger event is delivered in parts.
 MAX_PART_BYTES = 6 * 2**20
-# So many points are made together; then the intake checks whether the part is full.
+# Points that are made together, before the intake checks whether the part is full.
 _TAKEN_TOGETHER = 256
 # In place of a format: the trigger has read the samples itself.
 _SAMPLE = "sample"
@@ -57,14 +57,14 @@ class IntakeRules(NamedTuple):
 
     Attributes:
         max_bytes: a larger point is invalid: it fits into no request.
-        default_namespace: for points that name none.
+        default_namespace: for points without one.
         max_age_s: a point with an older timestamp is stale, if the destination stamps points on arrival; 0: none is.
         max_ahead_s: a point whose time is further ahead of the clock is invalid; 0: none is.
         max_explained: how many invalid points are explained; explaining costs much more than finding them.
         format_of: returns the format of a message by its source; without it, or if it returns None, detect it by shape.
         hint: from the settings, for messages whose trigger gives none.
         relabel: applies the relabel rules to a point, returns None if they drop it; None: there are no rules.
-        mapping: reads JSON of no known format; None: there is no mapping.
+        mapping: reads JSON of an unknown format; None: there is no mapping.
     """
 
     max_bytes: int
@@ -95,7 +95,7 @@ class Intake:
     Args:
         parts: what lasts from one event to the next.
         ledger: gets a row for every point received, and the outcome of those that go no further.
-        now_ms: when the event was received, Unix milliseconds: the time of points whose message brought none either.
+        now_ms: when the event was received, Unix milliseconds; the time of points if neither they nor their message have one.
         dead_letters: keeps points that are neither delivered nor redelivered, with the reason; None: they are not kept.
         deadline: points are taken in until then; None: there is no limit.
     """
@@ -279,13 +279,13 @@ class Intake:
             self._take_candidates(pending)
 
     def _take_candidates(self, candidates: Candidates) -> None:
-        """Make points of candidates together; if some are unusual, of those between them, and of each of them carefully."""
+        """Make points of candidates together; take unusual ones one by one, and the others between them together."""
         unusual = range(len(candidates)) if self._is_late else self._maker.take_together(candidates)
         if unusual is not None:
             self._take_around(candidates, unusual)
 
     def _take_around(self, candidates: Candidates, unusual: Sequence[int]) -> None:
-        """Make points of candidates, some of which are unusual; without places, it is unknown which."""
+        """Make points of candidates of which some are unusual; if no places are given, try each half."""
         last = len(candidates)
         if last == 1:
             self._take_one(candidates, 0)
@@ -422,7 +422,7 @@ class Intake:
     def _must_leave(self, message: Message) -> bool:
         """Whether time is up. Messages replayed from the spool are always taken in: a chunk of them is small."""
         if self._deadline is not None and not self._is_late and self._deadline.remaining() <= 0:
-            # What was read while there was time is taken in.
+            # Points that were read while there was time are made.
             self._take_pending()
             self._is_late = True
         return self._is_late and message.receipt is None

@@ -1,4 +1,4 @@
-"""Makes what the intake needs, from the settings."""
+"""Makes the parts of an intake from the settings."""
 
 import sys
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def make_relabel(settings: Settings) -> Callable[[Any], Any] | None:
 
 
 def make_mapping(settings: Settings) -> Decoder | None:
-    """Make what reads JSON of no known format; None if there is no mapping.
+    """Make the reader of JSON in an unknown format; None if there is no mapping.
 
     Raises:
         ConfigError: the mapping cannot be used.

@@ -24,18 +24,18 @@ from metric_forwarder.times import NS_PER_MS, all_nanoseconds, in_words, nanosec
 _POINT_BYTES = 450
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
 _NUMBERS = {float, int}
-# Bytes of a point in a request beside those of its series, at most: a whole number may have 309 digits.
+# The most bytes of a point in a request besides those of its series: a whole number may have 309 digits.
 _LONGEST_VALUE = 400
 
 
 class Candidates:
-    """What may become points, side by side: the nth of each list is of the nth candidate.
+    """Values that may become points, in columns: the nth item of each list belongs to the nth candidate.
 
     Attributes:
         pointers: their places in their messages.
         raws: the points as decoded JSON, which rules may have changed.
         times_ns: the times of samples; None for a point, whose time is one of its members.
-        payloads: where they came from: a payload, or the sample that a point was made of; None: the point is a payload itself.
+        payloads: the payload that holds each, or the sample that it was made of; None: it is a payload itself.
         places: their places in the payload.
     """
 
@@ -73,7 +73,7 @@ class PointMaker:
     Args:
         known: the series met so far; those of this event are added.
         ledger: gets a row for every point.
-        default_namespace: for points that name none.
+        default_namespace: for points without one.
         max_bytes: a larger point is invalid: it fits into no request.
 
     Attributes:
@@ -118,10 +118,10 @@ class PointMaker:
         return self._wire_bytes + len(self.points) * _POINT_BYTES + self._known.size - self._size_before
 
     def take_together(self, candidates: Candidates) -> Sequence[int] | None:
-        """Make the points of all candidates: None; if one of them is unusual, make none.
+        """Make the points of all candidates, and return None; if one of them is unusual, make none.
 
         Returns:
-            the places of unusual ones, as far as they are known.
+            the places of unusual ones; empty if they are unknown.
         """
         raws = candidates.raws
         find = self._known.by_point.get
@@ -163,7 +163,7 @@ class PointMaker:
         return [place for place, raw in enumerate(raws) if not self._schema.accepts(raw)]
 
     def _meet(self, raws: Sequence[Any], found: Sequence[Series | None]) -> list[Any]:
-        """The series found, and those that were unknown; None for one that is unusual."""
+        """Complete ``found`` with the series of valid points that are new; None for an unusual point."""
         accepts = self._schema.accepts if self._schema.takes_any_number else _accepts_none
         met: list[Any] = []
         for raw, series in zip(raws, found, strict=True):

@@ -1,7 +1,7 @@
 """Remembers how far an event was taken in, so that its redelivery continues there.
 
-A slow processor may take in less than an event holds before its time is up. The platform brings the whole event again, and
-without this each delivery would take in the same first messages again, as duplicates.
+On a slow processor, time may be up before all messages of an event are taken in. The platform then redelivers the whole
+event. Without this, each delivery would take in the same first messages again, as duplicates, and stop there.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from typing import NamedTuple
 from metric_forwarder.model import Message, Outcome
 from metric_forwarder.reporting.ledger import Ledger
 
-# Events that were not finished; each partition has one at a time.
+# The most unfinished events that are remembered; each partition has one at a time.
 _MAX_EVENTS = 100
 
 
 class _Done(NamedTuple):
-    """The messages at the beginning of an event that need not be looked at again.
+    """The messages at the beginning of an event that need not be read again.
 
     Attributes:
         digest: identifies these messages.
@@ -32,7 +32,7 @@ class _Done(NamedTuple):
 
 
 class Progress:
-    """What is done of events that were not finished, while the instance is warm."""
+    """How far unfinished events were taken in; kept while the instance is warm."""
 
     def __init__(self) -> None:
         self._done: OrderedDict[str, _Done] = OrderedDict()
@@ -51,7 +51,7 @@ class EventProgress:
         self._places: list[str] = []
 
     def rest(self, messages: Iterable[Message]) -> Iterator[Message]:
-        """Yield the messages that are not done; the points of the others count with their earlier outcomes."""
+        """Yield the messages that are not done; count the points of the others with their earlier outcomes."""
         remaining = iter(messages)
         first = next(remaining, None)
         if first is None:
@@ -81,7 +81,7 @@ class EventProgress:
         return messages
 
     def close(self, stopped_at: tuple[Message, int] | None, *, is_whole: bool) -> None:
-        """Remember what is done.
+        """Remember which messages are done.
 
         Args:
             stopped_at: the first message that was not taken in, and how many points were received before it; None: taking in

@@ -50,8 +50,8 @@ def _part_of_sample(path: Sequence[Any]) -> str:
             return ""
 
 
-_SERIES_ENDED = "is Prometheus's mark that a series has ended, which means nothing to this destination"
+_SERIES_ENDED = "is Prometheus's marker for the end of a series, which this destination does not have"
 _DELTA = (
-    "is a sum since the producer's last report, and the destination takes sums since its start: let it report cumulative "
-    "sums, in OpenTelemetry with OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative"
+    "is a sum since the producer's last report, but the destination needs sums since its start: report cumulative sums, "
+    " in OpenTelemetry with OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative"
 )

@@ -6,8 +6,8 @@ from typing import Any
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.model import Series
 
-# What an instance keeps from one event to the next: some 14,000 series of two dimensions. The limit is
-# in bytes because one series may have kilobytes of dimensions.
+# An instance keeps about 14,000 series of two dimensions between events. The limit is in bytes, since one series may have
+# kilobytes of dimensions.
 MAX_CACHE_BYTES = 12 * 2**20
 # Bytes of a series and of a key without their texts, measured; a text has a head of 50 bytes.
 _SERIES_BYTES = 200
@@ -15,18 +15,18 @@ _DIMENSION_BYTES = 160
 _KEY_BYTES = 100
 _MEMBER_BYTES = 10
 _TEXT_BYTES = 50
-# The texts of a series are held as they were written, and in what the destination writes of them.
+# The texts of a series are held as written by the producer, and as encoded for the destination.
 _COPIES = 2
 
 
 class KnownSeries:
-    """The series of an event, and those that earlier events left behind.
+    """The series of an event, and those of earlier events.
 
     Attributes:
         by_point: the series of points whose series is valid, by the namespace (None where a point names none), the metric
-            name, the names and the values of the dimensions, as they stand in a point. Its dimensions are strings
-            throughout, which are equal to nothing but the same strings.
-        size: bytes that all this takes, about.
+            name, the names and the values of the dimensions, as they stand in a point. All its dimensions
+            are strings, since a string equals only the same string.
+        size: about the bytes that all this takes.
     """
 
     def __init__(self, prepare_series: Callable[[Series], Violation | None]) -> None:
@@ -57,7 +57,7 @@ class KnownSeries:
         self.by_point[key] = series
         self.size += _KEY_BYTES + _MEMBER_BYTES * len(key)
         if key[1] is not series.metric:
-            # Written otherwise than the point that the series was made of, whose texts it holds.
+            # The key has texts of its own, since this is not the point that the series was made from.
             self.size += _TEXT_BYTES * len(key) + len(series.encoded_prefix)
 
 
