@@ -86,6 +86,7 @@ NOT_COMPILED = (
     "attr/*",
     "attrs/*",
     "charset_normalizer/constant.py",
+    "idna/idnadata.py",
     "jsonschema/*",
     "metric_forwarder/clients/reachability.py",
     "metric_forwarder/clients/secrets_manager.py",

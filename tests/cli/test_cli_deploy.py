@@ -488,7 +488,8 @@ def test_a_wrong_key_is_reported_without_the_key(api: ScfApi) -> None:
 def test_references_to_unset_variables_are_named() -> None:
     left = {name: value for name, value in FILLED.items() if name != "DEPLOY_ROLE"}
     with pytest.raises(
-        ConfigError, match=r"refers to DEPLOY_ROLE, which neither .*: fill them in, in \.env, which is a copy of \.env\.example"
+        ConfigError,
+        match=r"refers to DEPLOY_ROLE, which neither .*: fill them in, in \.env, which is a copy of \.env\.example",
     ):
         read_description(ROOT / "serverless.yml", left)
 
