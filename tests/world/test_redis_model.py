@@ -1,5 +1,6 @@
 """The model of Redis is held to a real one: the same scripts in the same order get the same replies and leave the same keys."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +95,7 @@ class _Side:
         try:
             reply = self._run(script, [self._prefix + key for key in keys], *filled)
         except RedisUnavailable as error:
-            return "refused", error.is_wrong_type, error.is_full
+            return "refused", error.reason, error.is_wrong_type, error.is_full
         if script is _SPOOL["_WRITE"] and isinstance(reply, list):
             self._ids += [each for each in reply if each not in self._ids]
         return "full" if script is _SPOOL["_WRITE"] and isinstance(reply, int) else self.numbered(reply)
@@ -117,6 +119,49 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 _RUNS = itertools.count()
+
+
+@pytest.mark.slow
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(_steps(), max_size=8),
+    st.sampled_from(["full", "read-only"]),
+    st.lists(_steps(), min_size=1, max_size=8),
+)
+def test_a_full_and_a_read_only_server_refuse_the_same_scripts(
+    server: RedisServer, before: list[_Step], state: str, steps: list[_Step]
+) -> None:
+    prefix = b"mf:%d:" % next(_RUNS)
+    client = server.client()
+    model = RedisModel(lambda: _milliseconds(client.time()))
+    real = RedisConnection(parse_redis_url(server.url()), 5.0)
+    simulated, actual = _Side(model.run, prefix), _Side(real.run, prefix)
+    for step in before:
+        time.sleep(0.002 if step[0] is _SPOOL["_WRITE"] else 0)
+        assert simulated.run(step) == actual.run(step), step
+
+    model.full, model.read_only = state == "full", state == "read-only"
+    with _in_state(client, state):
+        for step in steps:
+            assert simulated.run(step) == actual.run(step), step
+        kept = sorted(client.scan_iter(match=prefix + b"*", count=1000))
+    assert model.keys() == kept
+    client.flushall()
+    real.close()
+    client.close()
+
+
+@contextlib.contextmanager
+def _in_state(client: redis.Redis, state: str) -> Iterator[None]:
+    """Let the server be full, or the replica of a master that is not there."""
+    try:
+        client.config_set("maxmemory", int(state == "full"))
+        if state == "read-only":
+            client.replicaof("127.0.0.1", "1")
+        yield
+    finally:
+        client.replicaof("NO", "ONE")
+        client.config_set("maxmemory", 0)
 
 
 @pytest.mark.slow
