@@ -8,6 +8,7 @@ from benchmarks import (
     cold_start,
     cpu,
     formats,
+    instructions,
     latency,
     memory,
     package,
@@ -34,7 +35,8 @@ def main() -> int:
     rows += [*memory.rows(), *latency.rows(), *redis_dedupe.rows()]
     costs = cpu.measure()
     by_shape = shapes.rows()
-    rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *by_shape, *formats.rows()]
+    rows += [*cpu.rows(costs), *small_events.rows(), *scale.rows(), *by_shape]
+    rows += [*instructions.rows(), *formats.rows()]
     plot(costs.curves, by_shape, ROOT / "docs" / "benchmarks.svg")
     (ROOT / "docs" / "benchmarks.md").write_text(page(rows), encoding="utf-8")
     (ROOT / "docs" / "zh" / "benchmarks.md").write_text(page_in_chinese(rows), encoding="utf-8")

@@ -13,8 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.callgrind import COUNTED
+from benchmarks.callgrind import COUNTED, can_count
 from benchmarks.processes import Subject, receiver
+from benchmarks.rows import Row
+from benchmarks.shapes import BOUNDS
 from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 2000
@@ -78,6 +80,22 @@ def counted_subjects(
             return stack.enter_context(CountedSubject(dumps=dumps, **arguments))
 
         yield {place: (subject(pairs[place][0]), subject(pairs[place][1])) for place in places}
+
+
+def rows() -> list[Row]:
+    """The shapes in batches of 500 against the bounds of their CPU time; none on a machine that cannot count."""
+    if not can_count():
+        return []
+    found = []
+    place = "batches of 500"
+    with counted_subjects([place]) as subjects:
+        ours, floor = subjects[place]
+        for shape, (_, bound, _) in BOUNDS.items():
+            if bound is not None:
+                mine, least = ours.instructions(POINTS, shape), floor.instructions(POINTS, shape)
+                what = f"instructions a point, {shape}, {place}"
+                found.append(Row(what, bound, mine / least, "×", 1, f"{mine:,.0f} against {least:,.0f}"))
+    return found
 
 
 def main(shapes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a point costs the same in events of every size, and whether one Redis serves many instances."""
+"""Whether a point costs the same in events of every size and of many series, and whether one Redis serves many instances."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _POINTS = 10_000
 
 def rows() -> list[Row]:
     with receiver() as url:
-        return [_by_size(url), _by_store(url)]
+        return [_by_size(url), *_by_series(url), _by_store(url)]
 
 
 def _by_size(url: str) -> Row:
@@ -32,9 +32,23 @@ def _by_size(url: str) -> Row:
     return Row(what, 1.1, large / small, "×", _TURNS, f"{large:.1f} µs against {small:.1f} µs")
 
 
-def _cost(subject: Subject, size: int) -> float:
+def _by_series(url: str) -> list[Row]:
+    """Series that an instance knows from one event to the next, and more than it can know."""
+    rows = []
+    for series, bound in ((10_000, 1.2), (50_000, 2.2)):
+        with Subject("forwarder", url=url) as subject:
+            few, many = (
+                median([_cost(subject, series, kind) for _ in range(_TURNS + 1)][1:])
+                for kind in ("no timestamp", "50,000 series")
+            )
+        what = f"CPU a point, events of {series:,} points of as many series against 1,000 series"
+        rows.append(Row(what, bound, many / few, "×", _TURNS, f"{many:.1f} µs against {few:.1f} µs"))
+    return rows
+
+
+def _cost(subject: Subject, size: int, kind: str = _KIND) -> float:
     events = max(1, 3000 // size)
-    return sum(subject.run(size, _KIND).cpu_s for _ in range(events)) / events / size * 1e6
+    return sum(subject.run(size, kind).cpu_s for _ in range(events)) / events / size * 1e6
 
 
 def _by_store(url: str) -> Row:

@@ -456,7 +456,13 @@ class _Merged(Sequence[Any]):
     def __getitem__(self, index: Any) -> Any:
         found = self._points[index]
         if isinstance(index, slice):
-            return [_merge(self._defaults, self._dimensions, point) for point in found]
+            # A namespace alone, as most envelopes have it, needs no call for each point.
+            return [
+                {**self._defaults, **point}
+                if not self._dimensions and type(point) is dict
+                else _merge(self._defaults, self._dimensions, point)
+                for point in found
+            ]
         return _merge(self._defaults, self._dimensions, found)
 
 
