@@ -47,6 +47,8 @@ def _campaign(seeds: range, jobs: int) -> int:
     figures = Figures()
     for part in run_jobs(seeds, jobs):
         figures.merge(part)
+        for seed, _, text in part.violations:
+            print(f"seed {seed}: {text}", file=sys.stderr)
         took_s = time.monotonic() - began
         print(f"{figures.seeds} seeds, {figures.seeds / took_s:.0f} a second", file=sys.stderr)
     for name, count in sorted(figures.situations.items()):
@@ -54,8 +56,6 @@ def _campaign(seeds: range, jobs: int) -> int:
     missed = [name for name in EXPECTED if not figures.situations[name]]
     for name in missed:
         print(f"  never    {name}")
-    for seed, _, text in figures.violations[:50]:
-        print(f"seed {seed}: {text}")
     print(
         f"{figures.seeds} seeds, {len(figures.situations)} situations, {len(figures.violations)} violations"
     )

@@ -326,8 +326,11 @@ def _set_aside(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> 
         model.xdel(keys[0], entry_id)
 
 
+_RESERVED = b"." * 2**20
+
+
 def _reserve(model: RedisModel, keys: list[bytes], _: list[bytes]) -> None:
-    model.set(keys[0], b"." * 2**20, nx=True)
+    model.set(keys[0], _RESERVED, nx=True)
 
 
 def _lock(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> int:

@@ -324,7 +324,7 @@ class Schedule:
         return self._marks[series]
 
     def _event(self, source: str, series: str, wrap: Callable[[int, list[list[Made]]], Any]) -> Event:
-        messages = [self._points(4, series) for _ in range(self.world.weighted(((1, 3), (2, 2), (3, 1))))]
+        messages = [self._points(3, series) for _ in range(self.world.weighted(((1, 5), (2, 2), (3, 1))))]
         number = len(self.book.events) + 1
         event = Event(
             number, source, wrap(number, messages), [made for points in messages for made in points]
@@ -339,9 +339,9 @@ class Schedule:
         """Let producers send until the faults are healed, then let everything come to rest, and judge it."""
         world = self.world
         self._arrange_faults()
-        for partition in range(world.weighted(((1, 4), (2, 2), (0, 1)))):
+        for partition in range(world.weighted(((1, 6), (2, 1), (0, 2)))):
             self._start_partition(partition)
-        for number in range(world.weighted(((0, 3), (1, 2), (2, 1)))):
+        for number in range(world.weighted(((0, 4), (1, 2), (2, 1)))):
             event = self._event("async", f"a{number}", _cmq)
             delay_s = world.pick((0.1, 1.0, 30.0))
             self.triggers.start(f"async {number}", partial(self.triggers.asynchronous, event, delay_s))
@@ -404,7 +404,10 @@ class Schedule:
     def _start_partition(self, partition: int) -> None:
         world = self.world
         wrap = partial(_ckafka, partition)
-        events = [self._event("ckafka", f"p{partition}", wrap) for _ in range(1 + world.choose(3))]
+        events = [
+            self._event("ckafka", f"p{partition}", wrap)
+            for _ in range(world.weighted(((1, 4), (2, 2), (3, 1))))
+        ]
         gap_s = world.pick((0.1, 5.0, 70.0))
         if world.one_in(5):
             world.met("a connector with batches side by side")
