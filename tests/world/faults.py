@@ -3,7 +3,7 @@
 With every kind at once nothing would get far enough to meet the rare one; with few kinds each is met in depth.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from world.scheduler import World
 
@@ -40,7 +40,8 @@ OF_STORES = (
     "cut off from redis",
 )
 OF_SECRETS = ("secret fails", "secret hangs")
-OF_DISKS = ("disk full", "disk hangs", "disk fails", "sync fails")
+OF_DISKS = ("disk full", "disk hangs", "disk fails", "sync fails", "disk crashes")
+OF_TRIGGERS = ("delivered twice",)
 OF_WORLDS = (
     "clock jump",
     "receiver clock",
@@ -52,7 +53,16 @@ OF_WORLDS = (
     "impostor",
     "poison",
 )
-KINDS = (*OF_REQUESTS, *OF_RECEIVERS, *OF_INSTANCES, *OF_STORES, *OF_SECRETS, *OF_DISKS, *OF_WORLDS)
+KINDS = (
+    *OF_REQUESTS,
+    *OF_RECEIVERS,
+    *OF_INSTANCES,
+    *OF_STORES,
+    *OF_SECRETS,
+    *OF_DISKS,
+    *OF_TRIGGERS,
+    *OF_WORLDS,
+)
 
 # Kinds that are drawn more often: what the laws are about.
 _OFTEN = (
@@ -79,27 +89,25 @@ class Faults:
         rates: kind → it strikes once in so many times.
     """
 
-    def __init__(self, world: World, kinds: tuple[str, ...] = (*KINDS, *_OFTEN)) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
         self.healed = False
         self.rates: dict[str, int] = {}
+        self._of_requests: list[tuple[str, int]] = []
+
+    def draw(self, left_out: Collection[str] = ()) -> None:
+        """Draw the kinds of this seed and their rates, but none of those that could not strike here."""
+        world = self._world
+        kinds = [kind for kind in (*KINDS, *_OFTEN) if kind not in left_out]
         for _ in range(world.choose(_MOST_KINDS + 1)):
             kind = kinds[world.choose(len(kinds))]
             self.rates[kind] = _RATES[world.choose(len(_RATES))]
         self._of_requests = [(kind, self.rates[kind]) for kind in OF_REQUESTS if kind in self.rates]
 
     @property
-    def kinds(self) -> Mapping[str, int]:
-        return self.rates
-
-    @property
     def of_requests(self) -> bool:
         """Whether requests meet faults in this seed."""
         return bool(self._of_requests)
-
-    def has(self, kind: str) -> bool:
-        """Whether this seed has the kind at all."""
-        return kind in self.rates
 
     def strikes(self, kind: str) -> bool:
         """Whether a fault of this kind happens now."""

@@ -205,6 +205,16 @@ def _is_late(pair: _Pair) -> bool:
     return not is_settled and ended is not None and ended - pair.earlier.request.answered_at < moments_s
 
 
+def _is_unproven(attempt: Attempt) -> bool:
+    """Whether what answers success could not be believed: the question that proves it was not answered."""
+    codes = (attempt.report or _NO_REPORT)["requests"]["returnCodes"]
+    is_asked = attempt.settings.get("MF_REMOTE_WRITE_CHECK") == "on"
+    lost = [
+        request for request in attempt.requests if not request.points and request.answer in ("none", "failed")
+    ]
+    return "not remote write" in codes or (is_asked and bool(lost))
+
+
 _NO_REPORT: dict[str, Any] = {"requests": {"returnCodes": {}}}
 # A thread may stand still between an answer and what it makes of it; then a spool is written, or a store is closed.
 _LAST_MOMENTS_S = 2.5
@@ -216,9 +226,8 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
     "an answer came too late for its event": lambda _, pair: (
         not all(each.was_awaited for each in pair.requests) or _is_late(pair)
     ),
-    "the endpoint did not prove to be one": lambda _, pair: any(
-        "not remote write" in (each.report or _NO_REPORT)["requests"]["returnCodes"]
-        for each in (pair.first, pair.second)
+    "the endpoint did not prove to be one": lambda _, pair: (
+        _is_unproven(pair.first) or _is_unproven(pair.second)
     ),
     "an instance was cut off before it could write down what it had done": lambda _, pair: (
         pair.first.was_cut_off or pair.second.was_cut_off
@@ -246,7 +255,7 @@ def _window_passed(book: Book, pair: _Pair) -> bool:
     last = earlier.at
     for attempt in (each for each in book.attempts if number in each.outcomes or each is second):
         window_s = float(attempt.settings.get("MF_DEDUPE_WINDOW_S", "600"))
-        is_there = instance is None or attempt.instance == instance
+        is_there = not attempt.degraded if instance is None else attempt.instance == instance
         ended = later.at if attempt is second else attempt.ended or later.at
         if is_there and earlier.at <= ended <= later.at:
             if ended - last > window_s:

@@ -2,14 +2,17 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import Transport
 from metric_forwarder.clock import Deadline
+from metric_forwarder.clients.redis import Connect
+from metric_forwarder.clients.secrets_manager import ReadSecret
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
@@ -17,15 +20,16 @@ from metric_forwarder.put_monitor_data.server import RequestLimits
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.secret import Secret
 from metric_forwarder.triggers.decoding import ObjectName, ObjectSource, StoredObject, Unreadable
+from metric_forwarder.spool.file_system import Files
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from world import oracles
 from world.book import Attempt, Book, Event, Made
 from world.cloud import Handler, Instance, Platform, Triggers
-from world.faults import Faults
+from world.faults import OF_DISKS, OF_RECEIVERS, OF_SECRETS, OF_STORES, Faults
 from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
-from world.stores import RedisServer, Shared
+from world.stores import FOLDER, RedisServer, Shared, SharedDisk
 from world.truths import check_poison, check_truths
 
 _PASSWORD = "a-password-for-remote-write"
@@ -44,7 +48,13 @@ _HEALED_AFTER_S = (5.0, 1.0, 30.0, 100.0, 200.0)
 
 
 class Deployment:
-    """What is deployed in a schedule; a test hands in one with a broken part."""
+    """What is deployed in a schedule; a test hands in one with a broken part.
+
+    Attributes:
+        settings: these are set, whatever the schedule drew.
+    """
+
+    settings: Mapping[str, str] = MappingProxyType({})
 
     def application(self, environ: dict[str, str], parts: "Parts") -> Handler:
         """The function in an instance."""
@@ -54,8 +64,20 @@ class Deployment:
             objects=parts.objects,
             on_settled=parts.on_settled,
             machine=parts.machine,
-            outside=Outside(redis=parts.shared.connect, read_secret=parts.shared.read_secret),
+            outside=Outside(parts.connect, parts.files, parts.read_secret),
         )
+
+    def transport(self, network: Transport) -> Transport:
+        """The way from an instance to the destination."""
+        return network
+
+    def connect(self, connect: Connect) -> Connect:
+        """How an instance connects to Redis."""
+        return connect
+
+    def files(self, files: Files) -> Files:
+        """The file system of an instance."""
+        return files
 
 
 @dataclass
@@ -64,8 +86,10 @@ class Parts:
 
     machine: Machine
     transport: Transport
-    shared: Shared
     objects: ObjectSource
+    connect: Connect
+    files: Files
+    read_secret: ReadSecret
     on_settled: Callable[[Sequence[Point], Ledger], None]
 
 
@@ -80,6 +104,7 @@ class Schedule:
         self.is_remote_write = world.choose(4) == 3
         self.server = self._draw_server()
         self.redis = RedisServer(world, self.book, self.faults)
+        self.disk = SharedDisk(world, self.faults)
         self._credentials = Credentials(EXAMPLE_SECRET_ID, Secret(EXAMPLE_SECRET_KEY))
         self._shared: list[Shared] = []
         self._numbers = 0
@@ -95,6 +120,7 @@ class Schedule:
         ]
         world.switch_one_in = world.weighted(((0, 5), (30, 2), (8, 2)))
         self._settings = self._draw_settings()
+        self.faults.draw(self._left_out())
         self._new_settings: dict[str, str] = {}
         self.limit_s = world.pick((10.0, 3.0, 30.0, 60.0))
         self.platform = Platform(
@@ -126,7 +152,19 @@ class Schedule:
 
     def _draw_settings(self) -> dict[str, str]:
         drawn = {**self._fixed_settings(), **self._draw_tunings()}
-        return {**_ROLE, **{f"MF_{name}": value for name, value in drawn.items()}}
+        named = {f"MF_{name}": value for name, value in drawn.items()}
+        return {**_ROLE, **named, **self._deployment.settings}
+
+    def _left_out(self) -> tuple[str, ...]:
+        """The kinds of fault that could not strike what is deployed."""
+        settings = self._settings
+        has_redis = _REDIS in (settings["MF_DEDUPE"], settings["MF_SPOOL"])
+        return (
+            *(() if has_redis else OF_STORES),
+            *(() if settings["MF_SPOOL"].startswith("file:") else OF_DISKS),
+            *(() if "MF_SECRET_NAME" in settings else OF_SECRETS),
+            *(OF_RECEIVERS if self.is_remote_write else ()),
+        )
 
     def _fixed_settings(self) -> dict[str, str]:
         """What stays the same when settings are changed."""
@@ -135,7 +173,7 @@ class Schedule:
             "NAMESPACE": "pc",
             "HTTP_TOKEN": _TOKEN,
             "DEDUPE": weighted((("memory:", 5), (_REDIS, 5), ("off", 1))),
-            "SPOOL": weighted((("", 5), (_REDIS, 2))),
+            "SPOOL": weighted((("", 6), (_REDIS, 2), (f"file://{FOLDER}", 3))),
             "DEDUPE_WINDOW_S": self.world.pick(("600", "90")),
         }
         if self.is_remote_write:
@@ -220,6 +258,8 @@ class Schedule:
 
     def _heal(self) -> None:
         """Let nothing fail from now on; what people must correct is corrected."""
+        if self.faults.strikes("disk crashes") and self.platform.kill_idle():
+            self.disk.crash()
         self.faults.heal()
         self.book.healed_at = self.world.now
         self._settings.update(self._new_settings)
@@ -231,6 +271,7 @@ class Schedule:
             # What it refused just now may be asked about when the endpoint is the right one again.
             for request in self.book.requests:
                 request.refused = request.refused or "just before the endpoint changed"
+        self.disk.heal()
         if isinstance(self.server, Receiver):
             self.server.quota = None
             if self.server.accounts[EXAMPLE_SECRET_ID] != EXAMPLE_SECRET_KEY:
@@ -257,7 +298,16 @@ class Schedule:
         shared = Shared(self.world, self.faults, self.redis, instance.process)
         shared.credentials = self._credentials
         self._shared.append(shared)
-        parts = Parts(machine_of(self.world, instance.process), network, shared, self, on_settled)
+        files = self._deployment.files(self.disk.mount(instance.process))
+        parts = Parts(
+            machine_of(self.world, instance.process),
+            self._deployment.transport(network),
+            self,
+            self._deployment.connect(shared.connect),
+            files,
+            shared.read_secret,
+            on_settled,
+        )
         return self._deployment.application(instance.settings, parts)
 
     def write(self, text: str) -> int:
@@ -356,7 +406,7 @@ class Schedule:
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
         self._start_letters()
         if self._settings["MF_SPOOL"]:
-            world.spawn("replays", self._replay_each_minute)
+            self.triggers.start("replays", self._replay_each_minute)
         if world.one_in(4):
             self._start_twin()
         world.sleep(world.pick(_HEALED_AFTER_S))
@@ -434,6 +484,8 @@ class Schedule:
         """Replay until no point waits any more; then only dead letters are left."""
         if not self._settings["MF_SPOOL"]:
             return
+        # The platform gives up instances in the end, and with them whatever a thread of theirs still holds.
+        self.platform.kill_idle()
         for _ in range(_MOST_REPLAYS):
             if not self._waiting():
                 break
@@ -448,9 +500,17 @@ class Schedule:
 
     def _records(self, kind: str) -> list[int]:
         """The points whose records are in the spool."""
-        lines = self.redis.records(kind)
-        oracles.check_secrets(b"".join(lines).decode(), self._secrets, "spool")
-        return [number for line in lines for number in _numbers(json.loads(line)["payload"])]
+        if self._settings["MF_SPOOL"] == _REDIS:
+            lines = self.redis.records(kind)
+            oracles.check_secrets(b"".join(lines).decode(), self._secrets, "spool")
+            return [number for line in lines for number in _numbers(json.loads(line)["payload"])]
+        for content in self.disk.disk.contents().values():
+            oracles.check_secrets(content.decode("utf-8", "replace"), self._secrets, "spool")
+        spool = self.disk.spool()
+        chunks = spool.replay(dead_letters=True)
+        is_dead = kind == "dead"
+        messages = [message for chunk in chunks if chunk.dead is is_dead for message in chunk.messages]
+        return [number for message in messages if message.broken is None for number in _numbers(message.body)]
 
     def _come_to_rest(self) -> None:
         until = self.world.now + _REST_S

@@ -68,6 +68,7 @@ class Process:
         self.out_of_threads = False
         self.skew_changed = False
         self.tasks: dict[Task, None] = {}
+        self.at_death: list[Callable[[], None]] = []
         self.missed: list[tuple[Task, int]] = []
 
 
@@ -249,6 +250,8 @@ class World:
         """End all its threads where they are; nothing that they do on the way out has an effect."""
         process.dead = True
         self._end(list(process.tasks))
+        for job in process.at_death:
+            job()
 
     def _end(self, tasks: Sequence[Task]) -> None:
         caller = self.current

@@ -1,6 +1,8 @@
 """What instances share: one Redis, and the Secrets Manager, each reached over a network that fails."""
 
+import errno
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -12,11 +14,17 @@ from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
+from metric_forwarder.spool.file_system import Files
+from metric_forwarder.spool.files import FileSpool
 from world.book import Book
+from world.disk import Disk
 from world.faults import Faults
 from world.redis_model import RedisModel
 from world.scheduler import START, Killed, Process, World
 
+FOLDER = Path("/mnt/spool")
+FUNCTION = "default/forwarder"
+_FILE_S = 0.0002
 _LATENCIES_S = (0.0005, 0.01, 0.04)
 _STUCK_S = 300.0
 _OUTAGES_S = (2.0, 0.2, 30.0, 100.0)
@@ -140,6 +148,58 @@ class RedisLink:
         """Nothing is kept open."""
 
 
+class SharedDisk:
+    """A file system that all instances have mounted, and what befalls it."""
+
+    def __init__(self, world: World, faults: Faults) -> None:
+        self._world = world
+        self._faults = faults
+        self.disk = Disk(lambda: START + world.now, world.choose)
+        self._room = self.disk.free
+
+    def mount(self, process: Process) -> Files:
+        """The files as an instance sees them."""
+        mount = self.disk.mount(lambda name: self._step(process, name))
+        process.at_death.append(mount.kill)
+        return mount
+
+    def _step(self, process: Process, name: str) -> None:
+        world, faults = self._world, self._faults
+        if process.dead:
+            raise Killed
+        world.sleep(_FILE_S)
+        if name in ("read", "status", "names"):
+            return
+        if faults.strikes("disk full"):
+            world.met("the disk of the spool was full")
+            self.disk.free = world.pick((0, 100))
+            world.after(world.pick(_OUTAGES_S), self.heal)
+        if faults.strikes("disk hangs"):
+            world.met("the disk of the spool hung")
+            task = world.current
+            assert task is not None
+            task.is_stuck = True
+            world.sleep(world.pick((2.0, _STUCK_S)))
+            task.is_stuck = False
+        if name.startswith("sync") and faults.strikes("sync fails"):
+            world.met("a sync failed")
+            raise OSError(errno.EIO, "input/output error")
+        if faults.strikes("disk fails"):
+            raise OSError(errno.EIO, "input/output error")
+
+    def heal(self) -> None:
+        self.disk.free = self._room
+
+    def crash(self) -> None:
+        """Let the machine of the disk crash; whoever had mounted it is gone."""
+        self._world.met("the disk of the spool crashed")
+        self.disk.crash()
+
+    def spool(self) -> FileSpool:
+        """The spool as a person finds it at the end."""
+        return FileSpool(FOLDER, FUNCTION, files=self.disk.mount())
+
+
 class Shared:
     """What is handed to an instance as the outside: makes its connections, reads its secret."""
 
@@ -171,4 +231,4 @@ class Shared:
         return self.credentials
 
 
-__all__ = ["RedisLink", "RedisServer", "RedisUnavailable", "Shared"]
+__all__ = ["FOLDER", "FUNCTION", "RedisLink", "RedisServer", "RedisUnavailable", "Shared", "SharedDisk"]
