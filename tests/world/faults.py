@@ -109,6 +109,10 @@ class Faults:
         """Whether requests meet faults in this seed."""
         return bool(self._of_requests)
 
+    def has(self, kind: str) -> bool:
+        """Whether this seed has the kind at all."""
+        return kind in self.rates
+
     def strikes(self, kind: str) -> bool:
         """Whether a fault of this kind happens now."""
         rate = self.rates.get(kind)

@@ -10,17 +10,17 @@ from typing import Any
 
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import Transport
-from metric_forwarder.clock import Deadline
 from metric_forwarder.clients.redis import Connect
 from metric_forwarder.clients.secrets_manager import ReadSecret
+from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Point
 from metric_forwarder.put_monitor_data.server import RequestLimits
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.secret import Secret
-from metric_forwarder.triggers.decoding import ObjectName, ObjectSource, StoredObject, Unreadable
 from metric_forwarder.spool.file_system import Files
+from metric_forwarder.triggers.decoding import ObjectName, ObjectSource, StoredObject, Unreadable
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from world import oracles
 from world.book import Attempt, Book, Event, Made

@@ -98,6 +98,9 @@ class Careless:
     def lock(self, file: BinaryIO) -> None:
         self._inner.lock(file)
 
+    def touch(self, path: Path) -> None:
+        self._inner.touch(path)
+
     def rename(self, path: Path, new: Path) -> None:
         self._inner.rename(path, new)
 
