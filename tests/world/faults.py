@@ -3,7 +3,7 @@
 With every kind at once nothing would get far enough to meet the rare one; with few kinds each is met in depth.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from world.scheduler import World
 
@@ -108,6 +108,10 @@ class Faults:
     def of_requests(self) -> bool:
         """Whether requests meet faults in this seed."""
         return bool(self._of_requests)
+
+    @property
+    def kinds(self) -> Mapping[str, int]:
+        return self.rates
 
     def has(self, kind: str) -> bool:
         """Whether this seed has the kind at all."""

@@ -29,7 +29,7 @@ _LATENCIES_S = (0.0005, 0.01, 0.04)
 _STUCK_S = 300.0
 _OUTAGES_S = (2.0, 0.2, 30.0, 100.0)
 _OF_DEDUPE = (CLAIM, REMEMBER, RELEASE)
-_GARBAGE: tuple[Any, ...] = (b"", b"oo", 7, None, [b"x"], b"\xff\xff\xff", b"zzzzzz")
+_GARBAGE: tuple[Any, ...] = (b"", b"xx", 7, None, [b"x"], b"\xff\xff\xff", b"zzzzzz")
 
 
 class RedisServer:
