@@ -223,10 +223,13 @@ class Schedule:
             world.after(world.pick((0.3, 20.0)), partial(self._begin_new_settings, tunings))
         if isinstance(server, Receiver):
             self._arrange_faults_of(server)
-        elif not faults.of_requests and (faults.has("impostor") or world.one_in(4)):
+        elif not (faults.of_requests or faults.has("new settings") or faults.has("pause")) and (
+            faults.has("impostor") or world.one_in(4)
+        ):
             server.impostor = world.pick(("takes anything", "refuses anything", "wrong path"))
             world.met(f"at the URL is what {server.impostor}")
-            self._settings["MF_REMOTE_WRITE_CHECK"] = "on"
+            # An endpoint that answers too late to prove anything is believed in the end.
+            self._settings |= {"MF_REMOTE_WRITE_CHECK": "on", "MF_REQUEST_TIMEOUT_S": "3"}
 
     def _arrange_faults_of(self, receiver: Receiver) -> None:
         world, faults = self.world, self.faults

@@ -38,7 +38,7 @@ def main() -> int:
     patterns = asked.only.split(",")
     if asked.mutants:
         mutants = chosen_mutants(asked.mutants, asked.mutant_seed)
-        targets = [Target(mutant.name, mutant.texts()) for mutant in mutants]
+        targets = [Target(mutant.name, mutant.texts(), mutant.needs) for mutant in mutants]
     else:
         targets = list(_fitting(BUGS))
     targets = [target for target in targets if any(fnmatch(target.name, pattern) for pattern in patterns)]

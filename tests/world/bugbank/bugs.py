@@ -190,7 +190,8 @@ _RECEIVER = (
             Edit(
                 "destinations/receiver.py",
                 'self.scope = f"receiver {parts.netloc} {region}"',
-                'self.scope = f"receiver {parts.netloc} {region} {credentials.current()}"',
+                'key = getattr(credentials, "_credentials", None)\n'
+                '        self.scope = f"receiver {parts.netloc} {region} {key and key.secret_key.reveal()}"',
             ),
         ),
         needs=("receiver", "key changed"),

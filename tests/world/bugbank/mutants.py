@@ -47,7 +47,18 @@ _OF_TEXTS = frozenset(
     }
     | {"like_the_others", "_broken", "_text", "_error", "_unreadable", "odd_file"}
 )
+_LARGE = 20
 _SKIPPED_FILES = frozenset({"redis_check.py", "destination.py", "__init__.py"})
+
+
+# Modules that only some settings use.
+_NEEDS = {
+    "dedupe/redis.py": ("redis",),
+    "spool/redis.py": ("spool in redis",),
+    "spool/files.py": ("spool in files",),
+    "spool/spool_file.py": ("spool in files",),
+    "spool/file_system.py": ("spool in files",),
+}
 
 
 class Mutant(NamedTuple):
@@ -65,6 +76,11 @@ class Mutant(NamedTuple):
     def name(self) -> str:
         old, new = (" ".join(text.split()) for text in (self.old, self.new))
         return f"{self.file}:{self.line} {self.kind}: {old[:70]} -> {new[:70]}"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a schedule must have to reach the code: see ``Bug.needs``."""
+        return _NEEDS.get(self.file, ("spool",) if self.file.startswith("spool/") else ())
 
     def texts(self, source: Path = SOURCE) -> dict[str, str]:
         """The changed text, by path below ``src``."""
@@ -117,8 +133,11 @@ class _Visitor(ast.NodeVisitor):
                 self.visit(statement)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        if node.name not in _OF_TEXTS:
-            for statement in node.body:
+        if node.name in _OF_TEXTS:
+            return
+        for statement in node.body:
+            # Without an attribute the code ends at its next use: that says nothing about the world.
+            if not (node.name == "__init__" and isinstance(statement, ast.Assign)):
                 self.visit(statement)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
@@ -165,7 +184,8 @@ class _Visitor(ast.NodeVisitor):
         if isinstance(value, bool):
             self._replace(node, "constant", ast.Constant(not value))
         elif isinstance(value, int):
-            self._replace(node, "constant", ast.Constant(value + 1))
+            # One more of a thousand is the same to the world.
+            self._replace(node, "constant", ast.Constant(value + 1 if abs(value) < _LARGE else value // 2))
         elif isinstance(value, float):
             self._replace(node, "constant", ast.Constant(value * 2 if value else 1.0))
 
