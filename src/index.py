@@ -12,10 +12,10 @@ if _FOLDER not in sys.path:
 
 from metric_forwarder.bootstrap import Application  # noqa: E402 - only now it can be found
 
-# Only a place for what a warm instance keeps: nothing is read or opened before the first invocation.
+# Holds what a warm instance keeps; nothing is read or opened before the first invocation.
 _APPLICATION = Application()
-# Points live until their event is settled: to look for cycles among them every 700 objects takes a sixteenth of the time.
-# So many objects are a few megabytes.
+# Points live until their event is settled, so looking for cycles every 700 objects would take a sixteenth of the time. This
+# number of objects is a few megabytes.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
@@ -23,16 +23,16 @@ def main_handler(event: Any, context: Any) -> Any:
     """Deliver the points of a trigger event.
 
     Args:
-        event: what the trigger hands over, a dict.
+        event: the trigger's event, a dict.
         context: what the platform says about the invocation, a dict; it holds secrets and is never logged.
 
     Returns:
         The report of the event, JSON-serialisable; for HTTP a reply that holds it.
 
     Raises:
-        DeliveryIncomplete: points are left that the platform must redeliver.
+        DeliveryIncomplete: points are undelivered, so the platform must redeliver the event.
         ConfigError: settings cannot work; all problems at once.
-        UnknownTrigger: the event is of no known kind.
+        UnknownTrigger: the event's kind is unknown.
         InstanceBusy: another event was handled for more than half of this one's time limit.
     """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)

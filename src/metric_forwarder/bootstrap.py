@@ -57,13 +57,13 @@ def _connect_over_http() -> Streaming:
 
 
 class Outside(NamedTuple):
-    """What an instance reaches besides its destination and the objects in COS.
+    """The outside systems of an instance, besides its destination and COS.
 
     Attributes:
         redis: makes a connection to Redis; None: a real one.
         files: where a spool in files is; None: on this machine.
         read_secret: reads a secret of Secrets Manager; None: with the SDK.
-        scraped: makes what fetches from one target.
+        scraped: makes the transport for one target.
     """
 
     redis: "Connect | None" = None
@@ -82,9 +82,9 @@ class Application:
         clock: time; None: that of ``machine``.
         transport: makes a transport for a number of requests at once; None: real connections.
         objects: fetches the objects that events name; None: from COS, with the function's role.
-        on_settled: called with the valid points of each event and what became of them.
+        on_settled: called with the valid points of each event and their outcomes.
         machine: threads, time, chance and standard output; None: those of this machine.
-        outside: what else is reached; None: the real things.
+        outside: other systems that are reached; None: the real ones.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class Application:
         return reply(decoded.traits.reply_to, report)
 
     def _examine(self, settings: Settings, function: str, deadline: Deadline) -> dict[str, Any]:
-        """Answer ``{"doctor": true}``: say what prevents delivery from here."""
+        """Answer ``{"doctor": true}``: run the doctor's checks."""
         # Not needed for delivery.
         from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
 
@@ -225,7 +225,7 @@ class Application:
         )
 
     def _cos_objects(self) -> ObjectSource:
-        # Not needed before an event names an object.
+        # Imported when an event names an object.
         from metric_forwarder.clients.cos import CosObjects, RoleCredentials  # noqa: PLC0415
 
         return CosObjects(
@@ -336,7 +336,7 @@ def _keep_intake_parts(
 
 
 def _keep_sender(keep: _Keep, destination: Destination, machine: Machine) -> Sender:
-    """Make the sender; what was learned of a destination is kept as long as it is the same one."""
+    """Make the sender; while the destination stays the same, what was learned about it is kept."""
     scope = destination.scope
     limits = keep("limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), scope)
     pacer = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
@@ -410,7 +410,7 @@ def _make_metrics(
 
 
 def _make_bridge(settings: Settings, parts: Parts) -> Bridge | None:
-    """Make what serves clients of the receiver; None if the bridge is closed."""
+    """Make the bridge for clients of the receiver; None if it is closed."""
     if not settings.bridge_accounts:
         return None
     # Not needed by an instance without a bridge.

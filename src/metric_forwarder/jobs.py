@@ -1,6 +1,7 @@
-"""A job in place of a payload: ``{"replay": true}`` or ``{"scrape": […], "keep": […]}``.
+"""A job instead of a payload: ``{"replay": true}`` or ``{"scrape": […], "keep": […]}``.
 
-A timer asks for one in its message, a person by invoking the function with it. ``{"doctor": true}`` is for people alone.
+A timer asks for one in its message, a person by invoking the function with it. Only a person can ask for
+``{"doctor": true}``.
 """
 
 import re
@@ -56,11 +57,11 @@ class BadJob(NamedTuple):
 Job = Replay | Scrape | BadJob
 
 _SCRAPE_FORM = (
-    'is no scrape job: it must be {"scrape": ["http://host:9100/metrics"], "keep": ["node_load1", "node_cpu_*"]}, '
-    'with a "job", a "namespace" and "labels" if you like; in place of a URL there may be '
+    'is not a scrape job: it must be {"scrape": ["http://host:9100/metrics"], "keep": ["node_load1", "node_cpu_*"]}, '
+    'optionally with a "job", a "namespace" and "labels"; instead of a URL there may be '
     '{"targets": ["http://host:9100/metrics"], "labels": {"room": "a"}}'
 )
-_REPLAY_FORM = 'is no replay job: it must be {"replay": true}, with "deadLetters": true if you like'
+_REPLAY_FORM = 'is not a replay job: it must be {"replay": true}, optionally with "deadLetters": true'
 
 
 def asks_for_doctor(event: Any) -> bool:

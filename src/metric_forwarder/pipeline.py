@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from metric_forwarder.reporting.self_metrics import SelfMetrics
     from metric_forwarder.spool.store import SpoolLevel
 
-# Pauses while another instance sends the same points: a batch takes some 10 ms, the lease of a killed instance much longer.
+# Pauses while another instance sends the same points: a batch takes about 10 ms, the lease of a killed instance much longer.
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
 # Time kept back, so that points which are released late can still be sent.
 _LAST_SEND_S = 0.25
 
-# To find out how full the spool is.
+# The longest time to find out how full the spool is.
 _LONGEST_MEASURE_S = 1.0
 
 # The share of the time left that fetching (objects or scraped targets) may take; the rest is for delivery.
@@ -40,7 +40,7 @@ _INTAKE_SHARE = 0.75
 
 
 class SpoolVisit(Protocol):
-    """One event's dealings with the spool; nothing here waits past the event's deadline.
+    """One event's use of the spool; nothing here waits past the event's deadline.
 
     Every failure of the spool is passed to the event's ``complain``.
     """
@@ -66,7 +66,7 @@ class Spool(Protocol):
 
 
 class ScrapeSource(Protocol):
-    """Fetches what a timer asks to scrape."""
+    """Fetches the targets of a timer's scrape job."""
 
     def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
         """Yield one message for each sample; raises ``ConfigError`` if the settings do not allow the job."""
@@ -77,14 +77,14 @@ class Metrics(Protocol):
 
     @property
     def counters(self) -> "SelfMetrics":
-        """What was counted so far."""
+        """The counters so far."""
 
     @property
     def trace(self) -> RequestTrace:
-        """What is called with each request."""
+        """The callback for each request."""
 
     def settled(self, points: Sequence[Point], ledger: Ledger) -> None:
-        """Is given points of an event, once each of them has its outcome."""
+        """Called with points of an event that have their outcomes."""
 
     def end(
         self,
@@ -93,17 +93,17 @@ class Metrics(Protocol):
         deadline: Deadline,
         measure_spool: "Callable[[], SpoolLevel | None]",
     ) -> None:
-        """Count an event that is over; raises nothing, and does not wait past the deadline."""
+        """Count a finished event; raises nothing, and does not wait past the deadline."""
 
 
-# Is given points of an event, once each of them has its outcome.
+# Called with points of an event that have their outcomes.
 OnSettled = Callable[[Sequence[Point], Ledger], None]
 
 
 class Pipeline:
     """Handles trigger events; kept while the instance is warm.
 
-    Everything it works with is handed in: see ``bootstrap``.
+    Its parts are passed in: see ``bootstrap``.
     """
 
     def __init__(
@@ -231,14 +231,14 @@ class Pipeline:
                     yield [firing._replace(broken=reason)], policy()
                 case Scrape() as job:
                     fetching = deadline.earlier(deadline.remaining() * (1 - FETCHING_SHARE))
-                    # The next scrape finds the same dead letters: they would only fill the spool.
+                    # The next scrape would find the same dead letters, which would only fill the spool.
                     messages = self._scraper.messages(job, firing, fetching)
                     yield messages, policy(keeps_dead_letters=False)
                 case Replay() as job:
                     yield from _replayed(job, spool)
 
     def _make_intake(self, ledger: Ledger, dead_letters: UndeliveredPolicy, deadline: Deadline) -> Intake:
-        # The age of a point is judged by the clock that will stamp it, as far as that is known.
+        # The age of a point is judged by the destination's clock, if it is known.
         clock_offset_ms = round(self._sender.destination.clock_offset_s * 1000)
         return Intake(
             self._intake_parts,
@@ -260,7 +260,7 @@ class Pipeline:
         """Send the free points first, then wait for the points that other instances hold.
 
         While it waits, this event holds no points: each was confirmed or released. So two instances never block each
-        other, and because each sends a point only once for an event, a point cannot pass between them without end.
+        other, and because each sends a point only once in an event, a point cannot go back and forth forever.
         """
         counts = RequestCounts()
         held = settlement.settle_repeated(intake.points)
@@ -311,7 +311,7 @@ def _take_as_one_part(intake: Intake, messages: Iterable[Message]) -> Iterator[N
 def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
     if spool is None:
         raise ConfigError(
-            ["MF_SPOOL is empty, and a replay is asked for: set it, or remove the timer that asks"]
+            ["MF_SPOOL is empty, but a replay is asked for: set it, or remove the timer that asks"]
         )
     yield from spool.replay(dead_letters=job.dead_letters)
 

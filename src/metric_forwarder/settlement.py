@@ -1,4 +1,4 @@
-"""Write what became of points into the ledger, the dedupe store and the spool."""
+"""Writes the outcomes of points into the ledger, the dedupe store and the spool."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -11,7 +11,7 @@ from metric_forwarder.reporting.ledger import Ledger
 _NOT_AGAIN = Verdict(
     Action.RESEND,
     "sent before",
-    "it was sent before without a reply, and is not sent again (MF_UNCERTAIN=hold): look at the destination whether it "
+    "it was sent before without a reply, and is not sent again (MF_UNCERTAIN=hold): check at the destination whether it "
     "arrived",
 )
 
@@ -37,17 +37,17 @@ class UndeliveredPolicy(Protocol):
         """Seconds needed to keep this many undelivered points, and the dead letters."""
 
     def delivered(self, points: Batch) -> None:
-        """Take note that these arrived just now."""
+        """Note that these were delivered just now."""
 
     def keep(self, undelivered: Sequence[Point]) -> Outcome:
-        """Keep what is left, when everything else has been tried: the outcome of the undelivered points.
+        """Keep the undelivered points at the end, and return their outcome.
 
         It is ``spooled`` if they are safe, otherwise ``undelivered``.
         """
 
 
 class PlatformRedelivers:
-    """Keeps nothing: the platform must redeliver what is undelivered."""
+    """Keeps nothing: the platform must redeliver undelivered points."""
 
     takes_parts = True
     has_room = False
@@ -69,7 +69,7 @@ class PlatformRedelivers:
 
 
 class Settlement:
-    """Settles the points of one chunk of messages: each gets its outcome once, and the store learns what it must remember.
+    """Settles the points of one chunk of messages: each gets its outcome once, and the store remembers what it must.
 
     Undelivered points wait until the end, when the policy says whether they are safe.
     """
@@ -110,7 +110,7 @@ class Settlement:
         for point in points:
             claim = Claim.OURS if point.identity is None else claim_of[point.identity]
             if claim is Claim.REJECTED and point.message.receipt is not None:
-                # A replay is asked for by people, who may have corrected the cause.
+                # A person has asked for the replay, and may have corrected the cause.
                 claim = Claim.OURS
             by_claim[claim].append(point)
         self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)
@@ -141,7 +141,7 @@ class Settlement:
         return unsent
 
     def __call__(self, points: Batch, outcome: Outcome, verdict: Verdict) -> None:
-        """Settle points that were sent, or that were to be sent."""
+        """Settle points by the sender's verdict, sent or not."""
         identities = _identities(points)
         match outcome:
             case Outcome.DELIVERED:
@@ -163,7 +163,7 @@ class Settlement:
                 self._undelivered += [(point, verdict) for point in points]
 
     def close(self) -> None:
-        """Keep what is left, and settle it.
+        """Keep the undelivered points, and settle them.
 
         If the event made progress and is still redelivered, its rejections are remembered for another window. Otherwise an
         event whose bad points take longer than a window would ask about the first of them again and again.

@@ -62,7 +62,7 @@ def test_a_job_without_content_gives_the_same_error_as_in_the_function(emulator:
     done, invoked = run("check", "-", given=event), run("invoke", "-", given=event, **settings_for(emulator))
     assert (done.status, done.printed[0]["received"]) == (1, 1)
     assert done.printed[0]["errors"] == invoked.printed["errors"]
-    assert "is no scrape job" in done.printed[0]["errors"][0]["message"]
+    assert "is not a scrape job" in done.printed[0]["errors"][0]["message"]
 
 
 def test_every_error_is_printed_with_its_coordinates_and_there_is_no_cap() -> None:
@@ -94,7 +94,7 @@ def test_an_unreadable_file_ends_with_status_2_and_the_others_are_checked(tmp_pa
     assert done.status == 2
     assert [found["valid"] for found in done.printed] == [0]
     assert "broken.json is not JSON: Expecting property name" in done.err
-    assert "unknown.json: the event is of no known trigger" in done.err
+    assert "unknown.json: the event is of an unknown kind" in done.err
     assert "missing.json cannot be read" in done.err
 
 

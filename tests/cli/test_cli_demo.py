@@ -61,7 +61,7 @@ def test_an_event_of_an_unknown_kind_is_reported_and_ends_with_status_1(folder: 
     (folder / "odd.json").write_text('{"odd": 1}', encoding="utf-8")
     done = run("demo", str(folder))
     assert done.status == 1
-    assert "odd.json  the event is of no known trigger" in done.out
+    assert "odd.json  the event is of an unknown kind" in done.out
     assert "Reported and arrived points differ: odd.json" in done.err
 
 

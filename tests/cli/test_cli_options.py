@@ -49,7 +49,7 @@ def test_a_line_of_an_unknown_kind_is_reported_and_the_others_get_their_reports(
     lines = f'{json.dumps(point(1))}\n{{"odd": 1}}\n{json.dumps(point(2))}\n'
     done = run("invoke", "-", given=lines, **settings_for(receiver))
     assert (done.status, len(done.out.splitlines())) == (1, 2)
-    assert "line 2: the event is of no known trigger" in done.err
+    assert "line 2: the event is of an unknown kind" in done.err
 
 
 def test_a_line_separator_of_unicode_in_a_string_ends_no_line(receiver: Emulator) -> None:

@@ -135,7 +135,7 @@ def test_after_a_failure_redis_is_left_alone_for_a_while_and_then_asked_again(
     one = instance()
     server.answer = RedisUnavailable("it is not there")
     assert one.ask(X) == ([Claim.OURS], "degraded")
-    assert one.warnings == ["it is not there; duplicates are recognised by this instance's memory alone"]
+    assert one.warnings == ["it is not there; duplicates are recognised only by this instance's memory"]
     assert [link.is_closed for link in server.connections] == [True]
 
     server.answer = None
@@ -183,7 +183,7 @@ def test_a_reply_that_makes_no_sense_is_not_believed(
     server.answer = answer
     one = instance()
     assert one.ask(X, Y) == ([Claim.OURS, Claim.OURS], "degraded")
-    assert one.warnings == [f"{NOT_REDIS}; duplicates are recognised by this instance's memory alone"]
+    assert one.warnings == [f"{NOT_REDIS}; duplicates are recognised only by this instance's memory"]
 
 
 @pytest.mark.parametrize(

@@ -475,7 +475,7 @@ def test_a_job_that_says_nothing_that_can_be_done_is_invalid_and_says_how(
     event = {**firing(), "Message": json.dumps(message)}
     report = report_of(application(receiver), event)
     assert outcomes(report) == {"invalid": 1}
-    assert "is no scrape job: it must be" in report["errors"][0]["message"]
+    assert "is not a scrape job: it must be" in report["errors"][0]["message"]
 
 
 def test_jobs_are_distinguished_from_payloads() -> None:

@@ -447,8 +447,8 @@ def test_a_cmq_message_that_only_mentions_a_dead_letter_is_an_ordinary_one() -> 
     [
         ("{", 'has a "Body.ClientContext" that is not JSON'),
         ("[" * 100_000, 'has a "Body.ClientContext" that is not JSON'),
-        ('{"detail":1}', "holds no event: the event is of no known trigger"),
-        (None, "holds no event: the event is of no known trigger"),
+        ('{"detail":1}', "holds no event: the event is of an unknown kind"),
+        (None, "holds no event: the event is of an unknown kind"),
     ],
     ids=["not JSON", "too deep", "unknown", "nothing"],
 )

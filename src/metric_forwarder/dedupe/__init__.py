@@ -1,1 +1,1 @@
-"""Recognise points that come again: their identities, and the stores that remember what became of them."""
+"""Recognises points that come again: their identities, and the stores that remember their outcomes."""

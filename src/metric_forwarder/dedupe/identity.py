@@ -1,4 +1,4 @@
-"""What makes a point the same when it comes again."""
+"""Computes the identity by which a point is recognised when it comes again."""
 
 import hashlib
 import struct
@@ -22,7 +22,7 @@ class Identifier:
 
     def __init__(self, scope: str, by: str) -> None:
         person = hashlib.blake2b(scope.encode(), digest_size=16).digest()
-        # Copied for each point: that costs two thirds of making one.
+        # Copied for each point, which takes two thirds of the time of making one.
         self._empty = hashlib.blake2b(digest_size=DIGEST_BYTES, person=person)
         self._by_content = by == "content"
 
@@ -35,7 +35,7 @@ class Identifier:
         messages: Iterable[Message],
         pointers: Iterable[str],
     ) -> list[bytes | None]:
-        """For each point the digest of what makes it the same when it comes again; None if nothing does.
+        """The identity of each point, a digest; None if a point cannot be recognised.
 
         It always covers the series, the value and the time, if there is one. It also covers the first of these that
         applies: the producer's idempotency key; nothing more, if the time is enough (``by`` is ``content``); the place in the

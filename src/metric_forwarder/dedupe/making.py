@@ -26,7 +26,7 @@ def make_store(
         memory: remembers what this instance delivered.
 
     Raises:
-        ConfigError: it needs a package that is not there.
+        ConfigError: it needs a package that is not installed.
     """
     if settings.dedupe == "off":
         return NoStore()

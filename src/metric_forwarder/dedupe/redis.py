@@ -27,7 +27,7 @@ from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejecti
 from metric_forwarder.machine import Future, Machine, Tasks
 from metric_forwarder.settings.redis_address import RedisAddress
 
-# Some 2 ms of the server's time; other clients wait meanwhile.
+# Takes the server about 2 ms, while other clients wait.
 CHUNK = 1000
 # A lease outlives the deadline by this: a confirmation may be under way then.
 LEASE_SLACK_S = 1.0
@@ -37,11 +37,11 @@ REST_S = 10.0
 IDLE_S = 30.0
 # The longest of these that is at most an eighth of the event's time; steps, so that a warm connection is kept.
 TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
-# Ten times what a chunk takes as a rule.
+# Ten times the usual time of a chunk.
 _CHUNK_S = 0.05
 # Confirmations wait this long, so that one round trip carries many. If the instance is killed then, their points are sent twice.
 LINGER_S = 0.01
-# When time is up, what is still under way gets this long.
+# When time is up, the running requests get this much longer.
 _GRACE_S = 0.1
 
 _TOKEN_BYTES = 8
@@ -108,7 +108,7 @@ end
 
 
 def key_prefix(function: str) -> bytes:
-    """What the keys of a function start with: short, since it is paid for with every point; one slot of a cluster."""
+    """The beginning of a function's keys: short, since each point has it; all keys are in one slot of a cluster."""
     digest = hashlib.blake2b(function.encode("utf-8", "surrogatepass"), digest_size=6).digest()
     return f"{KEY_PREFIX}d{{".encode() + urlsafe_b64encode(digest) + b"}"
 
@@ -158,7 +158,7 @@ class RedisStore:
         return RedisClaims(self, deadline, self.machine.chance.token(_TOKEN_BYTES), degraded=rests)
 
     def connect(self, available_s: float) -> Connection:
-        """The connection for an event that has so many seconds: the warm one if it is still good."""
+        """The connection for an event with this much time: the warm one if it is still good."""
         timeout_s = next((step for step in TIMEOUTS_S if step <= available_s / 8), TIMEOUTS_S[-1])
         now = self._clock.monotonic()
         warm = self._connection
@@ -192,18 +192,18 @@ class RedisStore:
         self._used_at = self._clock.monotonic()
 
     def rest(self, reason: str, worker: SerialWorker | None) -> None:
-        """Leave Redis alone for a while; a worker that is still busy keeps the connection."""
+        """Do not use Redis for a while; a worker that is still busy keeps the connection."""
         self._stuck = worker
         self._connection = None
         self._rests_until = self._clock.monotonic() + REST_S
-        self._warn(f"{reason}; duplicates are recognised by this instance's memory alone")
+        self._warn(f"{reason}; duplicates are recognised only by this instance's memory")
 
 
 class RedisClaims:
-    """One event's dealings with the store.
+    """One event's use of the store.
 
-    A worker talks to Redis, so that neither the pipeline nor a lane waits longer than it may. A claim is waited for; what
-    is to be remembered is not, and what comes within a few milliseconds is written together.
+    A worker talks to Redis, so that neither the pipeline nor a lane waits longer than it may. The pipeline waits for a claim,
+    but not for outcomes to be remembered; outcomes within a few milliseconds are written together.
     """
 
     def __init__(self, store: RedisStore, deadline: Deadline, token: bytes, *, degraded: bool) -> None:
@@ -234,7 +234,7 @@ class RedisClaims:
         remembered = self._store.memory.claim(identities)
         known = dict(zip(identities, remembered, strict=True))
         self._ask([identity for identity, claim in known.items() if claim is not Claim.DELIVERED], known)
-        # Redis was not asked about these, or has forgotten them: start their window again there too, for other instances.
+        # Redis was not asked about these, or has lost them: start their window there again, for other instances.
         self._write_soon(_DELIVERED, with_claim(identities, remembered, Claim.DELIVERED))
         uncertain = with_claim(identities, remembered, Claim.UNCERTAIN)
         uncertain = [identity for identity in uncertain if known[identity] is not Claim.DELIVERED]
@@ -247,7 +247,7 @@ class RedisClaims:
         return self._rejections.get(identity) or self._store.memory.rejection(identity)
 
     def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
-        """Claim in Redis, and put what it says into ``known``."""
+        """Claim in Redis, and put its replies into ``known``."""
         deadline = self._deadline.within(2 * TIMEOUTS_S[0] + _CHUNK_S * len(asked) / CHUNK)
         for chunk in _chunks(asked):
             if self._degraded:
@@ -291,7 +291,7 @@ class RedisClaims:
                 self._posted.append(self._submit(partial(self._run, RELEASE, chunk, self._token)))
 
     def close(self) -> None:
-        """Wait for what is still under way, but not for long, and end the event."""
+        """Wait a short time for running requests, and end the event."""
         if self._worker is None:
             return
         self._closing = True

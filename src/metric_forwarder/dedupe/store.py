@@ -1,8 +1,8 @@
 """Recognise a point that comes again: the store's port, the window, and the store in memory.
 
 The platform redelivers whole events and runs instances side by side. An identity is remembered only once the fate of its
-point is known: delivered, rejected for good, or held because nobody knows (``MF_UNCERTAIN=hold``). So a redelivery sends
-exactly what is still missing.
+point is known: delivered, rejected for good, or held because it is unknown (``MF_UNCERTAIN=hold``). So a redelivery sends
+only the points that are still missing.
 
 The window starts again whenever a point comes again, because an event may be redelivered for longer than the window. Only
 a rejection is not prolonged: once a window has passed, the destination is asked again, in case its owner has corrected
@@ -18,7 +18,7 @@ from metric_forwarder.clock import Deadline
 
 
 class Claim(Enum):
-    """What a store says of an identity before its point is sent."""
+    """The answer of a store about an identity before its point is sent."""
 
     OURS = "ours"  # send it, then confirm or release
     DELIVERED = "delivered"  # a duplicate
@@ -35,7 +35,7 @@ class KnownRejection(NamedTuple):
     """Why the destination refused a point: as much as another report needs to say it again.
 
     Attributes:
-        label: how the report calls the reply, such as ``1019``.
+        label: the name of the reply in the report, such as ``1019``.
         code: the destination's own code or status, if it gave one.
         reason: the reason in full; empty if only the label was kept.
     """
@@ -49,7 +49,7 @@ UNKNOWN_REJECTION = KnownRejection("rejected before")
 
 
 class Claims(Protocol):
-    """One event's dealings with a store, none of which raises.
+    """One event's use of a store; no method raises.
 
     ``claim`` is called by the thread that handles the event and may wait, but not past the event's deadline. ``confirm``
     and the ``mark_…`` methods are called by whichever thread has sent, one at a time, and must not wait.
@@ -60,7 +60,7 @@ class Claims(Protocol):
         """The store's name in the report: ``memory``, ``off`` and so on; ``degraded`` once the store has failed."""
 
     def claim(self, identities: Sequence[bytes]) -> Sequence[Claim]:
-        """Ask what may be sent; return one claim for each identity. Asking again for one's own does no harm.
+        """Ask what may be sent; return one claim for each identity. An event may claim its own identities again.
 
         Delivered and uncertain identities are remembered for a whole window from now on.
         """
@@ -85,7 +85,7 @@ class Claims(Protocol):
 
 
 class DedupeStore(Protocol):
-    """Remembers what became of points, for as long as an instance is warm or longer."""
+    """Remembers the outcomes of points, while an instance is warm or longer."""
 
     def begin(self, deadline: Deadline) -> Claims:
         """Start an event; its leases last until a little after the deadline."""
@@ -122,7 +122,7 @@ class NoStore:
 
 
 class _Remembered(NamedTuple):
-    """What became of points, and until when it is known; shared by all that were remembered together."""
+    """An outcome, and until when it is remembered; shared by all points that were remembered together."""
 
     expires_at: float
     claim: Claim
