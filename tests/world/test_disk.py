@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from metric_forwarder.machine import Machine, Threads
 from metric_forwarder.spool.file_system import Files, SystemFiles
 from metric_forwarder.spool.files import FileSpool
-from metric_forwarder.spool.store import SpoolError, SpoolRecord
+from metric_forwarder.spool.store import SpoolError, SpoolRecord, SpoolStore
 from support.fakes import FakeClock
 from support.harness import ROOT
-from world.disk import Disk, Mount
+from world.disk import Disk
 
 FOLDER = Path("/mnt/spool")
 FUNCTION = "default/forwarder"
@@ -48,7 +48,7 @@ def record(row: int) -> SpoolRecord:
     return SpoolRecord({"row": row}, "s", f"place {row}", row, "undelivered", "")
 
 
-def rows_left(spool: FileSpool) -> list[int]:
+def rows_left(spool: SpoolStore) -> list[int]:
     chunks = spool.replay(dead_letters=True)
     return sorted(message.body["row"] for chunk in chunks for message in chunk.messages if message.body)
 
@@ -380,9 +380,9 @@ def choices(drawn: Sequence[int]) -> Callable[[int], int]:
     return lambda count: next(left, 0) % count
 
 
-def steps_on(mount: Mount, steps: Sequence[Sequence[int]], told: Told) -> None:
+def work_on(spool: SpoolStore, steps: Sequence[Sequence[int]], told: Told) -> None:
     """Do the work; go on after what the spool says has failed."""
-    spool, rows = FileSpool(FOLDER, files=mount), itertools.count()
+    rows = itertools.count()
     for points, dead, most in steps:
         new = [next(rows) for _ in range(points + dead)]
         try:
@@ -396,7 +396,7 @@ def steps_on(mount: Mount, steps: Sequence[Sequence[int]], told: Told) -> None:
             told.refused.update(new)
 
 
-def replay_some(spool: FileSpool, most: int, told: Told) -> None:
+def replay_some(spool: SpoolStore, most: int, told: Told) -> None:
     for chunk in spool.replay(dead_letters=True):
         found = {message.receipt: message.body["row"] for message in chunk.messages if message.body}
         receipts = list(found)[:most]
@@ -454,7 +454,7 @@ def check_promises(
     disk.free = disk.free if free is None else free
     mount = disk.mount(fault)
     with contextlib.suppress(Killed):
-        steps_on(mount, steps, told)
+        work_on(FileSpool(FOLDER, files=mount), steps, told)
     mount.kill()
     if crash != "none":
         disk.crash(names=crash == "file server")

@@ -77,10 +77,10 @@ def _steps() -> st.SearchStrategy[_Step]:
     )
 
 
-class _Side:
+class Side:
     """The model or the real one; ids of entries, which hold the time, are told by their number."""
 
-    def __init__(self, run: Callable[..., Any], prefix: bytes) -> None:
+    def __init__(self, run: Callable[..., Any], prefix: bytes = b"") -> None:
         self._run = run
         self._prefix = prefix
         self._ids: list[bytes] = []
@@ -89,7 +89,7 @@ class _Side:
         script, keys, arguments = step
         numbered = (_SPOOL["_DELETE"], _SPOOL["_SET_ASIDE"], _SPOOL["_READ"])
         filled = [
-            self._id(each) if script in numbered and place < 3 else each
+            self._id(each) if script in numbered and (place < 3 or script is _SPOOL["_DELETE"]) else each
             for place, each in enumerate(arguments)
         ]
         try:
@@ -135,7 +135,7 @@ def test_a_full_and_a_read_only_server_refuse_the_same_scripts(
     client = server.client()
     model = RedisModel(lambda: _milliseconds(client.time()))
     real = RedisConnection(parse_redis_url(server.url()), 5.0)
-    simulated, actual = _Side(model.run, prefix), _Side(real.run, prefix)
+    simulated, actual = Side(model.run, prefix), Side(real.run, prefix)
     for step in before:
         time.sleep(0.002 if step[0] is _SPOOL["_WRITE"] else 0)
         assert simulated.run(step) == actual.run(step), step
@@ -174,7 +174,7 @@ def test_the_same_scripts_get_the_same_replies_and_leave_the_same_keys(
     client = server.client()
     model = RedisModel(lambda: _milliseconds(client.time()))
     real = RedisConnection(parse_redis_url(server.url()), 5.0)
-    simulated, actual = _Side(model.run, prefix), _Side(real.run, prefix)
+    simulated, actual = Side(model.run, prefix), Side(real.run, prefix)
 
     for step in steps:
         # Ids are milliseconds: two streams whose entries have the same ones could not be told apart.
