@@ -59,6 +59,7 @@ class Link:
 def test_whichever_question_fails_nothing_is_lost_and_nothing_comes_back(kind: str) -> None:
     undisturbed = Told()
     work_on(_spool(Link(RedisModel(FakeClock().time), 0, ""), FakeClock()), _STEPS, undisturbed)
+    assert undisturbed.acknowledged == set(range(5))
     for number in itertools.count(1):
         clock = FakeClock()
         model = RedisModel(lambda: clock.time() * 1000)  # noqa: B023 - used in this turn only
