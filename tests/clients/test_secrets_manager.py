@@ -139,7 +139,7 @@ UNREADABLE: list[tuple[str, str | Callable[[BaseHTTPRequestHandler], None], str,
     ("a page", lambda request: send(request, "<html>"), "the reply is not from Secrets Manager", 3),
     ("other JSON", lambda request: send(request, "[]"), "the reply is not from Secrets Manager", 3),
     ("JSON null", lambda request: send(request, '{"Response":null}'), "the reply is not from", 3),
-    ("an error of no shape", lambda request: send(request, '{"Response":{"Error":1}}'), "what answered", 3),
+    ("an error of no shape", lambda request: send(request, '{"Response":{"Error":1}}'), "the reply is not from", 3),
     ("deep JSON", lambda request: send(request, "[" * 100_000), "the reply is not from", 3),
 ]  # fmt: skip
 
