@@ -282,7 +282,7 @@ REMOTE_WRITE_ANSWERS: dict[str, tuple[int, dict[str, str], str]] = {
     "redirection": (302, {"Location": "/"}, "check MF_REMOTE_WRITE_URL"),
     "nothing to store": (400, {}, "HTTP 400 to a request without points: check MF_REMOTE_WRITE_URL"),
     "unwell": (503, {}, "check the destination's health"),
-    "success to what no remote write can read": (204, {}, "that no remote write can read"),
+    "success to what no remote write can read": (204, {}, "that remote write cannot read"),
 }
 
 

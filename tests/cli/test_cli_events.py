@@ -125,7 +125,7 @@ def test_points_of_an_envelope_are_spread_with_its_defaults() -> None:
             ("cmq", "--points", "-", "--messages", "2"), "{", "- cannot be spread over messages: it is not JSON", id="no JSON"
         ),
         pytest.param(
-            ("cmq", "--points", "-", "--messages", "2"), '[{"value": NaN}]', "NaN is no JSON number", id="a NaN"
+            ("cmq", "--points", "-", "--messages", "2"), '[{"value": NaN}]', "NaN is not a JSON number", id="a NaN"
         ),
         pytest.param(("smoke-signal",), "", "is not one of", id="no such kind"),
         pytest.param(("timer", "--points", "/nonexistent"), "", "/nonexistent cannot be read", id="no such file"),

@@ -89,9 +89,9 @@ def test_the_time_limit_is_the_functions(receiver: Emulator, event_file: Path) -
             '{"Records": [}', "standard input is not JSON: Expecting value at line 1 column 14", id="no JSON"
         ),
         pytest.param(" \n", "standard input is empty: it must hold JSON", id="empty"),
-        pytest.param("{}", "no known trigger: an empty object", id="an empty object"),
-        pytest.param("null", "no known trigger: null", id="null"),
-        pytest.param("0.5", "no known trigger: a number", id="a number"),
+        pytest.param("{}", "unknown kind: an empty object", id="an empty object"),
+        pytest.param("null", "unknown kind: null", id="null"),
+        pytest.param("0.5", "unknown kind: a number", id="a number"),
         pytest.param(b"\xff\xfe", "standard input is not UTF-8 at byte 0", id="no UTF-8"),
         pytest.param("[" * 100_000, "standard input is not JSON: it is nested too deeply", id="too deep"),
         pytest.param('{"kind": "secret-value"}', 'top-level keys "kind"', id="no known event"),
