@@ -47,8 +47,14 @@ def check_attempt(attempt: Attempt) -> None:
 def check_settled(book: Book, attempt: Attempt, settled: Iterable[tuple[int, Outcome]]) -> None:
     """What is delivered is at the receiver, at the moment at which it is called delivered."""
     for number, outcome in settled:
-        if outcome is Outcome.DELIVERED and not book.arrivals.get(number):
+        is_there = outcome is not Outcome.DELIVERED or book.arrivals.get(number)
+        if not is_there and not _is_believed(book, attempt):
             raise Violation(DELIVERED, point=number, attempt=attempt.number)
+
+
+def _is_believed(book: Book, attempt: Attempt) -> bool:
+    """Whether an instance takes what is no endpoint for one: it took points, and twice did not answer the question."""
+    return any(_is_unproven(each) for each in book.attempts if each.instance == attempt.instance)
 
 
 def check_balance(attempt: Attempt) -> None:
@@ -104,6 +110,9 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
     attempts = book.attempts_with(number)
     if any(attempt.outcomes.get(number) is Outcome.SPOOLED for attempt in attempts) and book.store_losses:
         # A spool in a Redis that forgets is no better than that Redis.
+        return
+    delivered = [each for each in attempts if each.outcomes.get(number) is Outcome.DELIVERED]
+    if any(_is_believed(book, attempt) for attempt in delivered):
         return
     said = [attempt for attempt in attempts if _is_final(attempt, made)]
     if not said:

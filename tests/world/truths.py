@@ -129,7 +129,16 @@ def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
     """What is called rejected is not at the destination: a reply to a request that is repeated is true for each point."""
     stored = [each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt]
     is_for_order = bool(book.refusals.get(number, set()) & _OF_ORDER)
-    if stored and is_for_order and not any(each.request.refused for each in stored):
+    series = book.points[number].series
+    # Another invocation may have stored a later sample of the series before the request was repeated.
+    others = [
+        each
+        for other, arrivals in book.arrivals.items()
+        if book.points[other].series == series
+        for each in arrivals
+        if each.request.attempt is not attempt and stored and each.at > stored[0].at
+    ]
+    if stored and is_for_order and not others and not any(each.request.refused for each in stored):
         raise Violation(DELIVERED, attempt=attempt.number, point=number, rejected="and stored")
 
 
