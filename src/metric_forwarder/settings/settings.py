@@ -43,7 +43,7 @@ class Settings:
     remote_write_user = setting("MF_REMOTE_WRITE_USER", "", readers.user, "user of basic authentication: the APPID, or the SecretId of a CLS metric topic; empty: the password is sent as a bearer token")
     remote_write_password = setting("MF_REMOTE_WRITE_PASSWORD", "", readers.password, "its password or token, or the SecretKey; empty: none is sent")
     remote_write_headers = setting("MF_REMOTE_WRITE_HEADERS", "", readers.headers, "more headers for each request, such as a tenant's `X-Scope-OrgID=team-a`: `NAME=VALUE,NAME=VALUE`")
-    remote_write_check = setting("MF_REMOTE_WRITE_CHECK", "on", choice("on", "off"), "`on`: before the first points the endpoint must refuse a request that no remote write can read; `off`: for an endpoint that is made to answer every request with success")
+    remote_write_check = setting("MF_REMOTE_WRITE_CHECK", "on", choice("on", "off"), "`on`: before the first points the endpoint must refuse a request that remote write cannot read; `off`: for an endpoint that is made to answer every request with success")
     ca_file = setting("MF_CA_FILE", "", readers.ca_file, "certificates (PEM) of a private authority: trusted in place of the public ones for the destination, and for an `MF_SECRET_ENDPOINT` outside of `tencentcloudapi.com`")
     namespace = setting("MF_NAMESPACE", "", readers.namespace, "the namespace of points that have none")
     batch_max_points = setting("MF_BATCH_MAX_POINTS", "30", whole(1, 10_000), "points in one request, at most")
