@@ -107,3 +107,14 @@ def test_the_rate_always_stays_within_its_bounds() -> None:
         clock.sleep(chosen.expovariate(20))
         assert pacer.rate is not None
         assert 1 / 64 <= pacer.rate <= 100
+
+
+def test_an_instance_that_sent_nothing_for_a_minute_begins_again_with_one_request() -> None:
+    clock = FakeClock()
+    pacer = Pacer(machine_of(clock))
+    pacer.refuse()
+    pacer.is_probing = False
+    clock.sleep(60)
+    pacer.begin(1.5)
+    assert (pacer.rate, pacer.is_probing) == (None, True)
+    assert pacer.reserve(1.5) == (0, True)

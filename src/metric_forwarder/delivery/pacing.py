@@ -163,11 +163,15 @@ class Pacer:
         with self._lock:
             now = self._clock.monotonic()
             self.is_probing |= self._forget(now)
+            if self._learned and now - self._next >= _PROBE_AFTER_S:
+                # It has sent nothing for long, and a slow pace would let a short event do nothing each time.
+                self._learned = None
+                self.is_probing = True
             if self._asked_until > now and now - self._asked_at >= _PROBE_AFTER_S:
                 self._asked_until = now
                 self.is_probing = True
             if self._next <= now:
-                self._next = now + self._jitter(min(self._gap(), within_s))
+                self._next = now + self._jitter(min(self._gap(), within_s / 2))
 
     def reserve(self, within_s: float) -> Turn | None:
         """Take the next free moment if it is near; None if it is not within ``within_s``."""
