@@ -756,7 +756,7 @@ _SPOOL = (
             Edit(
                 "spool/spool_file.py",
                 "            file.truncate(self._whole)\n            file.seek(self._whole)\n",
-                "            file.seek(0, 2)\n",
+                "            file.seek(self._files.status(rows).st_size)\n",
             ),
         ),
         needs=("spool in files",),
