@@ -110,6 +110,9 @@ def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
     told = book.refusals.get(number, set())
     if made.kind != "good" or book.arrivals.get(number) or not told & _OF_ORDER:
         return
+    if attempt.event.source == "replay":
+        # A later event of its series may have come before the replay.
+        return
     ahead = [each for each in book.points.values() if each.series == made.series and each.kind == "invalid"]
     if made.has_time and not any(book.arrivals.get(each.number) for each in ahead):
         return
