@@ -175,7 +175,8 @@ def _check_settled_stays(attempt: Attempt, earlier: list[Attempt], request: Requ
     window_s = float(attempt.settings["MF_DEDUPE_WINDOW_S"])
     for number in request.points:
         made = book.points[number]
-        if not (made.has_id or made.has_time or attempt.event.has_coordinates):
+        # Of a point in two events, the other one may have begun its window.
+        if number in book.twins or not (made.has_id or made.has_time or attempt.event.has_coordinates):
             continue
         told = [
             each
