@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -23,6 +24,10 @@ settings.load_profile("patient")
 # `make mutants` wraps each function in others, which makes the stack of a nested call some three times as deep.
 if "MUTANT_UNDER_TEST" in os.environ:
     sys.setrecursionlimit(4 * sys.getrecursionlimit())
+
+# A shell lets what it runs in the background ignore interrupts, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and "PYTEST_XDIST_WORKER" not in os.environ:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
