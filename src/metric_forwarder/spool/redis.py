@@ -6,10 +6,11 @@ replay runs at a time: its lease lasts as long as the replay may take.
 """
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from metric_forwarder.clients.redis import Connect, RedisConnection, RedisUnavailable, Script
+from metric_forwarder.clients.redis import NOT_REDIS, Connect, RedisConnection, RedisUnavailable, Script
 from metric_forwarder.machine import Machine, system_machine
 from metric_forwarder.model import Message
 from metric_forwarder.settings.redis_address import RedisAddress
@@ -125,6 +126,33 @@ return 1
 _UNLOCK = Script(
     "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 )
+
+
+def _are_texts(reply: Any) -> bool:
+    return isinstance(reply, list) and all(isinstance(text, bytes) for text in reply)
+
+
+def _are_entries(reply: Any) -> bool:
+    return isinstance(reply, list) and all(
+        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], bytes) and _are_texts(entry[1])  # noqa: PLR2004 - an id and its fields
+        for entry in reply
+    )
+
+
+def _is_measure(reply: Any) -> bool:
+    is_pair = isinstance(reply, list) and len(reply) == 2 and isinstance(reply[0], int)  # noqa: PLR2004 - see _MEASURE
+    return is_pair and isinstance(reply[1], bytes) and re.fullmatch(rb"(\d+-\d+)?", reply[1]) is not None
+
+
+# What a Redis replies to the scripts whose reply is read.
+_SHAPES: Mapping[Script, Callable[[Any], bool]] = {
+    _WRITE: lambda reply: isinstance(reply, int) or _are_texts(reply),
+    _READ: _are_entries,
+    _LAST: _are_entries,
+    _MEASURE: _is_measure,
+    _LENGTH: lambda reply: isinstance(reply, int),
+    _LOCK: lambda reply: isinstance(reply, int),
+}
 
 
 class RedisSpool:
@@ -317,6 +345,8 @@ class RedisSpool:
                 f"the spool is full: it would take {reply} of {self._max_bytes} bytes; replay it, or remove its dead letters"
             )
         ids: list[bytes] = reply
+        if len(ids) != len(lines):
+            raise RedisUnavailable(NOT_REDIS)
         return ids
 
     def _take_back(self, written: Sequence[tuple[bytes, list[bytes]]]) -> None:
@@ -328,6 +358,12 @@ class RedisSpool:
             return
 
     def _run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
+        reply = self._send(script, keys, *arguments)
+        if script in _SHAPES and not _SHAPES[script](reply):
+            raise RedisUnavailable(NOT_REDIS)
+        return reply
+
+    def _send(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
         try:
             return self._connection.run(script, keys, *arguments)
         except RedisUnavailable as error:
