@@ -5,6 +5,7 @@ Sleeps are shortened, since the order of things matters here and not their lengt
 
 import json
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,10 +30,11 @@ Fault = dict[str, Any]
 
 
 class HastyClock(SystemClock):
-    """The machine's clock, with sleeps of a fiftieth, and minutes that pass at once."""
+    """The machine's clock; of a sleep only a fiftieth is waited for, and the rest is skipped."""
 
     def __init__(self) -> None:
         self._skipped_s = 0.0
+        self._lock = threading.Lock()
 
     def skip(self, seconds: float) -> None:
         self._skipped_s += seconds
@@ -41,7 +43,11 @@ class HastyClock(SystemClock):
         return super().monotonic() + self._skipped_s
 
     def sleep(self, seconds: float) -> None:
+        until = self.monotonic() + seconds
         super().sleep(seconds / 50)
+        with self._lock:
+            # Threads that sleep side by side skip the same time, once.
+            self._skipped_s += max(0.0, until - self.monotonic())
 
 
 class Arrival(NamedTuple):
