@@ -544,7 +544,7 @@ REFUSING = [400, 401, 403, 404, 405, 409, 415, 422, 500, 501, 302]
 NOT_ANSWERING: list[Answer] = [
     Failure(Fault.UNANSWERED, "timeout"),
     Failure(Fault.UNREACHABLE, "ConnectionRefusedError"),
-    HttpReply(429, {"Retry-After": "600"}, b""),
+    HttpReply(429, {}, b""),
     HttpReply(503, {}, b""),
     HttpReply(504, {}, b""),
 ]
@@ -570,6 +570,31 @@ def test_an_endpoint_that_does_not_answer_the_proof_is_sent_points_and_asked_aga
     assert len(harness.prometheus.proofs) == 2
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_pause_that_is_asked_for_instead_of_a_proof_is_kept(status: int) -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.proof_answer = HttpReply(status, {"Retry-After": "7200"}, b"")
+    for _ in range(2):
+        assert outcomes(harness.handle(point())) == {"undelivered": 1}
+    assert (len(harness.prometheus.proofs), len(harness.prometheus.requests)) == (1, 0)
+    harness.clock.sleep(60)
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+
+
+def test_a_pause_that_is_asked_for_after_the_first_success_is_kept() -> None:
+    harness = make_remote_write_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1")
+    harness.prometheus.proof_answer = Failure(Fault.UNANSWERED, "timeout")
+
+    def become_busy(request: HttpRequest) -> Answer:
+        harness.prometheus.proof_answer = HttpReply(503, {"Retry-After": "7200"}, b"")
+        return harness.prometheus.process(request)
+
+    harness.prometheus.script.append(become_busy)
+    report = harness.handle(ckafka(point(1), point(2, "other")))
+    assert outcomes(report) == {"delivered": 1, "undelivered": 1}
+    assert len(harness.prometheus.requests) == 1
+
+
 def test_a_success_is_not_believed_if_the_endpoint_then_takes_what_no_remote_write_can_read() -> None:
     harness = make_remote_write_harness()
     harness.prometheus.proof_answer = Failure(Fault.UNANSWERED, "timeout")
@@ -587,7 +612,7 @@ def test_a_success_is_not_believed_if_the_endpoint_then_takes_what_no_remote_wri
 
 def test_an_endpoint_in_its_cool_down_is_not_asked_to_prove_itself() -> None:
     harness = make_remote_write_harness()
-    harness.prometheus.proof_answer = HttpReply(429, {"Retry-After": "600"}, b"")
+    harness.prometheus.proof_answer = HttpReply(429, {}, b"")
     harness.prometheus.script.append(HttpReply(429, {"Retry-After": "600"}, b""))
     for _ in range(5):
         assert outcomes(harness.handle(point())) == {"undelivered": 1}

@@ -69,6 +69,7 @@ class RetryPolicy:
         match verdict.action:
             case Action.ACCEPT:
                 self._pacer.accept()
+                self._pacer.pause(verdict.retry_after_s or 0.0)
                 return Final.BATCH
             case Action.SPLIT | Action.SHRINK | Action.REJECT_GROUP:
                 return Final.BATCH

@@ -91,7 +91,7 @@ class RemoteWrite(HttpDestination):
         )
         self._clock = machine.clock
         self._known: OrderedDict[bytes, bytes] = OrderedDict()
-        self._proof = EndpointProof(self._ask, machine, is_off=not is_checked)
+        self._proof = EndpointProof(self._ask, self.judge, machine, is_off=not is_checked)
         self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
     def prepare_series(self, series: Series) -> Violation | None:
@@ -118,7 +118,10 @@ class RemoteWrite(HttpDestination):
         until = self._clock.monotonic() + timeout_s
         verdict = super().send(batch, timeout_s)
         if verdict.action is Action.ACCEPT:
-            return self._proof.after_success(until) or verdict
+            found = self._proof.after_success(until)
+            if found is None or found.retry_after_s is None:
+                return found or verdict
+            return verdict._replace(retry_after_s=found.retry_after_s)
         if verdict.action is Action.SPLIT and len(batch) == 1 and verdict.label not in _KNOWN_LABELS:
             return self._proof.after_refusal(until) or verdict
         return verdict

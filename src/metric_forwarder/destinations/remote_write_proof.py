@@ -53,6 +53,7 @@ class EndpointProof:
 
     Args:
         ask: sends a body, within a number of seconds.
+        judge: judges a reply as one to points; it says for how long the endpoint asks not to be sent anything.
         is_off: nothing is checked, and every reply is believed.
         machine: its clock says how much time is left.
     """
@@ -60,11 +61,13 @@ class EndpointProof:
     def __init__(
         self,
         ask: Callable[[bytes, float], HttpReply | Failure],
+        judge: Callable[[HttpReply], Verdict],
         machine: Machine,
         *,
         is_off: bool = False,
     ) -> None:
         self._ask = ask
+        self._judge = judge
         self._monotonic = machine.clock.monotonic
         self._lock = machine.tasks.lock()
         self._was_asked = False
@@ -90,9 +93,9 @@ class EndpointProof:
             self._lock.release()
 
     def after_success(self, until: float) -> Verdict | None:
-        """Ask again after a success for points; return a verdict if that success must not be believed.
+        """Ask again after a success for points; return a verdict if that success must not be believed, or a pause is asked for.
 
-        An endpoint that twice does not reply to this, but accepts points in between, distinguishes the two: it is proven.
+        With a pause (``retry_after_s``) the success is believed. An endpoint that twice does not reply to this, but accepts points in between, distinguishes the two: it is proven.
         """
         self._has_taken = True
         if self.is_proven:
@@ -104,7 +107,7 @@ class EndpointProof:
             if self.is_proven:
                 return None
             verdict = self._examine(until - self._monotonic())
-            if verdict is None:
+            if verdict is None or verdict.retry_after_s:
                 self._standing = _Standing.PROVEN
             return verdict
         finally:
@@ -125,7 +128,8 @@ class EndpointProof:
             left_s = until - self._monotonic()
             reply = self._ask(EMPTY_BODY, left_s) if left_s >= _SHORTEST_S else None
             if not isinstance(reply, HttpReply) or reply.status in PASSING:
-                return Verdict(Action.RETRY, "unsure", _UNSURE)
+                asked_s = self._judge(reply).retry_after_s if isinstance(reply, HttpReply) else None
+                return Verdict(Action.RETRY, "unsure", _UNSURE, retry_after_s=asked_s)
             if not _is_success(reply):
                 return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REFUSES_ALL, reply.status)
             self._has_taken = True
@@ -143,6 +147,8 @@ class EndpointProof:
                 return Verdict(Action.STOP, NOT_REMOTE_WRITE, _REASON, reply.status)
             if reply.status not in PASSING:
                 self._standing = _Standing.PROVEN
+            elif (verdict := self._judge(reply)).retry_after_s:
+                return verdict
         return None
 
 
