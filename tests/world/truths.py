@@ -71,7 +71,8 @@ def _check_uncertain(book: Book, attempt: Attempt, number: int) -> None:
     assert attempt.report is not None
     if attempt.report["requests"]["sent"] > len(attempt.requests):
         return
-    for each in book.attempts_with(number):
+    # Also by a replay that was cut off, which has no outcomes.
+    for each in book.attempts:
         for request in each.requests:
             if request.left and number in (request.points or points_of(request.sent)):
                 return
@@ -238,6 +239,8 @@ def check_poison(book: Book) -> None:
 
 # Deliveries after which a batch with such a point must have been divided.
 _ENOUGH_DELIVERIES = 5
+# So long an instance may keep to a pace of one request in each delivery: see ``delivery.pacing``.
+_LONGEST_PACE_S = 660.0
 _LONG_S = 10.0
 
 
@@ -249,9 +252,20 @@ def _had_time(book: Book, event: Event) -> bool:
         if book.healed_at is not None
         and each.began > book.healed_at + _LONGEST_ASKED_S
         and each.end == "raised"
+        and not _was_slowed_down(book, each)
     ]
     is_long = all(each.limit_s >= _LONG_S for each in well)
     return is_long and len(well) >= _ENOUGH_DELIVERIES and len({each.instance for each in well}) == 1
+
+
+def _was_slowed_down(book: Book, attempt: Attempt) -> bool:
+    """Whether the instance was told not long ago that it sends too much."""
+    return any(
+        request.refused in ("1018", "status") and 0 <= attempt.began - request.sent_at <= _LONGEST_PACE_S
+        for each in book.attempts
+        if each.instance == attempt.instance
+        for request in each.requests
+    )
 
 
 def _is_settled(book: Book, event: Event, made: Made) -> bool:
