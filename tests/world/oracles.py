@@ -201,7 +201,13 @@ def _is_nothing_known(book: Book, pair: _Pair) -> bool:
         pair.first.event.source,
         pair.second.event.source,
     )
-    has_place = pair.first.event.has_coordinates and is_same and pair.number not in book.twins
+    # A replay is recognised by the place that the message had when it came first.
+    has_place = is_same and pair.number not in book.twins
+    has_place = has_place and all(
+        event.has_coordinates
+        for event in book.events
+        if any(each.number == pair.number for each in event.points)
+    )
     return not (made.has_id or made.has_time or has_place)
 
 
