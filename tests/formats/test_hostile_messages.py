@@ -12,7 +12,7 @@ import pytest
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.detect import detect
 from metric_forwarder.formats.mapping import Mapper
-from metric_forwarder.formats.samples import FormatHint, InvalidSample, Sample
+from metric_forwarder.formats.samples import MAX_SAMPLES, FormatHint, InvalidSample, Sample
 
 HINT = FormatHint()
 MAPPING = Mapper({"name": "/n", "value": "/v/*", "labels": "/l"})
@@ -89,7 +89,7 @@ HOSTILE: dict[str, tuple[Format, Callable[[], str | bytes], str | None]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_message_that_is_made_to_be_expensive_is_refused_quickly(name: str) -> None:
+def test_a_message_that_is_made_to_be_expensive_is_cut_off_quickly(name: str) -> None:
     chosen, make, rule = HOSTILE[name]
     body = make()
     list(read(chosen, b"" if isinstance(body, bytes) else "", HINT, MAPPING))
@@ -99,7 +99,8 @@ def test_a_message_that_is_made_to_be_expensive_is_refused_quickly(name: str) ->
     taken = time.process_time() - began
     # CPU time, which a shared processor may double.
     assert taken < 2
-    assert not [reading for reading in found if isinstance(reading, Sample)] or name.startswith("an exemplar")
+    # What was read before the bound was met counts; the one invalid sample stands for the rest.
+    assert len([reading for reading in found if isinstance(reading, Sample)]) <= MAX_SAMPLES
     rules = {reading.rule for reading in found if isinstance(reading, InvalidSample)}
     assert rules == ({rule} if rule else set())
 
