@@ -14,7 +14,7 @@ BUDGETS = {
     "timestamp in seconds": 1.54,
     "timestamp in ms": 1.56,
     "timestamp as a float": 1.58,
-    "RFC 3339": 1.6,
+    "RFC 3339": 1.7,
     "id": 1.48,
     "every point a new series": 2.66,
     "envelope of 100": 1.6,
