@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.clients.http import Failure, Fault, HttpReply
@@ -212,6 +212,8 @@ def fail_at(harness: Harness, fails: Any, is_bad: Callable[[Any], bool]) -> None
     batch=st.sampled_from([1, 7, 30]),
     lanes=st.sampled_from(["1", "4"]),
 )
+# Two lanes of which each has such a point, and always the same one failed first.
+@example(broken=[True, False, False, True, False, False, False, False], series=2, batch=7, lanes="4")
 @settings(max_examples=60, deadline=None)
 def test_in_the_end_only_points_wait_at_which_the_destination_fails_and_those_behind_them(
     broken: list[bool], series: int, batch: int, lanes: str

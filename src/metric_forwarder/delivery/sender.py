@@ -145,6 +145,7 @@ class _Delivery:
         self._blocked_series = blocked_series
         self._lock = sender.machine.tasks.lock()
         self._lanes: deque[_Lane] = deque()
+        self._planned = 0
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._accepted_at_start = exchange.accepted
         self._may_guess, self._has_failed = True, False
@@ -155,7 +156,11 @@ class _Delivery:
         limits, concurrency = self._sender.limits, self._sender.policy.concurrency
         planned = plan_lanes(points, self._destination.group, limits.max_points, concurrency)
         self._lanes.extend(_Lane(lane, []) for lane in planned)
-        return len(self._lanes)
+        self._planned = len(planned)
+        if self._sender.has_failed:
+            # Who fails first may send one point alone: let it be another lane each time.
+            self._lanes.rotate(-self._sender.guesses)
+        return self._planned
 
     def work(self) -> None:
         """Send one lane after the other; run by each worker."""
@@ -228,7 +233,7 @@ class _Delivery:
         with self._lock:
             self._may_guess = False
             self._sender.guesses += 1
-            probe = firsts[self._sender.guesses % len(firsts)]
+            probe = firsts[self._sender.guesses // self._planned % len(firsts)]
         took = self._deliver([probe], lane)
         self._may_guess |= took
         return self._deliver([point for point in batch if point is not probe], lane) and took
