@@ -581,6 +581,13 @@ def test_a_pause_that_is_asked_for_instead_of_a_proof_is_kept(status: int) -> No
     assert outcomes(harness.handle(point())) == {"delivered": 1}
 
 
+def test_a_success_asks_for_no_pause_whatever_its_head_says() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.append(HttpReply(204, {"Retry-After": "7200"}, b""))
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    assert outcomes(harness.handle(point(2, "other"))) == {"delivered": 1}
+
+
 def test_a_pause_that_is_asked_for_after_the_first_success_is_kept() -> None:
     harness = make_remote_write_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1")
     harness.prometheus.proof_answer = Failure(Fault.UNANSWERED, "timeout")
@@ -908,6 +915,15 @@ def test_a_proxy_that_calls_every_request_too_large_makes_no_point_rejected() ->
     refuses[0] = False
     harness.clock.sleep(3600)
     assert outcomes(harness.handle(event)) == {"delivered": 2}
+
+
+def test_a_pause_that_is_asked_for_instead_of_judging_the_smallest_request_is_kept() -> None:
+    harness = make_remote_write_harness()
+    harness.prometheus.script.append(HttpReply(413, {}, b""))
+    harness.prometheus.empty_answer = HttpReply(503, {"Retry-After": "7200"}, b"")
+    for _ in range(2):
+        assert outcomes(harness.handle(point())) == {"undelivered": 1}
+    assert (len(harness.prometheus.requests), len(harness.prometheus.empty_requests)) == (1, 1)
 
 
 @pytest.mark.parametrize("limit", [400, 4_000])

@@ -2,7 +2,14 @@
 
 from abc import ABC, abstractmethod
 
-from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport
+from metric_forwarder.clients.http import (
+    Failure,
+    HttpReply,
+    HttpRequest,
+    Transport,
+    retry_after_s,
+    server_time,
+)
 from metric_forwarder.clock import Clock
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.model import Batch
@@ -41,7 +48,8 @@ class HttpDestination(ABC):
         """Before a point is rejected for its size, find out whether the server calls every request too large."""
         reply = self._transport.send(self.smallest_request(), timeout_s) if timeout_s > 0 else None
         if not isinstance(reply, HttpReply) or reply.status in PASSING:
-            return verdict._replace(action=Action.RETRY, reason=_UNSURE)
+            asked_s = self.judge(reply).retry_after_s if reply is not None else None
+            return verdict._replace(action=Action.RETRY, reason=_UNSURE, retry_after_s=asked_s)
         if reply.status == verdict.code:
             reason = (
                 f"the server there calls even the smallest request too large (HTTP {reply.status}): {_PATH}"
@@ -64,6 +72,12 @@ class HttpDestination(ABC):
     @abstractmethod
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         """What a reply, or its absence, means."""
+
+
+def with_head(verdict: Verdict, reply: HttpReply, now: float) -> Verdict:
+    """Add what the head of a reply says: the server's time, and for how long it asks for no request; a success asks for no pause."""
+    asked_s = None if verdict.action is Action.ACCEPT else retry_after_s(reply, now=now)
+    return verdict._replace(server_time=server_time(reply), retry_after_s=asked_s)
 
 
 _PATH = "check the destination's URL, and the limits of the proxy before it"

@@ -16,13 +16,12 @@ from metric_forwarder.clients.http import (
     HttpReply,
     HttpRequest,
     Transport,
-    retry_after_s,
     server_time,
 )
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
-from metric_forwarder.destinations.http import HttpDestination
+from metric_forwarder.destinations.http import HttpDestination, with_head
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
 from metric_forwarder.formats.payload import Violation
@@ -152,7 +151,7 @@ class PutMonitorDataDestination(HttpDestination):
             self._learn_clock(told_s)
         if verdict.action is Action.SET_CLOCK and told_s is None:
             verdict = verdict._replace(reason=f"{verdict.reason}; this reply had none")
-        return verdict._replace(server_time=told_s, retry_after_s=retry_after_s(reply, now=self._time()))
+        return with_head(verdict, reply, self._time())
 
     @property
     def clock_offset_s(self) -> float:

@@ -20,11 +20,9 @@ from metric_forwarder.clients.http import (
     HttpReply,
     HttpRequest,
     Transport,
-    retry_after_s,
-    server_time,
 )
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
-from metric_forwarder.destinations.http import HttpDestination
+from metric_forwarder.destinations.http import HttpDestination, with_head
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, EndpointProof
 from metric_forwarder.destinations.remote_write_wire import (
@@ -140,10 +138,7 @@ class RemoteWrite(HttpDestination):
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         if isinstance(reply, Failure):
             return _judge_failure(reply)
-        verdict = _judge_reply(reply)
-        return verdict._replace(
-            server_time=server_time(reply), retry_after_s=retry_after_s(reply, now=self._clock.time())
-        )
+        return with_head(_judge_reply(reply), reply, self._clock.time())
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
         return False

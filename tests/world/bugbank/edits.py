@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +71,3 @@ def changed_source(texts: dict[str, str]) -> Iterator[Path]:
         for path, text in texts.items():
             (copy / path).write_text(text)
         yield copy
-
-
-def names_of(bugs: Sequence[Bug]) -> list[str]:
-    return [bug.name for bug in bugs]
