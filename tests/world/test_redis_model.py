@@ -121,6 +121,35 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 _RUNS = itertools.count()
 
 
+class Pair:
+    """The model and a real server, on keys of their own."""
+
+    def __init__(self, client: redis.Redis, real: RedisConnection) -> None:
+        self._prefix = b"mf:%d:" % next(_RUNS)
+        self.client = client
+        self.model = RedisModel(lambda: _milliseconds(client.time()))
+        self._simulated, self._actual = Side(self.model.run, self._prefix), Side(real.run, self._prefix)
+
+    def run(self, steps: Sequence[_Step]) -> None:
+        for step in steps:
+            # Ids are milliseconds: two streams whose entries have the same ones could not be told apart.
+            time.sleep(0.002 if step[0] is _SPOOL["_WRITE"] else 0)
+            assert self._simulated.run(step) == self._actual.run(step), step
+
+    def kept(self) -> list[bytes]:
+        """The keys of the real server."""
+        return sorted(self.client.scan_iter(match=self._prefix + b"*", count=1000))
+
+
+@contextlib.contextmanager
+def _compared(server: RedisServer) -> Iterator[Pair]:
+    client, real = server.client(), RedisConnection(parse_redis_url(server.url()), 5.0)
+    yield Pair(client, real)
+    client.flushall()
+    real.close()
+    client.close()
+
+
 @pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(
@@ -131,24 +160,12 @@ _RUNS = itertools.count()
 def test_a_full_and_a_read_only_server_refuse_the_same_scripts(
     server: RedisServer, before: list[_Step], state: str, steps: list[_Step]
 ) -> None:
-    prefix = b"mf:%d:" % next(_RUNS)
-    client = server.client()
-    model = RedisModel(lambda: _milliseconds(client.time()))
-    real = RedisConnection(parse_redis_url(server.url()), 5.0)
-    simulated, actual = Side(model.run, prefix), Side(real.run, prefix)
-    for step in before:
-        time.sleep(0.002 if step[0] is _SPOOL["_WRITE"] else 0)
-        assert simulated.run(step) == actual.run(step), step
-
-    model.full, model.read_only = state == "full", state == "read-only"
-    with _in_state(client, state):
-        for step in steps:
-            assert simulated.run(step) == actual.run(step), step
-        kept = sorted(client.scan_iter(match=prefix + b"*", count=1000))
-    assert model.keys() == kept
-    client.flushall()
-    real.close()
-    client.close()
+    with _compared(server) as pair:
+        pair.run(before)
+        pair.model.full, pair.model.read_only = state == "full", state == "read-only"
+        with _in_state(pair.client, state):
+            pair.run(steps)
+            assert pair.model.keys() == pair.kept()
 
 
 @contextlib.contextmanager
@@ -170,24 +187,11 @@ def _in_state(client: redis.Redis, state: str) -> Iterator[None]:
 def test_the_same_scripts_get_the_same_replies_and_leave_the_same_keys(
     server: RedisServer, steps: list[_Step]
 ) -> None:
-    prefix = b"mf:%d:" % next(_RUNS)
-    client = server.client()
-    model = RedisModel(lambda: _milliseconds(client.time()))
-    real = RedisConnection(parse_redis_url(server.url()), 5.0)
-    simulated, actual = Side(model.run, prefix), Side(real.run, prefix)
-
-    for step in steps:
-        # Ids are milliseconds: two streams whose entries have the same ones could not be told apart.
-        time.sleep(0.002 if step[0] is _SPOOL["_WRITE"] else 0)
-        assert simulated.run(step) == actual.run(step), step
-    kept = sorted(client.scan_iter(match=prefix + b"*", count=1000))
-    assert model.keys() == kept
-    for key in kept:
-        assert _duration(model.pttl(key)) == _duration(client.pttl(key)), key
-    if kept:
-        client.delete(*kept)
-    real.close()
-    client.close()
+    with _compared(server) as pair:
+        pair.run(steps)
+        assert pair.model.keys() == pair.kept()
+        for key in pair.kept():
+            assert _duration(pair.model.pttl(key)) == _duration(pair.client.pttl(key)), key
 
 
 def _milliseconds(now: tuple[int, int]) -> float:
