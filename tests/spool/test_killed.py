@@ -1,6 +1,7 @@
 """Killed at each system call that changes the folder: nothing acknowledged comes back, nothing else is lost."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,34 +15,28 @@ from metric_forwarder.spool.spool_file import FileChunk, SpoolFile
 from metric_forwarder.spool.store import SpoolRecord
 from support.harness import ROOT
 
-# Forks a process for each call, which is killed just before it; the parent tells what is left.
 KILL = """
-import json, os, signal, sys
+import json, sys
 from pathlib import Path
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.store import SpoolRecord
+from support.killed_process import kill_before_each_call
 
 scene, base = sys.argv[1], Path(sys.argv[2])
-CALLS = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
 
 def record(row):
     return SpoolRecord({"row": row}, "s", None, row, "undelivered", "")
 
-def kill_before(number):
-    left = number
-    def watch(event, arguments):
-        nonlocal left
-        if event in CALLS and str(folder) in str(arguments[0]):
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(watch)
+def prepare(folder):
+    if scene == "replay":
+        for rows in ([0, 1, 2], [3], [4, 5]):
+            FileSpool(folder).write(map(record, rows), [record(rows[0] + 100)])
 
-def write(tell):
+def write(folder, tell):
     FileSpool(folder).write([record(0), record(1)], [record(2)])
     tell("written")
 
-def replay(tell):
+def replay(folder, tell):
     for chunk in FileSpool(folder).replay(dead_letters=True):
         for row in [message.body["row"] for message in chunk.messages]:
             receipt = next(message.receipt for message in chunk.messages if message.body["row"] == row)
@@ -49,33 +44,16 @@ def replay(tell):
             tell(row)
         chunk.close()
 
-told = []
-for number in range(1, 60):
-    folder = base / f"{scene}-{number}"
-    if scene == "replay":
-        for rows in ([0, 1, 2], [3], [4, 5]):
-            FileSpool(folder).write(map(record, rows), [record(rows[0] + 100)])
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        kill_before(number)
-        {"write": write, "replay": replay}[scene](lambda what: os.write(writing, json.dumps(what).encode() + b"\\n"))
-        os._exit(0)
-    os.close(writing)
-    with open(reading) as said:
-        done = [json.loads(line) for line in said]
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    told.append([str(folder), status, done])
-    if status == 0:
-        break
-print(json.dumps(told))
+work = {"write": write, "replay": replay}[scene]
+ends = kill_before_each_call(base, prepare, work)
+print(json.dumps([[str(folder), status, done] for folder, status, done in ends]))
 """
 
 
 def killed(scene: str, folder: Path) -> list[Any]:
     """Of each process: its folder, its exit status, and what it had done before it was killed."""
     program = [sys.executable, "-c", KILL, scene, str(folder)]
-    path = {"PYTHONPATH": str(ROOT / "src")}
+    path = {"PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("src", "tests"))}
     done = subprocess.run(program, capture_output=True, text=True, env=path, check=True)
     told: list[Any] = json.loads(done.stdout)
     assert told[-1][1] == 0, "it got to its end once it was killed no longer"

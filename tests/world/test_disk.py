@@ -172,41 +172,19 @@ def test_the_spool_does_the_same_on_the_model_as_on_a_real_file_system(
 # --- killed at any moment: what is left on a real file system may be left on the model -----------------------------
 
 KILLED = """
-import json, os, signal, sys
+import json, sys
 from pathlib import Path
 from metric_forwarder.spool.files import FileSpool
+from support.killed_process import kill_before_each_call
 from world.test_disk import rows_left, work
 
 steps, base = json.loads(sys.argv[1]), Path(sys.argv[2])
-CALLS = {"open", "os.rename", "os.remove", "os.mkdir"}
-
-def kill_before(number):
-    left = number
-    def watch(event, arguments):
-        nonlocal left
-        if event in CALLS and str(folder) in str(arguments[0]):
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(watch)
-
-told = []
-for number in range(1, 500):
-    folder = base / str(number)
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        kill_before(number)
-        work(FileSpool(folder), steps, lambda *done: os.write(writing, json.dumps(done).encode() + b"\\n"))
-        os._exit(0)
-    os.close(writing)
-    with open(reading) as said:
-        done = [json.loads(line) for line in said]
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    told.append([done, rows_left(FileSpool(folder))])
-    if status == 0:
-        break
-print(json.dumps(told))
+ends = kill_before_each_call(
+    base,
+    lambda folder: None,
+    lambda folder, tell: work(FileSpool(folder), steps, lambda *done: tell(done)),
+)
+print(json.dumps([[done, rows_left(FileSpool(folder))] for folder, _, done in ends]))
 """
 
 
