@@ -168,6 +168,25 @@ class Pipeline:
             claims.close()
             if spool:
                 spool.close()
+        duration_ms = round((self._clock.monotonic() - started) * 1000)
+        report = self._report(
+            decoded, request_id, ledger, counts, dedupe=claims.status, duration_ms=duration_ms
+        )
+        if self.metrics:
+            self.metrics.end(report, ledger, deadline, lambda: self._measure_spool(deadline))
+        return report
+
+    def _report(
+        self,
+        decoded: Decoded,
+        request_id: str,
+        ledger: Ledger,
+        counts: RequestCounts,
+        *,
+        dedupe: str,
+        duration_ms: int,
+    ) -> Report:
+        """Make the report of an event, and log it."""
         forgotten = ledger.close()
         if forgotten:
             self._log.write(
@@ -178,8 +197,8 @@ class Pipeline:
             request_id=request_id,
             ledger=ledger,
             requests=counts,
-            dedupe=claims.status,
-            duration_ms=round((self._clock.monotonic() - started) * 1000),
+            dedupe=dedupe,
+            duration_ms=duration_ms,
         )
         level = loss_level(
             report,
@@ -187,8 +206,6 @@ class Pipeline:
             is_redelivered=decoded.traits.is_redelivered_until_handled,
         )
         self._log.write(level, "report", **report)
-        if self.metrics:
-            self.metrics.end(report, ledger, deadline, lambda: self._measure_spool(deadline))
         return report
 
     def _trace(self, request_id: str) -> RequestTrace | None:
@@ -201,8 +218,8 @@ class Pipeline:
         """Ask how full the spool is, within half of the time that is left and within a second."""
         if self._spool is None:
             return None
-        patience = deadline.within(min(_LONGEST_MEASURE_S, deadline.remaining() / 2))
-        visit = self._spool.begin(patience, self._now_ms(), lambda _: None)
+        until = deadline.within(min(_LONGEST_MEASURE_S, deadline.remaining() / 2))
+        visit = self._spool.begin(until, self._now_ms(), lambda _: None)
         try:
             return visit.measure()
         finally:
