@@ -426,6 +426,9 @@ def _make_spool(settings: Settings, function: str, machine: Machine, outside: Ou
     if not settings.spool:
         return None
     # Not needed by an instance without a spool.
-    from metric_forwarder.spool.making import make_bounded_spool  # noqa: PLC0415
+    from metric_forwarder.spool.bounded import BoundedSpool  # noqa: PLC0415
+    from metric_forwarder.spool.making import make_spool  # noqa: PLC0415
 
-    return make_bounded_spool(settings, function, machine, outside.redis, outside.files)
+    return BoundedSpool(
+        lambda: make_spool(settings, function, machine, outside.redis, outside.files), machine
+    )

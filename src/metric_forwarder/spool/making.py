@@ -8,23 +8,11 @@ from metric_forwarder.machine import Machine
 from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.spool.bounded import BoundedSpool
 from metric_forwarder.spool.store import SpoolStore
 
 if TYPE_CHECKING:
     from metric_forwarder.clients.redis import Connect
     from metric_forwarder.spool.file_system import Files
-
-
-def make_bounded_spool(
-    settings: Settings,
-    function: str,
-    machine: Machine,
-    connect: "Connect | None" = None,
-    files: "Files | None" = None,
-) -> BoundedSpool:
-    """Make a spool that no event waits for past its deadline."""
-    return BoundedSpool(lambda: make_spool(settings, function, machine, connect, files), machine)
 
 
 def make_spool(
