@@ -1,4 +1,4 @@
-"""A program under Valgrind's callgrind says what is to be counted of it."""
+"""Lets a program that runs under Valgrind's callgrind choose which part of its work is counted."""
 
 import ctypes
 import mmap
@@ -7,24 +7,24 @@ import shutil
 from collections.abc import Callable
 from typing import TypeVar
 
-# An environment variable: set for a program whose work is counted.
+# The environment variable that tells a program that its work is counted.
 COUNTED = "BENCHMARK_COUNTED"
 _Result = TypeVar("_Result")
 
-# How a program speaks to callgrind: Valgrind takes these rotations of a register, which together do nothing, for a call. The
-# address of the request stands in rdi, and goes to rax; rdx is the answer.
+# How a program calls callgrind: these rotations of a register cancel each other out, and Valgrind recognises them as a call.
+# rdi holds the address of the request and is copied to rax; rdx holds the reply.
 _CALL = bytes.fromhex("4889f8 31d2 48c1c703 48c1c70d 48c1c73d 48c1c733 4887db 4889d0 c3")
 _CALLGRIND = ord("C") << 24 | ord("T") << 16
 _DUMP, _ZERO, _START = _CALLGRIND, _CALLGRIND + 1, _CALLGRIND + 4
 
 
 def can_count() -> bool:
-    """Whether this machine can count instructions."""
+    """Return whether this machine can count instructions."""
     return platform.machine() == "x86_64" and shutil.which("valgrind") is not None
 
 
 def count(work: Callable[[], _Result]) -> _Result:
-    """Do something under callgrind, which writes a dump of this and nothing else."""
+    """Call ``work`` and let callgrind write a dump that counts this call alone."""
     _request(_START)
     _request(_ZERO)
     result = work()

@@ -1,4 +1,4 @@
-"""A fresh interpreter delivers an event of 30 points, and another posts the same bytes through ``requests``."""
+"""CPU time of a cold start: a new interpreter delivers an event of 30 points, another posts the same bytes by ``requests``."""
 
 import json
 import subprocess
@@ -38,11 +38,11 @@ _MODULES = (
 
 
 def rows(package: Path, python_310: str) -> list[Row]:
-    """Measure the sources as they are installed here, and ``package`` as the function runs it.
+    """Measure the sources as they are installed here, and the package as the function runs it.
 
     Args:
         package: the folder that is deployed.
-        python_310: runs it.
+        python_310: the interpreter that runs it.
     """
     with receiver() as url, _files() as (event_file, body_file):
         settings = environment(environ(url))
@@ -50,7 +50,7 @@ def rows(package: Path, python_310: str) -> list[Row]:
         found = [name for name in modules if name.startswith(_FORBIDDEN)]
         ours, theirs = ["-c", _OURS, str(event_file)], ["-c", _THEIRS, str(body_file), url]
         deployed = {**settings, "PYTHONPATH": str(package)}
-        # With nothing of what is installed here, and unable to write bytecode, as an instance is.
+        # Like an instance: without the packages that are installed here, and without writing bytecode.
         bare = [python_310, "-S", "-s", "-B"]
         return [
             _row("cold start: `index` delivers 30 points", [sys.executable], ours, theirs, settings),
@@ -73,7 +73,7 @@ def _row(
     their_ms: list[float] = []
     for turn in range(TURNS + 1):
         one, other = _cpu_ms([*python, *ours], env), _cpu_ms([*python, *theirs], env)
-        if turn:  # the first may compile
+        if turn:  # the first turn may compile modules
             our_ms.append(one)
             their_ms.append(other)
     detail = f"{median(our_ms):.0f} ms against {median(their_ms):.0f} ms of CPU, the interpreter included"
@@ -94,7 +94,7 @@ def _cpu_ms(command: Sequence[str], env: Mapping[str, str]) -> float:
 
 @contextmanager
 def _files() -> Iterator[tuple[Path, Path]]:
-    """The event, and the body of the request that the forwarder makes of it."""
+    """Write the event to a file, and the body of the forwarder's request for it to another."""
     with tempfile.TemporaryDirectory() as folder:
         event_file, body_file = Path(folder) / "event.json", Path(folder) / "body.json"
         event_file.write_text(json.dumps(event(30, 1)), encoding="utf-8")
@@ -113,7 +113,7 @@ def _body_of(event_file: str) -> bytes:
             self.wfile.write(b'{"code":0,"message":"OK"}')
 
         def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
+            """Do not log."""
 
     with HTTPServer(("127.0.0.1", 0), Keeping) as server:
         Thread(target=server.handle_request, daemon=True).start()

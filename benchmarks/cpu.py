@@ -1,4 +1,4 @@
-"""CPU time of a point in a warm instance: against the floor, the peers, and events of other sizes."""
+"""CPU time of a point in a warm instance, compared with the floor, the peers, and events of other sizes."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,19 @@ TURNS = 9
 POINTS = 10_000
 SIZES = (1, 10, 100, 1000, 10_000)
 _CURVE_TURNS = 3
-# What takes milliseconds a point is measured on fewer of them.
+# These take milliseconds a point, so they are measured on fewer points.
 _FEW = {"powertools, validate()": 100, "document's sample": 500}
 
 
 class Costs(NamedTuple):
-    """Microseconds of CPU a point: by subject for each turn, and by subject and size of the event."""
+    """Microseconds of CPU a point.
+
+    Attributes:
+        turns: by subject, one figure for each turn.
+        curves: by subject and size of the event.
+        invalid: of the forwarder's invalid points, one figure for each turn.
+        report_bytes: the size of the report of an event of invalid points.
+    """
 
     turns: Mapping[str, list[float]]
     curves: Mapping[str, Mapping[int, float]]
@@ -36,14 +43,14 @@ def measure() -> Costs:
         for turn in range(TURNS + 1):
             for name, subject in subjects.items():
                 cost = _cost(subject, _FEW.get(name, POINTS))
-                if turn:  # the first warms up
+                if turn:  # the first turn warms up
                     turns[name].append(cost)
             run = subjects["forwarder, 30"].run(POINTS, "invalid")
             report = run.result
             if turn:
                 invalid.append(run.cpu_s / POINTS * 1e6)
         if not isinstance(report, dict) or report["outcomes"]["invalid"] != POINTS:
-            raise RuntimeError("the invalid points were not all found to be invalid")
+            raise RuntimeError("some of the invalid points were taken for valid ones")
         curves = {name: _curve(name, subject) for name, subject in subjects.items()}
     return Costs(turns, curves, invalid, _size(report))
 
@@ -120,7 +127,7 @@ def _cost(subject: Subject, points: int) -> float:
 
 
 def _curve(name: str, subject: Subject) -> dict[int, float]:
-    """The cost at each size, of as many small events as make it measurable."""
+    """Measure the cost at each size of the event; small events are repeated, since one alone is too short to measure."""
     most = _FEW.get(name, POINTS)
     return {
         size: median(

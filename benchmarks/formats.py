@@ -1,6 +1,6 @@
-"""CPU time to read a sample of each format, detection included, beside a plain decoder of that format.
+"""CPU time to read a sample of each format, detection included, compared with the floor and a plain decoder of that format.
 
-The bound is a multiple of the floor's cost of a point in batches of 500, so that it means the same on every machine.
+The bound is a multiple of the floor's cost of a point in batches of 500, so that it is the same on every machine.
 """
 
 import gc
@@ -33,7 +33,14 @@ _MAPPER = Mapper(
 
 
 class Case(NamedTuple):
-    """A format: its bound, a message of ``SAMPLES`` samples, and what decodes it without any care."""
+    """One format.
+
+    Attributes:
+        bound: the most that a sample may cost, as a multiple of the floor's cost of a point.
+        body: a message of ``SAMPLES`` samples.
+        plain: a decoder that checks nothing.
+        is_named: whether a setting names the format; if not, its detection is measured too.
+    """
 
     bound: float
     body: str | bytes
@@ -191,7 +198,7 @@ def cases() -> Mapping[Format, Case]:
 
 
 def _cpu_us(work: Callable[[], object]) -> float:
-    """Microseconds a sample."""
+    """Measure ``work``, which reads ``SAMPLES`` samples, in microseconds a sample."""
     gc.collect()
     began = time.process_time()
     kept = work()
@@ -218,7 +225,7 @@ def rows(turns: int = TURNS) -> list[Row]:
             for name, case in found.items():
                 mine = _cpu_us(lambda: _read(name, case))  # noqa: B023 - called now
                 theirs = _cpu_us(lambda: case.plain(case.body))  # noqa: B023 - called now
-                if turn:  # the first warms up
+                if turn:  # the first turn warms up
                     ours[name].append(mine)
                     plain[name].append(theirs)
             if turn:

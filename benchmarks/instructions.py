@@ -1,7 +1,7 @@
-"""Instructions of a point in each shape, counted by Valgrind's callgrind: the same on every machine, however busy it is.
+"""Instructions a point in each shape, counted by Valgrind's callgrind, so that a busy machine counts the same.
 
-``python -m benchmarks.instructions [SHAPE …]`` prints them beside those of the floors. A subject runs under callgrind, and is
-counted while it handles an event, all threads of it.
+``python -m benchmarks.instructions [SHAPE …]`` prints them beside those of the floors. A subject runs under callgrind, which
+counts all its threads while it handles an event.
 """
 
 import re
@@ -39,7 +39,7 @@ class CountedSubject(Subject):
         return super()._start([*callgrind, *command], {**environ, "PYTHONHASHSEED": "0", COUNTED: "1"})
 
     def instructions(self, points: int, shape: str) -> float:
-        """Instructions a point of an event that is like the one before."""
+        """Count the instructions a point of a second event, when the subject knows its series from a first one."""
         self.run(points, shape)
         self.run(points, shape)
         dumps = {int(path.suffix[1:]): path for path in self._dumps.glob("out.*")}
@@ -52,13 +52,13 @@ class CountedSubject(Subject):
 def counted_subjects(
     places: Sequence[str] = PLACES,
 ) -> Iterator[dict[str, tuple[CountedSubject, CountedSubject]]]:
-    """By where points are sent: ours and the floor, both under callgrind."""
+    """Start the forwarder and the floor under callgrind, a pair for each place to send to."""
     with ExitStack() as stack:
         url = stack.enter_context(receiver())
         write = url.replace("/v2/index.php", "/api/v1/write")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
 
-        # One lane: others begin when the processor is idle, which depends on the machine.
+        # One lane: whether more lanes start depends on how busy the processor is.
         ours = {"url": url, "CONCURRENCY": "1"}
         pairs: dict[str, tuple[Arguments, Arguments]] = {
             "batches of 30": (
@@ -83,7 +83,7 @@ def counted_subjects(
 
 
 def rows() -> list[Row]:
-    """The shapes in batches of 500 against the bounds of their CPU time; none on a machine that cannot count."""
+    """Compare each shape in batches of 500 with the bound of its CPU time; no rows on a machine that cannot count."""
     if not can_count():
         return []
     found = []

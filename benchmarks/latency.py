@@ -1,4 +1,4 @@
-"""Wall time where each answer takes 20 ms: four requests at once must really be under way."""
+"""Wall time when each reply takes 20 ms, which shows whether four requests really are sent in parallel."""
 
 from statistics import median
 

@@ -1,4 +1,4 @@
-"""Memory of a whole process that handles the largest events CKafka sends: 10,000 messages, 6 MB."""
+"""Memory of a whole process that handles events as large as CKafka sends them: 10,000 messages, 6 MB."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from benchmarks.workload import CONTEXT, environ, event
 
 RUNS = 3
 _MESSAGES = 10_000
-# Nothing listens there: each connection is refused at once.
+# Nothing listens on this port, so each connection is refused at once.
 _DOWN = "http://127.0.0.1:1/v2/index.php"
 _CODE = f"""
 import json, sys

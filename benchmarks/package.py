@@ -1,4 +1,4 @@
-"""The package of the function, built as it is deployed."""
+"""The size of the function's package, built as it is deployed."""
 
 import subprocess
 import sys

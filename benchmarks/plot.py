@@ -11,12 +11,12 @@ Curves = Mapping[str, Mapping[int, float]]
 
 
 def plot(curves: Curves, shapes: Sequence[Row], file: Path) -> None:
-    """Draw both as SVG.
+    """Draw both parts of the figure as SVG.
 
     Args:
-        curves: microseconds of CPU a point, by who handles the event and by its points.
+        curves: microseconds of CPU a point, by subject and by the points of an event.
         shapes: the rows of ``benchmarks.shapes``.
-        file: where the figure goes.
+        file: the file to write.
     """
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     sizes, bars = figure.subplots(1, 2)

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).parents[1]
 OURS = sys.executable
-# Made by ``make bench``: what the peers need must not enter our own environment.
+# Made by ``make bench``: the peers' packages stay out of our own environment.
 PEERS = str(ROOT / ".venv-peers" / "bin" / "python")
 
 
 class Run(NamedTuple):
-    """One event handled: CPU and wall seconds, and what the subject returned."""
+    """CPU and wall seconds of one event, and what the subject returned for it."""
 
     cpu_s: float
     wall_s: float
@@ -26,7 +26,7 @@ class Run(NamedTuple):
 
 @contextmanager
 def receiver(delay_s: float = 0.0) -> Iterator[str]:
-    """Run a receiver; its URL."""
+    """Run a receiver whose replies take ``delay_s``, and yield its URL."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.receiver", str(delay_s)],
         stdout=subprocess.PIPE,
@@ -44,15 +44,15 @@ _Self = TypeVar("_Self", bound="Subject")
 
 
 class Subject:
-    """A program of ``benchmarks.subjects``, waiting to be told to handle events.
+    """A running program of ``benchmarks.subjects``, which handles events on request.
 
     Args:
-        program: its module's name.
+        program: the name of its module.
         python: the interpreter that runs it.
-        arguments: what its ``make`` takes.
+        arguments: the arguments of the module's ``make``.
 
     Attributes:
-        turn: the last event that it handled; no two events of a subject have the same points.
+        turn: the number of the last event; no two events of a subject have the same points.
     """
 
     def __init__(self, program: str, python: str = OURS, **arguments: Any) -> None:
@@ -67,17 +67,17 @@ class Subject:
         )
 
     def run(self, points: int, kind: str = "valid") -> Run:
-        """Let it handle one event that it has not seen."""
+        """Let the subject handle one event that it has not seen before."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.turn += 1
         self._process.stdin.write(json.dumps({"points": points, "turn": self.turn, "kind": kind}) + "\n")
         self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"a subject ended with status {self._process.wait()}: see above")
-        told = json.loads(answer)
-        return Run(told["cpuS"], told["wallS"], told["result"])
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a subject ended with status {self._process.wait()}: see its output above")
+        measured = json.loads(line)
+        return Run(measured["cpuS"], measured["wallS"], measured["result"])
 
     def __enter__(self: _Self) -> _Self:  # noqa: PYI019 -- typing.Self came after Python 3.10
         return self
@@ -90,9 +90,9 @@ class Subject:
 
 
 def environment(settings: Mapping[str, str] = {}) -> dict[str, str]:
-    """The environment of a measured process: this one's, without its settings, and where the code is.
+    """Return the environment of a measured process: ours without the settings of the function, and with the path of the code.
 
-    Installed packages come compiled; so that ours are too, whoever starts them first may keep what was compiled.
+    Installed packages have bytecode. Ours must have it too, so the first process may write it.
     """
     left_out = ("MF_", "PYTHONDONTWRITEBYTECODE")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}

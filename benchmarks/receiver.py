@@ -1,6 +1,6 @@
-"""The least a receiver can be: reads a request, answers that all is well. Prints its port once it listens.
+"""The simplest receiver: it reads a request and replies with success. It prints its port as soon as it listens.
 
-``python -m benchmarks.receiver 0.02`` waits 20 ms before each answer.
+``python -m benchmarks.receiver 0.02`` waits 20 ms before each reply.
 """
 
 import socket
@@ -40,8 +40,8 @@ def _serve(connection: socket.socket, delay_s: float) -> None:
             received = b""
             if delay_s:
                 time.sleep(delay_s)
-            # One byte is what no remote write can read: it has to be refused as by a real endpoint.
-            connection.sendall(_REFUSAL if length == 1 else _answer())
+            # A body of one byte is the proof that the forwarder asks of a remote-write endpoint, which must refuse it.
+            connection.sendall(_REFUSAL if length == 1 else _success())
 
 
 _REFUSAL = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
@@ -54,8 +54,8 @@ def _content_length(head: bytes) -> int:
     return 0
 
 
-def _answer() -> bytes:
-    """With the headers a web server sends, since reading them is part of the cost."""
+def _success() -> bytes:
+    """Make a reply with the headers that a web server sends, since reading them is part of the cost."""
     head = (
         "HTTP/1.1 200 OK\r\nServer: nginx\r\n"
         f"Date: {formatdate(usegmt=True)}\r\n"

@@ -1,7 +1,7 @@
-"""Wall time of remembering in Redis: one event against the memory store and against Redis, side by side.
+"""Wall time of an event whose points are remembered in Redis, compared with the memory store.
 
-Both are on this machine, Redis with a password; the receiver is the emulated one, in a process of its own. The stores
-take turns, event by event, so that whatever else the machine does meets both.
+Redis runs on this machine, with a password; the receiver is the emulated one, in its own process. The stores take turns,
+event by event, so that other load on the machine affects both.
 """
 
 import json
@@ -38,12 +38,13 @@ def rows() -> list[Row]:
         for turn in range(RUNS + 1):
             for name, application in stores.items():
                 wall = _wall(application, _event(turn))
-                if turn:  # the first warms up
+                if turn:  # the first turn warms up
                     walls[name].append(wall)
     rates = {name: _POINTS / median(measured) for name, measured in walls.items()}
     detail = f"{rates['redis']:.0f} against {rates['memory']:.0f} points a second: {rates['redis'] / rates['memory']:.0%}"
     what = "wall time, 10,000 points remembered in Redis, against in memory"
-    # Medians of each, not of the turns' ratios: four processes share the machine, and a turn may meet any of them.
+    # The ratio of the medians, not the median of the turns' ratios: four processes share the machine, and any of them may
+    # slow down one party of a turn.
     return [Row(what, 1 / 0.7, rates["memory"] / rates["redis"], "×", RUNS, detail)]
 
 
@@ -79,7 +80,7 @@ def _application(receiver_url: str, store: str) -> Application:
 
 
 def _event(turn: int) -> dict[str, Any]:
-    """One CKafka event of records of 100 points, at offsets nobody has seen."""
+    """Make a CKafka event of records of 100 points each, at new offsets."""
     body = [
         {"metricName": "diskusage", "dimensions": {"host": f"host-{number % SERIES}"}, "value": number / 7}
         for number in range(_POINTS)

@@ -9,12 +9,12 @@ class Row(NamedTuple):
     """One budget.
 
     Attributes:
-        what: what was measured, against what.
-        bound: what ``value`` may be at most.
-        value: what was measured.
-        unit: behind both: ``×``, ``MB`` and so on.
-        runs: how many runs or turns it is the median of.
-        detail: the figures behind it.
+        what: the name of the row: what was measured, compared with what.
+        bound: the most that ``value`` may be.
+        value: the measured figure.
+        unit: of both: ``×``, ``MB`` and so on.
+        runs: the number of runs or turns of which ``value`` is the median.
+        detail: the figures from which ``value`` was computed.
     """
 
     what: str
@@ -30,5 +30,5 @@ class Row(NamedTuple):
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """The median of the ratios of the turns: what slows the machine down meets both parties of a turn."""
+    """Return the median of the turns' ratios: whatever slows the machine down affects both parties of a turn."""
     return median(one / other for one, other in zip(ours, theirs, strict=True))

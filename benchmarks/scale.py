@@ -1,4 +1,4 @@
-"""Whether a point costs the same in events of every size and of many series, and whether one Redis serves many instances."""
+"""Whether a point costs the same in larger events and with more series, and whether one Redis can serve many instances."""
 
 import time
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def _by_size(url: str) -> Row:
 
 
 def _by_series(url: str) -> list[Row]:
-    """Series that an instance knows from one event to the next, and more than it can know."""
+    """Compare many series with few: as many as an instance remembers from one event to the next, and more than that."""
     rows = []
     for series, bound in ((10_000, 1.2), (50_000, 2.2)):
         with Subject("forwarder", url=url) as subject:
@@ -61,7 +61,7 @@ def _by_store(url: str) -> Row:
             for name, subjects in instances.items():
                 started = time.perf_counter()
                 list(pool.map(lambda subject: subject.run(_POINTS, _KIND), subjects))
-                if turn:  # the first warms up
+                if turn:  # the first turn warms up
                     walls[name].append(time.perf_counter() - started)
     memory, shared = (median(walls[name]) for name in ("memory:", "redis"))
     detail = f"{_INSTANCES * _POINTS / shared:,.0f} against {_INSTANCES * _POINTS / memory:,.0f} points a second: {memory / shared:.0%}"
@@ -76,7 +76,9 @@ def _instances(url: str, store: str) -> Iterator[list[Subject]]:
             stack.enter_context(Subject("forwarder", url=url, DEDUPE=store)) for _ in range(_INSTANCES)
         ]
         for number, subject in enumerate(subjects):
-            subject.turn = 1000 * number  # Redis must not know the points of one from another
+            subject.turn = (
+                1000 * number
+            )  # no two instances may have the same points, which Redis would recognise
         yield subjects
 
 

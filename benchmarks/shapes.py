@@ -1,4 +1,4 @@
-"""CPU time of a point in each shape that producers write, against a floor that is fed with the same messages."""
+"""CPU time of a point in each shape that producers write, compared with a floor that gets the same messages."""
 
 import sys
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from benchmarks.workload import MESSAGE_SHAPES
 POINTS = 10_000
 TURNS = 5
 
-# By shape: the bounds for batches of 30, batches of 500 and remote write; None where the shape is not sent there.
+# By shape: the bounds for batches of 30, batches of 500 and remote write; None where it is not measured.
 _SENT = ("batches of 30", "batches of 500", "remote write")
 BOUNDS: Mapping[str, tuple[float | None, float | None, float | None]] = {
     "no timestamp": (0.75, 1.5, 1.3),
@@ -57,7 +57,7 @@ def _row(shape: str, where: str, bound: float, ours: Subject, floor: Subject, tu
     least: list[float] = []
     for turn in range(turns + 1):
         pair = ours.run(POINTS, shape).cpu_s, floor.run(POINTS, shape).cpu_s
-        if turn:  # the first warms up
+        if turn:  # the first turn warms up
             mine.append(pair[0] / POINTS * 1e6)
             least.append(pair[1] / POINTS * 1e6)
     detail = f"{median(mine):.1f} µs against {median(least):.1f} µs"

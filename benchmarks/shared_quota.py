@@ -18,7 +18,7 @@ from support.shared_quota import LIMITERS, Crowd, Limiter, Outcome, VirtualClock
 _QUOTA = 50
 _SECONDS = 600
 _INSTANCES = (1, 10, 100, 1000)
-# What the pacer before this one reached (it never went below one request a second): used, refused, fairness.
+# The figures of the earlier pacer, which never went below one request a second: used, refused, fairness.
 _BEFORE = {
     "token bucket": [(0.967, 0.006, 1.0), (0.993, 0.102, 0.99), (0.992, 0.550, 0.98), (0.991, 0.906, 0.89)],
     "fixed window": [(0.942, 0.009, 1.0), (0.999, 0.109, 0.99), (1.0, 0.559, 0.99), (1.0, 0.897, 0.87)],
@@ -40,7 +40,7 @@ _MEASURES = {"share of the quota used": 1.0, "share of requests refused": 0.0, "
 
 
 def crowd(instances: int, limiter: Limiter, backlog: int | None = None) -> Crowd:
-    """So many instances with a machine each whose chance is the same in every run."""
+    """Make a crowd of instances; each has its own machine, whose chance is the same in every run."""
     clock, chance = VirtualClock(), random.Random(instances)
     machine = machine_of(clock, lambda ceiling: chance.uniform(0, ceiling))
     return Crowd([Pacer(machine) for _ in range(instances)], limiter, clock, seed=1, backlog=backlog)
@@ -51,7 +51,7 @@ def measure(make_limiter: Callable[[int], Limiter]) -> list[Outcome]:
 
 
 def plot(now: dict[str, list[Outcome]], file: Path) -> None:
-    """Draw each measure as a function of the number of instances, with the optimum and what was before."""
+    """Draw each measure by the number of instances, with the optimum (dashed) and the earlier pacer (dotted)."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     for place, (axes, (measured, best)) in enumerate(
         zip(figure.subplots(1, 3), _MEASURES.items(), strict=True)
@@ -70,7 +70,7 @@ def plot(now: dict[str, list[Outcome]], file: Path) -> None:
 
 
 def drain_s(instances: int, rate: float, outage_s: float) -> float | None:
-    """Seconds until what came during an outage is sent, in requests of so many a second."""
+    """Return the seconds until the requests of an outage are sent; ``rate`` of them were due each second."""
     backlog = round(rate * outage_s / instances)
     return crowd(instances, token_bucket(_QUOTA), backlog).run(24 * 3600, _QUOTA).drained_s
 
@@ -88,7 +88,7 @@ def bytes_of_a_pacer() -> int:
 
 
 def put_rows(page: Path, header: str, rows: list[list[str]]) -> None:
-    """Write the rows of the table whose header begins with these words."""
+    """Replace the rows of the table whose header begins with ``header``."""
     lines = page.read_text("utf-8").splitlines()
     first = next(number for number, line in enumerate(lines) if line.startswith(f"| {header}")) + 2
     end = first + next(number for number, line in enumerate(lines[first:]) if not line.startswith("|"))

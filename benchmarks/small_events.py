@@ -1,4 +1,4 @@
-"""CPU time of small events, where what every event costs counts: settings, pipeline, threads, report, log line."""
+"""CPU time of small events, where the cost that every event has counts most: settings, pipeline, threads, report, log line."""
 
 from contextlib import ExitStack
 
@@ -9,7 +9,7 @@ from benchmarks.workload import HTTP_TOKEN
 BOUND = 1.15
 TURNS = 15
 _EVENTS = 40
-# By kind: the messages of an event, and what the row is called.
+# The kind of an event, its messages, and its words in the row.
 _KINDS = (
     ("valid", 1, "1 message"),
     ("valid", 10, "10 messages"),
@@ -34,7 +34,7 @@ def _row(what: str, kind: str, points: int, ours: Subject, floor: Subject) -> Ro
     least: list[float] = []
     for turn in range(TURNS + 1):
         pair = _ms(ours, kind, points), _ms(floor, kind, points)
-        if turn:  # the first warms up
+        if turn:  # the first turn warms up
             mine.append(pair[0])
             least.append(pair[1])
     detail = f"{min(mine):.2f} ms against {min(least):.2f} ms"

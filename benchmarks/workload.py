@@ -1,4 +1,4 @@
-"""What is sent: the same events for everyone. Only the standard library is needed."""
+"""The events, the same for every subject. It needs only the standard library, since peers run it in their own environment."""
 
 import json
 import time
@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 NAMESPACE = "benchmark"
-# The receiver's document shows this key as an example; the benchmarks' receiver checks nothing.
+# The example key of the receiver's document; the benchmarks' receiver checks no signature.
 SECRET_ID = "AKDuXhrYW5ilcFO11bakwWxxxxxxxxxxxxx"
 SECRET_KEY = "tsPHxrAB8fhffaGNmHZDjxxxxxxxxxx"
 REGION = "gz"
@@ -18,7 +18,7 @@ CONTEXT = {"request_id": "benchmark", "time_limit_in_ms": 120_000, "memory_limit
 
 
 def environ(url: str, **settings: str) -> dict[str, str]:
-    """The settings of the forwarder: its defaults, but for ``settings``, whose names come without ``MF_``."""
+    """Return the settings of the forwarder; ``settings`` has those that differ from the defaults, named without ``MF_``."""
     base = {
         "RECEIVER_URL": url,
         "SECRET_ID": SECRET_ID,
@@ -30,7 +30,7 @@ def environ(url: str, **settings: str) -> dict[str, str]:
 
 
 def point(number: int) -> dict[str, Any]:
-    """One of 1,000 series, as the receiver's document shows a point."""
+    """Make a point like that of the receiver's document, of one of 1,000 series."""
     return {
         "metricName": f"diskusage_{number % METRICS}",
         "dimensions": {
@@ -42,18 +42,18 @@ def point(number: int) -> dict[str, Any]:
 
 
 def wide_point(number: int) -> dict[str, Any]:
-    """A point of some 500 bytes: 10,000 of them fill an event's 6 MB."""
+    """Make a point of some 500 bytes: 10,000 of them fill the 6 MB of an event."""
     wide = {f"label_{index}": f"{number % 1000:04}-{index}-" + "x" * 80 for index in range(5)}
     return {**point(number), "dimensions": wide}
 
 
 def short_point(number: int) -> dict[str, Any]:
-    """A point of some 50 bytes: eight of them in each of 10,000 messages fill an event's 6 MB."""
+    """Make a point of some 50 bytes: eight of them in each of 10,000 messages fill the 6 MB of an event."""
     return {"metricName": f"m{number % 1000}", "dimensions": {"h": "a"}, "value": number % 997}
 
 
 def invalid_point(number: int) -> dict[str, Any]:
-    """One of the mistakes that producers make; some make two at once."""
+    """Make a point with a mistake that producers make, or with two."""
     good = point(number)
     mistakes: tuple[dict[str, Any], ...] = (
         {**good, "value": str(good["value"])},
@@ -78,7 +78,7 @@ def _rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
 
 
-# The shapes in which producers write a point: number and the present time → point.
+# The shapes in which producers write a point: its number and the current time → the point.
 SHAPES: Mapping[str, Callable[[int, float], dict[str, Any]]] = {
     "no timestamp": lambda number, _now: point(number),
     "timestamp in seconds": _timed(int),
@@ -96,7 +96,7 @@ SHAPES: Mapping[str, Callable[[int, float], dict[str, Any]]] = {
         {**point(number), "dimensions": {"ip": f"{now:.6f}-{number}", "diskname": "sda"}}
     ),
 }
-# Shapes of a message: points → the texts of messages.
+# The shapes of a message that holds many points: points → the message.
 _GROUPED: Mapping[str, Callable[[list[dict[str, Any]]], Any]] = {
     "envelope of 100": lambda points: {"namespace": NAMESPACE, "points": points},
     "list of 100": lambda points: points,
@@ -110,7 +110,7 @@ MESSAGE_SHAPES = (
 
 
 def bodies(points: int, kind: str, now: float) -> list[str]:
-    """The messages of an event: ``points`` points of a kind or of a shape."""
+    """Return the texts of the messages of an event that has ``points`` points of a kind or shape."""
     if kind in _POINTS:
         return [json.dumps(_POINTS[kind](index)) for index in range(points)]
     if kind in SHAPES:
@@ -130,9 +130,9 @@ def bodies(points: int, kind: str, now: float) -> list[str]:
 
 
 def event(points: int, turn: int, kind: str = "valid") -> dict[str, Any]:
-    """A CKafka event at offsets that no other turn has; one point in each message unless its shape groups them.
+    """Make a CKafka event at offsets of this turn alone, with one point in each message unless the shape groups them.
 
-    Of the kind ``http`` it is a request to a Function URL.
+    For the kind ``http``, make a request to a Function URL.
     """
     if kind == "http":
         return {

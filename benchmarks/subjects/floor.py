@@ -1,7 +1,7 @@
-"""The floor: what nobody who delivers through ``requests`` gets around, and nothing else.
+"""The floor: only the work that every program needs that delivers by ``requests``.
 
-Each message decoded, each batch encoded, signed and posted by a plain session, each reply parsed. Nothing is
-validated, recognised, counted, bounded in time or tried again.
+It decodes each message, encodes and signs each batch, posts it by a plain session, and parses each reply. It does not
+validate, recognise duplicates, count, limit time or retry.
 """
 
 import base64
@@ -19,7 +19,7 @@ from benchmarks.workload import NAMESPACE, REGION, SECRET_ID, SECRET_KEY
 
 
 def request_body(data: list[Any]) -> str:
-    """A signed request as the receiver's document describes it."""
+    """Make a signed request as the receiver's document describes it."""
     timestamp, nonce = int(time.time()), random.randint(1, 2**31 - 1)
     text = (
         "POSTreceiver.monitor.tencentyun.com/v2/index.php?Action=PutMonitorData"
@@ -41,7 +41,7 @@ def request_body(data: list[Any]) -> str:
 
 
 def decoded_points(event: dict[str, Any]) -> list[Any]:
-    """The points of an event, whatever form of payload they came in."""
+    """Return the points of an event, whatever the form of its messages."""
     points: list[Any] = []
     texts = (
         [event["body"]] if "body" in event else [record["Ckafka"]["msgBody"] for record in event["Records"]]

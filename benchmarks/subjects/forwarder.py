@@ -1,4 +1,4 @@
-"""The forwarder, with its settings as they are by default but for those given."""
+"""The forwarder, with its default settings except those in the arguments."""
 
 import json
 import os
@@ -14,7 +14,7 @@ def make(url: str, **settings: str) -> Handle:
 
     def handle(event: dict[str, Any]) -> Any:
         report = index.main_handler(event, CONTEXT)
-        if "statusCode" in report:  # of an HTTP request
+        if "statusCode" in report:  # the reply to an HTTP request
             report = json.loads(report["body"])
         if report["status"] not in {"ok", "failed"} or report["outcomes"]["undelivered"]:
             raise RuntimeError(f"the event did not go through: {report['outcomes']}")

@@ -1,7 +1,7 @@
-"""A pipeline as its users put it together from AWS Powertools and ``requests``.
+"""A pipeline as users of AWS Powertools and ``requests`` would build it.
 
-Its batch processor calls a handler for each record, idempotency around the handler remembers in memory, validation
-judges the point; what is valid is posted in batches by a session.
+Powertools' batch processor calls a handler for each record, its idempotency keeps records in memory, its validation checks
+the point; a ``requests`` session posts valid points in batches.
 """
 
 import json
@@ -27,7 +27,7 @@ _SCHEMA = Path(__file__).parents[2] / "src" / "metric_forwarder" / "schemas" / "
 
 
 class InMemory(BasePersistenceLayer):  # type: ignore[misc]  # untyped here: in the peers' environment alone
-    """Keeps idempotency records in a dictionary, which costs less than any of the layers that come with it."""
+    """Keeps idempotency records in a dictionary, which costs less than any of the layers that Powertools has."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class InMemory(BasePersistenceLayer):  # type: ignore[misc]  # untyped here: in 
 
 
 class Context:
-    """What the idempotency utility asks of Lambda's context."""
+    """The part of Lambda's context that the idempotency utility uses."""
 
     function_name = "benchmark"
 
@@ -97,7 +97,7 @@ def make(url: str, batch: int, validation: str) -> Handle:
         )
         flush()
         if answer["batchItemFailures"]:
-            raise RuntimeError("a valid point was refused")
+            raise RuntimeError("a valid point was taken for an invalid one")
 
     return handle
 

@@ -1,7 +1,7 @@
-"""The floor of remote write: each message decoded, each batch encoded as it is, compressed and posted by a plain session.
+"""The floor of remote write: it decodes each message, encodes and compresses each batch, and posts it by a plain session.
 
-The encoder is the shortest that the protocol allows: labels sorted, each encoded once, one sample a series. Nothing is validated, recognised,
-counted, bounded in time or tried again.
+The encoder is the shortest that the protocol allows: sorted labels, each encoded once, one sample a series. The floor does not
+validate, recognise duplicates, count, limit time or retry.
 """
 
 import struct

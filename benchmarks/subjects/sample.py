@@ -1,4 +1,4 @@
-"""The sample of the receiver's document, in the Python of today: one point a request, a new connection for each."""
+"""The sample of the receiver's document, in today's Python: one point a request, and a new connection for each request."""
 
 import json
 import urllib.request
