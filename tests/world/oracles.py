@@ -54,7 +54,7 @@ def check_settled(book: Book, attempt: Attempt, settled: Iterable[tuple[int, Out
 
 def _is_believed(book: Book, attempt: Attempt) -> bool:
     """Whether an instance takes what is no endpoint for one: it took points, and twice did not answer the question."""
-    return any(_is_unproven(each) for each in book.attempts if each.instance == attempt.instance)
+    return any(is_unproven(each) for each in book.attempts if each.instance == attempt.instance)
 
 
 def check_balance(attempt: Attempt) -> None:
@@ -220,7 +220,7 @@ def _is_late(pair: _Pair) -> bool:
     return not is_settled and ended is not None and ended - pair.earlier.request.answered_at < moments_s
 
 
-def _is_unproven(attempt: Attempt) -> bool:
+def is_unproven(attempt: Attempt) -> bool:
     """Whether what answers success could not be believed: the question that proves it was not answered."""
     codes = (attempt.report or _NO_REPORT)["requests"]["returnCodes"]
     is_asked = attempt.settings.get("MF_REMOTE_WRITE_CHECK") == "on"
@@ -242,7 +242,7 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
         not all(each.was_awaited for each in pair.requests) or _is_late(pair)
     ),
     "the endpoint did not prove to be one": lambda _, pair: (
-        _is_unproven(pair.first) or _is_unproven(pair.second)
+        is_unproven(pair.first) or is_unproven(pair.second)
     ),
     "an instance was cut off before it could write down what it had done": lambda _, pair: (
         pair.first.was_cut_off or pair.second.was_cut_off

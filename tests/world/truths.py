@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from metric_forwarder.model import Outcome
 from world.book import Attempt, Book, Event, Made, Request, points_of
-from world.oracles import ACCOUNTED, BOUNDED, DELIVERED, ORDER, THREADS, TWICE
+from world.oracles import ACCOUNTED, BOUNDED, DELIVERED, ORDER, THREADS, TWICE, is_unproven
 from world.scheduler import START, Process, Violation
 
 # Return codes after which nothing can be delivered until a person has done something.
@@ -41,9 +41,12 @@ def check_truths(book: Book, attempt: Attempt, process: Process, server_skew_s: 
         if outcome is Outcome.STALE:
             _check_stale(book, attempt, earlier, number, process, server_skew_s)
         if outcome is Outcome.REJECTED:
+            _check_refused(book, attempt, number)
             _check_refused_for_order(book, attempt, number)
             _check_not_stored(book, attempt, number)
+    _check_none_passes(book, attempt)
     for request in attempt.requests:
+        _check_held(attempt, request)
         _check_settled_stays(attempt, before, request, book)
         _check_pauses(attempt, earlier, request)
 
@@ -68,8 +71,8 @@ def _check_threads(attempt: Attempt, process: Process) -> None:
 
 def _check_uncertain(book: Book, attempt: Attempt, number: int) -> None:
     """Only a point that was sent may have arrived; a request that was about to leave counts as sent."""
-    assert attempt.report is not None
-    if attempt.report["requests"]["sent"] > len(attempt.requests):
+    # Of any invocation, since another one may have written down what this one reads.
+    if any(_was_about_to_send(each) for each in book.attempts_with(number)):
         return
     # Also by a replay that was cut off, which has no outcomes.
     for each in book.attempts:
@@ -77,6 +80,65 @@ def _check_uncertain(book: Book, attempt: Attempt, number: int) -> None:
             if request.left and number in (request.points or points_of(request.sent)):
                 return
     raise Violation(ACCOUNTED, attempt=attempt.number, point=number, uncertain="and never sent")
+
+
+def _was_about_to_send(attempt: Attempt) -> bool:
+    """Whether a request was counted as sent that did not leave in time."""
+    return attempt.report is not None and attempt.report["requests"]["sent"] > len(attempt.requests)
+
+
+def _check_held(attempt: Attempt, request: Request) -> None:
+    """With ``hold``, what was sent and not refused is never called unsent: it would be sent again."""
+    if attempt.settings["MF_UNCERTAIN"] != "hold" or not request.acted or is_unproven(attempt):
+        return
+    unsent = [number for number in request.points if attempt.outcomes.get(number) in _UNSENT]
+    if unsent and request.answer in ("taken", "none"):
+        raise Violation(
+            TWICE, attempt=attempt.number, request=request.number, arrived=unsent, called="unsent"
+        )
+
+
+_UNSENT = (Outcome.UNDELIVERED, Outcome.SPOOLED)
+
+
+def _check_none_passes(book: Book, attempt: Attempt) -> None:
+    """No point is sent past an earlier one of its series in the same event that is not settled."""
+    if attempt.was_cut_off:
+        return
+    series: dict[str, list[int]] = {}
+    for made in attempt.event.points:
+        if made.number in attempt.outcomes:
+            series.setdefault(made.series, []).append(made.number)
+    for request in attempt.requests:
+        for numbers in series.values():
+            sent = [place for place, number in enumerate(numbers) if number in request.points]
+            before = numbers[: sent[-1]] if sent else ()
+            passed = [
+                number
+                for number in before
+                if number not in request.points and _waits(book, attempt, request, number)
+            ]
+            if passed:
+                raise Violation(ORDER, attempt=attempt.number, request=request.number, passed=passed)
+
+
+def _waits(book: Book, attempt: Attempt, request: Request, number: int) -> bool:
+    """Whether a point had neither arrived when a request was sent nor got an outcome that lets later ones pass."""
+    arrivals, outcome = book.arrivals.get(number), attempt.outcomes[number]
+    if arrivals:
+        return arrivals[0].at > request.sent_at and outcome in (*_UNSENT, *_THERE)
+    return outcome in _UNSENT
+
+
+_THERE = (Outcome.DELIVERED, Outcome.DUPLICATE)
+
+
+def _check_refused(book: Book, attempt: Attempt, number: int) -> None:
+    """A point is called rejected only where a destination has refused something: another server's reply says nothing of it."""
+    if not any(request.refused for request in book.requests):
+        raise Violation(
+            ACCOUNTED, attempt=attempt.number, point=number, rejected="and nothing was ever refused"
+        )
 
 
 def _check_stale(
@@ -211,9 +273,11 @@ def _answers_in_time(earlier: list[Attempt], attempt: Attempt) -> Iterator[Reque
         if each.end in ("returned", "raised") and not each.pauses_s and each.ended is not None:
             if attempt.began - each.ended > _LONGEST_ASKED_S + _LAST_MOMENTS_S:
                 continue
+            # Where an event ended long before its time was up, its threads have ended, too.
+            is_whole = each.ended - each.began < each.limit_s / 4
+            until = min(each.ended if is_whole else each.ended - _LAST_MOMENTS_S, attempt.began)
             for request in each.requests:
-                is_early = 0 < request.answered_at < min(each.ended - _LAST_MOMENTS_S, attempt.began)
-                if request.was_awaited and is_early:
+                if request.was_awaited and 0 < request.answered_at <= until:
                     yield request
 
 
