@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus
@@ -66,6 +67,7 @@ class Attempt:
         outcomes: of its points, as soon as they are settled.
         pauses_s: how long it was frozen while it ran.
         skew_s: how far the clock of its instance was ahead.
+        in_two_records: points that a replay found in two records, whose outcomes differ if nothing says that they are one.
     """
 
     number: int
@@ -84,6 +86,14 @@ class Attempt:
     faults: int = 0
     pauses_s: float = 0.0
     skew_s: float = 0.0
+    in_two_records: set[int] = field(default_factory=set)
+
+    def settle(self, settled: Iterable[tuple[int, Outcome]]) -> None:
+        """Note the outcomes of some of its points."""
+        for number, outcome in settled:
+            if number in self.outcomes:
+                self.in_two_records.add(number)
+            self.outcomes[number] = outcome
 
     @property
     def was_cut_off(self) -> bool:
@@ -109,7 +119,7 @@ class Request:
         was_awaited: whether its event was still under way when the answer came.
         answered_at: when the answer came.
         sent: what was sent.
-        left: whether it left the instance.
+        left: whether it left the instance, as far as its event could know: one that ended before knows of no failure.
         asked_s: for how long the answer asked for no other request.
     """
 
@@ -126,6 +136,11 @@ class Request:
     sent: HttpRequest = _NOTHING
     left: bool = True
     asked_s: float = 0.0
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The points that were sent, wherever the request ended."""
+        return self.points or points_of(self.sent)
 
 
 @dataclass(frozen=True)
@@ -152,6 +167,10 @@ class Book:
         self.poison: set[int] = set()
         # Times at which a store lost what it had been told, or could not be reached.
         self.store_losses: list[float] = []
+        # By identity: when the shared store was asked about it, or told of it.
+        self.renewals: dict[bytes, list[float]] = defaultdict(list)
+        # The identities of each point: two, if it is in two events and nothing says that they are one.
+        self.identities: dict[int, set[bytes]] = defaultdict(set)
         self.healed_at: float | None = None
         # Points that are in two events.
         self.twins: set[int] = set()

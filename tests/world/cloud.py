@@ -17,6 +17,8 @@ _PAUSES_S = (2.0, 0.5, 20.0, 100.0)
 _MOST_IDLE = 6
 # How long a thread may go on after its event has ended, beyond a request's timeout, while its instance is not frozen.
 _LINGER_S = 3.0
+# What the settings keep back of an invocation's time for the reply.
+_KEPT_BACK_S = 1.0
 
 
 class Handler(Protocol):
@@ -154,7 +156,7 @@ class Platform:
         names = [task.name for task in instance.process.tasks]
         world.kill(instance.process)
         world.met("the platform ended an invocation at its limit")
-        if not attempt.pauses_s:
+        if not attempt.pauses_s and not _stood_still_at_last(instance.process, attempt):
             raise Violation(
                 "an invocation returns before its limit",
                 attempt=attempt.number,
@@ -238,6 +240,16 @@ class Platform:
 
         if left:
             self._world.after(timeout_s + _LINGER_S, check)
+
+
+def _stood_still_at_last(process: Process, attempt: Attempt) -> bool:
+    """Whether threads stood still for more than half of the time that is kept back for the reply."""
+    limit = attempt.began + attempt.limit_s
+    lost_s = sum(
+        max(0.0, min(at + pause_s, limit) - max(at, limit - _KEPT_BACK_S))
+        for at, pause_s in process.stood_still
+    )
+    return lost_s > _KEPT_BACK_S / 2
 
 
 def _report_of(reply: Any) -> dict[str, Any] | None:

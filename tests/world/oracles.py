@@ -78,7 +78,12 @@ def check_balance(attempt: Attempt) -> None:
 def check_bound(attempt: Attempt) -> None:
     """Requests stay within a bound of points, attempts and faults."""
     tries = int(attempt.settings.get("MF_MAX_ATTEMPTS", "4"))
-    points = max(len(attempt.event.points), sum((attempt.report or {"outcomes": {}})["outcomes"].values()))
+    # The event of a replay names no point, and one that was cut off has no report.
+    taken = (
+        {number for request in attempt.requests for number in request.held} if attempt.report is None else ()
+    )
+    reported = sum((attempt.report or {"outcomes": {}})["outcomes"].values())
+    points = max(len(attempt.event.points), reported, len(taken))
     bound = 4 + 2 * points * (tries + 2) + 2 * attempt.faults
     if len(attempt.requests) > bound:
         raise Violation(BOUNDED, attempt=attempt.number, requests=len(attempt.requests), bound=bound)
@@ -114,7 +119,7 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
     delivered = [each for each in attempts if each.outcomes.get(number) is Outcome.DELIVERED]
     if any(_is_believed(book, attempt) for attempt in delivered):
         return
-    said = [attempt for attempt in attempts if _is_final(attempt, made)]
+    said = [attempt for attempt in attempts if is_final(attempt, made)]
     if not said:
         ends = [f"{attempt.end} {attempt.outcomes.get(number)}" for attempt in attempts]
         raise Violation(ACCOUNTED, point=number, source=event.source, state=event.state, attempts=ends)
@@ -125,7 +130,7 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
         raise Violation(ACCOUNTED, point=number, rejected="and never refused")
 
 
-def _is_final(attempt: Attempt, made: Made) -> bool:
+def is_final(attempt: Attempt, made: Made) -> bool:
     """Whether an invocation reported an outcome of the point that leaves it to people."""
     if attempt.was_cut_off:
         return False
@@ -265,18 +270,28 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
 
 def _window_passed(book: Book, pair: _Pair) -> bool:
     """Whether the store did not see the point for longer than a window: the shared one, or that of the instance."""
-    number, earlier, later, _, second = pair
-    instance = None if pair.is_shared else second.instance
-    last = earlier.at
-    for attempt in (each for each in book.attempts if number in each.outcomes or each is second):
-        window_s = float(attempt.settings.get("MF_DEDUPE_WINDOW_S", "600"))
-        is_there = not attempt.degraded if instance is None else attempt.instance == instance
-        ended = later.at if attempt is second else attempt.ended or later.at
-        if is_there and earlier.at <= ended <= later.at:
+    window_s = float(pair.second.settings.get("MF_DEDUPE_WINDOW_S", "600"))
+    last = pair.earlier.at
+    for began, ended in _seen_by_redis(book, pair) if pair.is_shared else _seen_by_instance(book, pair):
+        if pair.earlier.at <= ended <= pair.later.at:
             if ended - last > window_s:
                 return True
-            last = attempt.began if number in attempt.outcomes else last
-    return later.at - last > float(second.settings.get("MF_DEDUPE_WINDOW_S", "600"))
+            last = began
+    return pair.later.at - last > window_s
+
+
+def _seen_by_redis(book: Book, pair: _Pair) -> list[tuple[float, float]]:
+    """When the shared store was asked about a point, or told of it."""
+    return sorted((at, at) for identity in book.identities[pair.number] for at in book.renewals[identity])
+
+
+def _seen_by_instance(book: Book, pair: _Pair) -> list[tuple[float, float]]:
+    """When invocations of an instance that settled the point began and ended."""
+    return [
+        (each.began, each.ended or pair.later.at)
+        for each in book.attempts
+        if each.instance == pair.second.instance and pair.number in each.outcomes and each is not pair.second
+    ]
 
 
 def _check_order(book: Book) -> None:

@@ -273,15 +273,16 @@ class Network:
         world.note(f"{self._process.name} sends {record.number}")
         if fault == "unreachable":
             world.sleep(min(timeout_s, world.pick(_LATENCIES_S)))
-            record.answer = "failed"
-            record.left = False
-            return Failure(Fault.UNREACHABLE, "refused")
+            return self._not_sent(record, "refused")
         if fault == "name server hangs":
             self._hang()
-            record.left = False
-            record.answer = "failed"
-            return Failure(Fault.UNREACHABLE, "no name")
+            return self._not_sent(record, "no name")
         return self._exchange(request, timeout_s, record, fault)
+
+    def _not_sent(self, record: Request, reason: str) -> Failure:
+        record.answer = "failed"
+        record.left = record.attempt is not None and record.attempt.end != "running"
+        return Failure(Fault.UNREACHABLE, reason)
 
     def _hang(self) -> None:
         task = self._world.current

@@ -293,9 +293,11 @@ class Schedule:
             settled = []
             for point in points:
                 outcome = ledger.outcome(point.number)
+                if point.identity is not None:
+                    self.book.identities[int(point.value)].add(point.identity)
                 if outcome is not None:
                     settled.append((int(point.value), outcome))
-            attempt.outcomes.update(settled)
+            attempt.settle(settled)
             oracles.check_settled(self.book, attempt, settled)
 
         shared = Shared(self.world, self.faults, self.redis, instance.process)

@@ -57,6 +57,7 @@ class Process:
         busy: whether its threads compute all the time, so that no more of them are started.
         out_of_threads: whether no thread can be started.
         skew_changed: whether its wall clock has jumped while it ran.
+        stood_still: when a thread of it let another one in, and for how long.
     """
 
     def __init__(self, name: str) -> None:
@@ -70,6 +71,7 @@ class Process:
         self.tasks: dict[Task, None] = {}
         self.at_death: list[Callable[[], None]] = []
         self.missed: list[tuple[Task, int]] = []
+        self.stood_still: list[tuple[float, float]] = []
 
 
 class Task:
@@ -223,9 +225,12 @@ class World:
 
     def point(self) -> None:
         """A place where another task may be let in."""
-        self._entered()
+        task = self._entered()
         if self.switch_one_in and self.one_in(self.switch_one_in):
-            self.sleep(self.pick(_PAUSES))
+            pause_s = self.pick(_PAUSES)
+            if task.process is not None:
+                task.process.stood_still.append((self.now, pause_s))
+            self.sleep(pause_s)
 
     def _entered(self) -> Task:
         """Return the task that runs; its process must be alive."""

@@ -10,6 +10,7 @@ import redis
 from metric_forwarder.clients.redis import Connection, RedisUnavailable, Script, explain
 from metric_forwarder.clients.secrets_manager import SecretReference
 from metric_forwarder.credentials import Credentials
+from metric_forwarder.dedupe.identity import DIGEST_BYTES
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.secret import Secret
@@ -79,6 +80,12 @@ class RedisServer:
             world.met("Redis forgot everything")
             self.model.flush()
 
+    def note_renewal(self, script: Script, keys: Sequence[bytes]) -> None:
+        """Write down that the windows of these keys begin again, if they are remembered."""
+        if script in (CLAIM, REMEMBER):
+            for key in keys:
+                self._book.renewals[key[-DIGEST_BYTES:]].append(self._world.now)
+
     def is_reachable(self, process: Process) -> bool:
         if self._faults.healed:
             return True
@@ -122,6 +129,7 @@ class RedisLink:
         if is_reset and world.choose(2) == 0:
             raise explain(redis.ConnectionError())
         answer = server.model.run(script, keys, *arguments)
+        server.note_renewal(script, keys)
         world.note(f"{self._process.name} asks Redis: {answer!r:.60}")
         server.lose()
         world.sleep(world.pick(_LATENCIES_S))

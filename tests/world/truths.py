@@ -6,8 +6,8 @@ They are checked when an invocation has ended. A point is judged only where noth
 from collections.abc import Iterator
 
 from metric_forwarder.model import Outcome
-from world.book import Attempt, Book, Event, Made, Request, points_of
-from world.oracles import ACCOUNTED, BOUNDED, DELIVERED, ORDER, THREADS, TWICE, is_unproven
+from world.book import Attempt, Book, Event, Made, Request
+from world.oracles import ACCOUNTED, BOUNDED, DELIVERED, ORDER, THREADS, TWICE, is_final, is_unproven
 from world.scheduler import START, Process, Violation
 
 # Return codes after which nothing can be delivered until a person has done something.
@@ -77,14 +77,16 @@ def _check_uncertain(book: Book, attempt: Attempt, number: int) -> None:
     # Also by a replay that was cut off, which has no outcomes.
     for each in book.attempts:
         for request in each.requests:
-            if request.left and number in (request.points or points_of(request.sent)):
+            if request.left and number in request.held:
                 return
     raise Violation(ACCOUNTED, attempt=attempt.number, point=number, uncertain="and never sent")
 
 
 def _was_about_to_send(attempt: Attempt) -> bool:
     """Whether a request was counted as sent that did not leave in time."""
-    return attempt.report is not None and attempt.report["requests"]["sent"] > len(attempt.requests)
+    # The report does not count the questions that prove an endpoint, which hold no points.
+    left = sum(bool(request.held) for request in attempt.requests)
+    return attempt.report is not None and attempt.report["requests"]["sent"] > left
 
 
 def _check_held(attempt: Attempt, request: Request) -> None:
@@ -193,6 +195,8 @@ def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
 
 def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
     """What is called rejected is not at the destination: a reply to a request that is repeated is true for each point."""
+    if number in attempt.in_two_records:
+        return
     stored = [each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt]
     is_for_order = bool(book.refusals.get(number, set()) & _OF_ORDER)
     series = book.points[number].series
@@ -250,11 +254,22 @@ def _check_settled_stays(attempt: Attempt, earlier: list[Attempt], request: Requ
             and _remember_alike(attempt, each)
         ]
         rejected = [each for each in told if each.outcomes[number] is Outcome.REJECTED]
-        if rejected and request.sent_at - rejected[0].began < window_s:
+        if any(request.sent_at - _window_began(book, earlier, each, number) < window_s for each in rejected):
             raise Violation(BOUNDED, attempt=attempt.number, point=number, rejected="and asked about again")
         is_held = told and told[-1].outcomes[number] is Outcome.UNCERTAIN
         if is_held and request.sent_at - told[-1].began < window_s:
             raise Violation(TWICE, attempt=attempt.number, point=number, held="and sent again")
+
+
+def _window_began(book: Book, earlier: list[Attempt], attempt: Attempt, number: int) -> float:
+    """When the window of a rejection may have begun, at the earliest: a reply begins it, and no repetition prolongs it."""
+    began: float | None = None
+    for each in earlier:
+        is_asked = any(number in request.held for request in each.requests)
+        if each.began <= attempt.began and is_asked:
+            is_sure = each.outcomes.get(number) is Outcome.REJECTED and not _is_excused(book, each)
+            began = each.began if is_sure or began is None else began
+    return attempt.began if began is None else began
 
 
 def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) -> None:
@@ -336,4 +351,5 @@ def _is_settled(book: Book, event: Event, made: Made) -> bool:
     if book.arrivals.get(made.number):
         return True
     outcomes = [each.outcomes.get(made.number) for each in event.attempts]
-    return any(outcome not in (None, Outcome.UNDELIVERED) for outcome in outcomes)
+    is_told = any(is_final(each, made) for each in event.attempts)
+    return is_told or any(outcome not in (None, Outcome.UNDELIVERED) for outcome in outcomes)
