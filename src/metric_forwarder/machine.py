@@ -154,6 +154,10 @@ class Future(Generic[_T]):
     def done(self) -> bool:
         return self._finished.is_set()
 
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the job has ended, at most so long; return whether it has."""
+        return self._finished.wait(timeout_s)
+
     def error(self) -> BaseException | None:
         """What the job raised, if it has ended."""
         return self._error
@@ -164,7 +168,7 @@ class Future(Generic[_T]):
         Raises:
             TimeoutError: it has not ended within ``timeout_s``.
         """
-        if not self._finished.wait(timeout_s):
+        if not self.wait(timeout_s):
             raise TimeoutError
         if self._error is None:
             return self._result

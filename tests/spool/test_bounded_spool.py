@@ -11,6 +11,8 @@ from metric_forwarder.spool.bounded import BoundedSpool, BoundedVisit
 from metric_forwarder.spool.store import Chunk, SpoolError, SpoolLevel, SpoolRecord
 from support.fakes import FakeClock, machine_of
 from support.patience import ends_within
+from world.scheduler import Process, World
+from world.scheduler import machine_of as machine_of_world
 
 RECORD = SpoolRecord({}, "s", None, None, "undelivered", "")
 LATE = "the spool did not answer in time"
@@ -164,6 +166,28 @@ def test_a_spool_that_hangs_for_many_events_keeps_no_more_than_two_threads_and_w
         thread.join(5)
     write(spool, 5)
     assert sum(len(shelf.written) for shelf in shelves) == 3
+
+
+def test_a_spool_that_hung_gets_a_moment_to_end_its_work_before_it_is_refused() -> None:
+    """Between events the instance stands still: without this, a thread would never end if each event is refused at once."""
+    world = World()
+    shelves = [Shelf(lambda: world.sleep(0.7)), Shelf(lambda: world.sleep(0.7)), Shelf()]
+    process = Process("instance")
+
+    def three_events() -> None:
+        remaining = iter(shelves)
+        spool = BoundedSpool(lambda: next(remaining), machine_of_world(world, process))
+        for _ in range(2):
+            with pytest.raises(SpoolError, match=LATE):
+                write(spool, 0.3)
+        write(spool, 0.3)
+
+    def run() -> None:
+        world.spawn("events", three_events, process)
+        world.sleep(10)
+
+    world.run(run)
+    assert [len(shelf.written) for shelf in shelves] == [1, 1, 1]
 
 
 def test_a_store_that_fails_says_so_and_is_kept(hanging: Hanging) -> None:

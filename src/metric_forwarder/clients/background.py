@@ -29,6 +29,11 @@ class SerialWorker:
         """Whether a job is still running: a job that hangs keeps its thread."""
         return self._last is not None and not self._last.done()
 
+    def wait(self, timeout_s: float) -> None:
+        """Wait until its jobs have ended, at most so long."""
+        if self._last is not None:
+            self._last.wait(timeout_s)
+
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
         future: Future[_T] = Future(self._tasks)
         self._last = future

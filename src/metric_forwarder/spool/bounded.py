@@ -56,12 +56,15 @@ class BoundedSpool:
             self._store = self._make()
         return BoundedVisit(self, self._store, deadline, now_ms, complain)
 
-    def start_worker(self) -> SerialWorker:
+    def start_worker(self, deadline: Deadline) -> SerialWorker:
         """Start the thread that works with the store for an event.
 
         Raises:
             SpoolError: no thread could be started, or earlier ones still hang.
         """
+        if len(self._stuck) == _MOST_STUCK:
+            # Between events an instance stands still, and no thread goes on.
+            self._stuck[0].wait(min(_GRACE_S, max(0.0, deadline.remaining())))
         self._stuck = [worker for worker in self._stuck if worker.is_busy]
         if len(self._stuck) == _MOST_STUCK:
             raise SpoolError(
@@ -191,7 +194,7 @@ class BoundedVisit:
 
     def _submit(self, job: Callable[[], _T]) -> Future[_T]:
         if self._worker is None:
-            self._worker = self._spool.start_worker()
+            self._worker = self._spool.start_worker(self._deadline)
         return self._worker.submit(job)
 
     def _wait(self, future: Future[_T]) -> _T:

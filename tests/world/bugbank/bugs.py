@@ -943,8 +943,8 @@ _FOUND_BY_THE_WORLD = (
         (
             Edit(
                 "spool/bounded.py",
-                "        if len(self._stuck) == _MOST_STUCK:\n",
-                "        if len(self._stuck) < 0:\n",
+                "        if len(self._stuck) == _MOST_STUCK:\n            raise",
+                "        if len(self._stuck) < 0:\n            raise",
             ),
         ),
         needs=("spool", "redis hangs|disk hangs"),
