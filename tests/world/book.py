@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from metric_forwarder.clients.http import HttpRequest
@@ -152,6 +152,14 @@ class Arrival:
     request: Request
 
 
+class Trouble(NamedTuple):
+    """What befell the spool, and so may be the cause of what is said of it."""
+
+    kind: str
+    since: float
+    until: float
+
+
 class Book:
     """Everything that happened; it only grows."""
 
@@ -171,6 +179,10 @@ class Book:
         self.renewals: dict[bytes, list[float]] = defaultdict(list)
         # The identities of each point: two, if it is in two events and nothing says that they are one.
         self.identities: dict[int, set[bytes]] = defaultdict(set)
+        self.spool_troubles: list[Trouble] = []
+        # Whether two replays of a spool may run at once, and whether idle instances stand still.
+        self.has_no_locks = False
+        self.freezes = False
         self.healed_at: float | None = None
         # Points that are in two events.
         self.twins: set[int] = set()
@@ -184,6 +196,9 @@ class Book:
         if attempt is not None:
             attempt.requests.append(request)
         return request
+
+    def trouble_spool(self, kind: str, since: float, lasts_s: float = 0.0) -> None:
+        self.spool_troubles.append(Trouble(kind, since, since + lasts_s))
 
     def attempts_with(self, number: int) -> "list[Attempt]":
         """The invocations that settled a point, or that were to."""

@@ -114,6 +114,7 @@ class Platform:
                 world.kill(process)
                 end("killed")
 
+        process.end = kill
         world.spawn(f"{process.name}/main", run, process, attempt)
         if self._faults.strikes("kill"):
             world.after(world.pick(_KILL_AFTER_S), kill)

@@ -133,6 +133,10 @@ class Disk:
         """The files that can be seen now: path → content."""
         return {path: node.content for path, node in sorted(self._names.items()) if not node.is_folder}
 
+    def all_names(self) -> list[str]:
+        """The paths that can be seen now."""
+        return list(self._names)
+
     def crash(self, *, names: bool = True) -> None:
         """Let the machine of the file system crash: what was not synced may be gone.
 

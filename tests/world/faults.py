@@ -3,7 +3,7 @@
 With every kind at once nothing would get far enough to meet the rare one; with few kinds each is met in depth.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from world.scheduler import World
 
@@ -38,9 +38,23 @@ OF_STORES = (
     "redis resets",
     "redis garbage",
     "cut off from redis",
+    "killed at redis",
 )
 OF_SECRETS = ("secret fails", "secret hangs")
-OF_DISKS = ("disk full", "disk hangs", "disk fails", "sync fails", "disk crashes")
+OF_DISKS = (
+    "disk full",
+    "disk hangs",
+    "disk fails",
+    "sync fails",
+    "disk crashes",
+    "reads fail",
+    "files stay",
+    "killed at a file",
+    "locks without effect",
+)
+OF_SPOOLS = ("odd entries",)
+# What may happen to a spool in Redis.
+OF_REDIS_SPOOLS = ("small redis",)
 OF_TRIGGERS = ("delivered twice",)
 OF_WORLDS = (
     "clock jump",
@@ -60,6 +74,8 @@ KINDS = (
     *OF_STORES,
     *OF_SECRETS,
     *OF_DISKS,
+    *OF_SPOOLS,
+    *OF_REDIS_SPOOLS,
     *OF_TRIGGERS,
     *OF_WORLDS,
 )
@@ -95,13 +111,20 @@ class Faults:
         self.rates: dict[str, int] = {}
         self._of_requests: list[tuple[str, int]] = []
 
-    def draw(self, left_out: Collection[str] = ()) -> None:
-        """Draw the kinds of this seed and their rates, but none of those that could not strike here."""
+    def draw(self, left_out: Collection[str] = (), in_focus: Collection[Sequence[str]] = ()) -> None:
+        """Draw the kinds of this seed and their rates, but none of those that could not strike here.
+
+        Args:
+            left_out: kinds that could not strike.
+            in_focus: groups of kinds; one of each group is drawn besides.
+        """
         world = self._world
         kinds = [kind for kind in (*KINDS, *_OFTEN) if kind not in left_out]
         for _ in range(world.choose(_MOST_KINDS + 1)):
             kind = kinds[world.choose(len(kinds))]
             self.rates[kind] = _RATES[world.choose(len(_RATES))]
+        for group in in_focus:
+            self.rates[world.pick(group)] = world.pick(_RATES)
         self._of_requests = [(kind, self.rates[kind]) for kind in OF_REQUESTS if kind in self.rates]
 
     @property

@@ -20,6 +20,7 @@ BOUNDED = "requests stay within a bound"
 THREADS = "no thread outlives its event by long"
 REPEATABLE = "the same seed gives the same trace"
 SOUND = "no thread ends with an error"
+CAUSED = "what is complained of has happened"
 LAWS = (
     BALANCE,
     DELIVERED,
@@ -33,6 +34,7 @@ LAWS = (
     THREADS,
     REPEATABLE,
     SOUND,
+    CAUSED,
 )
 
 _FINAL = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED, Outcome.UNCERTAIN)

@@ -51,6 +51,8 @@ class RedisModel:
     Attributes:
         read_only: it has become a replica: it takes no writes.
         full: it has no memory for what is added; it still deletes.
+        max_bytes: with more than that it is full; None: there is no bound.
+        was_full: whether it refused anything, because it held more than that.
     """
 
     def __init__(self, now_ms: Callable[[], float]) -> None:
@@ -60,6 +62,9 @@ class RedisModel:
         self._touched: dict[bytes, _Before] = {}
         self.read_only = False
         self.full = False
+        self.max_bytes: int | None = None
+        self.was_full = False
+        self._is_over = False
 
     def run(self, script: Script, keys: Sequence[bytes], *arguments: _Argument) -> Any:
         """Run a script, as ``RedisConnection.run`` does.
@@ -69,6 +74,8 @@ class RedisModel:
         """
         texts = [each if isinstance(each, bytes) else b"%d" % each for each in arguments]
         self._touched = {}
+        # A script that has begun to write goes on.
+        self._is_over = self.max_bytes is not None and self.used() > self.max_bytes
         try:
             return _MEANINGS[script.digest](self, list(keys), texts)
         except ResponseError as error:
@@ -104,6 +111,25 @@ class RedisModel:
         key = expiring[choose(len(expiring))]
         del self._values[key]
         return key
+
+    def used(self) -> int:
+        """The bytes of all keys; about."""
+        return sum(map(self.memory_usage, self.keys()))
+
+    def fill(self) -> None:
+        """Let another program take all the memory that there is."""
+        if self.max_bytes is not None and self.used() <= self.max_bytes:
+            self._values[b"of another program"] = (b"." * (self.max_bytes - self.used() + 1), None)
+
+    def texts(self, name: bytes) -> list[bytes]:
+        """The last field of each entry of the streams whose keys end so."""
+        streams = [self._find(key) for key in self.keys() if key.endswith(name)]
+        return [
+            fields[-1]
+            for stream in streams
+            if isinstance(stream, Stream)
+            for fields in stream.entries.values()
+        ]
 
     def keys(self) -> list[bytes]:
         """The keys that have not expired."""
@@ -223,7 +249,8 @@ class RedisModel:
     def _write(self, *, adds: bool) -> None:
         if self.read_only:
             raise ReadOnlyError("READONLY You can't write against a read only replica.")
-        if adds and self.full:
+        if adds and (self.full or self._is_over):
+            self.was_full = True
             raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
 
 

@@ -25,10 +25,20 @@ from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from world import oracles
 from world.book import Attempt, Book, Event, Made
 from world.cloud import Handler, Instance, Platform, Triggers
-from world.faults import OF_DISKS, OF_RECEIVERS, OF_SECRETS, OF_STORES, Faults
+from world.faults import (
+    OF_DISKS,
+    OF_RECEIVERS,
+    OF_REDIS_SPOOLS,
+    OF_SECRETS,
+    OF_SPOOLS,
+    OF_STORES,
+    Faults,
+)
+from world.litter import is_others_file_kept
 from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
+from world.spool_laws import check_spool
 from world.stores import FOLDER, RedisServer, Shared, SharedDisk
 from world.truths import check_poison, check_truths
 
@@ -44,6 +54,8 @@ _TOKEN = "a-token-of-twenty-or-more-characters"
 # After the faults are healed, everything must have come to rest within this time.
 _REST_S = 900.0
 _MOST_REPLAYS = 15
+# Longer than an instance that stands still can keep others from a replay.
+_MOST_REPLAYS_BESIDE_FROZEN = 35
 _HEALED_AFTER_S = (5.0, 1.0, 30.0, 100.0, 200.0)
 
 
@@ -104,7 +116,7 @@ class Schedule:
         self.is_remote_write = world.choose(4) == 3
         self.server = self._draw_server()
         self.redis = RedisServer(world, self.book, self.faults)
-        self.disk = SharedDisk(world, self.faults)
+        self.disk = SharedDisk(world, self.book, self.faults)
         self._credentials = Credentials(EXAMPLE_SECRET_ID, Secret(EXAMPLE_SECRET_KEY))
         self._shared: list[Shared] = []
         self._numbers = 0
@@ -119,8 +131,10 @@ class Schedule:
             "a-key-of-the-role",
         ]
         world.switch_one_in = world.weighted(((0, 5), (30, 2), (8, 2)))
+        # Some seeds are about a spool: points that cannot be delivered for a while, and what befalls their records.
+        self._spool_in_focus = world.weighted((("", 12), (f"file://{FOLDER}", 2), (_REDIS, 1)))
         self._settings = self._draw_settings()
-        self.faults.draw(self._left_out())
+        self.faults.draw(self._left_out(), self._in_focus())
         self._new_settings: dict[str, str] = {}
         self.limit_s = world.pick((10.0, 3.0, 30.0, 60.0))
         self.platform = Platform(
@@ -132,7 +146,7 @@ class Schedule:
             limit_s=self.limit_s,
             watch=self._watch,
         )
-        self.platform.freezes = not world.one_in(3)
+        self.platform.freezes = self.book.freezes = not world.one_in(3)
         self.triggers = Triggers(world, self.platform, self.faults, retries=world.pick((3, 1, 20)))
 
     @property
@@ -163,8 +177,18 @@ class Schedule:
             *(() if has_redis else OF_STORES),
             *(() if settings["MF_SPOOL"].startswith("file:") else OF_DISKS),
             *(() if "MF_SECRET_NAME" in settings else OF_SECRETS),
+            *(OF_SPOOLS if not settings["MF_SPOOL"] else ()),
+            *(OF_REDIS_SPOOLS if settings["MF_SPOOL"] != _REDIS else ()),
             *(OF_RECEIVERS if self.is_remote_write else ()),
         )
+
+    def _in_focus(self) -> tuple[tuple[str, ...], ...]:
+        """Kinds of fault of each of which this seed has one, since together they are rare."""
+        if not self._spool_in_focus:
+            return ()
+        of_spool = OF_STORES + OF_REDIS_SPOOLS if self._spool_in_focus == _REDIS else OF_DISKS
+        undelivered = ("outage", "unreachable", "status before")
+        return undelivered, of_spool + OF_SPOOLS, (*of_spool, "kill", "cold start")
 
     def _fixed_settings(self) -> dict[str, str]:
         """What stays the same when settings are changed."""
@@ -173,7 +197,7 @@ class Schedule:
             "NAMESPACE": "pc",
             "HTTP_TOKEN": _TOKEN,
             "DEDUPE": weighted((("memory:", 5), (_REDIS, 5), ("off", 1))),
-            "SPOOL": weighted((("", 6), (_REDIS, 2), (f"file://{FOLDER}", 3))),
+            "SPOOL": self._spool_in_focus or weighted((("", 6), (_REDIS, 2), (f"file://{FOLDER}", 3))),
             "DEDUPE_WINDOW_S": self.world.pick(("600", "90")),
         }
         if self.is_remote_write:
@@ -218,6 +242,7 @@ class Schedule:
             server.skew_s = world.pick((10_000.0, -10_000.0, 100.0))
         if faults.strikes("outage"):
             server.is_down = True
+        self._arrange_faults_of_spool()
         if faults.strikes("new settings"):
             tunings = self._draw_tunings()
             world.after(world.pick((0.3, 20.0)), partial(self._begin_new_settings, tunings))
@@ -230,6 +255,20 @@ class Schedule:
             world.met(f"at the URL is what {server.impostor}")
             # An endpoint that answers too late to prove anything is believed in the end.
             self._settings |= {"MF_REMOTE_WRITE_CHECK": "on", "MF_REQUEST_TIMEOUT_S": "3"}
+
+    def _arrange_faults_of_spool(self) -> None:
+        world, faults = self.world, self.faults
+        is_redis = self._settings["MF_SPOOL"] == _REDIS
+        if faults.has("odd entries"):
+            for _ in range(1 + world.choose(3)):
+                world.after(
+                    world.pick((0.0, 3.0, 30.0, 90.0)), self.redis.litter if is_redis else self.disk.litter
+                )
+        if faults.has("small redis"):
+            self.redis.shrink()
+        if faults.has("locks without effect"):
+            self.disk.disk.locks_work = False
+            self.book.has_no_locks = True
 
     def _arrange_faults_of(self, receiver: Receiver) -> None:
         world, faults = self.world, self.faults
@@ -396,7 +435,8 @@ class Schedule:
         self._arrange_faults()
         for partition in range(world.weighted(((1, 6), (2, 1), (0, 2)))):
             self._start_partition(partition)
-        for number in range(world.weighted(((0, 4), (1, 2), (2, 1)))):
+        more = world.choose(5) if self._spool_in_focus else 0
+        for number in range(more + world.weighted(((0, 4), (1, 2), (2, 1)))):
             event = self._event("async", f"a{number}", _cmq)
             delay_s = world.pick((0.1, 1.0, 30.0))
             self.triggers.start(f"async {number}", partial(self.triggers.asynchronous, event, delay_s))
@@ -411,7 +451,10 @@ class Schedule:
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
         self._start_letters()
         if self._settings["MF_SPOOL"]:
-            self.triggers.start("replays", self._replay_each_minute)
+            every_s = world.pick((60.0, 5.0, 0.7)) if self._spool_in_focus else 60.0
+            self.triggers.start("replays", partial(self._replay_again_and_again, every_s))
+            if self._spool_in_focus and world.choose(2):
+                self.triggers.start("more replays", partial(self._replay_again_and_again, every_s))
         if world.one_in(4):
             self._start_twin()
         world.sleep(world.pick(_HEALED_AFTER_S))
@@ -473,9 +516,11 @@ class Schedule:
             return
         self.triggers.start(f"partition {partition}", partial(self.triggers.partition, events, gap_s))
 
-    def _replay_each_minute(self) -> None:
-        while not self.faults.healed:
-            self.world.sleep(60.0)
+    def _replay_again_and_again(self, every_s: float) -> None:
+        for _ in range(_MOST_REPLAYS):
+            self.world.sleep(every_s)
+            if self.faults.healed:
+                return
             self.triggers.timer(self._replay_event())
 
     def _replay_event(self) -> Event:
@@ -489,9 +534,14 @@ class Schedule:
         """Replay until no point waits any more; then only dead letters are left."""
         if not self._settings["MF_SPOOL"]:
             return
-        # The platform gives up instances in the end, and with them whatever a thread of theirs still holds.
-        self.platform.kill_idle()
-        for _ in range(_MOST_REPLAYS):
+        most = _MOST_REPLAYS
+        if self.world.choose(2) and not self.faults.has("clock jump"):
+            # An instance that stands still may keep its lock as long as its lease lasts.
+            most = _MOST_REPLAYS_BESIDE_FROZEN
+        else:
+            # The platform gives up instances in the end, and with them whatever a thread of theirs still holds.
+            self.platform.kill_idle()
+        for _ in range(most):
             if not self._waiting():
                 break
             self.triggers.timer(self._replay_event())
@@ -499,23 +549,18 @@ class Schedule:
         else:
             raise Violation(oracles.REST, spooled=self._waiting())
         self.book.dead_letters.update(self._records("dead"))
+        if not is_others_file_kept(self.disk.disk):
+            raise Violation(oracles.ACCOUNTED, file="of another function")
 
     def _waiting(self) -> list[int]:
         return self._records("points")
 
     def _records(self, kind: str) -> list[int]:
         """The points whose records are in the spool."""
-        if self._settings["MF_SPOOL"] == _REDIS:
-            lines = self.redis.records(kind)
-            oracles.check_secrets(b"".join(lines).decode(), self._secrets, "spool")
-            return [number for line in lines for number in _numbers(json.loads(line)["payload"])]
-        for content in self.disk.disk.contents().values():
-            oracles.check_secrets(content.decode("utf-8", "replace"), self._secrets, "spool")
-        spool = self.disk.spool()
-        chunks = spool.replay(dead_letters=True)
-        is_dead = kind == "dead"
-        messages = [message for chunk in chunks if chunk.dead is is_dead for message in chunk.messages]
-        return [number for message in messages if message.broken is None for number in _numbers(message.body)]
+        is_redis = self._settings["MF_SPOOL"] == _REDIS
+        lines = self.redis.records(kind) if is_redis else self.disk.records(kind)
+        oracles.check_secrets(b"".join(lines).decode("utf-8", "replace"), self._secrets, "spool")
+        return [number for line in lines for number in _numbers_in(line)]
 
     def _come_to_rest(self) -> None:
         until = self.world.now + _REST_S
@@ -534,6 +579,7 @@ class Schedule:
         if self._asked_for is not None:
             raise Violation(oracles.SECRETS, where="a signed request for an object that a message names")
         check_truths(self.book, attempt, instance.process, self.server.skew_s)
+        check_spool(self.book, attempt, instance.process)
 
 
 def _ckafka(partition: int, number: int, messages: list[list[Made]]) -> Any:
@@ -602,6 +648,14 @@ def _http(number: int, messages: list[list[Made]], *, with_key: bool) -> Any:
         headers["idempotency-key"] = f"key-{number}"
     points = [made for each in messages for made in each]
     return {"httpMethod": "POST", "path": "/", "queryString": {}, "headers": headers, "body": _body(points)}
+
+
+def _numbers_in(line: bytes) -> list[int]:
+    """The numbers of the points in a record of the spool; what somebody else left there has none."""
+    try:
+        return _numbers(json.loads(line)["payload"])
+    except (ValueError, LookupError, TypeError):
+        return []
 
 
 def _numbers(payload: Any) -> list[int]:

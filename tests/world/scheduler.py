@@ -58,6 +58,7 @@ class Process:
         out_of_threads: whether no thread can be started.
         skew_changed: whether its wall clock has jumped while it ran.
         stood_still: when a thread of it let another one in, and for how long.
+        end: what kills it, while it is at work.
     """
 
     def __init__(self, name: str) -> None:
@@ -72,6 +73,7 @@ class Process:
         self.at_death: list[Callable[[], None]] = []
         self.missed: list[tuple[Task, int]] = []
         self.stood_still: list[tuple[float, float]] = []
+        self.end: Callable[[], None] = lambda: None
 
 
 class Task:
@@ -257,6 +259,13 @@ class World:
         self._end(list(process.tasks))
         for job in process.at_death:
             job()
+
+    def die_here(self) -> None:
+        """Let the process of the task that runs be killed, if it is at work, before the task goes on."""
+        task = self._entered()
+        if task.process is not None:
+            self.after(0.0, task.process.end)
+        self.sleep(0.0)
 
     def _end(self, tasks: Sequence[Task]) -> None:
         caller = self.current

@@ -1,8 +1,8 @@
 """What instances share: one Redis, and the Secrets Manager, each reached over a network that fails."""
 
 import errno
-from collections.abc import Sequence
-from pathlib import Path
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -16,19 +16,18 @@ from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.file_system import Files
-from metric_forwarder.spool.files import FileSpool
 from world.book import Book
 from world.disk import Disk
 from world.faults import Faults
+from world.litter import FOLDER, litter_folder, litter_redis
 from world.redis_model import RedisModel
 from world.scheduler import START, Killed, Process, World
 
-FOLDER = Path("/mnt/spool")
-FUNCTION = "default/forwarder"
 _FILE_S = 0.0002
 _LATENCIES_S = (0.0005, 0.01, 0.04)
 _STUCK_S = 300.0
 _OUTAGES_S = (2.0, 0.2, 30.0, 100.0)
+_EVER_S = 1e9
 _OF_DEDUPE = (CLAIM, REMEMBER, RELEASE)
 _GARBAGE: tuple[Any, ...] = (b"", b"xx", 7, None, [b"x"], b"\xff\xff\xff", b"zzzzzz")
 
@@ -51,17 +50,48 @@ class RedisServer:
     def befall(self, process: Process) -> None:
         """Let a fault of the server, or of one instance's way to it, begin with a call."""
         world, faults = self._world, self._faults
+        if faults.strikes("killed at redis"):
+            world.met("an instance was killed at a call of Redis")
+            world.die_here()
         if faults.strikes("redis down"):
-            self.down_until = world.now + world.pick(_OUTAGES_S)
+            self.down_until = world.now + self._outage_s()
         if faults.strikes("cut off from redis"):
-            self._cut_off_until[process.name] = world.now + world.pick(_OUTAGES_S)
+            self._cut_off_until[process.name] = world.now + self._outage_s()
             world.met("an instance was cut off from Redis alone")
         if faults.strikes("redis read-only"):
             self.model.read_only = True
-            world.after(world.pick(_OUTAGES_S), lambda: setattr(self.model, "read_only", False))
+            world.after(self._outage_s(), lambda: setattr(self.model, "read_only", False))
         if faults.strikes("redis full"):
             self.model.full = True
-            world.after(world.pick(_OUTAGES_S), lambda: setattr(self.model, "full", False))
+            world.after(self._outage_s(), lambda: setattr(self.model, "full", False))
+
+    def trouble(self, lasts_s: float = 0.0) -> None:
+        """Note that a call fails, or takes so long."""
+        self._book.trouble_spool("redis", self._world.now, lasts_s)
+
+    def _outage_s(self) -> float:
+        lasts_s: float = self._world.pick(_OUTAGES_S)
+        self._book.trouble_spool("redis", self._world.now, lasts_s)
+        return lasts_s
+
+    def litter(self) -> None:
+        """Let somebody leave something under the keys of the spool."""
+        self._world.met(f"in Redis there was {litter_redis(self._world.choose, self.model)}")
+        self._book.trouble_spool("odd entries", self._world.now, _EVER_S)
+
+    def shrink(self) -> None:
+        """Have room for the reserve of a spool and little more; perhaps another program fills the rest once."""
+        world = self._world
+        self._book.trouble_spool("no room", world.now, _EVER_S)
+        self.model.max_bytes = 2**20 + world.pick((3000, 1000, 10_000))
+        if world.choose(2):
+            world.after(world.pick((3.0, 30.0, 70.0)), self._fill)
+
+    def _fill(self) -> None:
+        # Nobody can keep a reserve that was given up because the memory was full before.
+        if not self.model.was_full:
+            self._world.met("another program filled Redis")
+            self.model.fill()
 
     def lose(self) -> None:
         """Perhaps fail over, restart empty or evict after a call: what was written may be gone."""
@@ -69,6 +99,7 @@ class RedisServer:
         if not self._faults.strikes("redis loses"):
             return
         self._book.store_losses.append(world.now)
+        self._book.trouble_spool("redis", world.now, _EVER_S)
         how = world.choose(3)
         if how == 0:
             world.met("Redis lost its last writes")
@@ -93,8 +124,7 @@ class RedisServer:
 
     def records(self, kind: str) -> list[bytes]:
         """The lines of the spool's stream of this kind: ``points`` or ``dead``."""
-        keys = [key for key in self.model.keys() if key.endswith(kind.encode())]  # noqa: SIM118 - no dict
-        return [fields[1] for key in keys for _, fields in self.model.xrange(key, b"-", b"+")]
+        return self.model.texts(kind.encode())
 
     def heal(self) -> None:
         self.model.read_only = self.model.full = False
@@ -126,6 +156,8 @@ class RedisLink:
             self._hang()
         world.sleep(world.pick(_LATENCIES_S))
         is_reset = faults.strikes("redis resets")
+        if is_reset:
+            server.trouble()
         if is_reset and world.choose(2) == 0:
             raise explain(redis.ConnectionError())
         answer = server.model.run(script, keys, *arguments)
@@ -147,6 +179,7 @@ class RedisLink:
         assert task is not None
         is_stuck = world.choose(3) == 2
         task.is_stuck = is_stuck
+        self._server.trouble(_STUCK_S)
         world.met("Redis hung for longer than its timeout" if is_stuck else "Redis did not answer in time")
         world.sleep(_STUCK_S if is_stuck else self.timeout_s)
         task.is_stuck = False
@@ -159,8 +192,9 @@ class RedisLink:
 class SharedDisk:
     """A file system that all instances have mounted, and what befalls it."""
 
-    def __init__(self, world: World, faults: Faults) -> None:
+    def __init__(self, world: World, book: Book, faults: Faults) -> None:
         self._world = world
+        self._book = book
         self._faults = faults
         self.disk = Disk(lambda: START + world.now, world.choose)
         self._room = self.disk.free
@@ -177,23 +211,45 @@ class SharedDisk:
             raise Killed
         world.sleep(_FILE_S)
         if name in ("read", "status", "names"):
+            if faults.strikes("reads fail"):
+                self._fail("reads")
             return
+        if faults.strikes("killed at a file"):
+            world.met("an instance was killed at a file operation")
+            world.die_here()
         if faults.strikes("disk full"):
             world.met("the disk of the spool was full")
             self.disk.free = world.pick((0, 100))
-            world.after(world.pick(_OUTAGES_S), self.heal)
+            lasts_s = world.pick(_OUTAGES_S)
+            self._book.trouble_spool("full", world.now, lasts_s)
+            world.after(lasts_s, self.heal)
         if faults.strikes("disk hangs"):
-            world.met("the disk of the spool hung")
-            task = world.current
-            assert task is not None
-            task.is_stuck = True
-            world.sleep(world.pick((2.0, _STUCK_S)))
-            task.is_stuck = False
+            self._hang()
+        if name == "remove" and faults.strikes("files stay"):
+            world.met("a file of the spool could not be removed")
+            self._book.trouble_spool("a file stays", world.now)
+            raise PermissionError(errno.EACCES, "permission denied")
         if name.startswith("sync") and faults.strikes("sync fails"):
             world.met("a sync failed")
-            raise OSError(errno.EIO, "input/output error")
+            self._fail("sync")
         if faults.strikes("disk fails"):
-            raise OSError(errno.EIO, "input/output error")
+            self._fail(name)
+
+    def _fail(self, what: str) -> None:
+        self._book.trouble_spool(what, self._world.now)
+        raise OSError(errno.EIO, "input/output error")
+
+    def _hang(self) -> None:
+        world = self._world
+        task = world.current
+        assert task is not None
+        world.met("the disk of the spool hung")
+        lasts_s = world.pick((2.0, _STUCK_S))
+        # A thread may be frozen on top of that.
+        self._book.trouble_spool("hangs", world.now, _EVER_S)
+        task.is_stuck = True
+        world.sleep(lasts_s)
+        task.is_stuck = False
 
     def heal(self) -> None:
         self.disk.free = self._room
@@ -201,11 +257,35 @@ class SharedDisk:
     def crash(self) -> None:
         """Let the machine of the disk crash; whoever had mounted it is gone."""
         self._world.met("the disk of the spool crashed")
+        self._book.trouble_spool("crash", self._world.now, _EVER_S)
         self.disk.crash()
 
-    def spool(self) -> FileSpool:
-        """The spool as a person finds it at the end."""
-        return FileSpool(FOLDER, FUNCTION, files=self.disk.mount())
+    def litter(self) -> None:
+        """Let somebody leave something in the folder of the spool."""
+        what = litter_folder(self._world.choose, self.disk)
+        if what:
+            self._world.met(f"in the folder of the spool there was {what}")
+
+    def records(self, kind: str) -> list[bytes]:
+        """The records in the folder that are not acknowledged, by what its files hold, whatever the spool makes of them."""
+        contents = self.disk.contents()
+        return [
+            line
+            for path, content in contents.items()
+            if path.startswith(f"{FOLDER}/{kind}-") and path.endswith(".jsonl")
+            for line in _open_records(content, contents.get(path.removesuffix("jsonl") + "ack", b""))
+        ]
+
+
+def _open_records(content: bytes, rows: bytes) -> Iterator[bytes]:
+    lines = content.splitlines()
+    try:
+        is_whole = json.loads(lines.pop(0))["count"] == len(lines)
+    except (ValueError, LookupError, TypeError):
+        return
+    done = {int(row) for row in rows[: rows.rfind(b"\n") + 1].split(b"\n") if row.isdigit()}
+    if is_whole:
+        yield from (line for place, line in enumerate(lines) if place not in done)
 
 
 class Shared:
@@ -239,4 +319,4 @@ class Shared:
         return self.credentials
 
 
-__all__ = ["FOLDER", "FUNCTION", "RedisLink", "RedisServer", "RedisUnavailable", "Shared", "SharedDisk"]
+__all__ = ["FOLDER", "RedisLink", "RedisServer", "RedisUnavailable", "Shared", "SharedDisk"]

@@ -3,6 +3,7 @@
 They are checked when an invocation has ended. A point is judged only where nothing that the world did can excuse it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from metric_forwarder.model import Outcome
@@ -21,6 +22,7 @@ _LAST_MOMENTS_S = 1.0
 # Of the youngest point that is too old for the receiver, by the default settings.
 _MAX_AGE_S = 300.0
 _SAME_CLOCK_S = 10.0
+_MOST_STUCK = {"redis": 1, "secret": 1, "spool": 2}
 
 
 def check_truths(book: Book, attempt: Attempt, process: Process, server_skew_s: float) -> None:
@@ -63,10 +65,10 @@ def _check_undelivered_is_said(attempt: Attempt) -> None:
 
 
 def _check_threads(attempt: Attempt, process: Process) -> None:
-    """Of what hangs an instance keeps one thread for Redis, one for a secret and one for a spool."""
-    stuck = [task.name for task in process.tasks if task.is_stuck and task.name.endswith(("redis", "secret"))]
-    if len(stuck) != len(set(stuck)):
-        raise Violation(THREADS, attempt=attempt.number, stuck=stuck)
+    """Of what hangs an instance keeps one thread for Redis, one for a secret and two for a spool."""
+    stuck = Counter(task.name.rpartition("/")[2] for task in process.tasks if task.is_stuck)
+    if any(stuck[name] > most for name, most in _MOST_STUCK.items()):
+        raise Violation(THREADS, attempt=attempt.number, stuck=sorted(stuck.elements()))
 
 
 def _check_uncertain(book: Book, attempt: Attempt, number: int) -> None:
