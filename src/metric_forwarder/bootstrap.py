@@ -102,6 +102,7 @@ class Application:
         self._environ = environ
         self._machine = machine or system_machine(clock)
         self._clock = self._machine.clock
+        self._log = JsonLog(stdout=self._machine.stdout)
         self._transport = transport
         self._outside = outside or Outside()
         self._objects = objects or _LazyObjects(self._cos_objects)
@@ -122,7 +123,7 @@ class Application:
                 return self._handle(event, context, request_id, started)
         except (ConfigError, InstanceBusy, UnknownTrigger) as error:
             # This was raised before there were points, so no report will mention it.
-            JsonLog(stdout=self._machine.stdout).write(
+            self._log.write(
                 "ERROR", "refused", requestId=request_id, error=type(error).__name__, message=str(error)
             )
             raise
@@ -154,6 +155,7 @@ class Application:
             environ, region = given
             self._settings, problems = Settings.collect(environ, platform_region=region)
             self._pipeline = self._compose(self._settings, problems, function_name(context))
+            self._log.set_level(self._settings.log_level)
             self._given_before = given
         settings = self._settings
         limit_s = time_limit_s(context)
@@ -163,7 +165,7 @@ class Application:
             return self._examine(settings, function_name(context), deadline)
         decoded = decode(event, self._access(settings, context, deadline))
         if isinstance(decoded, HttpRefusal):
-            JsonLog(settings.log_level, self._machine.stdout).write(
+            self._log.write(
                 "WARN",
                 "refused",
                 requestId=request_id,
@@ -184,9 +186,7 @@ class Application:
         transport = (self._transport or make_transport(settings))(1)
         found = examine(DoctorContext(settings, credentials, transport, self._machine, function), deadline)
         failed = [check["name"] for check in found["checks"] if not check["ok"]]
-        JsonLog(settings.log_level, self._machine.stdout).write(
-            "WARN" if failed else "INFO", "doctor", failed=failed
-        )
+        self._log.write("WARN" if failed else "INFO", "doctor", failed=failed)
         return found
 
     def _compose(self, settings: Settings, problems: Sequence[str], function: str) -> Pipeline:
@@ -201,6 +201,7 @@ class Application:
             parts,
             self._outside,
             function=function,
+            log=self._log,
             problems=problems,
             kept=self._kept,
             on_settled=self._on_settled,
@@ -264,6 +265,7 @@ def build(
     outside: Outside,
     *,
     function: str,
+    log: JsonLog,
     problems: Sequence[str],
     kept: Kept,
     on_settled: OnSettled | None = None,
@@ -275,6 +277,7 @@ def build(
         parts: what a destination is made with.
         outside: what the other parts reach.
         function: namespace and name of the function.
+        log: that of the instance.
         problems: problems of the settings that are known already.
         kept: parts made from earlier settings; a part whose settings did not change is used again.
         on_settled: called with the points of each event and their outcomes.
@@ -294,11 +297,14 @@ def build(
     mapping = keep("mapping", make_mapping)
     memory = keep("memory", lambda read: MemoryStore(read.dedupe_window_s, machine.clock.monotonic))
     store = keep(
-        "store", lambda read: make_store(read, machine, outside.redis, function, memory), memory, function
+        "store",
+        lambda read: make_store(read, machine, outside.redis, function, memory, log),
+        memory,
+        function,
     )
     spool = keep("spool", lambda read: _make_spool(read, function, machine, outside), function)
     measured = (parts, destination, function)
-    metrics = keep("metrics", lambda read: _make_metrics(read, *measured, kept), *measured)
+    metrics = keep("metrics", lambda read: _make_metrics(read, *measured, kept, log), *measured)
     found.check()
     rules = intake_rules(settings, relabel, mapping)
     return Pipeline(
@@ -308,7 +314,7 @@ def build(
         spool=spool,
         scraper=keep("scraper", lambda read: _make_scraper(read, machine, outside, destination), destination),
         clock=machine.clock,
-        log=JsonLog(settings.log_level, machine.stdout),
+        log=log,
         on_settled=on_settled,
         metrics=metrics,
     )
@@ -400,13 +406,13 @@ class _LazyScraper:
 
 
 def _make_metrics(
-    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept
+    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept, log: JsonLog
 ) -> Metrics | None:
     if settings.self_metrics == "off":
         return None
     with imports_of("remote-write", "MF_SELF_METRICS"):
         from metric_forwarder.reporting.self_metrics_writer import make_metrics  # noqa: PLC0415
-    return make_metrics(settings, parts, destination, function, kept)
+    return make_metrics(settings, parts, destination, function, kept, log)
 
 
 def _make_bridge(settings: Settings, parts: Parts) -> Bridge | None:

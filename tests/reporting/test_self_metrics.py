@@ -245,6 +245,17 @@ def test_counters_survive_a_change_of_settings() -> None:
     assert own(prometheus.samples, "cold_starts_total") == [(0, 1, 1)]
 
 
+def test_another_log_level_lets_no_write_come_before_its_time() -> None:
+    clock = FakeClock()
+    prometheus = InProcessPrometheus(clock)
+    settings = remote_write_environ(SELF_METRICS="on")
+    application = Application(settings, clock, lambda _: prometheus)
+    report_of(application, ckafka(point(1)))
+    settings["MF_LOG_LEVEL"] = "DEBUG"
+    report_of(application, ckafka(point(2), first_offset=1))
+    assert own(prometheus.samples, "points_total") == [(0, 1)]
+
+
 def test_where_the_function_has_no_name_no_label_is_written_without_a_value() -> None:
     harness = make_remote_write_harness(SELF_METRICS="on")
     report_of(

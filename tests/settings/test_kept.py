@@ -2,10 +2,12 @@
 
 import pytest
 
-from metric_forwarder.bootstrap import Application
+from metric_forwarder.bootstrap import Application, Outside
+from metric_forwarder.clients.redis import Connection, RedisUnavailable
 from metric_forwarder.settings.kept import Kept
+from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
-from support.fakes import FakeClock, InProcessReceiver
+from support.fakes import FakeClock, InProcessReceiver, machine_of
 from support.harness import ckafka, environ, outcomes, point, report_of
 
 EVENT = ckafka(point())
@@ -33,6 +35,33 @@ def test_what_was_delivered_is_still_known_after_a_setting_that_has_nothing_to_d
     assert outcomes(report_of(application, EVENT)) == {"delivered": 1}
     settings.update(environ(**changed))
     assert outcomes(report_of(application, EVENT)) == {"duplicate": 1}
+
+
+def test_a_redis_that_failed_is_left_alone_also_after_another_log_level(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    asked: list[float] = []
+
+    def refuse(address: RedisAddress, timeout_s: float, max_reply_bytes: int) -> Connection:
+        del address, timeout_s, max_reply_bytes
+        asked.append(clock.monotonic())
+        raise RedisUnavailable("no connection")
+
+    settings = environ(DEDUPE="redis://redis.test")
+    application = Application(
+        settings, transport=lambda _: receiver, machine=machine_of(clock), outside=Outside(redis=refuse)
+    )
+    levels = ("INFO", "DEBUG", "ERROR")
+    for level in levels:
+        settings["MF_LOG_LEVEL"] = level
+        assert report_of(application, EVENT)["dedupe"] == "degraded"
+    assert len(asked) == 1
+    clock.sleep(60)
+    capsys.readouterr()
+    report_of(application, EVENT)
+    assert (len(asked), capsys.readouterr().out) == (2, "")
 
 
 def test_another_window_or_region_starts_with_an_empty_memory() -> None:

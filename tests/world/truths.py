@@ -17,6 +17,7 @@ _STOPPING = frozenset({"1000", "1001", "1004", "1008", "1012"})
 _COOL_DOWN_S = 2.0
 # A pause that was asked for is kept by later events for less than this.
 _LONGEST_ASKED_S = 50.0
+_ROUNDING_S = 1e-6
 # A thread may stand still for so long between an answer and what it makes of it.
 _LAST_MOMENTS_S = 1.0
 # Of the youngest point that is too old for the receiver, by the default settings.
@@ -278,7 +279,7 @@ def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) ->
     """An instance keeps to what a destination asked for, and asks nothing right after a refusal of everything."""
     for known in _answers_in_time(earlier, attempt):
         since_s = request.sent_at - known.answered_at
-        if since_s < min(known.asked_s, _LONGEST_ASKED_S):
+        if since_s < min(known.asked_s, _LONGEST_ASKED_S) - _ROUNDING_S:
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, asked_s=known.asked_s)
         if known.refused in _STOPPING and since_s < _COOL_DOWN_S and not _was_taken(earlier, known):
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)

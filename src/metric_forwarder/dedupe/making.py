@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def make_store(
-    settings: Settings, machine: Machine, connect: "Connect | None", function: str, memory: MemoryStore
+    settings: Settings,
+    machine: Machine,
+    connect: "Connect | None",
+    function: str,
+    memory: MemoryStore,
+    log: JsonLog,
 ) -> DedupeStore:
     """Make the store for deduplication.
 
@@ -24,6 +29,7 @@ def make_store(
         connect: makes a connection to Redis; None: a real one.
         function: namespace and name of the function.
         memory: remembers what this instance delivered.
+        log: gets a line where Redis fails.
 
     Raises:
         ConfigError: it needs a package that is not installed.
@@ -35,7 +41,6 @@ def make_store(
     with imports_of("redis", "MF_DEDUPE"):
         from metric_forwarder.clients.redis import RedisConnection  # noqa: PLC0415
         from metric_forwarder.dedupe.redis import RedisStore  # noqa: PLC0415
-    log = JsonLog(settings.log_level, machine.stdout)
     return RedisStore(
         settings.dedupe,
         function=function,

@@ -13,15 +13,21 @@ LEVELS = ("DEBUG", "INFO", "WARN", "ERROR")
 
 
 class JsonLog:
-    """Writes lines of at least the level it was made with; never raises, since points may be delivered by then.
+    """Writes lines of at least its level; never raises, since points may be delivered by then.
+
+    An instance has one: so a part that writes to it outlives a change of the level.
 
     Args:
         stdout: gives the stream; asked at each line.
     """
 
     def __init__(self, level: str = "INFO", stdout: Callable[[], TextIO] = standard_output) -> None:
-        self._threshold = LEVELS.index(level)
+        self.set_level(level)
         self._stdout = stdout
+
+    def set_level(self, level: str) -> None:
+        """Write lines of at least this level from now on."""
+        self._threshold = LEVELS.index(level)
 
     def writes(self, level: str) -> bool:
         """Whether lines of this level are written."""

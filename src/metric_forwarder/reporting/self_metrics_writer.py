@@ -159,7 +159,7 @@ def _is_surely_absent(verdict: Verdict) -> bool:
 
 
 def make_metrics(
-    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept
+    settings: Settings, parts: Parts, destination: Destination, function: str, kept: Kept, log: JsonLog
 ) -> EventMetrics:
     """Make what counts the forwarder's own metrics and, if there is an endpoint, writes them."""
     endpoint = None
@@ -182,5 +182,4 @@ def make_metrics(
         counters,
         endpoint.scope if endpoint else "",
     )
-    log = JsonLog(settings.log_level, parts.machine.stdout)
     return EventMetrics(counters, endpoint, written, settings.self_metrics_interval_s, parts.machine, log)
