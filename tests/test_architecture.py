@@ -246,7 +246,6 @@ NEVER = (
     "referencing",
     "tencentcloud",
     "redis",
-    "hiredis",
     "cramjam",
     "yaml",
     "click",

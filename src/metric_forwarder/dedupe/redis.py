@@ -260,16 +260,14 @@ class RedisClaims:
 
     def _read_claims(self, chunk: Sequence[bytes], reply: object, known: dict[bytes, Claim]) -> None:
         marks, *labels = reply.split(b"\n") if isinstance(reply, bytes) else (b"",)
-        claims = [claim for mark in marks if (claim := _CLAIMS.get(mark)) is not None]
-        rejected = (
-            with_claim(chunk, claims, Claim.REJECTED) if len(claims) == len(marks) == len(chunk) else ()
-        )
-        if len(claims) != len(chunk) or len(marks) != len(chunk) or len(rejected) != len(labels):
+        claims = [_CLAIMS[mark] for mark in marks if mark in _CLAIMS]
+        if not len(claims) == len(marks) == len(chunk) or marks.count(b"r") != len(labels):
             self._degrade(NOT_REDIS)
             return
         known.update(zip(chunk, claims, strict=True))
-        for identity, label in zip(rejected, labels, strict=True):
-            self._rejections[identity] = self._store.known_rejection(label)
+        if labels:
+            for identity, label in zip(with_claim(chunk, claims, Claim.REJECTED), labels, strict=True):
+                self._rejections[identity] = self._store.known_rejection(label)
 
     def confirm(self, identities: Sequence[bytes]) -> None:
         """Remember these: here at once, and in Redis when the worker is free."""

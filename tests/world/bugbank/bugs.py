@@ -614,7 +614,7 @@ _REDIS = (
         (
             Edit(
                 "dedupe/redis.py",
-                "        claims = [claim for mark in marks if (claim := _CLAIMS.get(mark)) is not None]\n",
+                "        claims = [_CLAIMS[mark] for mark in marks if mark in _CLAIMS]\n",
                 "        claims = [_CLAIMS[mark] for mark in marks]\n",
             ),
         ),
