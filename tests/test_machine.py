@@ -3,7 +3,9 @@
 import io
 import json
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,6 +54,63 @@ def test_a_result_is_waited_for_no_longer_than_one_chooses() -> None:
     held.set()
     assert future.result(PATIENCE_S)
     worker.dismiss()
+
+
+class TracedJob:
+    """A job that can be waited for, and says which thread ran it."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    def __call__(self) -> None:
+        self.thread = threading.current_thread()
+        self.name = self.thread.name
+        self.ended.set()
+
+
+def waits(event: threading.Event) -> None:
+    event.wait()
+
+
+def run_job(threads: Threads, name: str) -> TracedJob:
+    job = TracedJob()
+    threads.start(name, job)
+    assert job.ended.wait(PATIENCE_S)
+    return job
+
+
+def test_a_thread_that_has_ended_its_job_runs_a_later_one_under_its_name() -> None:
+    threads = Threads(kept_s=1)
+    first = run_job(threads, "first")
+    # It may not wait yet when the next job comes.
+    later = next(job for job in iter(lambda: run_job(threads, "later"), None) if job.thread is first.thread)
+    assert (first.name, later.name) == ("first", "later")
+
+
+def test_a_job_that_hangs_holds_up_no_other_one() -> None:
+    threads, opened = Threads(), threading.Event()
+    threads.start("hanging", partial(waits, opened))
+    for _ in range(20):
+        run_job(threads, "other")
+    opened.set()
+
+
+def test_a_thread_without_a_job_holds_nothing_of_the_last_one_and_ends() -> None:
+    threads = Threads(kept_s=0.01)
+    job = run_job(threads, "job")
+    left, held = job.thread, weakref.ref(job)
+    del job
+    left.join(PATIENCE_S)
+    assert not left.is_alive()
+    assert held() is None
+
+
+def test_no_job_and_no_thread_is_lost_where_a_job_comes_while_a_thread_gives_up_waiting() -> None:
+    threads = Threads(kept_s=0)
+    jobs = [run_job(threads, "job") for _ in range(1000)]
+    for job in jobs:
+        job.thread.join(PATIENCE_S)
+    assert not any(job.thread.is_alive() for job in jobs)
 
 
 def test_chance_is_within_its_ceiling_and_no_token_repeats() -> None:
@@ -149,6 +208,7 @@ class FewThreads(Threads):
     """Starts so many threads, and no more."""
 
     def __init__(self, left: int) -> None:
+        super().__init__()
         self._left = left
 
     def start(self, name: str, run: Callable[[], None]) -> None:
