@@ -465,6 +465,13 @@ SPOKEN = {
 }
 
 
+def test_an_old_prometheus_refuses_a_sample_beyond_its_window_with_500_and_these_words_alone() -> None:
+    for text, outcome in ((b"too old sample\n", "rejected"), (b"the disk: too old sample\n", "undelivered")):
+        harness = make_remote_write_harness()
+        harness.prometheus.script.extend([HttpReply(500, {}, text)] * 9)
+        assert outcomes(harness.handle(point())) == {outcome: 1}, text
+
+
 @pytest.mark.parametrize(("status", "text", "label"), SPOKEN.values(), ids=SPOKEN)
 def test_a_refusal_is_understood_by_its_words_and_reported_in_ours(
     status: int, text: str, label: str

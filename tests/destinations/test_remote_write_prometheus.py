@@ -214,6 +214,10 @@ def test_with_an_out_of_order_window_late_samples_arrive_too(
             late = point(offset, "late", timestamp=place.now_ms + offset)
             assert outcomes(report_of(application, late)) == {"delivered": 1}
         assert [value for _, value in place.held("pc_late")] == [-2000, -1000, 0]
+        beyond = [point(1, "beyond", timestamp=place.now_ms - 7_200_000), point(2, "rest")]
+        report = report_of(application, beyond)
+        assert outcomes(report) == {"rejected": 1, "delivered": 1}
+        assert report["errors"][0]["rule"] == "too old"
 
 
 def test_a_path_that_takes_no_remote_write_is_a_matter_of_the_settings(place: Place) -> None:

@@ -9,7 +9,11 @@ from metric_forwarder.cli import prometheus_server as real
 
 
 class PrometheusServer(real.PrometheusServer):
-    """The server, as long as it is needed; see ``metric_forwarder.cli.prometheus_server``."""
+    """The server, as long as it is needed; see ``metric_forwarder.cli.prometheus_server``.
+
+    Attributes:
+        out_of_order_s: the out-of-order time window, seconds.
+    """
 
     def __init__(self, folder: Path, *, out_of_order_s: int = 0) -> None:
         program = real.find_program()
@@ -18,6 +22,7 @@ class PrometheusServer(real.PrometheusServer):
             "or run the tests with .ci/run, which does"
         )
         super().__init__(program, folder, out_of_order_s=out_of_order_s)
+        self.out_of_order_s = out_of_order_s
 
     def evaluate(self, query: str, at_s: float) -> list[dict[str, Any]]:
         """What a query says at a time: labels (``metric``) and the value of each series."""

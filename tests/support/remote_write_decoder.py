@@ -1,7 +1,9 @@
 """Read a remote-write request without a line of what writes it: Google's protobuf, and snappy from its description."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import cramjam
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
@@ -36,6 +38,18 @@ def decode(body: bytes) -> list[DecodedSeries]:
         )
         for series in request.timeseries
     ]
+
+
+def encode(series: Iterable[DecodedSeries]) -> bytes:
+    """The body of a request, written by others' code alone."""
+    request = _WriteRequest()
+    for each in series:
+        timeseries = request.timeseries.add()
+        for name, text in each.labels:
+            timeseries.labels.add(name=name, value=text)
+        for time_ms, value in each.samples:
+            timeseries.samples.add(timestamp=time_ms, value=value)
+    return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
 
 
 def decompress(block: bytes) -> bytes:

@@ -160,11 +160,16 @@ _IMPOSTORS = {
 }
 
 
+_TOO_OLD = "too old sample"
+# A sample that is further behind the newest of all is not appended to any series.
+_APPENDED_MS = 3_600_000
+
+
 class Prometheus:
     """A Prometheus that takes remote write.
 
-    A sample older than the newest one of its series is refused, unless it is within the out-of-order window; so is another
-    value at a time that is there. The same value at the newest time is taken and changes nothing.
+    A sample older than the newest one of its series is refused, unless it is within the out-of-order window, which is counted
+    back from the newest sample of all; so is another value at the newest time. ``test_prometheus_model.py`` holds this.
 
     Attributes:
         window_ms: the out-of-order window.
@@ -185,6 +190,7 @@ class Prometheus:
         self.impostor = ""
         self.skew_s = 0.0
         self.samples: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+        self._newest_ms = 0
 
     def date(self) -> dict[str, str]:
         return {"Date": formatdate(START + self._world.now + self.skew_s, usegmt=True)}
@@ -207,7 +213,9 @@ class Prometheus:
             return HttpReply(204, self.date(), b"")
         record.refused = refusal
         self._world.met(f"remote write: {refusal}")
-        return HttpReply(400, self.date(), refusal.encode())
+        # Versions before 2.50 answer 500 to the one reason that only a window brings.
+        is_odd = refusal == _TOO_OLD and not self.is_partial
+        return HttpReply(500 if is_odd else 400, self.date(), f"{refusal}\n".encode())
 
     def store(self, series: Sequence[DecodedSeries], record: Request) -> str:
         """Keep the samples; return why some are refused, empty if none is."""
@@ -223,7 +231,9 @@ class Prometheus:
                     good.append((each, time_ms, value))
         if not refusal or self.is_partial:
             for each, time_ms, value in good:
-                self.samples.setdefault(each.labels, {})[time_ms] = value
+                # Which of two values at one past time it shows is its own affair.
+                self.samples.setdefault(each.labels, {}).setdefault(time_ms, value)
+                self._newest_ms = max(self._newest_ms, time_ms)
                 self._book.arrive(int(value), record, self._world.now)
                 record.acted = True
         return refusal
@@ -232,14 +242,17 @@ class Prometheus:
         if any(name == "__name__" and "unknown" in text for name, text in series.labels):
             return "invalid series"
         held = self.samples.get(series.labels)
-        if not held:
-            return ""
-        newest = max(held)
-        if time_ms in held and (time_ms == newest or self.window_ms):
-            return "" if held[time_ms] == value else "duplicate sample for timestamp"
-        if time_ms < newest - self.window_ms:
-            return "too old sample" if self.window_ms else "out of order sample"
-        return ""
+        if time_ms >= self._newest_ms - _APPENDED_MS:
+            if not held or time_ms > max(held):
+                return ""
+            if time_ms == max(held):
+                return "" if held[time_ms] == value else "duplicate sample for timestamp"
+            late = "out of order sample"
+        else:
+            late = "out of bounds"
+        if not self.window_ms:
+            return late
+        return "" if time_ms >= self._newest_ms - self.window_ms else _TOO_OLD
 
 
 class Network:

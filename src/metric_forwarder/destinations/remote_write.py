@@ -309,6 +309,9 @@ REFUSALS: tuple[KnownRefusal, ...] = (
 _KNOWN_LABELS = frozenset(refusal.label for refusal in REFUSALS)
 # The statuses that refuse samples.
 _SPEAKING = frozenset({400, 409, 422})
+# What Prometheus before 2.50 answers to a sample older than its out-of-order window, with the status 500 (its pull request
+# 13335).
+_OLD_REFUSAL = (500, b"too old sample")
 # VictoriaMetrics reports an unknown path with the status 400. The text must begin so: further on, some servers repeat a
 # point's labels, with which a producer could stop the delivery.
 _is_unknown_path = re.compile(r'remoteaddr: "[^"]*"; requesturi: [^; ]*; unsupported path requested').match
@@ -319,7 +322,7 @@ def _judge_reply(reply: HttpReply) -> Verdict:
     if rule.action is Action.ACCEPT and reply.body and (told := _contradiction(reply)):
         reason = f"the destination answered HTTP {reply.status} with {told}: {_URL.remedy}"
         return Verdict(Action.STOP, f"http {reply.status}", reason, reply.status)
-    if reply.status in _SPEAKING:
+    if reply.status in _SPEAKING or (reply.status, reply.body.strip()) == _OLD_REFUSAL:
         text = reply.body[:_LOOKED_AT].decode("utf-8", "replace").lower()
         if _is_unknown_path(text):
             rule = _URL
