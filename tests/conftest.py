@@ -21,13 +21,27 @@ from support.redis_server import RedisServer
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-# `make mutants` wraps each function in others, which makes the stack of a nested call some three times as deep.
+# `make mutants` tries thousands of changes, and wraps each function in others: the stack of a nested call is some three times as
+# deep then.
 if "MUTANT_UNDER_TEST" in os.environ:
+    settings.register_profile(
+        "mutants", settings(max_examples=20, database=None, derandomize=True, deadline=None)
+    )
+    settings.load_profile("mutants")
     sys.setrecursionlimit(4 * sys.getrecursionlimit())
 
 # A shell lets what it runs in the background ignore interrupts, and so would every program that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and "PYTEST_XDIST_WORKER" not in os.environ:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let `make mutants` try a change by the tests of its own wing: those of others run the line too, but judge other things."""
+    package, *rest = os.environ.get("MUTANT_UNDER_TEST", "").split(".")
+    if package == "metric_forwarder":
+        concerned = [item for item in items if item.path.parent.name in {rest[0], "tests"}]
+        config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
+        items[:] = concerned
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -49,12 +49,12 @@ class BatchLimits:
     def learn_points(self, worked: int, now: float) -> None:
         """Lower the limit to a size that was taken after a larger one was refused; ``now``: monotonic seconds."""
         if not self._is_period_full:
-            self.max_points = max(1, min(self.max_points, worked))
+            self.max_points = min(self.max_points, worked)
             self._changed_at = now
 
     def learn_bytes(self, worked: int, now: float) -> None:
         """Lower the limit to a size that was taken after a larger one was refused; ``now``: monotonic seconds."""
-        self.max_bytes = max(1, min(self.max_bytes, worked))
+        self.max_bytes = min(self.max_bytes, worked)
         self._changed_at = now
 
     def begin(self, now: float) -> None:

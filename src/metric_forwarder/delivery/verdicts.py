@@ -120,7 +120,6 @@ def too_slow_a_pace(seconds: float) -> Verdict:
 def still_refused(verdict: Verdict, ago_s: float, again_s: float) -> Verdict:
     """The verdict on points that are not sent, because everything was refused a short time ago."""
     return verdict._replace(
-        action=Action.STOP,
         reason=f"not sent, since a request was refused {ago_s:.0f} s ago (the next one goes in {again_s:.0f} s): "
         f"{verdict.reason}",
     )

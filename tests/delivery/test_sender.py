@@ -1,0 +1,289 @@
+"""In which order points are sent, what is sent alone, and what is tried again, seen by a destination."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import pytest
+
+from metric_forwarder.clock import Deadline
+from metric_forwarder.delivery.batching import BatchLimits
+from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.retry import Policy
+from metric_forwarder.delivery.sender import Sender
+from metric_forwarder.delivery.settling import BothTraces, RequestTrace
+from metric_forwarder.delivery.suspects import ENOUGH
+from metric_forwarder.delivery.verdicts import Action, Concern, Verdict
+from metric_forwarder.model import Batch, Message, Outcome, Point, Series
+from support.fakes import FakeClock, machine_of
+
+ACCEPT = Verdict(Action.ACCEPT, "0", "")
+FAIL = Verdict(Action.RETRY, "1003", "it fails")
+SLOW_DOWN = Verdict(Action.SLOW_DOWN, "1006", "too many requests")
+REFUSE_POINT = Verdict(Action.SPLIT, "1012", "a value is wrong")
+REFUSE_NAMES = Verdict(Action.SPLIT, "1019", "not declared", concern=Concern.NAMES)
+SET_CLOCK = Verdict(Action.SET_CLOCK, "1021", "the time is wrong")
+REAUTHENTICATE = Verdict(Action.REAUTHENTICATE, "1011", "the key is wrong")
+
+
+class FakeDestination:
+    """A ``Destination`` that answers with what a function says of the values in a batch, and can fix everything."""
+
+    scope = "test"
+    carries_timestamps = carries_non_finite = True
+    ordered = False
+    clock_offset_s = 0.0
+
+    def __init__(self, judge: Callable[[list[float]], Verdict]) -> None:
+        self._judge = judge
+        self.sent: list[list[float]] = []
+        self.fixed: list[Verdict] = []
+
+    def prepare_series(self, series: Series) -> None:
+        """It takes every series."""
+
+    def group(self, series: Series) -> str:
+        return series.namespace
+
+    def encode(
+        self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
+    ) -> list[bytes]:
+        return [b"%r" % value for _, value, _ in zip(serieses, values, times_ms, strict=True)]
+
+    def prepare(self, timeout_s: float) -> None:
+        """Nothing has to be prepared."""
+
+    def send(self, batch: Batch, timeout_s: float) -> Verdict:
+        assert timeout_s > 0
+        values = [point.value for point in batch]
+        self.sent.append(values)
+        return self._judge(values)
+
+    def fix(self, verdict: Verdict, timeout_s: float) -> bool:
+        assert timeout_s > 0
+        self.fixed.append(verdict)
+        return True
+
+
+def some_points(serieses: Iterable[Series]) -> list[Point]:
+    """A point of each, whose value is its place."""
+    return [
+        Point(number, series, number, None, None, Message("s", None), "", None, 0, b"x")
+        for number, series in enumerate(serieses)
+    ]
+
+
+def make_sender(
+    destination: FakeDestination,
+    most: int = 1,
+    *,
+    attempts: int = 1,
+    lanes: int = 1,
+    max_rate: float | None = None,
+    clock: FakeClock | None = None,
+) -> Sender:
+    machine = machine_of(clock or FakeClock(), lambda ceiling: ceiling / 2)
+    return Sender(
+        destination,
+        policy=Policy(attempts, 1, lanes),
+        limits=BatchLimits(most, 10_000),
+        pacer=Pacer(machine, max_rate),
+        machine=machine,
+    )
+
+
+Settled = dict[float, tuple[Outcome, str]]
+
+
+def settle_all(
+    sender: Sender, points: Sequence[Point], within_s: float = 3600, trace: RequestTrace | None = None
+) -> Settled:
+    """What becomes of each value in an event that has so many seconds, and the label of its verdict."""
+    settled: Settled = {}
+
+    def settle(points: Batch, outcome: Outcome, verdict: Verdict) -> None:
+        for point in points:
+            assert point.value not in settled
+            settled[point.value] = (outcome, verdict.label)
+
+    deadline = Deadline(sender.machine.clock, sender.machine.clock.monotonic() + within_s)
+    sender.deliver(points, deadline, settle, {}, trace)
+    assert len(settled) == len(points)
+    return settled
+
+
+def deliver(sender: Sender, points: Sequence[Point]) -> dict[float, Outcome]:
+    """What becomes of each value in an event that has an hour."""
+    return {value: outcome for value, (outcome, _) in settle_all(sender, points).items()}
+
+
+def of_series(count: int) -> list[Point]:
+    """A point of each of so many series."""
+    return some_points(Series("pc", f"m{number}", ()) for number in range(count))
+
+
+def refuse(verdict: Verdict, is_bad: Callable[[float], bool]) -> Callable[[list[float]], Verdict]:
+    return lambda values: verdict if any(map(is_bad, values)) else ACCEPT
+
+
+# --- suspects -----------------------------------------------------------------------------------------------------
+
+
+def test_points_of_a_suspect_series_are_sent_after_all_others() -> None:
+    bad, good = Series("pc", "bad", ()), Series("pc", "good", ())
+    destination = FakeDestination(refuse(REFUSE_POINT, lambda value: value < 8))
+    points = some_points([*[bad] * 8, *[good] * 4])
+    settled = deliver(make_sender(destination), points)
+    # From the fourth refusal on the series is suspect.
+    assert destination.sent == [[value] for value in (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7)]
+    assert Counter(settled.values()) == {Outcome.REJECTED: 8, Outcome.DELIVERED: 4}
+
+
+def test_a_suspect_metric_of_which_one_point_is_taken_is_delivered_with_all_other_suspects() -> None:
+    first, second, wrong = Series("pc", "first", ()), Series("pc", "second", ()), Series("pc", "wrong", ())
+    points = some_points([*[first] * 6, *[second] * 6, *[wrong] * 6])
+    # Four of each metric are refused for their names, but the others are taken; of ``wrong`` no value is right.
+    bad = {0: REFUSE_NAMES, 1: REFUSE_NAMES, 2: REFUSE_NAMES, 3: REFUSE_NAMES}
+    bad |= {6: REFUSE_NAMES, 7: REFUSE_NAMES, 8: REFUSE_NAMES, 9: REFUSE_NAMES}
+    bad |= dict.fromkeys(range(12, 18), REFUSE_POINT)
+    destination = FakeDestination(lambda values: bad.get(int(values[0]), ACCEPT))
+    settled = deliver(make_sender(destination), points)
+    taken = {value for value, outcome in settled.items() if outcome is Outcome.DELIVERED}
+    assert taken == {4, 5, 10, 11}
+    assert Counter(settled.values()) == {Outcome.DELIVERED: 4, Outcome.REJECTED: 14}
+
+
+@pytest.mark.parametrize(("serieses", "step"), [(40, 1), (100, 3)])
+def test_undeclared_metrics_are_asked_about_one_after_the_other_in_series_far_apart(
+    serieses: int, step: int
+) -> None:
+    points = some_points(
+        Series("pc", metric, (("n", str(n)),)) for metric in ("a", "b") for n in range(serieses)
+    )
+    destination = FakeDestination(refuse(REFUSE_NAMES, lambda _: True))
+    assert set(deliver(make_sender(destination), points).values()) == {Outcome.REJECTED}
+    sent = [int(value) for (value,) in destination.sent]
+    # Four of each metric make it a suspect; then others of it are asked about, until it is enough.
+    assert sent[:8] == [*range(4), *range(serieses, serieses + 4)]
+    asked = [4 + step * place for place in range(ENOUGH - 4)]
+    assert sent[8:] == [*asked, *(serieses + value for value in asked)]
+
+
+# --- a batch that fails in all attempts -----------------------------------------------------------------------------
+
+
+def single(sent: list[list[float]]) -> list[float]:
+    return [values[0] for values in sent if len(values) == 1]
+
+
+def test_each_redelivery_tries_another_point_of_a_failing_batch_alone() -> None:
+    destination = FakeDestination(refuse(FAIL, lambda _: True))
+    sender = make_sender(destination, 4)
+    points = of_series(4)
+    for _ in range(5):
+        assert set(deliver(sender, points).values()) == {Outcome.UNDELIVERED}
+    # The first event only learns that the destination fails.
+    tried = single(destination.sent)
+    assert len(tried) == 4
+    assert set(tried) == {0, 1, 2, 3}
+
+
+def test_a_point_that_was_taken_alone_lets_the_next_failing_batch_be_tried_so_too() -> None:
+    destination = FakeDestination(lambda values: ACCEPT if len(values) == 1 else FAIL)
+    sender = make_sender(destination, 3)
+    sender.has_failed = True
+    points = of_series(6)
+    settled = deliver(sender, points)
+    assert set(settled.values()) == {Outcome.DELIVERED}
+
+
+# --- the cause of a refusal is corrected ------------------------------------------------------------------------------
+
+
+def test_lanes_refused_together_for_clock_and_key_are_sent_again_after_one_correction_of_each() -> None:
+    together = threading.Barrier(2, timeout=5)
+    verdicts = {2: SET_CLOCK, 3: SET_CLOCK, 4: REAUTHENTICATE, 5: REAUTHENTICATE}
+
+    def judge(_: list[float]) -> Verdict:
+        verdict = verdicts.get(len(destination.sent), ACCEPT)
+        if verdict is not ACCEPT:
+            together.wait()
+        return verdict
+
+    destination = FakeDestination(judge)
+    sender = make_sender(destination, lanes=2)
+    points = of_series(2)
+    # Other lanes join once a request was answered.
+    deliver(sender, points[:1])
+    assert set(deliver(sender, points).values()) == {Outcome.DELIVERED}
+    assert [verdict.label for verdict in destination.fixed] == ["1021", "1011"]
+
+
+# --- time ---------------------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A ``RequestTrace`` that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[object, ...]] = []
+
+    def prepared(self, verdict: Verdict | None, took_ms: int) -> None:
+        self.lines.append((verdict, took_ms))
+
+    def sent(self, *, points: int, attempt: int, waited_ms: int, verdict: Verdict, took_ms: int) -> None:
+        self.lines.append((points, attempt, waited_ms, verdict, took_ms))
+
+
+def test_each_of_two_traces_is_told_what_each_request_took_and_how_long_it_waited() -> None:
+    clock = FakeClock()
+
+    def judge(_: list[float]) -> Verdict:
+        clock.sleep(0.25)
+        return FAIL if len(destination.sent) < 3 else ACCEPT
+
+    destination = FakeDestination(judge)
+    traces = Recorder(), Recorder()
+    settle_all(make_sender(destination, 2, attempts=3, clock=clock), of_series(2), trace=BothTraces(*traces))
+    assert traces[0].lines == [
+        (None, 0),
+        (2, 1, 0, FAIL, 250),
+        (2, 2, 100, FAIL, 250),
+        (2, 3, 200, ACCEPT, 250),
+    ]
+    assert traces[1].lines == traces[0].lines
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"), [(ACCEPT, "pace"), (ACCEPT._replace(retry_after_s=0.6), "retry-after")]
+)
+def test_a_point_that_has_to_wait_for_longer_than_the_event_says_for_what(
+    answer: Verdict, label: str
+) -> None:
+    # Of half a second 0.45 are left for requests, of which the rate allows one in 0.8 seconds.
+    sender = make_sender(FakeDestination(lambda _: answer), max_rate=1.25)
+    assert settle_all(sender, of_series(2), within_s=0.5) == {
+        0: (Outcome.DELIVERED, "0"),
+        1: (Outcome.UNDELIVERED, label),
+    }
+
+
+def test_a_point_without_time_for_a_request_is_out_of_time_whatever_the_pace() -> None:
+    clock = FakeClock()
+
+    def judge(_: list[float]) -> Verdict:
+        clock.sleep(0.5)
+        return ACCEPT
+
+    sender = make_sender(FakeDestination(judge), max_rate=0.1, clock=clock)
+    assert settle_all(sender, of_series(2), within_s=0.5)[1] == (Outcome.UNDELIVERED, "out of time")
+
+
+def test_a_request_that_is_told_to_slow_down_waits_for_the_pace_alone() -> None:
+    clock = FakeClock()
+    destination = FakeDestination(lambda _: SLOW_DOWN if len(destination.sent) == 100 else ACCEPT)
+    assert set(deliver(make_sender(destination, attempts=2, clock=clock), of_series(100)).values()) == {
+        Outcome.DELIVERED
+    }
+    # Before the refusal a hundred requests were taken at once, so the pace asks for less than a second.
+    assert clock.monotonic() < 1
