@@ -149,6 +149,7 @@ class _Delivery:
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._accepted_at_start = exchange.accepted
         self._may_guess, self._has_failed = True, False
+        self._begins_with_guess = sender.has_failed
         self._suspects = Suspects(sender.machine.tasks.lock())
 
     def plan(self, points: Sequence[Point]) -> int:
@@ -200,6 +201,10 @@ class _Delivery:
         return bool(sent) and self._send(sent, lane) and len(sent) == len(batch)
 
     def _send(self, batch: Batch, lane: _Lane) -> bool:
+        if self._begins_with_guess and len(batch) > 1:
+            # At a slow pace the attempts of a whole batch would take all the time, in each event again.
+            self._begins_with_guess = False
+            return self._guess(batch, lane)
         group = self._destination.group(batch[0].series)
         verdict = self._exchange.halted or self._refused_groups.get(group) or self._exchange.send(batch)
         action = verdict.action
@@ -224,11 +229,14 @@ class _Delivery:
     def _divide_failed(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
         """Deliver a batch in parts after its attempts failed: one of its points may be the cause.
 
-        That is likely if other requests were taken since its first attempt. Otherwise one point is sent alone. If it is taken,
-        the rest is sent too; if not, the destination is down, and no other batch of the event is divided.
+        That is likely if other requests were taken since its first attempt. Otherwise one point is sent alone.
         """
         if self._exchange.accepted > lane.accepted_before:
             return self._halve(batch, verdict, lane)
+        return self._guess(batch, lane)
+
+    def _guess(self, batch: Batch, lane: _Lane) -> bool:
+        """Deliver one point alone, then the others; if it is not taken, no batch of the event is divided after its attempts."""
         firsts = list({point.series: point for point in reversed(batch)}.values())
         with self._lock:
             self._may_guess = False
