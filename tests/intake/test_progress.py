@@ -58,6 +58,29 @@ def test_each_delivery_goes_on_where_the_one_before_had_to_stop(settings: dict[s
     assert sorted(set(sent)) == list(range(900))
 
 
+# Values that are looked at one by one, so that time is up in the middle of a message.
+OURS = [point(1, metricName="not a name")] * 3
+OTHERS = "m,a=b v=1\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("message", "points"),
+    [(OURS, 3), (OTHERS, 3), ([*OURS, point(1, dimensions={})], 4)],
+    ids=["ours", "lines", "mixed"],
+)
+def test_a_message_in_which_time_was_up_is_the_first_one_of_the_next_delivery(
+    message: Any, points: int
+) -> None:
+    app, _, clock = application(BATCH_MAX_POINTS="500", DEDUPE="off")
+    event = ckafka(*[message] * 40)
+    found = deliveries(app, clock, event)
+    assert len(found) > 2
+    assert all(
+        later["undelivered"] < earlier["undelivered"] for earlier, later in itertools.pairwise(found[:-1])
+    )
+    assert sum(found[-1].values()) == 40 * points
+
+
 def test_what_an_earlier_delivery_has_settled_keeps_its_outcome() -> None:
     app, _, clock = application(BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000")
     event = ckafka("bad", 'm,a=b t="a text",v=1', *messages(900))

@@ -67,7 +67,7 @@ class Exclusions:
         self._dead_letters = dead_letters
         self._explanations_left = max_explained
         self._has_left_points = False
-        # If taking in stopped between two messages: the first message left, and the points received before it.
+        # The first message that was left, or of which something was left, and the points received before it.
         self.stopped_at: tuple[Message, int] | None = None
 
     def add_invalid(self, origin: Origin, violations: Iterable[Violation]) -> None:
@@ -120,14 +120,13 @@ class Exclusions:
         """Settle something that is left out on purpose."""
         self._ledger.receive_filtered(message.source, pointer, rule, reason)
 
-    def leave(self, message: Message, pointer: str, *, is_whole: bool = False) -> None:
-        """Leave something to the platform, which redelivers the event; ``is_whole``: nothing of the message was taken in."""
+    def leave(self, message: Message, pointer: str, first_row: int) -> None:
+        """Leave something to the platform, which redelivers the event; the message's points begin at ``first_row``."""
         if self._has_left_points:
             self._ledger.receive_unexplained(Outcome.UNDELIVERED)
             return
         self._has_left_points = True
-        if is_whole:
-            self.stopped_at = message, self._ledger.received
+        self.stopped_at = message, first_row
         problem = Problem(Outcome.UNDELIVERED, message.source, pointer, "out of time", None, _NOT_TAKEN_IN)
         self._ledger.settle(self._ledger.open(), Outcome.UNDELIVERED, [problem])
 

@@ -117,6 +117,8 @@ class Intake:
         self._relabel = rules.relabel
         self._deadline = deadline
         self._is_late = False
+        # Of the message on the careful path: the row of its first point.
+        self._first_row = 0
         self._pending = Candidates()
         self._exclusions = Exclusions(ledger, dead_letters, rules.max_explained)
         # A destination that carries times takes old ones too.
@@ -145,7 +147,7 @@ class Intake:
 
     @property
     def stopped_at(self) -> tuple[Message, int] | None:
-        """The first message that was not taken in because time was up, and the number of points received before it."""
+        """The first message that was not taken in whole because time was up, and the number of points received before it."""
         return self._exclusions.stopped_at
 
     @property
@@ -251,7 +253,8 @@ class Intake:
     def _take_payload(self, message: Message, payload: Payload) -> Iterator[None]:
         """Take the points of our own JSON in, together with those of the messages around it."""
         if self._must_leave(message):
-            self._exclusions.leave(message, payload.place, is_whole=payload.is_first)
+            first_row = self._ledger.received if payload.is_first else self._first_row
+            self._exclusions.leave(message, payload.place, first_row)
             return
         if payload.violations:
             self._take_pending()
@@ -307,8 +310,9 @@ class Intake:
             self._exclusions.filter(message, candidates.pointers[nth], "relabel", _BY_RULE)
         elif self._must_leave(message):
             origin = candidates.origin(nth)
-            is_whole = origin.payload.is_first and origin.nth == 0 and not isinstance(origin.raw, Sample)
-            self._exclusions.leave(message, origin.pointer, is_whole=is_whole)
+            is_ours = origin.payload.is_first and not isinstance(origin.raw, Sample)
+            first_row = self._ledger.received - origin.nth if is_ours else self._first_row
+            self._exclusions.leave(message, origin.pointer, first_row)
         else:
             self._maker.take(candidates, nth)
 
@@ -317,9 +321,10 @@ class Intake:
     def _take_carefully(self, message: Message) -> Iterator[None]:
         """Take a message of any kind in, by itself."""
         if self._must_leave(message):
-            self._exclusions.leave(message, "", is_whole=True)
+            self._exclusions.leave(message, "", self._ledger.received)
             return
         self._take_pending()
+        self._first_row = self._ledger.received
         if message.left_out is not None:
             self._exclusions.filter(message, "", "own-log", message.left_out)
         elif message.broken is not None:
@@ -355,7 +360,7 @@ class Intake:
     def _take_reading(self, message: Message, reading: Reading) -> None:
         where = reading.where
         if self._must_leave(message):
-            self._exclusions.leave(message, where)
+            self._exclusions.leave(message, where, self._first_row)
         elif isinstance(reading, Sample):
             self._take_sample(message, reading)
         elif isinstance(reading, InvalidSample):

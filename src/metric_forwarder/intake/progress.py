@@ -84,8 +84,8 @@ class EventProgress:
         """Remember which messages are done.
 
         Args:
-            stopped_at: the first message that was not taken in, and how many points were received before it; None: taking in
-                did not stop between two messages.
+            stopped_at: the first message that was not taken in whole, and how many points were received before it; None:
+                taking in did not stop.
             is_whole: whether all messages were taken in.
         """
         if self._key is None:
