@@ -8,11 +8,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metric_forwarder.cli.sample_events import TEMPLATES
+from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.intake.intake import Intake
 from metric_forwarder.intake.making import make_intake
-from metric_forwarder.model import Message, Outcome, Point
+from metric_forwarder.model import Message, Outcome, Point, Series
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.policies import point_payload
@@ -173,11 +176,43 @@ def test_a_constant_id_with_another_value_each_minute_is_delivered_each_minute()
         harness.clock.sleep(60)
 
 
-def test_an_identity_is_the_same_on_every_instance_and_python() -> None:
+@pytest.mark.parametrize(
+    ("value", "identity"),
+    [(0.5, "9ab1cdf7f1522d4bc6b58538bb348be4"), (10**20 + 1, "8525ff92145729ebfe86fa89eaee77af")],
+    ids=["a fraction", "a whole number that is no float"],
+)
+def test_an_identity_is_the_same_on_every_instance_and_python(value: float, identity: str) -> None:
     """A window that spans an upgrade would be lost if it changed unnoticed: see the changelog."""
-    message = Message("s", json.dumps(point(0.5, id="é\ud800", dimensions={"b": "x", "a": "ü"})), 'cmq/["a"]')
+    payload = json.dumps(point(value, id="é\ud800", dimensions={"b": "x", "a": "ü"}))
     intake = intake_of(environ())
-    intake.take(message)
+    intake.take(Message("s", payload, 'cmq/["a"]'))
     (found,) = intake.points
     assert found.identity is not None
-    assert found.identity.hex() == "9ab1cdf7f1522d4bc6b58538bb348be4"
+    assert found.identity.hex() == identity
+
+
+@given(st.sampled_from([2**53, 2**60, 10**20, 10**300]), st.integers(-3, 3), st.integers(-3, 3))
+def test_large_whole_numbers_have_one_identity_if_and_only_if_they_are_equal(
+    base: int, one: int, other: int
+) -> None:
+    first, second = identities_of(base + one, base + other)
+    assert (first == second) == (one == other)
+
+
+@pytest.mark.parametrize("number", [2.0**53, 2.0**60, 1e20, 1e300, -1e20])
+def test_a_whole_number_and_the_float_that_is_equal_to_it_have_one_identity(number: float) -> None:
+    first, second = identities_of(number, int(number))
+    assert first == second
+
+
+def identities_of(*numbers: float) -> list[bytes | None]:
+    """The identities of points that differ in their value alone."""
+    count = len(numbers)
+    return Identifier("test", "content").identities(
+        [Series("pc", "m", ())] * count,
+        numbers,
+        [1] * count,
+        [None] * count,
+        [Message("s", None)] * count,
+        [""] * count,
+    )

@@ -15,20 +15,21 @@ from support.fakes import FakeClock, machine_of
 from world.redis_model import RedisModel
 
 X, Y = b"x" * 16, b"y" * 16
+MEANT = object()
 
 
 class Redis:
     """A server, and all connections that were made to it.
 
     Attributes:
-        answer: what a claim is answered with, if not what the scripts mean; an error is raised.
+        answer: what a claim is answered with, if not ``MEANT``, what the scripts mean; an error is raised.
         hangs: a claim is not answered before this is set.
     """
 
     def __init__(self, clock: FakeClock) -> None:
         self.model = RedisModel(lambda: clock.monotonic() * 1000)
         self.connections: list[RedisLink] = []
-        self.answer: Any = None
+        self.answer: Any = MEANT
         self.hangs: threading.Event | None = None
 
     def connect(self, _address: RedisAddress, timeout_s: float, _max_reply_bytes: int) -> "RedisLink":
@@ -51,7 +52,7 @@ class RedisLink:
             self._server.hangs.wait()
         if isinstance(self._server.answer, Exception):
             raise self._server.answer
-        if self._server.answer is not None and script is CLAIM:
+        if self._server.answer is not MEANT and script is CLAIM:
             return self._server.answer
         return self._server.model.run(script, keys, *arguments)
 
@@ -127,6 +128,8 @@ def test_a_warm_connection_is_used_again_until_it_was_idle_for_too_long(
     clock.sleep(IDLE_S + 1)
     one.ask(X)
     assert [link.is_closed for link in server.connections] == [True, False]
+    one.ask(Y)
+    assert len(server.connections) == 2
 
 
 def test_after_a_failure_redis_is_left_alone_for_a_while_and_then_asked_again(
@@ -138,7 +141,7 @@ def test_after_a_failure_redis_is_left_alone_for_a_while_and_then_asked_again(
     assert one.warnings == ["it is not there; duplicates are recognised only by this instance's memory"]
     assert [link.is_closed for link in server.connections] == [True]
 
-    server.answer = None
+    server.answer = MEANT
     clock.sleep(REST_S - 1)
     assert one.ask(X) == ([Claim.OURS], "degraded")
     assert len(server.connections) == 1
@@ -175,7 +178,7 @@ def test_while_one_request_hangs_no_other_gets_stuck_like_it(
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"o", b"ooo", b"oz", b"or", b"oo\n12 bad", b"rr\n12 bad", 7, [b"oo"], b"o\xff"],
+    [b"", b"o", b"ooo", b"oz", b"or", b"oo\n12 bad", b"rr\n12 bad", 7, None, [b"oo"], b"o\xff"],
 )
 def test_a_reply_that_makes_no_sense_is_not_believed(
     answer: object, server: Redis, instance: Callable[[], Instance]

@@ -72,8 +72,5 @@ class Identifier:
 
 def _large(value: float, text: str) -> tuple[bytes, str]:
     """Encode a whole number too large for a float to hold exactly: the float, and the text that makes it unique."""
-    try:
-        # 1e300 and the whole number it stands for are one JSON number.
-        return _pack_double(value), text if int(float(value)) == value else f"={value}{text}"
-    except OverflowError:
-        return b"", f"={value}{text}"
+    # 1e300 and the whole number it stands for are one JSON number.
+    return _pack_double(value), text if int(float(value)) == value else f"={value}{text}"

@@ -138,7 +138,7 @@ class RedisStore:
     ) -> None:
         self._address = address
         self.prefix = key_prefix(function)
-        self.window_ms = max(1, round(window_s * 1000))
+        self.window_ms = round(window_s * 1000)
         self.memory = memory
         self.machine = machine
         self._clock = machine.clock
