@@ -285,6 +285,7 @@ class Triggers:
         self._platform = platform
         self._faults = faults
         self._retries = retries
+        self._firing = 0
         self.open = 0
 
     def start(self, name: str, run: Callable[[], None]) -> None:
@@ -365,7 +366,11 @@ class Triggers:
 
     def timer(self, event: Event) -> Attempt:
         """One firing."""
+        self._firing += 1
+        if self._firing > 1:
+            self._world.met("two replays of a spool side by side")
         attempt = self._platform.invoke(event)
+        self._firing -= 1
         if attempt.end == "returned":
             self._handled(event)
         return attempt

@@ -27,7 +27,7 @@ OF_REQUESTS = (
 # What a receiver may answer; it does not act then.
 OF_RECEIVERS = ("code", "code in a row")
 # What may happen to an instance.
-OF_INSTANCES = ("kill", "pause", "recycle", "cold start", "no threads", "busy", "log fails")
+OF_INSTANCES = ("kill", "out of memory", "pause", "recycle", "cold start", "no threads", "busy", "log fails")
 # What may happen to what instances share.
 OF_STORES = (
     "redis down",

@@ -278,6 +278,7 @@ class Network:
         task = world.current
         assert task is not None
         attempt: Attempt | None = task.owner
+        self._perhaps_run_out_of_memory()
         record = self._book.open_request(attempt, self._process.name, world.now)
         record.sent = request
         fault = self._faults.of_request()
@@ -291,6 +292,12 @@ class Network:
             self._hang()
             return self._not_sent(record, "no name")
         return self._exchange(request, timeout_s, record, fault)
+
+    def _perhaps_run_out_of_memory(self) -> None:
+        """Let the instance be killed where it holds most: with a request that is about to leave, or a reply that came."""
+        if self._faults.strikes("out of memory"):
+            self._world.met("an instance ran out of memory")
+            self._world.die_here()
 
     def _not_sent(self, record: Request, reason: str) -> Failure:
         record.answer = "failed"
@@ -336,6 +343,7 @@ class Network:
         if not answers:
             world.met("a request timed out")
             return Failure(Fault.UNANSWERED, "timed out")
+        self._perhaps_run_out_of_memory()
         answer = answers[0]
         record.answered_at = world.now
         record.was_awaited = record.attempt is not None and record.attempt.end == "running"

@@ -79,6 +79,7 @@ EXPECTED: tuple[str, ...] = (
     "an event of CKafka comes again",
     "an idle instance was given up",
     "an instance stood still in the middle of its work",
+    "an instance ran out of memory",
     "an instance was cut off from Redis alone",
     "an instance was frozen with threads at work",
     "an instance was killed while it worked",
@@ -115,5 +116,6 @@ EXPECTED: tuple[str, ...] = (
     "the platform gave an event up: ckafka",
     "the platform gave an event up: http",
     "the secret was rotated",
+    "two replays of a spool side by side",
     "two versions side by side",
 )
