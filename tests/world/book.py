@@ -119,7 +119,7 @@ class Request:
         was_awaited: whether its event was still under way when the answer came.
         answered_at: when the answer came.
         sent: what was sent.
-        left: whether it left the instance, as far as its event could know: one that ended before knows of no failure.
+        left: whether it left the instance.
         asked_s: for how long the answer asked for no other request.
     """
 

@@ -301,7 +301,7 @@ class Network:
 
     def _not_sent(self, record: Request, reason: str) -> Failure:
         record.answer = "failed"
-        record.left = record.attempt is not None and record.attempt.end != "running"
+        record.left = False
         return Failure(Fault.UNREACHABLE, reason)
 
     def _hang(self) -> None:
