@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metric_forwarder.formats.otlp import number_text, prometheus_metric_name
 from metric_forwarder.formats.otlp_json import decode
+from metric_forwarder.formats.otlp_names import number_text, prometheus_metric_name
 from metric_forwarder.formats.samples import (
     FilteredSample,
     FormatHint,

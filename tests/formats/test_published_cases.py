@@ -12,7 +12,7 @@ import pytest
 
 from metric_forwarder.destinations.remote_write_wire import encode_labels
 from metric_forwarder.formats import Format, read
-from metric_forwarder.formats.otlp import prometheus_metric_name
+from metric_forwarder.formats.otlp_names import prometheus_metric_name
 from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
 from support.remote_write import encode_series
 
