@@ -91,7 +91,7 @@ NOT_COMPILED = (
     "metric_forwarder/clients/reachability.py",
     "metric_forwarder/clients/secrets_manager.py",
     "metric_forwarder/doctor.py",
-    "metric_forwarder/formats/mapping.py",
+    "metric_forwarder/formats/mapping*.py",
     "metric_forwarder/intake/explain.py",
     "metric_forwarder/scrape/*",
     "metric_forwarder/spool/redis_check.py",

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.kafka_adapter import read_number
+from metric_forwarder.formats.mapping_plan import WILDCARD, BadMapping, Source, Steps, read_plan
 from metric_forwarder.formats.names import MAX_LABELS, label_names, prometheus_name
 from metric_forwarder.formats.payload import NotJson, json_pointer
 from metric_forwarder.formats.samples import (
@@ -30,15 +31,8 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 from metric_forwarder.formats.telegraf_json import unit_of
-from metric_forwarder.model import is_label_name
 from metric_forwarder.times import nanoseconds
 
-_UNITS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-_MEMBERS = ("each", "name", "value", "labels", "time", "unit", "namespace")
-_SOURCE_MEMBERS = ("item", "message", "text", "default")
-_WILDCARD = "*"
-_MAX_STEPS = 20
-_MAX_PARTS = 20
 _MAX_CHARACTERS = 65_536
 # The most digits of a time; intake checks the year.
 _LONGEST_NUMBER = 40
@@ -47,32 +41,7 @@ _is_decimal = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?").fullmatch
 _is_index = re.compile(r"0|[1-9][0-9]{0,8}").fullmatch
 
 _MISSING = object()
-_Steps = tuple[str, ...]
 _Key = str | int | None
-
-
-class BadMapping(ValueError):
-    """A mapping that cannot be used; the message begins with the place in the mapping, and says what would be right."""
-
-
-class _Source(NamedTuple):
-    """The source of a text or a number.
-
-    Attributes:
-        steps: of the pointer; None: a constant, or the name of the member that the wildcard takes.
-        text: the constant, or the default if ``steps`` lead to nothing; None: neither.
-        is_shared: the pointer begins at the message rather than at the item.
-    """
-
-    steps: _Steps | None
-    text: str | None = None
-    is_shared: bool = False
-
-    @property
-    def follows_wildcard(self) -> bool:
-        return (self.steps is None and self.text is None) or (
-            self.steps is not None and _WILDCARD in self.steps
-        )
 
 
 class _Place(NamedTuple):
@@ -97,8 +66,8 @@ class _Wrong(Exception):
         self.is_shared = is_shared
 
     @classmethod
-    def at(cls, source: _Source, rule: str, message: str, key: _Key = None) -> "_Wrong":
-        steps = (key if step == _WILDCARD and key is not None else step for step in source.steps or ())
+    def at(cls, source: Source, rule: str, message: str, key: _Key = None) -> "_Wrong":
+        steps = (key if step == WILDCARD and key is not None else step for step in source.steps or ())
         return cls(json_pointer(tuple(steps)), rule, message, is_shared=source.is_shared)
 
 
@@ -113,36 +82,8 @@ class Mapper:
     """
 
     def __init__(self, mapping: Any) -> None:
-        if not isinstance(mapping, dict):
-            raise BadMapping('must be an object such as {"name": "/name", "value": "/value"}')
-        for member in mapping:
-            if member not in _MEMBERS:
-                raise BadMapping(f"{json_pointer([member])} is unknown: it may have {', '.join(_MEMBERS)}")
-        for member in ("name", "value"):
-            if member not in mapping:
-                raise BadMapping(f"/{member} is missing: say where the {member} of a sample is")
-        self._each = _read_pointer("/each", mapping["each"]) if "each" in mapping else None
-        self._value = _read_pointer("/value", mapping["value"])
-        has_wildcard = _WILDCARD in self._value
-        self._name = _read_parts("/name", mapping["name"])
-        self._groups, self._labels = _read_labels("/labels", mapping.get("labels", []))
-        self._time = _read_source("/time", mapping["time"]) if "time" in mapping else None
-        self._namespace = _read_source("/namespace", mapping["namespace"]) if "namespace" in mapping else None
-        self._unit = _read_unit(mapping)
-        following = [source for source in (*self._name, *self._labels.values()) if source.follows_wildcard]
-        if following and not has_wildcard:
-            raise BadMapping(
-                '/value has no step "*", which the name or a label follows: write one, or remove theirs'
-            )
-        for where, source in (("/time", self._time), ("/namespace", self._namespace)):
-            if source is not None and source.follows_wildcard:
-                raise BadMapping(
-                    f'{where} must be the same for all values of an item, so it cannot have a step "*"'
-                )
-        if has_wildcard and not following:
-            # Otherwise the values of an item would be one series.
-            self._name = (*self._name, _Source(None))
-        self._follows = any(source.follows_wildcard for source in self._labels.values())
+        self._plan = read_plan(mapping)
+        self._labels_follow = any(source.follows_wildcard for source in self._plan.labels.values())
 
     def __call__(self, body: Any, hint: FormatHint) -> Iterator[Reading]:
         """Read the samples of a message."""
@@ -154,7 +95,7 @@ class Mapper:
                 yield from self._read_message(value.prefix, value.decoded)
 
     def _read_message(self, prefix: str, message: Any) -> Iterator[Reading]:
-        for where, target in _targets(message, self._each):
+        for where, target in _targets(message, self._plan.each):
             if target is _MISSING:
                 yield InvalidSample(prefix + where, "missing", _missing("each"), message)
             elif isinstance(target, list):
@@ -172,9 +113,11 @@ class Mapper:
         try:
             if not isinstance(place.item, dict):
                 raise _Wrong("", "type", _NO_OBJECT)  # noqa: TRY301
-            labels = None if self._follows else self._read_labels(place)
+            labels = None if self._labels_follow else self._read_labels(place)
             time_ns = self._read_time(place)
-            namespace = "" if self._namespace is None else _text(self._namespace, place, "namespace")
+            namespace = (
+                "" if self._plan.namespace is None else _text(self._plan.namespace, place, "namespace")
+            )
             members = self._members(place.item)
         except _Wrong as wrong:
             yield self._invalid(prefix, at, wrong, place)
@@ -199,13 +142,13 @@ class Mapper:
 
     def _members(self, item: Any) -> Iterable[tuple[str, _Key, Any]]:
         """Yield the values of an item: the place of each, the name of its member, and the value."""
-        if _WILDCARD not in self._value:
-            value = _find(item, self._value)
+        if WILDCARD not in self._plan.value:
+            value = _find(item, self._plan.value)
             if value is _MISSING:
-                raise _Wrong(json_pointer(self._value), "missing", _missing("value"))
-            return [(json_pointer(self._value), None, value)]
-        split = self._value.index(_WILDCARD)
-        before, behind = self._value[:split], self._value[split + 1 :]
+                raise _Wrong(json_pointer(self._plan.value), "missing", _missing("value"))
+            return [(json_pointer(self._plan.value), None, value)]
+        split = self._plan.value.index(WILDCARD)
+        before, behind = self._plan.value[:split], self._plan.value[split + 1 :]
         group = _find(item, before)
         if group is _MISSING:
             raise _Wrong(json_pointer(before), "missing", _missing("value"))
@@ -219,13 +162,13 @@ class Mapper:
         return ((json_pointer((*before, key, *behind)), key, _find(member, behind)) for key, member in pairs)
 
     def _read_name(self, place: _Place) -> str:
-        parts = [_text(source, place, "name") for source in self._name]
+        parts = [_text(source, place, "name") for source in self._plan.name]
         if len(parts) > 1 and parts[-1] == "value":
             parts.pop()
         name = "_".join([part for part in parts if part])
         if not name:
             raise _Wrong.at(
-                self._name[0],
+                self._plan.name[0],
                 "name",
                 "is empty: a metric needs a name, so let name of MF_MAPPING lead to one",
                 place.key,
@@ -234,9 +177,9 @@ class Mapper:
 
     def _read_labels(self, place: _Place) -> Mapping[str, str]:
         pairs: list[tuple[str, str]] = []
-        for group in self._groups:
+        for group in self._plan.groups:
             pairs += _read_group(group, place)
-        named = {name: _text(source, place, f"labels/{name}") for name, source in self._labels.items()}
+        named = {name: _text(source, place, f"labels/{name}") for name, source in self._plan.labels.items()}
         pairs = [(name, text) for name, text in pairs if name not in named] + list(named.items())
         if len(pairs) > MAX_LABELS:
             raise _Wrong(
@@ -245,14 +188,14 @@ class Mapper:
         return label_names(pairs)
 
     def _read_time(self, place: _Place) -> int | None:
-        if self._time is None:
+        if self._plan.time is None:
             return None
-        value = _value(self._time, place, "time")
+        value = _value(self._plan.time, place, "time")
         if value is None or value == "":
             return None
-        time_ns = read_time(value, self._unit)
+        time_ns = read_time(value, self._plan.unit)
         if time_ns is None:
-            raise _Wrong.at(self._time, "timestamp", _BY_SIZE if self._unit is None else _IN_UNIT)
+            raise _Wrong.at(self._plan.time, "timestamp", _BY_SIZE if self._plan.unit is None else _IN_UNIT)
         return time_ns
 
     def _invalid(self, prefix: str, at: str, wrong: _Wrong, place: _Place) -> InvalidSample:
@@ -261,20 +204,14 @@ class Mapper:
 
     def _alone(self, place: _Place) -> Any:
         """An item as a message of its own, which can be sent again after a correction."""
-        if self._each is None:
+        if self._plan.each is None:
             return place.item
         message: dict[str, Any] = {}
-        for source in self._sources():
+        for source in self._plan.sources():
             if source.is_shared and source.steps:
                 _put(message, source.steps, _find(place.message, source.steps))
-        _put(message, self._each, [place.item] if place.is_listed else place.item)
+        _put(message, self._plan.each, [place.item] if place.is_listed else place.item)
         return message
-
-    def _sources(self) -> Iterator[_Source]:
-        yield from self._name
-        yield from self._groups
-        yield from self._labels.values()
-        yield from (source for source in (self._time, self._namespace) if source is not None)
 
 
 def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
@@ -314,97 +251,12 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-# --- the parts of a mapping --------------------------------------------------------------------------------------
-
-
-def _read_pointer(where: str, text: Any) -> _Steps:
-    if not isinstance(text, str) or (text and not text.startswith("/")):
-        raise BadMapping(f'{where} must be a JSON pointer, such as "/metrics/0/name"; it begins with "/"')
-    steps = tuple(text.split("/")[1:])
-    if len(steps) > _MAX_STEPS:
-        raise BadMapping(f"{where} has more than {_MAX_STEPS} steps")
-    if steps.count(_WILDCARD) > 1:
-        raise BadMapping(f'{where} has more than one step "*"')
-    if any(re.search(r"~(?![01])", step) for step in steps):
-        raise BadMapping(f'{where} holds a "~" that is not part of "~0" or "~1"')
-    return tuple(step.replace("~1", "/").replace("~0", "~") for step in steps)
-
-
-def _read_source(where: str, given: Any) -> _Source:
-    if given == _WILDCARD:
-        return _Source(None)
-    if isinstance(given, str):
-        if not given.startswith("/"):
-            raise BadMapping(
-                f'{where} must be a JSON pointer, which begins with "/"; write {{"text": "…"}} for a text that '
-                "stands for itself"
-            )
-        return _Source(_read_pointer(where, given))
-    if not isinstance(given, dict) or len({"item", "message", "text"} & given.keys()) != 1:
-        raise BadMapping(f'{where} must be a JSON pointer, {{"message": pointer}} or {{"text": "…"}}')
-    for member, text in given.items():
-        if member not in _SOURCE_MEMBERS or (member == "default" and "text" in given):
-            raise BadMapping(f"{where}{json_pointer([member])} is unknown: remove it")
-        if not isinstance(text, str):
-            raise BadMapping(f"{where}/{member} must be a text")
-    if "text" in given:
-        return _Source((), given["text"])._replace(steps=None)
-    kind = "item" if "item" in given else "message"
-    return _Source(_read_pointer(f"{where}/{kind}", given[kind]), given.get("default"), kind == "message")
-
-
-def _read_parts(where: str, given: Any) -> tuple[_Source, ...]:
-    """The parts of a name."""
-    if not isinstance(given, list):
-        return (_read_source(where, given),)
-    if not 0 < len(given) <= _MAX_PARTS:
-        raise BadMapping(f"{where} must have 1 to {_MAX_PARTS} parts")
-    return tuple(_read_source(f"{where}/{index}", part) for index, part in enumerate(given))
-
-
-def _read_labels(where: str, given: Any) -> tuple[tuple[_Source, ...], Mapping[str, _Source]]:
-    """Pointers to whole groups of labels, and sources of labels by their names."""
-    groups: list[_Source] = []
-    named: dict[str, _Source] = {}
-    for index, part in enumerate(given if isinstance(given, list) else [given]):
-        at = f"{where}/{index}" if isinstance(given, list) else where
-        if isinstance(part, str):
-            groups.append(_Source(_read_pointer(at, part)))
-            if _WILDCARD in part.split("/"):
-                raise BadMapping(f'{at} leads to all labels of an item, so it cannot have a step "*"')
-        elif isinstance(part, dict):
-            for name, source in part.items():
-                if not is_label_name(name) or name.startswith("__"):
-                    raise BadMapping(
-                        f"{at}{json_pointer([name])} is not a label's name: use letters, digits and underscores"
-                    )
-                named[name] = _read_source(f"{at}{json_pointer([name])}", source)
-        else:
-            raise BadMapping(f'{at} must be a JSON pointer, or an object such as {{"host": "/host"}}')
-    if len(groups) + len(named) > MAX_LABELS:
-        raise BadMapping(f"{where} has more than {MAX_LABELS} labels")
-    return tuple(groups), named
-
-
-def _read_unit(mapping: Mapping[str, Any]) -> int | None:
-    if "unit" not in mapping:
-        return None
-    unit = mapping["unit"]
-    if not isinstance(unit, str) or unit not in _UNITS:
-        raise BadMapping(f"/unit must be one of {', '.join(_UNITS)}")
-    if "time" not in mapping:
-        raise BadMapping(
-            "/unit is the unit of /time, which is missing: say where the time is, or remove the unit"
-        )
-    return _UNITS[unit]
-
-
 # --- the parts of a message --------------------------------------------------------------------------------------
 
 
-def _find(value: Any, steps: _Steps, key: _Key = None) -> Any:
+def _find(value: Any, steps: Steps, key: _Key = None) -> Any:
     for step in steps:
-        wanted: _Key = key if step == _WILDCARD else step
+        wanted: _Key = key if step == WILDCARD else step
         if isinstance(value, dict):
             value = value.get(str(wanted), _MISSING)
         elif isinstance(value, list) and isinstance(wanted, int):
@@ -416,12 +268,12 @@ def _find(value: Any, steps: _Steps, key: _Key = None) -> Any:
     return value
 
 
-def _targets(message: Any, each: _Steps | None) -> Iterator[tuple[str, Any]]:
+def _targets(message: Any, each: Steps | None) -> Iterator[tuple[str, Any]]:
     """Yield the items that ``each`` leads to, and their places."""
-    if each is None or _WILDCARD not in each:
+    if each is None or WILDCARD not in each:
         yield json_pointer(each or ()), _find(message, each or ())
         return
-    split = each.index(_WILDCARD)
+    split = each.index(WILDCARD)
     group = _find(message, each[:split])
     if isinstance(group, (dict, list)):
         for key in group if isinstance(group, dict) else range(len(group)):
@@ -430,7 +282,7 @@ def _targets(message: Any, each: _Steps | None) -> Iterator[tuple[str, Any]]:
         yield json_pointer(each[:split]), _MISSING
 
 
-def _value(source: _Source, place: _Place, what: str) -> Any:
+def _value(source: Source, place: _Place, what: str) -> Any:
     """The value of a source."""
     if source.steps is None:
         return source.text if source.text is not None else place.key
@@ -444,7 +296,7 @@ def _value(source: _Source, place: _Place, what: str) -> Any:
     return value
 
 
-def _text(source: _Source, place: _Place, what: str) -> str:
+def _text(source: Source, place: _Place, what: str) -> str:
     value = _value(source, place, what)
     if isinstance(value, (dict, list)):
         raise _Wrong.at(
@@ -459,7 +311,7 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _read_group(source: _Source, place: _Place) -> list[tuple[str, str]]:
+def _read_group(source: Source, place: _Place) -> list[tuple[str, str]]:
     """Labels from an object, or from a list of objects that have a name and a value."""
     group = _value(source, place, "labels")
     if group is None:
@@ -546,7 +398,7 @@ def _number(where: str, value: Any) -> float | int:
     return number
 
 
-def _put(message: dict[str, Any], steps: _Steps, value: Any) -> None:
+def _put(message: dict[str, Any], steps: Steps, value: Any) -> None:
     """Write a value at a pointer: make the objects on the way, and a list of one item for a step into a list."""
     if not steps or value is _MISSING:
         return
