@@ -16,7 +16,7 @@ from metric_forwarder.bootstrap import Application  # noqa: E402 - only now it c
 _APPLICATION = Application()
 # Points live until their event is settled, so looking for cycles every 700 objects would take a sixteenth of the time. This
 # number of objects is a few megabytes.
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
 def main_handler(event: Any, context: Any) -> Any:
@@ -35,5 +35,5 @@ def main_handler(event: Any, context: Any) -> Any:
         UnknownTrigger: the event's kind is unknown.
         InstanceBusy: another event was handled for more than half of this one's time limit.
     """
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     return _APPLICATION.handle(event, context)
