@@ -622,10 +622,10 @@ def test_a_page_with_a_date_does_not_set_the_clock(harness: Harness) -> None:
 
 
 def test_a_request_without_a_reply_is_sent_again_by_default(harness: Harness) -> None:
-    harness.receiver.script.append(Failure(Fault.UNANSWERED, "timeout"))
+    harness.receiver.script.extend([Failure(Fault.UNANSWERED, "timeout")] * 2)
     report = harness.handle(point())
     assert outcomes(report) == {"delivered": 1}
-    assert report["requests"] == {"sent": 2, "retried": 1, "returnCodes": {"0": 1, "no answer": 1}}
+    assert report["requests"] == {"sent": 3, "retried": 2, "returnCodes": {"0": 1, "no answer": 2}}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """In which order points are sent, what is sent alone, and what is tried again, seen by a destination."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
@@ -27,7 +27,11 @@ REAUTHENTICATE = Verdict(Action.REAUTHENTICATE, "1011", "the key is wrong")
 
 
 class FakeDestination:
-    """A ``Destination`` that answers with what a function says of the values in a batch, and can fix everything."""
+    """A ``Destination`` that answers with what a function says of the values in a batch, and can fix everything.
+
+    Attributes:
+        unprepared: what the next attempts to prepare come to, before one succeeds.
+    """
 
     scope = "test"
     carries_timestamps = carries_non_finite = True
@@ -38,6 +42,8 @@ class FakeDestination:
         self._judge = judge
         self.sent: list[list[float]] = []
         self.fixed: list[Verdict] = []
+        self.unprepared: deque[Verdict] = deque()
+        self.prepared = 0
 
     def prepare_series(self, series: Series) -> None:
         """It takes every series."""
@@ -50,8 +56,10 @@ class FakeDestination:
     ) -> list[bytes]:
         return [b"%r" % value for _, value, _ in zip(serieses, values, times_ms, strict=True)]
 
-    def prepare(self, timeout_s: float) -> None:
-        """Nothing has to be prepared."""
+    def prepare(self, timeout_s: float) -> Verdict | None:
+        assert timeout_s > 0
+        self.prepared += 1
+        return self.unprepared.popleft() if self.unprepared else None
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         assert timeout_s > 0
@@ -169,6 +177,52 @@ def test_undeclared_metrics_are_asked_about_one_after_the_other_in_series_far_ap
     assert sent[8:] == [*asked, *(serieses + value for value in asked)]
 
 
+# --- a batch that is refused ------------------------------------------------------------------------------------------
+
+
+def test_a_half_that_must_hold_the_bad_point_is_not_sent_as_a_whole() -> None:
+    destination = FakeDestination(refuse(REFUSE_POINT, lambda value: value == 6))
+    settled = deliver(make_sender(destination, 8), of_series(8))
+    assert destination.sent == [[*range(8)], [0, 1, 2, 3], [4, 5], [6], [7]]
+    assert [value for value, outcome in settled.items() if outcome is Outcome.REJECTED] == [6]
+
+
+def test_after_a_batch_that_was_mostly_bad_the_next_refused_one_is_sent_point_by_point() -> None:
+    destination = FakeDestination(refuse(REFUSE_POINT, lambda value: value in {0, 1, 2, 4}))
+    deliver(make_sender(destination, 4), of_series(8))
+    assert destination.sent == [
+        [0, 1, 2, 3],
+        [0, 1],
+        [0],
+        [1],
+        [2, 3],
+        [2],
+        [3],
+        [4, 5, 6, 7],
+        [4],
+        [5],
+        [6],
+        [7],
+    ]
+
+
+def test_after_a_batch_with_one_bad_point_of_four_the_next_refused_one_is_halved() -> None:
+    destination = FakeDestination(refuse(REFUSE_POINT, lambda value: value in {0, 4}))
+    deliver(make_sender(destination, 4), of_series(8))
+    assert destination.sent == [
+        [0, 1, 2, 3],
+        [0, 1],
+        [0],
+        [1],
+        [2, 3],
+        [4, 5, 6, 7],
+        [4, 5],
+        [4],
+        [5],
+        [6, 7],
+    ]
+
+
 # --- a batch that fails in all attempts -----------------------------------------------------------------------------
 
 
@@ -195,6 +249,39 @@ def test_a_point_that_was_taken_alone_lets_the_next_failing_batch_be_tried_so_to
     points = of_series(6)
     settled = deliver(sender, points)
     assert set(settled.values()) == {Outcome.DELIVERED}
+
+
+# --- what sending needs ----------------------------------------------------------------------------------------------
+
+
+def test_a_destination_is_prepared_once_for_each_event_and_again_if_that_failed() -> None:
+    destination = FakeDestination(lambda _: ACCEPT)
+    sender, trace = make_sender(destination, attempts=3), Recorder()
+    destination.unprepared.extend([FAIL, FAIL])
+    assert set(settle_all(sender, of_series(3), trace=trace).values()) == {(Outcome.DELIVERED, "0")}
+    assert trace.lines[:3] == [(FAIL, 0), (FAIL, 0), (None, 0)]
+    assert set(deliver(sender, of_series(3)).values()) == {Outcome.DELIVERED}
+    assert destination.prepared == 4
+
+
+def test_nothing_is_sent_by_this_event_and_the_next_while_the_destination_cannot_be_prepared() -> None:
+    clock = FakeClock()
+    destination = FakeDestination(lambda _: ACCEPT)
+    sender = make_sender(destination, attempts=2, clock=clock)
+    destination.unprepared.extend([FAIL, FAIL])
+    for _ in range(2):
+        assert set(settle_all(sender, of_series(3)).values()) == {(Outcome.UNDELIVERED, "1003")}
+        assert (destination.prepared, destination.sent) == (2, [])
+    clock.sleep(60)
+    assert set(deliver(sender, of_series(3)).values()) == {Outcome.DELIVERED}
+
+
+def test_a_defect_of_a_destination_is_raised_and_not_taken_for_an_outcome() -> None:
+    def fail(_: list[float]) -> Verdict:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        deliver(make_sender(FakeDestination(fail)), of_series(1))
 
 
 # --- the cause of a refusal is corrected ------------------------------------------------------------------------------
@@ -252,6 +339,14 @@ def test_each_of_two_traces_is_told_what_each_request_took_and_how_long_it_waite
         (2, 3, 200, ACCEPT, 250),
     ]
     assert traces[1].lines == traces[0].lines
+
+
+def test_a_trace_is_told_of_all_pauses_of_the_pace() -> None:
+    trace = Recorder()
+    sender = make_sender(FakeDestination(lambda _: ACCEPT), max_rate=1.25)
+    settle_all(sender, of_series(3), trace=trace)
+    # The first moment of an event is drawn.
+    assert [line[2] for line in trace.lines[1:]] == [400, 800, 800]
 
 
 @pytest.mark.parametrize(
