@@ -237,6 +237,7 @@ ROOMS = {
     "metric_forwarder.destinations.remote_write": {"MF_DESTINATION": "remote-write", "MF_REMOTE_WRITE_URL": "http://127.0.0.1:1/w"},
     "metric_forwarder.destinations.stdout": {"MF_DESTINATION": "stdout"},
     "metric_forwarder.clients.redis": {"MF_DEDUPE": "redis://127.0.0.1:1", "MF_SPOOL": "redis://127.0.0.1:1"},
+    "metric_forwarder.dedupe.shared_pace": {"MF_DEDUPE": "redis://127.0.0.1:1"},
     "metric_forwarder.spool.redis": {"MF_SPOOL": "redis://127.0.0.1:1"},
     "metric_forwarder.reporting.self_metrics_writer": {"MF_SELF_METRICS": "on", "MF_REMOTE_WRITE_URL": "http://127.0.0.1:1/w"},
 }  # fmt: skip
@@ -259,6 +260,7 @@ NEVER = (
     "metric_forwarder.spool.",
     "metric_forwarder.clients.cos",
     "metric_forwarder.cli.",
+    "metric_forwarder.dedupe.shared_pace",
     "metric_forwarder.reporting.self_metrics",
 )
 HANDLE = """

@@ -11,7 +11,7 @@ and every point ends in exactly one outcome. The parts, in the order of the flow
         pipeline                  the line that an event goes down; settlement writes the outcome of each point
           jobs                    what a timer can ask for instead of sending points: a replay, a scrape
           intake/                 samples  → points      validation against the schema, series, times
-          dedupe/                 points   → new points  identities; the stores, in memory and in Redis
+          dedupe/                 points   → new points  identities; the stores, in memory and in Redis; the shared pace
           delivery/               points   → outcomes    batching, retry, pacing, deadline; the destination's port
           destinations/           encode a batch, sign it, judge the reply
           spool/                  undelivered points     kept in files or in Redis until they are replayed

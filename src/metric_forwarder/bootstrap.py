@@ -9,11 +9,11 @@ from metric_forwarder.clients.http import HttpTransport, Streaming, Transport
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.credentials import make_credentials
 from metric_forwarder.dedupe.identity import Identifier
-from metric_forwarder.dedupe.making import make_store
-from metric_forwarder.dedupe.store import MemoryStore
+from metric_forwarder.dedupe.making import make_store, share_pace
+from metric_forwarder.dedupe.store import DedupeStore, MemoryStore
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.pacing import Pace, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.parts import Parts, make_destination, make_transport
@@ -310,7 +310,7 @@ def build(
     return Pipeline(
         intake_parts=_keep_intake_parts(keep, settings, destination, point_schema, rules),
         store=store,
-        sender=_keep_sender(keep, destination, machine),
+        sender=_keep_sender(keep, destination, store, machine),
         spool=spool,
         scraper=keep("scraper", lambda read: _make_scraper(read, machine, outside, destination), destination),
         clock=machine.clock,
@@ -341,11 +341,12 @@ def _keep_intake_parts(
     )
 
 
-def _keep_sender(keep: _Keep, destination: Destination, machine: Machine) -> Sender:
+def _keep_sender(keep: _Keep, destination: Destination, store: DedupeStore, machine: Machine) -> Sender:
     """Make the sender; while the destination stays the same, what was learned about it is kept."""
     scope = destination.scope
     limits = keep("limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), scope)
-    pacer = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
+    own = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
+    pacer = keep("shared pacer", lambda read: share_pace(read, own, store, scope, machine), own, store, scope)
     learned = (destination, limits, pacer, machine)
     return keep("sender", lambda read: _make_sender(read, *learned), *learned)
 
@@ -359,7 +360,7 @@ def _make_scraper(
 
 
 def _make_sender(
-    settings: Settings, destination: Destination, limits: BatchLimits, pacer: Pacer, machine: Machine
+    settings: Settings, destination: Destination, limits: BatchLimits, pacer: Pace, machine: Machine
 ) -> Sender:
     return Sender(
         destination,

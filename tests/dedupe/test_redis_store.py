@@ -1043,7 +1043,7 @@ def test_an_event_whose_confirmations_could_not_be_written_says_degraded(redis_s
 
 def test_an_acl_user_needs_only_what_the_documentation_names(redis_server: RedisServer) -> None:
     redis_server.command(
-        "ACL", "SETUSER", "forwarder", "on", ">s3cret", "~mf:*", "-@all", *["+auth", "+select", "+ping", "+eval", "+evalsha", "+get", "+set", "+del"]
+        "ACL", "SETUSER", "forwarder", "on", ">s3cret", "~mf:*", "-@all", *["+auth", "+select", "+ping", "+time", "+eval", "+evalsha", "+get", "+set", "+del"]
     )  # fmt: skip
     url = f"redis://forwarder:s3cret@127.0.0.1:{redis_server.port}/1"
     one = Instance(redis_server, url=url)

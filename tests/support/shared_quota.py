@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.pacing import Pace
 
 Limiter = Callable[[float], bool]
 
@@ -117,7 +117,7 @@ class Crowd:
 
     def __init__(
         self,
-        pacers: Sequence[Pacer],
+        pacers: Sequence[Pace],
         limiter: Limiter,
         clock: VirtualClock,
         *,
@@ -146,6 +146,10 @@ class Crowd:
         """Let so much time pass from the moment at which all begin, within a tenth of a second."""
         for index in range(len(self._pacers)):
             self._at(self._chance.uniform(0, 0.1), self._begin, index)
+        return self.go_on(seconds, allowed)
+
+    def go_on(self, seconds: float, allowed: int) -> Outcome:
+        """Let time pass until so many seconds after the beginning."""
         while self._agenda and self._agenda[0][0] <= seconds:
             self._clock.now, _, happen, index = heappop(self._agenda)
             happen(index)
@@ -157,6 +161,11 @@ class Crowd:
             accepted * accepted / (len(self._pacers) * squares) if squares else 0.0,
             self.drained_s,
         )
+
+    def kill(self, instances: Sequence[int]) -> None:
+        """Let these instances send nothing more."""
+        for index in instances:
+            self._left[index] = 0
 
     def _at(self, moment: float, happen: Callable[[int], None], index: int) -> None:
         self._number += 1

@@ -12,7 +12,9 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from metric_forwarder.clients.redis import Script, explain
 from metric_forwarder.dedupe import redis as dedupe
+from metric_forwarder.dedupe.shared_pace import PACE
 from metric_forwarder.spool import redis as spool
+from world import pace_model
 
 _Argument = bytes | int
 _Fields = list[bytes]
@@ -134,6 +136,10 @@ class RedisModel:
     def keys(self) -> list[bytes]:
         """The keys that have not expired."""
         return sorted(key for key in list(self._values) if self._find(key) is not None)
+
+    def now_s(self) -> float:
+        """Its clock, Unix seconds."""
+        return self._now_ms() / 1000
 
     # --- commands ----------------------------------------------------------------------------------------------
 
@@ -372,12 +378,21 @@ def _unlock(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> int
     return model.delete(keys[0]) if model.get(keys[0]) == arguments[0] else 0
 
 
+def _pace(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> bytes:
+    now = float(arguments[5]) if len(arguments) > 5 else model.now_s()
+    kept, reply = pace_model.decide(model.get(keys[0]), now, arguments)
+    model.set(keys[0], kept, px=pace_model.KEPT_MS)
+    return reply
+
+
 _Meaning = Callable[[RedisModel, list[bytes], list[bytes]], Any]
 _SPOOL = vars(spool)
 _MEANINGS: dict[str, _Meaning] = {
     dedupe.CLAIM.digest: _claim,
     dedupe.REMEMBER.digest: _remember,
     dedupe.RELEASE.digest: _release,
+    PACE.digest: _pace,
+    pace_model.PACE_AT.digest: _pace,
     **{
         _SPOOL[name].digest: meaning
         for name, meaning in {

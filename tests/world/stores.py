@@ -12,6 +12,7 @@ from metric_forwarder.clients.secrets_manager import SecretReference
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.dedupe.identity import DIGEST_BYTES
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER
+from metric_forwarder.dedupe.shared_pace import PACE
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
@@ -28,7 +29,7 @@ _LATENCIES_S = (0.0005, 0.01, 0.04)
 _STUCK_S = 300.0
 _OUTAGES_S = (2.0, 0.2, 30.0, 100.0)
 _EVER_S = 1e9
-_OF_DEDUPE = (CLAIM, REMEMBER, RELEASE)
+_OF_DEDUPE = (CLAIM, REMEMBER, RELEASE, PACE)
 _GARBAGE: tuple[Any, ...] = (b"", b"xx", 7, None, [b"x"], b"\xff\xff\xff", b"zzzzzz")
 
 

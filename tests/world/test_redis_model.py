@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Sc
 from metric_forwarder.dedupe import redis as dedupe
 from metric_forwarder.settings.redis_address import parse_redis_url
 from metric_forwarder.spool import redis as spool
+from support.fakes import START
 from support.redis_server import RedisServer
+from world.pace_model import PACE_AT
 from world.redis_model import RedisModel
 
 # Far apart, so that a busy machine does not make one look like the other.
@@ -59,7 +62,21 @@ def _steps() -> st.SearchStrategy[_Step]:
     )
     lock = one(st.sampled_from([b"lock", b"one"]))
     anything = st.sampled_from([b"points", b"dead", b"lock", b"one", b"aside"])
+    moments = st.floats(0, 3, width=32) | st.sampled_from([0.02, 100.0, 1000.0])
+    told = (
+        st.sampled_from([0, 1, 1, 1, 9, 999]),
+        st.sampled_from([0, 0, 0, 1, 4]),
+        st.sampled_from([0, 30]),
+        st.integers(0, 9),
+        st.sampled_from([0, 0, 20_000]),
+        moments.map(lambda moment: repr(START + moment).encode()),
+    )
+    pace = st.tuples(
+        just(PACE_AT), one(st.sampled_from([b"pace", b"pace", b"one", b"points"])), st.tuples(*told)
+    )
     return st.one_of(
+        pace,
+        pace,
         script("CLAIM", _SOME, _TOKENS, just(_LEASE_MS), just(_WINDOW_MS)),
         script("REMEMBER", _SOME, just(_WINDOW_MS), _MARKS),
         script("RELEASE", _SOME, _TOKENS),
@@ -237,3 +254,26 @@ def test_a_full_server_takes_no_new_key_and_still_deletes() -> None:
     assert refused.value.is_full
     model.run(dedupe.RELEASE, [b"one"], b"token--1")
     assert model.keys() == []
+
+
+def test_the_pace_is_what_the_model_says_at_any_moment(server: RedisServer) -> None:
+    """Long conversations of a few instances, which hardly ever come up by chance alone."""
+    with _compared(server) as pair:
+        for seed in range(30):
+            pair.run(list(_conversation(random.Random(seed), b"pace %d" % seed)))
+
+
+def _conversation(chance: random.Random, key: bytes) -> Iterator[_Step]:
+    now, tickets = START, [0]
+    for _ in range(60):
+        now += chance.choice([0.001, 0.02, 0.02, 0.02, 0.5, 3.0, 30.0, 700.0, -5.0])
+        refused = int(chance.random() < 0.1)
+        told = (
+            chance.choice([0, 1, 7, 30, 999]),
+            refused,
+            chance.choice([0, 3, 50]),
+            chance.choice(tickets),
+            0,
+        )
+        yield PACE_AT, [key], (*told, repr(now).encode())
+        tickets.append(chance.randrange(3 * len(tickets)))

@@ -9,10 +9,13 @@ import pytest
 
 from metric_forwarder.clients.redis import Connect, Connection, RedisConnection, Script
 from metric_forwarder.dedupe import redis as dedupe
+from metric_forwarder.dedupe.shared_pace import PACE
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from metric_forwarder.spool import redis as spool
+from support.fakes import START
 from support.redis_server import RedisServer
 from world.campaign import run_seed
+from world.pace_model import PACE_AT
 from world.redis_model import RedisModel
 from world.schedule import Deployment
 from world.test_redis_model import Side
@@ -68,7 +71,11 @@ class Recording(Deployment):
     def steps(self) -> Iterator[_Call]:
         """The calls, with the number of an entry in place of its id, and with durations that do not end."""
         numbers: dict[Any, int] = {entry: number for number, entry in enumerate(self.ids)}
-        for script, keys, arguments in self.calls:
+        for number, (script, keys, arguments) in enumerate(self.calls):
+            if script is PACE:
+                # Both sides are asked at the same moment.
+                yield PACE_AT, keys, [*arguments, repr(START + number / 50).encode()]
+                continue
             longer = _DURATIONS.get(script, ())
             yield script, keys, [
                 each * _LONGER if place in longer and isinstance(each, int) else numbers.get(each, each)
@@ -101,5 +108,5 @@ def test_a_real_redis_replies_to_the_instances_of_the_world_as_the_model_does(se
         client.flushall()
         real.close()
     client.close()
-    assert {dedupe.CLAIM, dedupe.REMEMBER, dedupe.RELEASE} <= asked
+    assert {dedupe.CLAIM, dedupe.REMEMBER, dedupe.RELEASE, PACE_AT} <= asked
     assert {_SPOOL[name] for name in ("_WRITE", "_READ", "_LAST", "_DELETE", "_LOCK", "_UNLOCK")} <= asked

@@ -37,7 +37,7 @@ from metric_forwarder.settings.redis_address import RedisAddress
 
 KEY_PREFIX = "mf:"
 _COMMANDS = (
-    "AUTH, SELECT, PING, EVAL, EVALSHA, GET, SET and DEL, and for a spool XADD, XDEL, XLEN, XRANGE, XREVRANGE, "
+    "AUTH, SELECT, PING, TIME, EVAL, EVALSHA, GET, SET and DEL, and for a spool XADD, XDEL, XLEN, XRANGE, XREVRANGE, "
     "RENAMENX, PTTL and MEMORY USAGE,"
 )
 

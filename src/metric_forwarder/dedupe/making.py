@@ -1,8 +1,9 @@
-"""Makes the store that the settings name."""
+"""Makes the store that the settings name, and with a Redis the pace that instances share there."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from metric_forwarder.dedupe.store import DedupeStore, MemoryStore, NoStore
+from metric_forwarder.delivery.pacing import Pace, Pacer
 from metric_forwarder.machine import Machine
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.settings.extras import imports_of
@@ -11,6 +12,7 @@ from metric_forwarder.settings.settings import Settings
 
 if TYPE_CHECKING:
     from metric_forwarder.clients.redis import Connect
+    from metric_forwarder.dedupe.redis import RedisStore
 
 
 def make_store(
@@ -50,3 +52,21 @@ def make_store(
         connect=connect or RedisConnection,
         warn=lambda message: log.write("WARN", "dedupe", message=message),
     )
+
+
+def share_pace(settings: Settings, own: Pacer, store: DedupeStore, scope: str, machine: Machine) -> Pace:
+    """Make the pace that all instances share if they share a store, and return their own one otherwise.
+
+    Args:
+        settings: those in force; ``store`` was made from them.
+        own: the pace of this instance alone.
+        store: the store for deduplication.
+        scope: identifies the destination.
+        machine: what the pace runs on.
+    """
+    if not isinstance(settings.dedupe, RedisAddress):
+        return own
+    # Not needed by an instance without a Redis.
+    from metric_forwarder.dedupe.shared_pace import SharedPacer  # noqa: PLC0415
+
+    return SharedPacer(own, cast("RedisStore", store), scope, machine)

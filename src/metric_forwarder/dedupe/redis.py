@@ -8,6 +8,7 @@ themselves. See docs/dedupe.md for the reasons, the memory it takes, and what ha
 
 import hashlib
 import math
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -149,13 +150,21 @@ class RedisStore:
         self._stuck: SerialWorker | None = None
         self._rests_until = -math.inf
         self._rejections: dict[bytes, KnownRejection] = {}
+        self._event: RedisClaims | None = None
 
     def begin(self, deadline: Deadline) -> "RedisClaims":
         """Start an event; for some time after a failure, Redis is not used."""
         # A stuck worker keeps its thread; while there is one, no other is started.
         is_stuck = self._stuck is not None and self._stuck.is_busy
         rests = is_stuck or self._clock.monotonic() < self._rests_until
-        return RedisClaims(self, deadline, self.machine.chance.token(_TOKEN_BYTES), degraded=rests)
+        self._event = RedisClaims(self, deadline, self.machine.chance.token(_TOKEN_BYTES), degraded=rests)
+        return self._event
+
+    def ask(
+        self, form: re.Pattern[bytes], script: Script, key: bytes, *arguments: int
+    ) -> re.Match[bytes] | None:
+        """Run a script on a key of the function, on behalf of the event under way; see ``RedisClaims.ask``."""
+        return self._event.ask(form, script, key, *arguments) if self._event else None
 
     def connect(self, available_s: float) -> Connection:
         """The connection for an event with this much time: the warm one if it is still good."""
@@ -211,6 +220,8 @@ class RedisClaims:
         self._deadline = deadline
         self._token = token
         self._lock = store.machine.tasks.lock()
+        # Lanes may ask while outcomes are written: only one of them starts the worker.
+        self._worker_lock = store.machine.tasks.lock()
         self._degraded = degraded
         self._worker: SerialWorker | None = None
         self._connection: Connection | None = None
@@ -288,12 +299,29 @@ class RedisClaims:
             if not self._degraded:
                 self._posted.append(self._submit(partial(self._run, RELEASE, chunk, self._token)))
 
+    def ask(
+        self, form: re.Pattern[bytes], script: Script, key: bytes, *arguments: int
+    ) -> re.Match[bytes] | None:
+        """Run a script on a key of the function, and wait for its reply; called by a lane.
+
+        Returns:
+            the reply, which has this form; None: Redis has failed, or the event has ended.
+        """
+        if self._degraded:
+            return None
+        reply = self._wait(self._submit(partial(self._run, script, [key], *arguments)), self._deadline)
+        found = form.fullmatch(reply) if isinstance(reply, bytes) else None
+        if found is None and not (self._degraded or self._closing):
+            self._degrade(NOT_REDIS)
+        return found
+
     def close(self) -> None:
         """Wait a short time for running requests, and end the event."""
-        if self._worker is None:
-            return
-        self._closing = True
-        self._worker.dismiss()
+        with self._worker_lock:
+            self._closing = True
+            if self._worker is None:
+                return
+            self._worker.dismiss()
         deadline = self._deadline.within(2 * TIMEOUTS_S[0])
         for future in self._posted:
             if self._degraded and not future.done():
@@ -309,13 +337,18 @@ class RedisClaims:
         self._posted.append(self._submit(self._write))
 
     def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
-        if self._worker is None:
-            try:
-                self._worker = SerialWorker("redis", self._store.machine.tasks)
-            except RuntimeError:
-                self._degrade("no thread could be started to talk to Redis: give the function more memory")
+        with self._worker_lock:
+            if self._closing:
                 return _nothing(self._store.machine.tasks)
-        return self._worker.submit(partial(self._attempt, job))
+            if self._worker is None:
+                try:
+                    self._worker = SerialWorker("redis", self._store.machine.tasks)
+                except RuntimeError:
+                    self._degrade(
+                        "no thread could be started to talk to Redis: give the function more memory"
+                    )
+                    return _nothing(self._store.machine.tasks)
+            return self._worker.submit(partial(self._attempt, job))
 
     def _wait(self, future: Future[bytes | None], deadline: Deadline) -> bytes | None:
         try:

@@ -3,7 +3,7 @@
 from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.delivery.pacing import CoolDown, Pacer
+from metric_forwarder.delivery.pacing import CoolDown, Pace
 from metric_forwarder.delivery.retry import BatchState, Final, Policy, RetryPolicy
 from metric_forwarder.delivery.settling import EventRecord
 from metric_forwarder.delivery.verdicts import (
@@ -34,7 +34,7 @@ class Exchange:
         *,
         policy: Policy,
         retry: RetryPolicy,
-        pacer: Pacer,
+        pacer: Pace,
         cool_down: CoolDown,
         limits: BatchLimits,
         machine: Machine,

@@ -16,7 +16,7 @@ holds after a refusal of everything (``CoolDown``), such as that of a key.
 
 import math
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from metric_forwarder.clock import Clock
 from metric_forwarder.delivery.verdicts import Verdict, still_refused
@@ -68,6 +68,42 @@ class Turn(NamedTuple):
     is_taken: bool
 
 
+class Pace(Protocol):
+    """Hands out the moments at which requests may start; shared by all lanes, kept while the instance is warm.
+
+    Attributes:
+        is_probing: the next request shows whether the destination takes requests; until its reply is there no
+            other request may be sent.
+    """
+
+    is_probing: bool
+
+    @property
+    def accepted(self) -> int:
+        """How many requests the destination has taken."""
+
+    def begin(self, within_s: float) -> None:
+        """Start an event, which has so many seconds."""
+
+    def reserve(self, within_s: float) -> Turn | None:
+        """Take the next free moment if it is near; None if it is not within ``within_s``."""
+
+    def accept(self) -> None:
+        """The destination took a request."""
+
+    def refuse(self) -> bool:
+        """The destination said that requests come too fast; False if an earlier refusal had said so already."""
+
+    def pause(self, seconds: float) -> None:
+        """Let no request start within this time: the destination asked for it."""
+
+    def asked_s(self) -> float:
+        """Seconds that are left of the pause that the destination asked for."""
+
+    def wait_s(self) -> float:
+        """Seconds until the next request may start, by the pace in force and by what the destination asked for."""
+
+
 class _Rate:
     """The control law: requests a second, raised by acceptances and lowered by refusals.
 
@@ -81,6 +117,14 @@ class _Rate:
         self.value = 0.9 * accepted or _FIRST_RATE
         self.run = -1
         self._is_search = True
+
+    @classmethod
+    def known(cls, value: float) -> "_Rate":
+        """Begin with a rate that needs no search."""
+        rate = cls(0)
+        rate.value = max(value, _LOWEST_RATE)
+        rate._is_search = False
+        return rate
 
     def accept(self, recent: int) -> None:
         """A request was accepted, as so many were in the last second."""
@@ -121,7 +165,7 @@ class _Rate:
 
 
 class Pacer:
-    """Hands out the moments at which requests may start; shared by all lanes, kept while the instance is warm.
+    """A ``Pace`` for one instance that knows of no other.
 
     Args:
         machine: its chance keeps instances out of step.
@@ -210,6 +254,15 @@ class Pacer:
             pause = max(pause, self._gap())
             self._paused_until = self._next = now + 0.4 * pause + self._jitter(pause)
             return True
+
+    def assume(self, rate: float | None) -> None:
+        """Go on at a rate that was learned elsewhere, from a moment that is drawn; None: as if no limit was ever met."""
+        with self._lock:
+            self._learned = None
+            if rate is not None:
+                self._learned = _Rate.known(rate)
+                self._paused_until = self._clock.monotonic()
+                self._next = self._paused_until + self._jitter(self._gap())
 
     def pause(self, seconds: float) -> None:
         """Let no request start within this time: the destination asked for it."""

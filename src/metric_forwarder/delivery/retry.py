@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
-from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.pacing import Pace
 from metric_forwarder.delivery.verdicts import Action, Effect, Verdict
 
 _BACKOFF_BASE_S = 0.2
@@ -59,7 +59,7 @@ class RetryPolicy:
         jitter: draws from 0 to its argument.
     """
 
-    def __init__(self, policy: Policy, pacer: Pacer, jitter: Callable[[float], float]) -> None:
+    def __init__(self, policy: Policy, pacer: Pace, jitter: Callable[[float], float]) -> None:
         self._policy = policy
         self._pacer = pacer
         self._jitter = jitter

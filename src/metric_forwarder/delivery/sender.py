@@ -12,7 +12,7 @@ from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits, pack, plan_lanes, round_robin, size_of
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.exchange import Exchange
-from metric_forwarder.delivery.pacing import CoolDown, Pacer
+from metric_forwarder.delivery.pacing import CoolDown, Pace
 from metric_forwarder.delivery.retry import Policy, RetryPolicy
 from metric_forwarder.delivery.settling import EventRecord, RequestCounts, RequestTrace, Settle
 from metric_forwarder.delivery.suspects import Suspects
@@ -46,7 +46,7 @@ class Sender:
         *,
         policy: Policy,
         limits: BatchLimits,
-        pacer: Pacer,
+        pacer: Pace,
         machine: Machine,
     ) -> None:
         self.destination = destination

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
+from metric_forwarder.dedupe.shared_pace import FORBIDDEN, PACE
 from metric_forwarder.machine import Machine
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.redis import RedisSpool
@@ -26,7 +27,7 @@ class _Use(NamedTuple):
     """A use of Redis: the test of it, in words and as a function, the oldest version, and the cost of an eviction."""
 
     what: str
-    rehearse: Callable[[RedisAddress, RedisConnection, Machine], None]
+    rehearse: Callable[[RedisAddress, RedisConnection, Machine], Iterator[RedisFinding]]
     oldest: tuple[int, int]
     evicting: str
 
@@ -45,8 +46,8 @@ def check_redis(
         started = machine.clock.monotonic()
         connection.ping()
         took_ms = (machine.clock.monotonic() - started) * 1000
-        use.rehearse(address, connection, machine)
-        findings = [RedisFinding(True, f"{address} lets the forwarder {use.what}")]
+        further = list(use.rehearse(address, connection, machine))
+        findings = [RedisFinding(True, f"{address} lets the forwarder {use.what}"), *further]
         if took_ms > _SLOW_MS:
             remedy = "place Redis in the function's region and VPC"
             findings.append(RedisFinding(False, f"a round trip takes {took_ms:.0f} ms", remedy))
@@ -59,15 +60,22 @@ def check_redis(
         connection.close()
 
 
-def _rehearse_dedupe(_address: RedisAddress, connection: RedisConnection, machine: Machine) -> None:
+def _rehearse_dedupe(
+    _address: RedisAddress, connection: RedisConnection, machine: Machine
+) -> Iterator[RedisFinding]:
     key = key_prefix("check") + machine.chance.token(16)
     token = machine.chance.token(8)
     connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
     connection.run(RELEASE, [key], token)
     connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
+    if connection.run(PACE, [key + b":pace"], 1, 0, 0, 0, 0) == FORBIDDEN:
+        remedy = "allow it TIME; until then each instance learns by itself how fast it may send"
+        yield RedisFinding(False, "the Redis user may not ask for the time", remedy)
 
 
-def _rehearse_spool(address: RedisAddress, connection: RedisConnection, machine: Machine) -> None:
+def _rehearse_spool(
+    address: RedisAddress, connection: RedisConnection, machine: Machine
+) -> Iterator[RedisFinding]:
     prefix = key_prefix(f"check {machine.chance.token(8).hex()}")
     spool = RedisSpool(address, prefix, machine=machine)
     try:
@@ -78,6 +86,7 @@ def _rehearse_spool(address: RedisAddress, connection: RedisConnection, machine:
     finally:
         # An empty stream would stay, and so would entries of a failed test.
         connection.run(_REMOVE, [prefix + b"points", prefix + b"reserve"])
+    yield from ()
 
 
 _REMOVE = Script("return redis.call('DEL', KEYS[1], KEYS[2])")

@@ -1,0 +1,228 @@
+"""The pace that instances share in Redis: asked for with a real server, and what an instance does without one."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from metric_forwarder.clients.redis import RedisConnection
+from metric_forwarder.clock import Deadline
+from metric_forwarder.dedupe.redis import REST_S, RedisStore
+from metric_forwarder.dedupe.shared_pace import PACE, SharedPacer
+from metric_forwarder.dedupe.store import Claims, MemoryStore
+from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.settings.redis_address import parse_redis_url
+from support.fakes import FakeClock, machine_of
+from support.redis_server import RedisServer
+from support.shared_pace import SharedCrowd
+from support.shared_quota import token_bucket
+
+
+class Instance:
+    """One instance with a store and a pacer, in an event of a minute."""
+
+    def __init__(self, url: str) -> None:
+        self.clock = FakeClock()
+        self.warnings: list[str] = []
+        self._store = RedisStore(
+            parse_redis_url(url),
+            function="f",
+            window_s=600,
+            memory=MemoryStore(600, self.clock.monotonic),
+            machine=machine_of(self.clock),
+            connect=RedisConnection,
+            warn=self.warnings.append,
+        )
+        self.pacer = SharedPacer(
+            Pacer(machine_of(self.clock)), self._store, "receiver", machine_of(self.clock)
+        )
+        self.claims: Claims = self.begin()
+
+    def begin(self) -> Claims:
+        """Begin the next event."""
+        self.claims = self._store.begin(Deadline(self.clock, self.clock.monotonic() + 60))
+        self.pacer.begin(60)
+        return self.claims
+
+    def wait_s(self) -> float | None:
+        """How long the next request waits; None if it has no time for it."""
+        turn = self.pacer.reserve(60)
+        return turn and turn.wait_s
+
+    def end(self) -> str:
+        self.claims.close()
+        return self.claims.status
+
+
+@pytest.fixture
+def instance(redis_server: RedisServer) -> Iterator[Callable[[], Instance]]:
+    made: list[Instance] = []
+
+    def make() -> Instance:
+        made.append(Instance(redis_server.url()))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
+def test_what_one_instance_is_refused_slows_every_other(instance: Callable[[], Instance]) -> None:
+    first, second = instance(), instance()
+    assert first.wait_s() == second.wait_s() == 0
+    assert first.pacer.refuse()
+    assert (first.wait_s() or 0) > 0.5
+    # The other one is told with its next event.
+    second.end()
+    second.clock.sleep(2)
+    second.begin()
+    assert (second.wait_s() or 0) > 0
+    assert [first.end(), second.end()] == ["redis", "redis"]
+
+
+def test_several_refusals_of_one_moment_are_one_news(instance: Callable[[], Instance]) -> None:
+    it = instance()
+    it.wait_s()
+    assert [it.pacer.refuse() for _ in range(4)] == [True, False, False, False]
+    it.wait_s()
+    assert it.pacer.refuse()
+
+
+def test_an_event_that_is_about_to_end_does_not_ask(instance: Callable[[], Instance]) -> None:
+    it = instance()
+    assert it.pacer.reserve(0.1) == (0, True)
+    assert it.wait_s() == 0
+    it.pacer.refuse()
+    assert it.pacer.reserve(0.1) is None
+
+
+def test_after_its_event_a_lane_asks_no_more_and_nothing_degrades(instance: Callable[[], Instance]) -> None:
+    it = instance()
+    it.claims.close()
+    assert it.wait_s() == 0
+    assert (it.claims.status, it.warnings) == ("redis", [])
+
+
+def test_without_redis_an_instance_paces_itself_and_the_report_says_degraded(
+    redis_server: RedisServer, instance: Callable[[], Instance]
+) -> None:
+    it = instance()
+    it.wait_s()
+    it.pacer.refuse()
+    assert (it.wait_s() or 0) > 0
+    redis_server.stop()
+    # What it was told holds until it asks again; then it goes on at its share.
+    it.clock.sleep(5)
+    assert it.wait_s() is not None
+    assert it.pacer.accepted == 0
+    assert it.end() == "degraded"
+    assert len(it.warnings) == 1
+    redis_server.start()
+    it.clock.sleep(REST_S)
+    it.begin()
+    assert it.wait_s() is not None
+    assert it.end() == "redis"
+
+
+def test_a_server_that_hangs_takes_no_longer_than_any_other_use_of_it(
+    redis_server: RedisServer, instance: Callable[[], Instance]
+) -> None:
+    it = instance()
+    redis_server.freeze()
+    assert it.wait_s() == 0
+    redis_server.thaw()
+    assert it.end() == "degraded"
+
+
+def test_a_user_who_may_not_ask_for_the_time_has_no_shared_pace_and_no_other_disadvantage(
+    redis_server: RedisServer,
+) -> None:
+    if redis_server.version() < (6,):
+        pytest.skip("users came with Redis 6")
+    rights = ["+auth", "+select", "+ping", "+eval", "+evalsha", "+get", "+set", "+del"]
+    redis_server.command("ACL", "SETUSER", "old", "on", ">s3cret", "~mf:*", "-@all", *rights)
+    it = Instance(f"redis://old:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert it.wait_s() == 0
+    assert it.pacer.refuse()
+    assert (it.wait_s() or 0) > 0
+    assert (it.end(), it.warnings) == ("redis", [])
+    redis_server.command("ACL", "SETUSER", "old", "+time")
+    it.begin()
+    it.wait_s()
+    it.pacer.refuse()
+    it.wait_s()
+    it.end()
+    assert any(b":pace:" in key for key in redis_server.client().scan_iter())
+
+
+def test_the_time_is_that_of_the_server(redis_server: RedisServer) -> None:
+    connection = RedisConnection(parse_redis_url(redis_server.url()), 5)
+    assert connection.run(PACE, [b"mf:p"], 1, 0, 0, 0, 0) == b"free"
+    before = float(redis_server.client().get(b"mf:p").split()[2])  # type: ignore[union-attr]  # not None
+    seconds, _ = redis_server.client().time()
+    assert abs(seconds - before) < 5
+    connection.close()
+
+
+# --- many instances, in virtual time -----------------------------------------------------------------------
+
+
+def test_what_instances_that_were_killed_held_is_passed_over() -> None:
+    crowd = SharedCrowd(10, token_bucket(50))
+    crowd.run(30, 50)
+    before = crowd.accepted[9]
+    crowd.kill(range(9))
+    crowd.go_on(40, 50)
+    assert crowd.accepted[9] - before >= 0.85 * 50 * 10
+
+
+def test_a_redis_that_forgets_the_rate_is_told_it_again() -> None:
+    crowd = SharedCrowd(100, token_bucket(50))
+    crowd.run(60, 50)
+    refused, accepted = crowd.refused, sum(crowd.accepted)
+    crowd.line.redis.flush()
+    crowd.go_on(90, 50)
+    assert crowd.refused - refused <= 5
+    assert sum(crowd.accepted) - accepted >= 0.85 * 50 * 30
+
+
+def test_when_redis_fails_instances_go_on_at_their_share() -> None:
+    crowd = SharedCrowd(100, token_bucket(50))
+    crowd.run(60, 50)
+    refused, accepted = crowd.refused, sum(crowd.accepted)
+    crowd.line.is_up = False
+    crowd.go_on(70, 50)
+    # Without it hundreds of requests would be refused at once.
+    assert crowd.refused - refused <= 0.2 * 50 * 10
+    assert sum(crowd.accepted) - accepted >= 0.6 * 50 * 10
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600])
+def test_a_server_whose_clock_jumps_stops_nobody(step_s: float) -> None:
+    crowd = SharedCrowd(10, token_bucket(50))
+    crowd.run(60, 50)
+    refused, accepted = crowd.refused, sum(crowd.accepted)
+    crowd.redis_ahead_s = step_s
+    crowd.go_on(90, 50)
+    assert crowd.refused - refused <= 60
+    assert sum(crowd.accepted) - accepted >= 0.8 * 50 * 30
+
+
+def test_a_quota_that_grows_is_found() -> None:
+    small, large = token_bucket(20), token_bucket(200)
+    crowd = SharedCrowd(100, lambda now: (small if now < 120 else large)(now))
+    crowd.run(120, 20)
+    crowd.go_on(420, 200)
+    accepted = sum(crowd.accepted)
+    crowd.go_on(480, 200)
+    assert sum(crowd.accepted) - accepted >= 0.85 * 200 * 60
+
+
+def test_a_quota_that_shrinks_is_kept_within_seconds() -> None:
+    large, small = token_bucket(200), token_bucket(20)
+    crowd = SharedCrowd(100, lambda now: (large if now < 60 else small)(now))
+    crowd.run(60, 200)
+    crowd.go_on(80, 20)
+    refused, accepted = crowd.refused, sum(crowd.accepted)
+    crowd.go_on(140, 20)
+    assert crowd.refused - refused <= 0.02 * 20 * 60
+    assert sum(crowd.accepted) - accepted >= 0.6 * 20 * 60
