@@ -274,26 +274,30 @@ def _window_passed(book: Book, pair: _Pair) -> bool:
     """Whether the store did not see the point for longer than a window: the shared one, or that of the instance."""
     window_s = float(pair.second.settings.get("MF_DEDUPE_WINDOW_S", "600"))
     last = pair.earlier.at
-    for began, ended in _seen_by_redis(book, pair) if pair.is_shared else _seen_by_instance(book, pair):
-        if pair.earlier.at <= ended <= pair.later.at:
+    for attempt in book.attempts:
+        began, ended = attempt.began, attempt.ended or pair.later.at
+        if attempt is pair.second or not pair.earlier.at <= ended <= pair.later.at:
+            continue
+        if _renews(book, pair, attempt):
             if ended - last > window_s:
                 return True
             last = began
     return pair.later.at - last > window_s
 
 
-def _seen_by_redis(book: Book, pair: _Pair) -> list[tuple[float, float]]:
-    """When the shared store was asked about a point, or told of it."""
-    return sorted((at, at) for identity in book.identities[pair.number] for at in book.renewals[identity])
-
-
-def _seen_by_instance(book: Book, pair: _Pair) -> list[tuple[float, float]]:
-    """When invocations of an instance that settled the point began and ended."""
-    return [
-        (each.began, each.ended or pair.later.at)
-        for each in book.attempts
-        if each.instance == pair.second.instance and pair.number in each.outcomes and each is not pair.second
-    ]
+def _renews(book: Book, pair: _Pair, attempt: Attempt) -> bool:
+    """Whether an invocation met the point, and must have let its window begin again."""
+    if pair.number not in attempt.outcomes:
+        return False
+    if not pair.is_shared:
+        return attempt.instance == pair.second.instance
+    # One that knew the point from its own memory may have been cut off before it told Redis.
+    is_told = any(
+        attempt.began <= at <= (attempt.ended or at)
+        for identity in book.identities[pair.number]
+        for at in book.renewals[identity]
+    )
+    return not attempt.degraded and (is_told or not attempt.was_cut_off)
 
 
 def _check_order(book: Book) -> None:
