@@ -1,8 +1,21 @@
-"""An emulated PutMonitorData receiver: what tests, ``make run`` and the command line send points to.
+"""An emulated PutMonitorData receiver, to which tests, ``make run`` and the command line send points.
 
-It refuses what the real receiver's document says is refused, with the documented return codes, keeps what it
-accepts, and fails on demand. ``options`` says what can be set, ``faults`` what can go wrong, ``server`` what it
-answers, ``emulator`` how to run it. The protocol itself is ``metric_forwarder.put_monitor_data.server``.
+It refuses the requests that the real receiver's document says are refused, with the documented return codes. It keeps the
+points that it accepts, and fails on demand::
+
+    emulator      runs it: in a thread of a test, or as a program
+    server        listens
+    protocol      the protocol's paths: requests, and the replies
+    control       its own interface under ``/-/``
+    page          the page, and the guard against other pages; its files are in ``web/``
+    receiver      the decision about a request
+    faults        what can go wrong on demand
+    limits        limits that depend on earlier requests
+    store, activity
+                  the points and requests that it holds; those that the page shows
+    options       what can be set
+
+The rules of the protocol are in ``metric_forwarder.put_monitor_data.server``.
 """
 
 from receiver_emulator.emulator import Emulator, serve

@@ -1,6 +1,6 @@
 """What the page shows: the newest points, requests and reports, bounded in number and age.
 
-Any thread writes and any thread reads. A reader names the run and the last change it knows, and gets what came after.
+Any thread may write and read. A reader names the run and the last change that it knows, and gets the later ones.
 """
 
 import math
@@ -20,10 +20,9 @@ KEPT_S = 3600.0
 _MOST_POINTS = 100_000
 _MOST_REQUESTS = 2_000
 _MOST_REPORTS = 2_000
-# In one reply: the rest comes with the next.
 _POINTS_PER_REPLY = 50_000
 _ERRORS_PER_REPORT = 5
-# A receiver has some dozens.
+# A receiver has some dozens of return codes.
 _CODES_PER_REPORT = 50
 _TEXT_LENGTH = 400
 
@@ -31,8 +30,8 @@ _TEXT_LENGTH = 400
 class SeenRequest(TypedDict):
     """A request to a destination, as the page shows it.
 
-    ``number`` tells requests apart; ``answer`` is a return code, ``HTTP 503`` and the like, or null while there is none;
-    ``ok`` says whether it was a success, null while there is no answer; ``meaning`` explains the answer.
+    ``number`` identifies the request. ``answer`` is a return code, or a text such as ``HTTP 503``; null while there is no
+    reply. ``ok`` says whether it was a success; null while there is no reply. ``meaning`` explains the reply.
     """
 
     number: int
@@ -59,7 +58,7 @@ class Activity:
     """Keeps what the page shows.
 
     Args:
-        now: Unix seconds, by the clock whose times are shown.
+        now: returns Unix seconds, by the clock whose times are shown.
     """
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
@@ -84,7 +83,7 @@ class Activity:
                 self._points -= len(self._batches.popleft().points)
 
     def put_request(self, request: SeenRequest) -> None:
-        """Add a request, or put it in the place of what was known of it."""
+        """Add a request, or replace what was known of it."""
         with self._lock:
             self._requests.pop(request["number"], None)
             self._requests[request["number"]] = self._next(), request
@@ -92,7 +91,7 @@ class Activity:
                 self._requests.popitem(last=False)
 
     def add_report(self, report: object) -> bool:
-        """Add the function's report of an event; return whether it is one."""
+        """Add the function's report of an event; return False if it is not a report."""
         shown = _read_report(report)
         if shown is None:
             return False
@@ -106,7 +105,7 @@ class Activity:
             self._forget()
 
     def read(self, run: str, after: int) -> dict[str, Any]:
-        """Return what has changed since the change ``after`` of that run; everything, if the run is another."""
+        """Return the changes after the change ``after`` of that run; all of them, if the current run is another."""
         with self._lock:
             after = after if run == self._run else 0
             batches = _newer(self._batches, after)
@@ -128,7 +127,7 @@ class Activity:
 
 
 def _newer(changes: Any, after: int) -> list[Any]:
-    """The rows whose first member is beyond ``after``, the oldest first."""
+    """Return the rows whose first member is greater than ``after``, the oldest first."""
     newer = []
     for row in reversed(changes):
         if row[0] <= after:
@@ -138,7 +137,7 @@ def _newer(changes: Any, after: int) -> list[Any]:
 
 
 def _rows(batches: Sequence[_Batch]) -> tuple[list[Any], list[Any], bool]:
-    """A table of series, the newest points as rows that point into it, and whether older ones were left out."""
+    """Return a table of series, the newest points as rows that point into it, and whether older points were left out."""
     series: list[Any] = []
     places: dict[Any, int] = {}
     newest_first: list[Any] = []
@@ -162,12 +161,12 @@ def _rows(batches: Sequence[_Batch]) -> tuple[list[Any], list[Any], bool]:
 
 
 def _as_json(value: float) -> int | float | str:
-    """Return a number that JSON and a browser can hold, or its text."""
+    """Return the number if JSON and a browser can hold it, otherwise its text."""
     return value if math.isfinite(value) and abs(value) < 2**1023 else str(value)
 
 
 def _read_report(report: object) -> dict[str, Any] | None:
-    """The members that are shown; None if it is no report. It may come from anybody on this machine."""
+    """Return the members that are shown; None if it is not a report. Any program on this machine may have sent it."""
     if not isinstance(report, Mapping) or not isinstance(report.get("outcomes"), Mapping):
         return None
     requests = report.get("requests")

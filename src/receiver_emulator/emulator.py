@@ -11,15 +11,16 @@ from typing import Any
 from metric_forwarder.put_monitor_data.server import PATHS
 from receiver_emulator.faults import FaultKind, FaultPlan, When, parse_fault
 from receiver_emulator.options import EmulatorOptions
-from receiver_emulator.server import EmulatedReceiver, build_plan, build_receiver, listen
+from receiver_emulator.receiver import EmulatedReceiver, build_plan, build_receiver
+from receiver_emulator.server import listen
 from receiver_emulator.store import RequestRecord, Store, StoredPoint
 
 
 class Emulator:
-    """A receiver in a thread of its own; a context manager. Every method may be called from any thread.
+    """A receiver in its own thread; a context manager. Every method may be called from any thread.
 
-    What it received can still be read after it has stopped, and it can be started again: on the same port, with
-    what it held and the faults still to come.
+    After it has stopped, what it received can still be read. It can be started again, on the same port: it keeps its
+    points, requests and remaining faults.
 
     Example:
         ``with Emulator() as receiver: requests.post(receiver.url, …); receiver.points()``
@@ -42,7 +43,7 @@ class Emulator:
         self.stop()
 
     def start(self) -> None:
-        """Listen; returns when connections are accepted. Raises ``OSError`` where the port is taken."""
+        """Start to listen; returns as soon as connections are accepted. Raises ``OSError`` if the port is in use."""
         if self._running is None:
             self._running = _Running(self.options, self._store, self._plan, self._port)
             try:
@@ -52,21 +53,21 @@ class Emulator:
                 raise
 
     def stop(self) -> None:
-        """Close every connection, those that a fault holds included, and wait until that is done."""
+        """Close every connection, also those that a fault keeps open, and wait until they are closed."""
         running, self._running = self._running, None
         if running is not None:
             running.stop()
 
     @property
     def base_url(self) -> str:
-        """``http://host:port``, of the last start."""
+        """The address ``http://host:port`` of the last start."""
         if not self._port:
-            raise RuntimeError("the emulator has no port before its start")
+            raise RuntimeError("the emulator has no port before it is started")
         return _base_url(self.options.host, self._port)
 
     @property
     def url(self) -> str:
-        """The address to send points to, with the path of today's protocol."""
+        """The address to which points are sent, with the newer of the protocol's two paths."""
         return self.base_url + PATHS[0]
 
     def points(self) -> list[StoredPoint]:
@@ -74,7 +75,7 @@ class Emulator:
         return self._store.points()
 
     def requests(self) -> list[RequestRecord]:
-        """Return a record of every request to the protocol's or an unknown path, oldest first."""
+        """Return a record of every request to a path of the protocol or an unknown path, oldest first."""
         return self._store.requests()
 
     def report(self, report: Mapping[str, Any]) -> None:
@@ -82,7 +83,7 @@ class Emulator:
         self._store.activity.add_report(report)
 
     def clear(self) -> None:
-        """Forget points and requests; faults stay."""
+        """Remove points and requests; faults stay."""
         self._store.clear()
 
     def fault(
@@ -96,7 +97,7 @@ class Emulator:
         match: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Add a fault to the plan; see ``faults`` for what each member means. Raises ``FaultError``."""
+        """Add a fault to the plan; the module ``faults`` explains each argument. Raises ``FaultError``."""
         given: dict[str, Any] = {"fault": kind, "times": times, "rate": rate}
         optional = {"value": value, "when": when, "match": match, "headers": headers}
         given |= {name: member for name, member in optional.items() if member is not None}
@@ -106,16 +107,16 @@ class Emulator:
         self._plan.add(parse_fault(given))
 
     def faults(self) -> list[dict[str, Any]]:
-        """Return the descriptions of the faults still to come."""
+        """Return the descriptions of the faults that remain."""
         return self._plan.pending()
 
     def clear_faults(self) -> None:
-        """Forget the faults still to come; a request that hangs goes on hanging."""
+        """Remove the faults that remain; a request that hangs continues to hang."""
         self._plan.clear()
 
 
 class _Running:
-    """One start of the receiver, until its stop."""
+    """The receiver from one start to the next stop."""
 
     def __init__(self, options: EmulatorOptions, store: Store, plan: FaultPlan, port: int) -> None:
         self._options, self._store, self._plan, self._port = options, store, plan, port
@@ -139,7 +140,7 @@ class _Running:
         receiver = build_receiver(self._options, self._store, self._plan)
         try:
             listening = await listen(receiver, self._port)
-        except BaseException as error:  # noqa: BLE001 -- whatever it is, the thread that waits for the start raises it
+        except BaseException as error:  # noqa: BLE001 -- the thread that waits for the start raises it
             self._started.set_exception(error)
             return
         self._started.set_result((asyncio.get_running_loop(), receiver, listening.port))
@@ -157,10 +158,10 @@ def serve(
     Args:
         options: how to listen and what to accept.
         on_listening: called once with the base URL, when connections are accepted.
-        on_answered: called with the record of each request to the protocol's or an unknown path.
+        on_answered: called with the record of each request to a path of the protocol or an unknown path.
 
     Raises:
-        OSError: the port is taken, or the address is not this machine's.
+        OSError: the port is in use, or the address does not belong to this machine.
     """
     asyncio.run(_serve_until_signal(options, on_listening, on_answered))
 

@@ -1,30 +1,30 @@
-"""Faults: what goes wrong between a client and the receiver, on demand.
+"""Faults, which disturb requests on demand.
 
-A fault is described by a JSON object; a list of them is a plan. Each request to one of the protocol's two paths
-meets the first fault of the plan that matches it and, where its rate is below 1, whose draw comes out: at most
-one fault a request. A fault that has been applied ``times`` times leaves the plan.
+A fault is described by a JSON object; a list of faults is a plan. A request to one of the protocol's two paths meets at most
+one fault: the first of the plan that matches it and, if its rate is below 1, is drawn. A fault that has been applied ``times``
+times leaves the plan.
 
 | member | meaning |
 |---|---|
 | ``fault`` | the kind, see below |
 | ``value`` | depends on the kind |
-| ``times`` | how many requests it is applied to; default 1, null until it is cleared |
-| ``rate`` | the probability that it is applied to a request it matches; default 1 |
-| ``when`` | ``before``: instead of processing, nothing is stored; ``after``: the request is processed, and its points stored if it was valid, then the fault happens. Default ``before``, for ``truncate`` ``after`` |
-| ``match`` | ``{"metricName": …}`` and/or ``{"namespace": …}``: only requests that hold such a point |
-| ``headers`` | with ``status`` alone: headers of the answer, such as ``Retry-After`` or ``Location`` |
+| ``times`` | the number of requests to which it is applied; default 1; null: until it is removed |
+| ``rate`` | the probability that it is applied to a request that it matches; default 1 |
+| ``when`` | ``before``: the request is not processed, and nothing is stored; ``after``: the request is processed, its points are stored if it is valid, and then the fault happens. The default is ``before``; for ``truncate`` it is ``after`` |
+| ``match`` | ``{"metricName": …}``, ``{"namespace": …}`` or both: only requests that hold such a point |
+| ``headers`` | with ``status`` alone: headers of the reply, such as ``Retry-After`` or ``Location`` |
 
-| kind | what the client sees | ``value`` |
+| kind | what the client receives | ``value`` |
 |---|---|---|
-| ``code`` | that return code | 0, or 1000 to 1021 |
-| ``status`` | that HTTP status with a page of HTML, as a proxy sends it | 200 to 599 |
-| ``delay`` | the true answer, late; ``when`` says whether the wait is before or after processing, which happens even if the client has gone | seconds |
-| ``reset`` | the connection is reset (RST), no answer | none |
-| ``hang`` | nothing, then the connection is closed; a client that leaves frees it | seconds; default until the receiver stops |
-| ``garbage`` | HTTP 200 with that text, whatever it is | text; default is no JSON |
-| ``truncate`` | half of the answer (``before``: of an "OK"), though Content-Length promises all of it; then the connection is closed | none |
+| ``code`` | this return code | 0, or 1000 to 1021 |
+| ``status`` | this HTTP status, with a page of HTML as a proxy sends it | 200 to 599 |
+| ``delay`` | the true reply, late; ``when`` says whether the wait is before or after processing. The request is processed even if its client has disconnected | seconds |
+| ``reset`` | a reset of the connection (RST), and no reply | none |
+| ``hang`` | nothing, until the connection is closed; it ends early if the client disconnects | seconds; by default until the receiver stops |
+| ``garbage`` | HTTP 200 with this text | text; the default is not JSON |
+| ``truncate`` | half of the reply (``before``: of a success), although Content-Length announces all of it; then the connection is closed | none |
 
-For ``reset``, ``hang`` and ``truncate``, a ``value`` of ``"before"`` or ``"after"`` is short for ``when``.
+For ``reset``, ``hang`` and ``truncate``, a ``value`` of ``"before"`` or ``"after"`` has the meaning of ``when``.
 """
 
 import random
@@ -47,7 +47,7 @@ _MATCHERS = ("metricName", "namespace")
 _DEFAULT_GARBAGE = "<html>this is not the reply you are looking for</html>"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
-# The server's own: another value would break the framing of the answer.
+# The server sets these itself: another value would break the framing of the reply.
 _FRAMING_HEADERS = ("connection", "content-length", "transfer-encoding")
 _LONGEST_WAIT_S = 86_400.0
 
@@ -68,7 +68,7 @@ class FaultError(ValueError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault; the module's docstring says what each member means."""
+    """One fault; the module's docstring explains each member."""
 
     kind: FaultKind
     when: When
@@ -97,7 +97,7 @@ class Fault:
 
 
 class FaultPlan:
-    """The faults still to come. Any thread may change it while requests run."""
+    """The faults that remain. Any thread may change it while requests are served."""
 
     def __init__(self, draw: random.Random) -> None:
         self._lock = threading.Lock()
@@ -112,7 +112,7 @@ class FaultPlan:
                 self._pending.append(_Pending(fault, fault.times, self._count))
 
     def take(self, request: PutRequest | Refusal | None = None) -> Fault | None:
-        """Return the fault this request meets, if any, and count it as applied; None: of another protocol."""
+        """Return the fault that this request meets, if any, and count it as applied; ``request`` is None for another protocol."""
         if not self._pending:
             return None
         with self._lock:
@@ -123,7 +123,7 @@ class FaultPlan:
         return None
 
     def pending(self) -> list[dict[str, Any]]:
-        """Return the descriptions of the faults still to come, ``times`` being how often."""
+        """Return the descriptions of the faults that remain; ``times`` is how often each will still be applied."""
         with self._lock:
             return [pending.description() for pending in self._pending]
 
@@ -133,7 +133,7 @@ class FaultPlan:
             return [{**pending.description(), "number": pending.number} for pending in self._pending]
 
     def remove(self, number: int) -> bool:
-        """Forget one fault; return whether it was still to come."""
+        """Remove one fault; return whether there was one of this number."""
         with self._lock:
             left = [pending for pending in self._pending if pending.number != number]
             is_found = len(left) < len(self._pending)
@@ -172,7 +172,7 @@ def parse_faults(document: object) -> list[Fault]:
     """Read one description or a list of them.
 
     Raises:
-        FaultError: the first wrong member; no fault of the list is then to be applied.
+        FaultError: names the first wrong member. Then no fault of the list must be applied.
     """
     if not isinstance(document, list):
         return [parse_fault(document)]
@@ -225,7 +225,7 @@ def _when(kind: FaultKind, when: object, value: object) -> tuple[When, object]:
 
 def _times(value: object) -> int | None:
     if value is not None and not (_is_integer(value) and value > 0):
-        raise FaultError("times", "a positive integer, or null: until it is cleared")
+        raise FaultError("times", "a positive integer, or null: until it is removed")
     return value
 
 
@@ -245,7 +245,7 @@ def _matcher(value: object) -> dict[str, Any]:
 
 def _headers(kind: FaultKind, value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or (value and kind != "status"):
-        raise FaultError("headers", "an object of strings, with the fault 'status' alone")
+        raise FaultError("headers", "an object of strings, and only with the fault 'status'")
     for name, text in value.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name) or name.lower() in _FRAMING_HEADERS:
             raise FaultError("headers", f"legal names other than {', '.join(_FRAMING_HEADERS)}")

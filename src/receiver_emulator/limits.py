@@ -1,4 +1,4 @@
-"""The limits that need a memory: requests in a second, points in a period, nonces used."""
+"""The limits that depend on earlier requests: requests in a second, points in a period, used nonces."""
 
 from collections import defaultdict, deque
 
@@ -8,7 +8,7 @@ from receiver_emulator.options import EmulatorOptions
 
 
 class Usage:
-    """What each SecretId has used. It knows authenticated SecretIds alone, so strangers cannot fill it.
+    """Counts what each SecretId has used. It keeps only authenticated SecretIds, so that others cannot fill the memory.
 
     Attributes:
         options: the limits in force; they may be replaced while it is used.
@@ -21,11 +21,11 @@ class Usage:
         self._nonces: dict[tuple[str, int], float] = {}
 
     def admit(self, request: PutRequest, now: float) -> Refusal | None:
-        """Count one authenticated request; ``now`` is in Unix seconds. Refuses with 1021 or 1006."""
+        """Count an authenticated request, or refuse it with 1021 or 1006; ``now`` is in Unix seconds."""
         return self._check_nonce(request, now) or self._check_rate(request.secret_id, now)
 
     def check_period(self, request: PutRequest, now: float) -> Refusal | None:
-        """Refuse with 1018 what would not fit into this period; ``count_points`` is what uses it up."""
+        """Refuse a request with 1018 if this period has no room for its points; ``count_points`` counts them."""
         limit = self.options.max_points_per_period
         if limit is None or self._points_in_period(request.secret_id, now) + len(request.data) <= limit:
             return None
@@ -59,7 +59,7 @@ class Usage:
         if not self.options.refuse_reused_nonce:
             return None
         oldest = now - 2 * self.options.clock_tolerance_s
-        # A dict keeps its order of insertion, so the oldest nonce stands first.
+        # A dict keeps the order of insertion, so the oldest nonce is the first.
         while self._nonces and next(iter(self._nonces.values())) < oldest:
             del self._nonces[next(iter(self._nonces))]
         key = (request.secret_id, request.nonce)

@@ -14,32 +14,32 @@ from metric_forwarder.put_monitor_data.server import (
 
 EXAMPLE_SECRET_ID = "AKIDexampleexampleexample0000000000"  # noqa: S105 -- an identifier, and a fake
 EXAMPLE_SECRET_KEY = "exampleexampleexampleexample0000"  # noqa: S105 -- a documented fake, no account has it
-# Where the commands that run the function show its reports; the function itself does not read it.
+# The address of the page on which commands that run the function show its reports; the function itself does not read it.
 PAGE_VARIABLE = "METRIC_FORWARDER_PAGE"
 EXAMPLE_ACCOUNTS: Mapping[str, str] = MappingProxyType({EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})
 
 
 @dataclass(frozen=True)
 class EmulatorOptions:
-    """How the receiver listens, whom it knows and what it accepts. None as a limit means no limit.
+    """How the receiver listens, which accounts it knows, and what it accepts. None as a limit means no limit.
 
     Attributes:
-        host: the address to listen on; the default lets no other machine in.
-        port: 0 takes a free one.
+        host: the address to listen on; with the default, other machines have no access.
+        port: 0 chooses a free one.
         accounts: SecretId → SecretKey.
-        max_body_bytes: of a POST's body or a GET's query string; more is 1015.
-        max_points_per_request: more is 1018.
-        max_points_per_period: per SecretId, in each ``period_s`` counted from the epoch; more is 1018.
+        max_body_bytes: of a POST's body or a GET's query string; a larger one is refused with 1015.
+        max_points_per_request: a request with more points is refused with 1018.
+        max_points_per_period: for each SecretId, in each ``period_s`` counted from the epoch; otherwise 1018.
         period_s: the receiver aggregates over 300 s.
-        max_name_length: characters of a metric's or a dimension's name; more is 1020.
-        max_requests_per_second: per SecretId, in any second; more is 1006, and refused ones do not count.
-        refuse_reused_nonce: answer 1021 to a nonce that this SecretId used before, within the clock's tolerance.
-            API v1 forbids it; whether the receiver does is not published.
-        clock_tolerance_s: how far a request's timestamp may be from the receiver's clock; further is 1021.
-        clock_offset_s: added to this machine's clock to make the receiver's, its ``Date`` header included.
-        latency_s: how long every request to the protocol's paths waits before it is looked at.
+        max_name_length: characters of a metric's or a dimension's name; a longer one is refused with 1020.
+        max_requests_per_second: for each SecretId, in any second; otherwise 1006. Refused requests do not count.
+        refuse_reused_nonce: reply 1021 to a nonce that this SecretId used before, within the clock's tolerance. API v1
+            forbids to use one again; whether the receiver refuses it is not published.
+        clock_tolerance_s: the largest difference between a request's timestamp and the receiver's clock; otherwise 1021.
+        clock_offset_s: the difference between the receiver's clock, which its ``Date`` header shows, and this machine's.
+        latency_s: how long every request to the protocol's paths waits before it is processed.
         catalogue: the namespaces, metrics and dimensions that exist (1016, 1019, 1017); None: any legal name.
-        seed: of the draws for faults whose rate is below 1.
+        seed: of the random numbers for faults whose rate is below 1.
     """
 
     host: str = "127.0.0.1"
@@ -74,7 +74,7 @@ def _is_latency(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST_LATENCY_S
 
 
-# The limits that can be set while the receiver runs: name in its interface → option, and whether a value is one.
+# The limits that can be set while the receiver runs: the name in its interface → the option, and a check of its value.
 LIMITS: Mapping[str, tuple[str, Callable[[object], bool]]] = MappingProxyType(
     {
         "maxRequestsPerSecond": ("max_requests_per_second", _is_limit),
@@ -87,13 +87,13 @@ LIMITS: Mapping[str, tuple[str, Callable[[object], bool]]] = MappingProxyType(
 
 
 def exports(url: str, options: EmulatorOptions) -> Mapping[str, str]:
-    """Return what to export so that the function sends to a receiver at that base URL; values are quoted for a shell."""
+    """Return the variables with which the function sends to the receiver at this base URL; values are quoted for a shell."""
     secret_id, secret_key = next(iter(options.accounts.items()))
     is_example = options.accounts == EXAMPLE_ACCOUNTS
     return {
         "MF_RECEIVER_URL": shlex.quote(url + PATHS[0]),
         "MF_SECRET_ID": shlex.quote(secret_id),
-        # A key of the user's own is not repeated: terminals are recorded.
+        # A user's own key is not printed, since terminals are recorded.
         "MF_SECRET_KEY": shlex.quote(secret_key) if is_example else "'<the key you gave for it>'",
         "MF_REGION": "gz",
         PAGE_VARIABLE: shlex.quote(url),
@@ -101,7 +101,7 @@ def exports(url: str, options: EmulatorOptions) -> Mapping[str, str]:
 
 
 def try_commands(url: str, options: EmulatorOptions) -> list[str]:
-    """Return command lines that make something arrive."""
+    """Return command lines that send a first point."""
     return [
         *(f"export {name}={value}" for name, value in exports(url, options).items()),
         "metric-forwarder send --namespace pc --metric diskusage --value 0.3 --dimension diskname=sda",

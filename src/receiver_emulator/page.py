@@ -1,8 +1,7 @@
-"""A page for people: its files, and the guard against other pages that are open in the same browser.
+"""The page: its files, and the guard against other web pages that are open in the same browser.
 
-A web page that someone has open on this machine can send requests here, too, and a name server of its own can lead its
-name to this address. So the guard refuses a ``Host`` that such a page could have, and every change that a page of
-another origin asks for.
+Any web page that is open in a browser on this machine can send requests here, and its name server can give its own name this
+address. So the guard refuses a ``Host`` that such a page could have, and every change that a page of another origin asks for.
 """
 
 import ipaddress
@@ -33,11 +32,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add_page(app: web.Application, read: Callable[[web.Request, str, int], Mapping[str, Any]]) -> None:
-    """Serve the page and what it shows.
+    """Serve the page and its data.
 
     Args:
-        app: what serves it; it needs the middleware of ``guard``.
-        read: given the request, the run and the last change that the page knows, returns what came after.
+        app: the application; it needs the middleware of ``guard``.
+        read: takes the request, the run and the last change that the page knows; returns the later changes.
     """
 
     async def activity(request: web.Request) -> web.Response:
@@ -66,7 +65,7 @@ def _file(name: str, content_type: str) -> Handler:
 
 
 def guard(own_host: str) -> Middleware:
-    """Make the middleware that refuses other pages; ``own_host`` is where this listens."""
+    """Make the middleware that refuses other pages; ``own_host`` is the address that the server listens on."""
 
     @web.middleware
     async def refuse_other_pages(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -74,18 +73,18 @@ def guard(own_host: str) -> Middleware:
             return await handler(request)
         if not _is_local_name(request.host, own_host):
             return as_json(
-                {"error": "ask by an IP address or by localhost: another name may be a web page's"},
+                {"error": "use an IP address or localhost: another name may be that of a web page"},
                 status=403,
             )
         if request.method not in _SAFE_METHODS and not _is_own_origin(request):
-            return as_json({"error": "a page of another origin may not change anything here"}, status=403)
+            return as_json({"error": "a web page of another origin may not change anything here"}, status=403)
         return await handler(request)
 
     return refuse_other_pages
 
 
 def _is_local_name(host: str, own_host: str) -> bool:
-    """Return whether a ``Host`` cannot be the name of a web site: an address, or a name without a domain."""
+    """Return whether a ``Host`` cannot be the name of a web site, since it is an address or has no domain."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     with suppress(ValueError):
         ipaddress.ip_address(name)
@@ -94,7 +93,7 @@ def _is_local_name(host: str, own_host: str) -> bool:
 
 
 def _is_own_origin(request: web.Request) -> bool:
-    """Return whether no web page sent the request, or one that was loaded from here."""
+    """Return whether the request comes from our own page, or from a program that is not a browser."""
     origin = request.headers.get("Origin")
     site = request.headers.get("Sec-Fetch-Site", "none")
     return origin in (None, f"http://{request.host}") and site in ("none", "same-origin")
@@ -102,6 +101,6 @@ def _is_own_origin(request: web.Request) -> bool:
 
 def as_json(value: Any, *, status: int = 200) -> web.Response:
     """Make a reply of JSON."""
-    # A fault's garbage may be bytes, which JSON has not.
+    # The text of a fault may be bytes, which JSON cannot hold.
     body = json.dumps(value, default=lambda content: content.decode("utf-8", "replace"))
     return web.Response(body=body.encode(), status=status, content_type="application/json")

@@ -1,4 +1,4 @@
-"""The log of a server on ``aiohttp``, without what a client wrote."""
+"""The log of a server on ``aiohttp``, without the text of requests."""
 
 import logging
 
@@ -6,7 +6,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 
 def server_log(name: str) -> logging.Logger:
-    """Return a log that reports requests that are not HTTP, without their text, which may hold a signature."""
+    """Return a log that reports a request that is not HTTP, but not its text, which may hold a signature."""
     log = logging.getLogger(name)
     if not log.filters:
         log.addFilter(_without_request)
@@ -17,5 +17,5 @@ def _without_request(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.exc_info = None
-    # What aiohttp raises, and logs as a defect, for a client that leaves while the rest of its body is discarded.
+    # aiohttp raises this, and logs it as a defect, if a client disconnects while the rest of its body is discarded.
     return not (isinstance(error, RuntimeError) and error.args == ("Connection closed.",))

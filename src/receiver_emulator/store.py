@@ -1,6 +1,6 @@
-"""What the receiver holds: the points it accepted and a record of every request.
+"""What the receiver holds: the points that it accepted, and a record of every request.
 
-The server's thread writes and any thread reads; every method takes the lock.
+The server's thread writes, and any thread may read; every method takes the lock.
 """
 
 import threading
@@ -13,7 +13,7 @@ from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest, Refusal, WirePoint
 from receiver_emulator.activity import Activity, SeenRequest
 
-# Faults by which a request gets no answer at all.
+# With these faults a request gets no reply.
 _UNANSWERED = ("reset", "hang")
 
 
@@ -30,11 +30,11 @@ class StoredPoint(TypedDict):
 class RequestRecord(TypedDict):
     """A request as ``GET /-/requests`` shows it.
 
-    ``secretId`` to ``timestamp`` are null where the request could not be read. ``code`` is null where no return
-    code was answered, ``status`` where no HTTP status was; both are null while a request waits. ``connection``
-    numbers the TCP connections from 1, so that two requests with one number came by keep-alive. ``fault`` names
-    the fault that was applied. ``stored`` says whether its points are held. ``number`` counts the requests from 1.
-    ``durationMs`` is the time from its arrival to its answer, null where there was none.
+    ``number`` counts the requests from 1, ``connection`` the TCP connections from 1: two requests with the same number used
+    one connection. ``secretId`` to ``timestamp`` are null if the request could not be read. ``fault`` is the fault that was
+    applied. ``code`` is null if the reply had no return code, ``status`` if there was no HTTP status; both are null while
+    the request waits. ``durationMs`` is the time from arrival to reply, null if there was no reply. ``stored`` says whether
+    the points are held.
     """
 
     number: int
@@ -57,7 +57,7 @@ class RequestRecord(TypedDict):
 
 @dataclass(frozen=True)
 class Arrival:
-    """What is known of a request before anything has been decided about it."""
+    """What is known of a request before it is processed."""
 
     at: float
     method: str
@@ -71,7 +71,7 @@ class Store:
     """Points and requests, in the order in which they arrived.
 
     Attributes:
-        activity: the newest of them, as the page shows them.
+        activity: the newest ones, for the page.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Store:
         self._count = 0
 
     def record(self, arrival: Arrival, fault: str | None) -> RequestRecord:
-        """Add a request's record; ``keep`` and ``settle`` complete it."""
+        """Add the record of a request; ``keep`` and ``settle`` complete it."""
         with self._lock:
             self._count += 1
             record = _new_record(arrival, fault, self._count)
@@ -92,7 +92,7 @@ class Store:
 
     def keep(self, record: RequestRecord, request: PutRequest, received_at: float) -> None:
         """Hold the request's points."""
-        # Whole batches: taking them apart is left to the reader, who is rarer than the writer.
+        # Whole batches are kept: points are made of them when someone reads, which is rarer than writing.
         with self._lock:
             record["stored"] = True
             self._batches.append((request.namespace, received_at, request.data))
@@ -103,14 +103,14 @@ class Store:
         self.activity.add_points(received_at, request.namespace, request.data, Outcome.REJECTED.value)
 
     def settle(self, record: RequestRecord, *, code: int | None, status: int | None, ms: float) -> None:
-        """Say what was answered; to be called before the answer leaves, so that its receiver can read it."""
+        """Note the reply. Call it before the reply is sent, so that the client can already read it here."""
         with self._lock:
             record["code"], record["status"], record["durationMs"] = code, status, round(ms, 3)
             seen = _seen(record)
         self.activity.put_request(seen)
 
     def points(self, last: int | None = None) -> list[StoredPoint]:
-        """Return the points held, oldest first; ``last`` bounds them to the newest so many."""
+        """Return the points held, oldest first; with ``last``, only that many of the newest."""
         with self._lock:
             batches = list(self._batches)
         newest_first: list[StoredPoint] = []
@@ -121,7 +121,7 @@ class Store:
         return newest_first[:last][::-1]
 
     def requests(self, last: int | None = None) -> list[RequestRecord]:
-        """Return the records, oldest first; ``last`` bounds them to the newest so many."""
+        """Return the records, oldest first; with ``last``, only that many of the newest."""
         with self._lock:
             first = 0 if last is None else max(0, len(self._requests) - last)
             return [record.copy() for record in self._requests[first:]]
@@ -144,7 +144,7 @@ def _stored(namespace: str, received_at: float, point: WirePoint) -> StoredPoint
 
 
 def _seen(record: RequestRecord) -> SeenRequest:
-    """The request as the page shows it."""
+    """Return a request as the page shows it."""
     code, status = record["code"], record["status"]
     answer = f"HTTP {status}" if status is not None else None
     if record["fault"] in _UNANSWERED:

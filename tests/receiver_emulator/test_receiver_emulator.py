@@ -32,7 +32,7 @@ from hypothesis import strategies as st
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions, FaultError
 from receiver_emulator.faults import FAULT_KINDS, MEMBERS
-from receiver_emulator.server import build_plan, build_receiver
+from receiver_emulator.receiver import build_plan, build_receiver
 from receiver_emulator.store import Store
 from support.patience import ends_within
 
@@ -943,7 +943,7 @@ def test_a_port_that_is_taken_is_an_os_error(receiver: Emulator) -> None:
 
 
 def test_it_has_no_address_before_its_start() -> None:
-    with pytest.raises(RuntimeError, match="before its start"):
+    with pytest.raises(RuntimeError, match="before it is started"):
         _ = Emulator().url
 
 

@@ -1,12 +1,12 @@
-// The page: reads what has changed once a second, keeps an hour of it, and shows what the filters leave.
-// Whatever came from a client enters the page as text alone, never as markup.
+// The page: reads the changes once a second, keeps an hour of them, and shows what passes the filters.
+// Text from a client enters the page only as text, never as markup.
 import { Plot, clock, element, setText, short } from "./plot.js";
 import { current, named, switchLanguage, word } from "./words.js";
 
 const POLL_MS = 1000, KEPT_S = 3600, FRESH_S = 60, CARDS = 60, ROWS = 50, POINTS = 300000, POINTS_PER_SERIES = 4000, REASONS = 8;
 const DELIVERED = ["delivered", "duplicate"], BUCKETS = 60;
 const OUTCOME_CLASS = { delivered: "good", duplicate: "good", filtered: "soft", spooled: "warn", uncertain: "warn", undelivered: "warn" };
-// What a switch asks for: a fault of the emulator.
+// The switches, and the fault of the emulator that each sets.
 const PRESETS = {
   "code 1006": { fault: "code", value: 1006 }, "code 1003": { fault: "code", value: 1003 }, "status 503": { fault: "status", value: 503 },
   delay: { fault: "delay", value: 2 }, reset: { fault: "reset" }, hang: { fault: "hang" }, garbage: { fault: "garbage" }, truncate: { fault: "truncate" },
@@ -49,7 +49,7 @@ function seriesOf([namespace, metric, dimensions]) {
 
 function forgetOld() {
   const oldest = known.now - KEPT_S;
-  // Of many series few points each: a browser has no room for an hour of all of them.
+  // The more series, the fewer points of each: a browser has no room for an hour of all of them.
   const most = Math.min(POINTS_PER_SERIES, Math.max(50, Math.floor(POINTS / series.size)));
   for (const [key, one] of series) {
     if (one.points.length > 1.2 * most) one.points.splice(0, one.points.length - most);
@@ -78,7 +78,7 @@ function stateOf(one) {
   return last[0] >= known.now - FRESH_S ? "fresh" : "quiet";
 }
 
-// The newest first; what arrives all the time keeps its place, so that the cards stand still.
+// The newest first; series that arrive all the time keep their place, so that the cards do not move.
 function chosen({ text, namespace, state, seconds }) {
   const from = known.now - seconds, found = [];
   for (const one of series.values()) {
@@ -124,7 +124,7 @@ function showSeries(filter) {
   }
   for (const [key, card] of cards) if (!kept.has(key)) card.root.remove();
   cards = kept;
-  // Somebody who reads one by keyboard would lose the place if cards moved.
+  // A person who reads a card by keyboard would lose the place if cards moved.
   const isRead = grid.contains(document.activeElement) && grid !== document.activeElement;
   [...kept.values()].forEach((card, place) => {
     if (card.root.parentNode !== grid || (!isRead && grid.children[place] !== card.root)) grid.insertBefore(card.root, grid.children[place] ?? null);
@@ -393,7 +393,7 @@ async function poll() {
   try {
     const reply = await fetch(`/-/activity?run=${known.run}&after=${known.next}`, { cache: "no-store" });
     const news = await reply.json();
-    // A later one has begun meanwhile: it brings this as well.
+    // A later poll has begun meanwhile, and brings these changes too.
     if (own !== pollNumber) return;
     take(news);
     isLost = false, isLoaded = true;

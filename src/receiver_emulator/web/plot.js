@@ -1,7 +1,7 @@
-// A small line chart: a common time window, values by pointer and by keyboard.
+// A small line chart of one time window, whose values can be read by pointer and by keyboard.
 const WIDTH = 300, HEIGHT = 80, SVG = "http://www.w3.org/2000/svg";
 
-// Characters that are not seen, or that turn the order of others round, are written out: a name must not look like another.
+// Invisible characters, and those that reverse the order of others, are written as codes: no name must look like another.
 const UNSEEN = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 export function visible(text) {
@@ -15,7 +15,7 @@ export function element(name, className, text) {
   return made;
 }
 
-// Text that has not changed is left alone, so that it can be selected and copied.
+// Unchanged text is not touched, so that it can be selected and copied.
 export function setText(node, text) {
   const shown = visible(text);
   if (node.textContent !== shown) node.textContent = shown;
@@ -37,7 +37,7 @@ function shape(name, className) {
   return made;
 }
 
-// Rows: [time, value, failed]. At most two for each pixel: the lowest and the highest.
+// Keep at most two rows, [time, value, failed], for each pixel: the lowest and the highest.
 function thin(rows, from, to) {
   if (rows.length <= 2 * WIDTH) return rows;
   const buckets = new Map();
@@ -53,7 +53,7 @@ function thin(rows, from, to) {
 }
 
 export class Plot {
-  // describe: given a row, the text beside the pointer.
+  // describe: makes the text beside the pointer of a row.
   constructor(describe) {
     this.describe = describe;
     this.root = element("div", "plot");
@@ -111,7 +111,7 @@ export class Plot {
 
   #place([time, value]) {
     const x = ((time - this.from) / (this.to - this.from)) * WIDTH;
-    // Halved before they are subtracted: the difference of two doubles may be no double.
+    // The values are halved first, since the difference of two doubles may be too large for a double.
     const share = this.high > this.low ? (value / 2 - this.low / 2) / (this.high / 2 - this.low / 2) : 0.5;
     return `${x.toFixed(1)},${((1 - share) * HEIGHT).toFixed(1)}`;
   }

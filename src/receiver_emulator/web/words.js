@@ -1,4 +1,4 @@
-// Every word of the page, in both languages. {0}, {1}: what is put in.
+// Every word of the page, in both languages. {0} and {1} are replaced by values.
 const WORDS = {
   en: {
     other: "中文", pageTitle: { emulator: "Emulated receiver", serve: "Metric forwarder" },
@@ -8,14 +8,14 @@ const WORDS = {
     filters: "Filter", window: "Time window", minutes5: "5 minutes", minutes15: "15 minutes", minutes60: "60 minutes",
     search: "Text in a name or a dimension", namespace: "Namespace", allNamespaces: "all", noNamespace: "(none)",
     seriesState: "State", anyState: "any", fresh: "fresh (last minute)", quiet: "quiet", failed: "not delivered",
-    flow: "What came in, and what became of it", rate: "Points a second", outcomes: "Outcomes", answers: "Answers to requests", reasons: "Reasons",
+    flow: "What came in, and what happened to it", rate: "Points a second", outcomes: "Outcomes", answers: "Answers to requests", reasons: "Reasons",
     rateNow: "{0} points a second delivered in the last minute", rateLabel: "Points a second, highest {0}", deliveredShort: "delivered", otherShort: "not delivered",
-    none: "none", noReports: "The function's reports appear here if {0} names this page where the function is run.", noReportsServe: "No event yet.",
+    none: "none", noReports: "To see the function's reports here, set {0} to the address of this page where you run the function.", noReportsServe: "No event yet.",
     latency: "Half within {0} ms, 95 % within {1} ms, slowest {2} ms", outcomesOf: "Points received: {0}; events: {1}",
-    switches: "Faults and limits", faults: "Faults", faultsText: "Each request meets at most one of them, as long as it is on.", share: "Share of requests",
+    switches: "Faults and limits", faults: "Faults", faultsText: "Each request meets at most one of the faults that are on.", share: "Share of requests",
     limits: "Limits", limitsText: "Empty: no limit.", remove: "Remove", faultsOn: "{0} on", notChanged: "Not changed: {0}",
-    faultNames: { "code 1006": "Return code 1006: too many requests", "code 1003": "Return code 1003: the signature is wrong", "status 503": "HTTP 503", delay: "Answer 2 s late", reset: "Reset the connection", hang: "Never answer", garbage: "Answer with text that is no reply", truncate: "Answer with half of the reply" },
-    limitNames: { maxRequestsPerSecond: "Requests a second (1006)", maxPointsPerRequest: "Points in a request (1018)", maxBodyBytes: "Bytes of a body (1015)", maxNameLength: "Characters of a name (1020)", latencySeconds: "Every answer late by, seconds" },
+    faultNames: { "code 1006": "Return code 1006: too many requests", "code 1003": "Return code 1003: the signature is wrong", "status 503": "HTTP 503", delay: "Reply 2 s late", reset: "Reset the connection", hang: "Never reply", garbage: "Reply with text that makes no sense", truncate: "Send half of the reply" },
+    limitNames: { maxRequestsPerSecond: "Requests a second (1006)", maxPointsPerRequest: "Points in a request (1018)", maxBodyBytes: "Bytes of a body (1015)", maxNameLength: "Characters of a name (1020)", latencySeconds: "Delay of every reply, seconds" },
     series: "Series", seriesCount: "{0} shown of {1}, newest first", seriesAll: "{0}, newest first", more: "Show {0} more", noDimensions: "no dimensions",
     pointsIn: "Points: {0}", noneInWindow: "none in this window", chart: "{0}: {1} values from {2} to {3}, the newest {4}. Arrow keys read each value.",
     events: "Events and their reports", requests: "Requests", noRequests: "No request yet.",
@@ -67,14 +67,14 @@ export function current() {
 
 export function switchLanguage() {
   language = language === "zh" ? "en" : "zh";
-  try { localStorage.setItem(KEY, language); } catch { /* it is asked for again the next time */ }
+  try { localStorage.setItem(KEY, language); } catch { /* the browser's language is used the next time */ }
 }
 
 export function word(name, ...values) {
   return WORDS[language][name].replace(/\{(\d)\}/g, (_, place) => String(values[Number(place)]));
 }
 
-// The name of an outcome, a column and the like; what has none is shown as it came.
+// The name of an outcome, a column and the like; a key without a name is shown itself.
 export function named(table, key) {
   const names = WORDS[language][table];
   return Object.hasOwn(names, key) ? names[key] : key;
