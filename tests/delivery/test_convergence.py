@@ -193,6 +193,24 @@ def test_a_point_at_which_the_destination_always_fails_keeps_no_other_point(fail
     ]
 
 
+@pytest.mark.parametrize(
+    "others", [{"value": 13}, {"value": 99}], ids=["with the point alone", "that is delivered"]
+)
+def test_an_event_between_its_deliveries_does_not_make_such_a_point_keep_others(
+    others: dict[str, Any],
+) -> None:
+    harness = slow_harness()
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] == 13)
+    event = ckafka(*(point(value, dimensions={"n": value}) for value in range(10, 16)))
+    for minute in range(6):
+        harness.handle(event)
+        harness.clock.sleep(30)
+        harness.handle(ckafka(point(dimensions={"n": minute}, **others)))
+        harness.clock.sleep(30)
+    arrived = {int(wire["value"]) for _, wire in harness.receiver.points}
+    assert arrived >= {10, 11, 12, 14, 15}
+
+
 @pytest.mark.parametrize("requests", [1, 2, 4])
 def test_at_a_pace_at_which_an_event_cannot_repeat_a_request_such_a_point_keeps_no_other(
     requests: int,

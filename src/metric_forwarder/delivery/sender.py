@@ -5,6 +5,7 @@ Worker threads send; the calling thread only waits. So even a name server that n
 deadline.
 """
 
+import math
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -33,6 +34,8 @@ BlockedSeries = dict[bytes, Verdict]
 # In place of a digest: nothing more is sent for this event.
 _ALL_SERIES = b""
 
+# Three redeliveries of an event in which a batch failed in all attempts come within this time.
+_SUSPECTED_S = 200.0
 # If more than this share of a refused batch was bad, sending single points takes fewer requests than halving.
 _MOSTLY_BAD = 1 / 3
 
@@ -56,10 +59,17 @@ class Sender:
         self.pacer = pacer
         self.retry = RetryPolicy(policy, pacer, machine.chance.below)
         self.cool_down = CoolDown(machine.clock)
-        # Whether a batch of the last event failed in all attempts, and it is unknown whether a point or the destination is at fault.
-        self.has_failed = False
+        self.failed_at = -math.inf
         # How often such a batch was tried with one of its points; each time another one is chosen.
         self.guesses = 0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a batch has lately failed in all attempts, and it is unknown whether a point or the destination is at fault.
+
+        Other events in between, whose points are taken, say nothing of that batch: it may hold the point at fault.
+        """
+        return self.machine.clock.monotonic() - self.failed_at < _SUSPECTED_S
 
     def deliver(
         self,
@@ -184,7 +194,8 @@ class _Delivery:
         else:
             # A row for each series of a large event would take more memory than its points.
             self._blocked_series[_ALL_SERIES] = halted
-        self._sender.has_failed = self._has_failed
+        if self._has_failed:
+            self._sender.failed_at = self._sender.machine.clock.monotonic()
 
     def _next_lane(self) -> _Lane | None:
         with self._lock:
