@@ -569,8 +569,8 @@ _REDIS = (
         (
             Edit(
                 "dedupe/redis.py",
-                "            except RuntimeError:\n                self._degrade(",
-                "            except ZeroDivisionError:\n                self._degrade(",
+                "                except RuntimeError:\n                    self._degrade(",
+                "                except ZeroDivisionError:\n                    self._degrade(",
             ),
         ),
         needs=("redis", "no threads"),
