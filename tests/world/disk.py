@@ -148,9 +148,13 @@ class Disk:
                 if not self.choose(2):
                     naming.apply(self._durable)
             self._renamings.clear()
-            self._names = dict(self._durable)
+            self._names = {path: node for path, node in self._durable.items() if self._is_reachable(path)}
         for node in {id(node): node for node in (*self._names.values(), *self._durable.values())}.values():
             node.crash(self.choose)
+
+    def _is_reachable(self, path: str) -> bool:
+        """Whether the folders of a file survived."""
+        return all(str(parent) in self._durable for parent in Path(path).parents)
 
     # --- what mounts do ----------------------------------------------------------------------------------------
 

@@ -18,10 +18,16 @@ _OTHERS_CONTENT = b"records of another function\n"
 _GARBAGE = (b"", b"not a record\n", b"{}\n", b"\x00\xff\x00", b"[" * 99)
 
 
+def make_spool_folder(disk: Disk) -> None:
+    """Have the folder of the spool, whose name a crash may undo, on a disk that is mounted for good."""
+    disk.make_folder(FOLDER.parent)
+    disk.sync_folder(FOLDER.parent.parent)
+    disk.make_folder(FOLDER)
+
+
 def litter_folder(choose: Callable[[int], int], disk: Disk) -> str:
     """Leave something in the folder of a spool; return what."""
-    disk.make_folder(FOLDER.parent)
-    disk.make_folder(FOLDER)
+    make_spool_folder(disk)
     kinds: tuple[tuple[str, Callable[[], Path | None], bytes | None], ...] = (
         ("a file that is not of this spool", _odd_name, _GARBAGE[choose(len(_GARBAGE))]),
         ("a torn file", _odd_name, _torn(disk)),
@@ -66,9 +72,13 @@ def _free_rows(disk: Disk) -> Path | None:
     )
 
 
+def spool_key(name: bytes) -> bytes:
+    """A key of the spool in Redis."""
+    return key_prefix(f"{FUNCTION} spool") + name
+
+
 def litter_redis(choose: Callable[[int], int], model: RedisModel) -> str:
     """Leave something under the keys of a spool in Redis; return what."""
-    prefix = key_prefix(f"{FUNCTION} spool")
     held = set(model.keys())
     kinds: Mapping[str, tuple[bytes, Callable[[bytes], object]]] = {
         "an entry that is not a record": (b"points", lambda key: model.xadd(key, b"r", b"not a record")),
@@ -82,7 +92,7 @@ def litter_redis(choose: Callable[[int], int], model: RedisModel) -> str:
     what = list(kinds)[choose(len(kinds))]
     name, leave = kinds[what]
     try:
-        leave(prefix + name)
+        leave(spool_key(name))
     except ResponseError:
         return "a server that takes nothing"
     return what

@@ -118,10 +118,14 @@ class RedisModel:
         """The bytes of all keys; about."""
         return sum(map(self.memory_usage, self.keys()))
 
-    def fill(self) -> None:
-        """Let another program take all the memory that there is."""
-        if self.max_bytes is not None and self.used() <= self.max_bytes:
-            self._values[b"of another program"] = (b"." * (self.max_bytes - self.used() + 1), None)
+    def take(self, size: int) -> None:
+        """Let another program take so many more bytes."""
+        if size > 0:
+            held, _ = self._values.get(b"of another program", (b"", None))
+            self._values[b"of another program"] = (
+                held + b"." * size if isinstance(held, bytes) else held,
+                None,
+            )
 
     def texts(self, name: bytes) -> list[bytes]:
         """The last field of each entry of the streams whose keys end so."""

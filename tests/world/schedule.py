@@ -15,7 +15,7 @@ from metric_forwarder.clients.secrets_manager import ReadSecret
 from metric_forwarder.clock import Deadline
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.machine import Machine
-from metric_forwarder.model import Point
+from metric_forwarder.model import Outcome, Point
 from metric_forwarder.put_monitor_data.server import RequestLimits
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.secret import Secret
@@ -132,7 +132,7 @@ class Schedule:
         ]
         world.switch_one_in = world.weighted(((0, 5), (30, 2), (8, 2)))
         # Some seeds are about a spool: points that cannot be delivered for a while, and what befalls their records.
-        self._spool_in_focus = world.weighted((("", 12), (f"file://{FOLDER}", 2), (_REDIS, 1)))
+        self._spool_in_focus = world.weighted((("", 10), (f"file://{FOLDER}", 3), (_REDIS, 2)))
         self._settings = self._draw_settings()
         self.faults.draw(self._left_out(), self._in_focus())
         self._new_settings: dict[str, str] = {}
@@ -186,7 +186,7 @@ class Schedule:
         """Kinds of fault of each of which this seed has one, since together they are rare."""
         if not self._spool_in_focus:
             return ()
-        of_spool = OF_STORES + OF_REDIS_SPOOLS if self._spool_in_focus == _REDIS else OF_DISKS
+        of_spool = OF_STORES + 3 * OF_REDIS_SPOOLS if self._spool_in_focus == _REDIS else OF_DISKS
         undelivered = ("outage", "unreachable", "status before")
         return undelivered, of_spool + OF_SPOOLS, (*of_spool, "kill", "cold start")
 
@@ -242,6 +242,7 @@ class Schedule:
             server.skew_s = world.pick((10_000.0, -10_000.0, 100.0))
         if faults.strikes("outage"):
             server.is_down = True
+            world.after(world.pick((1e9, 3.0, 40.0)), lambda: setattr(server, "is_down", False))
         self._arrange_faults_of_spool()
         if faults.strikes("new settings"):
             tunings = self._draw_tunings()
@@ -266,6 +267,8 @@ class Schedule:
                 )
         if faults.has("small redis"):
             self.redis.shrink()
+        if self._spool_in_focus and not is_redis:
+            self.disk.prepare()
         if faults.has("locks without effect"):
             self.disk.disk.locks_work = False
             self.book.has_no_locks = True
@@ -454,10 +457,11 @@ class Schedule:
             every_s = world.pick((60.0, 5.0, 0.7)) if self._spool_in_focus else 60.0
             self.triggers.start("replays", partial(self._replay_again_and_again, every_s))
             if self._spool_in_focus and world.choose(2):
-                self.triggers.start("more replays", partial(self._replay_again_and_again, every_s))
+                begin_s = world.pick((0.002, 0.0, 0.02, 1.0))
+                self.triggers.start("more replays", partial(self._replay_again_and_again, every_s, begin_s))
         if world.one_in(4):
             self._start_twin()
-        world.sleep(world.pick(_HEALED_AFTER_S))
+        world.sleep(world.pick(_HEALED_AFTER_S[2:] if self._spool_in_focus else _HEALED_AFTER_S))
         self._heal()
         self._come_to_rest()
         self._empty_spool()
@@ -516,7 +520,8 @@ class Schedule:
             return
         self.triggers.start(f"partition {partition}", partial(self.triggers.partition, events, gap_s))
 
-    def _replay_again_and_again(self, every_s: float) -> None:
+    def _replay_again_and_again(self, every_s: float, begin_s: float = 0.0) -> None:
+        self.world.sleep(begin_s)
         for _ in range(_MOST_REPLAYS):
             self.world.sleep(every_s)
             if self.faults.healed:
@@ -542,7 +547,7 @@ class Schedule:
             # The platform gives up instances in the end, and with them whatever a thread of theirs still holds.
             self.platform.kill_idle()
         for _ in range(most):
-            if not self._waiting():
+            if set(self._waiting()) <= self._without_room():
                 break
             self.triggers.timer(self._replay_event())
             self.world.sleep(60.0)
@@ -551,6 +556,18 @@ class Schedule:
         self.book.dead_letters.update(self._records("dead"))
         if not is_others_file_kept(self.disk.disk):
             raise Violation(oracles.ACCOUNTED, file="of another function")
+
+    def _without_room(self) -> set[int]:
+        """Points that the destination refuses now, in a Redis that is too full to take them as dead letters."""
+        if not self.redis.model.was_full:
+            return set()
+        refused = (Outcome.REJECTED, Outcome.STALE, Outcome.INVALID)
+        return {
+            number
+            for attempt in self.book.attempts
+            for number, outcome in attempt.outcomes.items()
+            if attempt.event.source == "replay" and outcome in refused
+        }
 
     def _waiting(self) -> list[int]:
         return self._records("points")
@@ -571,6 +588,8 @@ class Schedule:
                 raise Violation(oracles.REST, events=waiting, after_s=_REST_S)
 
     def _watch(self, instance: Instance, attempt: Attempt) -> None:
+        if attempt.event.source == "replay":
+            attempt.left_in_spool.update(self._waiting())
         if attempt.report is not None:
             oracles.check_secrets(json.dumps(attempt.report), self._secrets, "report")
         attempt.skew_s = attempt.skew_s or self.server.skew_s

@@ -3,7 +3,7 @@
 They are checked when an invocation has ended, from what the world did to the spool and what the invocation said of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from metric_forwarder.model import Outcome
 from world.book import Attempt, Book, Event
@@ -91,29 +91,33 @@ def _check_unread_is_said(attempt: Attempt) -> None:
 
 
 def _check_replayed_once(book: Book, attempt: Attempt) -> None:
-    """What a replay has delivered, and could acknowledge, no later replay brings again."""
-    for earlier in _sound_replays(book, attempt):
-        for number in attempt.outcomes:
-            is_done = earlier.outcomes.get(number) in _DONE
-            if is_done and number not in book.twins and _records_of(book, number) < 2:
-                raise Violation(TWICE, attempt=attempt.number, point=number, replayed_by=earlier.number)
-
-
-def _sound_replays(book: Book, attempt: Attempt) -> Iterator[Attempt]:
-    """Earlier replays that nothing kept from acknowledging."""
-    if book.has_no_locks or book.store_losses:
+    """What a replay has delivered and acknowledged no later replay brings again; and it is acknowledged, unless that failed."""
+    # A crash of the disk may bring a removed file back.
+    has_crashed = any(each.kind == "crash" for each in book.spool_troubles)
+    if book.has_no_locks or book.store_losses or has_crashed:
         return
-    for each in book.attempts:
-        is_over = each.ended is not None and each.ended <= attempt.began
-        if each.event.source == "replay" and is_over and not each.was_cut_off and not each.pauses_s:
-            troubles = [
-                one
-                for one in book.spool_troubles
-                if one.kind not in _HARMLESS and one.since <= (each.ended or 0.0) and one.until >= each.began
-            ]
-            # A file that was brought back by a crash, or rows that somebody put there, are for a replay to deliver again.
-            if not troubles and not any("in time" in text for text in _complaints(each)):
-                yield each
+    for earlier in book.attempts:
+        is_over = earlier.ended is not None and earlier.ended <= attempt.began
+        if earlier.event.source == "replay" and is_over and not earlier.was_cut_off:
+            is_sound = _is_sound(book, earlier)
+            for number in attempt.outcomes:
+                is_done = earlier.outcomes.get(number) in _DONE
+                is_acknowledged = is_sound or number not in earlier.left_in_spool
+                if is_done and is_acknowledged and number not in book.twins and _records_of(book, number) < 2:
+                    raise Violation(TWICE, attempt=attempt.number, point=number, replayed_by=earlier.number)
+
+
+def _is_sound(book: Book, replay: Attempt) -> bool:
+    """Whether nothing kept a replay from acknowledging."""
+    ended = replay.ended or 0.0
+    return not (
+        replay.pauses_s
+        or any("in time" in text for text in _complaints(replay))
+        or any(
+            each.kind not in _HARMLESS and each.since <= ended and each.until >= replay.began
+            for each in book.spool_troubles
+        )
+    )
 
 
 def _records_of(book: Book, number: int) -> int:

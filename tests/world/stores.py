@@ -20,11 +20,11 @@ from metric_forwarder.spool.file_system import Files
 from world.book import Book
 from world.disk import Disk
 from world.faults import Faults
-from world.litter import FOLDER, litter_folder, litter_redis
+from world.litter import FOLDER, litter_folder, litter_redis, make_spool_folder, spool_key
 from world.redis_model import RedisModel
 from world.scheduler import START, Killed, Process, World
 
-_FILE_S = 0.0002
+_FILES_S = (0.0002, 0.002)
 _LATENCIES_S = (0.0005, 0.01, 0.04)
 _STUCK_S = 300.0
 _OUTAGES_S = (2.0, 0.2, 30.0, 100.0)
@@ -47,6 +47,7 @@ class RedisServer:
         self.model = RedisModel(lambda: (START + world.now) * 1000)
         self.down_until = 0.0
         self._cut_off_until: dict[str, float] = {}
+        self._most_of_others: int | None = None
 
     def befall(self, process: Process) -> None:
         """Let a fault of the server, or of one instance's way to it, begin with a call."""
@@ -85,14 +86,22 @@ class RedisServer:
         world = self._world
         self._book.trouble_spool("no room", world.now, _EVER_S)
         self.model.max_bytes = 2**20 + world.pick((3000, 1000, 10_000))
-        if world.choose(2):
+        # A server that forgets the reserve alone, and is full then, cannot be helped.
+        if world.choose(2) and not self._faults.has("redis loses"):
             world.after(world.pick((3.0, 30.0, 70.0)), self._fill)
 
     def _fill(self) -> None:
-        # Nobody can keep a reserve that was given up because the memory was full before.
-        if not self.model.was_full:
+        """Let another program take the memory that is free now, and later what others free, but not what a reserve takes."""
+        model = self.model
+        reserved = model.memory_usage(spool_key(b"reserve"))
+        if self._most_of_others is None:
+            # A reserve that was given up, because the memory was full before, would be taken by this.
+            if model.was_full or model.max_bytes is None:
+                return
             self._world.met("another program filled Redis")
-            self.model.fill()
+            self._most_of_others = model.max_bytes + 1 - reserved
+        model.take(self._most_of_others - (model.used() - reserved))
+        self._world.after(5.0, self._fill)
 
     def lose(self) -> None:
         """Perhaps fail over, restart empty or evict after a call: what was written may be gone."""
@@ -199,6 +208,7 @@ class SharedDisk:
         self._faults = faults
         self.disk = Disk(lambda: START + world.now, world.choose)
         self._room = self.disk.free
+        self._file_s = _FILES_S[0]
 
     def mount(self, process: Process) -> Files:
         """The files as an instance sees them."""
@@ -206,11 +216,17 @@ class SharedDisk:
         process.at_death.append(mount.kill)
         return mount
 
+    def prepare(self) -> None:
+        """Be as slow as a network file system, perhaps, and have the folder already, perhaps."""
+        self._file_s = self._world.pick(_FILES_S)
+        if self._world.choose(3) == 2:
+            make_spool_folder(self.disk)
+
     def _step(self, process: Process, name: str) -> None:
         world, faults = self._world, self._faults
         if process.dead:
             raise Killed
-        world.sleep(_FILE_S)
+        world.sleep(self._file_s)
         if name in ("read", "status", "names"):
             if faults.strikes("reads fail"):
                 self._fail("reads")
