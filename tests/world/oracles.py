@@ -340,6 +340,8 @@ def _may_pass(book: Book, earlier: tuple[int, Arrival], later: Arrival) -> bool:
     request = arrival.request
     if request.sent_at < later.request.sent_at and request.answer != "taken":
         return True  # it was late in the network, and nobody knew
+    if _was_uncertain(later.request, number):
+        return True
     attempts = [
         attempt for attempt in book.attempts if number in (made.number for made in attempt.event.points)
     ]
@@ -348,3 +350,15 @@ def _may_pass(book: Book, earlier: tuple[int, Arrival], later: Arrival) -> bool:
         return True
     settled = [attempt.outcomes.get(number) for attempt in attempts if attempt.began <= later.at]
     return any(outcome in _FINAL for outcome in settled)
+
+
+def _was_uncertain(later: Request, number: int) -> bool:
+    """Whether an invocation that was cut off had sent a point and could not say any more that it held it as uncertain."""
+    attempt = later.attempt
+    if attempt is None or not attempt.was_cut_off or attempt.settings["MF_UNCERTAIN"] != "hold":
+        return False
+    return any(
+        number in request.held and request.left and request.answer in ("failed", "none")
+        for request in attempt.requests
+        if request.sent_at < later.sent_at
+    )

@@ -60,6 +60,8 @@ class Sender:
         self.retry = RetryPolicy(policy, pacer, machine.chance.below)
         self.cool_down = CoolDown(machine.clock)
         self.failed_at = -math.inf
+        # When an event last had no time for the requests by which the point at fault is found.
+        self.hurried_at = -math.inf
         # How often such a batch was tried with one of its points; each time another one is chosen.
         self.guesses = 0
 
@@ -70,6 +72,11 @@ class Sender:
         Other events in between, whose points are taken, say nothing of that batch: it may hold the point at fault.
         """
         return self.machine.clock.monotonic() - self.failed_at < _SUSPECTED_S
+
+    @property
+    def is_hurried(self) -> bool:
+        """Whether the attempts of a whole batch may take all the time of an event, as they do at a slow pace."""
+        return self.machine.clock.monotonic() - self.hurried_at < _SUSPECTED_S
 
     def deliver(
         self,
@@ -159,7 +166,7 @@ class _Delivery:
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._accepted_at_start = exchange.accepted
         self._may_guess, self._has_failed = True, False
-        self._begins_with_guess = sender.has_failed
+        self._begins_with_guess = sender.has_failed and sender.is_hurried
         self._suspects = Suspects(sender.machine.tasks.lock())
 
     def plan(self, points: Sequence[Point]) -> int:
@@ -213,7 +220,6 @@ class _Delivery:
 
     def _send(self, batch: Batch, lane: _Lane) -> bool:
         if self._begins_with_guess and len(batch) > 1:
-            # At a slow pace the attempts of a whole batch would take all the time, in each event again.
             self._begins_with_guess = False
             return self._guess(batch, lane)
         group = self._destination.group(batch[0].series)
@@ -253,9 +259,14 @@ class _Delivery:
             self._may_guess = False
             self._sender.guesses += 1
             probe = firsts[self._sender.guesses // self._planned % len(firsts)]
+        sent_before = self._record.counts.sent
         took = self._deliver([probe], lane)
         self._may_guess |= took
-        return self._deliver([point for point in batch if point is not probe], lane) and took
+        took_all = self._deliver([point for point in batch if point is not probe], lane) and took
+        is_hurried = self._sender.is_hurried or self._record.counts.sent < sent_before + 2
+        if is_hurried and not took_all and not self._exchange.halted:
+            self._sender.hurried_at = self._sender.machine.clock.monotonic()
+        return took_all
 
     def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
         """Whether the destination may take parts of a batch although the whole batch failed."""
