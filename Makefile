@@ -39,7 +39,8 @@ MUTANTS_S ?= 900
 mutants: $(VENV)/dev.stamp ## Change the code of delivery, dedupe and intake a little, and see whether a test notices
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
 	@timeout --signal=INT $(MUTANTS_S) $(BIN)/mutmut run || true
-	@$(BIN)/mutmut results
+	@$(BIN)/mutmut results --all true | awk -F '[.:] *' '$$NF !~ /killed|type check|not checked/ { print } \
+	  { count[$$2 ": " $$NF]++ } END { for (what in count) printf "%6d %s\n", count[what], what | "sort -k 2" }'
 
 # Seconds for each target; FORMATS picks some of them.
 FUZZ_S ?= 60

@@ -2,10 +2,11 @@
 
 import itertools
 import json
+import math
 import random
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -216,3 +217,55 @@ def identities_of(*numbers: float) -> list[bytes | None]:
         [Message("s", None)] * count,
         [""] * count,
     )
+
+
+class Row(NamedTuple):
+    """All of a point that its identity may depend on."""
+
+    metric: str
+    value: float
+    time_ns: int | None
+    key: str | None
+    coordinates: str | None
+    pointer: str
+
+
+ROWS = st.builds(
+    Row,
+    st.sampled_from(["a", "b"]),
+    st.sampled_from([0, 1, 1.0, 0.5, -(2**53), -(2**53) - 1, 2**53 + 1, math.inf, -math.inf]),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, "a", "b"]),
+    st.sampled_from([None, "topic/0@1", "topic/0@2", "scrape/node", "scrape/other"]),
+    st.sampled_from(["", "/0", "/1"]),
+)
+
+
+def what_identifies(row: Row, by: str) -> tuple[object, ...] | None:
+    if row.key is not None:
+        return row.metric, row.value, row.time_ns, "key", row.key
+    if row.time_ns is not None and by == "content":
+        return row.metric, row.value, row.time_ns
+    if row.coordinates is None:
+        return None
+    # What is scraped is measured again when its event comes again.
+    value = None if row.coordinates.startswith("scrape/") else row.value
+    return row.metric, value, row.time_ns, "place", row.coordinates, row.pointer
+
+
+@given(st.lists(ROWS, max_size=30), st.sampled_from(["content", "message"]))
+def test_points_have_one_identity_if_and_only_if_the_same_things_identify_them(
+    rows: list[Row], by: str
+) -> None:
+    serieses = {metric: Series("pc", metric, ()) for metric in ("a", "b")}
+    found = Identifier("test", by).identities(
+        [serieses[row.metric] for row in rows],
+        [row.value for row in rows],
+        [row.time_ns for row in rows],
+        [row.key for row in rows],
+        [Message("s", None, row.coordinates) for row in rows],
+        [row.pointer for row in rows],
+    )
+    expected = [what_identifies(row, by) for row in rows]
+    assert [identity is None for identity in found] == [each is None for each in expected]
+    assert len(set(zip(found, expected, strict=True))) == len(set(found)) == len(set(expected))
