@@ -321,3 +321,13 @@ def test_another_place_or_another_window_begins_with_nothing_known(changed: dict
     instance.handle(ckafka(point(1)))
     instance.change(changed)
     assert outcomes(instance.handle(ckafka(point(1)))) == {"delivered": 1}
+
+
+# --- which store ----------------------------------------------------------------------------------------------
+
+
+def test_without_deduplication_a_point_that_comes_again_is_sent_again() -> None:
+    harness = make_harness(DEDUPE="off")
+    for _ in range(2):
+        report = harness.handle(ckafka(point(1)))
+        assert (outcomes(report), report["dedupe"]) == ({"delivered": 1}, "off")

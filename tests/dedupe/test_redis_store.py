@@ -1018,7 +1018,8 @@ def test_an_event_tells_of_a_failed_redis_in_its_report_and_once_in_the_log(
     report = report_of(application, SHARED)
     assert (report["dedupe"], outcomes(report)) == ("degraded", {"delivered": 2})
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if '"event":"dedupe"' in line and '"level":"WARN"' in line]
+    (warning,) = [line for line in lines if '"event":"dedupe"' in line and '"level":"WARN"' in line]
+    assert "duplicates are recognised only by this instance's memory" in warning
     assert not any(PASSWORD in line or PASSWORD_IN_URL in line for line in lines)
     assert outcomes(report_of(application, SHARED)) == {"duplicate": 2}
 
