@@ -105,7 +105,11 @@ def _check_held(attempt: Attempt, request: Request) -> None:
     """With ``hold``, what was sent and not refused is never called unsent: it would be sent again."""
     if attempt.settings["MF_UNCERTAIN"] != "hold" or not request.acted or is_unproven(attempt):
         return
-    unsent = [number for number in request.points if attempt.outcomes.get(number) in _UNSENT]
+    unsent = [
+        number
+        for number in request.points
+        if attempt.outcomes.get(number) in _UNSENT and number not in attempt.in_two_records
+    ]
     if unsent and request.answer in ("taken", "none"):
         raise Violation(
             TWICE, attempt=attempt.number, request=request.number, arrived=unsent, called="unsent"
