@@ -22,6 +22,7 @@ FAIL = Verdict(Action.RETRY, "1003", "it fails")
 SLOW_DOWN = Verdict(Action.SLOW_DOWN, "1006", "too many requests")
 REFUSE_POINT = Verdict(Action.SPLIT, "1012", "a value is wrong")
 REFUSE_NAMES = Verdict(Action.SPLIT, "1019", "not declared", concern=Concern.NAMES)
+REJECT_GROUP = Verdict(Action.REJECT_GROUP, "1016", "no such namespace")
 SET_CLOCK = Verdict(Action.SET_CLOCK, "1021", "the time is wrong")
 REAUTHENTICATE = Verdict(Action.REAUTHENTICATE, "1011", "the key is wrong")
 
@@ -206,21 +207,26 @@ def test_after_a_batch_that_was_mostly_bad_the_next_refused_one_is_sent_point_by
     ]
 
 
-def test_after_a_batch_with_one_bad_point_of_four_the_next_refused_one_is_halved() -> None:
-    destination = FakeDestination(refuse(REFUSE_POINT, lambda value: value in {0, 4}))
-    deliver(make_sender(destination, 4), of_series(8))
-    assert destination.sent == [
-        [0, 1, 2, 3],
-        [0, 1],
-        [0],
-        [1],
-        [2, 3],
-        [4, 5, 6, 7],
-        [4, 5],
-        [4],
-        [5],
-        [6, 7],
-    ]
+def test_after_a_batch_of_which_a_third_was_bad_the_next_refused_one_is_halved() -> None:
+    destination = FakeDestination(refuse(REFUSE_POINT, lambda value: value in {0, 3}))
+    deliver(make_sender(destination, 3), of_series(6))
+    assert destination.sent == [[0, 1, 2], [0], [1, 2], [3, 4, 5], [3], [4, 5]]
+
+
+def test_a_refused_group_is_not_sent_again_and_keeps_no_other_one() -> None:
+    gone, known = Series("gone", "m", ()), Series("pc", "m", ())
+    destination = FakeDestination(lambda values: REJECT_GROUP if values[0] < 4 else ACCEPT)
+    settled = deliver(make_sender(destination, 2), some_points([*[gone] * 4, *[known] * 2]))
+    assert destination.sent == [[0, 1], [4, 5]]
+    assert Counter(settled.values()) == {Outcome.REJECTED: 4, Outcome.DELIVERED: 2}
+
+
+def test_a_destination_that_takes_points_in_order_gets_one_of_each_series_in_a_request() -> None:
+    destination = FakeDestination(lambda _: ACCEPT)
+    destination.ordered = True
+    one, other = Series("pc", "one", ()), Series("pc", "other", ())
+    deliver(make_sender(destination, 4), some_points([one, one, other, other]))
+    assert destination.sent == [[0, 2], [1, 3]]
 
 
 # --- a batch that fails in all attempts -----------------------------------------------------------------------------
@@ -256,10 +262,12 @@ def test_a_point_that_was_taken_alone_lets_the_next_failing_batch_be_tried_so_to
 
 def test_a_destination_is_prepared_once_for_each_event_and_again_if_that_failed() -> None:
     destination = FakeDestination(lambda _: ACCEPT)
-    sender, trace = make_sender(destination, attempts=3), Recorder()
+    sender, traces = make_sender(destination, attempts=3), (Recorder(), Recorder())
     destination.unprepared.extend([FAIL, FAIL])
-    assert set(settle_all(sender, of_series(3), trace=trace).values()) == {(Outcome.DELIVERED, "0")}
-    assert trace.lines[:3] == [(FAIL, 0), (FAIL, 0), (None, 0)]
+    assert set(settle_all(sender, of_series(3), trace=BothTraces(*traces)).values()) == {
+        (Outcome.DELIVERED, "0")
+    }
+    assert traces[0].lines[:3] == traces[1].lines[:3] == [(FAIL, 0), (FAIL, 0), (None, 0)]
     assert set(deliver(sender, of_series(3)).values()) == {Outcome.DELIVERED}
     assert destination.prepared == 4
 
@@ -298,12 +306,14 @@ def test_lanes_refused_together_for_clock_and_key_are_sent_again_after_one_corre
         return verdict
 
     destination = FakeDestination(judge)
-    sender = make_sender(destination, lanes=2)
+    clock = FakeClock()
+    sender = make_sender(destination, lanes=2, clock=clock)
     points = of_series(2)
     # Other lanes join once a request was answered.
     deliver(sender, points[:1])
     assert set(deliver(sender, points).values()) == {Outcome.DELIVERED}
     assert [verdict.label for verdict in destination.fixed] == ["1021", "1011"]
+    assert clock.monotonic() == 0, "a batch whose refusal was corrected waits for nothing"
 
 
 # --- time ---------------------------------------------------------------------------------------------------------------
