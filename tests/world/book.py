@@ -43,6 +43,7 @@ class Event:
         has_coordinates: whether its messages have a place that is the same at each delivery.
         state: ``open``, ``handled`` or ``given up``.
         is_poisoned: whether it holds a point at which the destination always fails.
+        is_dated: whether its messages have a time, which a point without one gets.
         password: the header that its client sends once it is asked for it.
     """
 
@@ -55,6 +56,7 @@ class Event:
     attempts: list["Attempt"] = field(default_factory=list)
     handled_at: float | None = None
     is_poisoned: bool = False
+    is_dated: bool = False
     password: str = ""
 
 

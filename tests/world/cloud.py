@@ -17,6 +17,8 @@ _PAUSES_S = (2.0, 0.5, 20.0, 100.0)
 _MOST_IDLE = 6
 # How long a thread may go on after its event has ended, beyond a request's timeout, while its instance is not frozen.
 _LINGER_S = 3.0
+# How often such a thread may look at the clock, which takes time on a slow processor.
+_LOOKS = 300
 # What the settings keep back of an invocation's time for the reply.
 _KEPT_BACK_S = 1.0
 
@@ -31,15 +33,14 @@ class Instance:
     """One instance of the function: a process, and what it runs.
 
     Attributes:
-        attempt: the invocation that runs in it, or ran in it last.
+        running: the invocations that it is at work on, each with what ends it.
     """
 
     def __init__(self, process: Process, settings: dict[str, str]) -> None:
         self.process = process
         self.settings = settings
         self.handler: Handler | None = None
-        self.attempt: Attempt | None = None
-        self.is_free = True
+        self.running: dict[Attempt, Callable[[str], None]] = {}
 
 
 class Platform:
@@ -49,6 +50,11 @@ class Platform:
         make: puts the function into an instance.
         settings: the environment of new and warm instances, at this moment.
         watch: called when an invocation has ended.
+
+    Attributes:
+        freezes: whether an instance stands still between invocations.
+        shares_instances: whether an instance may get an event while it is at work on another one.
+        look_s: see ``Process.look_s``; of all instances.
     """
 
     def __init__(
@@ -72,33 +78,33 @@ class Platform:
         self._idle: list[Instance] = []
         self.instances: list[Instance] = []
         self.freezes = True
+        self.shares_instances = False
+        self.look_s = 0.0
 
     def invoke(self, event: Event) -> Attempt:
         """Run one invocation to its end, whatever that is; called by a task of the world."""
         world = self._world
         instance = self._instance()
-        settings = self._settings()
-        instance.settings.clear()
-        instance.settings.update(settings)
+        process = instance.process
+        if not instance.running:
+            instance.settings.clear()
+            instance.settings.update(self._settings())
+            process.busy = self._faults.strikes("busy")
+            process.out_of_threads = self._faults.strikes("no threads")
+            world.thaw(process)
+        settings = dict(instance.settings)
         attempt = Attempt(
-            len(self._book.attempts) + 1, event, instance.process.name, self._limit_s, settings, world.now
+            len(self._book.attempts) + 1, event, process.name, self._limit_s, settings, world.now
         )
         self._book.attempts.append(attempt)
         event.attempts.append(attempt)
-        instance.attempt = attempt
-        attempt.skew_s = instance.process.skew_s
-        process = instance.process
-        process.busy = self._faults.strikes("busy")
-        process.out_of_threads = self._faults.strikes("no threads")
-        world.thaw(process)
+        attempt.skew_s = process.skew_s
         world.note(f"{process.name} begins {attempt.number} with event {event.number}")
         invoker = world.current
         assert invoker is not None
-        over = [False]
 
         def end(how: str) -> None:
-            if not over[0]:
-                over[0] = True
+            if instance.running.pop(attempt, None):
                 attempt.end = how
                 attempt.ended = world.now
                 world.wake(invoker)
@@ -108,22 +114,22 @@ class Platform:
             end(how)
 
         def kill() -> None:
-            if not over[0]:
+            if attempt in instance.running:
                 world.met("an instance was killed while it worked")
                 world.note(f"{process.name} is killed")
                 world.kill(process)
-                end("killed")
+                _end_all(instance)
 
         process.end = kill
+        instance.running[attempt] = end
         world.spawn(f"{process.name}/main", run, process, attempt)
         if self._faults.strikes("kill"):
             world.after(world.pick(_KILL_AFTER_S), kill)
         if self._faults.strikes("pause"):
             self._pause_later(instance, attempt)
         world.park(self._limit_s)
-        if not over[0]:
+        if attempt in instance.running:
             self._end_at_limit(instance, attempt)
-            over[0] = True
         world.note(f"{process.name} ended {attempt.number}: {attempt.end}")
         self._watch(instance, attempt)
         self._put_away(instance, attempt)
@@ -152,10 +158,12 @@ class Platform:
 
     def _end_at_limit(self, instance: Instance, attempt: Attempt) -> None:
         world = self._world
+        instance.running.pop(attempt)
         attempt.end = "time limit"
         attempt.ended = world.now
         names = [task.name for task in instance.process.tasks]
         world.kill(instance.process)
+        _end_all(instance)
         world.met("the platform ended an invocation at its limit")
         if not attempt.pauses_s and not _stood_still_at_last(instance.process, attempt):
             raise Violation(
@@ -171,20 +179,27 @@ class Platform:
 
         def freeze() -> None:
             if attempt.end == "running" and not instance.process.dead:
-                attempt.pauses_s += pause_s
+                for each in instance.running:
+                    each.pauses_s += pause_s
                 world.met("an instance stood still in the middle of its work")
                 world.freeze(instance.process)
                 world.after(pause_s, thaw)
 
         def thaw() -> None:
-            if attempt.end == "running":
+            if instance.running:
                 world.thaw(instance.process)
 
         world.after(world.pick(_KILL_AFTER_S), freeze)
 
     def _instance(self) -> Instance:
-        """A warm instance, or a new one."""
+        """A warm instance, or a new one; where instances are shared, perhaps one that is at work."""
         world = self._world
+        at_work = [
+            instance for instance in self.instances if instance.running and not instance.process.frozen
+        ]
+        if self.shares_instances and at_work and world.one_in(2):
+            world.met("an instance got two events at once")
+            return at_work[-1]
         self._idle = [instance for instance in self._idle if not instance.process.dead]
         if self._idle and not self._faults.strikes("cold start"):
             # The platform takes the one that was used last.
@@ -193,6 +208,7 @@ class Platform:
             return instance
         world.met("a cold start")
         process = Process(f"i{len(self.instances) + 1}")
+        process.look_s = self.look_s
         instance = Instance(process, {})
         self.instances.append(instance)
         if self._faults.strikes("clock jump"):
@@ -211,7 +227,7 @@ class Platform:
 
     def _put_away(self, instance: Instance, attempt: Attempt) -> None:
         world, process = self._world, instance.process
-        if process.dead:
+        if process.dead or instance.running:
             return
         if self._faults.strikes("recycle"):
             world.met("an idle instance was given up")
@@ -240,7 +256,7 @@ class Platform:
                 raise Violation("no thread outlives its event by long", attempt=attempt.number, threads=alive)
 
         if left:
-            self._world.after(timeout_s + _LINGER_S, check)
+            self._world.after(timeout_s + _LINGER_S + _LOOKS * process.look_s, check)
 
 
 def _stood_still_at_last(process: Process, attempt: Attempt) -> bool:
@@ -251,6 +267,12 @@ def _stood_still_at_last(process: Process, attempt: Attempt) -> bool:
         for at, pause_s in process.stood_still
     )
     return lost_s > _KEPT_BACK_S / 2
+
+
+def _end_all(instance: Instance) -> None:
+    """End what a killed instance was at work on."""
+    for end in list(instance.running.values()):
+        end("killed")
 
 
 def _report_of(reply: Any) -> dict[str, Any] | None:

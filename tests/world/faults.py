@@ -19,6 +19,7 @@ OF_REQUESTS = (
     "garbage after",
     "slow",
     "late",
+    "last moment",
     "name server hangs",
     "status before",
     "status after",
@@ -127,6 +128,11 @@ class Faults:
             self.rates[kind] = _RATES[world.choose(len(_RATES))]
         for group in in_focus:
             self.rates[world.pick(group)] = world.pick(_RATES_IN_FOCUS)
+        self._of_requests = [(kind, self.rates[kind]) for kind in OF_REQUESTS if kind in self.rates]
+
+    def add(self, rates: Mapping[str, int]) -> None:
+        """Let these kinds strike, too, each once in so many times."""
+        self.rates.update(rates)
         self._of_requests = [(kind, self.rates[kind]) for kind in OF_REQUESTS if kind in self.rates]
 
     @property

@@ -25,6 +25,8 @@ from world.scheduler import START, Process, World
 
 _LATENCIES_S = (0.004, 0.03, 0.3)
 _LONG_S = (1.0, 2.5, 4.0, 9.0)
+# How long before the end of a request's timeout its answer comes.
+_LAST_MOMENTS_S = (0.0005, 0.01, 0.1, 0.0)
 _STUCK_S = 400.0
 _HOW_WRITTEN = (
     (b"", 12),
@@ -320,6 +322,8 @@ class Network:
         usual = _LATENCIES_S[:1] if is_quick else _LATENCIES_S
         there = world.pick(_LONG_S if fault in ("slow", "late") else usual)
         back = world.pick(_LONG_S if fault == "slow" else usual)
+        if fault == "last moment":
+            back = max(0.0, timeout_s - there - world.pick(_LAST_MOMENTS_S))
         task = world.current
         assert task is not None
         answers: list[HttpReply | Failure] = []
@@ -347,7 +351,7 @@ class Network:
         answer = answers[0]
         record.answered_at = world.now
         record.was_awaited = record.attempt is not None and record.attempt.end == "running"
-        is_true = not isinstance(answer, Failure) and fault in ("", "slow", "late")
+        is_true = not isinstance(answer, Failure) and fault in ("", "slow", "late", "last moment")
         record.answer = "failed" if not is_true else "refused" if record.refused else "taken"
         world.note(f"{self._process.name} got the answer to {record.number}: {record.answer}")
         return answer

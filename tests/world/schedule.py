@@ -1,5 +1,6 @@
 """One schedule: what is deployed, what producers send, what fails and when, all of it drawn from the world's choices."""
 
+import gzip
 import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ from world.faults import (
     OF_STORES,
     Faults,
 )
+from world.focus import draw_focus
 from world.litter import is_others_file_kept
 from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
@@ -113,7 +115,9 @@ class Schedule:
         self.book = Book()
         self._deployment = deployment
         self.faults = Faults(world)
-        self.is_remote_write = world.choose(4) == 3
+        self._focus = focus = draw_focus(world)
+        is_remote_write = world.choose(4) == 3
+        self.is_remote_write = is_remote_write if focus.is_remote_write is None else focus.is_remote_write
         self.server = self._draw_server()
         self.redis = RedisServer(world, self.book, self.faults)
         self.disk = SharedDisk(world, self.book, self.faults)
@@ -130,13 +134,15 @@ class Schedule:
             "a-password-for-redis",
             "a-key-of-the-role",
         ]
-        world.switch_one_in = world.weighted(((0, 5), (30, 2), (8, 2)))
+        world.switch_one_in = focus.switch_one_in or world.weighted(((0, 5), (30, 2), (8, 2)))
         # Some seeds are about a spool: points that cannot be delivered for a while, and what befalls their records.
-        self._spool_in_focus = world.weighted((("", 10), (f"file://{FOLDER}", 3), (_REDIS, 2)))
+        spools = (("", 10), (f"file://{FOLDER}", 3), (_REDIS, 2))
+        self._spool_in_focus = "" if "SPOOL" in focus.settings else world.weighted(spools)
         self._settings = self._draw_settings()
         self.faults.draw(self._left_out(), self._in_focus())
+        self.faults.add(focus.faults)
         self._new_settings: dict[str, str] = {}
-        self.limit_s = world.pick((10.0, 3.0, 30.0, 60.0))
+        self.limit_s = focus.limit_s or world.pick((10.0, 3.0, 30.0, 60.0))
         self.platform = Platform(
             world,
             self.book,
@@ -147,7 +153,13 @@ class Schedule:
             watch=self._watch,
         )
         self.platform.freezes = self.book.freezes = not world.one_in(3)
+        self.platform.shares_instances = self._brings("several events at once", 16)
+        self.platform.look_s = 0.03 if self._brings("a slow processor", 0) else 0.0
         self.triggers = Triggers(world, self.platform, self.faults, retries=world.pick((3, 1, 20)))
+
+    def _brings(self, what: str, one_in: int) -> bool:
+        """Whether something happens: in its focus always, otherwise once in so many schedules; 0: never."""
+        return what in self._focus.brings or self.world.one_in(one_in)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -165,7 +177,7 @@ class Schedule:
     # --- what is deployed --------------------------------------------------------------------------------------
 
     def _draw_settings(self) -> dict[str, str]:
-        drawn = {**self._fixed_settings(), **self._draw_tunings()}
+        drawn = {**self._fixed_settings(), **self._draw_tunings(), **self._focus.settings}
         named = {f"MF_{name}": value for name, value in drawn.items()}
         return {**_ROLE, **named, **self._deployment.settings}
 
@@ -174,6 +186,7 @@ class Schedule:
         settings = self._settings
         has_redis = _REDIS in (settings["MF_DEDUPE"], settings["MF_SPOOL"])
         return (
+            *self._focus.spares,
             *(() if has_redis else OF_STORES),
             *(() if settings["MF_SPOOL"].startswith("file:") else OF_DISKS),
             *(() if "MF_SECRET_NAME" in settings else OF_SECRETS),
@@ -380,11 +393,11 @@ class Schedule:
     def _points(self, most: int, series: str) -> list[Made]:
         return [self._point(series) for _ in range(1 + self.world.choose(most))]
 
-    def _point(self, series: str) -> Made:
+    def _point(self, series: str, kind: str = "") -> Made:
         choose = self.world.choose
         self._numbers += 1
         number = self._numbers
-        kind = self.world.weighted((("good", 48), ("unknown", 4), ("invalid", 2), ("ahead", 1)))
+        kind = kind or self.world.weighted((("good", 48), ("unknown", 4), ("invalid", 2), ("ahead", 1)))
         which = choose(3)
         metric = f"{'unknown' if kind == 'unknown' else 'm'}_{which}"
         body: dict[str, Any] = {
@@ -422,6 +435,11 @@ class Schedule:
 
     def _event(self, source: str, series: str, wrap: Callable[[int, list[list[Made]]], Any]) -> Event:
         messages = [self._points(3, series) for _ in range(self.world.weighted(((1, 5), (2, 2), (3, 1))))]
+        return self._event_of(source, messages, wrap)
+
+    def _event_of(
+        self, source: str, messages: list[list[Made]], wrap: Callable[[int, list[list[Made]]], Any]
+    ) -> Event:
         number = len(self.book.events) + 1
         event = Event(
             number, source, wrap(number, messages), [made for points in messages for made in points]
@@ -453,15 +471,19 @@ class Schedule:
                 event.password = "Basic " + b64encode(f"collectd:{_TOKEN}".encode()).decode()
             self.triggers.start(f"http {number}", partial(self.triggers.http, event, 0.2, retries=2))
         self._start_letters()
+        self._start_logs()
+        if self._brings("other batches", 10):
+            self._start_other_batch()
         if self._settings["MF_SPOOL"]:
             every_s = world.pick((60.0, 5.0, 0.7)) if self._spool_in_focus else 60.0
             self.triggers.start("replays", partial(self._replay_again_and_again, every_s))
             if self._spool_in_focus and world.choose(2):
                 begin_s = world.pick((0.002, 0.0, 0.02, 1.0))
                 self.triggers.start("more replays", partial(self._replay_again_and_again, every_s, begin_s))
-        if world.one_in(4):
+        if self._brings("a twin", 4):
             self._start_twin()
-        world.sleep(world.pick(_HEALED_AFTER_S[2:] if self._spool_in_focus else _HEALED_AFTER_S))
+        healed_after_s = world.pick(_HEALED_AFTER_S[2:] if self._spool_in_focus else _HEALED_AFTER_S)
+        world.sleep(self._focus.healed_after_s or healed_after_s)
         self._heal()
         self._come_to_rest()
         self._empty_spool()
@@ -503,6 +525,34 @@ class Schedule:
         delay_s = world.pick((0.1, 0.5, 65.0))
         self.triggers.start(f"twin {number}", partial(self.triggers.asynchronous, event, delay_s))
 
+    def _start_logs(self) -> None:
+        """Readings in a log, each with the time of its line: some lines have the same second."""
+        count = 2 if self._brings("logs", 12) else self.world.choose(2)
+        for _ in range(count):
+            event = self._event("async", "c", partial(_cls, self.world.pick((0, 1))))
+            event.is_dated = True
+            delay_s = self.world.pick((0.1, 0.4, 3.0))
+            self.triggers.start(f"logs {event.number}", partial(self.triggers.asynchronous, event, delay_s))
+
+    def _start_other_batch(self) -> None:
+        """CKafka delivers records of an event once more, with new ones behind them, as after a change of its consumers."""
+        world = self.world
+        events = [event for event in self.book.events if event.source in ("ckafka", "connector")]
+        if not events:
+            return
+        first = world.pick(events)
+        number = len(self.book.events) + 1
+        partition = first.body["Records"][0]["Ckafka"]["partition"]
+        points = self._points(3, f"p{partition}")
+        body = {"Records": first.body["Records"] + _ckafka(partition, number, [points])["Records"]}
+        event = Event(number, "connector", body, [*first.points, *points])
+        event.is_poisoned = any(made.number in self.book.poison for made in event.points)
+        self.book.events.append(event)
+        self.book.twins.update(made.number for made in first.points)
+        world.met("records came again in another batch")
+        gap_s = world.pick((0.1, 0.11, 0.15, 0.5, 5.0))
+        self.triggers.start(f"other batch {number}", partial(self.triggers.partition, [event], gap_s))
+
     def _start_partition(self, partition: int) -> None:
         world = self.world
         wrap = partial(_ckafka, partition)
@@ -510,6 +560,11 @@ class Schedule:
             self._event("ckafka", f"p{partition}", wrap)
             for _ in range(world.weighted(((1, 4), (2, 2), (3, 1))))
         ]
+        if self._brings("many messages", 0):
+            world.met("an event of many messages")
+            count = world.pick((240, 300))
+            messages = [[self._point(f"p{partition}", "good") for _ in range(2)] for _ in range(count)]
+            events.append(self._event_of("ckafka", messages, wrap))
         gap_s = world.pick((0.1, 5.0, 70.0))
         if world.one_in(5):
             world.met("a connector with batches side by side")
@@ -633,6 +688,15 @@ def _cmq(number: int, messages: list[list[Made]]) -> Any:
             for place, points in enumerate(messages)
         ]
     }
+
+
+def _cls(second: int, number: int, messages: list[list[Made]]) -> Any:
+    """Logs of CLS of one second, one for each message."""
+    records = [
+        {"timestamp": f"{round(START + second)}000000", "content": _body(points)} for points in messages
+    ]
+    text = json.dumps({"topic_id": f"{number}", "topic_name": "logs", "records": records}).encode()
+    return {"clslogs": {"data": b64encode(gzip.compress(text, mtime=0)).decode()}}
 
 
 def _letter(number: int, messages: list[list[Made]]) -> Any:

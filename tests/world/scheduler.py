@@ -59,6 +59,7 @@ class Process:
         skew_changed: whether its wall clock has jumped while it ran.
         stood_still: when a thread of it let another one in, and for how long.
         end: what kills it, while it is at work.
+        look_s: how long it computes from one look at the clock to the next, where computing takes time at all.
     """
 
     def __init__(self, name: str) -> None:
@@ -69,6 +70,7 @@ class Process:
         self.busy = False
         self.out_of_threads = False
         self.skew_changed = False
+        self.look_s = 0.0
         self.tasks: dict[Task, None] = {}
         self.at_death: list[Callable[[], None]] = []
         self.missed: list[tuple[Task, int]] = []
@@ -354,6 +356,8 @@ class SimulatedClock:
         self._process = process
 
     def monotonic(self) -> float:
+        if self._process.look_s:
+            self._world.sleep(self._process.look_s)
         return self._world.now
 
     def time(self) -> float:

@@ -202,6 +202,9 @@ def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
         return
     alike = [each for each in book.events if any(other.series == made.series for other in each.points)]
     attempts = [each for event in alike for each in event.attempts]
+    if "too old sample" in told and any(each.skew_s for each in book.attempts):
+        # A clock that is ahead makes the samples of every series too old.
+        return
     is_plain = all(
         not each.skew_s and not each.was_cut_off and not each.pauses_s and each.instance == attempt.instance
         for each in attempts
@@ -301,7 +304,8 @@ def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) ->
         since_s = request.sent_at - known.answered_at
         if since_s < min(known.asked_s, _LONGEST_ASKED_S) - _ROUNDING_S:
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, asked_s=known.asked_s)
-        if known.refused in _STOPPING and since_s < _COOL_DOWN_S and not _was_taken(earlier, known):
+        is_stop = known.answer == "refused" and known.refused in _STOPPING
+        if is_stop and since_s < _COOL_DOWN_S and not _was_taken(earlier, known):
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)
 
 
