@@ -95,8 +95,6 @@ _OFTEN = (
     "cut off from redis",
 )
 _RATES = (8, 3, 2, 20)
-# A spool has many operations: with few failures among them, most of its work succeeds.
-_RATES_IN_FOCUS = (8, 3, 40, 150)
 _MOST_KINDS = 5
 
 
@@ -114,20 +112,22 @@ class Faults:
         self.rates: dict[str, int] = {}
         self._of_requests: list[tuple[str, int]] = []
 
-    def draw(self, left_out: Collection[str] = (), in_focus: Collection[Sequence[str]] = ()) -> None:
+    def draw(
+        self, left_out: Collection[str] = (), in_focus: Sequence[tuple[Sequence[str], Sequence[int]]] = ()
+    ) -> None:
         """Draw the kinds of this seed and their rates, but none of those that could not strike here.
 
         Args:
             left_out: kinds that could not strike.
-            in_focus: groups of kinds; one of each group is drawn besides.
+            in_focus: groups of kinds, each with rates; one kind and one rate of each group are drawn besides.
         """
         world = self._world
         kinds = [kind for kind in (*KINDS, *_OFTEN) if kind not in left_out]
         for _ in range(world.choose(_MOST_KINDS + 1)):
             kind = kinds[world.choose(len(kinds))]
             self.rates[kind] = _RATES[world.choose(len(_RATES))]
-        for group in in_focus:
-            self.rates[world.pick(group)] = world.pick(_RATES_IN_FOCUS)
+        for group, rates in in_focus:
+            self.rates[world.pick(group)] = world.pick(rates)
         self._of_requests = [(kind, self.rates[kind]) for kind in OF_REQUESTS if kind in self.rates]
 
     def add(self, rates: Mapping[str, int]) -> None:

@@ -195,13 +195,15 @@ class Schedule:
             *(OF_RECEIVERS if self.is_remote_write else ()),
         )
 
-    def _in_focus(self) -> tuple[tuple[str, ...], ...]:
-        """Kinds of fault of each of which this seed has one, since together they are rare."""
+    def _in_focus(self) -> tuple[tuple[Sequence[str], Sequence[int]], ...]:
+        """Kinds of fault of each of which this seed has one, since together they are rare; and how often they may strike."""
         if not self._spool_in_focus:
             return ()
         of_spool = OF_STORES + 3 * OF_REDIS_SPOOLS if self._spool_in_focus == _REDIS else OF_DISKS
-        undelivered = ("outage", "unreachable", "status before")
-        return undelivered, of_spool + OF_SPOOLS, (*of_spool, "kill", "cold start")
+        kind, one_in = self.world.pick((("outage", 1), ("unreachable", 2), ("status before", 2)))
+        # A spool has many operations: with few failures among them, most of its work succeeds.
+        rates = (8, 3, 40, 150)
+        return ((kind,), (one_in,)), (of_spool + OF_SPOOLS, rates), ((*of_spool, "kill", "cold start"), rates)
 
     def _fixed_settings(self) -> dict[str, str]:
         """What stays the same when settings are changed."""

@@ -209,6 +209,7 @@ class SharedDisk:
         self.disk = Disk(lambda: START + world.now, world.choose)
         self._room = self.disk.free
         self._file_s = _FILES_S[0]
+        self._stays_until = 0.0
 
     def mount(self, process: Process) -> Files:
         """The files as an instance sees them."""
@@ -244,7 +245,10 @@ class SharedDisk:
             self._hang()
         if name == "remove" and faults.strikes("files stay"):
             world.met("a file of the spool could not be removed")
-            self._book.trouble_spool("a file stays", world.now)
+            lasts_s = world.pick(_OUTAGES_S)
+            self._book.trouble_spool("a file stays", world.now, lasts_s)
+            self._stays_until = world.now + lasts_s
+        if name == "remove" and world.now < self._stays_until:
             raise PermissionError(errno.EACCES, "permission denied")
         if name.startswith("sync") and faults.strikes("sync fails"):
             world.met("a sync failed")

@@ -12,6 +12,7 @@ from metric_forwarder.clients.redis import Script, explain
 from metric_forwarder.machine import Machine, Threads
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from metric_forwarder.spool.redis import RedisSpool
+from metric_forwarder.spool.store import SpoolRecord
 from support.fakes import FakeClock
 from world.redis_model import RedisModel
 from world.test_disk import CountedChance, Killed, Told, rows_left, work_on
@@ -73,6 +74,17 @@ def test_whichever_question_fails_nothing_is_lost_and_nothing_comes_back(kind: s
         if not link.is_over:
             assert number > 20
             break
+
+
+def test_a_replay_goes_on_in_a_redis_whose_last_memory_its_lease_has_taken() -> None:
+    clock = FakeClock()
+    model = RedisModel(lambda: clock.time() * 1000)
+    spool = _spool(Link(model, 0, ""), clock)
+    spool.write([SpoolRecord({}, "s", None, None, "undelivered", "")], [])
+    model.max_bytes = model.used()
+    with contextlib.closing(spool.replay(dead_letters=False)) as chunks:
+        assert [len(chunk.messages) for chunk in chunks] == [1]
+    assert model.was_full
 
 
 def _spool(link: Link, clock: FakeClock) -> RedisSpool:

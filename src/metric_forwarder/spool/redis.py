@@ -253,14 +253,11 @@ class RedisSpool:
         try:
             self._hold(lease)
         except RedisUnavailable as error:
-            if error.is_wrong_type:
-                yield from self._rename(self._lock)
-            elif error.is_full:
-                self._run(_GIVE_UP_RESERVE, [self._reserve])
-            else:
+            if not error.is_wrong_type:
                 raise
         else:
             return
+        yield from self._rename(self._lock)
         self._hold(lease)
 
     def _hold(self, lease: "_Lease") -> None:
@@ -270,7 +267,15 @@ class RedisSpool:
             SpoolError: another replay has it.
             RedisUnavailable: the result is unknown.
         """
-        if not self._run(_LOCK, [self._lock], lease.token, lease.milliseconds):
+        try:
+            is_ours = self._run(_LOCK, [self._lock], lease.token, lease.milliseconds)
+        except RedisUnavailable as error:
+            if not error.is_full:
+                raise
+            # Also for a renewal: others, or the lease itself, may have taken the rest of the memory.
+            self._run(_GIVE_UP_RESERVE, [self._reserve])
+            is_ours = self._run(_LOCK, [self._lock], lease.token, lease.milliseconds)
+        if not is_ours:
             raise SpoolError("another replay of this spool is running: wait for it to end")
 
     def _last(self, key: bytes) -> Generator["RedisChunk", None, bytes | None]:

@@ -885,8 +885,8 @@ _SPOOL = (
         (
             Edit(
                 "spool/redis.py",
-                "            elif error.is_full:\n                self._run(_GIVE_UP_RESERVE, [self._reserve])\n",
-                "",
+                "            if not error.is_full:\n                raise\n            # Also",
+                "            raise\n            # Also",
             ),
         ),
         needs=("spool in redis", "redis full"),
@@ -900,8 +900,8 @@ _SPOOL = (
         (
             Edit(
                 "spool/redis.py",
-                "            elif error.is_full:\n",
-                "            elif not error.is_wrong_type:\n",
+                "            if not error.is_full:\n                raise\n            # Also",
+                "            if error.is_wrong_type:\n                raise\n            # Also",
             ),
         ),
         needs=("spool in redis",),
