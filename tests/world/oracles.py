@@ -122,6 +122,10 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
     delivered = [each for each in attempts if each.outcomes.get(number) is Outcome.DELIVERED]
     if any(_is_believed(book, attempt) for attempt in delivered):
         return
+    cut_off = [each for each in attempts if each.was_cut_off and each.event.source == "replay"]
+    if any(attempt.outcomes.get(number) in _FINAL for attempt in cut_off):
+        # A replay that is killed after it acknowledged a record cannot say any more what became of it.
+        return
     said = [attempt for attempt in attempts if is_final(attempt, made)]
     if not said:
         ends = [f"{attempt.end} {attempt.outcomes.get(number)}" for attempt in attempts]
