@@ -8,7 +8,7 @@ import pytest
 
 from metric_forwarder.clients.redis import NOT_REDIS, RedisUnavailable, Script
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.redis import CLAIM, IDLE_S, REST_S, RedisClaims, RedisStore
+from metric_forwarder.dedupe.redis import CLAIM, IDLE_S, REST_S, RedisClaims, RedisStore, key_prefix
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from support.fakes import FakeClock, machine_of
@@ -239,3 +239,13 @@ def test_a_rejection_that_this_instance_met_itself_is_said_again_in_full(
     assert degraded.claim([X]) == [Claim.REJECTED]
     assert degraded.rejection(X) == rejection
     degraded.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "beginning"), [("default/forwarder", b"mf:d{jsoNwv4L}"), ("a\ud800", b"mf:d{B9vOltcU}")]
+)
+def test_the_keys_of_a_function_begin_the_same_in_every_version_and_are_in_one_slot(
+    function: str, beginning: bytes
+) -> None:
+    """A window that spans an upgrade would be lost if they changed unnoticed; the braces name what a cluster's slot follows from."""
+    assert key_prefix(function) == beginning
