@@ -156,6 +156,10 @@ def test_learned_limits_double_with_each_minute_up_to_the_first_ones() -> None:
         learned.append((limits.max_points, limits.max_bytes))
     # 219 and 280: 59 and 120 seconds after the limits grew last.
     assert learned == [(4, 1000), (8, 2000), (8, 2000), (32, 8000), (64, 10_000), (64, 10_000), (64, 10_000)]
+    # Three minutes without a refusal are three doublings.
+    limits.learn_points(4, now=5000)
+    limits.begin(now=5180)
+    assert limits.max_points == 32
 
 
 def test_a_size_taken_before_the_limits_grew_says_nothing_about_the_period() -> None:

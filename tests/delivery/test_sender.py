@@ -11,7 +11,7 @@ from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
-from metric_forwarder.delivery.settling import BothTraces, RequestTrace
+from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
 from metric_forwarder.delivery.suspects import ENOUGH
 from metric_forwarder.delivery.verdicts import Action, Concern, Verdict
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
@@ -313,6 +313,7 @@ def test_lanes_refused_together_for_clock_and_key_are_sent_again_after_one_corre
     deliver(sender, points[:1])
     assert set(deliver(sender, points).values()) == {Outcome.DELIVERED}
     assert [verdict.label for verdict in destination.fixed] == ["1021", "1011"]
+    assert destination.prepared == 2, "once for each event, however many lanes it has"
     assert clock.monotonic() == 0, "a batch whose refusal was corrected waits for nothing"
 
 
@@ -392,3 +393,12 @@ def test_a_request_that_is_told_to_slow_down_waits_for_the_pace_alone() -> None:
     }
     # Before the refusal a hundred requests were taken at once, so the pace asks for less than a second.
     assert clock.monotonic() < 1
+
+
+def test_the_requests_of_several_deliveries_add_up() -> None:
+    total = RequestCounts()
+    for sent, retried, label in ((3, 1, "0"), (2, 1, "0"), (1, 0, "1006")):
+        part = RequestCounts()
+        part.sent, part.retried, part.answers[label] = sent, retried, sent
+        total.add(part)
+    assert (total.sent, total.retried, total.answers) == (6, 2, {"0": 5, "1006": 1})
