@@ -1,6 +1,6 @@
-"""The alarms: one row each, from which ``observability.py`` writes the rules of Prometheus and the statements of CLS.
+"""The table of alarms, from which ``observability.py`` writes the rules of Prometheus and the statements of CLS.
 
-docs/operate.md has a runbook for each row, under its title; tests hold the two together and fire every alarm by its fault.
+docs/operate.md has a runbook for each row, under its title. Tests compare the two, and fire every alarm by its fault.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ FULL_SPOOL_BYTES = 214_748_364
 MOST_COLD_STARTS = 30
 SILENT_AFTER_MIN = 15
 
-# Answers by which a destination says that it took a request.
+# Replies with which a destination accepts a request.
 GOOD_ANSWERS = "0|http 20[0-4]|written"
 
 REPORTS = 'SCF_Message:"\\"event\\":\\"report\\""'
@@ -26,19 +26,19 @@ _BY = "by (namespace, function)"
 
 
 def member(path: str, kind: str = "bigint") -> str:
-    """A member of the report in a statement of CLS, such as ``outcomes.undelivered``."""
+    """Return the expression of CLS for a member of the report, such as ``outcomes.undelivered``."""
     return f"cast(json_extract_scalar(SCF_Message, '$.{path}') as {kind})"
 
 
 class ClsAlarm(NamedTuple):
-    """The alarm as CLS has it: a statement that is run again and again, and a condition on its result.
+    """An alarm in CLS: a statement that runs at intervals, and a condition on its result.
 
     Attributes:
-        search: which lines the statement is about.
-        sql: what is computed from them.
-        condition: when the alarm fires, in the terms of the console, where ``$1`` is the first statement.
-        window_min: the minutes of log that the statement looks at, and how often it runs.
-        times: how often in a row the condition must hold.
+        search: selects the log lines.
+        sql: computes a value from them.
+        condition: the alarm fires if it holds; as in the console, ``$1`` is the first statement.
+        window_min: the minutes of log that the statement reads, and the minutes between two runs.
+        times: the number of runs in a row for which the condition must hold.
     """
 
     search: str
@@ -52,13 +52,13 @@ class Alarm(NamedTuple):
     """One alarm.
 
     Attributes:
-        name: of the rule in Prometheus.
+        name: the name of the rule in Prometheus.
         title: in English; the heading of its runbook.
         title_zh: in Chinese.
-        severity: ``critical`` if points are lost or may be, ``warning`` otherwise.
-        expression: PromQL.
-        lasts: how long it must be true, such as ``10m``.
-        cls: the same alarm for CLS; None if the log does not say it.
+        severity: ``critical`` if points are lost or may be lost, ``warning`` otherwise.
+        expression: PromQL; empty if the alarm exists only in CLS.
+        lasts: how long the expression must be true, such as ``10m``.
+        cls: the same alarm in CLS; None if the log does not show it.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Alarm(NamedTuple):
 
     @property
     def anchor(self) -> str:
-        """Of its runbook's heading."""
+        """The anchor of its runbook's heading."""
         return self.title.lower().replace(" ", "-")
 
 
@@ -210,4 +210,4 @@ ALARMS = (
         ClsAlarm(ERRORS, "select count(*) as lines", "$1.lines > 0"),
     ),
 )
-"""In the order of docs/operate.md. One without an expression is CLS's alone."""
+"""In the order of docs/operate.md."""

@@ -1,7 +1,7 @@
 """Compile the files of a folder for the Python that runs this: ``bytecode.py FOLDER``, their paths on standard input.
 
-The bytecode stands where Python looks for it. It holds the hash of its source, so a file that is edited in place
-afterwards is compiled anew, and neither documentation nor ``assert``: what is deployed needs neither.
+The bytecode is written where Python looks for it. It contains the hash of its source, so a file that is edited later is
+compiled again. It contains neither docstrings nor ``assert``, which the deployed function does not need.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
-"""Check the built documentation: every link within it leads to a page and to a heading, and nothing is fetched from elsewhere.
+"""Check the built documentation: every link within it leads to a page and a heading, and nothing is loaded from other sites.
 
-``check_site.py FOLDER`` prints what is wrong, and ends with status 1 if there is anything.
+``check_site.py FOLDER`` prints the problems; if there are any, its exit status is 1.
 """
 
 import sys
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class _Page(HTMLParser):
-    """The anchors and the links of a page, and what it loads by itself."""
+    """The anchors and the links of a page, and the files that a browser loads with it."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -32,10 +32,10 @@ class _Page(HTMLParser):
 
 
 def problems(folder: Path) -> Iterator[str]:
-    """What is wrong with the site in ``folder``, one line each."""
+    """Yield a line for each problem of the site in ``folder``."""
     pages = {path: _Page(path.read_text("utf-8")) for path in sorted(folder.rglob("*.html"))}
     for path, page in pages.items():
-        if path.name == "404.html":  # its links are those of any folder
+        if path.name == "404.html":  # its links are absolute, since it is shown for any path
             continue
         name = path.relative_to(folder)
         yield from (f"{name} loads {url}" for url in page.loaded if urlsplit(url).netloc)
@@ -46,14 +46,14 @@ def problems(folder: Path) -> Iterator[str]:
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
-                yield f"{name} links to {link}, which is not there"
+                yield f"{name} links to {link}, which does not exist"
             elif url.fragment and unquote(url.fragment) not in pages[target].anchors:
-                yield f"{name} links to {link}, and there is no such heading"
+                yield f"{name} links to {link}, but that page has no such heading"
 
 
 def main() -> int:
     found = list(problems(Path(sys.argv[1]).resolve()))
-    print("\n".join(found) or "The documentation is whole: build/site/index.html")
+    print("\n".join(found) or "All links of the documentation are good: build/site/index.html")
     return 1 if found else 0
 
 

@@ -1,8 +1,7 @@
-"""Deploy ``serverless.yml`` with the Serverless CLI, once everything it refers to is set.
+"""Deploy ``serverless.yml`` with the Serverless CLI, after a check that every variable that it refers to is set.
 
-The CLI leaves out a ``${env:NAME}`` that is not set, in silence: a function without its VPC would be the result. With
-the arguments ``check`` and the extras of the package it is only looked whether there is anything in the way, before that is
-built.
+The CLI silently leaves out a ``${env:NAME}`` that is not set; the result could be a function without its VPC. With the arguments
+``check`` and the extras of the package, only the check is made, before the package is built.
 """
 
 import os
@@ -14,38 +13,38 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Of the package only what needs no other package is imported: this runs before anything is installed.
+# Imports only modules of the package that need no other package: this runs before anything is installed.
 sys.path.insert(0, str(ROOT / "src"))
 
 from metric_forwarder.cli.deployment.description import is_required, setting_problems, strays  # noqa: E402
 from metric_forwarder.cli.deployment.dotenv import Dotenv, parse, unquoted  # noqa: E402
 from metric_forwarder.settings.extras import needed_extras  # noqa: E402
 
-# Serverless Cloud Framework's own name for itself, and those of the Serverless Framework before it.
+# The program of the Serverless Cloud Framework, and those of the older Serverless Framework.
 CLIENTS = ("scf", "serverless", "sls")
 
-# A setting of the function, and what it says.
+# A line with a setting of the function and its value.
 _SETTING = re.compile(r"\s+(MF_\w+):\s*(.+?)\s*(?:\s#.*)?")
 _NAME = re.compile(r"\$\{env:(\w+)\}")
 
-# Without it the Serverless CLI asks another vendor's service on every machine outside China's time zone.
+# Without this variable, the Serverless CLI uses another vendor's service on every machine outside China's time zone.
 _VENDOR = {"SERVERLESS_PLATFORM_VENDOR": "tencent"}
 
 NO_CLIENT = (
     "No Serverless CLI (scf, serverless or sls) is on PATH. Either install one:\n"
     "    npm install --global serverless-cloud-framework    (Tencent Cloud's own)\n"
-    "    npm install --global serverless@2                  (what it came from)\n"
-    'or upload what `make package` builds in the console: docs/deploy.md, section "Without the CLI".'
+    "    npm install --global serverless@2                  (the one it is based on)\n"
+    'or run `make package` and upload the zip in the console: docs/deploy.md, section "Without the CLI".'
 )
 MISSING = (
-    "serverless.yml refers to what is set neither in the environment nor in .env: {}\n"
-    "Set it, or delete the lines that you do not want. (A line of .env is NAME=value, without export.)"
+    "serverless.yml refers to variables that are set neither in the environment nor in .env: {}\n"
+    "Set them, or delete the lines that you do not need. (A line of .env is NAME=value, without export.)"
 )
-LACKING = "serverless.yml asks for what comes with an extra only. Run: make serverless EXTRAS={}"
+LACKING = "serverless.yml has settings that need an extra of the package. Run: make serverless EXTRAS={}"
 
 
 def main(extras: str | None) -> int:
-    """Check with the extras of a package that is to be built, or deploy."""
+    """Deploy; or, with the extras of a package that will be built, only check."""
     client = next(filter(None, map(shutil.which, CLIENTS)), None)
     problems = list(obstacles(client, extras, parse(ROOT / ".env"), os.environ))
     if client is None or problems:
@@ -61,7 +60,7 @@ def main(extras: str | None) -> int:
 def obstacles(
     client: str | None, extras: str | None, written: Dotenv, environ: Mapping[str, str]
 ) -> Iterator[str]:
-    """What has to be seen to before anything can be deployed."""
+    """Yield each problem that prevents a deployment."""
     if client is None:
         yield NO_CLIENT
     yield from written.problems
@@ -82,13 +81,13 @@ def obstacles(
 
 
 def unset(lines: Iterable[str], known: Mapping[str, str]) -> list[str]:
-    """The variables that ``serverless.yml`` refers to and nobody has set, in its order."""
+    """Return the variables that ``serverless.yml`` refers to and that are not set, in the order of the file."""
     names = [name for line in lines for name in _NAME.findall(line)]
     return [name for name in dict.fromkeys(names) if not known.get(name) and is_required(name, known)]
 
 
 def function_settings(lines: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """The settings that the function would have: those that are not set are left out."""
+    """Return the settings that the deployed function would have; those without a value are left out."""
     settings = {match[1]: match[2] for match in map(_SETTING.fullmatch, lines) if match}
     texts = {
         name: _NAME.sub(lambda match: known.get(match[1], ""), unquoted(text))

@@ -1,7 +1,7 @@
-"""What MkDocs needs beside its own for this documentation: its pages are also read where the repository is.
+"""Hooks of MkDocs: they change the links of pages that are also read in the repository.
 
-Links from a page to a file that is no page lose their target on the site, where that file is not. Chinese pages link to
-English pages and pictures in the folder above theirs.
+On the site, a link to a file that is not a page becomes plain text, since the site does not have that file. Chinese pages link
+to English pages and pictures in the folder above theirs.
 """
 
 import logging
@@ -20,12 +20,12 @@ jieba.setLogLevel(logging.WARNING)
 
 
 def github_anchor(title: str, _separator: str) -> str:
-    """The anchor of a heading, as it is made where the repository is read."""
+    """Make the anchor of a heading as GitHub makes it."""
     return re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Let the Chinese pages have the pictures and the style of the English ones."""
+    """Add the pictures and the style of the English pages to the Chinese ones."""
     docs = Path(config.docs_dir)
     if docs.name == "zh":
         for shared in [*docs.parent.glob("*.svg"), *docs.parent.glob("*.png"), docs.parent / "site.css"]:
@@ -34,13 +34,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def _to_page(page: Any, up: str, target: str) -> str:
-    """The address of a page of the other language, from ``page``; ``up`` leads to where ``target`` is counted from."""
+    """Return the relative address of a page of the other language; ``up`` leads from ``page`` to the folder of ``target``."""
     folder = target.removesuffix(".md").removesuffix("index")
     return ("" if page.file.src_uri == "index.md" else "../") + up + (folder and folder.rstrip("/") + "/")
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Rewrite the links that lead out of the folder of pages."""
+    """Change the links that lead out of the folder of pages."""
     is_chinese = Path(config.docs_dir).name == "zh"
 
     def rewritten(match: "re.Match[str]") -> str:
@@ -50,7 +50,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         inside = os.path.normpath(PurePosixPath(page.file.src_uri).parent / target)
         if is_chinese and picture and inside.startswith("../"):
             return f"![{text}]({inside[3:]})"
-        if inside.startswith("zh/"):  # the two languages are two sites, built one after the other
+        if inside.startswith("zh/"):  # each language is a site that is built separately
             return f'<a href="{_to_page(page, "", inside)}">{text}</a>'
         if not inside.startswith("../"):
             return match[0] if files.get_file_from_path(inside) else text

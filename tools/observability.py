@@ -1,6 +1,6 @@
-"""Write the dashboards and the alert rules from the tables in ``alarms`` and ``panels``: deploy/dashboards, deploy/alerts.
+"""Write deploy/dashboards and deploy/alerts from the tables in ``alarms`` and ``panels``.
 
-``python tools/observability.py`` writes them in place; ``--docs URL`` has the rules link to the runbooks at that address.
+``python tools/observability.py`` writes them in place. With ``--docs URL`` the rules link to the runbooks at that address.
 """
 
 # ruff: noqa: RUF001 - the punctuation of Chinese
@@ -23,12 +23,12 @@ DOCS = "docs/operate.md"
 _PANEL_HEIGHT = 8
 _STAT_HEIGHT = 4
 _COLUMNS = 24
-# Signs between which CLS splits text into words: all that JSON has but letters, digits, "_" and "-".
+# The characters at which CLS splits text into words: all that JSON contains, except letters, digits, "_" and "-".
 _TOKENIZER = "@&?|#()='\",;:<>[]{}/ \n\t\r\\"
 
 
 def files(docs: str = DOCS) -> dict[str, str]:
-    """Every generated file: its path in the project → its text."""
+    """Return every generated file: its path in the project → its text."""
     return {
         "deploy/dashboards/grafana.json": _json(grafana(chinese=False)),
         "deploy/dashboards/grafana.zh-CN.json": _json(grafana(chinese=True)),
@@ -39,8 +39,8 @@ def files(docs: str = DOCS) -> dict[str, str]:
 
 
 def prometheus_rules(docs: str) -> str:
-    """The rule file of Prometheus."""
-    # A string of JSON is one of YAML.
+    """Return the rule file of Prometheus."""
+    # A JSON string is also a YAML string.
     lines = ["# Written by tools/observability.py: change tools/alarms.py.", "groups:", "  - name: metric-forwarder", "    rules:"]  # fmt: skip
     for alarm in ALARMS:
         if not alarm.expression:
@@ -61,7 +61,7 @@ def prometheus_rules(docs: str) -> str:
 
 
 def cls_alarms(docs: str) -> dict[str, Any]:
-    """What to enter for each alarm in the console of CLS, and the index that the statements need."""
+    """Return the fields of each alarm in the console of CLS, and the index that the statements need."""
     return {"index": cls_index(), "alarms": list(_cls_alarms(docs))}
 
 
@@ -83,7 +83,7 @@ def _cls_alarms(docs: str) -> Iterator[dict[str, Any]]:
 
 
 def cls_index() -> dict[str, Any]:
-    """The rule of the log topic's index, in the form of CLS's API ``ModifyIndex``."""
+    """Return the rule of the log topic's index, in the form of CLS's API ``ModifyIndex``."""
     text = {"Type": "text", "Tokenizer": _TOKENIZER, "SqlFlag": True, "ContainZH": True}
     names = ("SCF_Message", "SCF_FunctionName", "SCF_Namespace", "SCF_RequestId")
     return {
@@ -96,7 +96,7 @@ def cls_index() -> dict[str, Any]:
 
 
 def cls_dashboard() -> dict[str, Any]:
-    """The statements of the charts of a CLS dashboard."""
+    """Return the statements for the charts of a CLS dashboard."""
     return {
         "index": cls_index(),
         "charts": [
@@ -112,7 +112,7 @@ def cls_dashboard() -> dict[str, Any]:
 
 
 def grafana(*, chinese: bool) -> dict[str, Any]:
-    """The dashboard, to be imported in Grafana; it asks for its Prometheus then."""
+    """Return the dashboard for an import in Grafana, which then asks for the Prometheus data source."""
     names = {"namespace": "命名空间", "function": "函数"} if chinese else {}
     return {
         "__inputs": [
@@ -151,7 +151,7 @@ def _variable(name: str, label: str) -> dict[str, Any]:
 
 
 def _placed(*, chinese: bool) -> Iterator[dict[str, Any]]:
-    """The panels, from left to right and from above."""
+    """Yield the panels from left to right, row by row."""
     x = y = 0
     for number, panel in enumerate(PANELS, 1):
         height = _STAT_HEIGHT if panel.kind == "stat" else _PANEL_HEIGHT
@@ -195,7 +195,7 @@ def _json(value: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write deploy/dashboards and deploy/alerts.")
     parser.add_argument(
-        "--docs", default=DOCS, help="the address of docs/operate.md, for the links to the runbooks"
+        "--docs", default=DOCS, help="the address of docs/operate.md, to which the rules link"
     )
     for path, text in files(parser.parse_args().docs).items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)

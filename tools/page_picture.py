@@ -1,6 +1,6 @@
-"""Draw docs/page.png, the picture of the page: five made-up minutes, so that it is the same each time but for the date.
+"""Draw docs/page.png, the picture of the page, from five minutes of invented data, so that it is the same each time.
 
-Needs chromium and the development tools: ``make picture``.
+It needs chromium and the development tools: ``make picture``.
 """
 
 import json
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "page.png"
 _SECONDS = 300
 _EVERY_S = 1
-# An outage, in seconds from the start: the receiver asks for fewer requests.
+# An outage, in seconds from the start: the receiver refuses requests, since there are too many.
 _OUTAGE = range(150, 168)
 _START_S = 1_770_000_000.0
 
@@ -32,7 +32,7 @@ class _Clock:
 
 
 def activity() -> dict[str, Any]:
-    """Make what the page is given: what a function and a receiver could have done in five minutes."""
+    """Make the data of the page: what a function and a receiver could have done in five minutes."""
     clock = _Clock()
     made = Activity(clock)
     for number, second in enumerate(range(0, _SECONDS, _EVERY_S)):
@@ -88,7 +88,7 @@ def _report(number: int, points: int, *, is_refused: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the picture."""
+    """Draw the picture."""
     reply = {"source": "emulator", "faults": [], "limits": {}, "try": [], **activity()}
 
     def answer(route: Route) -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         page.route("**/-/activity**", answer)
         page.goto(emulator.base_url)
         page.wait_for_selector("#series article")
-        # Another language's own name needs a font that not every machine has.
+        # The name of the Chinese language needs a font that not every machine has.
         page.evaluate("document.getElementById('language').textContent = 'zh'")
         page.screenshot(path=str(PICTURE))
         browser.close()

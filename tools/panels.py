@@ -1,4 +1,4 @@
-"""What the dashboards show: one row for each panel, for Grafana with a Prometheus source and for CLS."""
+"""The tables of the dashboards: one row for each panel in Grafana, which reads a Prometheus, and for each chart in CLS."""
 
 # ruff: noqa: RUF001 - the punctuation of Chinese
 
@@ -13,7 +13,7 @@ _RATE = "$__rate_interval"
 
 
 class Query(NamedTuple):
-    """One PromQL query of a panel, and how its series are named."""
+    """A PromQL query of a panel, and the pattern for the names of its series."""
 
     expression: str
     legend: str
@@ -25,10 +25,10 @@ class Panel(NamedTuple):
     Attributes:
         title: in English.
         title_zh: in Chinese.
-        unit: of its values, by Grafana's name.
-        queries: what it shows.
+        unit: the unit of its values, as Grafana names it.
+        queries: the series that it shows.
         kind: ``timeseries`` or ``stat``.
-        width: of the 24 columns of a row.
+        width: in columns; a row has 24.
     """
 
     title: str
@@ -88,9 +88,9 @@ class Chart(NamedTuple):
     Attributes:
         title: in English.
         title_zh: in Chinese.
-        search: which lines it is about.
-        sql: what it shows of them.
-        kind: how CLS draws it.
+        search: selects the log lines.
+        sql: computes the values from them.
+        kind: the kind of chart in CLS.
     """
 
     title: str

@@ -1,10 +1,10 @@
-"""Build what a release carries, and prepare one.
+"""Build the files of a release, and prepare a release.
 
-``release.py artefacts`` writes into ``dist/``: the zip of the function for each destination, built twice and compared; the
-list of what is inside, in CycloneDX; their SHA-256; and the release's notes, from CHANGELOG.md.
+``release.py artefacts`` writes into ``dist/``: the zip of the function for each destination, which is built twice and compared;
+the list of its packages, in CycloneDX; the SHA-256 of these files; and the release notes, from CHANGELOG.md.
 
-``release.py prepare VERSION`` writes the version into pyproject.toml, the package and CHANGELOG.md, commits and tags; nothing is pushed.
-It refuses a tree with changes that are not committed.
+``release.py prepare VERSION`` writes the version into pyproject.toml, the package and CHANGELOG.md, commits and tags. It does not
+push, and refuses a tree with uncommitted changes.
 """
 
 import argparse
@@ -17,24 +17,26 @@ import tempfile
 from pathlib import Path
 
 import package
+import package_contents
+import package_locks
 
-ROOT = package.ROOT
+ROOT = package_contents.ROOT
 DIST = ROOT / "dist"
-# Name of the zip → the extras inside: one for each destination, and one with everything.
+# Name of the zip → its extras: one zip for each destination, and one with everything.
 ZIPS = {
     "metric-forwarder-receiver.zip": (),
     "metric-forwarder-prometheus.zip": ("remote-write",),
-    "metric-forwarder-all.zip": package.ALL_EXTRAS,
+    "metric-forwarder-all.zip": package_contents.ALL_EXTRAS,
 }
 SBOM = "metric-forwarder.cdx.json"
-# What holds the version, and what it is called there.
+# The files that contain the version, and its name in each.
 VERSIONED = {"pyproject.toml": "version", "src/metric_forwarder/__init__.py": "__version__"}
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _UNRELEASED = "## [Unreleased]\n"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Build what a release carries, and prepare one.")
+    parser = argparse.ArgumentParser(description="Build the files of a release, and prepare a release.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("artefacts", help="build everything into dist/")
     commands.add_parser("prepare", help="write the version, commit and tag").add_argument("version")
@@ -44,7 +46,7 @@ def main() -> int:
             prepare(ROOT, arguments.version, dt.datetime.now(dt.timezone.utc).date())
         else:
             artefacts()
-    except package.Refused as refused:
+    except package_locks.Refused as refused:
         print(refused, file=sys.stderr)
         return 2
     return 0
@@ -57,8 +59,8 @@ def artefacts() -> None:
             again = Path(scratch) / name
             package.build(extras, Path(scratch) / "second", again)
             if again.read_bytes() != (DIST / name).read_bytes():
-                raise package.Refused(
-                    f"{name} built twice is not the same: find what differs before releasing it"
+                raise package_locks.Refused(
+                    f"{name} is not the same if it is built twice: find the difference before you release it"
                 )
     write_sbom(DIST / SBOM)
     (DIST / "NOTES.md").write_text(notes((ROOT / "CHANGELOG.md").read_text("utf-8")), encoding="utf-8")
@@ -67,10 +69,10 @@ def artefacts() -> None:
 
 
 def write_sbom(path: Path) -> None:
-    """List the packages of all locks with their hashes; the tool checks the result against CycloneDX's schema."""
+    """List the packages of all locks with their hashes; the tool validates the list against CycloneDX's schema."""
     lines = {
         line
-        for lock in package.TOOLS.glob("requirements*.lock")
+        for lock in package_locks.TOOLS.glob("requirements*.lock")
         for line in lock.read_text("utf-8").splitlines()
     }
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as merged:
@@ -87,19 +89,19 @@ def write_sbom(path: Path) -> None:
 
 
 def notes(changelog: str) -> str:
-    """The newest section of the changelog that has a version."""
+    """Return the newest section of the changelog that has a version."""
     sections = re.findall(r"^## \[[0-9][^\n]*\n(.*?)(?=^## |\Z)", changelog, re.MULTILINE | re.DOTALL)
     return f"{sections[0].strip()}\n" if sections else "See CHANGELOG.md.\n"
 
 
 def prepare(root: Path, version: str, today: dt.date) -> None:
     if not _VERSION.fullmatch(version):
-        raise package.Refused(f"{version!r} is no version: it must be like 1.2.3")
+        raise package_locks.Refused(f"{version!r} is not a version: it must be like 1.2.3")
     if _git(root, "status", "--porcelain"):
-        raise package.Refused("there are changes that are not committed: commit or remove them first")
+        raise package_locks.Refused("there are uncommitted changes: commit or remove them first")
     changelog = (root / "CHANGELOG.md").read_text("utf-8")
     if _UNRELEASED not in changelog:
-        raise package.Refused("CHANGELOG.md has no section [Unreleased]: there is nothing to release")
+        raise package_locks.Refused("CHANGELOG.md has no section [Unreleased]: there is nothing to release")
     dated = changelog.replace(_UNRELEASED, f"{_UNRELEASED}\n## [{version}] - {today.isoformat()}\n", 1)
     (root / "CHANGELOG.md").write_text(dated, encoding="utf-8")
     for name, variable in VERSIONED.items():

@@ -11,7 +11,7 @@ import pytest
 import tomli
 import yaml
 
-import package
+import package_locks
 import release
 from support.harness import ROOT
 
@@ -49,13 +49,13 @@ def test_a_release_writes_its_version_and_date_and_is_tagged(clone: Path) -> Non
 
 def test_a_dirty_tree_is_refused_and_left_alone(clone: Path) -> None:
     (clone / "stray").touch()
-    with pytest.raises(package.Refused, match="not committed"):
+    with pytest.raises(package_locks.Refused, match="uncommitted"):
         release.prepare(clone, "9.8.7", TODAY)
     assert git(clone, "tag") == ""
 
 
 def test_an_invalid_version_is_refused(clone: Path) -> None:
-    with pytest.raises(package.Refused, match=r"like 1\.2\.3"):
+    with pytest.raises(package_locks.Refused, match=r"like 1\.2\.3"):
         release.prepare(clone, "v1", TODAY)
 
 

@@ -36,7 +36,7 @@ EXTRAS: Mapping[str, Extra] = {
         "redis",
         "redis",
         {"MF_DEDUPE": ("redis:", "rediss:"), "MF_SPOOL": ("redis:", "rediss:")},
-        ("metric_forwarder/*/redis.py",),
+        ("metric_forwarder/*/redis.py", "metric_forwarder/dedupe/shared_pace.py"),
     ),
     "remote-write": Extra(
         "cramjam",
