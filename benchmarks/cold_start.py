@@ -1,6 +1,7 @@
 """CPU time of a cold start: a new interpreter delivers an event of 30 points, another posts the same bytes by ``requests``."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,8 +12,9 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 from threading import Thread
+from typing import NamedTuple
 
-from benchmarks.processes import environment, receiver
+from benchmarks.processes import ROOT, environment, receiver
 from benchmarks.rows import Row, ratio
 from benchmarks.workload import CONTEXT, environ, event
 
@@ -49,12 +51,21 @@ def rows(package: Path, python_310: str) -> list[Row]:
         modules = json.loads(_run([sys.executable, "-c", _MODULES, str(event_file)], settings).stderr)
         found = [name for name in modules if name.startswith(_FORBIDDEN)]
         ours, theirs = ["-c", _OURS, str(event_file)], ["-c", _THEIRS, str(body_file), url]
-        deployed = {**settings, "PYTHONPATH": str(package)}
         # Like an instance: without the packages that are installed here, and without writing bytecode.
         bare = [python_310, "-S", "-s", "-B"]
+        deployed = {**settings, "PYTHONPATH": str(package)}
+        compiled = {**settings, "PYTHONPATH": str(_compiled(package, python_310, body_file.parent))}
         return [
-            _row("cold start: `index` delivers 30 points", [sys.executable], ours, theirs, settings),
-            _row("the same of the package, as an instance starts", bare, ours, theirs, deployed),
+            _row(
+                "cold start: `index` delivers 30 points",
+                _Start([sys.executable, *ours], settings),
+                _Start([sys.executable, *theirs], settings),
+            ),
+            _row(
+                "the same of the package, as an instance starts",
+                _Start([*bare, *ours], deployed),
+                _Start([*bare, *theirs], compiled),
+            ),
             Row(
                 "heavy modules loaded on that road, `requests` itself among them",
                 0,
@@ -66,13 +77,18 @@ def rows(package: Path, python_310: str) -> list[Row]:
         ]
 
 
-def _row(
-    what: str, python: Sequence[str], ours: Sequence[str], theirs: Sequence[str], env: Mapping[str, str]
-) -> Row:
+class _Start(NamedTuple):
+    """How a process is started."""
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+
+
+def _row(what: str, ours: _Start, theirs: _Start) -> Row:
     our_ms: list[float] = []
     their_ms: list[float] = []
     for turn in range(TURNS + 1):
-        one, other = _cpu_ms([*python, *ours], env), _cpu_ms([*python, *theirs], env)
+        one, other = _cpu_ms(ours), _cpu_ms(theirs)
         if turn:  # the first turn may compile modules
             our_ms.append(one)
             their_ms.append(other)
@@ -85,11 +101,21 @@ def _run(command: Sequence[str], env: Mapping[str, str]) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, check=True, env=dict(env))
 
 
-def _cpu_ms(command: Sequence[str], env: Mapping[str, str]) -> float:
+def _cpu_ms(start: _Start) -> float:
     before = getrusage(RUSAGE_CHILDREN)
-    _run(command, env)
+    _run(start.command, start.env)
     after = getrusage(RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1000
+
+
+def _compiled(package: Path, python_310: str, place: Path) -> Path:
+    """Copy the package, and compile all of it: ``requests`` needs modules whose bytecode the function does without."""
+    folder = place / "compiled"
+    shutil.copytree(package, folder)
+    modules = "".join(f"{path.relative_to(folder)}\n" for path in folder.rglob("*.py"))
+    compiler = [python_310, "-S", "-s", "-B", str(ROOT / "tools" / "bytecode.py"), str(folder)]
+    subprocess.run(compiler, check=True, input=modules, text=True)
+    return folder
 
 
 @contextmanager
