@@ -69,6 +69,7 @@ class Attempt:
         outcomes: of its points, as soon as they are settled.
         pauses_s: how long it was frozen while it ran.
         skew_s: how far the clock of its instance was ahead.
+        broken_connections: how often its connection to Redis broke.
         left_in_spool: of a replay, the points whose records were not acknowledged when it had ended.
         in_two_records: points that a replay found in two records, whose outcomes differ if nothing says that they are one.
     """
@@ -87,6 +88,7 @@ class Attempt:
     log: list[dict[str, Any]] = field(default_factory=list)
     requests: list["Request"] = field(default_factory=list)
     faults: int = 0
+    broken_connections: int = 0
     pauses_s: float = 0.0
     left_in_spool: set[int] = field(default_factory=set)
     skew_s: float = 0.0

@@ -45,13 +45,15 @@ _FOCUSES = (
     ),
     # A processor on which an event takes longer to read than an invocation may last.
     Focus(
-        {"BATCH_MAX_POINTS": "30", "DEDUPE": "memory:", "SPOOL": ""},
+        {"BATCH_MAX_POINTS": "30", "DEDUPE": "memory:", "DEDUPE_WINDOW_S": "600", "SPOOL": ""},
         brings=frozenset({"a slow processor", "many messages"}),
         spares=frozenset({"small requests", "quota", "poison", "new settings"}),
         limit_s=10.0,
         healed_after_s=1.0,
         is_remote_write=False,
     ),
+    # Settings that are changed while a store hangs.
+    Focus(_REDIS, {"redis hangs": 3, "new settings": 1}, healed_after_s=100.0),
     # Readings that get the time of their message.
     Focus(brings=frozenset({"logs"}), is_remote_write=True),
     # One instance that is given several events at once.

@@ -42,7 +42,7 @@ from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
 from world.spool_laws import check_spool
 from world.stores import FOLDER, RedisServer, Shared, SharedDisk
-from world.truths import check_poison, check_truths
+from world.truths import check_degraded, check_poison, check_truths
 
 _PASSWORD = "a-password-for-remote-write"
 _REDIS = "redis://:a-password-for-redis@redis.test:6379/0"
@@ -58,6 +58,10 @@ _REST_S = 900.0
 _MOST_REPLAYS = 15
 # Longer than an instance that stands still can keep others from a replay.
 _MOST_REPLAYS_BESIDE_FROZEN = 35
+# Faults of Redis besides a connection that breaks and data that is lost.
+_OF_AN_ILL_REDIS = tuple(
+    kind for kind in OF_STORES + OF_REDIS_SPOOLS if kind not in ("redis resets", "redis loses")
+)
 _HEALED_AFTER_S = (5.0, 1.0, 30.0, 100.0, 200.0)
 
 
@@ -654,6 +658,8 @@ class Schedule:
         oracles.check_attempt(attempt)
         if self._asked_for is not None:
             raise Violation(oracles.SECRETS, where="a signed request for an object that a message names")
+        if not self.world.switch_one_in and not any(map(self.faults.has, _OF_AN_ILL_REDIS)):
+            check_degraded(self.book, attempt, instance.process)
         check_truths(self.book, attempt, instance.process, self.server.skew_s)
         check_spool(self.book, attempt, instance.process)
 

@@ -168,6 +168,7 @@ class RedisLink:
         is_reset = faults.strikes("redis resets")
         if is_reset:
             server.trouble()
+            self._note_broken()
         if is_reset and world.choose(2) == 0:
             raise explain(redis.ConnectionError())
         answer = server.model.run(script, keys, *arguments)
@@ -181,6 +182,11 @@ class RedisLink:
         if script in _OF_DEDUPE and faults.strikes("redis garbage"):
             return world.pick(_GARBAGE)
         return answer
+
+    def _note_broken(self) -> None:
+        task = self._world.current
+        if task is not None and task.owner is not None:
+            task.owner.broken_connections += 1
 
     def _hang(self) -> None:
         """Do not answer within the timeout, or, as with a name server, for much longer."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from metric_forwarder.model import Outcome
 from world.book import Arrival, Attempt, Book, Event, Made, Request
-from world.oracles import ACCOUNTED, BOUNDED, DELIVERED, ORDER, THREADS, TWICE, is_final, is_unproven
+from world.oracles import ACCOUNTED, BOUNDED, CAUSED, DELIVERED, ORDER, THREADS, TWICE, is_final, is_unproven
 from world.scheduler import START, Process, Violation
 
 # Return codes after which nothing can be delivered until a person has done something.
@@ -70,6 +70,16 @@ def _check_threads(attempt: Attempt, process: Process) -> None:
     stuck = Counter(task.name.rpartition("/")[2] for task in process.tasks if task.is_stuck)
     if any(stuck[name] > most for name, most in _MOST_STUCK.items()):
         raise Violation(THREADS, attempt=attempt.number, stuck=sorted(stuck.elements()))
+
+
+def check_degraded(book: Book, attempt: Attempt, process: Process) -> None:
+    """While all is well with Redis, a connection that breaks is replaced, and costs no event its shared memory."""
+    is_well = attempt.broken_connections <= 1 and not process.out_of_threads and not attempt.pauses_s
+    has_time = attempt.ended is not None and attempt.ended - attempt.began < attempt.limit_s / 4
+    # After a failure Redis is left alone for a while.
+    alike = [each for each in book.attempts if each.instance == attempt.instance and each.degraded]
+    if is_well and has_time and alike == [attempt]:
+        raise Violation(CAUSED, attempt=attempt.number, degraded="by one broken connection, or by none")
 
 
 def _check_uncertain(book: Book, attempt: Attempt, number: int) -> None:

@@ -389,6 +389,12 @@ _DEDUPE = (
                 "                self._rejected.setdefault",
                 "                self._rejected.setdefault",
             ),
+            # What is told again at the end of an event would hide it.
+            Edit(
+                "settlement.py",
+                "                self._claims.mark_rejected(identities, rejection)\n        for point, verdict",
+                "                del identities, rejection\n        for point, verdict",
+            ),
         ),
     ),
     Bug(
@@ -681,22 +687,19 @@ _REDIS = (
         needs=("redis", "redis resets"),
     ),
     Bug(
-        "confirmations-left-behind",
-        "8ed4cea",
-        "dedupe",
-        "Confirmations that came while others waited were not written to Redis.",
-        laws.TWICE,
+        "another-log-level-forgets-what-hangs",
+        "08b893e",
+        "bootstrap",
+        "Another log level made an instance forget that its store in Redis hangs: the next event left another thread behind.",
+        laws.THREADS,
         (
             Edit(
-                "dedupe/redis.py",
-                "            self._unwritten.setdefault(mark, []).extend(identities)\n"
-                "        self._posted.append(self._submit(self._write))\n",
-                "            is_idle = not self._unwritten\n"
-                "            self._unwritten.setdefault(mark, []).extend(identities)\n"
-                "        if is_idle:\n            self._posted.append(self._submit(self._write))\n",
+                "bootstrap.py",
+                "        memory,\n        function,\n    )\n    spool = keep",
+                "        memory,\n        function,\n        settings.log_level,\n    )\n    spool = keep",
             ),
         ),
-        needs=("redis",),
+        needs=("redis", "redis hangs", "new settings"),
     ),
 )
 
@@ -910,6 +913,35 @@ _SPOOL = (
 
 # The simulated world itself found these.
 _FOUND_BY_THE_WORLD = (
+    Bug(
+        "a-cut-message-is-begun-again",
+        "7f0f665",
+        "intake",
+        "Where time was up in the middle of a message, each delivery took in the same messages, and the event came for a week.",
+        laws.REST,
+        (
+            Edit(
+                "intake/exclusions.py",
+                "        self.stopped_at = message, first_row\n",
+                "        if first_row == self._ledger.received:\n            self.stopped_at = message, first_row\n",
+            ),
+        ),
+    ),
+    Bug(
+        "another-event-clears-the-suspicion",
+        "dc691bd",
+        "delivery",
+        "A point at which the destination fails kept the others of its batch, if another event came between its deliveries.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "delivery/sender.py",
+                "        if self._has_failed:\n            self._sender.failed_at = self._sender.machine.clock.monotonic()\n",
+                "        self._sender.failed_at = self._sender.machine.clock.monotonic() if self._has_failed else -math.inf\n",
+            ),
+        ),
+        needs=("poison",),
+    ),
     Bug(
         "refused-halves-never-tried",
         "0784cbf",
