@@ -30,7 +30,7 @@ _BEFORE = {
         (0.019, 0.997, 0.12),
     ],
 }
-_IN_CHINESE = {
+IN_CHINESE = {
     "token bucket": "令牌桶",
     "fixed window": "固定窗口",
     "sliding window": "滑动窗口",
@@ -114,7 +114,7 @@ def main() -> int:
         for rate in (10, 20, 40)
     ]
     put_rows(docs / "scale.md", "limiter", flood)
-    put_rows(docs / "zh" / "scale.md", "限流器", [[_IN_CHINESE[row[0]], *row[1:]] for row in flood])
+    put_rows(docs / "zh" / "scale.md", "限流器", [[IN_CHINESE[row[0]], *row[1:]] for row in flood])
     put_rows(docs / "scale.md", "requests a second during", outage)
     put_rows(docs / "zh" / "scale.md", "故障期间", outage)
     print(f"{bytes_of_a_pacer()} bytes an instance")

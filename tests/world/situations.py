@@ -122,6 +122,8 @@ EXPECTED: tuple[str, ...] = (
     "the platform gave an event up: ckafka",
     "the platform gave an event up: http",
     "the secret was rotated",
+    "the shared pace: free",
+    "the shared pace: line",
     "two replays of a spool side by side",
     "two versions side by side",
 )

@@ -179,6 +179,8 @@ class RedisLink:
         if is_reset:
             world.met("Redis acted and its answer was lost")
             raise explain(redis.ConnectionError())
+        if script is PACE:
+            world.met(f"the shared pace: {answer.split()[0].decode()}")
         if script in _OF_DEDUPE and faults.strikes("redis garbage"):
             return world.pick(_GARBAGE)
         return answer
