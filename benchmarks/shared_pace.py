@@ -35,7 +35,7 @@ class Measured(NamedTuple):
             f"{self.refused:.1%}",
             f"{self.fairness:.2f}",
             f"{self.commands_a_request:.2f}",
-            f"{a_point:.3f}",
+            f"{a_point:.4f}",
             f"{self.commands_a_second:.0f}",
         ]
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from metric_forwarder.clients.redis import MAX_REPLY_BYTES, RedisConnection, RedisUnavailable
 from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.redis import REST_S, RedisStore
+from metric_forwarder.dedupe.shared_pace import SharedPacer
 from metric_forwarder.dedupe.store import Claim, MemoryStore
+from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from support.fakes import FakeClock, machine_of
 from support.tcp_server import listening
@@ -94,6 +96,43 @@ def test_an_odd_reply_degrades_the_store_and_counts_nothing_as_delivered(reply: 
     (claimed, status), warnings = meet(lambda: iter([reply]))
     assert claimed == [Claim.OURS, Claim.OURS]
     assert status == "degraded"
+    assert len(warnings) == 1
+
+
+def bulk(text: bytes) -> bytes:
+    return b"$%d\r\n%s\r\n" % (len(text), text)
+
+
+ODD_PACES = {
+    "a word more": bulk(b"free now"),
+    "a wait of weeks": bulk(b"wait 99999999"),
+    "a negative wait": bulk(b"wait -5"),
+    "no gap": bulk(b"line 1 0 1 0 0"),
+    "a number less": bulk(b"line 1 0 1 0"),
+    "a fraction": bulk(b"line 1 0.5 1 0 20000"),
+    "a moment in a day": bulk(b"line 1 0 1 86400000 20000"),
+    "a line break": bulk(b"free\n"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "reply", [*ODD_REPLIES.values(), *ODD_PACES.values()], ids=[*ODD_REPLIES, *ODD_PACES]
+)
+def test_an_odd_reply_about_the_pace_degrades_the_store_and_the_instance_paces_itself(reply: bytes) -> None:
+    clock, warnings = FakeClock(), list[str]()
+    with replying(lambda: iter([reply])) as port:
+        store = make_store(port, clock, warnings)
+        claims = store.begin(Deadline(clock, 60))
+        pacer = SharedPacer(Pacer(machine_of(clock)), store, "receiver", machine_of(clock))
+        pacer.begin(60)
+        assert pacer.reserve(60) == (0, True)
+        assert pacer.refuse()
+        turn = pacer.reserve(60)
+        assert turn is not None
+        assert 0 < turn.wait_s < 60
+        claims.close()
+    assert claims.status == "degraded"
     assert len(warnings) == 1
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from support.shared_pace import SharedCrowd
-from support.shared_quota import LIMITERS, Limiter, token_bucket
+from support.shared_quota import LIMITERS, Limiter, sliding_window, token_bucket
 
 _TEN_MINUTES_S = 600
 _SLOW = pytest.mark.slow
@@ -38,6 +38,15 @@ def test_instances_with_one_redis_use_nine_tenths_of_a_quota_and_one_request_in_
     # Instances that wait for minutes ask once a minute whether it is their turn.
     waits_s = instances / allowed
     assert crowd.commands_a_request <= 2 + waits_s / 50
+
+
+def test_instances_that_work_for_a_sixth_of_the_time_leave_little_unused() -> None:
+    """Most of those in line are not there when it is their turn: their events come again a minute later."""
+    crowd = SharedCrowd(100, sliding_window(50), event_s=10, pause_s=50)
+    outcome = crowd.run(_TEN_MINUTES_S, 50)
+    assert outcome.used >= 0.85
+    assert outcome.refused <= 0.02
+    assert outcome.fairness >= 0.8
 
 
 @pytest.mark.parametrize("instances", [1, 10])

@@ -54,6 +54,8 @@ class SharedCrowd(Crowd):
         lanes: int = 4,
         backlog: int | None = None,
         max_rate: float | None = None,
+        event_s: float = 60.0,
+        pause_s: float = 0.0,
         seed: int = 1,
     ) -> None:
         clock, chance = VirtualClock(), random.Random(instances)
@@ -63,7 +65,9 @@ class SharedCrowd(Crowd):
         pacers = [
             SharedPacer(Pacer(machine, max_rate), self.line, "receiver", machine) for _ in range(instances)
         ]
-        super().__init__(pacers, limiter, clock, seed=seed, lanes=lanes, backlog=backlog)
+        super().__init__(
+            pacers, limiter, clock, seed=seed, lanes=lanes, event_s=event_s, backlog=backlog, pause_s=pause_s
+        )
 
     @property
     def commands_a_request(self) -> float:

@@ -113,6 +113,7 @@ class Crowd:
 
     Args:
         backlog: requests that each instance has to send; None: more than it can.
+        pause_s: from the end of an event to the next one; then instances begin at different times.
     """
 
     def __init__(
@@ -126,10 +127,12 @@ class Crowd:
         latency_s: float = 0.02,
         event_s: float = 60.0,
         backlog: int | None = None,
+        pause_s: float = 0.0,
     ) -> None:
         self._pacers, self._limiter, self._clock = pacers, limiter, clock
         self._chance = random.Random(seed)
         self._lanes, self._latency_s, self._event_s = lanes, latency_s, event_s
+        self._pause_s = pause_s
         count = len(pacers)
         self._left: list[float] = [math.inf if backlog is None else backlog] * count
         self._missing = sum(self._left)
@@ -145,7 +148,7 @@ class Crowd:
     def run(self, seconds: float, allowed: int) -> Outcome:
         """Let so much time pass from the moment at which all begin, within a tenth of a second."""
         for index in range(len(self._pacers)):
-            self._at(self._chance.uniform(0, 0.1), self._begin, index)
+            self._at(self._chance.uniform(0, 0.1 + self._pause_s), self._begin, index)
         return self.go_on(seconds, allowed)
 
     def go_on(self, seconds: float, allowed: int) -> Outcome:
@@ -180,7 +183,7 @@ class Crowd:
         self._pacers[index].begin(self._event_s)
         self._running[index] = 0
         self._join(index)
-        self._at(now + self._event_s, self._begin, index)
+        self._at(now + self._event_s + self._pause_s, self._begin, index)
 
     def _join(self, index: int) -> None:
         """Let lanes start: one while the pacer probes, all of them otherwise."""

@@ -80,6 +80,7 @@ class Platform:
         self.freezes = True
         self.shares_instances = False
         self.look_s = 0.0
+        self.most_idle = _MOST_IDLE
 
     def invoke(self, event: Event) -> Attempt:
         """Run one invocation to its end, whatever that is; called by a task of the world."""
@@ -234,7 +235,7 @@ class Platform:
             world.kill(process)
             return
         self._idle.append(instance)
-        if len(self._idle) > _MOST_IDLE:
+        if len(self._idle) > self.most_idle:
             world.kill(self._idle.pop(0).process)
         if self.freezes:
             if process.tasks:

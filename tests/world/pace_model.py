@@ -108,6 +108,7 @@ def _rush(numbers: list[float], now: float) -> tuple[bytes, bytes]:
 def _place(state: _State, now: float, rate: float, asked: _Asked) -> tuple[bytes, bytes]:
     ticket = asked.ticket if asked.ticket <= state.last else 0
     room, count, first = state.next - now, 0.0, 0.0
+    is_busy = room >= -max(0.1, 2 / rate)
     if asked.wanted > 0:
         place = ticket if ticket > 0 else state.last + 1
         is_due = place <= state.called + 1 + rate / 20
@@ -118,7 +119,7 @@ def _place(state: _State, now: float, rate: float, asked: _Asked) -> tuple[bytes
             count = min(math.floor(state.block), asked.wanted)
             start = max(state.next, now - max(0, 0.07 - 1 / rate))
             first = max(0, start - now)
-            if room >= -max(0.1, 2 / rate):
+            if is_busy:
                 state.age += count / rate
             state.next = start + count / rate
             if is_due or ticket == 0:
@@ -131,6 +132,8 @@ def _place(state: _State, now: float, rate: float, asked: _Asked) -> tuple[bytes
     wait = (
         math.log(1 + ahead * math.log(2) / rate) / math.log(2) if state.target == 0 else 1.02 * ahead / rate
     )
+    if count > 0 and not is_busy:
+        wait = 0
     wait = min(60, max(wait, state.next - now if count > 0 else min(room, 1 / rate)))
     reply = b"line %d %d %d %d %d" % (
         ticket,

@@ -119,6 +119,7 @@ class World:
         self.situations: Counter[str] = Counter()
         self.switch_one_in = 0
         self.steps = 0
+        self.most_steps = MAX_STEPS
         self.current: Task | None = None
         self._random = random.Random(seed).random
         self._given = None if tape is None else deque(tape)
@@ -322,7 +323,7 @@ class World:
             return
         self.now = max(self.now, at)
         self.steps += 1
-        if self.steps > MAX_STEPS:
+        if self.steps > self.most_steps:
             raise Violation("it comes to rest", steps=self.steps, task=task.name)
         self.current = task
         task.greenlet.switch()

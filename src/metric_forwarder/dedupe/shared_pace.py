@@ -134,6 +134,7 @@ end
 
 if ticket > last then ticket = 0 end
 local room, count, first = next - now, 0, 0
+local is_busy = room >= -max(0.1, 2 / r)
 if wanted > 0 then
   local place = ticket > 0 and ticket or last + 1
   local is_due = place <= called + 1 + r / 20
@@ -144,7 +145,7 @@ if wanted > 0 then
     -- Whoever asks a little late, as one does with a block of moments, loses none.
     local from = max(next, now - max(0, 0.07 - 1 / r))
     first = max(0, from - now)
-    if room >= -max(0.1, 2 / r) then age = age + count / r end
+    if is_busy then age = age + count / r end
     next = from + count / r
     -- Somebody who came early, and found nobody before it, keeps its place.
     if is_due or ticket == 0 then
@@ -160,6 +161,8 @@ keep(1, base, target, age, deaf, row, next, called, last, at, block)
 
 local ahead = max(0, ticket - called - max(1, count))
 local wait = target == 0 and log(1 + ahead * log(2) / r) / log(2) or 1.02 * ahead / r
+-- Those ahead do not come now: whoever is here may go on.
+if count > 0 and not is_busy then wait = 0 end
 wait = min(60, max(wait, count > 0 and next - now or min(room, 1 / r)))
 return string.format('line %d %d %d %d %d', ticket, ceil(1000 * max(0, wait)), count, ceil(1000 * first), ceil(1000000 / r))
 """
