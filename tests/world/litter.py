@@ -45,6 +45,8 @@ def litter_folder(choose: Callable[[int], int], disk: Disk) -> str:
     # A full disk takes no part of it.
     if content and disk.free >= len(content):
         disk.write(node, 0, content)
+        # It has been there for long: no crash tears it.
+        disk.sync(node)
     return what
 
 
