@@ -294,6 +294,9 @@ class SharedDisk:
         what = litter_folder(self._world.choose, self.disk)
         if what:
             self._world.met(f"in the folder of the spool there was {what}")
+        if what == "a folder in place of rows":
+            # Nobody can write rows there until somebody removes it.
+            self._book.trouble_spool(what, self._world.now, _EVER_S)
 
     def records(self, kind: str) -> list[bytes]:
         """The records in the folder that are not acknowledged, by what its files hold, whatever the spool makes of them."""
