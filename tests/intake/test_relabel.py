@@ -1,16 +1,20 @@
 """Relabel rules and static labels; test_relabel_prometheus.py compares them with a real Prometheus."""
 
+import json
 import random
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.re2 import _TOO_MANY, BadPattern, Pattern
-from metric_forwarder.intake.relabel import BadRule, Relabelled, Relabeller
+from metric_forwarder.intake.relabel import BadRule, Relabelled, Relabeller, read_relabeller
+from support.harness import make_harness, outcomes, point
 from support.patterns import pattern
 
 
@@ -45,6 +49,111 @@ def test_results_are_remembered_within_bounds_and_are_the_same() -> None:
         for number in range(9_000):
             result = relabeller.apply("", "m", {"a": f"x{number}"})
             assert result == ("", "m", {"a": f"x{number}", "b": f"{number}x"})
+
+
+LABELS = {"a": "One", "b": "two"}
+RULES: list[tuple[dict[str, Any], dict[str, str] | None]] = [
+    ({"source_labels": ["a", "b"], "target_label": "c"}, {**LABELS, "c": "One;two"}),
+    ({"source_labels": ["a", "b"], "separator": "-", "target_label": "c"}, {**LABELS, "c": "One-two"}),
+    (
+        {"source_labels": ["a"], "regex": "O(.*)", "target_label": "c", "replacement": "${1}x"},
+        {**LABELS, "c": "nex"},
+    ),
+    ({"source_labels": ["a"], "regex": "On", "target_label": "c"}, LABELS),
+    ({"source_labels": ["missing"], "target_label": "a"}, {"b": "two"}),
+    ({"source_labels": ["a"], "target_label": "${1}_x"}, {**LABELS, "One_x": "One"}),
+    ({"action": "keep", "source_labels": ["a"], "regex": "O.*"}, LABELS),
+    ({"action": "keep", "source_labels": ["a"], "regex": "O"}, None),
+    ({"action": "drop", "source_labels": ["a"], "regex": "O.*"}, None),
+    ({"action": "drop", "source_labels": ["a"], "regex": "O"}, LABELS),
+    ({"action": "keepequal", "source_labels": ["a"], "target_label": "a"}, LABELS),
+    ({"action": "keepequal", "source_labels": ["a"], "target_label": "b"}, None),
+    ({"action": "dropequal", "source_labels": ["a"], "target_label": "a"}, None),
+    ({"action": "dropequal", "source_labels": ["a"], "target_label": "b"}, LABELS),
+    ({"action": "keepequal", "source_labels": ["missing"], "target_label": "missing"}, LABELS),
+    ({"action": "lowercase", "source_labels": ["a"], "target_label": "c"}, {**LABELS, "c": "one"}),
+    ({"action": "uppercase", "source_labels": ["a"], "target_label": "a"}, {**LABELS, "a": "ONE"}),
+    # The last eight bytes of the MD5 of "One", as a whole number.
+    (
+        {"action": "hashmod", "source_labels": ["a"], "modulus": 1000, "target_label": "c"},
+        {**LABELS, "c": "573"},
+    ),
+    ({"action": "labelmap", "regex": "(.)", "replacement": "x_$1"}, {**LABELS, "x_a": "One", "x_b": "two"}),
+    ({"action": "labeldrop", "regex": "a"}, {"b": "two"}),
+    ({"action": "labelkeep", "regex": "a|__name__"}, {"a": "One"}),
+]
+
+
+@pytest.mark.parametrize(("rule", "labels"), RULES, ids=str)
+def test_each_action_does_what_prometheus_does_and_the_next_rule_follows(
+    rule: dict[str, Any], labels: dict[str, str] | None
+) -> None:
+    rules = [rule, {"target_label": "last", "replacement": "yes"}]
+    result = Relabeller(rules, {}).apply("ns", "up", LABELS)
+    assert (None if result is None else result.labels) == (
+        None if labels is None else {**labels, "last": "yes"}
+    )
+
+
+def test_rules_see_and_change_every_part_of_a_point_that_is_sent() -> None:
+    rules = [
+        {"source_labels": ["__namespace__", "n"], "separator": "/", "target_label": "seen"},
+        {
+            "source_labels": ["__namespace__"],
+            "regex": "x",
+            "target_label": "__namespace__",
+            "replacement": "y",
+        },
+    ]
+    harness = make_harness(RELABEL=json.dumps(rules), LABELS="env=prod")
+    points = [point(1, namespace="x", dimensions={"n": 7}), point(2, dimensions={"n": "a"})]
+    assert outcomes(harness.handle(points)) == {"delivered": 2}
+    sent = {wire["value"]: (namespace, wire["dimensions"]) for namespace, wire in harness.receiver.points}
+    assert sent[1] == ("y", {"n": "7", "seen": "x/7", "env": "prod"})
+    assert sent[2] == ("pc", {"n": "a", "seen": "pc/a", "env": "prod"})
+
+
+@pytest.mark.parametrize(
+    ("broken", "pointer"),
+    [
+        (point(1, metricName=5), "/metricName"),
+        (point(1, dimensions=[]), "/dimensions"),
+        (point(1, dimensions={"n": [1]}), "/dimensions/n"),
+        (point(1, namespace=5), "/namespace"),
+        (5, ""),
+    ],
+    ids=str,
+)
+def test_rules_leave_an_invalid_point_as_it_is_for_the_report(broken: Any, pointer: str) -> None:
+    harness = make_harness(RELABEL='[{"target_label": "a", "replacement": "b"}]')
+    report = harness.handle([broken, point(2)])
+    assert outcomes(report) == {"invalid": 1, "delivered": 1}
+    assert report["errors"][0]["pointer"] == f"/0{pointer}"
+
+
+def test_rules_come_from_a_file_too_which_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text('\ufeff[{"target_label": "a", "replacement": "é"}]', "utf-8")
+    found = read_relabeller(f" {file}\n", [("env", "prod")]).apply("", "m", {})
+    assert found == ("", "m", {"a": "é", "env": "prod"})
+    assert read_relabeller(" ", [("env", "prod")]).apply("", "m", {}) == ("", "m", {"env": "prod"})
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        (
+            "/no/such/file",
+            "cannot be read (FileNotFoundError): name a JSON file of the package, or write JSON",
+        ),
+        ('[{"action": "drop"', "holds no JSON: it must be a list of rules"),
+        ('[{"action": "rename"}]', "/0/action must be one of replace"),
+        ('{"action": "drop"}', "see docs/formats.md, relabel rules"),
+    ],
+)
+def test_what_is_wrong_with_the_setting_is_said(rules: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"MF_RELABEL .*{re.escape(problem)}"):
+        read_relabeller(rules, [])
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 import json
 import math
+import struct
+from pathlib import Path
 
 import pytest
 
+from metric_forwarder.bootstrap import Application
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
 from metric_forwarder.intake.intake import Intake
@@ -12,8 +15,8 @@ from metric_forwarder.intake.making import make_intake
 from metric_forwarder.model import Message, Outcome, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings
-from support.fakes import START, FakeClock
-from support.harness import environ, point, remote_write_environ
+from support.fakes import START, FakeClock, InProcessReceiver
+from support.harness import ckafka, environ, outcomes, point, remote_write_environ, report_of
 
 NOW_NS = int(START) * 10**9
 DESTINATIONS = {"receiver": environ(), "remote-write": remote_write_environ()}
@@ -90,7 +93,52 @@ def test_nan_and_the_infinities_are_valid_where_the_destination_carries_them(val
 def test_a_delta_goes_to_a_destination_that_sums_and_to_no_other() -> None:
     sample = Sample("s", "m", {}, 1, is_delta=True)
     assert len(take(environ(), sample)[0].points) == 1
-    assert "cumulative" in problem_of(remote_write_environ(), sample).message
+    problem = problem_of(remote_write_environ(), sample)
+    assert (problem.outcome, problem.rule) == (Outcome.INVALID, "delta")
+    assert "cumulative" in problem.message
+
+
+def test_the_end_of_a_series_is_left_out_where_the_destination_has_none() -> None:
+    (marker,) = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
+    _, ledger = take(environ(), Sample("line 1", "m", {}, marker))
+    (filtered,) = ledger.filtered
+    assert (filtered.pointer, filtered.rule) == ("line 1", "stale-marker")
+    assert "end of a series" in filtered.message
+
+
+def test_a_long_label_is_named_by_its_beginning() -> None:
+    problem = problem_of(environ(), Sample("w", "a", {"é" * 61: "1"}, 1))
+    assert f'its label "{"é" * 60}" ' in problem.message
+
+
+def test_a_user_s_schema_judges_the_value_of_a_sample_too(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"properties": {"value": {"maximum": 10}}}', "utf-8")
+    settings = environ(SCHEMA=str(schema))
+    assert problem_of(settings, Sample("w", "a", {}, 11.5)).rule == "maximum"
+    assert len(take(settings, Sample("w", "a", {}, 9.5))[0].points) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [('m{a="b"} NaN', environ()), ('m{a="b"} 1 999999999999999999', remote_write_environ())],
+    ids=["not a number", "a time beyond all years"],
+)
+def test_a_sample_that_no_destination_can_carry_is_kept_as_a_dead_letter(
+    text: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    settings = {
+        **settings,
+        "MF_SPOOL": tmp_path.as_uri(),
+        "MF_FORMAT": "prometheus-text",
+        "MF_REMOTE_WRITE_CHECK": "off",
+    }
+    report = report_of(Application(settings, clock, lambda _: receiver), ckafka(text))
+    assert outcomes(report) == {"invalid": 1}
+    (kept,) = [path.read_text("utf-8") for path in tmp_path.glob("*.jsonl")]
+    assert '"a"' in kept.replace("\\", "")
 
 
 def test_what_a_format_cannot_read_is_invalid_and_what_it_leaves_out_is_filtered() -> None:
