@@ -1,0 +1,67 @@
+"""Which time a point gets that has none: the wanted one, or the next that its series has not yet."""
+
+from metric_forwarder.intake.given_times import MAX_MOVED_MS, EventTimes, GivenTimes
+from metric_forwarder.model import Message, Point, Series
+
+NOW_MS = 1_767_225_600_000
+A, B, C = (Series("pc", name, ()) for name in "abc")
+
+
+def delivered(series: Series, time_ms: int) -> Point:
+    return Point(0, series, 1, None, None, Message("s", None), "", None, time_ms, b"")
+
+
+def next_ms(given: GivenTimes, wanted_ms: int, now_ms: int = NOW_MS) -> int:
+    """The time of a point of the first series in an event of its own."""
+    (time_ms,) = EventTimes(given, now_ms).next_ms([A], [wanted_ms])
+    return time_ms
+
+
+def given_once(time_ms: int) -> GivenTimes:
+    given = GivenTimes()
+    given.remember([delivered(A, time_ms)])
+    return given
+
+
+def test_a_time_that_its_series_has_already_is_moved_to_a_millisecond_after_the_last() -> None:
+    times = EventTimes(GivenTimes(), NOW_MS)
+    assert times.next_ms([A, A, B, A, A], [5, 5, 5, 3, 9]) == [5, 6, 5, 7, 9]
+    assert times.next_ms([A], [9]) == [10]
+
+
+def test_a_time_given_by_an_earlier_event_is_not_given_again() -> None:
+    assert next_ms(given_once(NOW_MS), NOW_MS) == NOW_MS + 1
+    assert next_ms(given_once(NOW_MS), NOW_MS + 1) == NOW_MS + 1
+
+
+def test_a_time_is_moved_by_ten_minutes_at_most_and_otherwise_left_as_it_is() -> None:
+    wanted_ms = NOW_MS - 10 * MAX_MOVED_MS
+    assert next_ms(given_once(wanted_ms + MAX_MOVED_MS - 1), wanted_ms) == wanted_ms + MAX_MOVED_MS
+    assert next_ms(given_once(wanted_ms + MAX_MOVED_MS), wanted_ms) == wanted_ms
+
+
+def test_no_time_is_moved_further_than_ten_minutes_ahead_of_the_clock() -> None:
+    wanted_ms = NOW_MS + MAX_MOVED_MS - 5
+    assert next_ms(given_once(NOW_MS + MAX_MOVED_MS - 1), wanted_ms) == NOW_MS + MAX_MOVED_MS
+    assert next_ms(given_once(NOW_MS + MAX_MOVED_MS), wanted_ms) == wanted_ms
+
+
+def test_an_older_time_of_a_replay_does_not_replace_a_later_one_unless_that_came_from_a_wrong_clock() -> None:
+    given = given_once(NOW_MS + MAX_MOVED_MS - 1)
+    given.remember([delivered(A, NOW_MS)])
+    assert given.last_ms(A) == NOW_MS + MAX_MOVED_MS - 1
+    given = given_once(NOW_MS + MAX_MOVED_MS)
+    given.remember([delivered(A, NOW_MS)])
+    assert given.last_ms(A) == NOW_MS
+
+
+def test_of_more_series_than_are_remembered_the_one_given_longest_ago_is_forgotten() -> None:
+    given = GivenTimes(max_remembered=2)
+    given.remember([delivered(A, 1), delivered(B, 2), delivered(A, 3), delivered(C, 4)])
+    assert [given.last_ms(series) for series in (A, B, C)] == [3, None, 4]
+
+
+def test_age_and_lead_of_a_time_are_told_in_seconds() -> None:
+    times = EventTimes(GivenTimes(), NOW_MS)
+    assert times.age_s(NOW_MS * 10**6 - 1_500_000_000) == 1.5
+    assert times.ahead_s(NOW_MS * 10**6 + 1_500_000_000) == 1.5
