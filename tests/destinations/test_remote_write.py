@@ -624,6 +624,42 @@ def test_a_success_is_not_believed_if_the_endpoint_then_takes_what_no_remote_wri
     assert "correct the URL" in report["errors"][0]["message"]
 
 
+def _believed_endpoint() -> RemoteWriteHarness:
+    """A harness whose endpoint has accepted a point, and has never replied to the proof."""
+    harness = make_remote_write_harness()
+    harness.prometheus.proof_answer = Failure(Fault.UNANSWERED, "timeout")
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    return harness
+
+
+def test_an_endpoint_that_is_believed_without_a_proof_is_found_out_when_it_replies_again() -> None:
+    harness = _believed_endpoint()
+    harness.prometheus.proof_answer = HttpReply(204, {}, b"")
+    harness.clock.sleep(60)
+    report = harness.handle(point(2))
+    assert outcomes(report) == {"undelivered": 1}
+    assert "correct the URL" in report["errors"][0]["message"]
+
+
+def test_an_endpoint_that_never_replies_to_the_proof_goes_on_taking_points_and_is_asked_once_a_minute() -> (
+    None
+):
+    harness = _believed_endpoint()
+    for value in range(12):
+        harness.clock.sleep(10)
+        assert outcomes(harness.handle(point(value))) == {"delivered": 1}
+    assert len(harness.prometheus.proofs) == 4
+
+
+def test_an_endpoint_that_is_believed_is_not_asked_any_more_once_it_has_proven_itself() -> None:
+    harness = _believed_endpoint()
+    harness.prometheus.proof_answer = HttpReply(400, {}, b"")
+    for value in range(5):
+        harness.clock.sleep(60)
+        assert outcomes(harness.handle(point(value))) == {"delivered": 1}
+    assert len(harness.prometheus.proofs) == 3
+
+
 def test_an_endpoint_in_its_cool_down_is_not_asked_to_prove_itself() -> None:
     harness = make_remote_write_harness()
     harness.prometheus.proof_answer = HttpReply(429, {}, b"")

@@ -22,6 +22,9 @@ UNREADABLE_BODY = b"\xff"
 EMPTY_BODY = b"\0"
 # With less time, it is not asked.
 _SHORTEST_S = 0.05
+# An endpoint that is believed without a proof is asked again this often, and has this long to reply.
+_ASKED_AGAIN_S = 60.0
+_BRIEF_S = 0.5
 
 NOT_REMOTE_WRITE = "not remote write"
 _OTHERWISE = "; if it is right, set MF_REMOTE_WRITE_CHECK=off"
@@ -44,6 +47,7 @@ _UNPROVEN = (
 
 class _Standing(Enum):
     UNKNOWN = auto()
+    BELIEVED = auto()  # it has accepted points, and has never replied to the proof
     PROVEN = auto()
     REFUTED = auto()
 
@@ -71,6 +75,7 @@ class EndpointProof:
         self._monotonic = machine.clock.monotonic
         self._lock = machine.tasks.lock()
         self._was_asked = False
+        self._asked_at = 0.0
         self._standing = _Standing.PROVEN if is_off else _Standing.UNKNOWN
         self._has_taken = is_off
 
@@ -88,28 +93,42 @@ class EndpointProof:
             return None
         try:
             is_in_vain = self._standing is _Standing.UNKNOWN and self._was_asked
-            return None if self.is_proven or is_in_vain else self._examine(timeout_s / 2)
+            is_known = self._standing in (_Standing.PROVEN, _Standing.BELIEVED)
+            return None if is_known or is_in_vain else self._examine(timeout_s / 2)
         finally:
             self._lock.release()
 
     def after_success(self, until: float) -> Verdict | None:
         """Ask again after a success for points; return a verdict if that success must not be believed, or a pause is asked for.
 
-        With a pause (``retry_after_s``) the success is believed. An endpoint that twice does not reply to this, but accepts points in between, distinguishes the two: it is proven.
+        With a pause (``retry_after_s``) the success is believed. An endpoint that twice does not reply to this, but accepts points
+        in between, seems to distinguish the two: it is believed, but asked again from time to time.
         """
         self._has_taken = True
         if self.is_proven:
             return None
         left_s = until - self._monotonic()
+        if self._standing is _Standing.BELIEVED:
+            return self._ask_again(left_s)
         if left_s < _SHORTEST_S or not self._lock.acquire(timeout=left_s):
             return Verdict(Action.RESEND, NOT_REMOTE_WRITE, _UNPROVEN)
         try:
             if self.is_proven:
                 return None
             verdict = self._examine(until - self._monotonic())
-            if verdict is None or verdict.retry_after_s:
-                self._standing = _Standing.PROVEN
+            if self._standing is not _Standing.REFUTED and not self.is_proven:
+                self._standing = _Standing.BELIEVED
             return verdict
+        finally:
+            self._lock.release()
+
+    def _ask_again(self, left_s: float) -> Verdict | None:
+        """Ask an endpoint that is believed: it may have been too busy to reply, and accept anything."""
+        is_due = self._monotonic() - self._asked_at >= _ASKED_AGAIN_S
+        if not is_due or left_s < _SHORTEST_S or not self._lock.acquire(timeout=0):
+            return None
+        try:
+            return self._examine(min(left_s, _BRIEF_S))
         finally:
             self._lock.release()
 
@@ -138,7 +157,7 @@ class EndpointProof:
             self._lock.release()
 
     def _examine(self, timeout_s: float) -> Verdict | None:
-        self._was_asked = True
+        self._was_asked, self._asked_at = True, self._monotonic()
         reply = self._ask(UNREADABLE_BODY, timeout_s)
         if isinstance(reply, HttpReply):
             if _is_success(reply):
