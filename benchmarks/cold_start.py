@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
@@ -15,7 +16,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from benchmarks.processes import ROOT, environment, receiver
-from benchmarks.rows import Row, ratio
+from benchmarks.rows import Row, in_turns, ratio
 from benchmarks.workload import CONTEXT, environ, event
 
 TURNS = 21
@@ -85,13 +86,7 @@ class _Start(NamedTuple):
 
 
 def _row(what: str, ours: _Start, theirs: _Start) -> Row:
-    our_ms: list[float] = []
-    their_ms: list[float] = []
-    for turn in range(TURNS + 1):
-        one, other = _cpu_ms(ours), _cpu_ms(theirs)
-        if turn:  # the first turn may compile modules
-            our_ms.append(one)
-            their_ms.append(other)
+    our_ms, their_ms = in_turns(TURNS, partial(_cpu_ms, ours), partial(_cpu_ms, theirs))
     detail = f"{median(our_ms):.0f} ms against {median(their_ms):.0f} ms of CPU, the interpreter included"
     what += ", against `requests` posting the same bytes"
     return Row(what, 1.1, ratio(our_ms, their_ms), "×", TURNS, detail)

@@ -1,6 +1,6 @@
 """A row of the table: what was measured, what it may be, and whether that holds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -27,6 +27,14 @@ class Row(NamedTuple):
     @property
     def holds(self) -> bool:
         return self.value <= self.bound
+
+
+def in_turns(
+    turns: int, ours: Callable[[], float], theirs: Callable[[], float]
+) -> tuple[list[float], list[float]]:
+    """Measure two parties, one after the other in each turn; a turn before the first warms both up."""
+    pairs = [(ours(), theirs()) for _ in range(turns + 1)][1:]
+    return [one for one, _ in pairs], [other for _, other in pairs]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

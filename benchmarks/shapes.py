@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from statistics import median
 
 from benchmarks.processes import Subject, receiver
-from benchmarks.rows import Row, ratio
+from benchmarks.rows import Row, in_turns, ratio
 from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 10_000
@@ -53,13 +53,10 @@ def rows(turns: int = TURNS, shapes: tuple[str, ...] = MESSAGE_SHAPES) -> list[R
 
 
 def _row(shape: str, where: str, bound: float, ours: Subject, floor: Subject, turns: int) -> Row:
-    mine: list[float] = []
-    least: list[float] = []
-    for turn in range(turns + 1):
-        pair = ours.run(POINTS, shape).cpu_s, floor.run(POINTS, shape).cpu_s
-        if turn:  # the first turn warms up
-            mine.append(pair[0] / POINTS * 1e6)
-            least.append(pair[1] / POINTS * 1e6)
+    def cost_us(subject: Subject) -> float:
+        return subject.run(POINTS, shape).cpu_s / POINTS * 1e6
+
+    mine, least = in_turns(turns, lambda: cost_us(ours), lambda: cost_us(floor))
     detail = f"{median(mine):.1f} µs against {median(least):.1f} µs"
     return Row(f"{shape}, {where}", bound, ratio(mine, least), "×", turns, detail)
 

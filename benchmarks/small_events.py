@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from benchmarks.processes import Subject, receiver
-from benchmarks.rows import Row, ratio
+from benchmarks.rows import Row, in_turns, ratio
 from benchmarks.workload import HTTP_TOKEN
 
 BOUND = 1.15
@@ -30,13 +30,7 @@ def rows() -> list[Row]:
 
 
 def _row(what: str, kind: str, points: int, ours: Subject, floor: Subject) -> Row:
-    mine: list[float] = []
-    least: list[float] = []
-    for turn in range(TURNS + 1):
-        pair = _ms(ours, kind, points), _ms(floor, kind, points)
-        if turn:  # the first turn warms up
-            mine.append(pair[0])
-            least.append(pair[1])
+    mine, least = in_turns(TURNS, lambda: _ms(ours, kind, points), lambda: _ms(floor, kind, points))
     detail = f"{min(mine):.2f} ms against {min(least):.2f} ms"
     return Row(what, BOUND, ratio(mine, least), "×", TURNS, detail)
 
