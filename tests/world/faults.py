@@ -157,6 +157,13 @@ class Faults:
         self._world.met(f"fault: {kind}")
         return True
 
+    def begins(self, kind: str) -> bool:
+        """Whether a fault of this kind, which lasts, begins with the schedule: if this seed has it."""
+        if kind in self.rates:
+            self._world.note(f"fault: {kind}")
+            self._world.met(f"fault: {kind}")
+        return kind in self.rates
+
     def of_request(self) -> str:
         """The fault that the next request meets; empty: none."""
         if self.healed:

@@ -257,13 +257,13 @@ class Schedule:
     def _arrange_faults(self) -> None:
         """Let the faults of the world begin that this seed has."""
         world, faults, server = self.world, self.faults, self.server
-        if faults.strikes("receiver clock"):
+        if faults.begins("receiver clock"):
             server.skew_s = world.pick((10_000.0, -10_000.0, 100.0))
-        if faults.strikes("outage"):
+        if faults.begins("outage"):
             server.is_down = True
             world.after(world.pick((1e9, 3.0, 40.0)), lambda: setattr(server, "is_down", False))
         self._arrange_faults_of_spool()
-        if faults.strikes("new settings"):
+        if faults.begins("new settings"):
             tunings = self._draw_tunings()
             world.after(world.pick((0.3, 20.0)), partial(self._begin_new_settings, tunings))
         if isinstance(server, Receiver):
@@ -294,13 +294,13 @@ class Schedule:
 
     def _arrange_faults_of(self, receiver: Receiver) -> None:
         world, faults = self.world, self.faults
-        if faults.strikes("quota"):
+        if faults.begins("quota"):
             receiver.quota = world.pick((1.0, 0.3, 5.0))
-        if faults.strikes("small requests"):
+        if faults.begins("small requests"):
             receiver.limits = RequestLimits(
                 max_bytes=world.pick((None, 420)), max_points=world.pick((2, None, 1))
             )
-        if faults.strikes("key changed"):
+        if faults.begins("key changed"):
             world.after(world.pick((0.2, 30.0)), partial(self._change_key, receiver))
             world.after(world.pick((0.3, 31.0, 60.0)), self._rotate_secret)
 
