@@ -51,7 +51,6 @@ OF_DISKS = (
     "reads fail",
     "files stay",
     "killed at a file",
-    "locks without effect",
 )
 OF_SPOOLS = ("odd entries",)
 # What may happen to a spool in Redis.

@@ -288,9 +288,6 @@ class Schedule:
             self.redis.shrink()
         if self._spool_in_focus and not is_redis:
             self.disk.prepare()
-        if faults.has("locks without effect"):
-            self.disk.disk.locks_work = False
-            self.book.has_no_locks = True
 
     def _arrange_faults_of(self, receiver: Receiver) -> None:
         world, faults = self.world, self.faults

@@ -226,10 +226,13 @@ class SharedDisk:
         return mount
 
     def prepare(self) -> None:
-        """Be as slow as a network file system, perhaps, and have the folder already, perhaps."""
+        """Be what a network file system may be: slow, with the folder already there, with locks that have no effect."""
         self._file_s = self._world.pick(_FILES_S)
         if self._world.choose(3) == 2:
             make_spool_folder(self.disk)
+        # Some mounts accept locks that keep nobody out.
+        self.disk.locks_work = not self._world.one_in(4)
+        self._book.has_no_locks = not self.disk.locks_work
 
     def _step(self, process: Process, name: str) -> None:
         world, faults = self._world, self._faults
