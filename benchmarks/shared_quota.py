@@ -8,16 +8,18 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 from matplotlib.figure import Figure
 
 from metric_forwarder.delivery.pacing import Pacer
 from support.fakes import machine_of
-from support.shared_quota import LIMITERS, Crowd, Limiter, Outcome, VirtualClock, token_bucket
+from support.shared_quota import LIMITERS, Crowd, Limiter, VirtualClock, token_bucket
 
 _QUOTA = 50
 _SECONDS = 600
 _INSTANCES = (1, 10, 100, 1000)
+_SEEDS = (1, 2, 3)
 # The figures of the earlier pacer, which never went below one request a second: used, refused, fairness.
 _BEFORE = {
     "token bucket": [(0.967, 0.006, 1.0), (0.993, 0.102, 0.99), (0.992, 0.550, 0.98), (0.991, 0.906, 0.89)],
@@ -39,18 +41,23 @@ IN_CHINESE = {
 _MEASURES = {"share of the quota used": 1.0, "share of requests refused": 0.0, "fairness (Jain's index)": 1.0}
 
 
-def crowd(instances: int, limiter: Limiter, backlog: int | None = None) -> Crowd:
-    """Make a crowd of instances; each has its own machine, whose chance is the same in every run."""
-    clock, chance = VirtualClock(), random.Random(instances)
+def crowd(instances: int, limiter: Limiter, *, seed: int = 1, backlog: int | None = None) -> Crowd:
+    """Make a crowd of instances whose chance follows from the seed."""
+    clock, chance = VirtualClock(), random.Random(1000 * seed + instances)
     machine = machine_of(clock, lambda ceiling: chance.uniform(0, ceiling))
-    return Crowd([Pacer(machine) for _ in range(instances)], limiter, clock, seed=1, backlog=backlog)
+    return Crowd([Pacer(machine) for _ in range(instances)], limiter, clock, seed=seed, backlog=backlog)
 
 
-def measure(make_limiter: Callable[[int], Limiter]) -> list[Outcome]:
-    return [crowd(instances, make_limiter(_QUOTA)).run(_SECONDS, _QUOTA) for instances in _INSTANCES]
+def measure(make_limiter: Callable[[int], Limiter]) -> list[list[float]]:
+    """Return for each number of instances what is used, refused and fair: the middle of several runs."""
+    outcomes = []
+    for instances in _INSTANCES:
+        runs = [crowd(instances, make_limiter(_QUOTA), seed=seed).run(_SECONDS, _QUOTA) for seed in _SEEDS]
+        outcomes.append([median(values) for values in zip(*(run[:3] for run in runs), strict=True)])
+    return outcomes
 
 
-def plot(now: dict[str, list[Outcome]], file: Path) -> None:
+def plot(now: dict[str, list[list[float]]], file: Path) -> None:
     """Draw each measure by the number of instances, with the optimum (dashed) and the earlier pacer (dotted)."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     for place, (axes, (measured, best)) in enumerate(
@@ -72,7 +79,7 @@ def plot(now: dict[str, list[Outcome]], file: Path) -> None:
 def drain_s(instances: int, rate: float, outage_s: float) -> float | None:
     """Return the seconds until the requests of an outage are sent; ``rate`` of them were due each second."""
     backlog = round(rate * outage_s / instances)
-    return crowd(instances, token_bucket(_QUOTA), backlog).run(24 * 3600, _QUOTA).drained_s
+    return crowd(instances, token_bucket(_QUOTA), backlog=backlog).run(24 * 3600, _QUOTA).drained_s
 
 
 def bytes_of_a_pacer() -> int:
@@ -105,7 +112,7 @@ def main() -> int:
     now = {name: measure(make_limiter) for name, make_limiter in LIMITERS.items()}
     plot(now, docs / "scale.svg")
     flood = [
-        [name, f"{instances:,}", *shown(*outcome[:3]), *shown(*before)]
+        [name, f"{instances:,}", *shown(*outcome), *shown(*before)]
         for name, outcomes in now.items()
         for instances, outcome, before in zip(_INSTANCES, outcomes, _BEFORE[name], strict=True)
     ]

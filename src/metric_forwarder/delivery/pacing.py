@@ -1,10 +1,11 @@
 """How fast to send, learned from the destination's refusals alone, however many instances share its limit.
 
-An instance does not know how many others there are: its fair rate may be 50 requests a second, or one in 20 seconds. Each
-accepted request raises the rate by a small factor and each refused one lowers it by a larger one (``_Rate``). The slower
-the rate, the more refusals it bears, so an instance above its share falls and one below it rises, until all have the same
-rate: "Rate control for communication networks" (Kelly, Maulloo and Tan 1998), of the family that Chiu and Jain (1989)
-proved to end in fair shares. ``tests/delivery/test_shared_quota.py`` holds this with up to 1,000 instances.
+An instance does not know how many others there are: its fair rate may be 50 requests a second, or one in 20 seconds. Whatever
+its rate is, accepted requests raise it by 0.9 % a second and each refusal lowers it by a quarter (``_Rate``). The same share
+of all instances' requests is refused, so a fast one meets more refusals in a second than a slow one: it falls and the slow
+one rises, until all have the same rate. That is "Rate control for communication networks" (Kelly, Maulloo and Tan 1998), of
+the family that Chiu and Jain (1989) proved to end in fair shares. Larger steps would drive equal rates apart, since refusals
+come by chance. ``tests/delivery/test_shared_quota.py`` holds this with up to 1,000 instances.
 
 Instances must not come in step: pauses, and the first moment of an event, are drawn. Refusals without an acceptance between
 them lower the rate further and further, so that even a limiter that counts what it refuses lets requests pass again.
@@ -22,26 +23,17 @@ from metric_forwarder.clock import Clock
 from metric_forwarder.delivery.verdicts import Verdict, still_refused
 from metric_forwarder.machine import Machine
 
-# The first rate of an instance that was refused before anything was accepted: between the shares of 10 and of 1,000.
-_FIRST_RATE = 0.4
+# The first rate of an instance whose first request was refused: few requests are refused to 1,000 instances of this rate
+# that share a quota of 50 a second, and 100 find in a minute that there is more.
+_FIRST_RATE = 0.1
 # Redeliveries come a minute apart, and each should send something.
 _LOWEST_RATE = 1 / 64
-# An instance that searches for its rate raises it by these, each second and with each accepted request, at most; the
-# second holds at the first rate, and grows with the square of the rate.
-_SEARCH_A_SECOND = 0.69
-_SEARCH_A_REQUEST = 0.09
-# What the first refusal of a search leaves of the rate, one after another refusal in a search, and later.
-_END_OF_SEARCH = 0.6
-_REPEATED_IN_SEARCH, _REPEATED = 0.3, 0.5
-# How far any other refusal lowers the rate (its logarithm): at one request a second, and at most.
-_STEP, _STEP_EXPONENT, _LARGEST_STEP = 0.5, -0.26, 0.6
-# The share of refusals at which a rate neither rises nor falls: what slow instances bear, and what all bear.
-_SHARE_AT_20_S, _SLOW_EXPONENT = 0.04, -2.9
-_SHARE_AT_1_S, _FAST_EXPONENT = 0.02, -0.7
-_LARGEST_SHARE = 0.64
-# A run of acceptances that is longer than that share lets expect, by this factor, means that there is more to be had.
-_LONG_RUN = 1.26
-_LARGEST_RISE = 0.34
+# These are steps of the rate's logarithm. How far a refusal lowers the rate.
+_FALL = 0.3
+# How far acceptances raise it: in a second, and each of them at most. So a tenth of a slow instance's requests is refused.
+_RISE_A_SECOND, _LARGEST_RISE = 0.009, _FALL / 10
+# The same while the limit may be far away.
+_SEARCH_A_SECOND, _LARGEST_RISE_IN_SEARCH = 0.6, 0.25
 # A limit that was not met for so long may be gone: the larger of the first two, but not longer than the last.
 _FORGET_AFTER_S, _FORGET_AFTER_REQUESTS, _FORGET_AT_LAST_S = 60.0, 300, 600.0
 _FIRST_PAUSE_S = 0.25
@@ -114,7 +106,7 @@ class _Rate:
 
     def __init__(self, accepted: int) -> None:
         """Begin a search, with as many requests as were accepted in the second before the first refusal."""
-        self.value = 0.9 * accepted or _FIRST_RATE
+        self.value = max(0.9 * accepted, _FIRST_RATE)
         self.run = -1
         self._is_search = True
 
@@ -132,36 +124,22 @@ class _Rate:
         if recent < self.value / 2:
             # The lanes send less than they may, so their success says nothing about the limit.
             return
-        if self._is_search:
-            rise = min(_SEARCH_A_REQUEST * (self.value / _FIRST_RATE) ** 2, _SEARCH_A_SECOND / recent)
-        else:
-            share = self._share()
-            rise = share * self._step() * (1 + (self.run * share / _LONG_RUN) ** 2)
-            rise = min(rise, _LARGEST_RISE, math.log(2) / recent)
+        rise = min(_SEARCH_A_SECOND / self.value, _LARGEST_RISE_IN_SEARCH)
+        if not self._is_search:
+            usual = min(_RISE_A_SECOND / self.value, _LARGEST_RISE)
+            # A run that makes up for three refusals shows that the limit has moved away.
+            rise = min(rise, usual * (1 + (self.run * usual / (3 * _FALL)) ** 2))
         self.value *= math.exp(rise)
 
-    def refuse(self, recent: int, pause: float) -> None:
-        """A request was refused, after so many were accepted in the last second and before a pause of so many seconds."""
-        if self.run < 0:
-            # A limiter may count by the second: only the pause shows whether the rate was at fault.
-            if pause >= _WINDOW_S or self.value < 1:
-                self.value *= _REPEATED_IN_SEARCH if self._is_search else _REPEATED
-        elif self._is_search:
-            # The search went too far; but do not go below the rate that was just accepted.
-            floor = 0.95 * min(self.value, recent) if self.value > 1 else 0.0
-            self.value = max(self.value * _END_OF_SEARCH, floor)
+    def refuse(self, pause: float) -> None:
+        """A request was refused, before a pause of so many seconds."""
+        # A limiter may count by the second: after another refusal only the pause shows whether the rate was at fault.
+        if self.run >= 0 or pause >= _WINDOW_S or self.value < 1:
+            # Where nothing was accepted since the first refusal, there are many instances.
+            fall = 2 * _FALL if self._is_search and self.run < 0 else _FALL
+            self.value = max(self.value * math.exp(-fall), _LOWEST_RATE)
             self._is_search = False
-        else:
-            self.value *= math.exp(-self._step())
-        self.value = max(self.value, _LOWEST_RATE)
         self.run = min(self.run, 0) - 1
-
-    def _step(self) -> float:
-        return min(_LARGEST_STEP, _STEP * math.pow(self.value, _STEP_EXPONENT))
-
-    def _share(self) -> float:
-        slow = _SHARE_AT_20_S * math.pow(20 * self.value, _SLOW_EXPONENT)
-        return min(_LARGEST_SHARE, slow + _SHARE_AT_1_S * math.pow(self.value, _FAST_EXPONENT))
 
 
 class Pacer:
@@ -245,12 +223,11 @@ class Pacer:
             now = self._clock.monotonic()
             if now < self._paused_until:
                 return False
-            recent = self._accepted_lately(now)
             if self._learned is None:
-                self._learned, pause = _Rate(recent), _PAUSE_BEFORE_SEARCH_S
+                self._learned, pause = _Rate(self._accepted_lately(now)), _PAUSE_BEFORE_SEARCH_S
             else:
                 pause = _FIRST_PAUSE_S * 2 ** min(max(-self._learned.run, 0), _MAX_DOUBLINGS)
-                self._learned.refuse(recent, pause)
+                self._learned.refuse(pause)
             pause = max(pause, self._gap())
             self._paused_until = self._next = now + 0.4 * pause + self._jitter(pause)
             return True
