@@ -35,7 +35,7 @@ def _by_size(url: str) -> Row:
 def _by_series(url: str) -> list[Row]:
     """Compare many series with few: as many as an instance remembers from one event to the next, and more than that."""
     rows = []
-    for series, bound in ((10_000, 1.2), (50_000, 2.2)):
+    for series, bound in ((10_000, 1.2), (50_000, 1.8)):
         with Subject("forwarder", url=url) as subject:
             few, many = (
                 median([_cost(subject, series, kind) for _ in range(_TURNS + 1)][1:])

@@ -336,7 +336,7 @@ def _keep_intake_parts(
         Identifier(scope, settings.dedupe_by),
         destination,
         rules,
-        keep("series", lambda _: SeriesCache(destination.prepare_series), *prepared),
+        keep("series", lambda _: SeriesCache(), *prepared),
         keep("given times", lambda _: GivenTimes(), scope),
     )
 

@@ -126,34 +126,43 @@ class Message(NamedTuple):
 class Series:
     """A namespace, a metric name and dimensions, which the values of a curve share.
 
-    Within an event two points of one series share one ``Series`` object, so it hashes by identity. Derived values
-    (its place in a request) are made once, and kept while the instance is warm.
+    Two points of one series may have two of these objects: compare their ``digest``. An instance keeps tens of thousands, so
+    that they hold little, and read the rest from ``parts``.
 
     Attributes:
-        dimensions: (name, value) pairs in the order of the names.
-        digest: identifies this series, the same on every instance.
+        parts: namespace, metric name, the names of the dimensions, and then their values, in the order given.
+        digest: identifies this series, the same on every instance and for every order of the dimensions.
         encoded_prefix: its bytes in a request, before the value of each point; written by the destination.
     """
 
-    __slots__ = ("digest", "dimensions", "encoded_prefix", "metric", "namespace")
+    __slots__ = ("digest", "encoded_prefix", "parts")
 
-    def __init__(self, namespace: str, metric: str, dimensions: tuple[tuple[str, str], ...]) -> None:
-        self.namespace = namespace
-        self.metric = metric
-        self.dimensions = dimensions
+    def __init__(self, namespace: str, metric: str, dimensions: Mapping[str, str]) -> None:
+        self.parts = (namespace, metric, *dimensions, *dimensions.values())
         self.encoded_prefix = b""
+        # The parts as JSON strings, so that no part can imitate another.
+        parts = chain((namespace, metric), *sorted(dimensions.items()))
         digest = _EMPTY.copy()
-        digest.update(self.key.encode("ascii"))
+        digest.update(",".join(map(encode_basestring_ascii, parts)).encode("ascii"))
         self.digest = digest.digest()
 
     @property
-    def key(self) -> str:
-        """Text that identifies this series: its parts as JSON strings, so that no part can imitate another."""
-        parts = chain((self.namespace, self.metric), *self.dimensions)
-        return ",".join(map(encode_basestring_ascii, parts))
+    def namespace(self) -> str:
+        return self.parts[0]
+
+    @property
+    def metric(self) -> str:
+        return self.parts[1]
+
+    @property
+    def dimensions(self) -> tuple[tuple[str, str], ...]:
+        """(name, value) pairs in the order of the names."""
+        parts = self.parts
+        values = len(parts) // 2 + 1
+        return tuple(sorted(zip(parts[2:values], parts[values:], strict=True)))
 
     def __repr__(self) -> str:
-        return f"Series({self.key})"
+        return f"Series{self.parts}"
 
 
 class Point(NamedTuple):

@@ -12,7 +12,7 @@ from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.intake import Intake, IntakeParts
 from metric_forwarder.intake.progress import EventProgress, Progress
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
-from metric_forwarder.model import Message, Outcome, Point, Problem, Series
+from metric_forwarder.model import Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.report import Report, loss_level, make_report
@@ -164,7 +164,6 @@ class Pipeline:
                         self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
                 progress.close(intake.stopped_at, is_whole=not intake.is_late)
         finally:
-            self._intake_parts.series.evict_if_full()
             claims.close()
             if spool:
                 spool.close()
@@ -355,15 +354,16 @@ def _split_free(
     """Split free points: those to send, and those that must wait for an earlier held point of their series."""
     # Points without a timestamp have the time of their event, so they are ordered by arrival.
     places = {point.number: point.time_ms if by_time else point.number for point in (*free, *held)}
-    first_held: dict[Series, int] = {}
+    first_held: dict[bytes, int] = {}
     for point in held:
         place = places[point.number]
-        first_held[point.series] = min(place, first_held.get(point.series, place))
+        series = point.series.digest
+        first_held[series] = min(place, first_held.get(series, place))
     ours: list[Point] = []
     waiting: list[Point] = []
     for point in free:
         place = places[point.number]
-        (waiting if place > first_held.get(point.series, place) else ours).append(point)
+        (waiting if place > first_held.get(point.series.digest, place) else ours).append(point)
     return ours, waiting
 
 

@@ -210,7 +210,7 @@ def identities_of(*numbers: float) -> list[bytes | None]:
     """The identities of points that differ in their value alone."""
     count = len(numbers)
     return Identifier("test", "content").identities(
-        [Series("pc", "m", ())] * count,
+        [Series("pc", "m", {})] * count,
         numbers,
         [1] * count,
         [None] * count,
@@ -257,7 +257,7 @@ def what_identifies(row: Row, by: str) -> tuple[object, ...] | None:
 def test_points_have_one_identity_if_and_only_if_the_same_things_identify_them(
     rows: list[Row], by: str
 ) -> None:
-    serieses = {metric: Series("pc", metric, ()) for metric in ("a", "b")}
+    serieses = {metric: Series("pc", metric, {}) for metric in ("a", "b")}
     found = Identifier("test", by).identities(
         [serieses[row.metric] for row in rows],
         [row.value for row in rows],

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from metric_forwarder.delivery.batching import BatchLimits, pack, plan_lanes, round_robin
 from metric_forwarder.model import Message, Point, Series
 
-_SERIES = [Series(namespace, f"m{number}", ()) for namespace in ("a", "b") for number in range(5)]
+_SERIES = [Series(namespace, f"m{number}", {}) for namespace in ("a", "b") for number in range(5)]
 
 
 @st.composite

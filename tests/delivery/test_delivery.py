@@ -830,7 +830,7 @@ def make_sender(
 
 
 def plain_point(number: int) -> Point:
-    return Point(number, Series("pc", f"m{number}", ()), 1, None, None, Message("s", None), "", None, 0, b"")
+    return Point(number, Series("pc", f"m{number}", {}), 1, None, None, Message("s", None), "", None, 0, b"")
 
 
 def deliver_one(

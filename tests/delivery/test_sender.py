@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytest
 
@@ -46,7 +46,7 @@ class FakeDestination:
         self.unprepared: deque[Verdict] = deque()
         self.prepared = 0
 
-    def prepare_series(self, series: Series) -> None:
+    def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> None:
         """It takes every series."""
 
     def group(self, series: Series) -> str:
@@ -128,7 +128,7 @@ def deliver(sender: Sender, points: Sequence[Point]) -> dict[float, Outcome]:
 
 def of_series(count: int) -> list[Point]:
     """A point of each of so many series."""
-    return some_points(Series("pc", f"m{number}", ()) for number in range(count))
+    return some_points(Series("pc", f"m{number}", {}) for number in range(count))
 
 
 def refuse(verdict: Verdict, is_bad: Callable[[float], bool]) -> Callable[[list[float]], Verdict]:
@@ -139,7 +139,7 @@ def refuse(verdict: Verdict, is_bad: Callable[[float], bool]) -> Callable[[list[
 
 
 def test_points_of_a_suspect_series_are_sent_after_all_others() -> None:
-    bad, good = Series("pc", "bad", ()), Series("pc", "good", ())
+    bad, good = Series("pc", "bad", {}), Series("pc", "good", {})
     destination = FakeDestination(refuse(REFUSE_POINT, lambda value: value < 8))
     points = some_points([*[bad] * 8, *[good] * 4])
     settled = deliver(make_sender(destination), points)
@@ -149,7 +149,7 @@ def test_points_of_a_suspect_series_are_sent_after_all_others() -> None:
 
 
 def test_a_suspect_metric_of_which_one_point_is_taken_is_delivered_with_all_other_suspects() -> None:
-    first, second, wrong = Series("pc", "first", ()), Series("pc", "second", ()), Series("pc", "wrong", ())
+    first, second, wrong = Series("pc", "first", {}), Series("pc", "second", {}), Series("pc", "wrong", {})
     points = some_points([*[first] * 6, *[second] * 6, *[wrong] * 6])
     # Four of each metric are refused for their names, but the others are taken; of ``wrong`` no value is right.
     bad = {0: REFUSE_NAMES, 1: REFUSE_NAMES, 2: REFUSE_NAMES, 3: REFUSE_NAMES}
@@ -167,7 +167,7 @@ def test_undeclared_metrics_are_asked_about_one_after_the_other_in_series_far_ap
     serieses: int, step: int
 ) -> None:
     points = some_points(
-        Series("pc", metric, (("n", str(n)),)) for metric in ("a", "b") for n in range(serieses)
+        Series("pc", metric, {"n": str(n)}) for metric in ("a", "b") for n in range(serieses)
     )
     destination = FakeDestination(refuse(REFUSE_NAMES, lambda _: True))
     assert set(deliver(make_sender(destination), points).values()) == {Outcome.REJECTED}
@@ -214,7 +214,7 @@ def test_after_a_batch_of_which_a_third_was_bad_the_next_refused_one_is_halved()
 
 
 def test_a_refused_group_is_not_sent_again_and_keeps_no_other_one() -> None:
-    gone, known = Series("gone", "m", ()), Series("pc", "m", ())
+    gone, known = Series("gone", "m", {}), Series("pc", "m", {})
     destination = FakeDestination(lambda values: REJECT_GROUP if values[0] < 4 else ACCEPT)
     settled = deliver(make_sender(destination, 2), some_points([*[gone] * 4, *[known] * 2]))
     assert destination.sent == [[0, 1], [4, 5]]
@@ -224,7 +224,7 @@ def test_a_refused_group_is_not_sent_again_and_keeps_no_other_one() -> None:
 def test_a_destination_that_takes_points_in_order_gets_one_of_each_series_in_a_request() -> None:
     destination = FakeDestination(lambda _: ACCEPT)
     destination.ordered = True
-    one, other = Series("pc", "one", ()), Series("pc", "other", ())
+    one, other = Series("pc", "one", {}), Series("pc", "other", {})
     deliver(make_sender(destination, 4), some_points([one, one, other, other]))
     assert destination.sent == [[0, 2], [1, 3]]
 

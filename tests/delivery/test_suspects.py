@@ -14,12 +14,12 @@ def _point(series: Series) -> Point:
     return Point(0, series, 1, None, None, Message("s", None), "", None, 0, b"")
 
 
-def _series(metric: str) -> Series:
-    return Series("pc", metric, (("host", "a"),))
+def _series(metric: str, host: str = "a") -> Series:
+    return Series("pc", metric, {"host": host})
 
 
 def test_a_series_is_suspect_from_its_fourth_refusal_and_others_of_its_metric_are_not() -> None:
-    suspects, point, other = Suspects(Lock()), _point(_series("cpu")), _point(_series("cpu"))
+    suspects, point, other = Suspects(Lock()), _point(_series("cpu")), _point(_series("cpu", "b"))
     for _ in range(3):
         suspects.note_refused(point, _ONE_POINT)
     assert not suspects.is_suspect(point)

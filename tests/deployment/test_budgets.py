@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.intake.series import SeriesCache
 from receiver_emulator import Emulator
 from support.harness import CONTEXT, ROOT, ckafka, environ, make_harness, point
 
@@ -123,18 +122,6 @@ def test_a_warm_instance_keeps_no_more_of_a_point_than_its_identity() -> None:
     finally:
         tracemalloc.stop()
     assert kept / POINTS <= 220
-
-
-def test_a_warm_instance_keeps_series_up_to_a_bound_of_bytes() -> None:
-    cache = SeriesCache(lambda _: None, max_bytes=2000)
-    first = cache.for_event().find("pc", "m", {"host": "0"})
-    assert cache.for_event().find("pc", "m", {"host": "0"}) is first
-    of_event = cache.for_event()
-    for number in range(1, 10):
-        of_event.find("pc", "m", {"host": str(number)})
-    assert cache.for_event() is not of_event
-    assert of_event.find("pc", "m", {"host": "0"}) is first, "an event under way keeps its series"
-    assert cache.size == 0
 
 
 COLLECTING = """

@@ -915,8 +915,8 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
 
     blocked: BlockedSeries = {}
     for number in range(2):
-        series = Series("pc", "m", ())
-        assert destination.prepare_series(series) is None
+        series = Series("pc", "m", {})
+        assert destination.prepare_series(series, {}) is None
         time_ms = NOW_MS + number
         (wire,) = destination.encode([series], [number], [time_ms])
         each = Point(number, series, number, NOW_MS, None, Message("s", None), "", None, time_ms, wire)

@@ -187,8 +187,8 @@ def test_a_stale_marker_ends_a_series_of_a_real_prometheus(place: Place) -> None
         transport=HttpTransport(1),
         machine=system_machine(),
     )
-    series = Series("", "ending", ())
-    assert destination.prepare_series(series) is None
+    series = Series("", "ending", {})
+    assert destination.prepare_series(series, {}) is None
     for value, time_ms in ((1.0, place.now_ms - 1000), (marker, place.now_ms)):
         (wire,) = destination.encode([series], [value], [time_ms])
         each = Point(0, series, value, None, None, Message("s", None), "", None, time_ms, wire)

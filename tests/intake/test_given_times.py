@@ -4,7 +4,7 @@ from metric_forwarder.intake.given_times import MAX_MOVED_MS, EventTimes, GivenT
 from metric_forwarder.model import Message, Point, Series
 
 NOW_MS = 1_767_225_600_000
-A, B, C = (Series("pc", name, ()) for name in "abc")
+A, B, C = (Series("pc", name, {}) for name in "abc")
 
 
 def delivered(series: Series, time_ms: int) -> Point:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.intake.schema import SCHEMAS
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import ckafka, environ, outcomes, point, report_of
@@ -22,7 +23,9 @@ class SlowProcessor(FakeClock):
 def application(**settings: str) -> tuple[Application, InProcessReceiver, SlowProcessor]:
     clock = SlowProcessor()
     receiver = InProcessReceiver(clock)
-    return Application(environ(**settings), clock, lambda _: receiver), receiver, clock
+    # A user's schema judges each point alone, and looks at the clock before each.
+    environment = environ(SCHEMA=str(SCHEMAS / "receiver.json"), **settings)
+    return Application(environment, clock, lambda _: receiver), receiver, clock
 
 
 def deliveries(app: Application, clock: FakeClock, event: Any) -> list[dict[str, int]]:

@@ -1,28 +1,53 @@
-"""The series that an instance knows, for two events at once."""
+"""The series that an instance keeps from one event to the next."""
 
-import threading
+import json
 
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.model import Series
+from support.harness import environ, point
+from support.roads import Roads
 
 
-def test_a_series_is_visible_to_another_event_only_once_it_is_prepared() -> None:
-    begun, may_go_on = threading.Event(), threading.Event()
+def filled(cache: SeriesCache, count: int) -> list[Series]:
+    """So many series, each offered once."""
+    found = [Series("pc", "m", {"host": str(number)}) for number in range(count)]
+    for series in found:
+        cache.add(series)
+    return found
 
-    def prepare_series(series: Series) -> None:
-        if threading.current_thread() is slow:
-            begun.set()
-            may_go_on.wait(10)
-        series.encoded_prefix = b"prepared"
 
-    cache = SeriesCache(prepare_series)
-    found: list[object] = []
-    slow = threading.Thread(target=lambda: found.append(cache.for_event().find("pc", "m", {"a": "b"})))
-    slow.start()
-    assert begun.wait(10)
-    other = cache.for_event().find("pc", "m", {"a": "b"})
-    assert isinstance(other, Series)
-    assert other.encoded_prefix == b"prepared"
-    may_go_on.set()
-    slow.join()
-    assert found == [other], "the points of both have one series"
+def test_a_full_cache_keeps_the_series_that_came_first() -> None:
+    cache = SeriesCache(max_bytes=3000)
+    first, *_ = filled(cache, 20)
+    assert cache.known[first.parts] is first
+    assert len(cache.known) < 20
+    assert cache.size < 3000 + 300
+
+
+def test_a_full_cache_begins_anew_once_its_series_come_no_more() -> None:
+    cache = SeriesCache(max_bytes=3000)
+    old = filled(cache, 20)
+    new = Series("pc", "m", {"pod": "7"})
+    while old[0].parts in cache.known:
+        cache.add(new)
+    cache.add(new)
+    assert list(cache.known) == [new.parts]
+
+
+def test_points_of_a_series_that_a_full_cache_does_not_hold_are_taken_all_the_same() -> None:
+    texts = [json.dumps(point(number, dimensions={"host": str(number % 3)})) for number in range(9)]
+    usual, full = Roads(environ()), Roads(environ(), series_bytes=0)
+    assert full.fast(texts) == usual.fast(texts)
+    assert full.fast(texts) == full.careful(texts)
+
+
+def test_an_empty_namespace_is_not_taken_for_the_default_one() -> None:
+    roads = Roads(environ(NAMESPACE=""))
+    texts = [json.dumps(point(namespace="pc")), json.dumps(point(namespace="")), json.dumps(point())]
+    assert roads.fast(texts) == roads.careful(texts)
+
+
+def test_the_order_of_dimensions_makes_no_other_series() -> None:
+    one, other = Series("pc", "m", {"a": "1", "b": "2"}), Series("pc", "m", {"b": "2", "a": "1"})
+    assert one.digest == other.digest
+    assert one.dimensions == other.dimensions == (("a", "1"), ("b", "2"))

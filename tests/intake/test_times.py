@@ -179,7 +179,7 @@ def test_a_clock_that_was_wrong_for_one_event_moves_no_later_time() -> None:
 
 def test_no_time_that_is_given_is_more_than_ten_minutes_ahead_of_the_clock() -> None:
     times = EventTimes(GivenTimes(), NOW_S * 1000)
-    series = Series("pc", "m", ())
+    series = Series("pc", "m", {})
     (last,) = times.next_ms([series], [NOW_S * 1000 + 599_998])
     given = times.next_ms([series] * 3, [NOW_S * 1000] * 3)
     assert given == [last + 1, last + 2, NOW_S * 1000]
@@ -210,16 +210,16 @@ def test_a_time_that_was_given_before_stays_the_same_in_the_spool(tmp_path: Path
 def test_no_more_series_are_remembered_than_fit_into_the_bound() -> None:
     given = GivenTimes(max_remembered=2)
     for name in ("a", "b", "c"):
-        point_of = Point(0, Series("pc", name, ()), 1, None, None, Message("s", None), "", None, 5, b"")
+        point_of = Point(0, Series("pc", name, {}), 1, None, None, Message("s", None), "", None, 5, b"")
         given.remember([point_of])
-    assert [given.last_ms(Series("pc", name, ())) for name in ("a", "b", "c")] == [None, 5, 5]
+    assert [given.last_ms(Series("pc", name, {})) for name in ("a", "b", "c")] == [None, 5, 5]
 
 
 def test_twenty_thousand_logs_whose_milliseconds_come_twice_cost_as_much_each_as_a_few() -> None:
     """Steps are counted, since time depends on the machine."""
     counted: list[int] = []
     for count in (5000, 10_000, 20_000):
-        times, series, steps = EventTimes(GivenTimes(), NOW_S * 1000), Series("pc", "m", ()), 0
+        times, series, steps = EventTimes(GivenTimes(), NOW_S * 1000), Series("pc", "m", {}), 0
 
         def step(*_: Any) -> Any:
             nonlocal steps

@@ -11,14 +11,18 @@ from typing import Any, TypeVar
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeParts
 from metric_forwarder.intake.making import make_intake_parts
-from metric_forwarder.intake.series import SeriesCache
+from metric_forwarder.intake.series import MAX_CACHE_BYTES, SeriesCache
 from metric_forwarder.model import Message, Outcome
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.settings.settings import Settings
 from support.fakes import START, FakeClock
 from support.harness import environ, remote_write_environ
 
-DESTINATIONS = {"receiver": environ(), "remote-write": remote_write_environ()}
+DESTINATIONS = {
+    "receiver": environ(),
+    "remote-write": remote_write_environ(),
+    "no namespace": remote_write_environ(NAMESPACE=""),
+}
 NEXT = ',"metric_forwarder: next message",'
 
 SCALARS: tuple[Any, ...] = (
@@ -154,16 +158,24 @@ class Texts:
 
 
 class Roads:
-    """Both roads of an instance with these settings; ``is_explained``: whether it is said what is wrong with points."""
+    """Both roads of an instance with these settings.
 
-    def __init__(self, settings: dict[str, str], *, is_explained: bool = True) -> None:
+    Args:
+        is_explained: whether it is said what is wrong with points.
+        series_bytes: how much of series is remembered.
+    """
+
+    def __init__(
+        self, settings: dict[str, str], *, is_explained: bool = True, series_bytes: int = MAX_CACHE_BYTES
+    ) -> None:
         parts = make_intake_parts(Settings.read(settings), FakeClock())
+        self._series_bytes = series_bytes
         # To explain what is wrong takes most of the time, and is no matter of roads.
         self._parts = parts if is_explained else parts._replace(rules=parts.rules._replace(max_explained=0))
 
     def fast(self, texts: Sequence[str]) -> Any:
         """All messages at once, twice: the second time every valid series is known."""
-        intake, ledger = _fresh(self._parts)
+        intake, ledger = self._fresh(self._parts)
         messages = [Message("s", text, f"c{number}") for number, text in enumerate(texts)]
         intake.take_all(messages)
         intake.take_all(messages)
@@ -177,7 +189,7 @@ class Roads:
         parts = self._parts._replace(point_schema=schema)
         outcomes: Counter[Outcome] = Counter(dict.fromkeys(Outcome, 0))
         for number, text in enumerate(texts):
-            intake, ledger = _fresh(parts)
+            intake, ledger = self._fresh(parts)
             list(intake._take_carefully(Message("s", text, f"c{number}")))
             points += _told(intake)
             stale += len(intake.stale)
@@ -185,12 +197,10 @@ class Roads:
             outcomes.update(ledger.outcomes())
         return points * 2, stale * 2, {name: times * 2 for name, times in outcomes.items()}, problems * 2
 
-
-def _fresh(parts: IntakeParts) -> tuple[Intake, Ledger]:
-    ledger = Ledger(max_problems=10_000)
-    series = SeriesCache(parts.destination.prepare_series)
-    parts = parts._replace(series=series, given_times=GivenTimes())
-    return Intake(parts, ledger, round(START * 1000)), ledger
+    def _fresh(self, parts: IntakeParts) -> tuple[Intake, Ledger]:
+        ledger = Ledger(max_problems=10_000)
+        parts = parts._replace(series=SeriesCache(self._series_bytes), given_times=GivenTimes())
+        return Intake(parts, ledger, round(START * 1000)), ledger
 
 
 def compare(seed: int, messages: int) -> int:
@@ -201,7 +211,11 @@ def compare(seed: int, messages: int) -> int:
     """
     texts, points = Texts(seed), 0
     explained = [Roads(settings) for settings in DESTINATIONS.values()]
-    unexplained = [Roads(settings, is_explained=False) for settings in DESTINATIONS.values()]
+    unexplained = [
+        Roads(settings, is_explained=False, series_bytes=size)
+        for settings in DESTINATIONS.values()
+        for size in (MAX_CACHE_BYTES, 1)
+    ]
     for number in count():
         if messages <= 0:
             break
@@ -222,7 +236,7 @@ def shown(value: Any) -> Any:
 def _told(intake: Intake) -> list[Any]:
     """What became of points, but for a time that the forwarder gave them: that depends on the points before."""
     return [
-        (point.series.key, shown(point.value), point.timestamp_ns, point.id, point.pointer, point.identity)
+        (point.series.digest, shown(point.value), point.timestamp_ns, point.id, point.pointer, point.identity)
         + ((point.time_ms, point.wire) if point.timestamp_ns is not None else ())
         for point in intake.points
     ]

@@ -96,23 +96,23 @@ def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[
         return [points]
     lanes: list[list[Point]] = [[] for _ in range(count)]
     loads = [0] * count
-    lane_of: dict[Series, list[Point]] = {}
+    lane_of: dict[bytes, list[Point]] = {}
     # The longest series first, each to the emptiest lane, so that the lanes are about equally long.
-    for series, length in Counter(point.series for point in points).most_common():
+    for series, length in Counter(point.series.digest for point in points).most_common():
         emptiest = loads.index(min(loads))
         loads[emptiest] += length
         lane_of[series] = lanes[emptiest]
     for point in points:
-        lane_of[point.series].append(point)
+        lane_of[point.series.digest].append(point)
     return [lane for lane in lanes if lane]
 
 
 def round_robin(points: Sequence[Point]) -> list[Point]:
     """The oldest point of each series, then the second of each, …; points of one time keep their order."""
-    depths: dict[Series, int] = {}
+    depths: dict[bytes, int] = {}
     layers: list[list[Point]] = []
     for point in sorted(points, key=attrgetter("time_ms")):
-        series = point.series
+        series = point.series.digest
         depth = depths.get(series, 0)
         depths[series] = depth + 1
         if depth == len(layers):
@@ -134,16 +134,16 @@ def pack(points: Sequence[Point], limits: BatchLimits, *, one_per_series: bool =
         if size_of(batch) > limits.max_bytes:
             sizes = accumulate([len(point.wire) for point in batch])
             batch = batch[: max(1, sum(size <= limits.max_bytes for size in sizes))]
-        if one_per_series and len({point.series for point in batch}) < len(batch):
+        if one_per_series and len({point.series.digest for point in batch}) < len(batch):
             batch = _before_a_series_returns(batch)
         yield batch
         start += len(batch)
 
 
 def _before_a_series_returns(points: Sequence[Point]) -> Batch:
-    present: set[Series] = set()
+    present: set[bytes] = set()
     for place, point in enumerate(points):
-        if point.series in present:
+        if point.series.digest in present:
             return points[:place]
-        present.add(point.series)
+        present.add(point.series.digest)
     return points

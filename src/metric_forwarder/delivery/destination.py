@@ -3,7 +3,7 @@
 It says nothing of HTTP: a destination delivers a batch itself. Those over HTTP share ``destinations.http``.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
 from metric_forwarder.delivery.verdicts import Verdict
@@ -39,8 +39,10 @@ class Destination(Protocol):
     def clock_offset_s(self) -> float:
         """Seconds by which the destination's clock is ahead of ours, by its replies; 0 while that is unknown."""
 
-    def prepare_series(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         """Prepare a series; return why the destination takes none of its points, even if they are valid, or None.
+
+        ``dimensions`` are those of the series, which takes time to read them from its parts.
 
         Called before any point of the series is encoded; writes the bytes that its points share into ``series.encoded_prefix``.
         The pointer of the violation is relative to the point.

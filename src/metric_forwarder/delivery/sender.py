@@ -254,7 +254,7 @@ class _Delivery:
 
     def _guess(self, batch: Batch, lane: _Lane) -> bool:
         """Deliver one point alone, then the others; if it is not taken, no batch of the event is divided after its attempts."""
-        firsts = list({point.series: point for point in reversed(batch)}.values())
+        firsts = list({point.series.digest: point for point in reversed(batch)}.values())
         with self._lock:
             self._may_guess = False
             self._sender.guesses += 1

@@ -27,10 +27,10 @@ class Suspects:
 
     def __init__(self, lock: Lock) -> None:
         self._lock = lock
-        self._metrics: dict[Series, _Metric] = {}
-        self._refused_series: Counter[Series] = Counter()
+        self._metrics: dict[bytes, _Metric] = {}
+        self._refused_series: Counter[bytes] = Counter()
         self._refused_metrics: Counter[tuple[_Metric, str]] = Counter()
-        self._suspect_series: set[Series] = set()
+        self._suspect_series: set[bytes] = set()
         # With the verdict on the point that was refused last.
         self._suspect_metrics: dict[_Metric, Verdict] = {}
         # Batches that were taken but not looked through yet, and the metrics of those that were.
@@ -46,9 +46,9 @@ class Suspects:
         """The destination refused a point that it was sent alone."""
         series = point.series
         with self._lock:
-            self._refused_series[series] += 1
-            if self._refused_series[series] >= _SUSPECT_AFTER:
-                self._suspect_series.add(series)
+            self._refused_series[series.digest] += 1
+            if self._refused_series[series.digest] >= _SUSPECT_AFTER:
+                self._suspect_series.add(series.digest)
                 self.exist = True
             if verdict.concern is Concern.NAMES:
                 metric = self._metric(series)
@@ -59,7 +59,8 @@ class Suspects:
 
     def is_suspect(self, point: Point) -> bool:
         """Whether the point is sent after all points that are not suspects."""
-        return point.series in self._suspect_series or self._metric(point.series) in self._suspect_metrics
+        series = point.series
+        return series.digest in self._suspect_series or self._metric(series) in self._suspect_metrics
 
     def presumed(self, point: Point) -> Verdict | None:
         """Why the point is rejected without being sent; None if it must be sent."""
@@ -89,10 +90,10 @@ class Suspects:
             return self._metric(point.series) in self._taken_so_far()
 
     def _metric(self, series: Series) -> _Metric:
-        metric = self._metrics.get(series)
+        metric = self._metrics.get(series.digest)
         if metric is None:
             names = tuple(name for name, _ in series.dimensions)
-            metric = self._metrics[series] = (series.namespace, series.metric, names)
+            metric = self._metrics[series.digest] = (series.namespace, series.metric, names)
         return metric
 
     def _taken_so_far(self) -> set[_Metric]:
@@ -103,9 +104,9 @@ class Suspects:
 
 def _spread(points: Sequence[Point]) -> Iterator[Point]:
     """The first point of each series, then the second of each, …; series that are far apart in the event come first."""
-    by_series: dict[Series, list[Point]] = {}
+    by_series: dict[bytes, list[Point]] = {}
     for point in points:
-        by_series.setdefault(point.series, []).append(point)
+        by_series.setdefault(point.series.digest, []).append(point)
     queues = list(by_series.values())
     step = max(1, len(queues) // ENOUGH)
     queues = [queue for start in range(step) for queue in queues[start::step]]

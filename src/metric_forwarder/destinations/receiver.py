@@ -81,11 +81,11 @@ class PutMonitorDataDestination(HttpDestination):
         # Without key and path: another key or path of the same receiver leads to the same place.
         self.scope = f"receiver {parts.netloc} {region}"
 
-    def prepare_series(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         if not series.namespace:
             return _NO_NAMESPACE
-        dimensions = ",".join([f"{quoted(name)}:{quoted(value)}" for name, value in series.dimensions])
-        wire = f'{{"dimensions":{{{dimensions}}},"metricName":{quoted(series.metric)},"value":'
+        members = ",".join([f"{quoted(name)}:{quoted(value)}" for name, value in sorted(dimensions.items())])
+        wire = f'{{"dimensions":{{{members}}},"metricName":{quoted(series.metric)},"value":'
         series.encoded_prefix = (quote_plus(wire) if self._method == "GET" else wire).encode("ascii")
         return None
 

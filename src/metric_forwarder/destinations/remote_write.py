@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from base64 import b64encode
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -41,8 +40,9 @@ NAME_LABEL = "__name__"
 _MAX_NAME = 1024
 # Bytes of a reply that are read; a reply that refuses one point names it near the beginning.
 _LOOKED_AT = 4096
-# Series whose labels an instance remembers, to notice two with the same labels; each takes about 300 bytes.
-_REMEMBERED_SERIES = 20_000
+# Series whose labels an instance remembers, to notice two with the same labels; each takes about 200 bytes. They are more than
+# the intake remembers, which does not ask again about those.
+_REMEMBERED_SERIES = 40_000
 _DIGEST_BYTES = 16
 
 NO_HEADERS: Mapping[str, Secret] = MappingProxyType({})
@@ -88,16 +88,19 @@ class RemoteWrite(HttpDestination):
             | _authorization(user, password)
         )
         self._clock = machine.clock
-        self._known: OrderedDict[bytes, bytes] = OrderedDict()
+        self._known: dict[bytes, bytes] = {}
         self._proof = EndpointProof(self._ask, self.judge, machine, is_off=not is_checked)
         self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
-    def prepare_series(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         """Find a name that Prometheus does not accept, and a series with the labels of another one."""
-        violation = _wrong_name(series)
+        name = f"{series.namespace}_{series.metric}" if series.namespace else series.metric
+        violation = _wrong_name(name, dimensions)
         if violation is not None:
             return violation
-        series.encoded_prefix = encode_labels(labels(series))
+        # A label with an empty value is none.
+        labels = [(NAME_LABEL, name), *(pair for pair in dimensions.items() if pair[1])]
+        series.encoded_prefix = encode_labels(sorted(labels))
         return self._collision(series)
 
     def group(self, series: Series) -> None:
@@ -151,30 +154,19 @@ class RemoteWrite(HttpDestination):
         own = series.digest
         holder = self._known.setdefault(_digest(series.encoded_prefix), own)
         if len(self._known) > _REMEMBERED_SERIES:
-            self._known.popitem(last=False)
+            del self._known[next(iter(self._known))]
         return None if holder == own else _TAKEN
 
 
-def labels(series: Series) -> list[tuple[str, str]]:
-    """The labels of a series, sorted by name: ``namespace_metricName`` and its dimensions, empty ones left out."""
-    found = [(NAME_LABEL, metric_name(series)), *(pair for pair in series.dimensions if pair[1])]
-    return sorted(found)
-
-
-def metric_name(series: Series) -> str:
-    return f"{series.namespace}_{series.metric}" if series.namespace else series.metric
-
-
-def _wrong_name(series: Series) -> Violation | None:
+def _wrong_name(name: str, dimensions: Mapping[str, str]) -> Violation | None:
     """Check the names here: a schema cannot check a name of two parts, and a user's own schema may accept others."""
-    name = metric_name(series)
     if len(name) > _MAX_NAME or not _is_metric_name(name):
         remedy = (
             'does not make a metric name together with its namespace: "namespace_metricName" must be at most '
             f"{_MAX_NAME} letters, digits, underscores and colons, no digit first"
         )
         return Violation("/metricName", "pattern", remedy)
-    for label, value in series.dimensions:
+    for label, value in dimensions.items():
         if not _is_label_name(label):
             remedy = "has a name that cannot be a label: use letters, digits and underscores, without a digit or two underscores first"
             return Violation("/dimensions", "pattern", remedy)

@@ -5,7 +5,7 @@ distinguishes it from the lines of the function's log on the same stream.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
@@ -31,9 +31,9 @@ class StandardOutput:
         self._lock = machine.tasks.lock()
         self._stdout = machine.stdout
 
-    def prepare_series(self, series: Series) -> Violation | None:
+    def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         """Every valid series can be printed."""
-        names = {"metricName": series.metric, "dimensions": dict(series.dimensions)}
+        names = {"metricName": series.metric, "dimensions": dict(sorted(dimensions.items()))}
         if series.namespace:
             names["namespace"] = series.namespace
         series.encoded_prefix = json.dumps(names, separators=(",", ":"))[:-1].encode("ascii")

@@ -110,7 +110,6 @@ class Intake:
         deadline: Deadline | None = None,
     ) -> None:
         self._rules = rules = parts.rules
-        self._series = parts.series
         self._max_part_bytes: float = float("inf")
         self._ledger = ledger
         self._destination = parts.destination
@@ -127,7 +126,7 @@ class Intake:
             parts.point_schema,
             parts.identifier,
             parts.destination,
-            known=parts.series.for_event(),
+            series=parts.series,
             times=EventTimes(parts.given_times, now_ms, max_age_s, rules.max_ahead_s),
             ledger=ledger,
             exclusions=self._exclusions,
@@ -172,8 +171,7 @@ class Intake:
         self._max_part_bytes = MAX_PART_BYTES
         for _ in self._take_all(messages):
             yield
-            self._series.evict_if_full()
-            self._maker.begin_part(self._series.for_event())
+            self._maker.begin_part()
         yield
 
     # Every method that takes points in is a generator that yields whenever a part is full.

@@ -51,7 +51,7 @@ def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
         Identifier(destination.scope, settings.dedupe_by),
         destination,
         rules._replace(max_age_s=0, max_explained=sys.maxsize),
-        SeriesCache(destination.prepare_series),
+        SeriesCache(),
         GivenTimes(),
     )
 

@@ -15,7 +15,7 @@ from metric_forwarder.formats.samples import Sample
 from metric_forwarder.intake.exclusions import Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes
 from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
-from metric_forwarder.intake.series import KnownSeries, are_texts, as_text
+from metric_forwarder.intake.series import SeriesCache, as_text
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.times import NS_PER_MS, all_nanoseconds, in_words, nanoseconds, to_milliseconds
@@ -71,7 +71,7 @@ class PointMaker:
     """Makes the points of one event; what cannot become a point goes to ``exclusions``.
 
     Args:
-        known: the series met so far; those of this event are added.
+        series: those of earlier points; those of this event are added.
         ledger: gets a row for every point.
         default_namespace: for points without one.
         max_bytes: a larger point is invalid: it fits into no request.
@@ -87,7 +87,7 @@ class PointMaker:
         identifier: Identifier,
         destination: Destination,
         *,
-        known: KnownSeries,
+        series: SeriesCache,
         times: EventTimes,
         ledger: Ledger,
         exclusions: Exclusions,
@@ -102,20 +102,19 @@ class PointMaker:
         self._exclusions = exclusions
         self._default_namespace = default_namespace
         self._max_bytes = max_bytes
-        self.begin_part(known)
+        self._series = series
+        self.begin_part()
 
-    def begin_part(self, known: KnownSeries) -> None:
+    def begin_part(self) -> None:
         """Start an empty part: the points made so far are delivered."""
         self.points: list[Point] = []
         self.stale: dict[int, Problem] = {}
-        self._known = known
-        self._size_before = known.size
-        self._wire_bytes = 0
+        self._bytes = 0
 
     @property
     def size(self) -> int:
         """Bytes that the points of this part take, about, with their series."""
-        return self._wire_bytes + len(self.points) * _POINT_BYTES + self._known.size - self._size_before
+        return self._bytes + len(self.points) * _POINT_BYTES
 
     def take_together(self, candidates: Candidates) -> Sequence[int] | None:
         """Make the points of all candidates, and return None; if one of them is unusual, make none.
@@ -124,12 +123,15 @@ class PointMaker:
             the places of unusual ones; empty if they are unknown.
         """
         raws = candidates.raws
-        find = self._known.by_point.get
+        if not self._schema.takes_any_number:
+            return range(len(raws))
+        find, default_namespace = self._series.known.get, self._default_namespace
         found: list[Any] = []
         for raw in raws:
             try:
                 dimensions = raw["dimensions"]
-                series = find((raw.get("namespace"), raw["metricName"], *dimensions, *dimensions.values()))
+                namespace = raw.get("namespace", default_namespace)
+                series = find((namespace, raw["metricName"], *dimensions, *dimensions.values()))
             except (KeyError, AttributeError, TypeError):
                 series = None
             found.append(series)
@@ -138,6 +140,9 @@ class PointMaker:
             unusual = [place for place, series in enumerate(found) if series is None]
             if unusual:
                 return unusual
+        longest = self._max_bytes - _LONGEST_VALUE
+        if max([len(series.encoded_prefix) for series in found]) > longest:
+            return [place for place, series in enumerate(found) if len(series.encoded_prefix) > longest]
         try:
             values = [raw["value"] for raw in raws]
         except KeyError:
@@ -164,12 +169,12 @@ class PointMaker:
 
     def _meet(self, raws: Sequence[Any], found: Sequence[Series | None]) -> list[Any]:
         """Complete ``found`` with the series of valid points that are new; None for an unusual point."""
-        accepts = self._schema.accepts if self._schema.takes_any_number else _accepts_none
+        accepts = self._schema.accepts
         met: list[Any] = []
         for raw, series in zip(raws, found, strict=True):
             if series is None and accepts(raw):
-                made, is_usual = self._find_series(raw)
-                met.append(made if is_usual else None)
+                made = self._find_series(raw)
+                met.append(made if isinstance(made, Series) else None)
             else:
                 met.append(series)
         return met
@@ -180,10 +185,12 @@ class PointMaker:
         """The times and the ids of points that have more than the required members; None if anything is unusual."""
         timestamps = [raw.get("timestamp") for raw in raws]
         ids = [raw.get("id") for raw in raws]
+        namespaces = [raw.get("namespace") for raw in raws]
         unread = members - _REQUIRED_MEMBERS * len(raws)
-        for column in (timestamps, ids, [raw.get("namespace") for raw in raws]):
+        for column in (timestamps, ids, namespaces):
             unread -= len(raws) - column.count(None)
-        if unread:
+        # An empty namespace is invalid, but looks like none.
+        if unread or "" in namespaces:
             return None
         if timestamps.count(None) < len(raws):
             found = all_nanoseconds(timestamps)
@@ -235,7 +242,7 @@ class PointMaker:
         columns = (numbers, serieses, values, times_ns, keys, messages, pointers, identities, times_ms, wires)
         # Half the time of ``Point(…)``, of which there is one for each point.
         self.points += map(_new_tuple, repeat(Point), zip(*columns, strict=False))
-        self._wire_bytes += sum(map(len, wires))
+        self._bytes += sum(map(len, wires))
 
     def take(self, candidates: Candidates, nth: int) -> None:
         """Make the point of a single candidate, or settle it with its problems."""
@@ -252,7 +259,7 @@ class PointMaker:
                 found = self._schema.violations(checked) if is_explained else _UNEXPLAINED
                 self._add_invalid(candidates.origin(nth), found)
             return
-        series, _ = self._find_series(checked)
+        series = self._find_series(checked)
         if isinstance(series, Violation):
             self._add_invalid(candidates.origin(nth), [((), series)])
             return
@@ -265,17 +272,21 @@ class PointMaker:
     def _add_invalid(self, origin: Origin, found: Sequence[tuple[tuple[Any, ...], Violation]]) -> None:
         self._exclusions.add_invalid(origin, [origin.located(path, violation) for path, violation in found])
 
-    def _find_series(self, raw: dict[str, Any]) -> tuple[Series | Violation, bool]:
-        """Find the series of a valid point; True and known from now on if every finite value is valid in it."""
-        namespace, metric, dimensions = raw.get("namespace"), raw["metricName"], raw["dimensions"]
-        found = self._known.find(namespace or self._default_namespace, metric, dimensions)
-        if not isinstance(found, Series):
-            return found, False
-        is_short = len(found.encoded_prefix) + _LONGEST_VALUE <= self._max_bytes
-        is_usual = is_short and self._schema.takes_any_number and are_texts(dimensions)
-        if is_usual:
-            self._known.remember((namespace, metric, *dimensions, *dimensions.values()), found)
-        return found, is_usual
+    def _find_series(self, raw: dict[str, Any]) -> Series | Violation:
+        """Find the series of a valid point, or make it and remember it; return why the destination takes none of its points."""
+        namespace, metric = raw.get("namespace", self._default_namespace), raw["metricName"]
+        dimensions = {
+            name: value if type(value) is str else as_text(value) for name, value in raw["dimensions"].items()
+        }
+        found = self._series.known.get((namespace, metric, *dimensions, *dimensions.values()))
+        if found is not None:
+            return found
+        series = Series(namespace, metric, dimensions)
+        violation = self._destination.prepare_series(series, dimensions)
+        if violation is not None:
+            return violation
+        self._bytes += self._series.add(series)
+        return series
 
     def _make(
         self, candidate: Candidates, series: Series, value: float, time_ns: int | None, key: str | None
@@ -309,10 +320,6 @@ class PointMaker:
             "correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
         )
         return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
-
-
-def _accepts_none(_raw: Any) -> bool:
-    return False
 
 
 def _with_number(raw: Any) -> Any:
