@@ -10,7 +10,7 @@ nobody takes is passed over. A fast instance gets the moments of a quarter of a 
 
 The rate is searched by doubling each second. A later refusal lowers it by 5 %, further refusals in the next second count as
 the same one, and those of the second after that lower it more. Then it rises as in CUBIC (RFC 9438): fast up to where it was
-refused, hardly at all there, then faster and faster. ``tests/dedupe/test_shared_quota.py`` holds what this achieves.
+refused, hardly at all there, then faster and faster. ``tests/dedupe/test_quota_with_redis.py`` holds what this achieves.
 
 Where Redis does not answer, each instance goes on by itself with its share (``delivery.pacing``).
 """
