@@ -46,7 +46,7 @@ class Bound(NamedTuple):
     fairness: float
 
 
-# By the number of instances. An instance of 1,000 sends some 30 requests in ten minutes, and six refusals are all that it
+# By the number of instances. An instance of 1,000 sends some 35 requests in ten minutes, and seven refusals are all that it
 # learns from: see docs/scale.md.
 _BOUNDS = {
     1: Bound(0.82, 0.01, 1.0),
