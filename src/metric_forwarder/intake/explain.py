@@ -260,26 +260,6 @@ def _wrong_type(error: _Error) -> str:
     return f"{show(error.instance)} is not {names}"
 
 
-def _wrong_text(error: _Error) -> str:
-    return f"{show(error.instance)} has a character that is not allowed, or is empty"
-
-
-def _too_long(error: _Error) -> str:
-    return f"is longer than {error.validator_value} characters"
-
-
-def _too_many(error: _Error) -> str:
-    return f"has {len(error.instance)} members, more than {error.validator_value}"
-
-
-def _out_of_range(error: _Error) -> str:
-    return f"{show(error.instance)} is out of range"
-
-
-def _no_time(error: _Error) -> str:
-    return f"{show(error.instance)} is not a time"
-
-
 def _other_rule(error: _Error) -> str:
     rule = error.validator_value
     return f"breaks the rule {error.validator}" + (
@@ -287,13 +267,17 @@ def _other_rule(error: _Error) -> str:
     )
 
 
+def _out_of_range(error: _Error) -> str:
+    return f"{show(error.instance)} is out of range"
+
+
 _WORDS: Mapping[str, Callable[[_Error], str]] = {
     "type": _wrong_type,
-    "pattern": _wrong_text,
-    "maxLength": _too_long,
-    "maxProperties": _too_many,
+    "pattern": lambda error: f"{show(error.instance)} has a character that is not allowed, or is empty",
+    "maxLength": lambda error: f"is longer than {error.validator_value} characters",
+    "maxProperties": lambda error: f"has {len(error.instance)} members, more than {error.validator_value}",
     "minimum": _out_of_range,
     "maximum": _out_of_range,
     "exclusiveMaximum": _out_of_range,
-    "format": _no_time,
+    "format": lambda error: f"{show(error.instance)} is not a time",
 }

@@ -29,9 +29,6 @@ _reference = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))").sub
 _MEMBERS = frozenset(
     {"source_labels", "separator", "regex", "modulus", "target_label", "replacement", "action"}
 )
-_DEFAULT_REGEX = "(.*)"
-_DEFAULT_REPLACEMENT = "$1"
-_DEFAULT_SEPARATOR = ";"
 
 Labels = dict[str, str]
 
@@ -283,11 +280,11 @@ def _read_members(rule: Any) -> _Rule:
         raise BadRule(f"/{foreign[0]} has no meaning for {action}")
     read = _Rule(
         _read_sources(rule.get("source_labels", [])),
-        _read_text(rule, "separator", _DEFAULT_SEPARATOR),
+        _read_text(rule, "separator", ";"),
         _read_pattern(rule),
         _read_modulus(rule, action),
         _read_text(rule, "target_label", ""),
-        _read_text(rule, "replacement", _DEFAULT_REPLACEMENT),
+        _read_text(rule, "replacement", "$1"),
         _ACTIONS[action],
     )
     _check_target(action, read)
@@ -311,7 +308,7 @@ def _read_sources(sources: Any) -> Sequence[str]:
 
 def _read_pattern(rule: Mapping[str, Any]) -> Pattern:
     try:
-        return Pattern(_read_text(rule, "regex", _DEFAULT_REGEX))
+        return Pattern(_read_text(rule, "regex", "(.*)"))
     except BadPattern as bad:
         raise BadRule(f"/regex {bad}") from None
 
