@@ -52,6 +52,7 @@ class _Node:
         durable: what a crash leaves at least.
         pending: the changes that are not durable, the oldest first.
         lock: the open file that holds the lock.
+        synced_s: when it was synced, if nothing was written since.
     """
 
     is_folder: bool
@@ -60,8 +61,10 @@ class _Node:
     durable: bytes = b""
     pending: list[_Change] = field(default_factory=list)
     lock: "OpenFile | None" = None
+    synced_s: float | None = None
 
     def change(self, change: _Change, now: float) -> None:
+        self.synced_s = None
         self.content = change.apply(self.content)
         self.pending.append(change)
         self.changed_s = now
@@ -136,6 +139,11 @@ class Disk:
     def all_names(self) -> list[str]:
         """The paths that can be seen now."""
         return list(self._names)
+
+    def synced_s(self, path: str) -> float | None:
+        """When the file of this name was synced, if there is one and nothing was written to it since."""
+        node = self._names.get(path)
+        return None if node is None else node.synced_s
 
     def crash(self, *, names: bool = True) -> None:
         """Let the machine of the file system crash: what was not synced may be gone.
@@ -229,6 +237,7 @@ class Disk:
     def sync(self, node: _Node) -> None:
         if self.syncs_work:
             node.sync()
+            node.synced_s = self._now()
 
     def fail_sync(self, node: _Node) -> None:
         """What happens to a file whose sync failed: its changes may be forgotten, though a reader still sees them."""

@@ -54,6 +54,13 @@ _FOCUSES = (
     ),
     # Settings that are changed while a store hangs.
     Focus(_REDIS, {"redis hangs": 3, "new settings": 1}, healed_after_s=100.0),
+    # A replay that acknowledges one point after the other on a disk that is full for moments.
+    Focus(
+        {"SPOOL": "file:///mnt/spool", "BATCH_MAX_POINTS": "1", "CONCURRENCY": "1", "MAX_ATTEMPTS": "1"},
+        {"disk full": 12, "unreachable": 2},
+        brings=frozenset({"frequent replays"}),
+        healed_after_s=200.0,
+    ),
     # Readings that get the time of their message.
     Focus(brings=frozenset({"logs"}), is_remote_write=True),
     # One instance that is given several events at once.

@@ -40,7 +40,7 @@ from world.litter import is_others_file_kept
 from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
-from world.spool_laws import check_spool
+from world.spool_laws import check_acknowledged, check_spool
 from world.stores import FOLDER, RedisServer, Shared, SharedDisk
 from world.truths import check_degraded, check_poison, check_truths
 
@@ -478,7 +478,8 @@ class Schedule:
         if self._brings("other batches", 10):
             self._start_other_batch()
         if self._settings["MF_SPOOL"]:
-            every_s = world.pick((60.0, 5.0, 0.7)) if self._spool_in_focus else 60.0
+            is_often = self._spool_in_focus or "frequent replays" in self._focus.brings
+            every_s = world.pick((60.0, 5.0, 0.7)) if is_often else 60.0
             self.triggers.start("replays", partial(self._replay_again_and_again, every_s))
             if self._spool_in_focus and world.choose(2):
                 begin_s = world.pick((0.002, 0.0, 0.02, 1.0))
@@ -659,6 +660,9 @@ class Schedule:
             check_degraded(self.book, attempt, instance.process)
         check_truths(self.book, attempt, instance.process, self.server.skew_s)
         check_spool(self.book, attempt, instance.process)
+        for synced_at, lines in self.disk.records_beside_rows():
+            left = [number for line in lines for number in _numbers_in(line)]
+            check_acknowledged(self.book, attempt, synced_at, left, 0.7 if self.world.switch_one_in else 0.02)
 
 
 def _ckafka(partition: int, number: int, messages: list[list[Made]]) -> Any:

@@ -107,6 +107,39 @@ def _check_replayed_once(book: Book, attempt: Attempt) -> None:
                     raise Violation(TWICE, attempt=attempt.number, point=number, replayed_by=earlier.number)
 
 
+def check_acknowledged(
+    book: Book, attempt: Attempt, synced_at: float, left: list[int], between_s: float
+) -> None:
+    """Whatever rows a replay can write, those that it could not write before are among them.
+
+    Args:
+        book: what happened.
+        attempt: an invocation that has ended.
+        synced_at: when the rows of a file were written for the last time.
+        left: the points of the other records of the file.
+        between_s: how long a thread may stand still between an answer and the row that it leads to.
+    """
+    is_alone = not any(
+        each.event.source == "replay"
+        and each is not attempt
+        and (each.ended is None or each.ended >= attempt.began)
+        for each in book.attempts
+    )
+    is_sound = is_alone and not attempt.was_cut_off and not attempt.pauses_s and not book.has_no_locks
+    if attempt.event.source != "replay" or not is_sound or synced_at < attempt.began:
+        return
+    if any(each.kind in ("hangs", "crash", "odd entries") for each in book.spool_troubles):
+        return
+    for request in attempt.requests:
+        is_before = 0 < request.answered_at < synced_at - between_s
+        for number in request.points if request.acted and request.answer == "taken" and is_before else ():
+            is_done = attempt.outcomes.get(number) is Outcome.DELIVERED
+            if number in left and is_done and number not in book.twins and _records_of(book, number) < 2:
+                raise Violation(
+                    TWICE, attempt=attempt.number, point=number, acknowledged="never, though others were"
+                )
+
+
 def _is_sound(book: Book, replay: Attempt) -> bool:
     """Whether nothing kept a replay from acknowledging."""
     ended = replay.ended or 0.0

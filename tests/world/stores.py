@@ -248,7 +248,7 @@ class SharedDisk:
             world.die_here()
         if faults.strikes("disk full"):
             world.met("the disk of the spool was full")
-            self.disk.free = world.pick((0, 100))
+            self.disk.free = world.pick((0, 100, 1))
             lasts_s = world.pick(_OUTAGES_S)
             self._book.trouble_spool("full", world.now, lasts_s)
             world.after(lasts_s, self.heal)
@@ -310,6 +310,15 @@ class SharedDisk:
             if path.startswith(f"{FOLDER}/{kind}-") and path.endswith(".jsonl")
             for line in _open_records(content, contents.get(path.removesuffix("jsonl") + "ack", b""))
         ]
+
+    def records_beside_rows(self) -> Iterator[tuple[float, list[bytes]]]:
+        """Of each file whose acknowledged rows are synced: when they were, and the records that they do not name."""
+        contents = self.disk.contents()
+        for path, rows in contents.items():
+            synced_s = self.disk.synced_s(path)
+            if path.startswith(f"{FOLDER}/points-") and path.endswith(".ack") and synced_s is not None:
+                content = contents.get(path.removesuffix("ack") + "jsonl", b"")
+                yield synced_s - START, list(_open_records(content, rows))
 
 
 def _open_records(content: bytes, rows: bytes) -> Iterator[bytes]:

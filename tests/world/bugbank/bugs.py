@@ -560,7 +560,7 @@ _REDIS = (
         (
             Edit(
                 "pipeline.py",
-                "        (waiting if place > first_held.get(point.series, place) else ours).append(point)\n",
+                "        (waiting if place > first_held.get(point.series.digest, place) else ours).append(point)\n",
                 "        ours.append(point)\n",
             ),
         ),
