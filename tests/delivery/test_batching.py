@@ -66,6 +66,21 @@ def test_the_longest_series_are_placed_first() -> None:
     assert [len(lane) for lane in plan_lanes(points, _namespace, 1, 2)] == [4, 4]
 
 
+def test_each_series_goes_to_the_lane_that_is_emptiest_so_far() -> None:
+    order = [series for series, length in zip(_SERIES, (3, 3, 2, 2), strict=False) for _ in range(length)]
+    assert [len(lane) for lane in plan_lanes(_of_five_bytes(order), _namespace, 1, 2)] == [5, 5]
+
+
+def test_a_batch_may_have_exactly_as_many_bytes_as_the_limit() -> None:
+    assert [len(batch) for batch in pack(_of_five_bytes(_SERIES[:5]), BatchLimits(9, 10))] == [2, 2, 1]
+
+
+def _of_five_bytes(serieses: list[Series]) -> list[Point]:
+    return [
+        Point(n, s, 1, None, None, Message("s", None), "", None, 0, b"12345") for n, s in enumerate(serieses)
+    ]
+
+
 @given(_some_points())
 def test_a_round_takes_one_point_of_each_series_and_older_points_come_first(points: list[Point]) -> None:
     seen: Counter[Series] = Counter()

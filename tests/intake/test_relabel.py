@@ -95,6 +95,16 @@ def test_each_action_does_what_prometheus_does_and_the_next_rule_follows(
     )
 
 
+def test_half_of_a_surrogate_pair_has_a_hash_too() -> None:
+    assert relabel(
+        {"action": "hashmod", "source_labels": ["a"], "modulus": 1, "target_label": "c"}, a="\ud800"
+    ) == (
+        "ns",
+        "up",
+        {"a": "\ud800", "c": "0"},
+    )
+
+
 def test_rules_see_and_change_every_part_of_a_point_that_is_sent() -> None:
     rules = [
         {"source_labels": ["__namespace__", "n"], "separator": "/", "target_label": "seen"},
