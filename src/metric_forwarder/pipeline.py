@@ -155,6 +155,7 @@ class Pipeline:
                     settlement = Settlement(ledger, claims, policy)
                     sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
                     counts.add(self._deliver(intake, claims, sending, settlement, blocked_series, trace))
+                    self._warn_of_forsaken(settlement.forsaken, request_id)
                     settlement.close()
                     if self._on_settled:
                         self._on_settled(intake.points, ledger)
@@ -300,6 +301,15 @@ class Pipeline:
                 self._clock.sleep(pause)
             held = still_held
         return counts
+
+    def _warn_of_forsaken(self, points: int, request_id: str) -> None:
+        """Say it before their records are removed: if the instance is killed afterwards, there is no report."""
+        if points:
+            message = (
+                f"points of the spool that may have arrived, and are not kept any longer: {points}; the report names them. "
+                "If there is no report, look for them at the destination (MF_UNCERTAIN=hold)"
+            )
+            self._log.write("ERROR", "uncertain", requestId=request_id, message=message)
 
     def _complaint(self, ledger: Ledger) -> Callable[[str], None]:
         """Return a function that reports a failure of the spool in the log and in the report, each message once."""

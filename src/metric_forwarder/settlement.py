@@ -72,6 +72,9 @@ class Settlement:
     """Settles the points of one chunk of messages: each gets its outcome once, and the store remembers what it must.
 
     Undelivered points wait until the end, when the policy says whether they are safe.
+
+    Attributes:
+        forsaken: how many points of the spool may have arrived; no record of them is kept.
     """
 
     def __init__(self, ledger: Ledger, claims: Claims, policy: UndeliveredPolicy) -> None:
@@ -82,6 +85,7 @@ class Settlement:
         self._unsent: list[bytes] = []
         self._rejected: dict[KnownRejection, list[bytes]] = {}
         self._got_further = False
+        self.forsaken = 0
 
     def settle_repeated(self, points: Sequence[Point]) -> Sequence[Point]:
         """Settle points that come again later in the event as duplicates; return the last one of each identity.
@@ -114,7 +118,7 @@ class Settlement:
                 claim = Claim.OURS
             by_claim[claim].append(point)
         self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)
-        self._write(by_claim[Claim.UNCERTAIN], Outcome.UNCERTAIN, _NOT_AGAIN)
+        self._leave_uncertain(by_claim[Claim.UNCERTAIN], _NOT_AGAIN)
         for point in by_claim[Claim.REJECTED]:
             rejection = self._claims.rejection(point.identity or b"")
             self._rejected.setdefault(rejection, []).extend(_identities([point]))
@@ -151,7 +155,7 @@ class Settlement:
                 self._policy.delivered(points)
             case Outcome.UNCERTAIN:
                 self._claims.mark_uncertain(identities)
-                self._write(points, outcome, verdict)
+                self._leave_uncertain(points, verdict)
             case Outcome.REJECTED:
                 rejection = KnownRejection(verdict.label, verdict.code, verdict.reason)
                 self._got_further = True
@@ -174,6 +178,10 @@ class Settlement:
                 self._claims.mark_rejected(identities, rejection)
         for point, verdict in self._undelivered:
             self._write([point], outcome, verdict)
+
+    def _leave_uncertain(self, points: Batch, verdict: Verdict) -> None:
+        self._write(points, Outcome.UNCERTAIN, verdict)
+        self.forsaken += sum(point.message.receipt is not None for point in points)
 
     def _reject(self, points: Batch, verdict: Verdict) -> None:
         self._write(points, Outcome.REJECTED, verdict)

@@ -3,12 +3,13 @@
 import pytest
 
 from metric_forwarder.bootstrap import Application, Outside
+from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.clients.redis import Connection, RedisUnavailable
 from metric_forwarder.settings.kept import Kept
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
-from support.fakes import FakeClock, InProcessReceiver, machine_of
-from support.harness import ckafka, environ, outcomes, point, report_of
+from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver, machine_of
+from support.harness import ckafka, environ, outcomes, point, remote_write_environ, report_of
 
 EVENT = ckafka(point())
 
@@ -62,6 +63,23 @@ def test_a_redis_that_failed_is_left_alone_also_after_another_log_level(
     capsys.readouterr()
     report_of(application, EVENT)
     assert (len(asked), capsys.readouterr().out) == (2, "")
+
+
+def test_a_pause_that_was_asked_for_is_kept_also_with_another_password() -> None:
+    clock = FakeClock()
+    prometheus = InProcessPrometheus(clock)
+    settings = remote_write_environ(REMOTE_WRITE_USER="u", REMOTE_WRITE_PASSWORD="old")
+    application = Application(settings, clock, lambda _: prometheus)
+    assert outcomes(report_of(application, point(1))) == {"delivered": 1}
+    prometheus.script.append(HttpReply(503, {"Retry-After": "600"}, b""))
+    assert outcomes(report_of(application, point(2))) == {"undelivered": 1}
+    asked = len(prometheus.proofs)
+    settings["MF_REMOTE_WRITE_PASSWORD"] = "new"
+    report = report_of(application, point(3))
+    assert report["errors"][0]["rule"] == "retry-after"
+    assert len(prometheus.proofs) == asked
+    clock.sleep(60)
+    assert outcomes(report_of(application, point(4))) == {"delivered": 1}
 
 
 def test_another_window_or_region_starts_with_an_empty_memory() -> None:

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.payload import NotJson, read_payload
 from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.spool.file_system import SystemFiles
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.spool_file import MAX_BYTES
 from metric_forwarder.spool.store import (
@@ -35,6 +37,7 @@ from metric_forwarder.spool.store import (
 from metric_forwarder.times import nanoseconds, rfc3339
 from receiver_emulator import Emulator, EmulatorOptions
 from support import small_disk
+from support.fakes import FakeClock, InProcessReceiver
 from support.harness import (
     CONTEXT,
     Harness,
@@ -113,6 +116,33 @@ def test_a_replay_goes_through_dedupe_and_so_does_a_redelivery_after_it(spooling
     assert outcomes(spooling.handle(REPLAY)) == {"duplicate": 4}
     assert outcomes(spooling.handle(event)) == {"duplicate": 4}
     assert len(spooling.receiver.points) == 4
+
+
+def test_what_may_have_arrived_is_said_before_its_record_is_removed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    class Watched(SystemFiles):
+        def remove(self, path: Path) -> None:
+            said.append(capsys.readouterr().out)
+            super().remove(path)
+
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    given = environ(SPOOL=folder.as_uri(), UNCERTAIN="hold", MAX_ATTEMPTS="1")
+    application = Application(given, clock, lambda _: receiver, outside=Outside(files=Watched()))
+    receiver.refuse_if = lambda _: ReturnCode.NOT_READY
+    assert outcomes(report_of(application, ckafka(point(1), point(2)))) == {"spooled": 2}
+    receiver.refuse_if = lambda _: None
+    receiver.script.append(Failure(Fault.UNANSWERED, "reset"))
+    clock.sleep(60)
+    capsys.readouterr()
+    said.clear()
+    assert outcomes(report_of(application, REPLAY)) == {"uncertain": 2}
+    line = json.loads(said[0].splitlines()[-1])
+    assert (line["level"], line["event"]) == ("ERROR", "uncertain")
+    assert "not kept any longer: 2" in line["message"]
 
 
 def test_a_replay_delivers_what_a_redelivery_has_not(folder: Path) -> None:

@@ -123,8 +123,11 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
     if any(_is_believed(book, attempt) for attempt in delivered):
         return
     cut_off = [each for each in attempts if each.was_cut_off and each.event.source == "replay"]
-    if any(attempt.outcomes.get(number) in _FINAL for attempt in cut_off):
-        # A replay that is killed after it acknowledged a record cannot say any more what became of it.
+    if any(
+        attempt.outcomes.get(number) is Outcome.UNCERTAIN and "ERROR" in attempt.levels()
+        for attempt in cut_off
+    ):
+        # A replay that was killed before its report had said that it gives points up.
         return
     said = [attempt for attempt in attempts if is_final(attempt, made)]
     if not said:

@@ -76,6 +76,11 @@ class Exchange:
         with self._key_lock:
             if not self._is_prepared:
                 self._is_prepared = True
+                asked_s = self._pacer.asked_s()
+                if asked_s > self._time_left():
+                    self.halt(asked_to_wait(asked_s))
+                    return
+                self._sleep(asked_s)
                 verdict = self._try_to_prepare()
                 if verdict is OUT_OF_TIME:
                     self.halt(verdict)
