@@ -71,7 +71,8 @@ _TEN = {f"label_{index}": f"value-{index}" for index in range(8)}
 
 
 def _timed(write: Callable[[float], Any]) -> Callable[[int, float], dict[str, Any]]:
-    return lambda number, now: {**point(number), "timestamp": write(now + number % 60_000 / 1000)}
+    # From a whole second on: so it does not depend on the moment which fractions of a second an instance has met before.
+    return lambda number, now: {**point(number), "timestamp": write(int(now) + number % 60_000 / 1000)}
 
 
 def _rfc3339(seconds: float) -> str:

@@ -161,7 +161,7 @@ def test_a_redis_that_is_there_is_ok(receiver: Emulator, redis_server: RedisServ
 
 def spool_user(server: RedisServer, *commands: str) -> str:
     """The URL of a user who may do what deduplication needs, and these."""
-    allowed = ["auth", "select", "ping", "eval", "evalsha", "get", "set", "del", *commands]
+    allowed = ["auth", "select", "ping", "time", "eval", "evalsha", "get", "set", "del", *commands]
     server.command(
         "ACL", "SETUSER", "forwarder", "on", ">s3cret", "~mf:*", "-@all", *(f"+{name}" for name in allowed)
     )
@@ -176,6 +176,19 @@ def test_the_error_for_a_redis_user_who_may_not_spool_names_the_rights(
     assert lines["dedupe"][0]
     assert not lines["spool"][0]
     assert "for a spool XADD" in lines["spool"][1]
+
+
+def test_a_redis_user_who_may_not_ask_for_the_time_is_named_with_what_it_costs(
+    receiver: Emulator, redis_server: RedisServer
+) -> None:
+    url = spool_user(redis_server)
+    redis_server.command("ACL", "SETUSER", "forwarder", "-time")
+    lines = [
+        line
+        for line in run("doctor", **settings_for(receiver), DEDUPE=url).out.splitlines()
+        if "dedupe" in line
+    ]
+    assert any("may not ask for the time" in line and "allow it TIME" in line for line in lines)
 
 
 def test_a_redis_that_takes_the_spool_is_ok_with_what_waits_and_nothing_is_left_behind(

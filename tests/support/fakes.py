@@ -1,6 +1,7 @@
 """Stand-ins with real behaviour: a clock that nobody waits for, and the receiver's protocol without its sockets."""
 
 import os
+import random
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -69,6 +70,12 @@ class KnownChance:
 
     def token(self, size: int) -> bytes:
         return os.urandom(size)
+
+
+def seeded_draw() -> Callable[[float], float]:
+    """Draws uniformly, and the same in each run."""
+    draw = random.Random(1).random
+    return lambda ceiling: draw() * ceiling
 
 
 def machine_of(clock: Clock, draw: Callable[[float], float] = lambda _: 0.0) -> Machine:

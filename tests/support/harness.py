@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.errors import DeliveryIncomplete
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
-from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver
+from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver, machine_of, seeded_draw
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = {
@@ -88,7 +88,10 @@ def make_harness(**settings: str) -> Harness:
     """An application on a fake clock whose receiver is in this process."""
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
-    return Harness(Application(environ(**settings), clock, lambda _: receiver), receiver, clock)
+    machine = machine_of(clock, seeded_draw())
+    return Harness(
+        Application(environ(**settings), clock, lambda _: receiver, machine=machine), receiver, clock
+    )
 
 
 class RemoteWriteHarness(NamedTuple):
@@ -117,7 +120,8 @@ def make_remote_write_harness(*, is_partial: bool = False, **settings: str) -> R
     """An application on a fake clock whose Prometheus is in this process."""
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock, is_partial=is_partial)
-    application = Application(remote_write_environ(**settings), clock, lambda _: prometheus)
+    machine = machine_of(clock, seeded_draw())
+    application = Application(remote_write_environ(**settings), clock, lambda _: prometheus, machine=machine)
     return RemoteWriteHarness(application, prometheus, clock)
 
 
