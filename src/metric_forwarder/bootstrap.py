@@ -13,7 +13,7 @@ from metric_forwarder.dedupe.making import make_store, share_pace
 from metric_forwarder.dedupe.store import DedupeStore, MemoryStore
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.delivery.pacing import Pace, Pacer
+from metric_forwarder.delivery.pacing import CoolDown, Pace, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.parts import Parts, make_destination, make_transport
@@ -347,7 +347,8 @@ def _keep_sender(keep: _Keep, destination: Destination, store: DedupeStore, mach
     limits = keep("limits", lambda read: BatchLimits(read.batch_max_points, read.batch_max_bytes), scope)
     own = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
     pacer = keep("shared pacer", lambda read: share_pace(read, own, store, scope, machine), own, store, scope)
-    learned = (destination, limits, pacer, machine)
+    cool_down = keep("cool down", lambda _: CoolDown(machine.clock), destination)
+    learned = (destination, limits, pacer, cool_down, machine)
     return keep("sender", lambda read: _make_sender(read, *learned), *learned)
 
 
@@ -360,7 +361,12 @@ def _make_scraper(
 
 
 def _make_sender(
-    settings: Settings, destination: Destination, limits: BatchLimits, pacer: Pace, machine: Machine
+    settings: Settings,
+    destination: Destination,
+    limits: BatchLimits,
+    pacer: Pace,
+    cool_down: CoolDown,
+    machine: Machine,
 ) -> Sender:
     return Sender(
         destination,
@@ -372,6 +378,7 @@ def _make_sender(
         ),
         limits=limits,
         pacer=pacer,
+        cool_down=cool_down,
         machine=machine,
     )
 

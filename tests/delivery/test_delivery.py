@@ -20,7 +20,7 @@ from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.delivery.batching import BatchLimits
-from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
@@ -825,6 +825,7 @@ def make_sender(
         policy=policy,
         limits=BatchLimits(1, 10_000),
         pacer=pacer,
+        cool_down=CoolDown(clock),
         machine=machine_of(clock, jitter),
     )
 

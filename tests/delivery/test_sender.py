@@ -8,7 +8,7 @@ import pytest
 
 from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits
-from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
@@ -97,6 +97,7 @@ def make_sender(
         policy=Policy(attempts, 1, lanes),
         limits=BatchLimits(most, 10_000),
         pacer=Pacer(machine, max_rate),
+        cool_down=CoolDown(machine.clock),
         machine=machine,
     )
 

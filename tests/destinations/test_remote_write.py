@@ -23,7 +23,7 @@ from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest, Transport
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.delivery.batching import BatchLimits
-from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
@@ -906,6 +906,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
         policy=Policy(max_attempts=1, request_timeout_s=1, concurrency=1),
         limits=BatchLimits(10, 10_000),
         pacer=Pacer(machine_of(clock)),
+        cool_down=CoolDown(clock),
         machine=machine_of(clock),
     )
     settled: dict[int, Outcome] = {}

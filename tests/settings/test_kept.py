@@ -5,6 +5,7 @@ import pytest
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.clients.redis import Connection, RedisUnavailable
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.kept import Kept
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
@@ -63,6 +64,19 @@ def test_a_redis_that_failed_is_left_alone_also_after_another_log_level(
     capsys.readouterr()
     report_of(application, EVENT)
     assert (len(asked), capsys.readouterr().out) == (2, "")
+
+
+def test_a_destination_that_refused_everything_is_left_alone_also_with_other_attempts() -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    settings = environ()
+    application = Application(settings, clock, lambda _: receiver)
+    receiver.refuse_if = lambda _: ReturnCode.CLIENT_BLOCKED
+    assert report_of(application, EVENT)["requests"]["sent"] == 1
+    settings["MF_MAX_ATTEMPTS"] = "2"
+    assert report_of(application, EVENT)["requests"]["sent"] == 0
+    settings["MF_SECRET_KEY"] = "corrected"
+    assert report_of(application, EVENT)["requests"]["sent"] == 1
 
 
 def test_a_pause_that_was_asked_for_is_kept_also_with_another_password() -> None:

@@ -50,6 +50,7 @@ class Sender:
         policy: Policy,
         limits: BatchLimits,
         pacer: Pace,
+        cool_down: CoolDown,
         machine: Machine,
     ) -> None:
         self.destination = destination
@@ -58,7 +59,7 @@ class Sender:
         self.machine = machine
         self.pacer = pacer
         self.retry = RetryPolicy(policy, pacer, machine.chance.below)
-        self.cool_down = CoolDown(machine.clock)
+        self.cool_down = cool_down
         self.failed_at = -math.inf
         # When an event last had no time for the requests by which the point at fault is found.
         self.hurried_at = -math.inf
