@@ -31,7 +31,8 @@ def test_instances_with_one_redis_use_nine_tenths_of_a_quota_and_one_request_in_
     make_limiter: Callable[[int], Limiter], allowed: int, instances: int, lanes: int
 ) -> None:
     crowd = SharedCrowd(instances, make_limiter(allowed), lanes=lanes)
-    outcome = crowd.run(_TEN_MINUTES_S, allowed)
+    # As many requests as in ten minutes of 100 a second are enough.
+    outcome = crowd.run(min(_TEN_MINUTES_S, 60_000 / allowed), allowed)
     assert outcome.used >= 0.9
     assert outcome.refused <= 0.02
     assert outcome.fairness >= 0.8

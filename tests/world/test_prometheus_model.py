@@ -3,8 +3,9 @@
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import cramjam
 import pytest
 
 from metric_forwarder.clients.http import HttpReply, HttpRequest, HttpTransport
@@ -32,7 +33,7 @@ def test_random_requests_are_answered_and_kept_as_by_a_real_prometheus(server: P
     now_ms = round(time.time() * 1000)
     transport, answers = HttpTransport(1), set()
     newest = [DecodedSeries((("__name__", "newest"),), ((now_ms, 1.0),))]
-    transport.send(HttpRequest("POST", server.url, {}, encode(newest)), 10)
+    transport.send(HttpRequest("POST", server.url, {}, _body(newest)), 10)
     for number in range(_SEQUENCES):
         chance, world = random.Random(number), World(number)
         model = Prometheus(world, Book(), Faults(world))
@@ -41,7 +42,7 @@ def test_random_requests_are_answered_and_kept_as_by_a_real_prometheus(server: P
         accepted = defaultdict(set)
         for _ in range(chance.randint(1, 8)):
             series = _series(chance, f"m{number}", now_ms)
-            request = HttpRequest("POST", server.url, {}, encode(series))
+            request = HttpRequest("POST", server.url, {}, _body(series))
             expected = model.answer(request, Request(1, None, "", 0.0))
             reply = transport.send(request, 10)
             assert isinstance(reply, HttpReply)
@@ -63,6 +64,10 @@ def test_random_requests_are_answered_and_kept_as_by_a_real_prometheus(server: P
         else {(400, "out of order sample"), (400, "out of bounds")}
     )
     assert answers == {(204, ""), (400, "duplicate sample for timestamp"), *late}
+
+
+def _body(series: Sequence[DecodedSeries]) -> bytes:
+    return bytes(cramjam.snappy.compress_raw(encode(series)))
 
 
 def _series(chance: random.Random, metric: str, now_ms: int) -> list[DecodedSeries]:
