@@ -236,11 +236,13 @@ def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
     stored = [each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt]
     is_for_order = bool(book.refusals.get(number, set()) & _OF_ORDER)
     series = book.points[number].series
-    # Another invocation may have stored a later sample of the series before the request was repeated.
+    # Another invocation may have stored a later sample before the request was repeated: of the series, or where a Prometheus
+    # has a window, of any.
+    is_for_window = "too old sample" in book.refusals.get(number, set())
     others = [
         each
         for other, arrivals in book.arrivals.items()
-        if book.points[other].series == series
+        if is_for_window or book.points[other].series == series
         for each in arrivals
         if each.request.attempt is not attempt and stored and each.at > stored[0].at
     ]
