@@ -152,6 +152,10 @@ STEPS = st.lists(
 )
 
 
+def _is_left(report: dict[str, Any]) -> bool:
+    return bool(report["outcomes"]["undelivered"] or report["outcomes"]["spooled"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ground", GROUNDS.values(), ids=GROUNDS)
 @given(
@@ -191,11 +195,14 @@ def test_no_schedule_of_faults_loses_a_point_or_lies_about_one(
         reports = [place.handle(event)]
         assert len(set(place.arrived())) >= reports[0]["outcomes"]["delivered"]
         assert not spooling or reports[0]["outcomes"]["undelivered"] == 0
-        for again in (steps[::-1], []):
-            place.meet(again)
+        place.meet(steps[::-1])
+        reports.append(place.handle(REPLAY if spooling else event))
+        place.meet([])
+        # After several refusals for coming too fast, an instance is slow for some minutes.
+        while len(reports) < 12 and (len(reports) < 3 or _is_left(reports[-1])):
             reports.append(place.handle(REPLAY if spooling else event))
     told = json.dumps([report["outcomes"] for report in reports])
-    assert reports[-1]["outcomes"]["undelivered"] == reports[-1]["outcomes"]["spooled"] == 0, told
+    assert not _is_left(reports[-1]), told
     arrived = place.arrived()
     expected = {(metric, n) for n, metric in enumerate(metrics)}
     lost = expected - set(arrived)
@@ -232,7 +239,7 @@ def test_with_time_and_attempts_enough_exactly_the_poison_is_rejected(
     place.meet(steps)
     event = ckafka(*[point(n, metric, timestamp=NOW_MS + n) for n, metric in enumerate(metrics)])
     # Each refusal doubles the pause: many of them take minutes of the clock that nobody waits for.
-    report = place.handle(event, 900_000)
+    report = place.handle(event, 7_200_000)
     poison = metrics.count(POISON)
     assert report["outcomes"]["rejected"] == poison
     assert report["outcomes"]["delivered"] == len(metrics) - poison
