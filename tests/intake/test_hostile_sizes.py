@@ -83,7 +83,8 @@ def test_next_to_nothing_takes_neither_memory_nor_time(name: str, tmp_path: Path
     harness = harness_of(stored, **({"SPOOL": tmp_path.as_uri()} if spools else {}))
     harness.handle(ckafka(point("1"), "x"))  # what is needed to explain is loaded
     usual = ckafka(*[point(value) for value in range(10_000)])
-    assert _seconds(harness, event) < 40 * _seconds(harness, usual)
+    # 24 to 55 times were measured for the same code; what grows with the square of the size takes thousands.
+    assert _seconds(harness, event) < 100 * _seconds(harness, usual)
     tracemalloc.start()
     try:
         harness.application.handle(event, {})
