@@ -306,8 +306,8 @@ class Pipeline:
         """Say it before their records are removed: if the instance is killed afterwards, there is no report."""
         if points:
             message = (
-                f"points of the spool that may have arrived, and are not kept any longer: {points}; the report names them. "
-                "If there is no report, look for them at the destination (MF_UNCERTAIN=hold)"
+                f"points of the spool that may have arrived, and are not sent again (MF_UNCERTAIN=hold): {points}; the report "
+                "names them. If there is no report, look for them at the destination"
             )
             self._log.write("ERROR", "uncertain", requestId=request_id, message=message)
 

@@ -142,7 +142,7 @@ def test_what_may_have_arrived_is_said_before_its_record_is_removed(
     assert outcomes(report_of(application, REPLAY)) == {"uncertain": 2}
     line = json.loads(said[0].splitlines()[-1])
     assert (line["level"], line["event"]) == ("ERROR", "uncertain")
-    assert "not kept any longer: 2" in line["message"]
+    assert "not sent again (MF_UNCERTAIN=hold): 2;" in line["message"]
 
 
 def test_a_replay_delivers_what_a_redelivery_has_not(folder: Path) -> None:
