@@ -27,9 +27,11 @@ def main() -> int:
         result = run_seed(asked.seed)
         if asked.shrink is not None and result.violation is not None:
             tape = shrink(result.tape, result.violation.law)
-            kept = {"law": result.violation.law, "seed": asked.seed, "tape": tape}
+            shrunk = run_tape(tape)
+            met = sorted(shrunk.situations)
+            kept = {"law": result.violation.law, "seed": asked.seed, "met": met, "tape": tape}
             asked.shrink.write_text(json.dumps(kept) + "\n")
-            return _show(run_tape(tape))
+            return _show(shrunk)
         return _show(result)
     first, _, last = asked.seeds.partition(":")
     return _campaign(range(int(first), int(last)), asked.jobs)
