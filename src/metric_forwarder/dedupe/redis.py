@@ -65,16 +65,17 @@ _CLAIMS = {
 # label of each rejected one. Delivered and uncertain identities are remembered for a whole window again, rejected ones are
 # not. SET and not PEXPIRE, which users with narrow rights may lack.
 CLAIM = Script("""
-local claims, labels = {}, {}
+local call, claims, labels = redis.call, {}, {}
+local token, lease, window = unpack(ARGV)
 for i, key in ipairs(KEYS) do
-  if redis.call('SET', key, ARGV[1], 'NX', 'PX', ARGV[2]) then
+  if call('SET', key, token, 'NX', 'PX', lease) then
     claims[i] = 'o'
   else
-    local held = redis.call('GET', key)
+    local held = call('GET', key)
     if held == '1' or held == '?' then
-      redis.call('SET', key, held, 'PX', ARGV[3])
+      call('SET', key, held, 'PX', window)
       claims[i] = held
-    elseif held == ARGV[1] then
+    elseif held == token then
       claims[i] = 'o'
     elseif held and #held > 8 and string.sub(held, 1, 8) == 'refused:' then
       claims[i] = 'r'
@@ -90,10 +91,11 @@ return table.concat(claims) .. table.concat(labels)
 # KEYS, milliseconds, mark. Overwrites a lease of any instance. Delivered stays delivered, and a rejection does not
 # replace an uncertain mark.
 REMEMBER = Script("""
+local call, window, mark = redis.call, unpack(ARGV)
 for _, key in ipairs(KEYS) do
-  local known = ARGV[2] ~= '1' and redis.call('GET', key)
-  if known ~= '1' and (ARGV[2] == '?' or known ~= '?') then
-    redis.call('SET', key, ARGV[2], 'PX', ARGV[1])
+  local known = mark ~= '1' and call('GET', key)
+  if known ~= '1' and (mark == '?' or known ~= '?') then
+    call('SET', key, mark, 'PX', window)
   end
 end
 """)
@@ -333,8 +335,11 @@ class RedisClaims:
         if self._degraded or not identities:
             return
         with self._lock:
+            # As long as some are unwritten, the job that will write them is under way.
+            is_first = not self._unwritten
             self._unwritten.setdefault(mark, []).extend(identities)
-        self._posted.append(self._submit(self._write))
+        if is_first:
+            self._posted.append(self._submit(self._write))
 
     def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
         with self._worker_lock:
@@ -377,7 +382,7 @@ class RedisClaims:
             return None
 
     def _write(self) -> None:
-        if self._unwritten and not self._closing:
+        if not self._closing:
             # When replies come fast, more identities follow at once; a round trip costs as much as a hundred of them.
             self._store.machine.clock.sleep(LINGER_S)
         with self._lock:
