@@ -11,6 +11,7 @@ from pathlib import Path
 from world.bugbank.bugs import BUGS, MISSES
 from world.bugbank.edits import ROOT, Bug, DoesNotFit, edited
 from world.bugbank.mutants import chosen_mutants
+from world.bugbank.reach import Reaches
 from world.bugbank.runner import Finding, Results, Target, run, state_of_code
 
 # The share of old bugs that must be found.
@@ -38,7 +39,10 @@ def main() -> int:
     patterns = asked.only.split(",")
     if asked.mutants:
         mutants = chosen_mutants(asked.mutants, asked.mutant_seed)
-        targets = [Target(mutant.name, mutant.texts(), mutant.needs) for mutant in mutants]
+        reaches = Reaches(ROOT / "build" / "bugbank-reach.json", state_of_code())
+        targets = [
+            Target(mutant.name, mutant.texts(), plan=reaches.plan(mutant, asked.seeds)) for mutant in mutants
+        ]
     else:
         targets = list(_fitting(BUGS))
     targets = [target for target in targets if any(fnmatch(target.name, pattern) for pattern in patterns)]
@@ -95,7 +99,9 @@ def _report_mutants(found: Sequence[tuple[Target, Finding]]) -> int:
     laws: Counter[str] = Counter()
     for target, finding in found:
         if finding.law is None:
-            print(f"not found in {finding.tried:,} seeds: {target.name}")
+            reached = sum(seed < finding.tried for seed in target.plan or ())
+            seen = f"{reached} reach it, {finding.changed} change"
+            print(f"not found in {finding.tried:,} seeds, {seen}: {target.name}")
         else:
             laws[finding.law] += 1
     for law, count in laws.most_common():

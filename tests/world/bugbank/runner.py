@@ -18,11 +18,16 @@ _SLACK_S = 120.0
 
 
 class Target(NamedTuple):
-    """Code to be tried: a name, and the new texts of files below ``src``."""
+    """Code to be tried: a name, and the new texts of files below ``src``.
+
+    Attributes:
+        plan: the seeds that can find it, each with the hash of its trace in today's code; None: any seed may.
+    """
 
     name: str
     texts: Mapping[str, str]
     needs: tuple[str, ...] = ()
+    plan: Mapping[int, str] | None = None
 
 
 class Finding(NamedTuple):
@@ -32,34 +37,47 @@ class Finding(NamedTuple):
         tried: how many seeds were run, from 0 on.
         law: which law was broken by the last of them; None: none was.
         text: what was seen.
+        changed: how many seeds of a plan had another trace than with today's code.
     """
 
     tried: int
     law: str | None
     text: str
+    changed: int = 0
 
 
 def hunt(target: Target, first: int, last: int, time_s: float) -> Finding:
     """Run the seeds from ``first`` to below ``last`` until a law is broken or the time is up.
 
-    A seed that breaks a law with the code as it is, too, finds nothing.
+    A seed that breaks a law with the code as it is, too, finds nothing; no plan has such a seed.
     """
+    if target.plan is not None and not any(first <= seed < last for seed in target.plan):
+        return Finding(last, None, "")
     until = time.monotonic() + time_s
     with changed_source(dict(target.texts)) as source:
         while True:
-            finding = _run(source, first, last, max(1.0, until - time.monotonic()), target.needs)
-            if finding.law is None or _run(SOURCE, finding.tried - 1, finding.tried, _SLACK_S).law is None:
+            finding = _run(source, first, last, max(1.0, until - time.monotonic()), target.needs, target.plan)
+            is_sure = finding.law is None or target.plan is not None
+            if is_sure or _run(SOURCE, finding.tried - 1, finding.tried, _SLACK_S).law is None:
                 return finding
             first = finding.tried
 
 
-def _run(source: Path, first: int, last: int, time_s: float, needs: Sequence[str] = ()) -> Finding:
+def _run(
+    source: Path,
+    first: int,
+    last: int,
+    time_s: float,
+    needs: Sequence[str] = (),
+    plan: Mapping[int, str] | None = None,
+) -> Finding:
     path = os.pathsep.join((str(source), str(ROOT / "tests")))
     command = [sys.executable, "-m", "world.bugbank.hunt", str(first), str(last), str(time_s), *needs]
     try:
         ended = subprocess.run(
             command,
             env={**os.environ, "PYTHONPATH": path},
+            input="" if plan is None else json.dumps(plan),
             capture_output=True,
             text=True,
             timeout=time_s + _SLACK_S,
@@ -97,8 +115,13 @@ class Results:
             return None
         if known["state"] != self._state and not self._keep:
             return None
-        tried, law, text = known["tried"], known["law"], known["text"]
-        return Finding(int(str(tried)), None if law is None else str(law), str(text))
+        law = known["law"]
+        return Finding(
+            int(str(known["tried"])),
+            None if law is None else str(law),
+            str(known["text"]),
+            int(str(known.get("changed", 0))),
+        )
 
     def put(self, target: Target, finding: Finding) -> None:
         self._known[target.name] = {
@@ -160,4 +183,6 @@ def _is_open(known: Finding | None, limit: int) -> bool:
 
 
 def _try(target: Target, known: Finding | None, limit: int, time_s: float) -> Finding:
-    return hunt(target, known.tried if known else 0, limit, time_s)
+    known = known or Finding(0, None, "")
+    finding = hunt(target, known.tried, limit, time_s)
+    return finding._replace(changed=known.changed + finding.changed)

@@ -10,7 +10,9 @@ import pytest
 from world.bugbank.bugs import BUGS, MISSES
 from world.bugbank.edits import Bug, edited
 from world.bugbank.mutants import WINGS, all_mutants, by_wing, chosen_mutants
+from world.bugbank.reach import Reaches, statement_of
 from world.bugbank.runner import Finding, Results, Target, hunt
+from world.campaign import run_seed
 from world.oracles import LAWS
 
 
@@ -50,6 +52,31 @@ def test_findings_are_kept_for_one_state_of_the_code(tmp_path: Path) -> None:
     assert Results(file, "another").get(target) is None
     assert Results(file, "another", keep=True).get(target) == Finding(7, "a law", "facts")
     assert Results(file, "state").get(Target("a", {"x.py": "2"})) is None
+
+
+def test_marks_of_the_code_change_no_schedule_and_seeds_that_do_not_reach_a_mutant_are_passed_over(
+    tmp_path: Path,
+) -> None:
+    reaches, seeds = Reaches(tmp_path / "reach.json", "state"), range(6)
+    plans = [reaches.plan(mutant, len(seeds)) for mutant in chosen_mutants(40, seed=1)]
+
+    traces = {seed: run_seed(seed).trace_hash for seed in seeds}
+    assert all(plan.items() <= traces.items() for plan in plans)
+    assert {len(plan) for plan in plans} >= {0, len(seeds)}
+    assert Reaches(tmp_path / "reach.json", "state").plan(chosen_mutants(1, seed=1)[0], 6) == plans[0]
+
+
+def test_a_mutant_that_no_seed_reaches_is_not_run() -> None:
+    target = Target("a", {"no/such/file.py": ""}, plan={900: "trace"})
+
+    assert hunt(target, 0, 300, 1.0) == Finding(300, None, "")
+
+
+def test_the_innermost_statement_of_a_function_is_what_a_mutant_changes() -> None:
+    lines = {mutant.line: statement_of(mutant) for mutant in all_mutants() if mutant.kind == "removed"}
+
+    assert lines
+    assert all(statement is None or statement.endswith(f":{line}") for line, statement in lines.items())
 
 
 # Found within some dozens of seeds each.
