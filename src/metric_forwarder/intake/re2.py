@@ -6,69 +6,61 @@ once. Look-around, backreferences, possessive repetition, Unicode classes (``\p`
 the first three, and the tables of the others are too large. Sources: RE2, syntax; R. Cox, Regular Expression Matching.
 """
 
+import math
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
-# RE2's own limits.
+# RE2's own limit.
 MAX_REPEAT = 1000
 _MAX_PROGRAM = 2_000
 _MAX_DEPTH = 100
 # With more ways to try than this, following all at once is not slower.
 _FEW = 65_536
-_TOO_MANY = 1e30
+_TOO_MANY = _FEW + 1
 _LAST = 0x10FFFF
 
 Ranges = tuple[tuple[int, int], ...]
 Groups = Sequence[str | None]
+# Where a way stands in the program, and where its groups begin and end.
+_Thread = tuple[int, tuple[int | None, ...]]
 
 
 class BadPattern(ValueError):
     """A pattern that RE2 refuses, or that this module does not know."""
 
 
-class Chars(NamedTuple):
-    """One character of some ranges."""
+class _Step(NamedTuple):
+    """A step of the program that follows all ways at once.
 
-    ranges: Ranges
+    Attributes:
+        takes: the character that it takes, as ranges; None: it takes none.
+        looks: the place between characters where it must be, as Python's ``re`` writes it; empty: anywhere.
+        slot: where it remembers its position, as the begin or end of a group.
+        then: the next steps, counted from this one; the first that leads to a match counts.
+    """
 
-
-class Sequence_(NamedTuple):  # noqa: N801 - a Sequence is something else
-    """One node after the other."""
-
-    nodes: tuple["Node", ...]
-
-
-class Choice(NamedTuple):
-    """One of several nodes; the first that leads to a match counts."""
-
-    nodes: tuple["Node", ...]
+    takes: Ranges | None = None
+    looks: str = ""
+    slot: int | None = None
+    then: tuple[int, ...] = (1,)
 
 
-class Repeat(NamedTuple):
-    """A node several times; ``most`` None: without end."""
+class _Part(NamedTuple):
+    """A part of a pattern.
 
-    node: "Node"
-    least: int
-    most: int | None
-    is_greedy: bool
-
-
-class Group(NamedTuple):
-    """A node whose text is remembered."""
-
-    number: int
-    node: "Node"
-
-
-class Place(NamedTuple):
-    """A place between characters, as Python's ``re`` writes it."""
+    Attributes:
+        pattern: as Python's ``re`` writes it.
+        program: its steps.
+        factor: there are at most ``factor * (length + 1) ** power`` ways to lay it over a text.
+    """
 
     pattern: str
-
-
-Node = Chars | Sequence_ | Choice | Repeat | Group | Place
+    program: tuple[_Step, ...]
+    may_be_empty: bool
+    factor: int = 1
+    power: int = 0
 
 
 class Pattern:
@@ -80,256 +72,129 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         parser = _Parser(text)
-        node = parser.parse()
-        self.groups = parser.groups
+        part = parser.parse()
         self.names = parser.names
-        self._node = node
-        self._program: list[tuple[object, ...]] | None = None
-        if _size(node) > _MAX_PROGRAM:
-            raise BadPattern("is too large once its repetitions are written out")
-        self._match = re.compile(_python(node), re.DOTALL).fullmatch
-        self._ways = lru_cache(maxsize=32)(lambda length: _ways(node, length))
+        # The last step takes no character: who reaches it at the end of the text matches.
+        self._program = (*part.program, _Step(takes=()))
+        if len(self._program) > _MAX_PROGRAM:
+            raise BadPattern(_TOO_LARGE)
+        self._no_groups: tuple[int | None, ...] = (None,) * (2 * parser.groups)
+        self._match = re.compile(part.pattern, re.DOTALL).fullmatch
+        # The longest text for which there are few ways.
+        self._longest = (_FEW / part.factor) ** (1 / max(part.power, 1)) - 1
 
     def fullmatch(self, text: str) -> Groups | None:
         """The text and its groups, by their numbers; None if it does not match as a whole."""
-        # Rounded up, so that few lengths are looked at.
-        if self._ways(1 << len(text).bit_length()) <= _FEW:
-            match = self._match(text)
-            return None if match is None else (match[0], *match.groups())
-        return self._follow(text)
+        if len(text) > self._longest:
+            return self._follow(text)
+        match = self._match(text)
+        return None if match is None else (match[0], *match.groups())
 
     def _follow(self, text: str) -> Groups | None:
         """Follow all ways at once; the first thread of those that are left at the end is the one that counts."""
-        if self._program is None:
-            self._program = _compile(self._node)
-        program, end = self._program, len(text)
-        slots: tuple[int | None, ...] = (None,) * (2 * self.groups + 2)
-        threads = _add(program, [], set(), 0, 0, text, slots)
-        for position in range(end):
-            code = ord(text[position])
-            following: list[tuple[int, tuple[int | None, ...]]] = []
-            seen: set[int] = set()
-            for place, saved in threads:
-                instruction = program[place]
-                if instruction[0] == "chars" and any(low <= code <= high for low, high in instruction[1]):  # type: ignore[attr-defined]  # ranges
-                    _add(program, following, seen, place + 1, position + 1, text, saved)
-            if not following:
+        threads = self._reach([(0, self._no_groups)], text, 0)
+        for position, code in enumerate(map(ord, text), 1):
+            took = [
+                (place + 1, saved)
+                for place, saved in threads
+                if any(low <= code <= high for low, high in self._program[place].takes or ())
+            ]
+            if not took:
                 return None
-            threads = following
+            threads = self._reach(took, text, position)
         for place, saved in threads:
-            if program[place][0] == "match":
-                pairs = zip(saved[2::2], saved[3::2], strict=True)
-                return (text, *(None if begin is None else text[begin:stop] for begin, stop in pairs))
+            if place == len(self._program) - 1:
+                pairs = zip(saved[::2], saved[1::2], strict=True)
+                return (text, *(None if begin is None else text[begin:end] for begin, end in pairs))
         return None
 
-
-def _add(  # noqa: PLR0917 - the state of a machine
-    program: list[tuple[object, ...]],
-    threads: list[tuple[int, tuple[int | None, ...]]],
-    seen: set[int],
-    place: int,
-    position: int,
-    text: str,
-    saved: tuple[int | None, ...],
-) -> list[tuple[int, tuple[int | None, ...]]]:
-    """Follow what takes no character, in the order of preference."""
-    waiting = [(place, saved)]
-    while waiting:
-        place, saved = waiting.pop()
-        if place in seen:
-            continue
-        seen.add(place)
-        kind, *operands = program[place]
-        if kind == "jump":
-            waiting.append((operands[0], saved))  # type: ignore[arg-type]  # a place
-        elif kind == "split":
-            first, second = operands
-            waiting += ((second, saved), (first, saved))  # type: ignore[arg-type]  # places
-        elif kind == "save":
-            slot: int = operands[0]  # type: ignore[assignment]  # a number
-            waiting.append((place + 1, (*saved[:slot], position, *saved[slot + 1 :])))
-        elif kind == "place":
-            if operands[0](text, position):  # type: ignore[operator]  # a test
-                waiting.append((place + 1, saved))
-        else:
-            threads.append((place, saved))
-    return threads
+    def _reach(self, threads: list[_Thread], text: str, position: int) -> list[_Thread]:
+        """Go on with threads, in the order of preference, to the steps that take the next character."""
+        reached: list[_Thread] = []
+        seen: set[int] = set()
+        waiting = threads[::-1]
+        while waiting:
+            place, saved = waiting.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            takes, looks, slot, then = self._program[place]
+            if takes is not None:
+                reached.append((place, saved))
+            elif re.compile(looks).match(text, position):
+                if slot is not None:
+                    saved = (*saved[:slot], position, *saved[slot + 1 :])
+                waiting += [(place + step, saved) for step in reversed(then)]
+        return reached
 
 
-def _compile(node: Node) -> list[tuple[object, ...]]:
-    program: list[tuple[object, ...]] = []
-    _emit(node, program)
-    program.append(("match",))
-    return program
+def _chars(ranges: Ranges) -> _Part:
+    """One character of some ranges."""
+    members = "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges)
+    return _Part(f"[{members}]" if ranges else "(?!)", (_Step(takes=ranges),), may_be_empty=False)
 
 
-def _emit(node: Node, program: list[tuple[object, ...]]) -> None:
-    if isinstance(node, Chars):
-        program.append(("chars", node.ranges))
-    elif isinstance(node, Sequence_):
-        for part in node.nodes:
-            _emit(part, program)
-    elif isinstance(node, Place):
-        program.append(("place", re.compile(node.pattern).match))
-    elif isinstance(node, Group):
-        program.append(("save", 2 * node.number))
-        _emit(node.node, program)
-        program.append(("save", 2 * node.number + 1))
-    elif isinstance(node, Choice):
-        _emit_choice(node, program)
-    else:
-        _emit_repeat(node, program)
-
-
-def _emit_choice(node: Choice, program: list[tuple[object, ...]]) -> None:
-    ends = []
-    for part in node.nodes[:-1]:
-        split = len(program)
-        program.append(())
-        _emit(part, program)
-        ends.append(len(program))
-        program.append(())
-        program[split] = ("split", split + 1, len(program))
-    _emit(node.nodes[-1], program)
-    for end in ends:
-        program[end] = ("jump", len(program))
-
-
-def _emit_repeat(node: Repeat, program: list[tuple[object, ...]]) -> None:
-    for _ in range(node.least - (node.most is None)):
-        _emit(node.node, program)
-    if node.most is None:
-        _emit_endless(node, program)
-        return
-    splits = []
-    for _ in range(node.most - node.least):
-        splits.append(len(program))
-        program.append(())
-        _emit(node.node, program)
-    for split in splits:
-        program[split] = _split(split + 1, len(program), is_greedy=node.is_greedy)
-
-
-def _emit_endless(node: Repeat, program: list[tuple[object, ...]]) -> None:
-    """Once or more, and before that a way around it if it may be left out, as RE2 does: a node that is empty counts."""
-    around = len(program)
-    if node.least == 0:
-        program.append(())
-    begin = len(program)
-    _emit(node.node, program)
-    program.append(_split(begin, len(program) + 1, is_greedy=node.is_greedy))
-    if node.least == 0:
-        program[around] = _split(begin, len(program), is_greedy=node.is_greedy)
-
-
-def _split(first: int, second: int, *, is_greedy: bool) -> tuple[object, ...]:
-    return ("split", first, second) if is_greedy else ("split", second, first)
-
-
-def _size(node: Node) -> int:
-    """How many instructions a node takes."""
-    if isinstance(node, (Chars, Place)):
-        return 1
-    if isinstance(node, Group):
-        return 2 + _size(node.node)
-    if isinstance(node, Repeat):
-        return 2 + (_size(node.node) + 1) * max(node.least, node.most or node.least + 1)
-    return sum(2 + _size(part) for part in node.nodes)
-
-
-def _ways(node: Node, length: int) -> float:
-    """How many ways there are, at most, to lay a node over a text."""
-    if isinstance(node, (Chars, Place)):
-        return 1
-    if isinstance(node, Group):
-        return _ways(node.node, length)
-    if isinstance(node, Choice):
-        return sum(_ways(part, length) for part in node.nodes)
-    if isinstance(node, Sequence_):
-        product: float = 1
-        for part in node.nodes:
-            product = min(product * _ways(part, length), _TOO_MANY)
-        return product
-    if node.most != 1 and _may_be_empty(node.node):
-        # Python remembers another text of a group that matched nothing the last time.
-        return _TOO_MANY
-    inner = _ways(node.node, length)
-    if node.most is None:
-        return length + 1 if inner == 1 else _TOO_MANY
-    counts = node.most - node.least + 1
-    return min(float(inner) ** min(node.most, 100), _TOO_MANY) * counts
-
-
-def _may_be_empty(node: Node) -> bool:
-    if isinstance(node, Chars):
-        return False
-    if isinstance(node, Place):
-        return True
-    if isinstance(node, Group):
-        return _may_be_empty(node.node)
-    if isinstance(node, Repeat):
-        return node.least == 0 or _may_be_empty(node.node)
-    return (any if isinstance(node, Choice) else all)(_may_be_empty(part) for part in node.nodes)
-
-
-def _python(node: Node) -> str:
-    """The pattern as Python's ``re`` writes it."""
-    if isinstance(node, Chars):
-        return _python_class(node.ranges)
-    if isinstance(node, Place):
-        return node.pattern
-    if isinstance(node, Group):
-        return f"({_python(node.node)})"
-    if isinstance(node, Sequence_):
-        return "".join(
-            f"(?:{_python(part)})" if isinstance(part, Choice) else _python(part) for part in node.nodes
-        )
-    if isinstance(node, Choice):
-        return "|".join(_python(part) for part in node.nodes)
-    most = "" if node.most is None else node.most
-    return f"(?:{_python(node.node)}){{{node.least},{most}}}{'' if node.is_greedy else '?'}"
-
-
-def _python_class(ranges: Ranges) -> str:
-    if not ranges:
-        return "(?!)"
-    return "[" + "".join(f"{_escaped(low)}-{_escaped(high)}" for low, high in ranges) + "]"
-
-
-def _escaped(code: int) -> str:
-    return f"\\U{code:08x}"
-
-
-_DIGIT: Ranges = ((0x30, 0x39),)
-_WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))
-_SPACE: Ranges = ((0x09, 0x0A), (0x0C, 0x0D), (0x20, 0x20))
-_ANY: Ranges = ((0, _LAST),)
-_NOT_NEWLINE: Ranges = ((0, 9), (11, _LAST))
-_POSIX: dict[str, Ranges] = {
-    "alnum": ((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A)), "alpha": ((0x41, 0x5A), (0x61, 0x7A)), "ascii": ((0, 0x7F),),
-    "blank": ((9, 9), (0x20, 0x20)), "cntrl": ((0, 0x1F), (0x7F, 0x7F)), "digit": _DIGIT, "graph": ((0x21, 0x7E),),
-    "lower": ((0x61, 0x7A),), "print": ((0x20, 0x7E),), "punct": ((0x21, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0x7E)),
-    "space": ((9, 13), (0x20, 0x20)), "upper": ((0x41, 0x5A),), "word": _WORD,
-    "xdigit": ((0x30, 0x39), (0x41, 0x46), (0x61, 0x66)),
-}  # fmt: skip
-_CLASSES = {"d": _DIGIT, "w": _WORD, "s": _SPACE}
-_CONTROLS = {"a": 7, "f": 12, "t": 9, "n": 10, "r": 13, "v": 11}
-_PLACES = {"A": r"\A", "z": r"\Z", "b": r"(?a:\b)", "B": r"(?a:\B)"}
-_repetition = re.compile(r"\{([0-9]{1,4})(,([0-9]{0,4}))?\}").match
-_group_head = re.compile(r"\?(?:P?<([A-Za-z0-9_]+)>|([ims]*)(-[ims]+)?(:|\)))").match
-_hexadecimal = re.compile(r"x(?:\{([0-9A-Fa-f]{1,6})\}|([0-9A-Fa-f]{2}))").match
-
-
-_quotation = re.compile(r"\\(?:Q(.*?)(?:\\E|$)|.)", re.DOTALL).sub
-
-
-def _without_quotation(match: re.Match[str]) -> str:
-    r"""Write ``\Q…\E`` with an escape for each character."""
-    if match[1] is None:
-        return match[0]
-    return "".join(
-        letter if letter.isalnum() or not letter.isascii() else f"\\{letter}" for letter in match[1]
+def _sequence(parts: Sequence[_Part]) -> _Part:
+    return _Part(
+        "".join(part.pattern for part in parts),
+        tuple(chain.from_iterable(part.program for part in parts)),
+        all(part.may_be_empty for part in parts),
+        math.prod(part.factor for part in parts),
+        sum(part.power for part in parts),
     )
+
+
+def _choice(parts: Sequence[_Part]) -> _Part:
+    """One of several parts; the first that leads to a match counts."""
+    starts: list[int] = []
+    steps: list[_Step] = []
+    end = sum(len(part.program) + 1 for part in parts)
+    for part in parts:
+        starts.append(1 + len(steps))
+        steps += part.program
+        steps.append(_Step(then=(end - len(steps),)))
+    return _Part(
+        f"(?:{'|'.join(part.pattern for part in parts)})",
+        (_Step(then=tuple(starts)), *steps),
+        any(part.may_be_empty for part in parts),
+        sum(part.factor for part in parts),
+        max(part.power for part in parts),
+    )
+
+
+def _group(part: _Part, number: int) -> _Part:
+    """A part whose text is remembered."""
+    slot = 2 * number - 2
+    return part._replace(
+        pattern=f"({part.pattern})", program=(_Step(slot=slot), *part.program, _Step(slot=slot + 1))
+    )
+
+
+def _repeat(part: _Part, least: int, most: int | None, *, is_greedy: bool) -> _Part:
+    """A part several times; ``most`` None: without end."""
+
+    def split(inside: int, past: int) -> _Step:
+        return _Step(then=(inside, past) if is_greedy else (past, inside))
+
+    size = len(part.program)
+    if size * max(least, most or 0) > _MAX_PROGRAM:
+        raise BadPattern(_TOO_LARGE)
+    if most is None:
+        # Once or more, and before that a way around it if it may be left out, as RE2 does: a part that is empty counts.
+        program = (*part.program * max(least, 1), split(-size, 1))
+        program = program if least else (split(1, len(program) + 1), *program)
+    else:
+        optional = [(split(1, left * (size + 1)), *part.program) for left in range(most - least, 0, -1)]
+        program = (*part.program * least, *chain.from_iterable(optional))
+    factor, power = _TOO_MANY, 0
+    # Python remembers another text of a group that matched nothing the last time.
+    if most == 1 or not part.may_be_empty:
+        if most is not None:
+            factor, power = part.factor**most * (most - least + 1), part.power * most
+        elif (part.factor, part.power) == (1, 0):
+            factor, power = 1, 1
+    pattern = f"(?:{part.pattern}){{{least},{'' if most is None else most}}}{'' if is_greedy else '?'}"
+    return _Part(pattern, program, least == 0 or part.may_be_empty, factor, power)
 
 
 def _negated(ranges: Ranges) -> Ranges:
@@ -354,183 +219,203 @@ def _folded(ranges: Ranges) -> Ranges:
     return tuple(sorted(found))
 
 
+def _pairs(text: str) -> Ranges:
+    """Ranges, written as the first and last character of each."""
+    return tuple(zip(map(ord, text[::2]), map(ord, text[1::2]), strict=True))
+
+
+def _with_negated(classes: dict[str, Ranges], negated: Callable[[str], str]) -> dict[str, Ranges]:
+    return classes | {negated(name): _negated(ranges) for name, ranges in classes.items()}
+
+
+_CLASSES = {"d": _pairs("09"), "w": _pairs("09AZ__az"), "s": _pairs("\t\n\f\r  ")}
+_CONTROLS = {name: _pairs(2 * character) for name, character in zip("aftnrv", "\a\f\t\n\r\v", strict=True)}
+_ESCAPES = _with_negated(_CLASSES, str.upper) | _CONTROLS
+_POSIX = _with_negated(
+    {
+        "alnum": _pairs("09AZaz"), "alpha": _pairs("AZaz"), "ascii": _pairs("\0\x7f"), "blank": _pairs("\t\t  "),
+        "cntrl": _pairs("\0\x1f\x7f\x7f"), "digit": _CLASSES["d"], "graph": _pairs("!~"), "lower": _pairs("az"),
+        "print": _pairs(" ~"), "punct": _pairs("!/:@[`{~"), "space": _pairs("\t\r  "), "upper": _pairs("AZ"),
+        "word": _CLASSES["w"], "xdigit": _pairs("09AFaf"),
+    },
+    "^{}".format,
+)  # fmt: skip
+_ANY: Ranges = ((0, _LAST),)
+_PLACES = {"^": r"\A", "$": r"\Z", r"\A": r"\A", r"\z": r"\Z", r"\b": r"(?a:\b)", r"\B": r"(?a:\B)"}
+_SIGNS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+_quotation = re.compile(r"\\(?:Q(.*?)(?:\\E|$)|.)", re.DOTALL).sub
+_repetition = re.compile(r"([*+?])|\{([0-9]{1,4})(,([0-9]{0,4}))?\}").match
+_flag_group = re.compile(r"\(\?(?P<on>[ims]*)(?P<off>-[ims]+)?\)").match
+_group_head = re.compile(r"\?(?:P?<([A-Za-z0-9_]+)>|(?P<on>[ims]*)(?P<off>-[ims]+)?:)|(?!\?)").match
+_place = re.compile(r"[\^$]|\\[AzbB]").match
+_hexadecimal = re.compile(r"x(?:\{(10[0-9A-Fa-f]{4}|0?[0-9A-Fa-f]{1,5})\}|([0-9A-Fa-f]{2}))").match
+_posix = re.compile(r"\[:(\^?[a-z]+):\]").match
+_hyphen = re.compile(r"-(?!\])").match
+_TOO_LARGE = "is too large once its repetitions are written out"
+
+
+def _without_quotation(match: re.Match[str]) -> str:
+    r"""Write ``\Q…\E`` with an escape for each character."""
+    return match[0] if match[1] is None else re.escape(match[1])
+
+
 class _Parser:
     def __init__(self, text: str) -> None:
-        self._text = _quotation(_without_quotation, text) if "\\Q" in text else text
+        self._text = _quotation(_without_quotation, text)
         self._position = 0
         self._flags = frozenset[str]()
         self._depth = 0
         self.groups = 0
         self.names: dict[str, int] = {}
 
-    def parse(self) -> Node:
-        node = self._choice()
-        if self._position < len(self._text):
+    def parse(self) -> _Part:
+        part = self._choice()
+        if self._next:
             raise BadPattern("has a closing parenthesis too many")
-        return node
+        return part
 
-    def _rest(self, length: int = 1) -> str:
-        return self._text[self._position : self._position + length]
+    @property
+    def _next(self) -> str:
+        """The next character; empty at the end."""
+        return self._text[self._position : self._position + 1]
 
-    def _choice(self) -> Node:
+    def _take(self, matches: Callable[[str, int], re.Match[str] | None]) -> re.Match[str] | None:
+        """Take what matches here."""
+        match = matches(self._text, self._position)
+        self._position = match.end() if match else self._position
+        return match
+
+    def _takes(self, character: str) -> bool:
+        """Take this character, if it is the next one."""
+        is_next = self._next == character
+        self._position += is_next
+        return is_next
+
+    def _choice(self) -> _Part:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise BadPattern("is nested too deeply")
-        flags, nodes = self._flags, [self._sequence()]
-        while self._rest() == "|":
-            self._position += 1
-            nodes.append(self._sequence())
+        flags, parts = self._flags, [self._sequence()]
+        while self._takes("|"):
+            parts.append(self._sequence())
         self._flags = flags
         self._depth -= 1
-        return nodes[0] if len(nodes) == 1 else Choice(tuple(nodes))
+        return parts[0] if len(parts) == 1 else _choice(parts)
 
-    def _sequence(self) -> Node:
-        nodes: list[Node] = []
-        while (character := self._rest()) and character not in "|)":
-            if character in "*+?":
+    def _sequence(self) -> _Part:
+        parts: list[_Part] = []
+        while self._next and self._next not in "|)":
+            if self._next in "*+?":
                 raise BadPattern("repeats nothing")
-            node = self._atom()
-            if node is not None:
-                nodes.append(self._repeated(node))
-        return Sequence_(tuple(nodes))
+            if match := self._take(_flag_group):
+                self._set_flags(match)
+            else:
+                parts.append(self._repeated(self._atom()))
+        return _sequence(parts)
 
-    def _repeated(self, node: Node) -> Node:
+    def _set_flags(self, match: re.Match[str]) -> None:
+        self._flags = (self._flags | set(match["on"])) - set(match["off"] or "")
+
+    def _repeated(self, part: _Part) -> _Part:
         counts = self._counts()
         if counts is None:
-            return node
-        is_greedy = self._rest() != "?"
-        self._position += not is_greedy
+            return part
+        is_greedy = not self._takes("?")
         if self._counts() is not None:
             raise BadPattern("repeats a repetition: put it in a group")
-        return Repeat(node, *counts, is_greedy)
+        return _repeat(part, *counts, is_greedy=is_greedy)
 
     def _counts(self) -> tuple[int, int | None] | None:
-        simple: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
-        if self._rest() in simple:
-            self._position += 1
-            return simple[self._text[self._position - 1]]
-        match = _repetition(self._text, self._position)
-        if match is None:
-            return None
-        self._position = match.end()
-        least = int(match[1])
-        most = least if match[2] is None else int(match[3]) if match[3] else None
+        match = self._take(_repetition)
+        if match is None or match[1]:
+            return _SIGNS[match[1]] if match else None
+        least = int(match[2])
+        most = least if match[3] is None else int(match[4]) if match[4] else None
         if max(least, most or 0) > MAX_REPEAT or (most is not None and most < least):
             raise BadPattern(f"has a repetition that is no {{n}}, {{n,}} or {{n,m}} of up to {MAX_REPEAT}")
         return least, most
 
-    def _atom(self) -> Node | None:
-        character = self._rest()
-        self._position += 1
-        if character == "(":
+    def _atom(self) -> _Part:
+        if self._takes("("):
             return self._group()
-        if character == "[":
-            return self._chars(self._class())
-        if character == ".":
-            return Chars(_ANY if "s" in self._flags else _NOT_NEWLINE)
-        if character == "^":
-            return Place("(?m:^)" if "m" in self._flags else r"\A")
-        if character == "$":
-            return Place("(?m:$)" if "m" in self._flags else r"\Z")
-        if character == "\\":
-            return self._escape()
-        return self._chars(((ord(character), ord(character)),))
+        if self._takes("["):
+            return _chars(self._class())
+        if self._takes("."):
+            return _chars(_ANY if "s" in self._flags else _negated(_CONTROLS["n"]))
+        if match := self._take(_place):
+            place = match[0]
+            looks = f"(?m:{place})" if place in "^$" and "m" in self._flags else _PLACES[place]
+            return _Part(looks, (_Step(looks=looks),), may_be_empty=True)
+        return _chars(self._in_both_cases(self._character()))
 
-    def _chars(self, ranges: Ranges) -> Node:
-        return Chars(_folded(ranges) if "i" in self._flags else ranges)
+    def _in_both_cases(self, ranges: Ranges) -> Ranges:
+        """Both cases of characters, where the flags say so."""
+        return _folded(ranges) if "i" in self._flags else ranges
 
-    def _group(self) -> Node | None:
+    def _group(self) -> _Part:
+        """A group, after its opening parenthesis."""
         flags, number = self._flags, 0
-        if self._rest() == "?":
-            match = _group_head(self._text, self._position)
-            if match is None:
-                raise BadPattern("has a group that RE2 does not know: look-around and the like are refused")
-            self._position = match.end()
-            name, on, off, end = match.groups()
-            if name is None:
-                self._flags = (flags | set(on or "")) - set(off or "")
-                if end == ")":
-                    return None
-            elif name in self.names:
-                raise BadPattern("names a group twice")
-            else:
-                self.groups += 1
-                number = self.names[name] = self.groups
+        head = self._take(_group_head)
+        if head is None:
+            raise BadPattern("has a group that RE2 does not know: look-around and the like are refused")
+        if head["on"] is not None:
+            self._set_flags(head)
         else:
-            self.groups += 1
-            number = self.groups
-        node = self._choice()
-        if self._rest() != ")":
+            self.groups = number = self.groups + 1
+            if head[1] in self.names:
+                raise BadPattern("names a group twice")
+            if head[1]:
+                self.names[head[1]] = number
+        part = self._choice()
+        if not self._takes(")"):
             raise BadPattern("has a group without an end")
-        self._position += 1
         self._flags = flags
-        return Group(number, node) if number else Sequence_((node,))
+        return _group(part, number) if number else part
 
-    def _escape(self) -> Node:
-        character = self._rest()
-        if character in _PLACES and character:
-            self._position += 1
-            return Place(_PLACES[character])
-        return self._chars(self._escaped())
-
-    def _escaped(self) -> Ranges:
-        """The characters for which an escape stands, after its backslash."""
-        character = self._rest()
+    def _character(self) -> Ranges:
+        """A character, or those for which an escape stands."""
+        character = self._next
         self._position += 1
-        if character.lower() in _CLASSES and character:
-            ranges = _CLASSES[character.lower()]
-            return ranges if character.islower() else _negated(ranges)
-        if character in _CONTROLS and character:
-            return ((_CONTROLS[character], _CONTROLS[character]),)
-        if character == "x":
-            match = _hexadecimal(self._text, self._position - 1)
-            code = int(match[1] or match[2], 16) if match else _LAST + 1
-            if match and code <= _LAST:
-                self._position = match.end()
-                return ((code, code),)
-        elif character and not character.isalnum() and character.isascii():
-            return ((ord(character), ord(character)),)
-        raise BadPattern(f"has an escape that is not known here: \\{character}")
+        if character != "\\":
+            return _pairs(2 * character)
+        if match := self._take(_hexadecimal):
+            return _pairs(2 * chr(int(match[1] or match[2], 16)))
+        escaped = self._next
+        self._position += 1
+        if escaped in _ESCAPES:
+            return _ESCAPES[escaped]
+        if escaped and escaped.isascii() and not escaped.isalnum():
+            return _pairs(2 * escaped)
+        raise BadPattern(f"has an escape that is not known here: \\{escaped}")
 
     def _class(self) -> Ranges:
-        is_negated = self._rest() == "^"
-        self._position += is_negated
-        ranges: list[tuple[int, int]] = []
-        is_first = True
-        while (character := self._rest()) != "]" or is_first:
-            if not character:
-                raise BadPattern("has a class without an end")
-            is_first = False
-            found = self._class_part()
-            if (
-                len(found) == 1
-                and found[0][0] == found[0][1]
-                and self._rest() == "-"
-                and self._rest(2) != "-]"
-            ):
-                self._position += 1
-                upper = self._class_part()
-                if len(upper) != 1 or upper[0][0] != upper[0][1] or upper[0][0] < found[0][0]:
-                    raise BadPattern("has a range of characters that is none")
-                found = ((found[0][0], upper[0][0]),)
-            ranges += found
-        self._position += 1
-        whole = _folded(tuple(ranges)) if "i" in self._flags else tuple(ranges)
-        return _negated(whole) if is_negated else tuple(sorted(whole))
+        """A class of characters, after its opening bracket."""
+        is_negated = self._takes("^")
+        ranges = [*self._class_range()]
+        while not self._takes("]"):
+            ranges += self._class_range()
+        whole = self._in_both_cases(tuple(ranges))
+        return _negated(whole) if is_negated else whole
+
+    def _class_range(self) -> Ranges:
+        low = self._class_part()
+        if not _is_single(low) or not self._take(_hyphen):
+            return low
+        high = self._class_part()
+        if not _is_single(high) or high < low:
+            raise BadPattern("has a range of characters that is none")
+        return ((low[0][0], high[0][1]),)
 
     def _class_part(self) -> Ranges:
-        character = self._rest()
-        if self._rest(2) == "[:":
-            end = self._text.find(":]", self._position)
-            name = self._text[self._position + 2 : max(end, self._position)]
-            if name.removeprefix("^") not in _POSIX:
-                raise BadPattern("has a class of characters that is not known")
-            self._position = end + 2
-            posix = _POSIX[name.removeprefix("^")]
-            return _negated(posix) if name.startswith("^") else posix
-        self._position += 1
-        if character == "\\":
-            return self._escaped()
-        if not character:
+        if not self._next:
             raise BadPattern("has a class without an end")
-        return ((ord(character), ord(character)),)
+        if not self._text.startswith("[:", self._position):
+            return self._character()
+        match = self._take(_posix)
+        if match is None or match[1] not in _POSIX:
+            raise BadPattern("has a class of characters that is not known")
+        return _POSIX[match[1]]
+
+
+def _is_single(ranges: Ranges) -> bool:
+    return len(ranges) == 1 and ranges[0][0] == ranges[0][1]
