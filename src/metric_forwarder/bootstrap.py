@@ -32,7 +32,7 @@ from metric_forwarder.reporting.replies import refuse, reply
 from metric_forwarder.settings.context import function_name, time_limit_s
 from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.kept import Kept
-from metric_forwarder.settings.settings import PREFIX, Settings
+from metric_forwarder.settings.settings import MAX_CONCURRENCY, PREFIX, Settings
 from metric_forwarder.triggers import DecodeContext, HttpRefusal, decode
 from metric_forwarder.triggers.decoding import (
     AllowedBuckets,
@@ -212,7 +212,8 @@ class Application:
     def _make_parts(self, settings: Settings) -> Parts:
         return Parts(
             make_credentials(settings, self._environment, self._machine, self._outside.read_secret),
-            connect=lambda: (self._transport or make_transport(settings))(settings.concurrency),
+            # Connections are made when needed, so another MF_CONCURRENCY need not make the destination forget what it knows.
+            connect=lambda: (self._transport or make_transport(settings))(MAX_CONCURRENCY),
             machine=self._machine,
         )
 

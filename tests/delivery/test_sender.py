@@ -19,6 +19,8 @@ from support.fakes import FakeClock, machine_of
 
 ACCEPT = Verdict(Action.ACCEPT, "0", "")
 FAIL = Verdict(Action.RETRY, "1003", "it fails")
+UNREACHABLE = Verdict(Action.HOLD_OFF, "unreachable", "no connection")
+BLOCKED = Verdict(Action.STOP, "1008", "the client is blocked")
 SLOW_DOWN = Verdict(Action.SLOW_DOWN, "1006", "too many requests")
 REFUSE_POINT = Verdict(Action.SPLIT, "1012", "a value is wrong")
 REFUSE_NAMES = Verdict(Action.SPLIT, "1019", "not declared", concern=Concern.NAMES)
@@ -177,6 +179,35 @@ def test_undeclared_metrics_are_asked_about_one_after_the_other_in_series_far_ap
     assert sent[:8] == [*range(4), *range(serieses, serieses + 4)]
     asked = [4 + step * place for place in range(ENOUGH - 4)]
     assert sent[8:] == [*asked, *(serieses + value for value in asked)]
+
+
+# --- nothing more is sent ---------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_of_everything_is_remembered_although_another_lane_had_ended_the_event() -> None:
+    both_sent, unreachable_was_settled = threading.Barrier(2, timeout=30), threading.Event()
+
+    def judge(values: list[float]) -> Verdict:
+        if values == [0]:
+            return ACCEPT
+        both_sent.wait()
+        if values == [1]:
+            return UNREACHABLE
+        assert unreachable_was_settled.wait(30)
+        return BLOCKED
+
+    def settle(points: Batch, outcome: Outcome, verdict: Verdict) -> None:
+        del points, outcome
+        if verdict is UNREACHABLE:
+            unreachable_was_settled.set()
+
+    destination = FakeDestination(judge)
+    sender = make_sender(destination, lanes=2)
+    first, *others = of_series(3)
+    deliver(sender, [first])
+    sender.deliver(others, Deadline(sender.machine.clock, 3600), settle, {})
+    assert settle_all(sender, [first]) == {0: (Outcome.UNDELIVERED, "1008")}
+    assert sorted(destination.sent) == [[0], [1], [2]]
 
 
 # --- a batch that is refused ------------------------------------------------------------------------------------------

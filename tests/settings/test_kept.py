@@ -66,14 +66,15 @@ def test_a_redis_that_failed_is_left_alone_also_after_another_log_level(
     assert (len(asked), capsys.readouterr().out) == (2, "")
 
 
-def test_a_destination_that_refused_everything_is_left_alone_also_with_other_attempts() -> None:
+@pytest.mark.parametrize("changed", ["MAX_ATTEMPTS", "CONCURRENCY", "REQUEST_TIMEOUT_S", "BATCH_MAX_POINTS"])
+def test_a_destination_that_refused_everything_is_left_alone_whatever_else_changes(changed: str) -> None:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     settings = environ()
     application = Application(settings, clock, lambda _: receiver)
     receiver.refuse_if = lambda _: ReturnCode.CLIENT_BLOCKED
     assert report_of(application, EVENT)["requests"]["sent"] == 1
-    settings["MF_MAX_ATTEMPTS"] = "2"
+    settings[f"MF_{changed}"] = "2"
     assert report_of(application, EVENT)["requests"]["sent"] == 0
     settings["MF_SECRET_KEY"] = "corrected"
     assert report_of(application, EVENT)["requests"]["sent"] == 1

@@ -113,11 +113,12 @@ class Exchange:
         return self.halted
 
     def halt(self, verdict: Verdict) -> None:
-        """Send nothing more for this event; the first reason is kept."""
+        """Send nothing more for this event; the first reason is kept, unless a later one concerns other events too."""
+        stops = verdict.action.has(Effect.STOPS)
         with self._halt_lock:
-            if self.halted is None:
+            if self.halted is None or (stops and not self.halted.action.has(Effect.STOPS)):
                 self.halted = verdict
-                if verdict.action.has(Effect.STOPS):
+                if stops:
                     self._cool_down.start(verdict)
 
     def _try_to_prepare(self) -> Verdict | None:

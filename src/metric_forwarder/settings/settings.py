@@ -16,6 +16,7 @@ from metric_forwarder.settings.declaration import BadValue, declared, fill_all, 
 from metric_forwarder.settings.readers import choice, seconds, whole
 
 PREFIX = "MF_"
+MAX_CONCURRENCY = 64
 _TEN_YEARS_S = 10 * 365 * 86400
 
 
@@ -48,7 +49,7 @@ class Settings:
     namespace = setting("MF_NAMESPACE", "", readers.namespace, "the namespace of points that have none")
     batch_max_points = setting("MF_BATCH_MAX_POINTS", "30", whole(1, 10_000), "points in one request, at most")
     batch_max_bytes = setting("MF_BATCH_MAX_BYTES", "65536", whole(256, 6_000_000), "bytes of points in one request before compression, at most")
-    concurrency = setting("MF_CONCURRENCY", "4", whole(1, 64), "requests under way at once; points of one series keep their order")
+    concurrency = setting("MF_CONCURRENCY", "4", whole(1, MAX_CONCURRENCY), "requests under way at once; points of one series keep their order")
     max_rps = setting("MF_MAX_RPS", "", readers.rate, "requests a second of this instance, at most; empty: no limit")
     max_attempts = setting("MF_MAX_ATTEMPTS", "4", whole(1, 100), "how often one batch is tried, at most")
     request_timeout_s = setting("MF_REQUEST_TIMEOUT_S", "3", seconds(0.05, 900), "seconds to wait for a connection, and for a reply, at most")

@@ -119,7 +119,7 @@ _DELIVERY = (
         (
             Edit(
                 "delivery/exchange.py",
-                "                if verdict.action.has(Effect.STOPS):\n                    self._cool_down.start(verdict)\n",
+                "                if stops:\n                    self._cool_down.start(verdict)\n",
                 "",
             ),
         ),
