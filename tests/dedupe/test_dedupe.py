@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
@@ -83,14 +83,21 @@ def test_of_more_than_memory_holds_those_met_longest_ago_go_first() -> None:
             st.integers(0, WINDOW_S),
         ),
         max_size=40,
-    )
+    ),
+    st.sampled_from([1, 2, 4, 100]),
 )
-@settings(max_examples=300, deadline=None)
-def test_whatever_happens_memory_knows_what_was_met_within_a_window_and_nothing_else(
-    steps: list[tuple[str, list[int], int]],
+# Some come again and again, until more is noted of them than of others.
+@example(
+    [("confirm", [0, 1], 0), ("confirm", [2, 3], 0), *[("claim", [2, 3], 0)] * 3, ("release", [], WINDOW_S),
+     ("claim", [0, 1, 2, 3], 0)],
+    4,
+)  # fmt: skip
+@settings(max_examples=600, deadline=None)
+def test_whatever_happens_memory_knows_what_was_met_last_within_a_window_and_nothing_else(
+    steps: list[tuple[str, list[int], int]], capacity: int
 ) -> None:
     clock = FakeClock()
-    store = MemoryStore(WINDOW_S, clock.monotonic)
+    store = MemoryStore(WINDOW_S, clock.monotonic, capacity)
     known: dict[bytes, tuple[float, Claim]] = {}
     for verb, numbers, pause_s in steps:
         identities = [bytes([number]) for number in numbers]
@@ -100,10 +107,16 @@ def test_whatever_happens_memory_knows_what_was_met_within_a_window_and_nothing_
             expected = [known[each][1] if each in known else Claim.OURS for each in identities]
             assert store.claim(identities) == expected
             # A rejection is not prolonged.
-            met = {each: known[each][1] for each in identities if each in known}
-            known |= {each: (now, claim) for each, claim in met.items() if claim is not Claim.REJECTED}
+            found = {each: known[each][1] for each in identities if each in known}
+            met: dict[bytes, tuple[float, Claim]] = {
+                each: (now, claim)
+                for kept in (Claim.DELIVERED, Claim.UNCERTAIN)
+                for each, claim in found.items()
+                if claim is kept
+            }
         elif verb == "release":
             store.release(identities)
+            met = {}
         else:
             if verb == "confirm":
                 claim = Claim.DELIVERED
@@ -114,7 +127,10 @@ def test_whatever_happens_memory_knows_what_was_met_within_a_window_and_nothing_
             else:
                 claim = Claim.REJECTED
                 store.mark_rejected(identities, KnownRejection("1019", 1019, "no valid data"))
-            known |= dict.fromkeys(identities, (now, claim))
+            met = dict.fromkeys(identities, (now, claim))
+        # In the order in which they were met.
+        known = {each: known[each] for each in known if each not in met} | met
+        known = dict(list(known.items())[-capacity:])
         clock.sleep(pause_s)
 
 

@@ -341,7 +341,7 @@ _DEDUPE = (
         (
             Edit(
                 "dedupe/store.py",
-                "            self.confirm(with_claim(identities, claims, _DELIVERED))\n",
+                "        self.confirm(with_claim(identities, claims, _DELIVERED))\n",
                 "",
             ),
         ),
@@ -370,7 +370,7 @@ _DEDUPE = (
         (
             Edit(
                 "dedupe/store.py",
-                "            self.mark_uncertain(with_claim(identities, claims, _UNCERTAIN))\n",
+                "        self.mark_uncertain(with_claim(identities, claims, _UNCERTAIN))\n",
                 "",
             ),
         ),
