@@ -245,13 +245,19 @@ def test_counters_survive_a_change_of_settings() -> None:
     assert own(prometheus.samples, "cold_starts_total") == [(0, 1, 1)]
 
 
-def test_another_log_level_lets_no_write_come_before_its_time() -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [{"LOG_LEVEL": "DEBUG"}, {"REMOTE_WRITE_PASSWORD": "new"}, {"REMOTE_WRITE_CHECK": "off"}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_setting_lets_no_write_come_before_its_time(changed: dict[str, str]) -> None:
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock)
-    settings = remote_write_environ(SELF_METRICS="on")
+    given = {"SELF_METRICS": "on", "REMOTE_WRITE_USER": "u", "REMOTE_WRITE_PASSWORD": "old"}
+    settings = remote_write_environ(**given)
     application = Application(settings, clock, lambda _: prometheus)
     report_of(application, ckafka(point(1)))
-    settings["MF_LOG_LEVEL"] = "DEBUG"
+    settings.update(remote_write_environ(**(given | changed)))
     report_of(application, ckafka(point(2), first_offset=1))
     assert own(prometheus.samples, "points_total") == [(0, 1)]
 

@@ -5,10 +5,14 @@ import pytest
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.clients.redis import Connection, RedisUnavailable
+from metric_forwarder.clients.secrets_manager import SecretReference
+from metric_forwarder.credentials import Credentials
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.secret import Secret
 from metric_forwarder.settings.kept import Kept
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
+from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver, machine_of
 from support.harness import ckafka, environ, outcomes, point, remote_write_environ, report_of
 
@@ -64,6 +68,37 @@ def test_a_redis_that_failed_is_left_alone_also_after_another_log_level(
     capsys.readouterr()
     report_of(application, EVENT)
     assert (len(asked), capsys.readouterr().out) == (2, "")
+
+
+def test_a_key_of_secrets_manager_is_not_read_again_after_another_number_of_requests_at_once() -> None:
+    clock = FakeClock()
+    receiver = InProcessReceiver(clock)
+    read: list[str] = []
+
+    def read_secret(reference: SecretReference, role: list[str], timeout_s: float) -> Credentials:
+        assert (role, timeout_s > 0) == (["role", "a key", ""], True)
+        read.append(reference.name)
+        return Credentials(EXAMPLE_SECRET_ID, Secret(EXAMPLE_SECRET_KEY))
+
+    role = {"TENCENTCLOUD_SECRETID": "role", "TENCENTCLOUD_SECRETKEY": "a key"}
+    settings = role | environ(SECRET_ID="", SECRET_KEY="", SECRET_NAME="one", SECRET_VERSION="v1")
+    application = Application(
+        settings,
+        transport=lambda _: receiver,
+        machine=machine_of(clock),
+        outside=Outside(read_secret=read_secret),
+    )
+    changes: tuple[dict[str, str], ...] = (
+        {},
+        {"MF_CONCURRENCY": "1"},
+        {"MF_CONCURRENCY": "2"},
+        {"MF_SECRET_NAME": "other"},
+    )
+    for number, changed in enumerate(changes):
+        settings.update(changed)
+        report = report_of(application, ckafka(point(number), first_offset=number))
+        assert outcomes(report) == {"delivered": 1}
+    assert read == ["one", "other"]
 
 
 @pytest.mark.parametrize("changed", ["MAX_ATTEMPTS", "CONCURRENCY", "REQUEST_TIMEOUT_S", "BATCH_MAX_POINTS"])

@@ -4,6 +4,7 @@ Each series begins with a 0 at the time of the previous write: without it, Prome
 what an instance counted before its first write.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -39,14 +40,21 @@ class SeriesEndpoint(Protocol):
 
 
 class WrittenSeries:
-    """Which series an endpoint has, and the time of the last write; kept when other settings change.
+    """Which series an endpoint has, and what is known of the last write; kept when other settings change.
 
     Args:
         started_s: when the instance began to count, Unix seconds.
+
+    Attributes:
+        last_ms: the time of the last samples.
+        next_at: when the next write is due.
+        worker: the thread of the last write, which may hang.
     """
 
     def __init__(self, started_s: float) -> None:
         self.last_ms = round(started_s * 1000) - 1
+        self.next_at = -math.inf
+        self.worker: SerialWorker | None = None
         self._begun: set[tuple[str, Labels]] = set()
 
     def has(self, value: Value) -> bool:
@@ -82,8 +90,6 @@ class EventMetrics:
         self._interval_s = interval_s
         self._clock, self._tasks = machine.clock, machine.tasks
         self._log = log
-        self._next_at: float | None = None
-        self._worker: SerialWorker | None = None
 
     @property
     def trace(self) -> RequestTrace:
@@ -96,11 +102,11 @@ class EventMetrics:
     def end(self, report: Report, ledger: Ledger, deadline: Deadline, measure_spool: MeasureSpool) -> None:
         """Count a finished event, then write if a write is due and there is time for it."""
         self.counters.count(report, ledger)
-        now = self._clock.monotonic()
-        is_due = self._next_at is None or now >= self._next_at
-        if not is_due or deadline.remaining() < _LEAST_S or (self._worker and self._worker.is_busy):
+        now, written = self._clock.monotonic(), self._written
+        is_under_way = written.worker is not None and written.worker.is_busy
+        if now < written.next_at or deadline.remaining() < _LEAST_S or is_under_way:
             return
-        self._next_at = now + self._interval_s
+        written.next_at = now + self._interval_s
         level = measure_spool()
         if level is not None:
             self.counters.set_spool(level)
@@ -113,11 +119,11 @@ class EventMetrics:
         values = list(self.counters.values())
         series = list(self._encode(values, now_ms))
         try:
-            self._worker = SerialWorker("self-metrics", self._tasks)
+            worker = self._written.worker = SerialWorker("self-metrics", self._tasks)
         except RuntimeError:
             self._log.write("WARN", "self-metrics", message="not written: no thread could be started")
             return
-        verdict = self._send(self._worker, lambda: endpoint.write(series, timeout_s), timeout_s)
+        verdict = self._send(worker, lambda: endpoint.write(series, timeout_s), timeout_s)
         if verdict is not None and verdict.action is not Action.ACCEPT:
             self._log.write("WARN", "self-metrics", message=f"not written: {verdict.reason}")
         if verdict is None or not _is_surely_absent(verdict):
