@@ -248,16 +248,21 @@ class Platform:
         process = instance.process
         left = list(process.tasks)
         timeout_s = float(attempt.settings.get("MF_REQUEST_TIMEOUT_S", "3"))
+        within_s = timeout_s + _LINGER_S + _LOOKS * process.look_s
 
         def check() -> None:
             alive = [task.name for task in left if task in process.tasks]
             # One that hangs where there is no timeout may keep others, which wait for what it holds.
             is_stuck = any(task.is_stuck for task in process.tasks)
-            if alive and not is_stuck and not process.dead:
+            # Whoever has just gone on needs as much time as after an event.
+            goes_on = process.frozen or self._world.now < process.resumed_at + within_s
+            if alive and goes_on:
+                self._world.after(within_s, check)
+            elif alive and not is_stuck and not process.dead:
                 raise Violation("no thread outlives its event by long", attempt=attempt.number, threads=alive)
 
         if left:
-            self._world.after(timeout_s + _LINGER_S + _LOOKS * process.look_s, check)
+            self._world.after(within_s, check)
 
 
 def _stood_still_at_last(process: Process, attempt: Attempt) -> bool:

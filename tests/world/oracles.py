@@ -269,6 +269,9 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
     "another instance's memory": lambda _, pair: (
         not pair.is_shared and pair.first.instance != pair.second.instance
     ),
+    "two replays without a lock asked about a rejected point": lambda book, pair: (
+        _are_replays_without_lock(book, pair) and _was_rejected(book, pair)
+    ),
     "the window passed": lambda book, pair: pair.first is not pair.second and _window_passed(book, pair),
     "the store lost what it had been told": lambda book, pair: (
         # It may have lost the lease under which a slow first one was still to send.
@@ -278,6 +281,22 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
         pair.is_shared and bool(pair.first.pauses_s or pair.second.pauses_s)
     ),
 }
+
+
+def _are_replays_without_lock(book: Book, pair: _Pair) -> bool:
+    """Whether the two were replays at the same time, on a file system that accepts locks and keeps nobody out."""
+    first, second = pair.first, pair.second
+    are_replays = first.event.source == second.event.source == "replay" and first is not second
+    return book.has_no_locks and are_replays and second.began <= pair.earlier.at
+
+
+def _was_rejected(book: Book, pair: _Pair) -> bool:
+    """Whether the point was rejected before either was sent: a replay asks about it again, and nothing marks that."""
+    return any(
+        each.outcomes.get(pair.number) is Outcome.REJECTED
+        for each in book.attempts
+        if each.ended is not None and each.ended <= min(pair.first.began, pair.second.began)
+    )
 
 
 def _window_passed(book: Book, pair: _Pair) -> bool:

@@ -291,7 +291,7 @@ class Network:
             world.sleep(min(timeout_s, world.pick(_LATENCIES_S)))
             return self._not_sent(record, "refused")
         if fault == "name server hangs":
-            self._hang()
+            self._world.hang(_STUCK_S)
             return self._not_sent(record, "no name")
         return self._exchange(request, timeout_s, record, fault)
 
@@ -305,13 +305,6 @@ class Network:
         record.answer = "failed"
         record.left = False
         return Failure(Fault.UNREACHABLE, reason)
-
-    def _hang(self) -> None:
-        task = self._world.current
-        assert task is not None
-        task.is_stuck = True
-        self._world.sleep(_STUCK_S)
-        task.is_stuck = False
 
     def _exchange(
         self, request: HttpRequest, timeout_s: float, record: Request, fault: str

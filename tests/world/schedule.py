@@ -605,22 +605,28 @@ class Schedule:
         else:
             # The platform gives up instances in the end, and with them whatever a thread of theirs still holds.
             self.platform.kill_idle()
-        for _ in range(most):
-            if set(self._waiting()) <= self._without_room():
-                break
+        while not set(waiting := self._waiting()) <= self._without_room(waiting):
+            if most == 0:
+                raise Violation(oracles.REST, spooled=waiting)
             self.triggers.timer(self._replay_event())
             self.world.sleep(60.0)
-        else:
-            raise Violation(oracles.REST, spooled=self._waiting())
+            # On a slow processor a replay may have time for one request.
+            got_further = self.platform.look_s and len(self._waiting()) < len(waiting)
+            most -= not got_further
         self.book.dead_letters.update(self._records("dead"))
         if not is_others_file_kept(self.disk.disk):
             raise Violation(oracles.ACCOUNTED, file="of another function")
 
-    def _without_room(self) -> set[int]:
+    def _without_room(self, waiting: list[int]) -> set[int]:
         """Points that the destination refuses now, in a Redis that is too full to take them as dead letters."""
         if not self.redis.model.was_full:
             return set()
         refused = (Outcome.REJECTED, Outcome.STALE, Outcome.INVALID)
+        last = self.book.attempts[-1]
+        report = last.report if last.event.source == "replay" else None
+        # What is invalid by now is no ``Point``: only the report of its replay counts it.
+        if report and report["received"] == report["outcomes"][Outcome.INVALID.value] == len(waiting):
+            return set(waiting)
         return {
             number
             for attempt in self.book.attempts

@@ -59,6 +59,7 @@ class Process:
         skew_changed: whether its wall clock has jumped while it ran.
         stood_still: when a thread of it let another one in, and for how long.
         end: what kills it, while it is at work.
+        resumed_at: when it was thawed, or a thread of it that hung went on, the last time.
         look_s: how long it computes from one look at the clock to the next, where computing takes time at all.
     """
 
@@ -70,6 +71,7 @@ class Process:
         self.busy = False
         self.out_of_threads = False
         self.skew_changed = False
+        self.resumed_at = 0.0
         self.look_s = 0.0
         self.tasks: dict[Task, None] = {}
         self.at_death: list[Callable[[], None]] = []
@@ -211,6 +213,15 @@ class World:
         self._hub.switch()
         self._entered()
 
+    def hang(self, seconds: float) -> None:
+        """Let the task that runs hang for so long in something that has no timeout."""
+        task = self._entered()
+        task.is_stuck = True
+        self.sleep(seconds)
+        task.is_stuck = False
+        if task.process is not None:
+            task.process.resumed_at = self.now
+
     def park(self, timeout_s: float | None = None) -> bool:
         """Wait until another task wakes this one, or for so many seconds; return whether it was woken."""
         task = self._entered()
@@ -251,6 +262,8 @@ class World:
         process.frozen = True
 
     def thaw(self, process: Process) -> None:
+        if process.frozen:
+            process.resumed_at = self.now
         process.frozen = False
         missed, process.missed = process.missed, []
         for task, token in missed:

@@ -193,14 +193,13 @@ class RedisLink:
     def _hang(self) -> None:
         """Do not answer within the timeout, or, as with a name server, for much longer."""
         world = self._world
-        task = world.current
-        assert task is not None
         is_stuck = world.choose(3) == 2
-        task.is_stuck = is_stuck
         self._server.trouble(_STUCK_S)
         world.met("Redis hung for longer than its timeout" if is_stuck else "Redis did not answer in time")
-        world.sleep(_STUCK_S if is_stuck else self.timeout_s)
-        task.is_stuck = False
+        if is_stuck:
+            world.hang(_STUCK_S)
+        else:
+            world.sleep(self.timeout_s)
         raise explain(redis.TimeoutError())
 
     def close(self) -> None:
@@ -273,15 +272,11 @@ class SharedDisk:
 
     def _hang(self) -> None:
         world = self._world
-        task = world.current
-        assert task is not None
         world.met("the disk of the spool hung")
         lasts_s = world.pick((2.0, _STUCK_S))
         # A thread may be frozen on top of that.
         self._book.trouble_spool("hangs", world.now, _EVER_S)
-        task.is_stuck = True
-        world.sleep(lasts_s)
-        task.is_stuck = False
+        world.hang(lasts_s)
 
     def heal(self) -> None:
         self.disk.free = self._room
@@ -355,11 +350,7 @@ class Shared:
             world.met("the secret could not be read")
             return Verdict(Action.RETRY, "secret", "the secret could not be read: a fault")
         if self._faults.strikes("secret hangs"):
-            task = world.current
-            assert task is not None
-            task.is_stuck = True
-            world.sleep(10 * timeout_s)
-            task.is_stuck = False
+            world.hang(10 * timeout_s)
         return self.credentials
 
 
