@@ -92,9 +92,9 @@ class Settlement:
 
         Points of one identity are equal, so the earlier ones add nothing, even if the last is not delivered.
         """
-        last = {point.identity: point for point in points}
-        if len(last) == len(points):
+        if len({point.identity for point in points}) == len(points):
             return points
+        last = {point.identity: point for point in points}
         kept: list[Point] = []
         repeated: list[Point] = []
         for point in points:
@@ -105,7 +105,7 @@ class Settlement:
 
     def claim(self, points: Sequence[Point]) -> tuple[Sequence[Point], list[Point]]:
         """Claim points: return those to send and those that another instance holds; the rest is settled."""
-        identities = [point.identity for point in points if point.identity is not None]
+        identities = _identities(points)
         claimed = self._claims.claim(identities)
         if len(points) == len(claimed) == claimed.count(Claim.OURS):
             return points, []
@@ -200,7 +200,7 @@ def _rejected_before(rejection: KnownRejection) -> Verdict:
 
 
 def _identities(points: Batch) -> list[bytes]:
-    return [point.identity for point in points if point.identity is not None]
+    return [identity for point in points if (identity := point.identity) is not None]
 
 
 def _problem(point: Point, outcome: Outcome, verdict: Verdict) -> Problem:

@@ -45,27 +45,40 @@ class Identifier:
         """
         copy, by_content = self._empty.copy, self._by_content
         found: list[bytes | None] = []
+        of: Message | None = None
+        coordinates: str | None = None
+        is_again = False
         columns = zip(serieses, values, times_ns, keys, messages, pointers, strict=False)
         for series, value, time_ns, key, message, pointer in columns:
             if key is not None:
                 text = f"#{key}" if time_ns is None else f"@{time_ns}#{key}"
             elif time_ns is not None and by_content:
                 text = f"@{time_ns}"
-            elif message.coordinates is not None:
-                place = message.place(pointer) if pointer else message.coordinates
-                text = f"/{place}" if time_ns is None else f"@{time_ns}/{place}"
-                if place.startswith(MEASURED_AGAIN):
-                    value = 0  # noqa: PLW2901 - whatever it was
             else:
-                found.append(None)
-                continue
+                if message is not of:
+                    of, coordinates = message, message.coordinates
+                    is_again = coordinates is not None and coordinates.startswith(MEASURED_AGAIN)
+                if coordinates is None:
+                    found.append(None)
+                    continue
+                if pointer:
+                    place = message.place(pointer) if message.places else f"{coordinates}#{pointer}"
+                else:
+                    place = coordinates
+                text = f"/{place}" if time_ns is None else f"@{time_ns}/{place}"
+                if is_again:
+                    value = 0  # noqa: PLW2901 - whatever it was
             if type(value) is float or -_EXACT <= value <= _EXACT:
                 number = _pack_double(value)
             else:
                 number, text = _large(value, text)
+            try:
+                written = text.encode()
+            except UnicodeEncodeError:
+                written = text.encode("utf-8", "surrogatepass")
             digest = copy()
             # Series and number have one length each, and what follows begins with a mark.
-            digest.update(series.digest + number + text.encode("utf-8", "surrogatepass"))
+            digest.update(series.digest + number + written)
             found.append(digest.digest())
         return found
 

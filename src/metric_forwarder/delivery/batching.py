@@ -98,12 +98,13 @@ def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[
     loads = [0] * count
     lane_of: dict[bytes, list[Point]] = {}
     # The longest series first, each to the emptiest lane, so that the lanes are about equally long.
-    for series, length in Counter(point.series.digest for point in points).most_common():
+    digests = [point.series.digest for point in points]
+    for series, length in Counter(digests).most_common():
         emptiest = loads.index(min(loads))
         loads[emptiest] += length
         lane_of[series] = lanes[emptiest]
-    for point in points:
-        lane_of[point.series.digest].append(point)
+    for point, series in zip(points, digests, strict=True):
+        lane_of[series].append(point)
     return [lane for lane in lanes if lane]
 
 

@@ -10,6 +10,7 @@ There are two paths. ``read_payloads`` is the careful path: it reads one message
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
@@ -108,16 +109,22 @@ class Payload(NamedTuple):
         """The place of the payload, then the JSON pointer of a point."""
         return self.place if self.prefix is None else f"{self.place}{self.prefix}/{index}"
 
-    def pointers(self, start: int, points: int) -> list[str]:
+    def pointers(self, start: int, points: int) -> Sequence[str]:
         """The pointers of some points, one after the other."""
         if self.prefix is None:
             return [self.place] * points
-        return [f"{self.place}{self.prefix}/{index}" for index in range(start, start + points)]
+        return _pointers(f"{self.place}{self.prefix}", start, points)
 
     def locate(self, index: int, path: Sequence[Any]) -> str:
         """The JSON pointer of a member of a point, in the envelope if it was inherited from there."""
         inherited = self.inherited and self.inherited(index, path)
         return self.place + inherited if inherited else self.pointer(index) + json_pointer(path)
+
+
+# A producer writes one list like another, so that their points share these texts.
+@lru_cache(maxsize=4)
+def _pointers(place: str, start: int, points: int) -> Sequence[str]:
+    return [f"{place}/{index}" for index in range(start, start + points)]
 
 
 def json_pointer(path: Sequence[Any]) -> str:

@@ -107,9 +107,10 @@ class Ledger:
         """Write the same outcome for many points; ``problem`` is called only while the report has room."""
         rows = self._rows
         for point in points:
-            if rows[point.number] is not None:
-                self._write(point.number, outcome)  # which raises
-            rows[point.number] = outcome
+            number = point.number
+            if rows[number] is not None:
+                self._write(number, outcome)  # which raises
+            rows[number] = outcome
             if problem is not None:
                 self._note(lambda point=point: problem(point))  # type: ignore[misc]  # bound now, on purpose
 
