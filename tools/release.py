@@ -10,6 +10,7 @@ push, and refuses a tree with uncommitted changes.
 import argparse
 import datetime as dt
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,8 @@ ZIPS = {
     "metric-forwarder-all.zip": package_contents.ALL_EXTRAS,
 }
 SBOM = "metric-forwarder.cdx.json"
+# Where the Makefile installs the tool that writes it.
+_CYCLONEDX = Path(sys.prefix) / "cyclonedx"
 # The files that contain the version, and its name in each.
 VERSIONED = {"pyproject.toml": "version", "src/metric_forwarder/__init__.py": "__version__"}
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
@@ -84,6 +87,7 @@ def write_sbom(path: Path) -> None:
                 *("--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "--validate"),
                 *("--output-file", str(path)),
             ],
+            env=os.environ | {"PYTHONPATH": str(_CYCLONEDX)},
             check=True,
         )
 

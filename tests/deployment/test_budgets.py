@@ -1,6 +1,7 @@
 """Budgets that no noise touches: modules, requests, bytes and allocations. Those of time are in ``make bench``."""
 
 import gc
+import importlib.util
 import json
 import subprocess
 import sys
@@ -33,6 +34,13 @@ import index
 report = index.main_handler(json.load(sys.stdin), %r)
 json.dump({"status": report["status"], "modules": sorted(set(sys.modules) - before)}, sys.stderr)
 """
+
+
+def test_jsonschema_loads_no_more_here_than_in_the_function() -> None:
+    """With this package it reads a grammar, which takes ten times as long as all else that it loads."""
+    assert importlib.util.find_spec("rfc3987_syntax") is None, (
+        "left by an older version of .[dev]: remove .venv"
+    )
 
 
 def test_delivering_loads_nothing_heavy_and_few_modules(emulator: Emulator) -> None:
