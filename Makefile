@@ -21,11 +21,14 @@ run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of eve
 	@echo
 	@echo "To see it move: make page, then open http://127.0.0.1:$(PORT)/ in a browser. The code begins in src/metric_forwarder/__init__.py."
 
+# Each worker, and each program that a test starts, would compile everything again if the shell keeps Python from storing bytecode.
+test test-fast: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/dev.stamp ## Run all tests; the quick ones side by side, with a floor of branch coverage
 	@$(BIN)/python -m pytest -q -n auto -m "not slow" --cov --cov-report=term:skip-covered
 	@$(BIN)/python -m pytest -q -m slow
 
-test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: about a minute
+test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: less than a minute
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 check: $(VENV)/dev.stamp ## Check format, lint and types
