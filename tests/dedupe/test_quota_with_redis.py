@@ -41,6 +41,7 @@ def test_instances_with_one_redis_use_nine_tenths_of_a_quota_and_one_request_in_
     assert crowd.commands_a_request <= 2 + waits_s / 50
 
 
+@pytest.mark.slow
 def test_instances_that_work_for_a_sixth_of_the_time_leave_little_unused() -> None:
     """Most of those in line are not there when it is their turn: their events come again a minute later."""
     crowd = SharedCrowd(100, sliding_window(50), event_s=10, pause_s=50)
@@ -75,6 +76,7 @@ def test_while_nothing_is_refused_instances_are_as_fast_as_they_can_and_ask_once
     assert crowd.line.commands == instances
 
 
+@pytest.mark.slow
 def test_a_thousand_instances_without_a_limit_all_send_after_a_second() -> None:
     crowd = SharedCrowd(1000, unlimited)
     crowd.run(1.2, 50)

@@ -207,6 +207,7 @@ def test_a_server_whose_clock_jumps_stops_nobody(step_s: float) -> None:
     assert sum(crowd.accepted) - accepted >= 0.8 * 50 * 30
 
 
+@pytest.mark.slow
 def test_a_quota_that_grows_is_found() -> None:
     small, large = token_bucket(20), token_bucket(200)
     crowd = SharedCrowd(100, lambda now: (small if now < 120 else large)(now))
@@ -217,6 +218,7 @@ def test_a_quota_that_grows_is_found() -> None:
     assert sum(crowd.accepted) - accepted >= 0.85 * 200 * 60
 
 
+@pytest.mark.slow
 def test_a_quota_that_shrinks_is_kept_within_seconds() -> None:
     large, small = token_bucket(200), token_bucket(20)
     crowd = SharedCrowd(100, lambda now: (large if now < 60 else small)(now))

@@ -79,6 +79,7 @@ def test_built_twice_it_is_the_same_bytes(package: Package, tmp_path: Path) -> N
     assert build(tmp_path).archive.read_bytes() == package.archive.read_bytes()
 
 
+@pytest.mark.slow
 def test_its_entries_depend_on_names_and_contents_alone(package: Package) -> None:
     with zipfile.ZipFile(package.archive) as packed:
         entries = packed.infolist()
@@ -87,10 +88,12 @@ def test_its_entries_depend_on_names_and_contents_alone(package: Package) -> Non
     assert {entry.external_attr >> 16 for entry in entries} == {0o100644}
 
 
+@pytest.mark.slow
 def test_it_stays_within_its_budget(package: Package) -> None:
     assert package.archive.stat().st_size <= MAX_BYTES
 
 
+@pytest.mark.slow
 def test_it_holds_the_forwarder_and_the_licences_and_nothing_for_developers(package: Package) -> None:
     held = names(package.archive)
     assert [name for name in held if FORBIDDEN.search(name)] == []
@@ -102,6 +105,7 @@ def test_it_holds_the_forwarder_and_the_licences_and_nothing_for_developers(pack
     assert {name for name in own if not FORBIDDEN.search(name)} <= set(held)
 
 
+@pytest.mark.slow
 def test_the_folder_and_the_zip_hold_the_same(package: Package) -> None:
     unpacked = sorted(
         path.relative_to(package.folder).as_posix() for path in package.folder.rglob("*") if path.is_file()
@@ -109,6 +113,7 @@ def test_the_folder_and_the_zip_hold_the_same(package: Package) -> None:
     assert names(package.archive) == unpacked  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_compiled_in_it_is_compiled_for_the_function(package: Package) -> None:
     compiled = [name for name in names(package.archive) if name.endswith(".so")]
     assert compiled
@@ -126,6 +131,7 @@ print(json.dumps(index.main_handler(event, context)))
 """
 
 
+@pytest.mark.slow
 @with_python_310
 def test_unpacked_it_delivers_with_a_bare_python(
     package: Package, tmp_path: Path, emulator: Emulator
@@ -164,6 +170,7 @@ def compiled_by_an_event(folder: Path, emulator: Emulator) -> list[str]:
     return [Path(name).relative_to(folder).as_posix() for name in names]
 
 
+@pytest.mark.slow
 @with_python_310
 def test_what_an_event_of_valid_points_loads_is_compiled_already(
     package: Package, emulator: Emulator
@@ -171,6 +178,7 @@ def test_what_an_event_of_valid_points_loads_is_compiled_already(
     assert compiled_by_an_event(package.folder, emulator) == []
 
 
+@pytest.mark.slow
 @with_python_310
 def test_a_file_that_is_edited_where_it_is_deployed_is_compiled_again(
     package: Package, tmp_path: Path, emulator: Emulator
@@ -233,6 +241,7 @@ def test_a_missing_or_broken_zip_is_reported(tmp_path: Path) -> None:
     assert (result.returncode, f"there is no {missing}" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_zip_holds_the_licence_of_every_locked_package(package: Package) -> None:
     told = (package.folder / "THIRD_PARTY_LICENSES.txt").read_text("utf-8")
     licensed = {
@@ -274,6 +283,7 @@ def test_a_lock_names_exact_versions_with_hashes_and_no_index(lock: Path) -> Non
     ] == []
 
 
+@pytest.mark.slow
 @with_python_310
 def test_the_package_can_say_what_stands_in_the_way_of_delivery(package: Package, emulator: Emulator) -> None:
     given = environ(RECEIVER_URL=emulator.url, SCRAPE_HOSTS="127.0.0.1:1")

@@ -54,6 +54,7 @@ def test_every_argument_is_documented_by_the_provider() -> None:
         assert set(arguments) <= DOCUMENTED[kind] | META
 
 
+@pytest.mark.slow
 def test_the_function_is_that_of_the_description() -> None:
     described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]
     (function,) = [arguments for kind, arguments in resources() if kind == "tencentcloud_scf_function"]
@@ -63,6 +64,7 @@ def test_the_function_is_that_of_the_description() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_queue_is_consumed_as_described() -> None:
     described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]["events"][0]["ckafka"][
         "parameters"

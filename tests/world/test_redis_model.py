@@ -256,10 +256,11 @@ def test_a_full_server_takes_no_new_key_and_still_deletes() -> None:
     assert model.keys() == []
 
 
-def test_the_pace_is_what_the_model_says_at_any_moment(server: RedisServer) -> None:
+@pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 30), marks=pytest.mark.slow)], ids=str)
+def test_the_pace_is_what_the_model_says_at_any_moment(server: RedisServer, seeds: range) -> None:
     """Long conversations of a few instances, which hardly ever come up by chance alone."""
     with _compared(server) as pair:
-        for seed in range(30):
+        for seed in seeds:
             pair.run(list(_conversation(random.Random(seed), b"pace %d" % seed)))
 
 

@@ -8,14 +8,20 @@ import pytest
 from world.campaign import Figures, run_jobs, run_seed, run_tape
 from world.situations import EXPECTED
 
+some_seeds = pytest.mark.parametrize(
+    "seeds", [range(5), pytest.param(range(5, 20), marks=pytest.mark.slow)], ids=str
+)
 
-def test_the_same_seed_gives_the_same_trace() -> None:
-    for seed in range(20):
+
+@some_seeds
+def test_the_same_seed_gives_the_same_trace(seeds: range) -> None:
+    for seed in seeds:
         assert run_seed(seed).trace_hash == run_seed(seed).trace_hash
 
 
-def test_a_tape_repeats_the_schedule_of_its_seed() -> None:
-    for seed in range(20):
+@some_seeds
+def test_a_tape_repeats_the_schedule_of_its_seed(seeds: range) -> None:
+    for seed in seeds:
         result = run_seed(seed)
         assert run_tape(result.tape, seed=seed).trace_hash == result.trace_hash
 

@@ -54,6 +54,7 @@ def test_findings_are_kept_for_one_state_of_the_code(tmp_path: Path) -> None:
     assert Results(file, "state").get(Target("a", {"x.py": "2"})) is None
 
 
+@pytest.mark.slow
 def test_marks_of_the_code_change_no_schedule_and_seeds_that_do_not_reach_a_mutant_are_passed_over(
     tmp_path: Path,
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_mutant_that_no_seed_reaches_is_not_run() -> None:
     assert hunt(target, 0, 300, 1.0) == Finding(300, None, "")
 
 
+@pytest.mark.slow
 def test_the_innermost_statement_of_a_function_is_what_a_mutant_changes() -> None:
     lines = {mutant.line: statement_of(mutant) for mutant in all_mutants() if mutant.kind == "removed"}
 
