@@ -119,10 +119,44 @@ def test_a_user_s_schema_judges_the_value_of_a_sample_too(tmp_path: Path) -> Non
     assert len(take(settings, Sample("w", "a", {}, 9.5))[0].points) == 1
 
 
+DELTA = json.dumps(
+    {
+        "resourceMetrics": [
+            {
+                "scopeMetrics": [
+                    {
+                        "metrics": [
+                            {
+                                "name": "m",
+                                "sum": {
+                                    "aggregationTemporality": 1,
+                                    "isMonotonic": True,
+                                    "dataPoints": [
+                                        {
+                                            "asInt": "1",
+                                            "timeUnixNano": str(NOW_NS),
+                                            "attributes": [{"key": "a", "value": {"stringValue": "b"}}],
+                                        }
+                                    ],
+                                },
+                            }
+                        ]
+                    }
+                ]
+            }
+        ]
+    }
+)
+
+
 @pytest.mark.parametrize(
     ("text", "settings"),
-    [('m{a="b"} NaN', environ()), ('m{a="b"} 1 999999999999999999', remote_write_environ())],
-    ids=["not a number", "a time beyond all years"],
+    [
+        ('m{a="b"} NaN', environ()),
+        ('m{a="b"} 1 999999999999999999', remote_write_environ()),
+        (DELTA, remote_write_environ()),
+    ],
+    ids=["not a number", "a time beyond all years", "a delta"],
 )
 def test_a_sample_that_no_destination_can_carry_is_kept_as_a_dead_letter(
     text: str, settings: dict[str, str], tmp_path: Path
@@ -132,7 +166,6 @@ def test_a_sample_that_no_destination_can_carry_is_kept_as_a_dead_letter(
     settings = {
         **settings,
         "MF_SPOOL": tmp_path.as_uri(),
-        "MF_FORMAT": "prometheus-text",
         "MF_REMOTE_WRITE_CHECK": "off",
     }
     report = report_of(Application(settings, clock, lambda _: receiver), ckafka(text))

@@ -520,7 +520,7 @@ PATTERNS: dict[str, tuple[str, list[str], list[str]]] = {
     "a code point": (r"^\u{1F600}\cA$", ["\U0001f600\x01"], ["u"]),
     "a slash, and what is nothing special": (r"^\/\A\Z$", ["/AZ"], ["/"]),
     "anything, nothing": (r"^[^]$|[]", ["\n", "a"], ["ab"]),
-    "a class that holds an opening bracket": (r"^[a[]$", ["a", "["], ["b"]),
+    "a class that holds an opening bracket": (r"^[a[]$", ["a", "["], ["b", "X", "\\"]),
     "a dot is no line end": ("^.$", ["a"], ["\n", "\r", "\u2028"]),
 }
 
@@ -540,6 +540,12 @@ def test_a_pattern_means_what_it_means_in_ecma_262(
         assert {
             error["pointer"].split("/")[1] for error in report["errors"] if error["outcome"] == "invalid"
         } == {str(number) for number in range(len(good), len(good) + len(bad))}
+
+
+def test_the_format_of_a_time_is_asked_of_texts_only(tmp_path: Path) -> None:
+    schema = {"properties": {"dimensions": {"format": "date-time"}, "id": {"format": "date-time"}}}
+    report = with_schema(tmp_path, schema, point(1), point(2, id="2026-01-01T00:00:00Z"), point(3, id="noon"))
+    assert [(error["pointer"], error["rule"]) for error in report["errors"]] == [("/2/id", "format")]
 
 
 def test_a_byte_order_mark_before_a_schema_is_read(tmp_path: Path) -> None:
