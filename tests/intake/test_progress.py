@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from metric_forwarder.bootstrap import Application
+from metric_forwarder.intake.progress import Progress
 from metric_forwarder.intake.schema import SCHEMAS
+from metric_forwarder.model import Message, Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.reporting.ledger import Ledger
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import ckafka, environ, outcomes, point, report_of
 
@@ -114,3 +117,83 @@ def test_points_that_are_not_delivered_are_not_passed_over() -> None:
     receiver.refuse_if = lambda _: None
     deliveries(app, clock, event)
     assert sorted({int(wire["value"]) for _, wire in receiver.points}) == list(range(900))
+
+
+# --- what is remembered of an event ------------------------------------------------------------------------
+
+
+def deliver(
+    progress: Progress,
+    places: list[str | None],
+    becomes: Outcome | None = Outcome.INVALID,
+    *,
+    stop_at: str | None = None,
+) -> tuple[list[str | None], dict[Outcome, int]]:
+    """Deliver an event of messages with one point each; return the places of those taken in, and what was counted."""
+    ledger = Ledger()
+    delivery = progress.begin(ledger)
+    taken = []
+    stopped_at = None
+    for message in delivery.rest(Message("s", "{}", place) for place in places):
+        taken.append(message.coordinates)
+        if stop_at is not None and message.coordinates == stop_at:
+            stopped_at = message, ledger.received
+            break
+        row = ledger.open()
+        if becomes is not None:
+            ledger.settle(row, becomes)
+    delivery.close(stopped_at, is_whole=stopped_at is None)
+    return taken, {outcome: count for outcome, count in ledger.outcomes().items() if count}
+
+
+def test_what_was_taken_in_is_counted_again_and_not_read_again() -> None:
+    progress = Progress()
+    deliver(progress, ["a", "b", "c", "d"], stop_at="c")
+    assert deliver(progress, ["a", "b", "c", "d"], stop_at="d") == (["c", "d"], {Outcome.INVALID: 3})
+    assert deliver(progress, ["a", "b", "c", "d"]) == (["d"], {Outcome.INVALID: 4})
+
+
+def test_what_was_delivered_is_a_duplicate_the_next_time() -> None:
+    progress = Progress()
+    deliver(progress, ["a", "b", "c"], Outcome.DELIVERED, stop_at="c")
+    taken, counted = deliver(progress, ["a", "b", "c"], Outcome.DELIVERED)
+    assert (taken, counted) == (["c"], {Outcome.DUPLICATE: 2, Outcome.DELIVERED: 1})
+
+
+@pytest.mark.parametrize("becomes", [None, Outcome.UNDELIVERED])
+def test_an_event_with_a_point_that_comes_again_is_read_again(becomes: Outcome | None) -> None:
+    progress = Progress()
+    deliver(progress, ["a", "b", "c"], becomes, stop_at="c")
+    assert deliver(progress, ["a", "b", "c"])[0] == ["a", "b", "c"]
+
+
+def test_an_event_that_was_taken_in_whole_is_forgotten() -> None:
+    progress = Progress()
+    deliver(progress, ["a", "b", "c"], stop_at="c")
+    deliver(progress, ["a", "b", "c"])
+    assert deliver(progress, ["a", "b", "c"])[0] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "others", [["a", "x", "c"], ["a", "bb", "c"], ["a", None, "c"], ["ab", "c"], ["a"], []]
+)
+def test_an_event_whose_messages_are_others_is_read_from_its_beginning(others: list[str | None]) -> None:
+    progress = Progress()
+    deliver(progress, ["a", "b", "c"], stop_at="c")
+    assert deliver(progress, others)[0] == others
+
+
+def test_an_event_without_coordinates_is_read_from_its_beginning() -> None:
+    progress = Progress()
+    deliver(progress, [None, "b", "c"], stop_at="c")
+    assert deliver(progress, [None, "b", "c"])[0] == [None, "b", "c"]
+
+
+def test_the_hundred_events_that_stopped_last_are_remembered() -> None:
+    progress = Progress()
+    for name in (*range(100), 0, "new"):
+        deliver(progress, [f"{name}", f"{name} b", f"{name} c"], stop_at=f"{name} b")
+    read = {
+        name: len(deliver(progress, [name, f"{name} b", f"{name} c"])[0]) for name in ("0", "1", "2", "new")
+    }
+    assert read == {"0": 2, "1": 3, "2": 2, "new": 2}
