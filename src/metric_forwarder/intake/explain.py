@@ -41,9 +41,8 @@ class Explainer:
     """
 
     def __init__(self, ours: Mapping[str, Any], users: Mapping[str, Any] | None = None) -> None:
-        strict, formats = _strict_validator(), _formats()
-        self._ours = strict(ours, format_checker=formats)
-        self._users = None if users is None else strict(users, format_checker=formats)
+        self._ours = _strict_validator(ours)
+        self._users = None if users is None else _strict_validator(users)
 
     def violations(self, point: Any) -> list[Located]:
         """Everything wrong with a point."""
@@ -95,23 +94,17 @@ def _description(schema: Any) -> str:
     return description[:250] if isinstance(description, str) else ""
 
 
-def _strict_validator() -> "type[jsonschema.protocols.Validator]":
+def _strict_validator(schema: Mapping[str, Any]) -> "jsonschema.protocols.Validator":
     """Draft-07, but numbers are finite, ``multipleOf`` is decimal, and patterns follow ECMA 262."""
-    from jsonschema import Draft7Validator, validators  # noqa: PLC0415 - not needed while all points are valid
+    from jsonschema import Draft7Validator, FormatChecker, validators  # noqa: PLC0415 - not needed while all points are valid
 
     types = Draft7Validator.TYPE_CHECKER.redefine("number", _is_number)
-    made: type[jsonschema.protocols.Validator] = validators.extend(  # type: ignore[no-untyped-call]
+    strict: type[jsonschema.protocols.Validator] = validators.extend(  # type: ignore[no-untyped-call]
         Draft7Validator, _KEYWORDS, type_checker=types
     )
-    return made
-
-
-def _formats() -> Any:
-    from jsonschema import FormatChecker  # noqa: PLC0415 - not needed while all points are valid
-
     formats = FormatChecker(formats=())
-    formats.checks("date-time")(_is_time)
-    return formats
+    formats.checks("date-time")(lambda value: not isinstance(value, str) or milliseconds(value) is not None)
+    return strict(schema, format_checker=formats)
 
 
 def _is_number(_checker: Any, value: Any) -> bool:
@@ -180,10 +173,6 @@ _KEYWORDS = {
 }
 
 
-def _is_time(value: Any) -> bool:
-    return not isinstance(value, str) or milliseconds(value) is not None
-
-
 def _check_values(point: Any) -> list[Located]:
     """Find what no schema can check, or what would break the validator: text that is not JSON, depth, numbers out of range."""
     found: list[Located] = []
@@ -208,26 +197,12 @@ _BEYOND = "is beyond every number that can be sent: the largest is 1.79769313486
 _NOT_FINITE = "is not a number (NaN): send a finite number, or no point"
 
 
-def _values(point: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+def _values(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Yield every value inside a point with its path, down to ``_MAX_DEPTH``; holds only the current path in memory."""
-    yield (), point
-    trail: list[tuple[tuple[Any, ...], Iterator[tuple[Any, Any]]]] = [((), _members(point))]
-    while trail:
-        above, members = trail[-1]
-        for step, value in members:
-            path = (*above, step)
-            yield path, value
-            if len(path) < _MAX_DEPTH:
-                trail.append((path, _members(value)))
-                break
-        else:
-            trail.pop()
-
-
-def _members(value: Any) -> Iterator[tuple[Any, Any]]:
-    if isinstance(value, dict):
-        return iter(value.items())
-    return iter(enumerate(value)) if isinstance(value, list) else iter(())
+    yield path, value
+    if isinstance(value, (dict, list)) and len(path) < _MAX_DEPTH:
+        for step, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _values(member, (*path, step))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -262,9 +237,8 @@ def _wrong_type(error: _Error) -> str:
 
 def _other_rule(error: _Error) -> str:
     rule = error.validator_value
-    return f"breaks the rule {error.validator}" + (
-        f" {show(rule)}" if not isinstance(rule, (dict, list)) else ""
-    )
+    shown = "" if isinstance(rule, (dict, list)) else f" {show(rule)}"
+    return f"breaks the rule {error.validator}{shown}"
 
 
 def _out_of_range(error: _Error) -> str:

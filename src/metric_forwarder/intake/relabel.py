@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,10 +111,8 @@ class Relabeller:
         if not all(rule.action(rule, found) for rule in self._rules) or not found:
             # A point that has lost all of its labels is dropped, too.
             return None
-        namespace, metric = found.pop(NAMESPACE, ""), found.pop(NAME, "")
-        return Relabelled(
-            namespace, metric, {name: found[name] for name in found if not name.startswith("__")}
-        )
+        left = {name: value for name, value in found.items() if not name.startswith("__")}
+        return Relabelled(found.get(NAMESPACE, ""), found.get(NAME, ""), left)
 
 
 def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller:
@@ -166,25 +165,12 @@ def _keep(rule: _Rule, labels: Labels) -> bool:
     return rule.regex.fullmatch(rule.value(labels)) is not None
 
 
-def _drop(rule: _Rule, labels: Labels) -> bool:
-    return not _keep(rule, labels)
-
-
 def _keep_equal(rule: _Rule, labels: Labels) -> bool:
     return labels.get(rule.target_label, "") == rule.value(labels)
 
 
-def _drop_equal(rule: _Rule, labels: Labels) -> bool:
-    return not _keep_equal(rule, labels)
-
-
-def _lowercase(rule: _Rule, labels: Labels) -> bool:
-    _set(labels, rule.target_label, rule.value(labels).lower())
-    return True
-
-
-def _uppercase(rule: _Rule, labels: Labels) -> bool:
-    _set(labels, rule.target_label, rule.value(labels).upper())
+def _set_case(rule: _Rule, labels: Labels, change: Callable[[str], str]) -> bool:
+    _set(labels, rule.target_label, change(rule.value(labels)))
     return True
 
 
@@ -202,14 +188,8 @@ def _label_map(rule: _Rule, labels: Labels) -> bool:
     return True
 
 
-def _label_drop(rule: _Rule, labels: Labels) -> bool:
-    for name in [name for name in labels if rule.regex.fullmatch(name) is not None]:
-        del labels[name]
-    return True
-
-
-def _label_keep(rule: _Rule, labels: Labels) -> bool:
-    for name in [name for name in labels if rule.regex.fullmatch(name) is None]:
+def _drop_labels(rule: _Rule, labels: Labels, *, matching: bool) -> bool:
+    for name in [name for name in labels if (rule.regex.fullmatch(name) is not None) is matching]:
         del labels[name]
     return True
 
@@ -232,15 +212,15 @@ def expand(template: str, groups: Groups, pattern: Pattern) -> str:
 _ACTIONS: Mapping[str, Callable[[_Rule, Labels], bool]] = {
     "replace": _replace,
     "keep": _keep,
-    "drop": _drop,
+    "drop": lambda rule, labels: not _keep(rule, labels),
     "keepequal": _keep_equal,
-    "dropequal": _drop_equal,
-    "lowercase": _lowercase,
-    "uppercase": _uppercase,
+    "dropequal": lambda rule, labels: not _keep_equal(rule, labels),
+    "lowercase": partial(_set_case, change=str.lower),
+    "uppercase": partial(_set_case, change=str.upper),
     "hashmod": _hashmod,
     "labelmap": _label_map,
-    "labeldrop": _label_drop,
-    "labelkeep": _label_keep,
+    "labeldrop": partial(_drop_labels, matching=True),
+    "labelkeep": partial(_drop_labels, matching=False),
 }
 _WITH_TARGET = frozenset({"replace", "hashmod", "lowercase", "uppercase", "keepequal", "dropequal"})
 # What an action has no use for, and therefore refuses.
