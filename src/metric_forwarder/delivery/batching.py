@@ -131,20 +131,21 @@ def pack(points: Sequence[Point], limits: BatchLimits, *, one_per_series: bool =
     """Cut a lane into batches within the present limits; a larger point is a batch of its own."""
     start = 0
     while start < len(points):
-        batch = points[start : start + limits.max_points]
+        batch: Batch = points[start : start + limits.max_points]
+        if one_per_series:
+            batch = _before_a_series_returns(batch)
         if size_of(batch) > limits.max_bytes:
             sizes = accumulate([len(point.wire) for point in batch])
             batch = batch[: max(1, sum(size <= limits.max_bytes for size in sizes))]
-        if one_per_series and len({point.series.digest for point in batch}) < len(batch):
-            batch = _before_a_series_returns(batch)
         yield batch
         start += len(batch)
 
 
-def _before_a_series_returns(points: Sequence[Point]) -> Batch:
+def _before_a_series_returns(points: Batch) -> Batch:
     present: set[bytes] = set()
     for place, point in enumerate(points):
-        if point.series.digest in present:
+        series = point.series.digest
+        if series in present:
             return points[:place]
-        present.add(point.series.digest)
+        present.add(series)
     return points
