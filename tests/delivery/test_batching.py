@@ -43,18 +43,24 @@ def test_every_lane_holds_whole_series_of_one_group_in_their_order(
     assert [len(lane) for lane in lanes] == sorted(map(len, lanes), reverse=True)
 
 
-@given(_some_points(), st.integers(1, 9), st.integers(1, 5))
+@given(
+    points=_some_points(),
+    most=st.integers(1, 9),
+    concurrency=st.integers(1, 5),
+    one_per_series=st.booleans(),
+)
 def test_a_group_has_as_many_lanes_as_it_fills_with_batches_and_none_is_longer_than_needed(
-    points: list[Point], most: int, concurrency: int
+    points: list[Point], most: int, concurrency: int, *, one_per_series: bool
 ) -> None:
-    lanes = plan_lanes(points, _namespace, most, concurrency)
+    lanes = plan_lanes(points, _namespace, most, concurrency, one_per_series=one_per_series)
     by_group = groupby(
         sorted(lanes, key=lambda lane: lane[0].series.namespace), lambda lane: lane[0].series.namespace
     )
     for namespace, group in by_group:
         lengths = [len(lane) for lane in group]
         series = Counter(point.series for point in points if point.series.namespace == namespace)
-        assert len(lengths) == min(concurrency, -(-sum(lengths) // most), len(series))
+        in_a_turn = len(series) if one_per_series else sum(lengths)
+        assert len(lengths) == min(concurrency, -(-in_a_turn // most), len(series))
         # The longest series went first, each to the emptiest lane.
         assert max(lengths) <= min(lengths) + max(series.values())
 

@@ -72,11 +72,17 @@ class BatchLimits:
 
 
 def plan_lanes(
-    points: Sequence[Point], group: Callable[[Series], Hashable], max_points: int, concurrency: int
+    points: Sequence[Point],
+    group: Callable[[Series], Hashable],
+    max_points: int,
+    concurrency: int,
+    *,
+    one_per_series: bool = False,
 ) -> list[list[Point]]:
     """Split points so that each lane holds one group, and each series is in one lane, in its order.
 
-    A group gets only as many lanes as it can fill with whole batches, so that concurrency does not cost requests.
+    A group gets only as many lanes as it can fill with whole batches, so that concurrency does not cost requests. If a batch
+    holds a series once, more lanes would only make each of its batches smaller: they take as many turns, with more requests.
     The longest lane comes first.
     """
     group_of = {series: group(series) for series in dict.fromkeys([point.series for point in points])}
@@ -86,20 +92,27 @@ def plan_lanes(
             groups[group_of[point.series]].append(point)
     elif points:
         groups[group_of[points[0].series]] = list(points)
-    lanes = [lane for members in groups.values() for lane in _split(members, max_points, concurrency)]
+    lanes = [
+        lane
+        for members in groups.values()
+        for lane in _split(members, max_points, concurrency, one_per_series=one_per_series)
+    ]
     return sorted(lanes, key=len, reverse=True)
 
 
-def _split(points: list[Point], max_points: int, concurrency: int) -> list[list[Point]]:
-    count = min(concurrency, -(-len(points) // max_points))
-    if count <= 1:
+def _split(
+    points: list[Point], max_points: int, concurrency: int, *, one_per_series: bool
+) -> list[list[Point]]:
+    if concurrency == 1 or len(points) <= max_points:
         return [points]
+    digests = [point.series.digest for point in points]
+    lengths = Counter(digests)
+    count = min(concurrency, -(-(len(lengths) if one_per_series else len(points)) // max_points))
     lanes: list[list[Point]] = [[] for _ in range(count)]
     loads = [0] * count
     lane_of: dict[bytes, list[Point]] = {}
     # The longest series first, each to the emptiest lane, so that the lanes are about equally long.
-    digests = [point.series.digest for point in points]
-    for series, length in Counter(digests).most_common():
+    for series, length in lengths.most_common():
         emptiest = loads.index(min(loads))
         loads[emptiest] += length
         lane_of[series] = lanes[emptiest]

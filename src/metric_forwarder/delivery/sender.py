@@ -173,7 +173,13 @@ class _Delivery:
     def plan(self, points: Sequence[Point]) -> int:
         """Make the lanes; return how many there are."""
         limits, concurrency = self._sender.limits, self._sender.policy.concurrency
-        planned = plan_lanes(points, self._destination.group, limits.max_points, concurrency)
+        planned = plan_lanes(
+            points,
+            self._destination.group,
+            limits.max_points,
+            concurrency,
+            one_per_series=self._destination.ordered,
+        )
         self._lanes.extend(_Lane(lane, []) for lane in planned)
         self._planned = len(planned)
         if self._sender.has_failed:
