@@ -1,10 +1,11 @@
 """The pace that instances share in Redis: asked for with a real server, and what an instance does without one."""
 
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from metric_forwarder.clients.redis import RedisConnection
+from metric_forwarder.clients.redis import RedisConnection, Script
 from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.redis import REST_S, RedisStore
 from metric_forwarder.dedupe.shared_pace import PACE, SharedPacer
@@ -228,3 +229,138 @@ def test_a_quota_that_shrinks_is_kept_within_seconds() -> None:
     crowd.go_on(140, 20)
     assert crowd.refused - refused <= 0.02 * 20 * 60
     assert sum(crowd.accepted) - accepted >= 0.6 * 20 * 60
+
+
+# --- one instance, and replies that are given ---------------------------------------------------------------
+
+
+class GivenLine:
+    """A line that gives these replies, one after the other; None: no reply."""
+
+    def __init__(self, *replies: bytes | None) -> None:
+        self._replies = list(replies)
+        self.asked: list[tuple[int, ...]] = []
+
+    def ask(
+        self,
+        form: re.Pattern[bytes],
+        script: Script,  # noqa: ARG002 - the port's
+        key: bytes,  # noqa: ARG002 - the port's
+        *arguments: int,
+    ) -> re.Match[bytes] | None:
+        self.asked.append(arguments)
+        reply = self._replies.pop(0)
+        return None if reply is None else form.fullmatch(reply)
+
+
+def told(*replies: bytes | None) -> tuple[SharedPacer, GivenLine, FakeClock]:
+    """A pacer that is told this, in an event of a minute."""
+    line, clock = GivenLine(*replies), FakeClock()
+    pacer = SharedPacer(Pacer(machine_of(clock)), line, "receiver", machine_of(clock))
+    pacer.begin(60)
+    return pacer, line, clock
+
+
+def test_where_there_is_no_limit_an_event_asks_once_and_the_next_one_after_a_second() -> None:
+    pacer, line, clock = told(b"free", b"free")
+    assert [pacer.reserve(60) for _ in range(3)] == [(0, True)] * 3
+    clock.sleep(1)
+    pacer.begin(60)
+    pacer.reserve(60)
+    clock.sleep(0.1)
+    pacer.reserve(60)
+    assert line.asked == [(1, 0, 0, 0, 0)]
+    pacer.begin(60)
+    assert pacer.reserve(60) == (0, True)
+    assert line.asked == [(1, 0, 0, 0, 0)] * 2
+
+
+def test_who_is_one_of_too_many_that_begin_asks_again_when_it_is_told() -> None:
+    pacer, line, clock = told(b"wait 300", b"free")
+    assert pacer.reserve(60) == (0.3, False)
+    clock.sleep(0.2)
+    assert pacer.reserve(60) == (pytest.approx(0.1), False)
+    assert pacer.wait_s() == pytest.approx(0.1)
+    assert len(line.asked) == 1
+    clock.sleep(0.1001)
+    assert pacer.reserve(60) == (0, True)
+    assert len(line.asked) == 2
+
+
+def test_moments_are_taken_as_they_were_given_and_the_next_question_says_what_was_used() -> None:
+    pacer, line, clock = told(b"line 7 2000 2 100 250000", b"line 9 1000 0 0 500000")
+    assert pacer.reserve(60) == (0.1, True)
+    # The next moment is too far away to be taken now.
+    assert pacer.reserve(60) == (0.35, False)
+    clock.sleep(0.1)
+    assert pacer.reserve(60) == (pytest.approx(0.25), True)
+    assert pacer.reserve(60) == (pytest.approx(1.9), False)
+    for _ in range(4):
+        pacer.accept()
+    clock.sleep(1.9001)
+    assert pacer.reserve(60) == (pytest.approx(1), False)
+    # Twice as many and one more, for another two requests a second, and the ticket and the gap that are known.
+    assert line.asked == [(1, 0, 0, 0, 0), (5, 0, 2, 7, 250_000)]
+
+
+def test_a_moment_that_nobody_was_free_for_is_good_for_a_quarter_of_a_second() -> None:
+    pacer, _, clock = told(b"line 7 9000 3 0 100000")
+    pacer.reserve(60)
+    clock.sleep(0.36)
+    # Of the two that are left, the one of 0.1 s is too old.
+    assert pacer.reserve(60) == (0, True)
+    assert pacer.reserve(60) == (pytest.approx(9 - 0.36), False)
+
+
+def test_a_refusal_is_told_at_once_and_the_moments_that_are_left_are_given_up() -> None:
+    pacer, line, clock = told(b"line 7 2000 3 0 100000", b"line 7 1500 0 0 200000")
+    pacer.reserve(60)
+    assert [pacer.refuse(), pacer.refuse()] == [True, False]
+    clock.sleep(0.1)
+    assert pacer.reserve(60) == (1.5, False)
+    assert line.asked[1:] == [(0, 2, 0, 7, 100_000)]
+    assert pacer.refuse()
+
+
+def test_who_has_no_time_until_its_turn_does_not_wait_for_it() -> None:
+    pacer, _, _ = told(b"line 7 5000 0 0 250000")
+    assert pacer.reserve(4.9) is None
+    assert pacer.reserve(5) == (5, False)
+
+
+def test_who_is_to_ask_again_at_once_lets_a_hundredth_of_a_second_pass() -> None:
+    pacer, _, _ = told(b"line 7 0 0 0 250000")
+    assert pacer.reserve(60) == (0.01, False)
+
+
+def test_an_event_asks_only_if_it_has_time_for_the_reply() -> None:
+    pacer, line, _ = told(b"wait 100")
+    assert pacer.reserve(0.2) == (0, True)
+    assert line.asked == []
+    assert pacer.reserve(0.21) == (0.1, False)
+
+
+def test_without_a_reply_the_event_goes_on_alone_and_the_next_one_asks() -> None:
+    pacer, line, clock = told(b"line 7 1000 1 0 250000", None, b"free")
+    pacer.reserve(60)
+    clock.sleep(1)
+    while (turn := pacer.reserve(60)) is not None and not turn.is_taken:
+        clock.sleep(turn.wait_s)
+    # Its share was one moment a second.
+    following = pacer.reserve(60)
+    assert following is not None
+    assert 0.5 < following.wait_s < 2
+    assert len(line.asked) == 2
+    clock.sleep(2)
+    pacer.begin(60)
+    assert [pacer.reserve(60) for _ in range(3)] == [(0, True)] * 3
+    assert len(line.asked) == 3
+
+
+def test_a_pause_of_the_destination_holds_in_line_too() -> None:
+    pacer, _, _ = told(b"line 7 1000 1 0 250000")
+    pacer.pause(3)
+    assert (pacer.wait_s(), pacer.asked_s()) == (3, 3)
+    turn = pacer.reserve(60)
+    assert turn is not None
+    assert turn.wait_s == 3
