@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -240,14 +241,16 @@ class GivenLine:
     def __init__(self, *replies: bytes | None) -> None:
         self._replies = list(replies)
         self.asked: list[tuple[int, ...]] = []
+        self.keys: list[bytes] = []
 
     def ask(
         self,
         form: re.Pattern[bytes],
         script: Script,  # noqa: ARG002 - the port's
-        key: bytes,  # noqa: ARG002 - the port's
+        key: bytes,
         *arguments: int,
     ) -> re.Match[bytes] | None:
+        self.keys.append(key)
         self.asked.append(arguments)
         reply = self._replies.pop(0)
         return None if reply is None else form.fullmatch(reply)
@@ -256,14 +259,26 @@ class GivenLine:
 def told(*replies: bytes | None) -> tuple[SharedPacer, GivenLine, FakeClock]:
     """A pacer that is told this, in an event of a minute."""
     line, clock = GivenLine(*replies), FakeClock()
+    clock.sleep(1000)
     pacer = SharedPacer(Pacer(machine_of(clock)), line, "receiver", machine_of(clock))
     pacer.begin(60)
     return pacer, line, clock
 
 
+def taken(wait_s: float) -> Any:
+    """The request starts after about so long."""
+    return pytest.approx((wait_s, True))
+
+
+def later(wait_s: float) -> Any:
+    """The caller is to ask again after about so long."""
+    return pytest.approx((wait_s, False))
+
+
 def test_where_there_is_no_limit_an_event_asks_once_and_the_next_one_after_a_second() -> None:
     pacer, line, clock = told(b"free", b"free")
     assert [pacer.reserve(60) for _ in range(3)] == [(0, True)] * 3
+    assert pacer.wait_s() == 0
     clock.sleep(1)
     pacer.begin(60)
     pacer.reserve(60)
@@ -277,9 +292,9 @@ def test_where_there_is_no_limit_an_event_asks_once_and_the_next_one_after_a_sec
 
 def test_who_is_one_of_too_many_that_begin_asks_again_when_it_is_told() -> None:
     pacer, line, clock = told(b"wait 300", b"free")
-    assert pacer.reserve(60) == (0.3, False)
+    assert pacer.reserve(60) == later(0.3)
     clock.sleep(0.2)
-    assert pacer.reserve(60) == (pytest.approx(0.1), False)
+    assert pacer.reserve(60) == later(0.1)
     assert pacer.wait_s() == pytest.approx(0.1)
     assert len(line.asked) == 1
     clock.sleep(0.1001)
@@ -289,27 +304,27 @@ def test_who_is_one_of_too_many_that_begin_asks_again_when_it_is_told() -> None:
 
 def test_moments_are_taken_as_they_were_given_and_the_next_question_says_what_was_used() -> None:
     pacer, line, clock = told(b"line 7 2000 2 100 250000", b"line 9 1000 0 0 500000")
-    assert pacer.reserve(60) == (0.1, True)
+    assert pacer.reserve(60) == taken(0.1)
     # The next moment is too far away to be taken now.
-    assert pacer.reserve(60) == (0.35, False)
+    assert pacer.reserve(60) == later(0.35)
     clock.sleep(0.1)
-    assert pacer.reserve(60) == (pytest.approx(0.25), True)
-    assert pacer.reserve(60) == (pytest.approx(1.9), False)
+    assert pacer.reserve(60) == taken(0.25)
+    assert pacer.reserve(60) == later(1.9)
     for _ in range(4):
         pacer.accept()
     clock.sleep(1.9001)
-    assert pacer.reserve(60) == (pytest.approx(1), False)
+    assert pacer.reserve(60) == later(1)
     # Twice as many and one more, for another two requests a second, and the ticket and the gap that are known.
     assert line.asked == [(1, 0, 0, 0, 0), (5, 0, 2, 7, 250_000)]
 
 
 def test_a_moment_that_nobody_was_free_for_is_good_for_a_quarter_of_a_second() -> None:
-    pacer, _, clock = told(b"line 7 9000 3 0 100000")
+    pacer, _, clock = told(b"line 7 9000 4 0 100000")
     pacer.reserve(60)
     clock.sleep(0.36)
-    # Of the two that are left, the one of 0.1 s is too old.
-    assert pacer.reserve(60) == (0, True)
-    assert pacer.reserve(60) == (pytest.approx(9 - 0.36), False)
+    # Of the three that are left, the one of 0.1 s is too old.
+    assert [pacer.reserve(60), pacer.reserve(60)] == [(0, True)] * 2
+    assert pacer.reserve(60) == later(9 - 0.36)
 
 
 def test_a_refusal_is_told_at_once_and_the_moments_that_are_left_are_given_up() -> None:
@@ -317,7 +332,7 @@ def test_a_refusal_is_told_at_once_and_the_moments_that_are_left_are_given_up() 
     pacer.reserve(60)
     assert [pacer.refuse(), pacer.refuse()] == [True, False]
     clock.sleep(0.1)
-    assert pacer.reserve(60) == (1.5, False)
+    assert pacer.reserve(60) == later(1.5)
     assert line.asked[1:] == [(0, 2, 0, 7, 100_000)]
     assert pacer.refuse()
 
@@ -330,31 +345,32 @@ def test_who_has_no_time_until_its_turn_does_not_wait_for_it() -> None:
 
 def test_who_is_to_ask_again_at_once_lets_a_hundredth_of_a_second_pass() -> None:
     pacer, _, _ = told(b"line 7 0 0 0 250000")
-    assert pacer.reserve(60) == (0.01, False)
+    assert pacer.reserve(60) == later(0.01)
 
 
 def test_an_event_asks_only_if_it_has_time_for_the_reply() -> None:
     pacer, line, _ = told(b"wait 100")
     assert pacer.reserve(0.2) == (0, True)
     assert line.asked == []
-    assert pacer.reserve(0.21) == (0.1, False)
+    assert pacer.reserve(0.21) == later(0.1)
 
 
 def test_without_a_reply_the_event_goes_on_alone_and_the_next_one_asks() -> None:
-    pacer, line, clock = told(b"line 7 1000 1 0 250000", None, b"free")
+    pacer, line, clock = told(b"line 7 1000 1 0 4000000", None, b"free")
     pacer.reserve(60)
     clock.sleep(1)
     while (turn := pacer.reserve(60)) is not None and not turn.is_taken:
         clock.sleep(turn.wait_s)
-    # Its share was one moment a second.
+    # Its share was one moment in four seconds.
     following = pacer.reserve(60)
     assert following is not None
-    assert 0.5 < following.wait_s < 2
+    assert 3 < following.wait_s < 5
     assert len(line.asked) == 2
-    clock.sleep(2)
+    clock.sleep(5)
     pacer.begin(60)
     assert [pacer.reserve(60) for _ in range(3)] == [(0, True)] * 3
-    assert len(line.asked) == 3
+    # Nothing was refused.
+    assert [refused for _, refused, *_ in line.asked] == [0, 0, 0]
 
 
 def test_a_pause_of_the_destination_holds_in_line_too() -> None:
@@ -364,3 +380,30 @@ def test_a_pause_of_the_destination_holds_in_line_too() -> None:
     turn = pacer.reserve(60)
     assert turn is not None
     assert turn.wait_s == 3
+
+
+def test_what_is_told_as_accepted_is_that_of_this_event_in_a_second() -> None:
+    pacer, line, clock = told(b"line 7 1000 1 0 250000", b"line 7 5000 0 0 250000")
+    pacer.reserve(60)
+    for _ in range(6):
+        pacer.accept()
+    clock.sleep(1.1)
+    pacer.begin(60)
+    for _ in range(3):
+        pacer.accept()
+    clock.sleep(0.5)
+    pacer.reserve(60)
+    assert line.asked[1] == (3, 0, 3, 7, 250_000)
+
+
+def test_who_used_its_moments_may_ask_for_more_at_once_if_it_is_told_so() -> None:
+    pacer, _, _ = told(b"line 7 0 1 0 1000", b"line 7 5000 0 0 1000")
+    assert [pacer.reserve(60), pacer.reserve(60)] == [(0, True), (5, False)]
+
+
+def test_each_destination_has_a_pace_of_its_own() -> None:
+    line, machine = GivenLine(b"free", b"free", b"free"), machine_of(FakeClock())
+    for scope in ("one", "another", "one"):
+        SharedPacer(Pacer(machine), line, scope, machine).reserve(60)
+    first, other, again = line.keys
+    assert first == again != other

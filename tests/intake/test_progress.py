@@ -156,8 +156,17 @@ def test_what_was_taken_in_is_counted_again_and_not_read_again() -> None:
 def test_what_was_delivered_is_a_duplicate_the_next_time() -> None:
     progress = Progress()
     deliver(progress, ["a", "b", "c"], Outcome.DELIVERED, stop_at="c")
-    taken, counted = deliver(progress, ["a", "b", "c"], Outcome.DELIVERED)
-    assert (taken, counted) == (["c"], {Outcome.DUPLICATE: 2, Outcome.DELIVERED: 1})
+    taken, counted = deliver(progress, ["a", "b", "c", "d"], Outcome.DELIVERED, stop_at="d")
+    assert (taken, counted) == (["c", "d"], {Outcome.DUPLICATE: 2, Outcome.DELIVERED: 1})
+    taken, counted = deliver(progress, ["a", "b", "c", "d"], Outcome.DELIVERED)
+    assert (taken, counted) == (["d"], {Outcome.DUPLICATE: 3, Outcome.DELIVERED: 1})
+
+
+@pytest.mark.parametrize("place", [None, "\ud800"], ids=["none", "half a character"])
+def test_only_the_first_message_of_an_event_needs_coordinates_and_any_text_will_do(place: str | None) -> None:
+    progress = Progress()
+    deliver(progress, ["a", place, "c"], stop_at="c")
+    assert deliver(progress, ["a", place, "c"])[0] == ["c"]
 
 
 @pytest.mark.parametrize("becomes", [None, Outcome.UNDELIVERED])

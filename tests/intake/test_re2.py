@@ -72,7 +72,7 @@ def test_whatever_the_pattern_it_is_compiled_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(a+)+b", "(a|a)*b", "(a*)*b", "a?" * 40 + "a" * 40 + "b", "(.*)(.*)(.*)(.*)b", "((a?){5}){5}b", "(a|aa)+b"]
+    "text", ["(a+)+b", "(a|a)*b", "(a*)*b", "a?" * 40 + "a" * 40 + "b", "(.*)(.*)(.*)(.*)b", "(?:.*|x)(?:.*|x)(?:.*|x)(?:.*|x)b", "((a?){5}){5}b", "(a|aa)+b"]
 )  # fmt: skip
 def test_no_pattern_takes_more_than_time_in_proportion_to_the_text(text: str) -> None:
     compiled = Pattern(text)
@@ -116,10 +116,28 @@ def matches(compiled: Pattern, text: str) -> Groups | None:
         ("(?:(a)|b)*", "aab", ("a",)),
         ("(a|b|c|)d", "cd", ("c",)),
         ("(a|b|c|)d", "d", ("",)),
+        ("(a)*", "aa", ("a",)),
     ],
 )
 def test_groups_hold_what_they_hold_in_re2(text: str, matching: str, groups: tuple[str | None, ...]) -> None:
     assert matches(Pattern(text), matching) == (matching, *groups)
+
+
+@pytest.mark.parametrize(
+    ("text", "matching", "groups"),
+    [
+        ("(a|b*)*", "ab", ("b",)),
+        ("(a?)*", "a", ("a",)),
+        ("(a?b?)+", "ab", ("ab",)),
+        ("((a|b){0,1})*", "ab", ("b", "b")),
+        ("((a)|b?)*", "ab", ("b", "a")),
+        (r"(\b|a)*", "a", ("a",)),
+    ],
+)
+def test_a_repetition_that_matches_nothing_the_last_time_leaves_its_group_as_it_was(
+    text: str, matching: str, groups: tuple[str, ...]
+) -> None:
+    assert Pattern(text).fullmatch(matching) == (matching, *groups)
 
 
 def test_groups_can_be_named_in_both_ways() -> None:
@@ -136,6 +154,8 @@ def test_groups_can_be_named_in_both_ways() -> None:
         ("a{2,3}", ["aa", "aaa"], ["a", "aaaa"]),
         ("a{0}", [""], ["a"]),
         ("a{0,1}b", ["b", "ab"], ["aab"]),
+        ("(?:ab)*", ["", "ab", "abab"], ["b", "aba"]),
+        ("(?:||a)b", ["b", "ab"], ["a"]),
         # Flags hold until the end of their group, in each of its choices.
         ("(?i)a|b", ["A", "B"], ["c"]),
         ("(a(?i)b)c", ["aBc"], ["ABc", "aBC"]),
@@ -167,6 +187,8 @@ def test_groups_can_be_named_in_both_ways() -> None:
         ("[^a-c]", ["d", "\n"], ["b"]),
         ("[^c-da-b]", ["e", "\0", "\U0010ffff"], ["a", "d"]),
         ("[^a-db-c]", ["e"], ["d"]),
+        ("[^b]", ["a", "c"], ["b"]),
+        (r"[^\x{0}-\x{10fffe}]", ["\U0010ffff"], ["\U0010fffe"]),
         (r"[^\x{0}-\x{10ffff}]", [], ["a", "\0", "\U0010ffff"]),
         (r"[\]\\]", ["]", "\\"], ["a"]),
         (r"[\d\-z]", ["5", "-", "z"], ["a"]),
@@ -242,6 +264,7 @@ def test_a_class_with_a_name_has_exactly_its_characters(name: str, characters: s
         ("[", "a class without an end"),
         ("[a-", "a class without an end"),
         ("[b-a]", "a range of characters that is none"),
+        (r"[!-\d]", "a range of characters that is none"),
         (r"[a-\d]", "a range of characters that is none"),
         ("[[:no:]]", "a class of characters that is not known"),
         ("[[:alpha]", "a class of characters that is not known"),
@@ -255,6 +278,7 @@ def test_a_class_with_a_name_has_exactly_its_characters(name: str, characters: s
         (r"\y", r"an escape that is not known here: \y"),
         ("a\\", "an escape that is not known here"),
         ("(" * 100 + "a" + ")" * 100, "nested too deeply"),
+        ("((a)" * 100 + ")" * 100, "nested too deeply"),
     ],
 )
 def test_a_pattern_that_re2_refuses_or_that_is_not_known_is_refused_with_what_is_wrong(
@@ -273,6 +297,7 @@ def test_a_pattern_that_re2_refuses_or_that_is_not_known_is_refused_with_what_is
         ("a{1000,}", "a" * 1000),
         ("(?:a{3}){150}", "a" * 450),
         ("(" * 99 + "a" + ")" * 99, "a"),
+        ("(a)" * 150, "a" * 150),
     ],
 )
 def test_a_large_pattern_within_the_bounds_is_taken(text: str, matching: str) -> None:
