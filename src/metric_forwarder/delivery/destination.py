@@ -42,7 +42,7 @@ class Destination(Protocol):
     def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         """Prepare a series; return why the destination takes none of its points, even if they are valid, or None.
 
-        ``dimensions`` are those of the series, which takes time to read them from its parts.
+        ``dimensions`` are those of the series: to read them from it would take time.
 
         Called before any point of the series is encoded; writes the bytes that its points share into ``series.encoded_prefix``.
         The pointer of the violation is relative to the point.

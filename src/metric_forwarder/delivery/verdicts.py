@@ -111,7 +111,7 @@ def too_slow_a_pace(seconds: float) -> Verdict:
     return Verdict(
         Action.SLOW_DOWN,
         "pace",
-        f"the next request may be sent only in {seconds:.0f} s, after the function's time:  the destination refused "
+        f"the next request may be sent only in {seconds:.0f} s, when the function's time is up: the destination refused "
         "requests as too many, or MF_MAX_RPS is low; put more points into a request, or raise the limit; the points may be "
         "sent again",
     )
