@@ -28,14 +28,17 @@ from support.harness import ckafka, environ, make_harness, outcomes, point, remo
 
 AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 PAIRS = 10_000
-DESTINATIONS = {"receiver": environ(), "remote-write": remote_write_environ()}
+DESTINATIONS = {
+    name: Settings.read(given, platform_region="gz")
+    for name, given in {"receiver": environ(), "remote-write": remote_write_environ()}.items()
+}
 
 
-def intake_of(settings: dict[str, str]) -> Intake:
-    return make_intake(Settings.read(settings, platform_region="gz"), FakeClock(), Ledger())
+def intake_of(settings: Settings) -> Intake:
+    return make_intake(settings, FakeClock(), Ledger())
 
 
-def points_of(event: Any, settings: dict[str, str]) -> list[Point]:
+def points_of(event: Any, settings: Settings) -> list[Point]:
     intake, decoded = intake_of(settings), decode(event, OFFLINE)
     assert isinstance(decoded, Decoded)
     for message in decoded.messages:
@@ -43,7 +46,7 @@ def points_of(event: Any, settings: dict[str, str]) -> list[Point]:
     return intake.points
 
 
-def replayed(original: Point, settings: dict[str, str]) -> Point:
+def replayed(original: Point, settings: Settings) -> Point:
     """A point that was spooled and comes back."""
     message = original.message
     record = SpoolRecord(
@@ -150,7 +153,7 @@ def test_two_places_never_have_one_identity() -> None:
     events += [
         ckafka(body, topic=topic, partition=partition) for topic in ("a", "a/0@0") for partition in (0, 1)
     ]
-    found = [each.identity for event in events for each in points_of(event, environ())]
+    found = [each.identity for event in events for each in points_of(event, DESTINATIONS["receiver"])]
     assert len(found) == 2 * len(events)
     assert len(set(found)) == len(found)
 
@@ -185,7 +188,7 @@ def test_a_constant_id_with_another_value_each_minute_is_delivered_each_minute()
 def test_an_identity_is_the_same_on_every_instance_and_python(value: float, identity: str) -> None:
     """A window that spans an upgrade would be lost if it changed unnoticed: see the changelog."""
     payload = json.dumps(point(value, id="é\ud800", dimensions={"b": "x", "a": "ü"}))
-    intake = intake_of(environ())
+    intake = intake_of(DESTINATIONS["receiver"])
     intake.take(Message("s", payload, 'cmq/["a"]'))
     (found,) = intake.points
     assert found.identity is not None

@@ -11,6 +11,7 @@ from metric_forwarder.dedupe.shared_pace import LAW
 PACE_AT = Script("local now = tonumber(ARGV[6])\n" + LAW)
 KEPT_MS = 3_600_000
 _LIMITED, _FREE = 11, 4
+_is_number = re.compile(rb"[-+.e\d]+").fullmatch
 
 
 class _State:
@@ -67,7 +68,7 @@ class _Asked(NamedTuple):
 def decide(kept: bytes | None, now: float, arguments: list[bytes]) -> tuple[bytes, bytes]:
     """Return what is kept from now on, and the reply."""
     asked = _Asked(*map(float, arguments[:5]))
-    numbers = [float(word) for word in (kept or b"").split() if re.fullmatch(rb"[-+.e\d]+", word)]
+    numbers = [float(word) for word in (kept or b"").split() if _is_number(word)]
     state = _limited(numbers, now, asked)
     if state is None and asked.refused > 0:
         state = _State.start(now, max(asked.recent, 1), 0, 1)

@@ -158,13 +158,24 @@ class Pair:
         return sorted(self.client.scan_iter(match=self._prefix + b"*", count=1000))
 
 
-@contextlib.contextmanager
-def _compared(server: RedisServer) -> Iterator[Pair]:
+Connections = tuple[redis.Redis, RedisConnection]
+
+
+@pytest.fixture(scope="module")
+def connections(server: RedisServer) -> Iterator[Connections]:
     client, real = server.client(), RedisConnection(parse_redis_url(server.url()), 5.0)
-    yield Pair(client, real)
-    client.flushall()
+    yield client, real
     real.close()
     client.close()
+
+
+@contextlib.contextmanager
+def _compared(connections: Connections) -> Iterator[Pair]:
+    client, real = connections
+    try:
+        yield Pair(client, real)
+    finally:
+        client.flushall()
 
 
 @pytest.mark.slow
@@ -175,9 +186,9 @@ def _compared(server: RedisServer) -> Iterator[Pair]:
     st.lists(_steps(), min_size=1, max_size=8),
 )
 def test_a_full_and_a_read_only_server_refuse_the_same_scripts(
-    server: RedisServer, before: list[_Step], state: str, steps: list[_Step]
+    connections: Connections, before: list[_Step], state: str, steps: list[_Step]
 ) -> None:
-    with _compared(server) as pair:
+    with _compared(connections) as pair:
         pair.run(before)
         pair.model.full, pair.model.read_only = state == "full", state == "read-only"
         with _in_state(pair.client, state):
@@ -202,9 +213,9 @@ def _in_state(client: redis.Redis, state: str) -> Iterator[None]:
 @settings(max_examples=1500, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(_steps(), min_size=3, max_size=14))
 def test_the_same_scripts_get_the_same_replies_and_leave_the_same_keys(
-    server: RedisServer, steps: list[_Step]
+    connections: Connections, steps: list[_Step]
 ) -> None:
-    with _compared(server) as pair:
+    with _compared(connections) as pair:
         pair.run(steps)
         assert pair.model.keys() == pair.kept()
         for key in pair.kept():
@@ -257,9 +268,9 @@ def test_a_full_server_takes_no_new_key_and_still_deletes() -> None:
 
 
 @pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 30), marks=pytest.mark.slow)], ids=str)
-def test_the_pace_is_what_the_model_says_at_any_moment(server: RedisServer, seeds: range) -> None:
+def test_the_pace_is_what_the_model_says_at_any_moment(connections: Connections, seeds: range) -> None:
     """Long conversations of a few instances, which hardly ever come up by chance alone."""
-    with _compared(server) as pair:
+    with _compared(connections) as pair:
         for seed in seeds:
             pair.run(list(_conversation(random.Random(seed), b"pace %d" % seed)))
 
