@@ -17,6 +17,7 @@ from metric_forwarder.delivery.pacing import CoolDown, Pace, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.parts import Parts, make_destination, make_transport
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.errors import ConfigError, InstanceBusy, ProblemCollector, UnknownTrigger
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import IntakeParts, IntakeRules
@@ -112,6 +113,7 @@ class Application:
         self._bridge: Bridge | None = None
         self._lock = self._machine.tasks.lock()
         self._kept = Kept()
+        self._clocks = make_server_clocks()
 
     def handle(self, event: Any, context: Any) -> Any:
         """Handle an invocation: see ``index.main_handler``."""
@@ -215,6 +217,7 @@ class Application:
             # Connections are made when needed, so another MF_CONCURRENCY need not make the destination forget what it knows.
             connect=lambda: (self._transport or make_transport(settings))(MAX_CONCURRENCY),
             machine=self._machine,
+            clocks=self._clocks,
         )
 
     def _access(self, settings: Settings, context: Mapping[str, Any], deadline: Deadline) -> DecodeContext:

@@ -17,6 +17,7 @@ from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.parts import Parts, make_destination
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.destinations.table import DestinationKind
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.machine import Machine
@@ -67,7 +68,10 @@ class DoctorContext(NamedTuple):
 
     def destination(self) -> HttpDestination:
         """Make the destination as the function would; raises ``ConfigError`` if a package is missing."""
-        made = make_destination(self.settings, Parts(self.credentials, lambda: self.transport, self.machine))
+        made = make_destination(
+            self.settings,
+            Parts(self.credentials, lambda: self.transport, self.machine, make_server_clocks()),
+        )
         if not isinstance(made, HttpDestination):
             raise TypeError(f"{self.settings.destination} has no request to ask with")
         return made

@@ -1,13 +1,14 @@
 """Every decoded event passes these steps: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.store import Claims, DedupeStore
 from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
-from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.delivery.verdicts import OUT_OF_TIME, Action, Verdict, blocked_by_earlier
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.intake import Intake, IntakeParts
 from metric_forwarder.intake.progress import EventProgress, Progress
@@ -146,15 +147,26 @@ class Pipeline:
         trace = self._trace(request_id)
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
         progress = self._progress.begin(ledger)
+        clock_check = _ClockCheck(self._sender)
         try:
             for messages, policy in self._chunks(decoded, deadline, spool, progress):
-                intake = self._make_intake(ledger, policy, deadline)
+                intake = self._make_intake(ledger, policy, deadline, clock_check)
                 for _ in (
                     intake.take_parts(messages) if policy.takes_parts else _take_as_one_part(intake, messages)
                 ):
                     settlement = Settlement(ledger, claims, policy)
                     sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
-                    counts.add(self._deliver(intake, claims, sending, settlement, blocked_series, trace))
+                    counts.add(
+                        self._deliver(
+                            intake,
+                            claims,
+                            sending,
+                            settlement,
+                            blocked_series,
+                            doubt=clock_check.doubt,
+                            trace=trace,
+                        )
+                    )
                     self._warn_of_forsaken(settlement.forsaken, request_id)
                     settlement.close()
                     if self._on_settled:
@@ -254,15 +266,20 @@ class Pipeline:
                 case Replay() as job:
                     yield from _replayed(job, spool)
 
-    def _make_intake(self, ledger: Ledger, dead_letters: UndeliveredPolicy, deadline: Deadline) -> Intake:
+    def _make_intake(
+        self, ledger: Ledger, dead_letters: UndeliveredPolicy, deadline: Deadline, clock_check: "_ClockCheck"
+    ) -> Intake:
+        until = _keep_back(deadline, deadline.remaining() * (1 - _INTAKE_SHARE))
         # The age of a point is judged by the destination's clock, if it is known.
-        clock_offset_ms = round(self._sender.destination.clock_offset_s * 1000)
+        offset_s = clock_check.known_s()
         return Intake(
             self._intake_parts,
             ledger,
-            self._now_ms() + clock_offset_ms,
+            self._now_ms(),
+            offset_s=offset_s or 0.0,
+            find_offset=(lambda: clock_check.find_s(until)) if offset_s is None else None,
             dead_letters=dead_letters,
-            deadline=_keep_back(deadline, deadline.remaining() * (1 - _INTAKE_SHARE)),
+            deadline=until,
         )
 
     def _deliver(
@@ -272,6 +289,8 @@ class Pipeline:
         sending: Deadline,
         settlement: Settlement,
         blocked_series: BlockedSeries,
+        *,
+        doubt: Verdict,
         trace: RequestTrace | None,
     ) -> RequestCounts:
         """Send the free points first, then wait for the points that other instances hold.
@@ -285,6 +304,8 @@ class Pipeline:
         while held:
             free, still_held = settlement.claim(held)
             free = settlement.settle_stale(free, intake.stale)
+            if intake.unsure:
+                free = _leave_unsure(free, intake.unsure, doubt, settlement, blocked_series)
             if still_held:
                 free, waiting = _split_free(free, still_held, by_time=self._sender.destination.ordered)
                 claims.release([point.identity for point in waiting if point.identity is not None])
@@ -326,6 +347,58 @@ class Pipeline:
 
     def _now_ms(self) -> int:
         return round(self._clock.time() * 1000)
+
+
+def _leave_unsure(
+    free: Sequence[Point],
+    unsure: AbstractSet[int],
+    doubt: Verdict,
+    settlement: Settlement,
+    blocked_series: BlockedSeries,
+) -> Sequence[Point]:
+    """Leave points for later whose time may be right, and let no later point pass them; return the others."""
+    left = [point for point in free if point.number in unsure]
+    settlement(left, Outcome.UNDELIVERED, doubt)
+    blocked_series.update({point.series.digest: blocked_by_earlier(doubt) for point in left})
+    return [point for point in free if point.number not in unsure]
+
+
+class _ClockCheck:
+    """Asks the destination for its time before a point of an event is called wrong by a clock that no reply has confirmed.
+
+    It asks once in an event: an instance that has just started may have a wrong clock, and would lose good points.
+
+    Attributes:
+        doubt: why the points that look wrong are left for later.
+    """
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._was_asked = False
+        self.doubt = OUT_OF_TIME
+
+    def known_s(self) -> float | None:
+        """By how many seconds the clock by which times are judged is ahead of ours; None if that is unknown."""
+        destination = self._sender.destination
+        offset_s = destination.clock_offset_s
+        if offset_s is not None and destination.carries_timestamps:
+            # The times that we give are those of our own clock, and are not too far ahead.
+            return max(offset_s, 0.0)
+        return offset_s
+
+    def find_s(self, deadline: Deadline) -> float | None:
+        """The same, but ask if it is unknown."""
+        if self.known_s() is None and not self._was_asked:
+            self._was_asked = True
+            verdict = self._sender.learn_clock(deadline)
+            if verdict is not None:
+                self.doubt = verdict._replace(action=Action.RETRY, reason=f"{_UNSURE}: {verdict.reason}")
+        return self.known_s()
+
+
+_UNSURE = (
+    "its time looks wrong, but that may be this instance's clock, which the destination has not confirmed yet"
+)
 
 
 def _take_as_one_part(intake: Intake, messages: Iterable[Message]) -> Iterator[None]:

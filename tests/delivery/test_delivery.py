@@ -26,6 +26,7 @@ from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.destinations.receiver_verdicts import CODES, status_rule
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.model import Message, Outcome, Point, Series
 from metric_forwarder.put_monitor_data.replies import read_code
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
@@ -795,6 +796,7 @@ class HeldReceiver(PutMonitorDataDestination):
             credentials=FixedCredentials(Credentials("id", Secret("key"))),
             transport=transport,
             machine=machine_of(SystemClock()),
+            clocks=make_server_clocks(),
         )
         self._gate = gate
 

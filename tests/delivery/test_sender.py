@@ -64,6 +64,10 @@ class FakeDestination:
         self.prepared += 1
         return self.unprepared.popleft() if self.unprepared else None
 
+    def ask_time(self, timeout_s: float) -> Verdict:
+        assert timeout_s > 0
+        return ACCEPT
+
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         assert timeout_s > 0
         values = [point.value for point in batch]

@@ -30,6 +30,7 @@ from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
 from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
 from metric_forwarder.destinations.remote_write_wire import compress, encode_labels, encode_points
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
 from metric_forwarder.secret import Secret
@@ -730,7 +731,12 @@ def test_with_the_check_off_every_reply_is_believed_and_nothing_but_points_is_se
 
 def make_destination(transport: Transport, url: str = "http://a/b", user: str = "") -> RemoteWrite:
     return RemoteWrite(
-        url=url, user=user, password=Secret(""), transport=transport, machine=machine_of(FakeClock())
+        url=url,
+        user=user,
+        password=Secret(""),
+        transport=transport,
+        machine=machine_of(FakeClock()),
+        clocks=make_server_clocks(),
     )
 
 
@@ -832,6 +838,7 @@ def test_headers_of_the_settings_are_sent_and_tell_tenants_apart_without_a_secre
             password=Secret(""),
             transport=prometheus,
             machine=machine_of(clock),
+            clocks=make_server_clocks(),
             headers=named,
         )
 

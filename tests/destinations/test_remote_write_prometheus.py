@@ -16,6 +16,7 @@ from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.delivery.verdicts import Action
 from metric_forwarder.destinations.remote_write import RemoteWrite
 from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.machine import system_machine
 from metric_forwarder.model import Message, Point, Series
 from metric_forwarder.secret import Secret
@@ -186,6 +187,7 @@ def test_a_stale_marker_ends_a_series_of_a_real_prometheus(place: Place) -> None
         password=Secret(""),
         transport=HttpTransport(1),
         machine=system_machine(),
+        clocks=make_server_clocks(),
     )
     series = Series("", "ending", {})
     assert destination.prepare_series(series, {}) is None

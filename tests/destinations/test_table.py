@@ -11,6 +11,7 @@ from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.parts import Parts, make_destination
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.destinations.stdout import StandardOutput
 from metric_forwarder.destinations.table import DESTINATIONS, DestinationKind
 from metric_forwarder.doctor import DoctorContext, run_checks
@@ -103,7 +104,10 @@ def test_every_row_makes_a_destination_and_names_what_exists(name: str) -> None:
     assert needed_extras({"MF_DESTINATION": name}) == ([kind.extra] if kind.extra else [])
     settings = Settings.read(ENVIRONS.get(name, {"MF_DESTINATION": name}))
     parts = Parts(
-        FixedCredentials(Credentials("", Secret(""))), lambda: HttpTransport(1), machine_of(FakeClock())
+        FixedCredentials(Credentials("", Secret(""))),
+        lambda: HttpTransport(1),
+        machine_of(FakeClock()),
+        make_server_clocks(),
     )
     assert name.partition(" ")[0] in make_destination(settings, parts).scope
 

@@ -13,6 +13,8 @@ from world.scheduler import START, Process, Violation
 
 # Return codes after which nothing can be delivered until a person has done something.
 _STOPPING = frozenset({"1000", "1001", "1004", "1008", "1012"})
+# The return code for a request without content.
+_EMPTY = "1004"
 # After such a refusal a warm instance sends nothing for this long.
 _COOL_DOWN_S = 2.0
 # A pause that was asked for is kept by later events for less than this.
@@ -182,17 +184,10 @@ def _check_stale(
         )
         if is_known and attempt.began - each.began < window_s and _remember_alike(attempt, each):
             raise Violation(ACCOUNTED, attempt=attempt.number, point=number, stale="and delivered before")
-    has_answer = any(
-        request.answer in ("taken", "refused")
-        and request.refused.isdigit() == bool(request.refused)
-        and request.answered_at < attempt.began - _LAST_MOMENTS_S
-        for each in earlier
-        for request in each.requests
-    )
     made_s = float(book.points[number].body["timestamp"]) - START
     is_young = (attempt.ended or 0.0) - made_s < _MAX_AGE_S - _SAME_CLOCK_S
-    if has_answer and is_young and not process.skew_changed:
-        raise Violation(ACCOUNTED, attempt=attempt.number, point=number, stale="by a clock known to be wrong")
+    if is_young and not process.skew_changed:
+        raise Violation(ACCOUNTED, attempt=attempt.number, point=number, stale="by a wrong clock")
 
 
 def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
@@ -316,7 +311,9 @@ def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) ->
         since_s = request.sent_at - known.answered_at
         if since_s < min(known.asked_s, _LONGEST_ASKED_S) - _ROUNDING_S:
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, asked_s=known.asked_s)
-        is_stop = known.answer == "refused" and known.refused in _STOPPING
+        # A question for the time is refused because it is empty, which says nothing of requests with points.
+        is_empty = not known.held and known.refused == _EMPTY
+        is_stop = known.answer == "refused" and known.refused in _STOPPING and not is_empty
         if is_stop and since_s < _COOL_DOWN_S and not _was_taken(earlier, known):
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)
 

@@ -36,8 +36,8 @@ class Destination(Protocol):
         """
 
     @property
-    def clock_offset_s(self) -> float:
-        """Seconds by which the destination's clock is ahead of ours, by its replies; 0 while that is unknown."""
+    def clock_offset_s(self) -> float | None:
+        """Seconds by which the destination's clock is ahead of ours, by its replies; None while that is unknown."""
 
     def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         """Prepare a series; return why the destination takes none of its points, even if they are valid, or None.
@@ -61,6 +61,9 @@ class Destination(Protocol):
 
         Called once for each event, before its first batch.
         """
+
+    def ask_time(self, timeout_s: float) -> Verdict:
+        """Send one request without points, whose reply may tell ``clock_offset_s``; the verdict says what came of it."""
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         """Deliver a batch within ``timeout_s``, at one attempt, and judge the reply.

@@ -23,6 +23,7 @@ from metric_forwarder.delivery.verdicts import (
     Action,
     Effect,
     Verdict,
+    asked_to_wait,
     blocked_by_earlier,
 )
 from metric_forwarder.delivery.workers import Workers
@@ -78,6 +79,27 @@ class Sender:
     def is_hurried(self) -> bool:
         """Whether the attempts of a whole batch may take all the time of an event, as they do at a slow pace."""
         return self.machine.clock.monotonic() - self.hurried_at < _SUSPECTED_S
+
+    def learn_clock(self, deadline: Deadline) -> Verdict | None:
+        """Ask the destination for its time, with one request; return why that is still unknown, or None."""
+        self.pacer.begin(deadline.remaining())
+        asked_s, refused = self.pacer.asked_s(), self.cool_down.verdict()
+        if refused is not None or asked_s > 0:
+            return refused or asked_to_wait(asked_s)
+        until = deadline.within(min(self.policy.request_timeout_s, deadline.remaining() / 2))
+        told = OUT_OF_TIME
+
+        def ask() -> None:
+            nonlocal told
+            told = self.destination.ask_time(until.remaining())
+            self.pacer.pause(told.retry_after_s or 0.0)
+
+        workers = Workers(ask, self.machine, until)
+        if not workers.run(1, may_join=lambda: False):
+            told = NO_THREAD
+        if workers.crash is not None:
+            raise workers.crash
+        return told if self.destination.clock_offset_s is None else None
 
     def deliver(
         self,

@@ -12,6 +12,7 @@ from metric_forwarder.clients.http import (
 )
 from metric_forwarder.clock import Clock
 from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.destinations.server_clock import ServerClock
 from metric_forwarder.model import Batch
 
 # Statuses that call a request too large.
@@ -26,20 +27,27 @@ class HttpDestination(ABC):
     Args:
         transport: carries the requests.
         clock: bounds what one attempt takes.
+        server_clock: what is known of the destination's clock; each reply that is surely its own tells more.
     """
 
-    def __init__(self, transport: Transport, clock: Clock) -> None:
+    def __init__(self, transport: Transport, clock: Clock, server_clock: ServerClock) -> None:
         self._transport = transport
         self._clock = clock
+        self._server_clock = server_clock
 
     @property
-    def clock_offset_s(self) -> float:
-        """0, unless a subclass learns the destination's clock."""
-        return 0.0
+    def clock_offset_s(self) -> float | None:
+        return self._server_clock.offset_s
+
+    def ask_time(self, timeout_s: float) -> Verdict:
+        reply = self._transport.send(self.smallest_request(), timeout_s)
+        verdict = self._learn_from(reply)
+        self._server_clock.agree(verdict.server_time, self._clock.time())
+        return verdict
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         until = self._clock.monotonic() + timeout_s
-        verdict = self.judge(self._transport.send(self.request(batch), timeout_s))
+        verdict = self._learn_from(self._transport.send(self.request(batch), timeout_s))
         if len(batch) == 1 and verdict.action is Action.SHRINK and verdict.code in _TOO_LARGE:
             return self._check_size(verdict, min(timeout_s, until - self._clock.monotonic()))
         return verdict
@@ -56,6 +64,17 @@ class HttpDestination(ABC):
             )
             return verdict._replace(action=Action.STOP, reason=reason)
         return verdict
+
+    def _learn_from(self, reply: HttpReply | Failure) -> Verdict:
+        """Judge a reply, and learn from it what time it is at the destination."""
+        verdict = self.judge(reply)
+        if self.is_its_own(verdict):
+            self._server_clock.learn(verdict.server_time, self._clock.time())
+        return verdict
+
+    @abstractmethod
+    def is_its_own(self, verdict: Verdict) -> bool:
+        """Whether the reply that was judged so came from the destination, and not from a server before it."""
 
     @abstractmethod
     def smallest_request(self) -> HttpRequest:

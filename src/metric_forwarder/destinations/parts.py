@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol, cast
 from metric_forwarder.clients.http import HttpTransport, Transport
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.destinations.server_clock import ServerClocks
 from metric_forwarder.machine import Machine
 from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.settings import Settings
@@ -19,11 +20,13 @@ class Parts(NamedTuple):
         credentials: where the main account's key comes from.
         connect: makes a transport for HTTP requests.
         machine: threads, time and chance.
+        clocks: what is known of the clock of each destination.
     """
 
     credentials: CredentialSource
     connect: Callable[[], Transport]
     machine: Machine
+    clocks: ServerClocks
 
 
 class DestinationModule(Protocol):

@@ -16,7 +16,6 @@ from metric_forwarder.clients.http import (
     HttpReply,
     HttpRequest,
     Transport,
-    server_time,
 )
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.destination import Destination
@@ -24,6 +23,7 @@ from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.http import HttpDestination, with_head
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
+from metric_forwarder.destinations.server_clock import ServerClocks
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
@@ -36,8 +36,6 @@ from metric_forwarder.settings.settings import Settings
 _MAX_NONCE = 2**31 - 1
 _HTTP_OK = 200
 _KNOWN_CODES = frozenset(map(int, ReturnCode))
-# The Date of a reply has whole seconds, and the reply took a moment: a smaller difference says nothing about a clock.
-_SAME_CLOCK_S = 5.0
 
 
 class PutMonitorDataDestination(HttpDestination):
@@ -50,6 +48,7 @@ class PutMonitorDataDestination(HttpDestination):
         credentials: where the key to sign with comes from.
         transport: carries the requests.
         machine: its clock dates the requests, its chance makes their nonces.
+        clocks: what is known of the clock of each destination.
     """
 
     carries_timestamps = False
@@ -65,21 +64,19 @@ class PutMonitorDataDestination(HttpDestination):
         credentials: CredentialSource,
         transport: Transport,
         machine: Machine,
+        clocks: ServerClocks,
     ) -> None:
-        super().__init__(transport, machine.clock)
+        parts = urlsplit(url)
+        # Without key and path: another key or path of the same receiver leads to the same place.
+        self.scope = f"receiver {parts.netloc} {region}"
+        super().__init__(transport, machine.clock, clocks[self.scope])
         self._url = url
         self._method = method
         self._region = region
         self._credentials = credentials
         self._time = machine.clock.time
         self._token = machine.chance.token
-        # Signatures use this machine's clock until one is refused for its time.
-        self._signing_offset_s = 0.0
-        self._clock_offset_s = 0.0
-        parts = urlsplit(url)
         self._path = parts.path
-        # Without key and path: another key or path of the same receiver leads to the same place.
-        self.scope = f"receiver {parts.netloc} {region}"
 
     def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         if not series.namespace:
@@ -115,7 +112,7 @@ class PutMonitorDataDestination(HttpDestination):
             "Action": ACTION,
             "SecretId": credentials.secret_id,
             "Region": self._region,
-            "Timestamp": int(self._time() + self._signing_offset_s),
+            "Timestamp": int(self._time() + self._server_clock.signing_offset_s),
             "Nonce": int.from_bytes(self._token(4), "big") % _MAX_NONCE + 1,
         }
         text = string_to_sign(
@@ -146,20 +143,13 @@ class PutMonitorDataDestination(HttpDestination):
         if isinstance(reply, Failure):
             return _judge_failure(reply)
         verdict = _judge_body(reply.body) if reply.status == _HTTP_OK else for_status(reply.status)
-        told_s = server_time(reply)
-        if verdict.code in _KNOWN_CODES and told_s is not None:
-            self._learn_clock(told_s)
-        if verdict.action is Action.SET_CLOCK and told_s is None:
+        verdict = with_head(verdict, reply, self._time())
+        if verdict.action is Action.SET_CLOCK and verdict.server_time is None:
             verdict = verdict._replace(reason=f"{verdict.reason}; this reply had none")
-        return with_head(verdict, reply, self._time())
+        return verdict
 
-    @property
-    def clock_offset_s(self) -> float:
-        return self._clock_offset_s
-
-    def _learn_clock(self, told_s: float) -> None:
-        offset_s = told_s - self._time()
-        self._clock_offset_s = offset_s if abs(offset_s) >= _SAME_CLOCK_S else 0.0
+    def is_its_own(self, verdict: Verdict) -> bool:
+        return verdict.code in _KNOWN_CODES
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:
         """Read the key again, or take the receiver's clock for all later signatures."""
@@ -167,7 +157,7 @@ class PutMonitorDataDestination(HttpDestination):
             return self._credentials.reload(timeout_s)
         if verdict.server_time is None:
             return False
-        self._signing_offset_s = verdict.server_time - self._time()
+        self._server_clock.signing_offset_s = verdict.server_time - self._time()
         return True
 
 
@@ -222,4 +212,5 @@ def make(settings: Settings, parts: Parts) -> Destination:
         credentials=parts.credentials,
         transport=parts.connect(),
         machine=parts.machine,
+        clocks=parts.clocks,
     )

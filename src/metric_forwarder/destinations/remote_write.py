@@ -29,6 +29,7 @@ from metric_forwarder.destinations.remote_write_wire import (
     encode_labels,
     encode_points,
 )
+from metric_forwarder.destinations.server_clock import ServerClocks
 from metric_forwarder.formats.payload import Violation
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
@@ -61,6 +62,7 @@ class RemoteWrite(HttpDestination):
         password: empty: requests are not authenticated.
         transport: carries the requests.
         machine: its clock dates replies and bounds the proof.
+        clocks: what is known of the clock of each destination.
         headers: more headers for each request, such as the tenant's; never one of ``RESERVED_HEADERS``.
         is_checked: whether the endpoint must prove that it accepts remote write.
     """
@@ -77,10 +79,12 @@ class RemoteWrite(HttpDestination):
         password: Secret,
         transport: Transport,
         machine: Machine,
+        clocks: ServerClocks,
         headers: Mapping[str, Secret] = NO_HEADERS,
         is_checked: bool = True,
     ) -> None:
-        super().__init__(transport, machine.clock)
+        self.scope = f"remote-write {url} {user}{_tenant(headers)}"
+        super().__init__(transport, machine.clock, clocks[self.scope])
         self._url = url
         self._headers = (
             {name: value.reveal() for name, value in headers.items() if name.lower() not in RESERVED_HEADERS}
@@ -90,7 +94,6 @@ class RemoteWrite(HttpDestination):
         self._clock = machine.clock
         self._known: dict[bytes, bytes] = {}
         self._proof = EndpointProof(self._ask, self.judge, machine, is_off=not is_checked)
-        self.scope = f"remote-write {url} {user}{_tenant(headers)}"
 
     def prepare_series(self, series: Series, dimensions: Mapping[str, str]) -> Violation | None:
         """Find a name that Prometheus does not accept, and a series with the labels of another one."""
@@ -142,6 +145,9 @@ class RemoteWrite(HttpDestination):
         if isinstance(reply, Failure):
             return _judge_failure(reply)
         return with_head(_judge_reply(reply), reply, self._clock.time())
+
+    def is_its_own(self, verdict: Verdict) -> bool:
+        return verdict.action is Action.ACCEPT
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
         return False
@@ -386,5 +392,6 @@ def make(settings: Settings, parts: Parts) -> RemoteWrite:
         headers=dict(settings.remote_write_headers),
         transport=parts.connect(),
         machine=parts.machine,
+        clocks=parts.clocks,
         is_checked=settings.remote_write_check == "on",
     )

@@ -4,7 +4,7 @@ A destination that carries times takes one value of a series for each time, and 
 readings of the same second would lose all but one, so a given time is moved later if its series has that time already.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from metric_forwarder.model import Point, Series
 from metric_forwarder.times import NS_PER_MS, NS_PER_S
@@ -44,25 +44,56 @@ class EventTimes:
     """Judges the times of the points of one event, and gives times to those that have none.
 
     Args:
-        now_ms: when the event was received, Unix milliseconds.
+        now_ms: when the event was received by this machine's clock, Unix milliseconds; points without a time get it.
         max_age_s: a point with an older time is stale; 0: none is.
         max_ahead_s: a time that is further ahead of the clock is invalid; 0: none is.
+        offset_s: by how many seconds the clock by which times are judged is ahead of this machine's.
+        find_offset: finds ``offset_s`` out; None: it is known.
 
     Attributes:
         oldest_ns: an older time is stale.
         latest_ns: a later time is invalid; the same in milliseconds: ``latest_ms``.
     """
 
-    def __init__(self, given: GivenTimes, now_ms: int, max_age_s: float = 0, max_ahead_s: float = 0) -> None:
+    def __init__(
+        self,
+        given: GivenTimes,
+        now_ms: int,
+        max_age_s: float = 0,
+        max_ahead_s: float = 0,
+        *,
+        offset_s: float = 0.0,
+        find_offset: Callable[[], float | None] | None = None,
+    ) -> None:
         self._given = given
         self._latest_given_ms = now_ms + MAX_MOVED_MS
         # By digest: the series themselves need not stay in memory until the event ends.
         self._in_event_ms: dict[bytes, int] = {}
-        self._now_ns = now_ms * NS_PER_MS
+        self._find_offset = find_offset
+        self._max_age_s, self._max_ahead_s = max_age_s, max_ahead_s
         self.now_ms = now_ms
+        self._judge_by(offset_s)
+
+    def _judge_by(self, offset_s: float) -> None:
+        self._now_ns = self.now_ms * NS_PER_MS + round(offset_s * NS_PER_S)
+        max_age_s, max_ahead_s = self._max_age_s, self._max_ahead_s
         self.oldest_ns = self._now_ns - round(max_age_s * NS_PER_S) if max_age_s else float("-inf")
-        self.latest_ms = now_ms + max_ahead_s * 1000 if max_ahead_s else float("inf")
         self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s else float("inf")
+        self.latest_ms = self.latest_ns / NS_PER_MS
+
+    def make_sure(self) -> bool:
+        """Before a time is called wrong, find out whether it is the clock that is; False if that remains unknown."""
+        if self._find_offset is not None:
+            offset_s = self._find_offset()
+            if offset_s is None:
+                return False
+            self._find_offset = None
+            self._judge_by(offset_s)
+        return True
+
+    def has(self, time_ns: int) -> bool:
+        """Whether a time is neither too old nor too far ahead."""
+        return self.oldest_ns <= time_ns <= self.latest_ns
 
     def age_s(self, time_ns: int) -> float:
         """How many seconds ago a time was, by the clock."""

@@ -5,6 +5,7 @@ without validation. Everything unusual takes the careful path, which can say wha
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from metric_forwarder import formats
@@ -96,6 +97,8 @@ class Intake:
         parts: what lasts from one event to the next.
         ledger: gets a row for every point received, and the outcome of those that go no further.
         now_ms: when the event was received, Unix milliseconds; the time of points if neither they nor their message have one.
+        offset_s: by how many seconds the clock by which times are judged is ahead of this machine's.
+        find_offset: finds ``offset_s`` out, before a time is called wrong; None: it is known.
         dead_letters: keeps points that are neither delivered nor redelivered, with the reason; None: they are not kept.
         deadline: points are taken in until then; None: there is no limit.
     """
@@ -106,6 +109,8 @@ class Intake:
         ledger: Ledger,
         now_ms: int,
         *,
+        offset_s: float = 0.0,
+        find_offset: Callable[[], float | None] | None = None,
         dead_letters: DeadLetters | None = None,
         deadline: Deadline | None = None,
     ) -> None:
@@ -127,7 +132,14 @@ class Intake:
             parts.identifier,
             parts.destination,
             series=parts.series,
-            times=EventTimes(parts.given_times, now_ms, max_age_s, rules.max_ahead_s),
+            times=EventTimes(
+                parts.given_times,
+                now_ms,
+                max_age_s,
+                rules.max_ahead_s,
+                offset_s=offset_s,
+                find_offset=find_offset,
+            ),
             ledger=ledger,
             exclusions=self._exclusions,
             default_namespace=rules.default_namespace,
@@ -143,6 +155,11 @@ class Intake:
     def stale(self) -> Mapping[int, Problem]:
         """Points that are too old, by number, with the reason; those that were delivered before are duplicates."""
         return self._maker.stale
+
+    @property
+    def unsure(self) -> AbstractSet[int]:
+        """The numbers of points whose time looks wrong by a clock that nobody could confirm."""
+        return self._maker.unsure
 
     @property
     def stopped_at(self) -> tuple[Message, int] | None:
@@ -166,7 +183,7 @@ class Intake:
     def take_parts(self, messages: Iterable[Message]) -> Iterator[None]:
         """Receive the messages of an event in parts of bounded memory; yields after each part.
 
-        At each yield ``points`` and ``stale`` are those of one part; they are dropped when the next one begins.
+        At each yield ``points``, ``stale`` and ``unsure`` are those of one part; they are dropped when the next one begins.
         """
         self._max_part_bytes = MAX_PART_BYTES
         for _ in self._take_all(messages):

@@ -9,6 +9,7 @@ from metric_forwarder.clock import Clock
 from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.destinations.parts import Parts, make_destination
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.formats.samples import Decoder, FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake, IntakeParts, IntakeRules
@@ -43,7 +44,8 @@ def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
     """
     no_credentials = FixedCredentials(Credentials("", Secret("")))
     destination = make_destination(
-        settings, Parts(no_credentials, lambda: HttpTransport(1), system_machine(clock))
+        settings,
+        Parts(no_credentials, lambda: HttpTransport(1), system_machine(clock), make_server_clocks()),
     )
     rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
     return IntakeParts(

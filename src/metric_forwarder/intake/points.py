@@ -79,6 +79,7 @@ class PointMaker:
     Attributes:
         points: in the order in which they came.
         stale: the points that are too old, by number, with the reason.
+        unsure: the numbers of points that are too old or too far ahead, unless the clock is wrong.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class PointMaker:
         """Start an empty part: the points made so far are delivered."""
         self.points: list[Point] = []
         self.stale: dict[int, Problem] = {}
+        self.unsure: set[int] = set()
         self._bytes = 0
 
     @property
@@ -293,25 +295,30 @@ class PointMaker:
     ) -> Problem | None:
         """Make the point of a valid candidate, unless its time or its size is wrong."""
         (message,), (pointer,) = candidate.messages, candidate.pointers
-        times = self._times
-        times_ms: Sequence[int] | None
-        if time_ns is not None:
-            times_ms = [to_milliseconds(time_ns)]
-            if time_ns > times.latest_ns:
-                return self._ahead(message, f"{pointer}/timestamp", time_ns)
-        else:
-            times_ms = self._given_ms([message], [series])
-            if times_ms is None:
-                ahead_ms = times.now_ms if message.time_ms is None else message.time_ms
-                return self._ahead(message, pointer, ahead_ms * NS_PER_MS)
+        times, judged_ns = self._times, self._judged_ns(message, time_ns)
+        is_unsure = judged_ns is not None and not times.has(judged_ns) and not times.make_sure()
+        if judged_ns is not None and judged_ns > times.latest_ns and not is_unsure:
+            return self._ahead(message, pointer if time_ns is None else f"{pointer}/timestamp", judged_ns)
+        times_ms = self._given_ms([message], [series]) if time_ns is None else None
+        if times_ms is None:
+            # It has a time of its own, or the message has one that may be too far ahead.
+            times_ms = [to_milliseconds(judged_ns or 0)]
         (wire,) = self._destination.encode([series], [value], times_ms)
         if len(wire) > self._max_bytes:
             return _oversized(message, pointer, len(wire))
         self._append(candidate, [series], [value], [time_ns], [key], times_ms)
-        if time_ns is not None and time_ns < times.oldest_ns:
-            point = self.points[-1]
+        point = self.points[-1]
+        if is_unsure:
+            self.unsure.add(point.number)
+        elif time_ns is not None and time_ns < times.oldest_ns:
             self.stale[point.number] = _stale(point, times.age_s(time_ns))
         return None
+
+    def _judged_ns(self, message: Message, time_ns: int | None) -> int | None:
+        """The time that must not be wrong: the point's, or the message's if the point arrives with it; None: there is none."""
+        if time_ns is None and message.time_ms is not None and self._destination.carries_timestamps:
+            return message.time_ms * NS_PER_MS
+        return time_ns
 
     def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
         """Why a time ahead of the clock is invalid: Prometheus would store it, then refuse readings more than an hour older."""

@@ -174,8 +174,8 @@ _RECEIVER = (
         (
             Edit(
                 "pipeline.py",
-                "            self._now_ms() + clock_offset_ms,\n",
-                "            self._now_ms() + 0 * clock_offset_ms,\n",
+                "            offset_s=offset_s or 0.0,\n",
+                "            offset_s=0 * (offset_s or 0.0),\n",
             ),
         ),
         needs=("receiver", "clock jump|receiver clock"),
@@ -316,11 +316,6 @@ _REMOTE_WRITE = (
         "A point stamped an hour ahead made Prometheus refuse every later one until real time caught up.",
         laws.ORDER,
         (
-            Edit(
-                "intake/given_times.py",
-                "        self.latest_ms = now_ms + max_ahead_s * 1000 if max_ahead_s else",
-                "        self.latest_ms = now_ms + max_ahead_s * 1000 if max_ahead_s < 0 else",
-            ),
             Edit(
                 "intake/given_times.py",
                 "        self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s else",
