@@ -87,6 +87,15 @@ def test_an_instance_alone_that_was_refused_at_first_finds_the_quota_in_about_a_
     assert outcome.used >= 0.4
 
 
+@pytest.mark.parametrize("instances", [1, 10])
+@pytest.mark.parametrize("limiter", LIMITERS.values(), ids=LIMITERS)
+def test_after_minutes_in_which_everything_was_refused_the_quota_is_found_again(
+    limiter: Callable[[int], Limiter], instances: int
+) -> None:
+    outcome = flood(instances, changed(300, lambda _: False, limiter(_QUOTA)), seconds=900)
+    assert outcome.used >= 0.5 * 600 / 900
+
+
 @pytest.mark.parametrize("limiter", LIMITERS.values(), ids=LIMITERS)
 def test_a_quota_that_halves_is_followed(limiter: Callable[[int], Limiter]) -> None:
     outcome = flood(10, changed(120, limiter(_QUOTA), limiter(_QUOTA // 2)), seconds=240)

@@ -8,7 +8,8 @@ the family that Chiu and Jain (1989) proved to end in fair shares. Larger steps 
 come by chance. ``tests/delivery/test_shared_quota.py`` holds this with up to 1,000 instances.
 
 Instances must not come in step: pauses, and the first moment of an event, are drawn. Refusals without an acceptance between
-them lower the rate further and further, so that even a limiter that counts what it refuses lets requests pass again.
+them lower the rate further and further, so that even a limiter that counts what it refuses lets requests pass again. Eight
+of them are an outage: when it is over, the rate is searched anew.
 
 The event in which a destination asks for a pause (``Retry-After``) keeps to it, however long it is. Later events do so for
 less than a minute, and then probe with one request: the destination may be healthy again. The same
@@ -34,6 +35,9 @@ _FALL = 0.3
 _RISE_A_SECOND, _LARGEST_RISE = 0.009, _FALL / 10
 # The same while the limit may be far away.
 _SEARCH_A_SECOND, _LARGEST_RISE_IN_SEARCH = 0.6, 0.25
+# So many refusals without an acceptance between them are an outage, which takes minutes at a pace that falls with each of
+# them. After fewer, of 1,000 instances too many would search again while a limiter that counts what it refuses is full.
+_REFUSALS_OF_AN_OUTAGE = 8
 # A limit that was not met for so long may be gone: the larger of the first two, but not longer than the last.
 _FORGET_AFTER_S, _FORGET_AFTER_REQUESTS, _FORGET_AT_LAST_S = 60.0, 300, 600.0
 _FIRST_PAUSE_S = 0.25
@@ -120,6 +124,9 @@ class _Rate:
 
     def accept(self, recent: int) -> None:
         """A request was accepted, as so many were in the last second."""
+        if self.run <= -_REFUSALS_OF_AN_OUTAGE:
+            # These refusals said that nothing is taken, and nothing about a rate that is.
+            self.value, self._is_search = max(self.value, _FIRST_RATE), True
         self.run = max(self.run, 0) + 1
         if recent < self.value / 2:
             # The lanes send less than they may, so their success says nothing about the limit.
