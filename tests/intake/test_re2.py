@@ -156,6 +156,7 @@ def test_groups_can_be_named_in_both_ways() -> None:
         ("a{0,1}b", ["b", "ab"], ["aab"]),
         ("(?:ab)*", ["", "ab", "abab"], ["b", "aba"]),
         ("(?:||a)b", ["b", "ab"], ["a"]),
+        ("aX", ["aX"], ["a", "aXX"]),
         # Flags hold until the end of their group, in each of its choices.
         ("(?i)a|b", ["A", "B"], ["c"]),
         ("(a(?i)b)c", ["aBc"], ["ABc", "aBC"]),
