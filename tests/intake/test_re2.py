@@ -132,6 +132,9 @@ def test_groups_hold_what_they_hold_in_re2(text: str, matching: str, groups: tup
         ("((a|b){0,1})*", "ab", ("b", "b")),
         ("((a)|b?)*", "ab", ("b", "a")),
         (r"(\b|a)*", "a", ("a",)),
+        ("(a??){0,2}", "a", ("a",)),
+        ("(|a){0,3}", "aa", ("a",)),
+        (r"(\b|a){0,2}", "a", ("a",)),
     ],
 )
 def test_a_repetition_that_matches_nothing_the_last_time_leaves_its_group_as_it_was(
