@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.formats import payload
+from metric_forwarder.formats import json_text, payload
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.reporting import ledger, replies
 from metric_forwarder.scrape import scraper
@@ -68,7 +68,7 @@ def test_an_error_of_a_report_shown_is_one_that_the_function_makes(
         ("object in COS, inflated", f"{cos.MAX_OBJECT_BYTES // 2**20} MB"),
         ("CLS event, inflated", f"{decoding.MAX_INFLATED_BYTES // 2**20} MB"),
         ("points in one message", f"{payload.MAX_POINTS:,}"),
-        ("values in one message: numbers, texts, lists, objects", f"{payload.MAX_VALUES:,}"),
+        ("values in one message: numbers, texts, lists, objects", f"{json_text.MAX_VALUES:,}"),
         ("lines of an object in COS", f"{cos.MAX_LINES:,}"),
         ("logs in a CLS event", f"{payload.MAX_POINTS:,}"),
         ("dead letters of one event", f"{policies.MAX_DEAD_LETTERS:,}"),

@@ -161,7 +161,7 @@ import sys
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.detect import detect
 from metric_forwarder.formats.samples import MAX_SAMPLES, FormatHint
-known = {"formats", "formats.samples", "formats.detect", "formats.payload", "formats.json_values"}
+known = {"formats", "formats.samples", "formats.detect", "formats.payload", "formats.json_text", "formats.json_values"}
 def loaded():
     names = {name.removeprefix("metric_forwarder.") for name in sys.modules if name.startswith("metric_forwarder.formats")}
     return sorted(names - known)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from metric_forwarder.formats.payload import Payload, Violation, find_points
+from metric_forwarder.formats.json_text import Violation
+from metric_forwarder.formats.payload import Payload, find_points
 from metric_forwarder.intake.exclusions import Exclusions, Origin
 from metric_forwarder.model import DeadLetter, Message, Outcome, Problem
 from metric_forwarder.reporting.ledger import Ledger

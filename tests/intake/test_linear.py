@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.formats.payload import MAX_SHARED_BYTES, decode_together, holds_too_much, read_payloads
+from metric_forwarder.formats.json_text import holds_too_much
+from metric_forwarder.formats.payload import MAX_SHARED_BYTES, decode_together, read_payloads
 from support.harness import Harness, ckafka, make_harness, outcomes, point
 
 MB = 2**20

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from metric_forwarder.formats.payload import decode, decode_together
+from metric_forwarder.formats.json_text import decode
+from metric_forwarder.formats.payload import decode_together
 from support.harness import environ, point
 from support.roads import DESTINATIONS, NEXT, Roads, Texts, compare, shown
 

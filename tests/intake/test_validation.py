@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.formats.payload import NotJson, decode
+from metric_forwarder.formats.json_text import NotJson, decode
 from metric_forwarder.intake.schema import SCHEMAS, PointSchema
 from support.harness import Harness, ckafka, make_harness, outcomes, point
 

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from metric_forwarder.bootstrap import Application, Outside
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.formats.payload import NotJson, read_payload
+from metric_forwarder.formats.json_text import NotJson
+from metric_forwarder.formats.payload import read_payload
 from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.spool.file_system import SystemFiles

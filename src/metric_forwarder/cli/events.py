@@ -11,7 +11,8 @@ from metric_forwarder.cli.options import WholeNumber, example, format_option
 from metric_forwarder.cli.sample_events import TEMPLATES, split
 from metric_forwarder.cli.sample_formats import as_request, write_points
 from metric_forwarder.formats import Format
-from metric_forwarder.formats.payload import NotJson, read_payload
+from metric_forwarder.formats.json_text import NotJson
+from metric_forwarder.formats.payload import read_payload
 
 SAMPLE: list[dict[str, Any]] = [
     {

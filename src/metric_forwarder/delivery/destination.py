@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import Protocol
 
 from metric_forwarder.delivery.verdicts import Verdict
-from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.json_text import Violation
 from metric_forwarder.model import Batch, Series
 
 

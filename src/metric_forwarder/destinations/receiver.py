@@ -24,7 +24,7 @@ from metric_forwarder.destinations.http import HttpDestination, with_head
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
 from metric_forwarder.destinations.server_clock import ServerClocks
-from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.json_text import Violation
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.put_monitor_data.replies import is_cut_off, read_code

@@ -30,7 +30,7 @@ from metric_forwarder.destinations.remote_write_wire import (
     encode_points,
 )
 from metric_forwarder.destinations.server_clock import ServerClocks
-from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.json_text import Violation
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.secret import Secret

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.parts import Parts
-from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.json_text import Violation
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Series
 from metric_forwarder.settings.settings import Settings

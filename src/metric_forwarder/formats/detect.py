@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats import Format
+from metric_forwarder.formats.json_text import WIDE, is_wide
 from metric_forwarder.formats.json_values import read_values
-from metric_forwarder.formats.payload import WIDE, is_our_own, is_wide
+from metric_forwarder.formats.payload import is_our_own
 from metric_forwarder.formats.samples import FormatHint, InvalidSample
 
 # Lines of a message that are examined; a few that fit no format may come first.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from metric_forwarder.formats.payload import NotJson, Violation, decode, values_in_a_row
+from metric_forwarder.formats.json_text import NotJson, Violation, decode, values_in_a_row
 from metric_forwarder.formats.samples import InvalidSample
 
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from metric_forwarder.formats.json_text import NotJson
 from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name
-from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample
 from metric_forwarder.formats.telegraf_json import time_of
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from metric_forwarder.formats.payload import WIDE, is_wide
+from metric_forwarder.formats.json_text import WIDE, is_wide
 from metric_forwarder.formats.samples import InvalidSample
 
 # Twice the limit of an object or a message.

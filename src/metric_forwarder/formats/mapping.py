@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.formats.json_text import NotJson, json_pointer
 from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.kafka_adapter import read_number
 from metric_forwarder.formats.mapping_plan import WILDCARD, BadMapping, Source, Steps, read_plan
 from metric_forwarder.formats.names import MAX_LABELS, label_names, prometheus_name
-from metric_forwarder.formats.payload import NotJson, json_pointer
 from metric_forwarder.formats.samples import (
     NO_FLOAT,
     FilteredSample,

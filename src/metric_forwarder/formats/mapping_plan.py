@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from metric_forwarder.formats.json_text import json_pointer
 from metric_forwarder.formats.names import MAX_LABELS
-from metric_forwarder.formats.payload import json_pointer
 from metric_forwarder.model import is_label_name
 
 WILDCARD = "*"

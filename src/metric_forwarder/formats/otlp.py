@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from metric_forwarder.formats.json_text import NotJson
 from metric_forwarder.formats.json_values import not_json
 from metric_forwarder.formats.otlp_names import prometheus_labels
 from metric_forwarder.formats.otlp_points import (
@@ -24,7 +25,6 @@ from metric_forwarder.formats.otlp_points import (
     read_series,
     read_text,
 )
-from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
 
 _IN_JSON = "otlp-json"

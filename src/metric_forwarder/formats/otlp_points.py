@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from metric_forwarder.formats.json_text import NotJson
 from metric_forwarder.formats.names import MAX_LABELS
 from metric_forwarder.formats.otlp_names import (
     join_labels,
@@ -14,7 +15,6 @@ from metric_forwarder.formats.otlp_names import (
     prometheus_labels,
     prometheus_metric_name,
 )
-from metric_forwarder.formats.payload import NotJson
 from metric_forwarder.formats.samples import STALE_MARKER, FilteredSample, Reading, Sample
 
 _DELTA, _CUMULATIVE = 1, 2

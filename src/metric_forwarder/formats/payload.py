@@ -8,12 +8,20 @@ There are two paths. ``read_payloads`` is the careful path: it reads one message
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
+
+from metric_forwarder.formats.json_text import (
+    NotJson,
+    Violation,
+    decode,
+    holds_too_much,
+    json_pointer,
+    values_in_a_row,
+)
 
 _ENVELOPE = frozenset({"namespace", "dimensions", "points"})
 # The other members of a receiver's request, besides Namespace and Data: they are not part of its points.
@@ -24,52 +32,14 @@ _REQUEST_BODY = frozenset(
 _MAX_VIOLATIONS = 100
 # Dimensions that an envelope gives its points: about three times as many as a destination takes.
 _MAX_INHERITED = 100
-
 # Points of a message, at most: usually about 11 MB. All points of an event are held until its report is written.
 MAX_POINTS = 100_000
-# Commas and opening brackets of a message, outside of its texts; each stands for a value, which takes up to 120 bytes once it
-# is decoded. 8 MB of points have 440,000, and 8 KB of gzip may hold millions.
-MAX_VALUES = 500_000
-# A shorter text cannot hold that many, so it is not counted.
-_UNCOUNTED = 250_000
-
-# Characters of a text that are counted at once; this bounds the memory of counting.
-_COUNTED_AT_ONCE = 65_536
 # Bytes that an envelope adds to each point, times the number of points: they are written out for each, in memory and in a
 # request. 100,000 points may share 160 bytes.
 MAX_SHARED_BYTES = 16 * 2**20
-
 # Stands between messages that are decoded together; a message that holds it is decoded alone.
 _SEPARATING = "metric_forwarder: next message"
 _SEPARATOR = f',"{_SEPARATING}",'
-
-
-class Violation(NamedTuple):
-    """One thing that is wrong: a JSON pointer into the payload, the rule, and the message with the remedy."""
-
-    pointer: str
-    rule: str
-    message: str
-
-
-class NotJson:
-    """Replaces a value that JSON does not allow, so that only the point with it is invalid.
-
-    It is not a JSON type, so no schema accepts it.
-
-    Attributes:
-        raw: the original: a literal, or the members of an object, in their order.
-    """
-
-    __slots__ = ("message", "raw", "rule")
-
-    def __init__(self, rule: str, message: str, raw: str | Sequence[tuple[str, Any]] = "null") -> None:
-        self.rule = rule
-        self.message = message
-        self.raw = raw
-
-    def __repr__(self) -> str:
-        return f"<{self.rule}>"
 
 
 class Payload(NamedTuple):
@@ -78,7 +48,6 @@ class Payload(NamedTuple):
     Attributes:
         points: decoded JSON values, defaults of an envelope merged in.
         prefix: the JSON pointer of the list that held them; None when the payload is itself a point.
-        inherited: (index, path) of a member of a point → its pointer in the envelope, or None if it is not from there.
         violations: what is wrong with the payload around its points; then all of them are invalid.
         place: its place among several payloads of a message, such as ``line 3``; empty if it is the only one.
         text: its text; None if it is the whole message.
@@ -86,7 +55,6 @@ class Payload(NamedTuple):
 
     points: Sequence[Any]
     prefix: str | None = None
-    inherited: Callable[[int, Sequence[Any]], str | None] | None = None
     violations: tuple[Violation, ...] = ()
     place: str = ""
     text: str | None = None
@@ -117,7 +85,7 @@ class Payload(NamedTuple):
 
     def locate(self, index: int, path: Sequence[Any]) -> str:
         """The JSON pointer of a member of a point, in the envelope if it was inherited from there."""
-        inherited = self.inherited and self.inherited(index, path)
+        inherited = self.points.inherited(index, path) if isinstance(self.points, _Merged) else None
         return self.place + inherited if inherited else self.pointer(index) + json_pointer(path)
 
 
@@ -125,11 +93,6 @@ class Payload(NamedTuple):
 @lru_cache(maxsize=4)
 def _pointers(place: str, start: int, points: int) -> Sequence[str]:
     return [f"{place}/{index}" for index in range(start, start + points)]
-
-
-def json_pointer(path: Sequence[Any]) -> str:
-    """Write a path as an RFC 6901 pointer, each step shortened to 100 characters."""
-    return "".join("/" + str(step)[:100].replace("~", "~0").replace("/", "~1") for step in path)
 
 
 def decode_together(texts: Sequence[str]) -> list[Any] | None:
@@ -143,7 +106,7 @@ def decode_together(texts: Sequence[str]) -> list[Any] | None:
       colon in the text. Other differences (such a quote inside a string, an object where a point has none) only add quotes.
     """
     text = f"[{_SEPARATOR.join(texts)}]"
-    if len(text) > _UNCOUNTED and holds_too_much(text):
+    if holds_too_much(text):
         return None
     # Looking for one character first takes a twentieth of the time.
     if " :" in text or any(space in text and f"{space}:" in text for space in "\t\n\r"):
@@ -211,140 +174,9 @@ def read_payloads(body: Any) -> Iterator[Payload]:
         if count > MAX_POINTS:
             yield _invalid("", _TOO_MANY)._replace(place=value.place, text="")
             return
-        payload = find_points(decode(value.decoded) if isinstance(value.decoded, str) else value.decoded)
-        yield payload._replace(place=value.place, text=value.text)
+        yield find_points(decode(value.decoded))._replace(place=value.place, text=value.text)
     if count == 0:
         yield find_points(decoded)
-
-
-def holds_too_much(text: str | bytes) -> bool:
-    """Whether decoding JSON text would take more memory than a small function has."""
-    if len(text) <= _UNCOUNTED:
-        return False
-    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    # Leaving out what is inside strings takes several times as long.
-    return _marks(content) > MAX_VALUES and _marks_outside_strings(content) > MAX_VALUES
-
-
-def _marks(text: bytes) -> int:
-    return text.count(b",") + text.count(b"{") + text.count(b"[")
-
-
-def _marks_outside_strings(content: bytes) -> int:
-    """Count in linear time and memory for any text, JSON or not."""
-    unescaped = content.replace(b"\\\\", b"").replace(b'\\"', b"")
-    marks, is_inside = 0, 0
-    for start in range(0, len(unescaped), _COUNTED_AT_ONCE):
-        parts = unescaped[start : start + _COUNTED_AT_ONCE].split(b'"')
-        marks += _marks(b"".join(parts[is_inside::2]))
-        is_inside = (is_inside + len(parts) - 1) % 2
-    return marks
-
-
-def decode(body: Any) -> Any:
-    """Decode a message's body: JSON text, that text JSON-encoded once more, UTF-8 bytes, or decoded JSON.
-
-    What cannot be decoded, or holds more than ``MAX_VALUES``, comes back as a ``Violation``.
-    """
-    try:
-        decoded = _decode(body) if isinstance(body, (str, bytes)) else body
-        return _decode(decoded) if isinstance(decoded, str) else decoded
-    except _Undecodable as undecodable:
-        return undecodable.violation
-
-
-# Rules that one of several values may break; all other rules concern the whole text.
-_OF_ONE_VALUE = frozenset({"json", "depth"})
-_find_value = re.compile(r"[^ \t\n\r]").search
-# Where values may begin again after one that cannot be read: a line that begins with a bracket.
-_BRACKET_LINE = re.compile(r"\n(?=[{\[])")
-
-
-def has_bracket_line(body: Any) -> bool:
-    """Whether there may be values after one that cannot be read."""
-    if isinstance(body, bytes):
-        return b"\n{" in body or b"\n[" in body
-    return isinstance(body, str) and _BRACKET_LINE.search(body) is not None
-
-
-def _text_of(body: str | bytes) -> str:
-    """The text in which decoding failed."""
-    text = (body.decode() if isinstance(body, bytes) else body).removeprefix("\ufeff")
-    if text.lstrip().startswith('"'):
-        try:
-            decoded = _decode(text)
-        except _Undecodable:
-            return text
-        return str(decoded)
-    return text
-
-
-class ValueInARow(NamedTuple):
-    """One of several values in a body: its place, its text, and what it is; a ``Violation`` if it cannot be read."""
-
-    place: str
-    text: str
-    decoded: Any
-
-
-def values_in_a_row(body: str | bytes, whole: Violation) -> Iterator[ValueInARow]:
-    """The values of a body that is not one value, for which ``whole`` says why; none if nothing in it can be read."""
-    if whole.rule not in _OF_ONE_VALUE:
-        return
-    text = _text_of(body)
-    lines = _Lines(text)
-    for index, (begin, end, value) in enumerate(_values(text)):
-        if index == 0 and end == len(text) and isinstance(value, Violation):
-            return
-        yield ValueInARow(lines.place(begin), text[begin:end], value)
-
-
-def _values(text: str) -> Iterator[tuple[int, int, Any]]:
-    """Where each value begins and ends, and what it is: a ``Violation`` if it cannot be read.
-
-    After a value that cannot be read, reading starts again at each line that begins with a bracket, and stops at the next
-    such line. So every part of the text is scanned at most twice.
-    """
-    first_bad = len(text)
-    for begin, end, value in _values_until_failure(text):
-        if isinstance(value, Violation):
-            first_bad = begin
-            break
-        yield begin, end, value
-    starts = [first_bad, *(match.end() for match in _BRACKET_LINE.finditer(text, first_bad))]
-    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
-        for begin, end, value in _values_until_failure(text[start:stop]):
-            yield start + begin, start + end, value
-
-
-def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
-    end = 0
-    while found := _find_value(text, end):
-        begin = found.start()
-        try:
-            value, end = _DECODER.raw_decode(text, begin)
-        except (ValueError, RecursionError) as error:
-            yield begin, len(text), _undecodable(error).violation
-            return
-        yield begin, end, value
-
-
-class _Lines:
-    """Names the places of values; ``place`` must be called in their order."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._position = 0
-        self._line = 1
-        self._values_of_line = 0
-
-    def place(self, begin: int) -> str:
-        breaks = self._text.count("\n", self._position, begin)
-        self._position = begin
-        self._line += breaks
-        self._values_of_line = 1 if breaks else self._values_of_line + 1
-        place = f"line {self._line}"
-        return place if self._values_of_line == 1 else f"{place} value {self._values_of_line}"
 
 
 def is_our_own(decoded: Any) -> bool:
@@ -415,18 +247,8 @@ def _envelope(
         # Even an empty list counts as one point: the producer's data is probably in the unknown member.
         return Payload(raw or (None,), f"/{list_key}", violations=violations)
     defaults = {"namespace": envelope[namespace_key]} if namespace_key in envelope else {}
-    if not defaults and not dimensions:
-        return Payload(raw, f"/{list_key}")
-
-    def inherited(index: int, path: Sequence[Any]) -> str | None:
-        own = raw[index]
-        if list(path) == ["namespace"] and "namespace" not in own:
-            return f"/{namespace_key}"
-        if len(path) == 2 and path[0] == "dimensions" and path[1] not in own.get("dimensions", ()):  # noqa: PLR2004
-            return json_pointer(path)
-        return None
-
-    return Payload(_Merged(raw, defaults, dimensions), f"/{list_key}", inherited)
+    points = _Merged(raw, namespace_key, defaults, dimensions) if defaults or dimensions else raw
+    return Payload(points, f"/{list_key}")
 
 
 def _shared_bytes(namespace: Any, dimensions: Mapping[str, Any]) -> int:
@@ -447,15 +269,29 @@ class _Merged(Sequence[Any]):
     """The points of an envelope with its defaults, each merged when it is asked for: a million may share a hundred."""
 
     def __init__(
-        self, points: Sequence[Any], defaults: Mapping[str, Any], dimensions: Mapping[str, Any]
+        self,
+        points: Sequence[Any],
+        namespace_key: str,
+        defaults: Mapping[str, Any],
+        dimensions: Mapping[str, Any],
     ) -> None:
         self._points = points
+        self._namespace_key = namespace_key
         self._defaults = defaults
         self._dimensions = dimensions
         self.envelope = {**defaults, "dimensions": dimensions} if dimensions else defaults
 
     def own(self, index: int) -> Any:
         return self._points[index]
+
+    def inherited(self, index: int, path: Sequence[Any]) -> str | None:
+        """The pointer in the envelope of a member of a point; None if it is not from there."""
+        match path:
+            case ["namespace"] if "namespace" not in self._points[index]:
+                return f"/{self._namespace_key}"
+            case ["dimensions", name] if name not in self._points[index].get("dimensions", ()):
+                return json_pointer(path)
+        return None
 
     def __len__(self) -> int:
         return len(self._points)
@@ -487,82 +323,8 @@ def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: An
     return merged
 
 
-# ASCII in two or four bytes a character, behind a byte order mark or none.
-_is_wide = re.compile(
-    r"(?:\0\0)?[^\0-\x7f]{0,4}(?:\0\0)?(?:(?:[\t\n\r -~]\0(?:\0\0)?){2}|(?:\0(?:\0\0)?[\t\n\r -~]){2})"
-).match
-WIDE = "is in UTF-16 or UTF-32: encode it as UTF-8"
-
-
-def is_wide(body: str | bytes) -> bool:
-    """Whether a text is in UTF-16 or UTF-32, or was taken for one byte a character on its way."""
-    begin = body[:24]
-    return _is_wide(begin if isinstance(begin, str) else begin.decode("latin-1")) is not None
-
-
-class _Undecodable(Exception):
-    """Never leaves this module."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        self.violation = Violation("", rule, message)
-
-
-def _decode(text: str | bytes) -> Any:
-    """Decode JSON that may have white space or a byte order mark around it.
-
-    Raises:
-        _Undecodable: with what is wrong.
-    """
-    if holds_too_much(text):
-        raise _Undecodable("size", f"holds more than {MAX_VALUES} values: split it")
-    try:
-        decoded = text.decode() if isinstance(text, bytes) else text
-        return _DECODER.decode(decoded.removeprefix("\ufeff"))
-    except UnicodeDecodeError as error:
-        message = (
-            WIDE if is_wide(text) else f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
-        )
-        raise _Undecodable("encoding", message) from None
-    except (ValueError, RecursionError) as error:
-        if is_wide(text):
-            raise _Undecodable("encoding", WIDE) from None
-        raise _undecodable(error) from None
-
-
-def _undecodable(error: ValueError | RecursionError) -> _Undecodable:
-    """Explain an error of the decoder."""
-    if isinstance(error, RecursionError):
-        return _Undecodable("depth", "is nested too deeply: a payload has at most a few levels")
-    if isinstance(error, json.JSONDecodeError):
-        if not error.doc.strip(" \t\r\n\ufeff"):
-            return _Undecodable("json", "is empty: send a point, or no message")
-        where = f"line {error.lineno} column {error.colno}"
-        return _Undecodable(
-            "json",
-            f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer, or set MF_FORMAT if it is "
-            "in another format",
-        )
-    # An integer literal of more digits than Python converts.
-    return _Undecodable("json", "holds a number with too many digits: write it as a float")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Any:
-    """Replace an object with two equal names, of which ``json`` would keep the last one silently."""
-    members = dict(pairs)
-    if len(members) == len(pairs):
-        return members
-    seen: set[str] = set()
-    twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-    return NotJson("duplicate-key", f'holds the name "{twice[:60]}" twice: keep one', pairs)
-
-
-def _constant(name: str) -> NotJson:
-    return NotJson("not-finite", f"{name} is not a JSON number: send a finite number, or no point", name)
-
-
 def _raise_for_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 _FAST_DECODER = json.JSONDecoder(parse_constant=_raise_for_constant)

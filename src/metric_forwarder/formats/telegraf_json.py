@@ -9,9 +9,9 @@ digits: from 2001 to 2286, seconds have 10, milliseconds 13, microseconds 16 and
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from metric_forwarder.formats.json_text import NotJson, json_pointer
 from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.names import MAX_LABELS, joined_name, label_names
-from metric_forwarder.formats.payload import NotJson, json_pointer
 from metric_forwarder.formats.samples import (
     NO_FLOAT,
     FilteredSample,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from metric_forwarder.formats.payload import Payload, Violation
+from metric_forwarder.formats.json_text import Violation
+from metric_forwarder.formats.payload import Payload
 from metric_forwarder.formats.samples import Sample
 from metric_forwarder.intake.samples import located_in_sample
 from metric_forwarder.model import DeadLetter, Message, Outcome, Problem

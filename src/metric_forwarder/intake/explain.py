@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from metric_forwarder.formats.payload import NotJson, Violation
+from metric_forwarder.formats.json_text import NotJson, Violation
 from metric_forwarder.intake.patterns import compile_pattern
 from metric_forwarder.intake.schema import MAX_FLOAT
 from metric_forwarder.times import milliseconds

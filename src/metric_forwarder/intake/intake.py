@@ -13,12 +13,11 @@ from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.formats import Format
+from metric_forwarder.formats.json_text import Violation, has_bracket_line
 from metric_forwarder.formats.payload import (
     Payload,
-    Violation,
     decode_together,
     find_points,
-    has_bracket_line,
     is_lone_point,
     is_our_own,
     read_payloads,

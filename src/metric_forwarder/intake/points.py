@@ -10,7 +10,8 @@ from typing import Any
 
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.formats.payload import Payload, Violation
+from metric_forwarder.formats.json_text import Violation
+from metric_forwarder.formats.payload import Payload
 from metric_forwarder.formats.samples import Sample
 from metric_forwarder.intake.exclusions import Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes

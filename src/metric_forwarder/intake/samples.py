@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.formats.payload import Violation
+from metric_forwarder.formats.json_text import Violation
 from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Sample, is_stale_marker
 from metric_forwarder.intake.schema import is_finite
 from metric_forwarder.times import MAX_NS, MIN_NS

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypedDict
 from urllib.parse import parse_qsl
 
-from metric_forwarder.formats.payload import MAX_VALUES, holds_too_much
+from metric_forwarder.formats.json_text import MAX_VALUES, holds_too_much
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.signing import ACTION, sign, string_to_sign

@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from metric_forwarder.formats.payload import NotJson, holds_too_much
+from metric_forwarder.formats.json_text import NotJson, holds_too_much
 from metric_forwarder.model import FormatHint, Message, Outcome
 
 # The largest time, in milliseconds.

@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from metric_forwarder.formats.payload import MAX_POINTS, MAX_VALUES, holds_too_much
+from metric_forwarder.formats.json_text import MAX_VALUES, holds_too_much
+from metric_forwarder.formats.payload import MAX_POINTS
 from metric_forwarder.model import Message
 from metric_forwarder.times import milliseconds_of
 from metric_forwarder.triggers.decoding import DecodeContext, Decoded, Unreadable

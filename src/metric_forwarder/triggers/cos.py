@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
-from metric_forwarder.formats.payload import MAX_POINTS, holds_too_much
+from metric_forwarder.formats.json_text import holds_too_much
+from metric_forwarder.formats.payload import MAX_POINTS
 from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.times import milliseconds_of

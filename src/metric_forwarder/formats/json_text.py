@@ -1,0 +1,233 @@
+"""JSON text → values, for every format that is JSON: what is wrong with a text, and what JSON does not allow in it.
+
+A message may hold one value or several. Nothing here raises because of what a producer wrote: what cannot be read comes back
+as a ``Violation``, or as a ``NotJson`` in the place of one value.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+# Commas and opening brackets of a message, outside of its texts; each stands for a value, which takes up to 120 bytes once it
+# is decoded. 8 MB of points have 440,000, and 8 KB of gzip may hold millions.
+MAX_VALUES = 500_000
+# A shorter text cannot hold that many, so it is not counted.
+_UNCOUNTED = 250_000
+# Characters of a text that are counted at once; this bounds the memory of counting.
+_COUNTED_AT_ONCE = 65_536
+# Rules that one of several values may break; all other rules concern the whole text.
+_OF_ONE_VALUE = frozenset({"json", "depth"})
+_find_value = re.compile(r"[^ \t\n\r]").search
+# Where values may begin again after one that cannot be read: a line that begins with a bracket.
+_BRACKET_LINE = re.compile(r"\n(?=[{\[])")
+# ASCII in two or four bytes a character, behind a byte order mark or none.
+_is_wide = re.compile(
+    r"(?:\0\0)?[^\0-\x7f]{0,4}(?:\0\0)?(?:(?:[\t\n\r -~]\0(?:\0\0)?){2}|(?:\0(?:\0\0)?[\t\n\r -~]){2})"
+).match
+WIDE = "is in UTF-16 or UTF-32: encode it as UTF-8"
+
+
+class Violation(NamedTuple):
+    """One thing that is wrong: a JSON pointer into the payload, the rule, and the message with the remedy."""
+
+    pointer: str
+    rule: str
+    message: str
+
+
+class NotJson:
+    """Replaces a value that JSON does not allow, so that only the point with it is invalid.
+
+    It is not a JSON type, so no schema accepts it.
+
+    Attributes:
+        raw: the original: a literal, or the members of an object, in their order.
+    """
+
+    __slots__ = ("message", "raw", "rule")
+
+    def __init__(self, rule: str, message: str, raw: str | Sequence[tuple[str, Any]] = "null") -> None:
+        self.rule = rule
+        self.message = message
+        self.raw = raw
+
+    def __repr__(self) -> str:
+        return f"<{self.rule}>"
+
+
+def json_pointer(path: Sequence[Any]) -> str:
+    """Write a path as an RFC 6901 pointer, each step shortened to 100 characters."""
+    return "".join("/" + str(step)[:100].replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def holds_too_much(text: str | bytes) -> bool:
+    """Whether decoding JSON text would take more memory than a small function has."""
+    if len(text) <= _UNCOUNTED:
+        return False
+    content = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    # Leaving out what is inside strings takes several times as long.
+    return _marks(content) > MAX_VALUES and _marks_outside_strings(content) > MAX_VALUES
+
+
+def _marks(text: bytes) -> int:
+    return text.count(b",") + text.count(b"{") + text.count(b"[")
+
+
+def _marks_outside_strings(content: bytes) -> int:
+    """Count in linear time and memory for any text, JSON or not."""
+    unescaped = content.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks, is_inside = 0, 0
+    for start in range(0, len(unescaped), _COUNTED_AT_ONCE):
+        parts = unescaped[start : start + _COUNTED_AT_ONCE].split(b'"')
+        marks += _marks(b"".join(parts[is_inside::2]))
+        is_inside = (is_inside + len(parts) - 1) % 2
+    return marks
+
+
+def decode(body: Any) -> Any:
+    """Decode a message's body: JSON text, that text JSON-encoded once more, UTF-8 bytes, or decoded JSON.
+
+    What cannot be decoded, or holds more than ``MAX_VALUES``, comes back as a ``Violation``.
+    """
+    decoded = _decode(body) if isinstance(body, (str, bytes)) else body
+    return _decode(decoded) if isinstance(decoded, str) else decoded
+
+
+def _decode(text: str | bytes) -> Any:
+    """Decode JSON that may have white space or a byte order mark around it; a ``Violation`` if it cannot be decoded."""
+    if holds_too_much(text):
+        return Violation("", "size", f"holds more than {MAX_VALUES} values: split it")
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text
+        return _DECODER.decode(decoded.removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        message = (
+            WIDE if is_wide(text) else f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
+        )
+        return Violation("", "encoding", message)
+    except (ValueError, RecursionError) as error:
+        return Violation("", "encoding", WIDE) if is_wide(text) else _explain(error)
+
+
+def is_wide(body: str | bytes) -> bool:
+    """Whether a text is in UTF-16 or UTF-32, or was taken for one byte a character on its way."""
+    begin = body[:24]
+    return _is_wide(begin if isinstance(begin, str) else begin.decode("latin-1")) is not None
+
+
+def _explain(error: ValueError | RecursionError) -> Violation:
+    """Explain an error of the decoder."""
+    if isinstance(error, RecursionError):
+        return Violation("", "depth", "is nested too deeply: a payload has at most a few levels")
+    if isinstance(error, json.JSONDecodeError):
+        if not error.doc.strip(" \t\r\n\ufeff"):
+            return Violation("", "json", "is empty: send a point, or no message")
+        where = f"line {error.lineno} column {error.colno}"
+        return Violation(
+            "",
+            "json",
+            f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer, or set MF_FORMAT if it is "
+            "in another format",
+        )
+    # An integer literal of more digits than Python converts.
+    return Violation("", "json", "holds a number with too many digits: write it as a float")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    """Replace an object with two equal names, of which ``json`` would keep the last one silently."""
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    seen: set[str] = set()
+    twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    return NotJson("duplicate-key", f'holds the name "{twice[:60]}" twice: keep one', pairs)
+
+
+def _constant(name: str) -> NotJson:
+    return NotJson("not-finite", f"{name} is not a JSON number: send a finite number, or no point", name)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def has_bracket_line(body: Any) -> bool:
+    """Whether there may be values after one that cannot be read."""
+    if isinstance(body, bytes):
+        return b"\n{" in body or b"\n[" in body
+    return isinstance(body, str) and _BRACKET_LINE.search(body) is not None
+
+
+class ValueInARow(NamedTuple):
+    """One of several values in a body: its place, its text, and what it is; a ``Violation`` if it cannot be read."""
+
+    place: str
+    text: str
+    decoded: Any
+
+
+def values_in_a_row(body: str | bytes, whole: Violation) -> Iterator[ValueInARow]:
+    """The values of a body that is not one value, for which ``whole`` says why; none if nothing in it can be read."""
+    if whole.rule not in _OF_ONE_VALUE:
+        return
+    text = _text_of(body)
+    lines = _Lines(text)
+    for index, (begin, end, value) in enumerate(_values(text)):
+        if index == 0 and end == len(text) and isinstance(value, Violation):
+            return
+        yield ValueInARow(lines.place(begin), text[begin:end], value)
+
+
+def _text_of(body: str | bytes) -> str:
+    """The text in which decoding failed."""
+    text = (body.decode() if isinstance(body, bytes) else body).removeprefix("\ufeff")
+    decoded = _decode(text) if text.lstrip().startswith('"') else None
+    return decoded if isinstance(decoded, str) else text
+
+
+def _values(text: str) -> Iterator[tuple[int, int, Any]]:
+    """Where each value begins and ends, and what it is: a ``Violation`` if it cannot be read.
+
+    After a value that cannot be read, reading starts again at each line that begins with a bracket, and stops at the next
+    such line. So every part of the text is scanned at most twice.
+    """
+    first_bad = len(text)
+    for begin, end, value in _values_until_failure(text):
+        if isinstance(value, Violation):
+            first_bad = begin
+            break
+        yield begin, end, value
+    starts = [first_bad, *(match.end() for match in _BRACKET_LINE.finditer(text, first_bad))]
+    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
+        for begin, end, value in _values_until_failure(text[start:stop]):
+            yield start + begin, start + end, value
+
+
+def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
+    end = 0
+    while found := _find_value(text, end):
+        begin = found.start()
+        try:
+            value, end = _DECODER.raw_decode(text, begin)
+        except (ValueError, RecursionError) as error:
+            yield begin, len(text), _explain(error)
+            return
+        yield begin, end, value
+
+
+class _Lines:
+    """Names the places of values; ``place`` must be called in their order."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._position = 0
+        self._line = 1
+        self._values_of_line = 0
+
+    def place(self, begin: int) -> str:
+        breaks = self._text.count("\n", self._position, begin)
+        self._position = begin
+        self._line += breaks
+        self._values_of_line = 1 if breaks else self._values_of_line + 1
+        place = f"line {self._line}"
+        return place if self._values_of_line == 1 else f"{place} value {self._values_of_line}"
