@@ -62,8 +62,9 @@ class Sender:
         self.retry = RetryPolicy(policy, pacer, machine.chance.below)
         self.cool_down = cool_down
         self.failed_at = -math.inf
-        # When an event last had no time for the requests by which the point at fault is found.
-        self.hurried_at = -math.inf
+        # Whether the attempts of a whole batch may take all the time of an event, as they do at a slow pace: an event since
+        # then had none left for the requests by which the point at fault is found.
+        self.is_hurried = False
         # How often such a batch was tried with one of its points; each time another one is chosen.
         self.guesses = 0
 
@@ -74,11 +75,6 @@ class Sender:
         Other events in between, whose points are taken, say nothing of that batch: it may hold the point at fault.
         """
         return self.machine.clock.monotonic() - self.failed_at < _SUSPECTED_S
-
-    @property
-    def is_hurried(self) -> bool:
-        """Whether the attempts of a whole batch may take all the time of an event, as they do at a slow pace."""
-        return self.machine.clock.monotonic() - self.hurried_at < _SUSPECTED_S
 
     def learn_clock(self, deadline: Deadline) -> Verdict | None:
         """Ask the destination for its time, with one request; return why that is still unknown, or None."""
@@ -189,7 +185,8 @@ class _Delivery:
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._accepted_at_start = exchange.accepted
         self._may_guess, self._has_failed = True, False
-        self._begins_with_guess = sender.has_failed and sender.is_hurried
+        sender.is_hurried &= sender.has_failed
+        self._begins_with_guess = sender.is_hurried
         self._suspects = Suspects(sender.machine.tasks.lock())
 
     def plan(self, points: Sequence[Point]) -> int:
@@ -292,9 +289,8 @@ class _Delivery:
         took = self._deliver([probe], lane)
         self._may_guess |= took
         took_all = self._deliver([point for point in batch if point is not probe], lane) and took
-        is_hurried = self._sender.is_hurried or self._record.counts.sent < sent_before + 2
-        if is_hurried and not took_all and not self._exchange.halted:
-            self._sender.hurried_at = self._sender.machine.clock.monotonic()
+        if self._record.counts.sent < sent_before + 2 and not took_all and not self._exchange.halted:
+            self._sender.is_hurried = True
         return took_all
 
     def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
