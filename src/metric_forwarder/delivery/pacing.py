@@ -242,11 +242,9 @@ class Pacer:
     def assume(self, rate: float | None) -> None:
         """Go on at a rate that was learned elsewhere, from a moment that is drawn; None: as if no limit was ever met."""
         with self._lock:
-            self._learned = None
-            if rate is not None:
-                self._learned = _Rate.known(rate)
-                self._paused_until = self._clock.monotonic()
-                self._next = self._paused_until + self._jitter(self._gap())
+            self._learned = None if rate is None else _Rate.known(rate)
+            self._paused_until = self._clock.monotonic()
+            self._next = self._paused_until + self._jitter(self._gap())
 
     def pause(self, seconds: float) -> None:
         """Let no request start within this time: the destination asked for it."""
