@@ -67,6 +67,17 @@ _FOCUSES = (
     Focus(brings=frozenset({"several events at once", "a twin"})),
     # Records that come again in another batch, while an instance still sends them.
     Focus(_REDIS, {"slow": 3}, brings=frozenset({"other batches"})),
+    # A large event of which half is refused, point by point.
+    Focus(
+        {"MAX_ATTEMPTS": "2", "SPOOL": ""},
+        brings=frozenset({"many refused"}),
+        spares=frozenset({"poison", "small requests", "quota"}),
+        healed_after_s=1.0,
+        is_remote_write=False,
+        limit_s=60.0,
+    ),
+    # A pace that people set, and many requests.
+    Focus({"MAX_RPS": "2", "BATCH_MAX_POINTS": "1", "DEDUPE": "memory:", "SPOOL": ""}, limit_s=30.0),
 )
 _PLAIN_IN = 3
 

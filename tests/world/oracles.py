@@ -133,7 +133,7 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
     if not said:
         ends = [f"{attempt.end} {attempt.outcomes.get(number)}" for attempt in attempts]
         raise Violation(ACCOUNTED, point=number, source=event.source, state=event.state, attempts=ends)
-    if not any(_is_said(attempt, attempt.outcomes.get(number)) for attempt in said):
+    if not any(_is_said(book, attempt, number) for attempt in said):
         raise Violation(ACCOUNTED, point=number, said=[sorted(attempt.levels()) for attempt in said])
     is_rejected = all(attempt.outcomes.get(number) is Outcome.REJECTED for attempt in said)
     if is_rejected and not book.refusals.get(number) and not _met_odd_answers(attempts):
@@ -151,9 +151,10 @@ def is_final(attempt: Attempt, made: Made) -> bool:
     return bool(is_ahead) or outcome in _FINAL
 
 
-def _is_said(attempt: Attempt, outcome: Outcome | None) -> bool:
-    """Whether an ERROR line speaks of it; a spool keeps what is bad as a dead letter, and nothing is lost then."""
-    is_kept = bool(attempt.settings.get("MF_SPOOL")) and outcome is not Outcome.UNCERTAIN
+def _is_said(book: Book, attempt: Attempt, number: int) -> bool:
+    """Whether an ERROR line speaks of it; a spool that was in trouble may have kept a dead letter and lost it."""
+    is_troubled = bool(attempt.settings.get("MF_SPOOL") and (book.spool_troubles or book.store_losses))
+    is_kept = is_troubled and attempt.outcomes.get(number) is not Outcome.UNCERTAIN
     return is_kept or "ERROR" in attempt.levels()
 
 

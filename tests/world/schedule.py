@@ -37,6 +37,7 @@ from world.faults import (
 )
 from world.focus import draw_focus
 from world.litter import is_others_file_kept
+from world.manners import check_manners
 from world.receivers import Network, Prometheus, Receiver
 from world.scheduler import START, Violation, World, machine_of
 from world.situations import note_attempt
@@ -569,6 +570,10 @@ class Schedule:
             count = world.pick((240, 300))
             messages = [[self._point(f"p{partition}", "good") for _ in range(2)] for _ in range(count)]
             events.append(self._event_of("ckafka", messages, wrap))
+        if self._brings("many refused", 0):
+            kinds = 60 * ("unknown",) + 60 * ("good",)
+            messages = [[self._point(f"p{partition}", world.pick(kinds))] for _ in range(len(kinds))]
+            events.append(self._event_of("ckafka", messages, wrap))
         gap_s = world.pick((0.1, 5.0, 70.0))
         if world.one_in(5):
             world.met("a connector with batches side by side")
@@ -665,6 +670,7 @@ class Schedule:
         if not self.world.switch_one_in and not any(map(self.faults.has, _OF_AN_ILL_REDIS)):
             check_degraded(self.book, attempt, instance.process)
         check_truths(self.book, attempt, instance.process, self.server.skew_s)
+        check_manners(self.book, attempt)
         check_spool(self.book, attempt, instance.process)
         for synced_at, lines in self.disk.records_beside_rows():
             left = [number for line in lines for number in _numbers_in(line)]

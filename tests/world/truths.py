@@ -12,13 +12,13 @@ from world.oracles import ACCOUNTED, BOUNDED, CAUSED, DELIVERED, ORDER, THREADS,
 from world.scheduler import START, Process, Violation
 
 # Return codes after which nothing can be delivered until a person has done something.
-_STOPPING = frozenset({"1000", "1001", "1004", "1008", "1012"})
+STOPPING = frozenset({"1000", "1001", "1004", "1008", "1012"})
 # The return code for a request without content.
 _EMPTY = "1004"
 # After such a refusal a warm instance sends nothing for this long.
-_COOL_DOWN_S = 2.0
+COOL_DOWN_S = 2.0
 # A pause that was asked for is kept by later events for less than this.
-_LONGEST_ASKED_S = 50.0
+LONGEST_ASKED_S = 50.0
 _ROUNDING_S = 1e-6
 # A thread may stand still for so long between an answer and what it makes of it.
 _LAST_MOMENTS_S = 1.0
@@ -311,12 +311,12 @@ def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) ->
     """An instance keeps to what a destination asked for, and asks nothing right after a refusal of everything."""
     for known in _answers_in_time(earlier, attempt):
         since_s = request.sent_at - known.answered_at
-        if since_s < min(known.asked_s, _LONGEST_ASKED_S) - _ROUNDING_S:
+        if since_s < min(known.asked_s, LONGEST_ASKED_S) - _ROUNDING_S:
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, asked_s=known.asked_s)
         # A question for the time is refused because it is empty, which says nothing of requests with points.
         is_empty = not known.held and known.refused == _EMPTY
-        is_stop = known.answer == "refused" and known.refused in _STOPPING and not is_empty
-        if is_stop and since_s < _COOL_DOWN_S and not _was_taken(earlier, known):
+        is_stop = known.answer == "refused" and known.refused in STOPPING and not is_empty
+        if is_stop and since_s < COOL_DOWN_S and not _was_taken(earlier, known):
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)
 
 
@@ -324,7 +324,7 @@ def _answers_in_time(earlier: list[Attempt], attempt: Attempt) -> Iterator[Reque
     """Answers that an earlier invocation of this instance had time to look at."""
     for each in earlier:
         if each.end in ("returned", "raised") and not each.pauses_s and each.ended is not None:
-            if attempt.began - each.ended > _LONGEST_ASKED_S + _LAST_MOMENTS_S:
+            if attempt.began - each.ended > LONGEST_ASKED_S + _LAST_MOMENTS_S:
                 continue
             # Where an event ended long before its time was up, its threads have ended, too.
             is_whole = each.ended - each.began < each.limit_s / 4
@@ -367,7 +367,7 @@ def _had_time(book: Book, event: Event) -> bool:
         each
         for each in event.attempts
         if book.healed_at is not None
-        and each.began > book.healed_at + _LONGEST_ASKED_S
+        and each.began > book.healed_at + LONGEST_ASKED_S
         and each.end == "raised"
         and not _was_slowed_down(book, each)
     ]
