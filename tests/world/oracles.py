@@ -276,7 +276,8 @@ _CAUSES: dict[str, Callable[[Book, _Pair], bool]] = {
     "the window passed": lambda book, pair: pair.first is not pair.second and _window_passed(book, pair),
     "the store lost what it had been told": lambda book, pair: (
         # It may have lost the lease under which a slow first one was still to send.
-        pair.is_shared and any(pair.first.began <= at <= pair.later.at for at in book.store_losses)
+        pair.is_shared
+        and any(min(pair.first.began, pair.second.began) <= at <= pair.later.at for at in book.store_losses)
     ),
     "a lease ran out while its instance stood still": lambda _, pair: (
         pair.is_shared and bool(pair.first.pauses_s or pair.second.pauses_s)
