@@ -105,7 +105,7 @@ def no_thread_outlives_its_module() -> Iterator[None]:
         # The threads of http.server end with their clients, which may keep a connection.
         if thread not in before and "process_request_thread" not in thread.name
     ]
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 60
     while any(thread.is_alive() for thread in left) and time.monotonic() < give_up:
         time.sleep(0.01)
     assert not [thread.name for thread in left if thread.is_alive()]

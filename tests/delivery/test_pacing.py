@@ -51,11 +51,11 @@ def _share_used(limiter: Limiter, allowed: int, seed: int) -> float:
 def test_four_fifths_of_a_real_limit_are_used_with_lanes_side_by_side(
     connect: Callable[..., Application],
 ) -> None:
-    with Emulator(EmulatorOptions(max_requests_per_second=60)) as emulator:
+    with Emulator(EmulatorOptions(max_requests_per_second=20)) as emulator:
         application = connect(emulator, BATCH_MAX_POINTS="1", CONCURRENCY="4")
-        with ends_within(600 / (0.8 * 60)):
-            report = report_of(application, [point(1, f"m{number}") for number in range(600)])
-    assert outcomes(report) == {"delivered": 600}
+        with ends_within(200 / (0.8 * 20)):
+            report = report_of(application, [point(1, f"m{number}") for number in range(200)])
+    assert outcomes(report) == {"delivered": 200}
 
 
 @pytest.mark.slow
