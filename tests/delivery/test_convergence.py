@@ -373,6 +373,14 @@ MOODS = [
     time_limit_ms=st.sampled_from([1500, 4000, 60_000]),
     names=st.sampled_from(NAMES),
 )
+@example(
+    kinds=["good", "undeclared", *["good"] * 6],
+    series=1,
+    moods=[ReturnCode.TOO_MANY_REQUESTS, HttpReply(429, {}, b"")],
+    batch=30,
+    time_limit_ms=60_000,
+    names=ReturnCode.DIMENSION_CHECK_FAILED,
+)
 @settings(max_examples=150, deadline=None)
 def test_every_delivery_makes_progress_and_some_redelivery_ends_with_nothing_undelivered(
     kinds: list[str], series: int, moods: list[Any], batch: int, time_limit_ms: int, names: ReturnCode

@@ -39,7 +39,7 @@ class FakeDestination:
     scope = "test"
     carries_timestamps = carries_non_finite = True
     ordered = False
-    clock_offset_s = 0.0
+    clock_offset_s: float | None = 0.0
 
     def __init__(self, judge: Callable[[list[float]], Verdict]) -> None:
         self._judge = judge
@@ -212,6 +212,23 @@ def test_a_refusal_of_everything_is_remembered_although_another_lane_had_ended_t
     sender.deliver(others, Deadline(sender.machine.clock, 3600), settle, {})
     assert settle_all(sender, [first]) == {0: (Outcome.UNDELIVERED, "1008")}
     assert sorted(destination.sent) == [[0], [1], [2]]
+
+
+def test_a_destination_that_does_not_tell_the_time_is_not_blamed_on_the_functions_time() -> None:
+    clock, gate = FakeClock(), threading.Event()
+
+    class Silent(FakeDestination):
+        clock_offset_s = None
+
+        def ask_time(self, timeout_s: float) -> Verdict:
+            clock.sleep(timeout_s)
+            gate.wait(30)
+            return ACCEPT
+
+    verdict = make_sender(Silent(lambda _: ACCEPT), clock=clock).learn_clock(Deadline(clock, 60))
+    gate.set()
+    assert verdict is not None
+    assert (verdict.label, clock.monotonic()) == ("no answer", 1)
 
 
 # --- a batch that is refused ------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ BlockedSeries = dict[bytes, Verdict]
 # In place of a digest: nothing more is sent for this event.
 _ALL_SERIES = b""
 
+_NOT_TOLD = Verdict(Action.RETRY, "no answer", "the destination was asked for the time, and no reply came")
 # Three redeliveries of an event in which a batch failed in all attempts come within this time.
 _SUSPECTED_S = 200.0
 # If more than this share of a refused batch was bad, sending single points takes fewer requests than halving.
@@ -83,7 +84,7 @@ class Sender:
         if refused is not None or asked_s > 0:
             return refused or asked_to_wait(asked_s)
         until = deadline.within(min(self.policy.request_timeout_s, deadline.remaining() / 2))
-        told = OUT_OF_TIME
+        told = _NOT_TOLD
 
         def ask() -> None:
             nonlocal told
@@ -184,7 +185,7 @@ class _Delivery:
         self._planned = 0
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._accepted_at_start = exchange.accepted
-        self._may_guess, self._has_failed = True, False
+        self._may_guess, self._has_failed, self._has_divided = True, False, False
         sender.is_hurried &= sender.has_failed
         self._begins_with_guess = sender.is_hurried
         self._suspects = Suspects(sender.machine.tasks.lock())
@@ -227,7 +228,10 @@ class _Delivery:
         else:
             # A row for each series of a large event would take more memory than its points.
             self._blocked_series[_ALL_SERIES] = halted
-        if self._has_failed:
+        # The same requests would take all the time of the next delivery, too.
+        is_cut_short = self._has_divided and halted is None and bool(self._blocked_series)
+        self._sender.is_hurried |= is_cut_short
+        if self._has_failed or is_cut_short:
             self._sender.failed_at = self._sender.machine.clock.monotonic()
 
     def _next_lane(self) -> _Lane | None:
@@ -305,6 +309,7 @@ class _Delivery:
 
     def _divide(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
         """Deliver a refused batch in parts, down to the bad points."""
+        self._has_divided = True
         if lane.is_mostly_bad and verdict.action is Action.SPLIT:
             took = [self._deliver([point], lane) for point in batch]
             return all(took)
