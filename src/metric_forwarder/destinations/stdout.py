@@ -66,7 +66,7 @@ class StandardOutput:
         return Verdict(Action.ACCEPT, "written", "written to standard output")
 
     def ask_time(self, timeout_s: float) -> Verdict:  # noqa: ARG002 - it has this machine's clock
-        return Verdict(Action.ACCEPT, "known", "the clock is this machine's")
+        return Verdict(Action.ACCEPT, "written", "its time is that of this machine")
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
         return False

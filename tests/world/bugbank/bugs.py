@@ -931,7 +931,7 @@ _FOUND_BY_THE_WORLD = (
         (
             Edit(
                 "delivery/sender.py",
-                "        if self._has_failed:\n            self._sender.failed_at = self._sender.machine.clock.monotonic()\n",
+                "        if self._has_failed or is_cut_short:\n            self._sender.failed_at = self._sender.machine.clock.monotonic()\n",
                 "        self._sender.failed_at = self._sender.machine.clock.monotonic() if self._has_failed else -math.inf\n",
             ),
         ),
