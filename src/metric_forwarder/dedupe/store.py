@@ -206,7 +206,7 @@ class MemoryStore:
         while (surplus := len(self._known) - self._capacity) > 0:
             self._forget(surplus)
         if self._in_groups > 2 * self._capacity:
-            self._groups = deque((group, members[1:]) for group, members in self._groups)
+            self._groups = deque((group, self._last_in(group, members)) for group, members in self._groups)
             self._in_groups = sum(len(members) for _, members in self._groups)
 
     def _forget(self, most: int) -> None:
