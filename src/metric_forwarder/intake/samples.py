@@ -53,5 +53,5 @@ def _part_of_sample(path: Sequence[Any]) -> str:
 _SERIES_ENDED = "is Prometheus's marker for the end of a series, which this destination does not have"
 _DELTA = (
     "is a sum since the producer's last report, but the destination needs sums since its start: report cumulative sums, "
-    " in OpenTelemetry with OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative"
+    "in OpenTelemetry with OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative"
 )
