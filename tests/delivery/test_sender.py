@@ -214,6 +214,11 @@ def test_a_refusal_of_everything_is_remembered_although_another_lane_had_ended_t
     assert sorted(destination.sent) == [[0], [1], [2]]
 
 
+def test_an_event_without_time_is_not_said_to_keep_to_a_pause() -> None:
+    sender = make_sender(FakeDestination(lambda _: ACCEPT))
+    assert settle_all(sender, of_series(1), within_s=0.04) == {0: (Outcome.UNDELIVERED, "out of time")}
+
+
 def test_a_destination_that_does_not_tell_the_time_is_not_blamed_on_the_functions_time() -> None:
     clock, gate = FakeClock(), threading.Event()
 

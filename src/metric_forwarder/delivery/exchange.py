@@ -77,7 +77,7 @@ class Exchange:
             if not self._is_prepared:
                 self._is_prepared = True
                 asked_s = self._pacer.asked_s()
-                if asked_s > self._time_left():
+                if asked_s > max(0.0, self._time_left()):
                     self.halt(asked_to_wait(asked_s))
                     return
                 self._sleep(asked_s)
