@@ -93,7 +93,9 @@ def _check_cool_down(attempt: Attempt, earlier: Sequence[Attempt]) -> None:
 
 def _check_probe(attempt: Attempt, earlier: Sequence[Attempt]) -> None:
     """A new instance, and one that everything was refused to, waits for one answer before it sends side by side."""
-    answers = sorted((request.answered_at, request.refused) for each in earlier for request in each.requests)
+    # A refusal of a request without points says nothing of those with points.
+    known = [request for each in earlier for request in each.requests if request.held]
+    answers = sorted((request.answered_at, request.refused) for request in known)
     if answers and answers[-1][1] not in STOPPING:
         return
     sent = [request for request in attempt.requests if request.held]
