@@ -77,8 +77,11 @@ def _check_cool_down(attempt: Attempt, earlier: Sequence[Attempt]) -> None:
     """The pause after a refusal of everything doubles with each one until a request is taken."""
     row, last = 0, 0.0
     for each in earlier:
+        # Some statuses of HTTP refuse everything, too.
         stops = [
-            request.answered_at for request in each.requests if request.held and request.refused in STOPPING
+            request.answered_at
+            for request in each.requests
+            if request.held and (request.refused in STOPPING or request.answer == "failed")
         ]
         taken = [request.answered_at for request in each.requests if request.answer == "taken"]
         assert each.ended is not None
