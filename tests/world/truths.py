@@ -304,7 +304,11 @@ def _window_began(book: Book, earlier: list[Attempt], attempt: Attempt, number: 
         if each.began <= attempt.began and is_asked:
             is_sure = each.outcomes.get(number) is Outcome.REJECTED and not _is_excused(book, each)
             began = each.began if is_sure or began is None else began
-    return attempt.began if began is None else began
+    if began is None:
+        # It was never sent: its whole namespace was refused, for the first time when it was first called rejected.
+        told = [each.began for each in earlier if each.outcomes.get(number) is Outcome.REJECTED]
+        return min([*told, attempt.began])
+    return began
 
 
 def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) -> None:
