@@ -98,9 +98,10 @@ def _check_probe(attempt: Attempt, earlier: Sequence[Attempt]) -> None:
     """A new instance, and one that everything was refused to, waits for one answer before it sends side by side."""
     # A refusal of a request without points says nothing of those with points.
     known = [request for each in earlier for request in each.requests if request.held]
-    answers = sorted((request.answered_at, request.refused) for request in known)
-    if answers and answers[-1][1] not in STOPPING:
-        return
+    if known:
+        last = max(known, key=lambda request: request.answered_at)
+        if not (last.was_awaited and last.answer == "refused" and last.refused in STOPPING):
+            return
     sent = [request for request in attempt.requests if request.held]
     if len(sent) > 1 and sent[1].sent_at < sent[0].answered_at:
         raise Violation(BOUNDED, attempt=attempt.number, requests=2, instead_of="one that is awaited")
@@ -155,8 +156,12 @@ def _check_counts(attempt: Attempt) -> None:
 
 def _check_presumed(book: Book, attempt: Attempt) -> None:
     """A point is rejected without being sent only if many of its metric were refused alone, and none was taken."""
-    # Another invocation may have been killed before it reported what was refused, and remembered.
-    others = [each for each in attempt.event.attempts if each is not attempt]
+    # Another invocation may have been killed before it reported what was refused, and remembered; or a replay was told so.
+    others = [
+        each
+        for each in book.attempts
+        if each is not attempt and (each.event is attempt.event or each.event.source == "replay")
+    ]
     known = {number for each in others for number in each.outcomes}
     sent = {number for each in (*others, attempt) for request in each.requests for number in request.held}
     presumed = [

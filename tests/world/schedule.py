@@ -630,7 +630,7 @@ class Schedule:
         last = self.book.attempts[-1]
         report = last.report if last.event.source == "replay" else None
         # What is invalid by now is no ``Point``: only the report of its replay counts it.
-        if report and report["received"] == report["outcomes"][Outcome.INVALID.value] == len(waiting):
+        if report and report["received"] == len(waiting) == sum(report["outcomes"][each] for each in refused):
             return set(waiting)
         return {
             number

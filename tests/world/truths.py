@@ -320,6 +320,11 @@ def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) ->
         # A question for the time is refused because it is empty, which says nothing of requests with points.
         is_empty = not known.held and known.refused == _EMPTY
         is_stop = known.answer == "refused" and known.refused in STOPPING and not is_empty
+        # Of several in one event, the first begins the pause.
+        is_stop = is_stop and not any(
+            other.refused in STOPPING and 0 < other.answered_at < known.answered_at
+            for other in (known.attempt.requests if known.attempt else ())
+        )
         if is_stop and since_s < COOL_DOWN_S and not _was_taken(earlier, known):
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)
 
