@@ -100,7 +100,10 @@ def _check_probe(attempt: Attempt, earlier: Sequence[Attempt]) -> None:
     known = [request for each in earlier for request in each.requests if request.held]
     if known:
         last = max(known, key=lambda request: request.answered_at)
-        if not (last.was_awaited and last.answer == "refused" and last.refused in STOPPING):
+        is_stop = last.was_awaited and last.answer == "refused" and last.refused in STOPPING
+        # A request that was taken a moment before may be looked at after the refusal.
+        taken = [request.answered_at for request in known if request.answer == "taken"]
+        if not is_stop or max(taken, default=0.0) > last.answered_at - _MOMENTS_S:
             return
     sent = [request for request in attempt.requests if request.held]
     if len(sent) > 1 and sent[1].sent_at < sent[0].answered_at:
