@@ -618,7 +618,8 @@ class Schedule:
             # On a slow processor a replay may have time for one request.
             got_further = self.platform.look_s and len(self._waiting()) < len(waiting)
             most -= not got_further
-        self.book.dead_letters.update(self._records("dead"))
+        # Those for which there was no room stay where they are, and each replay says so.
+        self.book.dead_letters.update(self._records("dead"), waiting)
         if not is_others_file_kept(self.disk.disk):
             raise Violation(oracles.ACCOUNTED, file="of another function")
 
