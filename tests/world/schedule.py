@@ -631,7 +631,12 @@ class Schedule:
         last = self.book.attempts[-1]
         report = last.report if last.event.source == "replay" else None
         # What is invalid by now is no ``Point``: only the report of its replay counts it.
-        if report and report["received"] == len(waiting) == sum(report["outcomes"][each] for each in refused):
+        # And where what is refused stays, it may take all the time of each replay.
+        if (
+            report
+            and not report["outcomes"][Outcome.DELIVERED]
+            and any(report["outcomes"][each] for each in refused)
+        ):
             return set(waiting)
         return {
             number
