@@ -105,6 +105,9 @@ def _check_probe(attempt: Attempt, earlier: Sequence[Attempt]) -> None:
         taken = [request.answered_at for request in known if request.answer == "taken"]
         if not is_stop or max(taken, default=0.0) > last.answered_at - _MOMENTS_S:
             return
+        # Another key, or another address, begins anew.
+        if last.attempt is None or last.attempt.settings != attempt.settings:
+            return
     sent = [request for request in attempt.requests if request.held]
     if len(sent) > 1 and sent[1].sent_at < sent[0].answered_at:
         raise Violation(BOUNDED, attempt=attempt.number, requests=2, instead_of="one that is awaited")
