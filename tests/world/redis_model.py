@@ -150,7 +150,7 @@ class RedisModel:
     def get(self, key: bytes) -> bytes | None:
         value = self._find(key)
         if isinstance(value, Stream):
-            raise _WRONG_TYPE
+            raise _wrong_type()
         return value
 
     def set(self, key: bytes, value: bytes, *, px: int | None = None, nx: bool = False) -> bool:
@@ -246,7 +246,7 @@ class RedisModel:
     def _stream(self, key: bytes) -> Stream | None:
         value = self._find(key)
         if isinstance(value, bytes):
-            raise _WRONG_TYPE
+            raise _wrong_type()
         return value
 
     def _put(self, key: bytes, value: _Value, expires: float | None) -> None:
@@ -264,7 +264,9 @@ class RedisModel:
             raise OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
 
 
-_WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+def _wrong_type() -> ResponseError:
+    # A new one each time: an error keeps what it was raised through, also from an earlier schedule.
+    return ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
 def _text(entry_id: _Id) -> bytes:
