@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ from metric_forwarder.spool.store import (
 from metric_forwarder.times import nanoseconds, rfc3339
 from receiver_emulator import Emulator, EmulatorOptions
 from support import small_disk
-from support.fakes import FakeClock, InProcessReceiver
+from support.fakes import FakeClock, InProcessReceiver, machine_of
 from support.harness import (
     CONTEXT,
     Harness,
@@ -352,6 +353,26 @@ def test_only_one_replay_runs_at_a_time(folder: Path) -> None:
     next(chunks)
     with pytest.raises(SpoolError, match="another replay"):
         next(FileSpool(folder).replay(dead_letters=False))
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_a_replay_that_runs_is_left_alone_whatever_time_it_is_here(folder: Path, hours: int) -> None:
+    FileSpool(folder).write([SpoolRecord(point(), "s", None, None, "undelivered", "")], [])
+    chunks = FileSpool(folder).replay(dead_letters=False)
+    next(chunks)
+    here = FakeClock()
+    here.sleep(time.time() - here.time() + hours * 3600)
+    with pytest.raises(SpoolError, match="another replay"):
+        next(FileSpool(folder, machine=machine_of(here)).replay(dead_letters=False))
+
+
+def test_a_lock_that_was_held_for_longer_than_any_invocation_stops_no_replay(folder: Path) -> None:
+    FileSpool(folder).write([SpoolRecord(point(), "s", None, None, "undelivered", "")], [])
+    frozen = FileSpool(folder).replay(dead_letters=False)
+    next(frozen)
+    long_ago = time.time() - 901
+    os.utime(folder / ".lock", (long_ago, long_ago))
+    assert next(FileSpool(folder).replay(dead_letters=False))
 
 
 def test_a_replay_without_a_spool_is_a_configuration_error(harness: Harness) -> None:

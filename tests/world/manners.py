@@ -10,7 +10,7 @@ from metric_forwarder.model import Outcome
 from world.book import Attempt, Book, Request
 from world.oracles import ACCOUNTED, BALANCE, BOUNDED, REST
 from world.scheduler import Violation
-from world.truths import COOL_DOWN_S, LONGEST_ASKED_S, STOPPING
+from world.truths import COOL_DOWN_S, LONGEST_ASKED_S, STOPPING, is_same_place
 
 # How long a thread may stand still between an answer and what it makes of it.
 _MOMENTS_S = 1.0
@@ -106,7 +106,7 @@ def _check_probe(attempt: Attempt, earlier: Sequence[Attempt]) -> None:
         if not is_stop or max(taken, default=0.0) > last.answered_at - _MOMENTS_S:
             return
         # Another key, or another address, begins anew.
-        if last.attempt is None or last.attempt.settings != attempt.settings:
+        if not is_same_place(last.attempt, attempt):
             return
     sent = [request for request in attempt.requests if request.held]
     if len(sent) > 1 and sent[1].sent_at < sent[0].answered_at:

@@ -320,13 +320,28 @@ def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) ->
         # A question for the time is refused because it is empty, which says nothing of requests with points.
         is_empty = not known.held and known.refused == _EMPTY
         is_stop = known.answer == "refused" and known.refused in STOPPING and not is_empty
-        # Of several in one event, the first begins the pause.
+        # Another key or address begins anew. Of several refusals in one event, the first begins the pause.
+        is_stop = is_stop and is_same_place(known.attempt, attempt)
         is_stop = is_stop and not any(
             other.refused in STOPPING and 0 < other.answered_at < known.answered_at
             for other in (known.attempt.requests if known.attempt else ())
         )
         if is_stop and since_s < COOL_DOWN_S and not _was_taken(earlier, known):
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)
+
+
+def is_same_place(one: Attempt | None, other: Attempt) -> bool:
+    """Whether two invocations had the same key and address of the destination."""
+    return one is not None and all(one.settings.get(name) == other.settings.get(name) for name in _PLACE)
+
+
+_PLACE = (
+    "MF_RECEIVER_URL",
+    "MF_SECRET_KEY",
+    "MF_SECRET_NAME",
+    "MF_REMOTE_WRITE_URL",
+    "MF_REMOTE_WRITE_PASSWORD",
+)
 
 
 def _answers_in_time(earlier: list[Attempt], attempt: Attempt) -> Iterator[Request]:

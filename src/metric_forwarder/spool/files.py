@@ -205,11 +205,19 @@ class FileSpool:
             try:
                 self._system.lock(file)
             except BlockingIOError:
-                # An instance that is frozen keeps its lock, though its replay ended long ago.
-                if self._machine.clock.time() - self._system.status(path).st_mtime < _LEASE_S:
+                if not self._is_left(path):
                     raise SpoolError("another replay of this spool is running: wait for it to end") from None
             self._system.touch(path)
             yield
+
+    def _is_left(self, lock: Path) -> bool:
+        """Whether the replay that holds the lock ended long ago: an instance that is frozen keeps it.
+
+        The file system tells the time, since the clock of an instance may be wrong.
+        """
+        self._system.touch(self._folder)
+        now_s = self._system.status(self._folder).st_mtime
+        return now_s - self._system.status(lock).st_mtime >= _LEASE_S
 
     def _open_lock(self) -> BinaryIO:
         path, flags = self._folder / _LOCK, os.O_RDWR | os.O_CREAT

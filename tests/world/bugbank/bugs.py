@@ -985,7 +985,7 @@ _FOUND_BY_THE_WORLD = (
         (
             Edit(
                 "spool/files.py",
-                "                if self._machine.clock.time() - self._system.status(path).st_mtime < _LEASE_S:\n",
+                "                if not self._is_left(path):\n",
                 "                if self._system.status(path).st_mtime > -_LEASE_S:\n",
             ),
         ),
