@@ -28,7 +28,7 @@ test: $(VENV)/dev.stamp ## Run all tests; the quick ones side by side, with a fl
 	@$(BIN)/python -m pytest -q -n auto -m "not slow" --cov --cov-report=term:skip-covered
 	@$(BIN)/python -m pytest -q -m slow
 
-test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: less than a minute
+test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: about a minute
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 check: $(VENV)/dev.stamp ## Check format, lint and types

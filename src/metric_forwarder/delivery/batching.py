@@ -108,6 +108,8 @@ def _split(
     digests = [point.series.digest for point in points]
     lengths = Counter(digests)
     count = min(concurrency, -(-(len(lengths) if one_per_series else len(points)) // max_points))
+    if count == 1:
+        return [points]
     lanes: list[list[Point]] = [[] for _ in range(count)]
     loads = [0] * count
     lane_of: dict[bytes, list[Point]] = {}

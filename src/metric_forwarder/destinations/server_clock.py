@@ -20,8 +20,8 @@ class ServerClock:
 
     def learn(self, told_s: float | None, now_s: float) -> None:
         """The destination replied with this time; None: it does not say its time, so nothing speaks against our clock."""
-        is_alike = told_s is None or abs(told_s - now_s) < _SAME_CLOCK_S
-        self.offset_s = 0.0 if is_alike or told_s is None else told_s - now_s
+        offset_s = 0.0 if told_s is None else told_s - now_s
+        self.offset_s = offset_s if abs(offset_s) >= _SAME_CLOCK_S else 0.0
 
     def agree(self, told_s: float | None, now_s: float) -> None:
         """Another server replied, perhaps: two clocks that agree are right, but of two that differ any may be wrong."""
