@@ -8,7 +8,7 @@ from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.store import Claims, DedupeStore
 from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
-from metric_forwarder.delivery.verdicts import OUT_OF_TIME, Action, Verdict, blocked_by_earlier
+from metric_forwarder.delivery.verdicts import Action, Verdict, blocked_by_earlier
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.intake import Intake, IntakeParts
 from metric_forwarder.intake.progress import EventProgress, Progress
@@ -375,7 +375,7 @@ class _ClockCheck:
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
         self._was_asked = False
-        self.doubt = OUT_OF_TIME
+        self.doubt = Verdict(Action.RETRY, "no answer", _UNSURE)
 
     def known_s(self) -> float | None:
         """By how many seconds the clock by which times are judged is ahead of ours; None if that is unknown."""

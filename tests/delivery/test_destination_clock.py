@@ -78,7 +78,9 @@ def test_a_pause_that_is_asked_for_is_kept(harness: Harness) -> None:
     old = point(timestamp=harness.clock.time() - 400)
     harness.receiver.script.append(HttpReply(429, {"Retry-After": "30"}, b""))
     assert outcomes(harness.handle(old)) == {"undelivered": 1}
-    assert outcomes(harness.handle(old)) == {"undelivered": 1}
+    report = harness.handle(old)
+    assert outcomes(report) == {"undelivered": 1}
+    assert report["errors"][0]["message"].endswith("asked for a pause of another 30 s (Retry-After)")
     assert len(harness.receiver.requests) == 1
     harness.clock.sleep(60)
     assert outcomes(harness.handle(old)) == {"stale": 1}

@@ -81,8 +81,12 @@ class Sender:
         """Ask the destination for its time, with one request; return why that is still unknown, or None."""
         self.pacer.begin(deadline.remaining())
         asked_s, refused = self.pacer.asked_s(), self.cool_down.verdict()
-        if refused is not None or asked_s > 0:
-            return refused or asked_to_wait(asked_s)
+        if refused is not None:
+            return refused
+        if asked_s > 0:
+            # The event may have the time to wait, but its other points should not wait for this question.
+            reason = f"the destination asked for a pause of another {asked_s:.0f} s (Retry-After)"
+            return asked_to_wait(asked_s)._replace(reason=reason)
         until = deadline.within(min(self.policy.request_timeout_s, deadline.remaining() / 2))
         told = _NOT_TOLD
 
