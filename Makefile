@@ -148,7 +148,6 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo "Setting up $(VENV) for development …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(CYCLONEDX)
-	@$(BIN)/python -m pip uninstall --quiet --yes rfc3987-syntax 2>/dev/null  # left by an older .[dev]
 	@command -v redis-server >/dev/null || $(REDIS_SERVER) \
 	  || { echo "The tests need redis-server, and no ready one was found for this machine; on Debian: apt-get install redis-server" >&2; exit 2; }
 	@touch $@ $(VENV)/run.stamp

@@ -155,7 +155,7 @@ def test_an_instance_writes_its_log_where_its_machine_says(capsys: pytest.Captur
         clock = FakeClock()
         receiver = InProcessReceiver(clock)
         machine = Machine(clock, Threads(), SystemChance(), lambda stream=stream: stream)  # type: ignore[misc]  # bound now
-        application = Application(environ(), transport=lambda _, r=receiver: r, machine=machine)  # type: ignore[misc]  # bound now
+        application = Application(environ(), transport=lambda r=receiver: r, machine=machine)  # type: ignore[misc]  # bound now
         report_of(application, ckafka(point(), "no payload"))
     assert all(json.loads(line) for stream in streams for line in stream.getvalue().splitlines())
     assert all("invalid" in stream.getvalue() for stream in streams)
@@ -183,7 +183,7 @@ def test_identities_are_claimed_over_the_connection_that_is_handed_in() -> None:
 
     application = Application(
         environ(DEDUPE="redis://redis.test"),
-        transport=lambda _: receiver,
+        transport=lambda: receiver,
         machine=machine_of(clock),
         outside=Outside(redis=connect),
     )
@@ -205,7 +205,7 @@ def test_the_key_is_read_by_what_is_handed_in() -> None:
     variables |= {"TENCENTCLOUD_SECRETID": "role", "TENCENTCLOUD_SECRETKEY": "of the function"}
     application = Application(
         variables,
-        transport=lambda _: receiver,
+        transport=lambda: receiver,
         machine=machine_of(clock),
         outside=Outside(read_secret=read),
     )
@@ -241,7 +241,7 @@ def test_the_doctor_says_that_no_thread_could_be_started() -> None:
     machine = Machine(SystemClock(), FewThreads(0), SystemChance())
     settings = Settings.read({"MF_DESTINATION": "stdout"})
     nobody = FixedCredentials(Credentials("", Secret("")))
-    context = DoctorContext(settings, nobody, HttpTransport(1), machine, "default/f")
+    context = DoctorContext(settings, nobody, HttpTransport(), machine, "default/f")
     found = examine(context, Deadline(machine.clock, machine.clock.monotonic() + PATIENCE_S))
     assert found["status"] == "failed"
     assert "raise the function's memory" in found["checks"][-1]["detail"]

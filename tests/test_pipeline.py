@@ -182,7 +182,7 @@ def test_wrong_settings_are_one_error_that_names_them_all_and_no_secret() -> Non
 def test_settings_are_read_at_every_invocation() -> None:
     variables: dict[str, str] = {}
     harness = make_harness()
-    application = Application(variables, harness.clock, lambda _: harness.receiver)
+    application = Application(variables, harness.clock, lambda: harness.receiver)
     with pytest.raises(ConfigError):
         application.handle(point(), CONTEXT)
     variables.update(environ())
@@ -509,7 +509,7 @@ def test_workers_join_only_while_the_processor_is_idle() -> None:
             time.sleep(0.01)
 
         receiver.refuse_if = refuse_none
-        application = Application(environ(BATCH_MAX_POINTS="1"), clock, lambda _, r=receiver: r)  # type: ignore[misc]  # bound now
+        application = Application(environ(BATCH_MAX_POINTS="1"), clock, lambda r=receiver: r)  # type: ignore[misc]  # bound now
         report_of(application, [point(1, f"m{number}") for number in range(12)])
     assert len(threads[BusyClock]) == 1
     assert len(threads[FakeClock]) > 1
@@ -554,7 +554,7 @@ def test_a_second_event_in_one_process_waits_until_the_first_is_handled() -> Non
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     transport = Meeting(receiver)
-    application = Application(environ(CONCURRENCY="1"), clock, lambda _: transport)
+    application = Application(environ(CONCURRENCY="1"), clock, lambda: transport)
     reports: list[dict[str, Any]] = []
     transport.start_with_the_first_request(lambda: reports.append(report_of(application, ckafka(point(2)))))
     reports.append(report_of(application, ckafka(point(1))))
@@ -568,7 +568,7 @@ def test_a_second_event_in_one_process_waits_until_the_first_is_handled() -> Non
 def test_a_second_event_that_waited_too_long_is_refused_loudly(capsys: pytest.CaptureFixture[str]) -> None:
     clock = FakeClock()
     transport = Meeting(InProcessReceiver(clock))
-    application = Application(environ(CONCURRENCY="1"), clock, lambda _: transport)
+    application = Application(environ(CONCURRENCY="1"), clock, lambda: transport)
     raised: list[Exception] = []
 
     def second() -> None:

@@ -16,7 +16,7 @@ from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import CoolDown, Pace, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
-from metric_forwarder.destinations.parts import Parts, make_destination, make_transport
+from metric_forwarder.destinations.parts import Parts, make_destination
 from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.errors import ConfigError, InstanceBusy, ProblemCollector, UnknownTrigger
 from metric_forwarder.intake.given_times import GivenTimes
@@ -33,7 +33,7 @@ from metric_forwarder.reporting.replies import refuse, reply
 from metric_forwarder.settings.context import function_name, time_limit_s
 from metric_forwarder.settings.extras import imports_of
 from metric_forwarder.settings.kept import Kept
-from metric_forwarder.settings.settings import MAX_CONCURRENCY, PREFIX, Settings
+from metric_forwarder.settings.settings import PREFIX, Settings
 from metric_forwarder.triggers import DecodeContext, HttpRefusal, decode
 from metric_forwarder.triggers.decoding import (
     AllowedBuckets,
@@ -53,10 +53,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-def _connect_over_http() -> Streaming:
-    return HttpTransport(1)
-
-
 class Outside(NamedTuple):
     """The outside systems of an instance, besides its destination and COS.
 
@@ -70,7 +66,7 @@ class Outside(NamedTuple):
     redis: "Connect | None" = None
     files: "Files | None" = None
     read_secret: "ReadSecret | None" = None
-    scraped: Callable[[], Streaming] = _connect_over_http
+    scraped: Callable[[], Streaming] = HttpTransport
 
 
 class Application:
@@ -81,7 +77,7 @@ class Application:
     Args:
         environ: the environment; None: the process's, as it is at each invocation.
         clock: time; None: that of ``machine``.
-        transport: makes a transport for a number of requests at once; None: real connections.
+        transport: makes a transport for HTTP requests; None: real connections.
         objects: fetches the objects that events name; None: from COS, with the function's role.
         on_settled: called with the valid points of each event and their outcomes.
         machine: threads, time, chance and standard output; None: those of this machine.
@@ -92,7 +88,7 @@ class Application:
         self,
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
-        transport: Callable[[int], Transport] | None = None,
+        transport: Callable[[], Transport] | None = None,
         objects: ObjectSource | None = None,
         on_settled: OnSettled | None = None,
         *,
@@ -185,7 +181,7 @@ class Application:
         from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
 
         credentials = make_credentials(settings, self._environment, self._machine, self._outside.read_secret)
-        transport = (self._transport or make_transport(settings))(1)
+        transport = self._transport() if self._transport else HttpTransport(settings.ca_file)
         found = examine(DoctorContext(settings, credentials, transport, self._machine, function), deadline)
         failed = [check["name"] for check in found["checks"] if not check["ok"]]
         self._log.write("WARN" if failed else "INFO", "doctor", failed=failed)
@@ -214,8 +210,7 @@ class Application:
     def _make_parts(self, settings: Settings) -> Parts:
         return Parts(
             make_credentials(settings, self._environment, self._machine, self._outside.read_secret),
-            # Connections are made when needed, so another MF_CONCURRENCY need not make the destination forget what it knows.
-            connect=lambda: (self._transport or make_transport(settings))(MAX_CONCURRENCY),
+            connect=self._transport or (lambda: HttpTransport(settings.ca_file)),
             machine=self._machine,
             clocks=self._clocks,
         )
@@ -235,7 +230,7 @@ class Application:
 
         return CosObjects(
             role=lambda: RoleCredentials.read(self._environment),
-            connect=lambda: HttpTransport(1),
+            connect=HttpTransport,
             time=self._clock.time,
         )
 

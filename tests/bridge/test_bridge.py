@@ -146,7 +146,7 @@ def test_unless_a_setting_opens_it_the_bridge_is_closed(harness: Harness) -> Non
 def test_settings_that_cannot_be_used_do_not_open_the_bridge_for_good() -> None:
     harness = make_harness()
     variables = environ()
-    app = Application(variables, harness.clock, lambda _: harness.receiver)
+    app = Application(variables, harness.clock, lambda: harness.receiver)
     members = CLIENT.members("pc", DATA, Timestamp=round(harness.clock.time()))
     assert app.handle(event_of(CLIENT, members), {})["statusCode"] == 401
     wrong = {"MF_BRIDGE_ACCOUNTS": "own", "MF_SCHEMA": "/no/such.json"}

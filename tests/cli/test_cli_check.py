@@ -139,7 +139,7 @@ class _Willing:
 @given(_POINTS)
 def test_what_a_check_calls_valid_is_what_the_function_delivers(points: list[Any]) -> None:
     environ = {"MF_SECRET_ID": "a", "MF_SECRET_KEY": "b", "MF_REGION": "gz", "MF_LOG_LEVEL": "ERROR"}
-    report = Application(environ, transport=lambda _: _Willing()).handle(points, {})
+    report = Application(environ, transport=_Willing).handle(points, {})
     tried = dry_run(points, Settings.read({}, to_send=False))
     assert tried.received == report["received"] == len(points)
     assert len(tried.points) == report["outcomes"]["delivered"]

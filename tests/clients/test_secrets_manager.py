@@ -46,7 +46,7 @@ class Warm:
         self.environ = settings(manager, **others)
         self.clock = FakeClock()
         self.receiver = InProcessReceiver(self.clock)
-        self.application = Application(self.environ, self.clock, lambda _: self.receiver)
+        self.application = Application(self.environ, self.clock, lambda: self.receiver)
 
     def handle(self, event: Any, time_limit_ms: int = 60_000) -> dict[str, Any]:
         return report_of(self.application, event, time_limit_ms)
@@ -80,7 +80,7 @@ def test_a_key_that_changed_is_read_again_once_it_is_refused(manager: SecretsMan
     warm = Warm(manager)
     old = {EXAMPLE_SECRET_ID: OLD_KEY["SecretKey"]}
     receiver = InProcessReceiver(warm.clock, old)
-    warm.application = Application(warm.environ, warm.clock, lambda _: receiver)
+    warm.application = Application(warm.environ, warm.clock, lambda: receiver)
     assert outcomes(warm.handle(point(1))) == {"delivered": 1}
     manager.text = json.dumps(KEY)
     receiver.replace_accounts({EXAMPLE_SECRET_ID: EXAMPLE_SECRET_KEY})

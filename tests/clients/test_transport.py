@@ -55,7 +55,7 @@ def fault(answer: HttpReply | Failure) -> Fault:
 
 
 def test_an_answer_comes_whole_with_headers_in_any_case(emulator: Emulator) -> None:
-    answer = post(HttpTransport(1), emulator.url)
+    answer = post(HttpTransport(), emulator.url)
     assert isinstance(answer, HttpReply)
     assert answer.status == 200
     assert answer.body.startswith(b'{"code":')
@@ -63,20 +63,20 @@ def test_an_answer_comes_whole_with_headers_in_any_case(emulator: Emulator) -> N
 
 
 def test_a_get_arrives_with_its_query_as_it_was_encoded(emulator: Emulator) -> None:
-    HttpTransport(1).send(HttpRequest("GET", f"{emulator.url}?Data=%5B%22%C3%A4+b%22%5D", {}, None), 5)
+    HttpTransport().send(HttpRequest("GET", f"{emulator.url}?Data=%5B%22%C3%A4+b%22%5D", {}, None), 5)
     (record,) = emulator.requests()
     assert (record["method"], record["path"], record["bytes"]) == ("GET", "/v2/index.php", 25)
 
 
 def test_connections_are_kept_alive(emulator: Emulator) -> None:
-    transport = HttpTransport(1)
+    transport = HttpTransport()
     for _ in range(3):
         post(transport, emulator.url)
     assert len({record["connection"] for record in emulator.requests()}) == 1
 
 
 def test_another_place_is_reached_by_the_same_transport(emulator: Emulator) -> None:
-    transport = HttpTransport(1)
+    transport = HttpTransport()
     with Emulator() as other:
         for url in (emulator.url, other.url, emulator.url):
             assert isinstance(post(transport, url), HttpReply)
@@ -85,7 +85,7 @@ def test_another_place_is_reached_by_the_same_transport(emulator: Emulator) -> N
 
 def test_a_redirect_is_an_answer_and_not_followed(emulator: Emulator) -> None:
     emulator.fault("status", 302)
-    answer = post(HttpTransport(1), emulator.url)
+    answer = post(HttpTransport(), emulator.url)
     assert isinstance(answer, HttpReply)
     assert answer.status == 302
     assert len(emulator.requests()) == 1
@@ -94,16 +94,16 @@ def test_a_redirect_is_an_answer_and_not_followed(emulator: Emulator) -> None:
 def test_no_server_means_that_the_request_never_left() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    answer = post(HttpTransport(1), f"http://127.0.0.1:{port}/v2/index.php")
+    answer = post(HttpTransport(), f"http://127.0.0.1:{port}/v2/index.php")
     assert answer == Failure(Fault.UNREACHABLE, "ConnectionRefusedError")
 
 
 def test_a_name_that_is_not_known_means_that_the_request_never_left() -> None:
-    assert fault(post(HttpTransport(1), "http://receiver.invalid/v2/index.php")) is Fault.UNREACHABLE
+    assert fault(post(HttpTransport(), "http://receiver.invalid/v2/index.php")) is Fault.UNREACHABLE
 
 
 def test_a_server_without_the_right_certificate_gets_no_request(emulator: Emulator) -> None:
-    answer = post(HttpTransport(1), emulator.url.replace("http://", "https://"))
+    answer = post(HttpTransport(), emulator.url.replace("http://", "https://"))
     assert fault(answer) is Fault.UNREACHABLE
     assert emulator.requests() == []
 
@@ -111,11 +111,11 @@ def test_a_server_without_the_right_certificate_gets_no_request(emulator: Emulat
 @pytest.mark.parametrize("kind", ["reset", "hang"])
 def test_a_first_request_without_an_answer_is_unanswered(emulator: Emulator, kind: Any) -> None:
     emulator.fault(kind, 0.05 if kind == "hang" else None)
-    assert fault(post(HttpTransport(1), emulator.url)) is Fault.UNANSWERED
+    assert fault(post(HttpTransport(), emulator.url)) is Fault.UNANSWERED
 
 
 def test_a_kept_connection_that_is_reset_before_an_answer_is_stale(emulator: Emulator) -> None:
-    transport = HttpTransport(1)
+    transport = HttpTransport()
     post(transport, emulator.url)
     emulator.fault("reset")
     assert fault(post(transport, emulator.url)) is Fault.STALE
@@ -123,7 +123,7 @@ def test_a_kept_connection_that_is_reset_before_an_answer_is_stale(emulator: Emu
 
 def test_half_an_answer_is_handed_over_as_it_is(emulator: Emulator) -> None:
     emulator.fault("truncate")
-    answer = post(HttpTransport(1), emulator.url)
+    answer = post(HttpTransport(), emulator.url)
     assert isinstance(answer, HttpReply)
     assert 0 < len(answer.body) < int(answer.headers["Content-Length"])
 
@@ -147,7 +147,7 @@ def test_an_answer_that_breaks_off_is_never_taken_for_a_stale_connection(ending:
 
         serving = threading.Thread(target=serve)
         serving.start()
-        transport = HttpTransport(1)
+        transport = HttpTransport()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         assert isinstance(post(transport, url), HttpReply)
         answer = post(transport, url, 3 if ending == "reset" else 0.5)
@@ -158,11 +158,11 @@ def test_an_answer_that_breaks_off_is_never_taken_for_a_stale_connection(ending:
 
 def test_an_answer_that_is_too_late_is_unanswered(emulator: Emulator) -> None:
     emulator.fault("hang", 5)
-    assert post(HttpTransport(1), emulator.url, 0.1) == Failure(Fault.UNANSWERED, "no answer in time")
+    assert post(HttpTransport(), emulator.url, 0.1) == Failure(Fault.UNANSWERED, "no answer in time")
 
 
 def test_after_a_failure_the_next_request_gets_a_connection_of_its_own(emulator: Emulator) -> None:
-    transport = HttpTransport(1)
+    transport = HttpTransport()
     post(transport, emulator.url)
     emulator.fault("reset")
     post(transport, emulator.url)
@@ -199,7 +199,7 @@ def test_an_answer_that_comes_drop_by_drop_is_given_up_when_its_time_is_over(
     first: bytes, drip: bytes
 ) -> None:
     with listening(dripping(first, drip)) as place, ends_within(0.3):
-        answer = post(HttpTransport(1), f"http://{place}/", 0.3)
+        answer = post(HttpTransport(), f"http://{place}/", 0.3)
     assert fault(answer) is Fault.UNANSWERED
 
 
@@ -216,7 +216,7 @@ def test_a_late_byte_does_not_restart_the_timeout() -> None:
     with listening(serve) as place:
         # If the byte restarted the timeout, it would be 11.7 s.
         with ends_within(6):
-            answer = post(HttpTransport(1), f"http://{place}/", 6)
+            answer = post(HttpTransport(), f"http://{place}/", 6)
         over.set()
     assert fault(answer) is Fault.UNANSWERED
 
@@ -227,7 +227,7 @@ def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_th
         until = time.monotonic() + 0.3
         request = HttpRequest("POST", f"http://{place}/", HEADERS, b"{}")
         before = set(threading.enumerate())
-        streamed = HttpTransport(1).stream(request, Deadline(SystemClock(), until))
+        streamed = HttpTransport().stream(request, Deadline(SystemClock(), until))
         assert isinstance(streamed, Streamed)
         *_, last = streamed.chunks
         assert isinstance(last, Failure)
@@ -246,7 +246,7 @@ def test_an_answer_that_comes_slowly_but_in_time_is_an_answer() -> None:
             time.sleep(0.002)
 
     with listening(serve) as place:
-        answer = post(HttpTransport(1), f"http://{place}/")
+        answer = post(HttpTransport(), f"http://{place}/")
     assert isinstance(answer, HttpReply)
     assert answer.body == b'{"code":0}'
 
@@ -260,7 +260,7 @@ def test_an_interim_answer_is_not_taken_for_the_answer() -> None:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number)
 
     with listening(serve) as place:
-        transport = HttpTransport(1)
+        transport = HttpTransport()
         answers = [post(transport, f"http://{place}/") for _ in range(2)]
     assert [(answer.status, answer.body) for answer in answers if isinstance(answer, HttpReply)] == [
         (200, b"0"),
@@ -278,7 +278,7 @@ def test_a_connection_that_was_switched_to_another_protocol_is_not_used_again() 
         receive_request(connection)
 
     with listening(serve) as place:
-        transport = HttpTransport(1)
+        transport = HttpTransport()
         answers = [post(transport, f"http://{place}/") for _ in range(2)]
     assert [answer.status for answer in answers if isinstance(answer, HttpReply)] == [101, 101]
     assert len(connections) == 2
@@ -298,8 +298,8 @@ def test_a_chunk_of_a_negative_size_is_not_everything_that_comes(size: bytes) ->
     request = HttpRequest("POST", "", HEADERS, b"{}")
     with listening(serve) as place:
         url = f"http://{place}/"
-        assert fault(post(HttpTransport(1), url)) is Fault.UNANSWERED
-        streamed = HttpTransport(1).stream(
+        assert fault(post(HttpTransport(), url)) is Fault.UNANSWERED
+        streamed = HttpTransport().stream(
             request._replace(url=url), Deadline(SystemClock(), time.monotonic() + 5)
         )
         assert isinstance(streamed, Streamed)
@@ -313,7 +313,7 @@ def test_without_a_thread_a_stream_is_a_failure_that_says_so(
 ) -> None:
     starve()
     request = HttpRequest("POST", emulator.url, HEADERS, b"{}")
-    failure = HttpTransport(1).stream(request, Deadline(SystemClock(), time.monotonic() + 5))
+    failure = HttpTransport().stream(request, Deadline(SystemClock(), time.monotonic() + 5))
     assert fault(failure) is Fault.UNREACHABLE  # type: ignore[arg-type]  # which fails for a stream
     assert "no thread" in str(failure)
 
@@ -347,7 +347,7 @@ def test_over_tls_answers_come_and_connections_are_kept_too() -> None:
         answer_all(connection)
 
     with listening(encrypted(serve)) as place:
-        transport = HttpTransport(1, ca_file=CERTIFICATE)
+        transport = HttpTransport(CERTIFICATE)
         for _ in range(2):
             answer = post(transport, f"https://{place}/")
             assert isinstance(answer, HttpReply)
@@ -391,7 +391,7 @@ def test_only_the_certificates_that_come_along_are_trusted_whatever_the_environm
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.setenv(name, CERTIFICATE)
     with listening(encrypted(answer_all)) as place:
-        answer = post(HttpTransport(1), f"https://{place}/")
+        answer = post(HttpTransport(), f"https://{place}/")
     assert answer == Failure(Fault.UNREACHABLE, "its certificate is self-signed", is_tls=True)
 
 
@@ -401,7 +401,7 @@ def test_without_its_file_of_certificates_no_request_leaves(tmp_path: Path, cont
     if content:
         ca_file.write_text(content)
     with listening(encrypted(answer_all)) as place:
-        failure = post(HttpTransport(1, ca_file=str(ca_file)), f"https://{place}/")
+        failure = post(HttpTransport(str(ca_file)), f"https://{place}/")
     assert fault(failure) is Fault.UNREACHABLE
 
 
@@ -418,7 +418,7 @@ def test_an_untrusted_certificate_is_reported_with_the_setting_that_trusts_it() 
 @pytest.mark.slow
 def test_over_tls_an_answer_that_drips_is_given_up_too() -> None:
     with listening(encrypted(dripping(*DRIPS["the head"]))) as place, ends_within(0.5):
-        answer = post(HttpTransport(1, ca_file=CERTIFICATE), f"https://{place}/", 0.5)
+        answer = post(HttpTransport(CERTIFICATE), f"https://{place}/", 0.5)
     assert fault(answer) is Fault.UNANSWERED
 
 
@@ -437,18 +437,18 @@ def hang_up(connection: socket.socket) -> None:
 )  # fmt: skip
 def test_without_a_tls_handshake_the_request_never_left(handshake: Callable[[socket.socket], None]) -> None:
     with listening(handshake) as place:
-        answer = post(HttpTransport(1), f"https://{place}/", 0.3)
+        answer = post(HttpTransport(), f"https://{place}/", 0.3)
     assert fault(answer) is Fault.UNREACHABLE
 
 
 @pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.test", "[::1", "h:port"])
 def test_a_request_to_an_invalid_host_was_not_sent(host: str) -> None:
-    assert fault(post(HttpTransport(1), f"http://{host}/v2/index.php")) is Fault.UNREACHABLE
+    assert fault(post(HttpTransport(), f"http://{host}/v2/index.php")) is Fault.UNREACHABLE
 
 
 def test_a_connection_that_has_been_idle_for_long_is_not_used_again(emulator: Emulator) -> None:
     clock = FakeClock()
-    transport = HttpTransport(1, clock.monotonic)
+    transport = HttpTransport(monotonic=clock.monotonic)
     for pause in (0.0, IDLE_S - 1, IDLE_S - 1, IDLE_S, 0.0):
         clock.sleep(pause)
         assert isinstance(post(transport, emulator.url), HttpReply)
@@ -470,7 +470,7 @@ def test_connections_that_a_network_forgot_while_the_instance_was_frozen_cost_no
             connection.sendall(ANSWER)
 
     with listening(serve) as place:
-        transport = HttpTransport(1, clock.monotonic)
+        transport = HttpTransport(monotonic=clock.monotonic)
         assert isinstance(post(transport, f"http://{place}/"), HttpReply)
         thawed.set()
         clock.sleep(3600)
@@ -536,7 +536,7 @@ FAILING = ("refused", "unknown name", "no TLS", "reset", "stale", "silent", "cut
 def test_a_failed_request_keeps_nothing_of_its_body_until_the_collector_runs(kind: str) -> None:
     """Seen with the collector off: what is still held is held by a circle of frames and errors."""
     body = bytes(100_000)
-    transport = HttpTransport(1)
+    transport = HttpTransport()
     with failing_server(kind) as url:
         gc.collect()
         gc.disable()

@@ -291,7 +291,7 @@ class Changing:
         self.variables = environ(**settings)
         self.clock = FakeClock()
         self.receiver = InProcessReceiver(self.clock)
-        self._application = Application(self.variables, self.clock, lambda _: self.receiver)
+        self._application = Application(self.variables, self.clock, lambda: self.receiver)
 
     def change(self, settings: dict[str, str]) -> None:
         self.variables.update({f"MF_{name}": text for name, text in settings.items()})

@@ -283,7 +283,7 @@ def test_instances_of_one_function_share_and_those_of_another_do_not(server: Red
 
     def handle(name: str) -> dict[str, int]:
         clock = FakeClock()
-        application = Application(environ(DEDUPE=server.url()), clock, lambda _: InProcessReceiver(clock))
+        application = Application(environ(DEDUPE=server.url()), clock, lambda: InProcessReceiver(clock))
         return outcomes(
             report_of(application, event, context={**CONTEXT, "namespace": "n", "function_name": name})
         )
@@ -315,7 +315,7 @@ def test_only_what_goes_to_another_place_is_another_delivery(
     receiver = InProcessReceiver(clock)
 
     def handle(**settings_: str) -> dict[str, int]:
-        application = Application(environ(DEDUPE=server.url(), **settings_), clock, lambda _: receiver)
+        application = Application(environ(DEDUPE=server.url(), **settings_), clock, lambda: receiver)
         return outcomes(report_of(application, ckafka(point(1))))
 
     assert handle() == {"delivered": 1}
@@ -400,7 +400,7 @@ def test_redeliveries_for_hours_send_no_point_twice(
     receiver = InProcessReceiver(clock)
     receiver.refuse_if = lambda request: ReturnCode.INTERNAL_FAILURE if request.namespace == "y" else None
     settings_ = environ(DEDUPE=server.url(), MAX_ATTEMPTS="1", CONCURRENCY="1", UNCERTAIN=uncertain)
-    applications = [Application(settings_, clock, lambda _: receiver) for _ in range(instances)]
+    applications = [Application(settings_, clock, lambda: receiver) for _ in range(instances)]
     if uncertain == "hold":
 
         def lose_the_answer(request: HttpRequest) -> Failure:
@@ -655,7 +655,7 @@ class Other:
         self.clock = FakeClock()
         self.receiver = InProcessReceiver(self.clock)
         self._begun, self._go_on = threading.Event(), threading.Event()
-        self._application = Application(environ(DEDUPE=server.url()), self.clock, lambda _: self)
+        self._application = Application(environ(DEDUPE=server.url()), self.clock, lambda: self)
         self._event = event
         self._thread = threading.Thread(target=self._handle)
         self._thread.start()
@@ -680,7 +680,7 @@ def _harness(server: RedisServer) -> tuple[Harness, EventfulClock]:
     server.command("FLUSHALL")
     clock = EventfulClock()
     receiver = InProcessReceiver(clock)
-    application = Application(environ(DEDUPE=server.url(), MAX_ATTEMPTS="1"), clock, lambda _: receiver)
+    application = Application(environ(DEDUPE=server.url(), MAX_ATTEMPTS="1"), clock, lambda: receiver)
     return Harness(application, receiver, clock), clock
 
 
@@ -1014,7 +1014,7 @@ def test_an_event_tells_of_a_failed_redis_in_its_report_and_once_in_the_log(
     redis_server.stop()
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
-    application = Application(environ(DEDUPE=redis_server.url()), clock, lambda _: receiver)
+    application = Application(environ(DEDUPE=redis_server.url()), clock, lambda: receiver)
     report = report_of(application, SHARED)
     assert (report["dedupe"], outcomes(report)) == ("degraded", {"delivered": 2})
     lines = capsys.readouterr().out.splitlines()
@@ -1028,7 +1028,7 @@ def test_an_event_tells_of_a_failed_redis_in_its_report_and_once_in_the_log(
 def test_an_event_whose_confirmations_could_not_be_written_says_degraded(redis_server: RedisServer) -> None:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
-    application = Application(environ(DEDUPE=redis_server.url()), clock, lambda _: receiver)
+    application = Application(environ(DEDUPE=redis_server.url()), clock, lambda: receiver)
 
     def freeze_and_answer(request: HttpRequest) -> HttpReply:
         redis_server.freeze()

@@ -105,7 +105,7 @@ def test_changed_settings_do_not_forget_the_clock() -> None:
     clock, settings = FakeClock(), environ()
     receiver = InProcessReceiver(clock)
     receiver.clock_offset_s = -_HOURS_S
-    application = Application(settings, clock, lambda _: receiver, machine=machine_of(clock, seeded_draw()))
+    application = Application(settings, clock, lambda: receiver, machine=machine_of(clock, seeded_draw()))
     assert outcomes(report_of(application, point(1))) == {"delivered": 1}
     settings |= {"MF_CONCURRENCY": "3", "MF_RECEIVER_METHOD": "GET"}
     before = len(receiver.requests)
@@ -127,7 +127,7 @@ def test_remote_write_is_asked_before_a_time_is_called_too_far_ahead() -> None:
     clock = FakeClock()
     prometheus = LatePrometheus(clock)
     application = Application(
-        remote_write_environ(), clock, lambda _: prometheus, machine=machine_of(clock, seeded_draw())
+        remote_write_environ(), clock, lambda: prometheus, machine=machine_of(clock, seeded_draw())
     )
     now = clock.time() + _HOURS_S
     far = point(3, "far", timestamp=now + 700)

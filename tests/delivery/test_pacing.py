@@ -36,7 +36,7 @@ def _share_used(limiter: Limiter, allowed: int, seed: int) -> float:
     receiver = InProcessReceiver(clock)
     machine = machine_of(clock, partial(random.Random(seed).uniform, 0))
     settings = environ(BATCH_MAX_POINTS="1", CONCURRENCY="1")
-    harness = Harness(Application(settings, clock, lambda _: receiver, machine=machine), receiver, clock)
+    harness = Harness(Application(settings, clock, lambda: receiver, machine=machine), receiver, clock)
     receiver.latency_s = 0.001
     receiver.refuse_if = lambda _: None if limiter(clock.monotonic()) else ReturnCode.TOO_MANY_REQUESTS
     batches = allowed * 40

@@ -1037,8 +1037,8 @@ def test_a_point_does_not_pass_one_of_its_series_that_another_instance_is_sendin
     now = clock.time()
     event = ckafka(point(1, timestamp=now - 2), point(2, timestamp=now - 1))
     told = remote_write_environ(DEDUPE=redis_server.url(), CONCURRENCY="1")
-    one = Application(told, clock, lambda _: prometheus)
-    other = Application(told, clock, lambda _: its_other_door)
+    one = Application(told, clock, lambda: prometheus)
+    other = Application(told, clock, lambda: its_other_door)
 
     def meanwhile(request: HttpRequest) -> Answer:
         """While the first instance sends the older point, the second is handed both."""
@@ -1060,8 +1060,8 @@ def test_a_spooled_point_does_not_pass_one_of_its_series_that_another_instance_i
     now = clock.time()
     older, newer = ckafka(point(1, timestamp=now - 2)), ckafka(point(2, timestamp=now - 1))
     told = remote_write_environ(DEDUPE=redis_server.url(), MAX_ATTEMPTS="1")
-    one = Application(told, clock, lambda _: prometheus)
-    spooling = Application({**told, "MF_SPOOL": tmp_path.as_uri()}, clock, lambda _: its_other_door)
+    one = Application(told, clock, lambda: prometheus)
+    spooling = Application({**told, "MF_SPOOL": tmp_path.as_uri()}, clock, lambda: its_other_door)
     replay = {"Type": "Timer", "TriggerName": "r", "Time": "now", "Message": '{"replay": true}'}
     for event in (older, newer):
         its_other_door.script.append(HttpReply(500, {}, b""))
@@ -1085,8 +1085,8 @@ def test_of_one_moment_no_point_waits_for_another(redis_server: RedisServer) -> 
     now = clock.time()
     held = point(1, timestamp=now, id="held")
     told = remote_write_environ(DEDUPE=redis_server.url())
-    one = Application(told, clock, lambda _: prometheus)
-    other = Application(told, clock, lambda _: its_other_door)
+    one = Application(told, clock, lambda: prometheus)
+    other = Application(told, clock, lambda: its_other_door)
 
     def meanwhile(request: HttpRequest) -> Answer:
         event = ckafka(held, point(1, timestamp=now, id="free"), point(2, timestamp=now + 1))

@@ -185,7 +185,7 @@ def test_a_stale_marker_ends_a_series_of_a_real_prometheus(place: Place) -> None
         url=place.server.url,
         user="",
         password=Secret(""),
-        transport=HttpTransport(1),
+        transport=HttpTransport(),
         machine=system_machine(),
         clocks=make_server_clocks(),
     )

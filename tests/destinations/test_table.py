@@ -79,7 +79,7 @@ def test_a_row_adds_a_destination_that_delivers_is_examined_and_has_its_own_need
     assert read.batch_max_points == 7
     nobody = FixedCredentials(Credentials("", Secret("")))
     checks = dict(
-        run_checks(DoctorContext(read, nobody, HttpTransport(1), machine_of(FakeClock()), "default/f"))
+        run_checks(DoctorContext(read, nobody, HttpTransport(), machine_of(FakeClock()), "default/f"))
     )
     assert list(checks) == ["dedupe", "spool", "http", "bridge", "scrape"]
     assert all(result.is_ok for result in checks.values())
@@ -105,7 +105,7 @@ def test_every_row_makes_a_destination_and_names_what_exists(name: str) -> None:
     settings = Settings.read(ENVIRONS.get(name, {"MF_DESTINATION": name}))
     parts = Parts(
         FixedCredentials(Credentials("", Secret(""))),
-        lambda: HttpTransport(1),
+        HttpTransport,
         machine_of(FakeClock()),
         make_server_clocks(),
     )

@@ -40,7 +40,7 @@ def application(schema: Path) -> tuple[Application, InProcessReceiver]:
     )
     clock = FakeClock(time.time())
     receiver = InProcessReceiver(clock)
-    return Application(environ(SCHEMA=str(schema)), CpuClock(), lambda _: receiver), receiver
+    return Application(environ(SCHEMA=str(schema)), CpuClock(), lambda: receiver), receiver
 
 
 def deliver_to_the_end(app: Application, event: Any) -> list[dict[str, int]]:

@@ -71,7 +71,7 @@ def harness_of(stored: bytes = b"", **settings: str) -> Harness:
     receiver = InProcessReceiver(clock)
     receiver.keep_nothing()
     named = environ(HTTP_TOKEN=TOKEN, BRIDGE_ACCOUNTS="own", **settings)
-    return Harness(Application(named, clock, lambda _: receiver, AnyObject(stored)), receiver, clock)
+    return Harness(Application(named, clock, lambda: receiver, AnyObject(stored)), receiver, clock)
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def application(**settings: str) -> tuple[Application, InProcessReceiver, SlowPr
     receiver = InProcessReceiver(clock)
     # A user's schema judges each point alone, and looks at the clock before each.
     environment = environ(SCHEMA=str(SCHEMAS / "receiver.json"), **settings)
-    return Application(environment, clock, lambda _: receiver), receiver, clock
+    return Application(environment, clock, lambda: receiver), receiver, clock
 
 
 def deliveries(app: Application, clock: FakeClock, event: Any) -> list[dict[str, int]]:

@@ -168,7 +168,7 @@ def test_a_sample_that_no_destination_can_carry_is_kept_as_a_dead_letter(
         "MF_SPOOL": tmp_path.as_uri(),
         "MF_REMOTE_WRITE_CHECK": "off",
     }
-    report = report_of(Application(settings, clock, lambda _: receiver), ckafka(text))
+    report = report_of(Application(settings, clock, lambda: receiver), ckafka(text))
     assert outcomes(report) == {"invalid": 1}
     (kept,) = [path.read_text("utf-8") for path in tmp_path.glob("*.jsonl")]
     assert '"a"' in kept.replace("\\", "")

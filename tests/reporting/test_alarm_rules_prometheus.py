@@ -116,7 +116,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(tmp_path: Path) -> None:
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock)
     settings = remote_write_environ(SELF_METRICS="on", SPOOL=tmp_path.as_uri())
-    application = Application(settings, clock, lambda _: prometheus)
+    application = Application(settings, clock, lambda: prometheus)
     report_of(
         application,
         ckafka(point(), "nonsense"),

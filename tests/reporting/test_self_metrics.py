@@ -60,7 +60,7 @@ def both() -> tuple[Harness, InProcessPrometheus]:
     clock = FakeClock()
     places = ReceiverAndPrometheus(clock)
     settings = environ(SELF_METRICS="on", REMOTE_WRITE_URL="http://prometheus.test/api/v1/write")
-    application = Application(settings, clock, lambda _: places)
+    application = Application(settings, clock, lambda: places)
     return Harness(application, places.receiver, clock), places.prometheus
 
 
@@ -123,7 +123,7 @@ def test_two_instances_are_distinguished_and_name_their_function() -> None:
     prometheus = InProcessPrometheus(clock)
     context = {**CONTEXT, "namespace": "prod", "function_name": "forward"}
     for number in range(2):
-        application = Application(remote_write_environ(SELF_METRICS="on"), clock, lambda _: prometheus)
+        application = Application(remote_write_environ(SELF_METRICS="on"), clock, lambda: prometheus)
         report_of(application, ckafka(point(number), first_offset=number), context=context)
     keys = [dict(key) for key in prometheus.samples if dict(key)["__name__"] == f"{OWN}cold_starts_total"]
     assert len({key["instance"] for key in keys}) == 2
@@ -219,7 +219,7 @@ def test_the_spool_is_measured_and_a_replay_empties_it(tmp_path: Path) -> None:
         SPOOL=tmp_path.as_uri(),
         MAX_ATTEMPTS="1",
     )
-    harness = Harness(Application(settings, clock, lambda _: places), places.receiver, clock)
+    harness = Harness(Application(settings, clock, lambda: places), places.receiver, clock)
     harness.receiver.script.append(ReturnCode.CLIENT_BLOCKED)
     harness.handle(ckafka(point(1), point("12")))
     clock.sleep(400)
@@ -236,7 +236,7 @@ def test_counters_survive_a_change_of_settings() -> None:
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock)
     settings = remote_write_environ(SELF_METRICS="on")
-    application = Application(settings, clock, lambda _: prometheus)
+    application = Application(settings, clock, lambda: prometheus)
     report_of(application, ckafka(point(1)))
     settings.update(remote_write_environ(SELF_METRICS="on", LOG_LEVEL="WARN", MAX_ATTEMPTS="2"))
     clock.sleep(100)
@@ -255,7 +255,7 @@ def test_another_setting_lets_no_write_come_before_its_time(changed: dict[str, s
     prometheus = InProcessPrometheus(clock)
     given = {"SELF_METRICS": "on", "REMOTE_WRITE_USER": "u", "REMOTE_WRITE_PASSWORD": "old"}
     settings = remote_write_environ(**given)
-    application = Application(settings, clock, lambda _: prometheus)
+    application = Application(settings, clock, lambda: prometheus)
     report_of(application, ckafka(point(1)))
     settings.update(remote_write_environ(**(given | changed)))
     report_of(application, ckafka(point(2), first_offset=1))

@@ -328,7 +328,7 @@ def scrape(
 ) -> list[Message]:
     assert targets.host in urls[0]
     clock = clock or SystemClock()
-    scraper = Scraper(hosts, lambda: HttpTransport(1), machine_of(clock))
+    scraper = Scraper(hosts, HttpTransport, machine_of(clock))
     deadline = Deadline(clock, clock.monotonic() + 10)
     asked = tuple(ScrapeTarget(url, (("target", str(number)),)) for number, url in enumerate(urls))
     return list(scraper.messages(Scrape(asked, keep), Message("timer", None, "timer/x@y"), deadline))
@@ -362,7 +362,7 @@ def test_a_host_that_is_not_listed_is_never_asked(targets: Targets) -> None:
 def test_a_url_with_user_and_password_is_refused_and_neither_is_shown(targets: Targets) -> None:
     url = targets.url().replace("//", "//user:sEcret@")
     clock = SystemClock()
-    scraper = Scraper(("127.0.0.1",), lambda: HttpTransport(1), machine_of(clock))
+    scraper = Scraper(("127.0.0.1",), HttpTransport, machine_of(clock))
     deadline = Deadline(clock, clock.monotonic() + 10)
     (failed,) = scraper.messages(Scrape((ScrapeTarget(url),), ("*",)), Message("timer", None), deadline)
     assert "without user and password" in (failed.broken or "")

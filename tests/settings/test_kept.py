@@ -37,7 +37,7 @@ def test_what_was_delivered_is_still_known_after_a_setting_that_has_nothing_to_d
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     settings = environ()
-    application = Application(settings, clock, lambda _: receiver)
+    application = Application(settings, clock, lambda: receiver)
     assert outcomes(report_of(application, EVENT)) == {"delivered": 1}
     settings.update(environ(**changed))
     assert outcomes(report_of(application, EVENT)) == {"duplicate": 1}
@@ -57,7 +57,7 @@ def test_a_redis_that_failed_is_left_alone_also_after_another_log_level(
 
     settings = environ(DEDUPE="redis://redis.test")
     application = Application(
-        settings, transport=lambda _: receiver, machine=machine_of(clock), outside=Outside(redis=refuse)
+        settings, transport=lambda: receiver, machine=machine_of(clock), outside=Outside(redis=refuse)
     )
     levels = ("INFO", "DEBUG", "ERROR")
     for level in levels:
@@ -84,7 +84,7 @@ def test_a_key_of_secrets_manager_is_not_read_again_after_another_number_of_requ
     settings = role | environ(SECRET_ID="", SECRET_KEY="", SECRET_NAME="one", SECRET_VERSION="v1")
     application = Application(
         settings,
-        transport=lambda _: receiver,
+        transport=lambda: receiver,
         machine=machine_of(clock),
         outside=Outside(read_secret=read_secret),
     )
@@ -106,7 +106,7 @@ def test_a_destination_that_refused_everything_is_left_alone_whatever_else_chang
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     settings = environ()
-    application = Application(settings, clock, lambda _: receiver)
+    application = Application(settings, clock, lambda: receiver)
     receiver.refuse_if = lambda _: ReturnCode.CLIENT_BLOCKED
     assert report_of(application, EVENT)["requests"]["sent"] == 1
     settings[f"MF_{changed}"] = "2"
@@ -119,7 +119,7 @@ def test_a_pause_that_was_asked_for_is_kept_also_with_another_password() -> None
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock)
     settings = remote_write_environ(REMOTE_WRITE_USER="u", REMOTE_WRITE_PASSWORD="old")
-    application = Application(settings, clock, lambda _: prometheus)
+    application = Application(settings, clock, lambda: prometheus)
     assert outcomes(report_of(application, point(1))) == {"delivered": 1}
     prometheus.script.append(HttpReply(503, {"Retry-After": "600"}, b""))
     assert outcomes(report_of(application, point(2))) == {"undelivered": 1}
@@ -137,7 +137,7 @@ def test_another_window_or_region_starts_with_an_empty_memory() -> None:
         clock = FakeClock()
         receiver = InProcessReceiver(clock)
         settings = environ()
-        application = Application(settings, clock, lambda _, one=receiver: one)  # type: ignore[misc]
+        application = Application(settings, clock, lambda one=receiver: one)  # type: ignore[misc]
         report_of(application, EVENT)
         settings.update(environ(**changed))
         assert outcomes(report_of(application, EVENT)) == {"delivered": 1}
@@ -147,7 +147,7 @@ def test_settings_that_were_wrong_meanwhile_make_nothing_forgotten() -> None:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     settings = environ()
-    application = Application(settings, clock, lambda _: receiver)
+    application = Application(settings, clock, lambda: receiver)
     report_of(application, EVENT)
     settings["MF_CONCURRENCY"] = "many"
     with pytest.raises(Exception, match="MF_CONCURRENCY"):

@@ -133,7 +133,7 @@ def test_what_may_have_arrived_is_said_before_its_record_is_removed(
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     given = environ(SPOOL=folder.as_uri(), UNCERTAIN="hold", MAX_ATTEMPTS="1")
-    application = Application(given, clock, lambda _: receiver, outside=Outside(files=Watched()))
+    application = Application(given, clock, lambda: receiver, outside=Outside(files=Watched()))
     receiver.refuse_if = lambda _: ReturnCode.NOT_READY
     assert outcomes(report_of(application, ckafka(point(1), point(2)))) == {"spooled": 2}
     receiver.refuse_if = lambda _: None

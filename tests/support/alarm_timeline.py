@@ -27,7 +27,7 @@ class SlowTransport:
 
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
-        self._transport = HttpTransport(4)
+        self._transport = HttpTransport()
         self.latency_s = 0.0
 
     def send(self, request: HttpRequest, timeout_s: float) -> HttpReply | Failure:
@@ -71,7 +71,7 @@ class Function:
     def start(self) -> None:
         """Start a new instance in the place of the present one."""
         self.starts += 1
-        self._application = Application(self.settings, self._clock, lambda _: self.transport)
+        self._application = Application(self.settings, self._clock, lambda: self.transport)
 
     def handle(self, *points: Mapping[str, Any]) -> dict[str, Any]:
         """Handle a CKafka event with these points."""

@@ -90,7 +90,7 @@ def make_harness(**settings: str) -> Harness:
     receiver = InProcessReceiver(clock)
     machine = machine_of(clock, seeded_draw())
     return Harness(
-        Application(environ(**settings), clock, lambda _: receiver, machine=machine), receiver, clock
+        Application(environ(**settings), clock, lambda: receiver, machine=machine), receiver, clock
     )
 
 
@@ -121,7 +121,7 @@ def make_remote_write_harness(*, is_partial: bool = False, **settings: str) -> R
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock, is_partial=is_partial)
     machine = machine_of(clock, seeded_draw())
-    application = Application(remote_write_environ(**settings), clock, lambda _: prometheus, machine=machine)
+    application = Application(remote_write_environ(**settings), clock, lambda: prometheus, machine=machine)
     return RemoteWriteHarness(application, prometheus, clock)
 
 

@@ -139,9 +139,7 @@ def bucket() -> Iterator[Bucket]:
 
 def objects(bucket: Bucket, role: dict[str, str] | None = None) -> CosObjects:
     environ = ROLE if role is None else role
-    return CosObjects(
-        lambda: RoleCredentials.read(environ), lambda: HttpTransport(1), time.time, endpoint=bucket.url
-    )
+    return CosObjects(lambda: RoleCredentials.read(environ), HttpTransport, time.time, endpoint=bucket.url)
 
 
 def event(key: str = "hosts/a.json", name: str = "cos:ObjectCreated:Put", **changes: Any) -> dict[str, Any]:
@@ -409,7 +407,7 @@ def test_lines_of_an_object_of_text_are_named_by_their_number_in_the_object() ->
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     broken = b"\n\n" + LINE.replace(b"{", b"x") + b"\nup 1\nup{ 1\n"
-    app = Application(environ(FORMAT="prometheus-text"), clock, lambda _: receiver, Recorder(broken))
+    app = Application(environ(FORMAT="prometheus-text"), clock, lambda: receiver, Recorder(broken))
     report = report_of(app, event(), context={"time_limit_in_ms": 9000, **OWN})
     assert [error["pointer"] for error in report["errors"]] == ["line 3", "line 5"]
     assert outcomes(report) == {"delivered": 1, "invalid": 2}
@@ -505,7 +503,7 @@ def test_text_of_another_format_may_begin_with_a_bracket(
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
     settings = environ(FORMAT=chosen)
-    application = Application(settings, clock, lambda _: receiver, Recorder(pack(content)))
+    application = Application(settings, clock, lambda: receiver, Recorder(pack(content)))
     assert outcomes(report_of(application, event())) == {"delivered": delivered}
 
 
@@ -696,7 +694,7 @@ class Endless(Recorder):
 def test_an_object_that_never_ends_leaves_time_to_deliver_the_others() -> None:
     clock = FakeClock()
     receiver = InProcessReceiver(clock)
-    app = Application(environ(), clock, lambda _: receiver, Endless(clock))
+    app = Application(environ(), clock, lambda: receiver, Endless(clock))
     both = {"Records": event("a.json")["Records"] + event("endless.json")["Records"]}
     report = report_of(app, both, 11_000)
     assert outcomes(report) == {"delivered": 1, "undelivered": 1}
@@ -752,7 +750,7 @@ def test_objects_are_fetched_only_from_the_own_accounts_buckets_or_from_those_li
 ) -> None:
     source, clock = Recorder(), FakeClock()
     receiver = InProcessReceiver(clock)
-    app = Application(environ(COS_BUCKETS=buckets), clock, lambda _: receiver, source)
+    app = Application(environ(COS_BUCKETS=buckets), clock, lambda: receiver, source)
     report = report_of(app, event(**changes), context={"time_limit_in_ms": 9000, **context})
     assert outcomes(report) == ({"delivered": 1} if is_fetched else {"invalid": 1})
     assert len(source.asked) == is_fetched
@@ -767,7 +765,7 @@ def dead_letter_of(inside: Any) -> str:
 def test_no_object_is_fetched_for_an_event_inside_of_a_message(depth: int) -> None:
     source, clock = Recorder(), FakeClock()
     receiver = InProcessReceiver(clock)
-    app = Application(environ(), clock, lambda _: receiver, source)
+    app = Application(environ(), clock, lambda: receiver, source)
     inside = event()
     for _ in range(depth):
         inside = {"Records": [{"CMQ": {"msgId": "1", "msgBody": dead_letter_of(inside)}}]}

@@ -79,7 +79,7 @@ class Deployment:
         """The function in an instance."""
         return Application(
             environ,
-            transport=lambda _: parts.transport,
+            transport=lambda: parts.transport,
             objects=parts.objects,
             on_settled=parts.on_settled,
             machine=parts.machine,

@@ -31,7 +31,7 @@ def server(
 @pytest.mark.slow
 def test_random_requests_are_answered_and_kept_as_by_a_real_prometheus(server: PrometheusServer) -> None:
     now_ms = round(time.time() * 1000)
-    transport, answers = HttpTransport(1), set()
+    transport, answers = HttpTransport(), set()
     newest = [DecodedSeries((("__name__", "newest"),), ((now_ms, 1.0),))]
     transport.send(HttpRequest("POST", server.url, {}, _body(newest)), 10)
     for number in range(_SEQUENCES):

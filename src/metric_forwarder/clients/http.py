@@ -41,6 +41,8 @@ from metric_forwarder.uint64 import parse_uint64
 MAX_REPLY_BYTES = 65_536
 # Networks drop idle connections silently, and an instance may be frozen for hours.
 IDLE_S = 30.0
+# As many as MF_CONCURRENCY allows; none is opened before it is needed.
+_MAX_KEPT = 64
 
 
 class HttpRequest(NamedTuple):
@@ -137,20 +139,13 @@ class HttpTransport:
     environment, which could see signed requests.
 
     Args:
-        connections: the number of requests at the same time.
+        ca_file: the certificates to trust; empty: those of ``certifi``.
         monotonic: the clock for a connection's idle time.
-        ca_file: the certificates to trust; those of ``certifi`` if None.
     """
 
-    def __init__(
-        self,
-        connections: int,
-        monotonic: Callable[[], float] = time.monotonic,
-        ca_file: str | None = None,
-    ) -> None:
+    def __init__(self, ca_file: str = "", monotonic: Callable[[], float] = time.monotonic) -> None:
         # Their DEBUG lines, and some warnings, print whole URLs, which hold the signature of a GET.
         _silence("urllib3")
-        self._connections = connections
         self._monotonic = monotonic
         self._ca_file = ca_file
         self._pool: tuple[str, HTTPConnectionPool] | None = None
@@ -220,7 +215,7 @@ class HttpTransport:
         if url.host is None:
             raise LocationValueError("no host")
         if url.scheme != "https":
-            return _Pool(url.host, url.port, maxsize=self._connections, monotonic=self._monotonic)
+            return _Pool(url.host, url.port, maxsize=_MAX_KEPT, monotonic=self._monotonic)
         # One context for all connections, since each would read the system's certificates.
         context = create_urllib3_context()
         try:
@@ -228,7 +223,7 @@ class HttpTransport:
         except OSError as error:  # the file has gone, or changed, since the settings were read
             raise _NotConnected(error) from error
         return _SecurePool(
-            url.host, url.port, maxsize=self._connections, monotonic=self._monotonic, ssl_context=context
+            url.host, url.port, maxsize=_MAX_KEPT, monotonic=self._monotonic, ssl_context=context
         )
 
     def _failure(self, error: Exception) -> Failure:

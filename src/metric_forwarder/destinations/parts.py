@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
-from metric_forwarder.clients.http import HttpTransport, Transport
+from metric_forwarder.clients.http import Transport
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.destinations.server_clock import ServerClocks
@@ -46,11 +46,3 @@ def make_destination(settings: Settings, parts: Parts) -> Destination:
     with imports_of(kind.extra, "MF_DESTINATION"):
         module = cast("DestinationModule", import_module(kind.module))
     return module.make(settings, parts)
-
-
-def make_transport(settings: Settings) -> Callable[[int], Transport]:
-    """Return a function that makes a transport for a number of requests at once."""
-    ca_file = settings.ca_file
-    if not ca_file:
-        return HttpTransport
-    return lambda connections: HttpTransport(connections, ca_file=ca_file)

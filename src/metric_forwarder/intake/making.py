@@ -45,7 +45,7 @@ def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
     no_credentials = FixedCredentials(Credentials("", Secret("")))
     destination = make_destination(
         settings,
-        Parts(no_credentials, lambda: HttpTransport(1), system_machine(clock), make_server_clocks()),
+        Parts(no_credentials, HttpTransport, system_machine(clock), make_server_clocks()),
     )
     rules = intake_rules(settings, make_relabel(settings), make_mapping(settings))
     return IntakeParts(
