@@ -2,12 +2,16 @@
 
 import json
 import socket
+import threading
 from typing import Any
 
 import pytest
 
-from metric_forwarder.bootstrap import Application
+from metric_forwarder.bootstrap import Application, Outside
+from metric_forwarder.clients.secrets_manager import SecretReference
+from metric_forwarder.credentials import Credentials
 from metric_forwarder.errors import ConfigError, UnknownTrigger
+from metric_forwarder.secret import Secret
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
 from support.command_line import run, settings_for
 from support.harness import CONTEXT, Harness, environ
@@ -51,6 +55,24 @@ def test_it_counts_the_spool_of_the_function_that_was_asked(emulator: Emulator, 
     (tmp_path / "spool").mkdir()
     found = _by_name(ask(emulator, SPOOL=(tmp_path / "spool").as_uri()))
     assert "of prod/fwd 0 points wait" in found["spool"]["detail"]
+
+
+def test_two_questions_leave_one_thread_behind_where_the_key_cannot_be_read() -> None:
+    reads: list[str] = []
+    is_over = threading.Event()
+
+    def hang(reference: SecretReference, _role: list[str], _timeout_s: float) -> Credentials:
+        reads.append(reference.name)
+        is_over.wait()
+        return Credentials("AKID", Secret("late"))
+
+    role = {"TENCENTCLOUD_SECRETID": "a", "TENCENTCLOUD_SECRETKEY": "b", "TENCENTCLOUD_SESSIONTOKEN": "c"}
+    settings = role | environ(SECRET_ID="", SECRET_KEY="", SECRET_NAME="monitor")
+    application = Application(settings, outside=Outside(read_secret=hang))
+    found = [_by_name(application.handle(ASK, {**CONTEXT, "time_limit_in_ms": 200})) for _ in range(2)]
+    is_over.set()
+    assert [checks["credentials"]["ok"] for checks in found] == [False, False]
+    assert reads == ["monitor"]
 
 
 @pytest.mark.slow

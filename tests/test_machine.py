@@ -20,6 +20,8 @@ from metric_forwarder.clients.secrets_manager import SecretReference
 from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.credentials import Credentials, FixedCredentials
 from metric_forwarder.delivery.verdicts import Verdict
+from metric_forwarder.destinations.parts import Parts
+from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.doctor import DoctorContext, examine
 from metric_forwarder.machine import Machine, SystemChance, Threads
 from metric_forwarder.secret import Secret
@@ -241,7 +243,8 @@ def test_the_doctor_says_that_no_thread_could_be_started() -> None:
     machine = Machine(SystemClock(), FewThreads(0), SystemChance())
     settings = Settings.read({"MF_DESTINATION": "stdout"})
     nobody = FixedCredentials(Credentials("", Secret("")))
-    context = DoctorContext(settings, nobody, HttpTransport(), machine, "default/f")
+    parts = Parts(nobody, HttpTransport, machine, make_server_clocks())
+    context = DoctorContext(settings, parts, "default/f")
     found = examine(context, Deadline(machine.clock, machine.clock.monotonic() + PATIENCE_S))
     assert found["status"] == "failed"
     assert "raise the function's memory" in found["checks"][-1]["detail"]

@@ -180,9 +180,8 @@ class Application:
         # Not needed for delivery.
         from metric_forwarder.doctor import DoctorContext, examine  # noqa: PLC0415
 
-        credentials = make_credentials(settings, self._environment, self._machine, self._outside.read_secret)
-        transport = self._transport() if self._transport else HttpTransport(settings.ca_file)
-        found = examine(DoctorContext(settings, credentials, transport, self._machine, function), deadline)
+        parts = self._kept.make("parts", self._make_parts, settings)
+        found = examine(DoctorContext(settings, parts, function), deadline)
         failed = [check["name"] for check in found["checks"] if not check["ok"]]
         self._log.write("WARN" if failed else "INFO", "doctor", failed=failed)
         return found

@@ -32,6 +32,9 @@ class CredentialSource(Protocol):
     def reload(self, timeout_s: float) -> bool:
         """Read the key again after it was refused; return True if it has changed."""
 
+    def read(self, timeout_s: float) -> Credentials | Verdict:
+        """Read the key again, and keep the one that is there; return a verdict if that failed."""
+
 
 class FixedCredentials:
     """A key that the settings hold."""
@@ -47,6 +50,9 @@ class FixedCredentials:
 
     def reload(self, timeout_s: float) -> bool:  # noqa: ARG002 - there is nowhere to get another
         return False
+
+    def read(self, timeout_s: float) -> Credentials | Verdict:  # noqa: ARG002 - it is there already
+        return self._credentials
 
 
 def make_credentials(

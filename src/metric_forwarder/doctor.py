@@ -10,17 +10,14 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from metric_forwarder.clients.background import SerialWorker
-from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport, server_time
+from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, server_time
 from metric_forwarder.clients.reachability import addresses, connection_failure, unreachable
 from metric_forwarder.clock import Deadline
-from metric_forwarder.credentials import CredentialSource
-from metric_forwarder.delivery.verdicts import Action
+from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.http import HttpDestination
 from metric_forwarder.destinations.parts import Parts, make_destination
-from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.destinations.table import DestinationKind
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.machine import Machine
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.extras import imports_of
@@ -47,9 +44,7 @@ class DoctorContext(NamedTuple):
     """What the checks examine, and the tools for it; ``function`` is the function's namespace and name."""
 
     settings: Settings
-    credentials: CredentialSource
-    transport: Transport
-    machine: Machine
+    parts: Parts
     function: str
 
     @property
@@ -68,10 +63,7 @@ class DoctorContext(NamedTuple):
 
     def destination(self) -> HttpDestination:
         """Make the destination as the function would; raises ``ConfigError`` if a package is missing."""
-        made = make_destination(
-            self.settings,
-            Parts(self.credentials, lambda: self.transport, self.machine, make_server_clocks()),
-        )
+        made = make_destination(self.settings, self.parts)
         if not isinstance(made, HttpDestination):
             raise TypeError(f"{self.settings.destination} has no request to ask with")
         return made
@@ -86,7 +78,7 @@ class DoctorContext(NamedTuple):
             request = HttpRequest("GET", self.url, {"Accept-Encoding": "identity"}, None)
         else:
             request = self.destination().request([])
-        return self.transport.send(request, _TIMEOUT_S)
+        return self.parts.connect().send(request, _TIMEOUT_S)
 
 
 class CheckResult(NamedTuple):
@@ -106,10 +98,10 @@ class Check(NamedTuple):
 
 
 def credentials(context: DoctorContext) -> CheckResult:
-    failure = context.credentials.ensure_loaded(_TIMEOUT_S)
-    if failure is not None:
-        return CheckResult(False, failure.reason)
-    secret_id, secret_key = context.credentials.current()
+    found = context.parts.credentials.read(_TIMEOUT_S)
+    if isinstance(found, Verdict):
+        return CheckResult(False, found.reason)
+    secret_id, secret_key = found
     if secret_id == secret_key.reveal():
         return CheckResult(False, "SecretId and SecretKey are the same: one of them was pasted twice")
     if not secret_id.startswith("AKID"):
@@ -214,7 +206,7 @@ def clock_skew(context: DoctorContext) -> CheckResult:
     told = None if isinstance(reply, Failure) else server_time(reply)
     if told is None:
         return CheckResult(False, "the reply has no Date: check this machine's clock by hand")
-    skew_s = told - context.machine.clock.time()
+    skew_s = told - context.parts.machine.clock.time()
     if abs(skew_s) > _MAX_SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         return CheckResult(
@@ -268,7 +260,7 @@ def scrape(context: DoctorContext) -> CheckResult:
     hosts = context.settings.scrape_hosts
     if not hosts:
         return CheckResult(True, "closed: no MF_SCRAPE_HOSTS")
-    failures = unreachable(hosts, context.machine, _TIMEOUT_S, _PATIENCE_S)
+    failures = unreachable(hosts, context.parts.machine, _TIMEOUT_S, _PATIENCE_S)
     if failures:
         told = ", ".join(f"{host} {failure}" for host, failure in failures.items())
         return CheckResult(
@@ -313,7 +305,7 @@ def _redis_spool(context: DoctorContext, address: RedisAddress) -> CheckResult:
 
 def _waiting(context: DoctorContext, detail: str) -> CheckResult:
     """Add to a good result how much waits in the spool."""
-    store = make_spool(context.settings, context.function, context.machine)
+    store = make_spool(context.settings, context.function, context.parts.machine)
     try:
         points, both = (store.waiting(dead_letters=dead_letters) for dead_letters in (False, True))
         others = store.others()
@@ -333,7 +325,7 @@ def _redis(context: DoctorContext, address: RedisAddress, *, for_spool: bool = F
             from metric_forwarder.spool.redis_check import check_redis  # noqa: PLC0415 - it needs an extra
     except ConfigError as error:
         return CheckResult(False, "; ".join(error.problems))
-    found = check_redis(address, context.machine, for_spool=for_spool)
+    found = check_redis(address, context.parts.machine, for_spool=for_spool)
     bad = [f"{one.seen}: {one.remedy}" for one in found if not one.ok]
     return CheckResult(not bad, "; ".join(bad or (one.seen for one in found)))
 
@@ -373,7 +365,7 @@ def run_checks(context: DoctorContext, deadline: Deadline | None = None) -> Iter
     """Run every check that applies to the destination, in order, until the deadline."""
     passed = set()
     try:
-        worker = SerialWorker("doctor", context.machine.tasks) if deadline else None
+        worker = SerialWorker("doctor", context.parts.machine.tasks) if deadline else None
     except RuntimeError:
         yield "threads", CheckResult(False, "no thread could be started: raise the function's memory")
         return

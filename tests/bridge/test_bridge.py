@@ -413,7 +413,7 @@ class ChangingKey:
     def __init__(self) -> None:
         self.stored: Credentials | None = Credentials("AKID", Secret("first"))
         self.held: Credentials | None = None
-        self.read = 0
+        self.reads = 0
 
     def ensure_loaded(self, timeout_s: float) -> Verdict | None:
         if self.held is None:
@@ -426,9 +426,12 @@ class ChangingKey:
 
     def reload(self, timeout_s: float) -> bool:
         assert timeout_s > 0
-        self.read += 1
+        self.reads += 1
         changed, self.held = self.stored != self.held, self.stored
         return changed
+
+    def read(self, timeout_s: float) -> Credentials | Verdict:
+        raise NotImplementedError("only the doctor asks for it")
 
 
 def signed_by(key: str, clock: FakeClock) -> PutRequest:
@@ -451,7 +454,7 @@ def test_a_key_changed_in_secrets_manager_is_read_again_and_at_most_once_a_minut
     assert code_of(authenticator.check(signed_by("first", clock), PATIENCE)) == 0
     for _ in range(20):
         assert code_of(authenticator.check(signed_by("guess", clock), PATIENCE)) == 1011
-    assert source.read == 2
+    assert source.reads == 2
     source.stored = Credentials("AKID", Secret("second"))
     assert code_of(authenticator.check(signed_by("second", clock), PATIENCE)) == 1011
     clock.sleep(60)

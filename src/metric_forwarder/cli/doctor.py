@@ -31,6 +31,8 @@ def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     from metric_forwarder.cli.local_function import FUNCTION
     from metric_forwarder.clients.http import HttpTransport
     from metric_forwarder.credentials import make_credentials
+    from metric_forwarder.destinations.parts import Parts
+    from metric_forwarder.destinations.server_clock import make_server_clocks
     from metric_forwarder.doctor import SETTINGS_CAN_BE_USED, DoctorContext, examine, run_checks
     from metric_forwarder.intake.schema import PointSchema
     from metric_forwarder.machine import system_machine
@@ -42,7 +44,8 @@ def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     found.check()
     machine = system_machine()
     credentials = make_credentials(settings, os.environ, machine)
-    context = DoctorContext(settings, credentials, HttpTransport(settings.ca_file), machine, FUNCTION)
+    parts = Parts(credentials, lambda: HttpTransport(settings.ca_file), machine, make_server_clocks())
+    context = DoctorContext(settings, parts, FUNCTION)
     if as_json or quiet:
         report = examine(context)
         if not quiet:

@@ -99,7 +99,7 @@ class SecretsManager:
 
     def ensure_loaded(self, timeout_s: float) -> Verdict | None:
         if self._credentials is None:
-            found = self._read(timeout_s)
+            found = self.read(timeout_s)
             if isinstance(found, Verdict):
                 return found
             self._credentials = found
@@ -111,13 +111,13 @@ class SecretsManager:
         return self._credentials
 
     def reload(self, timeout_s: float) -> bool:
-        found = self._read(timeout_s)
+        found = self.read(timeout_s)
         if isinstance(found, Verdict) or found == self._credentials:
             return False
         self._credentials = found
         return True
 
-    def _read(self, timeout_s: float) -> Credentials | Verdict:
+    def read(self, timeout_s: float) -> Credentials | Verdict:
         """Read the secret in a second thread: the SDK waits without limit for a name server that never answers.
 
         While a thread hangs, no other is started.
