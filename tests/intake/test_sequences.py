@@ -75,6 +75,49 @@ def test_a_bad_value_costs_one_invalid_and_no_neighbour(name: str, bad: str, pla
     assert all(error["pointer"].startswith(f"line {line}") for error in report["errors"])
 
 
+@pytest.mark.parametrize("name", JOINED)
+@pytest.mark.parametrize("bad", ["x", '{"metricName":"m",', "[" * 100_000, '{"value":}'])
+def test_a_bad_value_leaves_an_envelope_after_it_whole(name: str, bad: str) -> None:
+    envelope = {"namespace": "x", "dimensions": {"host": "h"}, "points": [point(1), point(2)]}
+    harness = make_harness()
+    report = harness.handle(
+        ckafka("\n".join([bad, joined(name, envelope, envelope | {"points": [point(3)]})]))
+    )
+    assert outcomes(report) == {"delivered": 3, "invalid": 1}
+    assert {(where, of["dimensions"]["host"]) for where, of in harness.receiver.points} == {("x", "h")}
+
+
+@pytest.mark.parametrize("before", ["", json.dumps(point(7)) + "\n", '{"value":}\n'])
+def test_points_of_an_envelope_that_cannot_be_read_are_not_sent_without_it(before: str) -> None:
+    envelope = json.dumps({"namespace": "x", "points": [point(1), point(2)]}, indent=0)
+    broken = envelope.replace('"value": 2', '"value": 2 2')
+    harness = make_harness()
+    report = harness.handle(ckafka(f"{before}{broken}\n{json.dumps(point(3))}"))
+    assert 1 not in values(harness.receiver.points)
+    assert values(harness.receiver.points)[-1:] == [3]
+    assert report["outcomes"]["invalid"] == 1 + (before == '{"value":}\n')
+
+
+def test_an_error_names_its_line_and_column_in_the_whole_message() -> None:
+    lines = [json.dumps(point(1)), '{"metricName":}', "", '{"a":1}{"b"}', "[", "1 2]"]
+    report = make_harness().handle(ckafka("\n".join(lines)))
+    found = [(error["pointer"], error["message"]) for error in report["errors"] if error["rule"] == "json"]
+    places = [(pointer, message.partition(" at ")[2].partition(")")[0]) for pointer, message in found]
+    assert places == [
+        ("line 2", "line 2 column 15"),
+        ("line 4 value 2", "line 4 column 12"),
+        ("line 5", "line 6 column 3"),
+    ]
+
+
+def test_a_number_of_too_many_digits_costs_only_its_point() -> None:
+    harness = make_harness()
+    good, bad = json.dumps(point(1)), json.dumps(point(2)).replace("2}", "9" * 5000 + "}")
+    report = harness.handle(ckafka(f"[{good},{bad}]"))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert (report["errors"][0]["pointer"], report["errors"][0]["rule"]) == ("/1/value", "maximum")
+
+
 def test_values_of_one_line_are_distinguished() -> None:
     report = make_harness().handle(ckafka('{"a":1}{"b":2} [1]\n{"c":3}'))
     assert [

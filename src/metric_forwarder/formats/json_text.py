@@ -7,6 +7,7 @@ as a ``Violation``, or as a ``NotJson`` in the place of one value.
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 # Commas and opening brackets of a message, outside of its texts; each stands for a value, which takes up to 120 bytes once it
@@ -18,6 +19,9 @@ _UNCOUNTED = 250_000
 _COUNTED_AT_ONCE = 65_536
 # Rules that one of several values may break; all other rules concern the whole text.
 _OF_ONE_VALUE = frozenset({"json", "depth"})
+_SPACE = " \t\n\r"
+# Values of a body that are nested too deeply, at most: it is unknown where they end, so that other values are looked for in them.
+_MOST_TOO_DEEP = 10
 _find_value = re.compile(r"[^ \t\n\r]").search
 # Where values may begin again after one that cannot be read: a line that begins with a bracket.
 _BRACKET_LINE = re.compile(r"\n(?=[{\[])")
@@ -100,7 +104,7 @@ def _decode(text: str | bytes) -> Any:
         return Violation("", "size", f"holds more than {MAX_VALUES} values: split it")
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
-        return _DECODER.decode(decoded.removeprefix("\ufeff"))
+        return _decode_one(decoded.removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         message = (
             WIDE if is_wide(text) else f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
@@ -116,22 +120,23 @@ def is_wide(body: str | bytes) -> bool:
     return _is_wide(begin if isinstance(begin, str) else begin.decode("latin-1")) is not None
 
 
-def _explain(error: ValueError | RecursionError) -> Violation:
-    """Explain an error of the decoder."""
+def _explain(error: ValueError | RecursionError, before: tuple[int, int] = (0, 0)) -> Violation:
+    """Explain an error of the decoder; ``before`` its text are so many lines, and characters in its first line."""
     if isinstance(error, RecursionError):
         return Violation("", "depth", "is nested too deeply: a payload has at most a few levels")
     if isinstance(error, json.JSONDecodeError):
         if not error.doc.strip(" \t\r\n\ufeff"):
             return Violation("", "json", "is empty: send a point, or no message")
-        where = f"line {error.lineno} column {error.colno}"
+        lines, characters = before
+        column = error.colno + (characters if error.lineno == 1 else 0)
+        where = f"line {lines + error.lineno} column {column}"
         return Violation(
             "",
             "json",
             f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer, or set MF_FORMAT if it is "
             "in another format",
         )
-    # An integer literal of more digits than Python converts.
-    return Violation("", "json", "holds a number with too many digits: write it as a float")
+    return Violation("", "json", "is not JSON: correct it at its producer")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
@@ -148,7 +153,42 @@ def _constant(name: str) -> NotJson:
     return NotJson("not-finite", f"{name} is not a JSON number: send a finite number, or no point", name)
 
 
+def _integer(digits: str) -> int | NotJson:
+    try:
+        return int(digits)
+    except ValueError:
+        return NotJson(
+            "maximum", f"a number of {len(digits)} digits is beyond every number that can be sent", digits
+        )
+
+
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+# Calls a function for each integer, which takes time.
+_DECODER_OF_LONG_INTEGERS = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
+)
+_UNREADABLE = (ValueError, RecursionError)
+
+
+def _decode_one(text: str) -> Any:
+    """Decode a text that is one value."""
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # An integer has more digits than Python converts.
+        return _DECODER_OF_LONG_INTEGERS.decode(text)
+
+
+def _scan(text: str, begin: int) -> tuple[Any, int]:
+    """Decode the value that begins there; return it, and where it ends."""
+    try:
+        return _DECODER.raw_decode(text, begin)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return _DECODER_OF_LONG_INTEGERS.raw_decode(text, begin)
 
 
 def has_bracket_line(body: Any) -> bool:
@@ -188,31 +228,68 @@ def _text_of(body: str | bytes) -> str:
 def _values(text: str) -> Iterator[tuple[int, int, Any]]:
     """Where each value begins and ends, and what it is: a ``Violation`` if it cannot be read.
 
-    After a value that cannot be read, reading starts again at each line that begins with a bracket, and stops at the next
-    such line. So every part of the text is scanned at most twice.
+    After a value that cannot be read, reading starts again at the next line that begins with a bracket, but not before the
+    place of the error: the lines before it are parts of the value, and would be other points without their envelope.
+    What is decoded at once ends before such a line, and grows only with a value that goes on there, so that the time is linear.
     """
-    first_bad = len(text)
-    for begin, end, value in _values_until_failure(text):
-        if isinstance(value, Violation):
-            first_bad = begin
-            break
-        yield begin, end, value
-    starts = [first_bad, *(match.end() for match in _BRACKET_LINE.finditer(text, first_bad))]
-    for start, stop in zip(starts, [*starts[1:], len(text)], strict=True):
-        for begin, end, value in _values_until_failure(text[start:stop]):
-            yield start + begin, start + end, value
+    begin, lines, too_deep = 0, len(text), 0
+    place = _Position(text)
+    while begin < len(text):
+        part = text[begin : _end_of_lines(text, begin, lines)]
+        stop, error = begin + len(part), None
+        for first, end, value in _values_until_failure(part):
+            if isinstance(value, _UNREADABLE):
+                begin, error = begin + first, value
+                break
+            yield begin + first, begin + end, value
+        if error is None:
+            begin, lines = stop, 1
+            continue
+        at = stop - len(part) + error.pos if isinstance(error, json.JSONDecodeError) else begin
+        if stop < len(text) and at >= stop - len(part) + len(part.rstrip(_SPACE)):
+            lines *= 2
+            continue
+        too_deep += isinstance(error, RecursionError)
+        found = _BRACKET_LINE.search(text, max(at - 1, begin)) if too_deep <= _MOST_TOO_DEEP else None
+        end = found.end() if found else len(text)
+        yield begin, end, _explain(error, place.of(stop - len(part)))
+        begin, lines = end, 1
+
+
+def _end_of_lines(text: str, begin: int, lines: int) -> int:
+    """Where so many lines end that begin with a bracket, and the lines between them."""
+    if lines >= len(text):
+        return len(text)
+    ends = [match.end() for match in islice(_BRACKET_LINE.finditer(text, begin), lines)]
+    return ends[-1] if len(ends) == lines else len(text)
 
 
 def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
+    """Where each value begins and ends, and what it is; the last may be an error."""
     end = 0
     while found := _find_value(text, end):
         begin = found.start()
         try:
-            value, end = _DECODER.raw_decode(text, begin)
-        except (ValueError, RecursionError) as error:
-            yield begin, len(text), _explain(error)
+            value, end = _scan(text, begin)
+        except _UNREADABLE as error:
+            yield begin, len(text), error
             return
         yield begin, end, value
+
+
+class _Position:
+    """Tells the lines and columns of places in a text; they must be asked for in their order."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._position = 0
+        self._lines = 0
+
+    def of(self, place: int) -> tuple[int, int]:
+        """How many lines are before it, and how many characters in its own line."""
+        self._lines += self._text.count("\n", self._position, place)
+        self._position = place
+        return self._lines, place - self._text.rfind("\n", 0, place) - 1
 
 
 class _Lines:
