@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 # RE2's own limit.
 MAX_REPEAT = 1000
-_MAX_PROGRAM = 2_000
+# Steps that are followed at once, at most, and steps of a pattern that is always matched by ``re``.
+_MAX_PROGRAM, _MAX_WRITTEN = 2_000, 10_000
 _MAX_DEPTH = 100
 # With more ways to try than this, following all at once is not slower.
 _FEW = 65_536
@@ -76,12 +77,14 @@ class Pattern:
         self.names = parser.names
         # The last step takes no character: who reaches it at the end of the text matches.
         self._program = (*part.program, _Step(takes=()))
-        if len(self._program) > _MAX_PROGRAM:
-            raise BadPattern(_TOO_LARGE)
         self._no_groups: tuple[int | None, ...] = (None,) * (2 * parser.groups)
         self._match = re.compile(part.pattern, re.DOTALL).fullmatch
         # The longest text for which there are few ways.
-        self._longest = (_FEW / part.factor) ** (1 / max(part.power, 1)) - 1
+        self._longest = (_FEW / part.factor) ** (1 / part.power) - 1 if part.power else math.inf
+        if part.factor > _FEW:
+            self._longest = -1
+        if len(self._program) > _MAX_PROGRAM and self._longest < math.inf:
+            raise BadPattern(_TOO_LARGE)
 
     def fullmatch(self, text: str) -> Groups | None:
         """The text and its groups, by their numbers; None if it does not match as a whole."""
@@ -177,7 +180,7 @@ def _repeat(part: _Part, least: int, most: int | None, *, is_greedy: bool) -> _P
         return _Step(then=(inside, past) if is_greedy else (past, inside))
 
     size = len(part.program)
-    if size * max(least, most or 0) > _MAX_PROGRAM:
+    if size * max(least, most or 0) > _MAX_WRITTEN:
         raise BadPattern(_TOO_LARGE)
     if most is None:
         # Once or more, and before that a way around it if it may be left out, as RE2 does: a part that is empty counts.
@@ -241,7 +244,8 @@ _POSIX = _with_negated(
     "^{}".format,
 )  # fmt: skip
 _ANY: Ranges = ((0, _LAST),)
-_PLACES = {"^": r"\A", "$": r"\Z", r"\A": r"\A", r"\z": r"\Z", r"\b": r"(?a:\b)", r"\B": r"(?a:\B)"}
+# Before Python 3.14, \\B does not match an empty text.
+_PLACES = {"^": r"\A", "$": r"\Z", r"\A": r"\A", r"\z": r"\Z", r"\b": r"(?a:\b)", r"\B": r"(?a:(?!\b))"}
 _SIGNS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _quotation = re.compile(r"\\(?:Q(.*?)(?:\\E|$)|.)", re.DOTALL).sub
 _repetition = re.compile(r"([*+?])|\{([0-9]{1,4})(,([0-9]{0,4}))?\}").match
@@ -251,7 +255,7 @@ _place = re.compile(r"[\^$]|\\[AzbB]").match
 _hexadecimal = re.compile(r"x(?:\{(10[0-9A-Fa-f]{4}|0?[0-9A-Fa-f]{1,5})\}|([0-9A-Fa-f]{2}))").match
 _posix = re.compile(r"\[:(\^?[a-z]+):\]").match
 _hyphen = re.compile(r"-(?!\])").match
-_TOO_LARGE = "is too large once its repetitions are written out"
+_TOO_LARGE = "is too large once its repetitions are written out: use smaller counts"
 
 
 def _without_quotation(match: re.Match[str]) -> str:
@@ -305,13 +309,21 @@ class _Parser:
     def _sequence(self) -> _Part:
         parts: list[_Part] = []
         while self._next and self._next not in "|)":
-            if self._next in "*+?":
+            if self._take(_repetition):
                 raise BadPattern("repeats nothing")
-            if match := self._take(_flag_group):
-                self._set_flags(match)
-            else:
-                parts.append(self._repeated(self._atom()))
+            if not self._takes_flags():
+                part = self._atom()
+                # What comes behind flags repeats the part before them.
+                while self._takes_flags():
+                    pass
+                parts.append(self._repeated(part))
         return _sequence(parts)
+
+    def _takes_flags(self) -> bool:
+        match = self._take(_flag_group)
+        if match:
+            self._set_flags(match)
+        return match is not None
 
     def _set_flags(self, match: re.Match[str]) -> None:
         self._flags = (self._flags | set(match["on"])) - set(match["off"] or "")
