@@ -24,9 +24,10 @@ run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of eve
 # Each worker, and each program that a test starts, would compile everything again if the shell keeps Python from storing bytecode.
 test test-fast: export PYTHONDONTWRITEBYTECODE =
 
-test: $(VENV)/dev.stamp ## Run all tests; the quick ones side by side, with a floor of branch coverage
+test: $(VENV)/dev.stamp ## Run all tests; the quick ones with a floor of branch coverage
 	@$(BIN)/python -m pytest -q -n auto -m "not slow" --cov --cov-report=term:skip-covered
-	@$(BIN)/python -m pytest -q -m slow
+	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "slow and not alone"
+	@$(BIN)/python -m pytest -q -m "slow and alone"
 
 test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: about a minute
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"

@@ -88,6 +88,7 @@ HOSTILE: dict[str, tuple[Format, Callable[[], str | bytes], str | None]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_message_that_is_made_to_be_expensive_is_cut_off_quickly(name: str) -> None:
     chosen, make, rule = HOSTILE[name]

@@ -189,6 +189,7 @@ def _cpu_seconds(text: str) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "piece",
     ["m,a=", '"', 'm f="', "\\", '\\"', ",", "=", "#", "m f=1\n", "#\n", " ", 'm f="\n', 'x y=1",f="\n', "m f=1,", 'f="\n",', "m,a=b f=1,"],

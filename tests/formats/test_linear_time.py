@@ -54,6 +54,7 @@ def _cpu_seconds(reader: Callable[[str], object], text: str) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
 def test_a_line_of_one_thing_repeated_takes_time_in_proportion_to_its_length(
     reader: Callable[[str], object],

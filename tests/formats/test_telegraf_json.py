@@ -159,6 +159,7 @@ def _cpu_seconds(text: str) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("piece", ['{"a":[\n', "{}\n", "[", '{"', "x\n{", '""', "[]\n[", '{"a":1}x\n', "1 "])
 def test_reading_takes_time_in_proportion_to_the_text(piece: str) -> None:
     small, large = piece * (20_000 // len(piece)), piece * (320_000 // len(piece))

@@ -75,6 +75,7 @@ def harness_of(stored: bytes = b"", **settings: str) -> Harness:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("spools", [False, True], ids=["without a spool", "with a spool"])
 @pytest.mark.parametrize("name", EVENTS)
 def test_next_to_nothing_takes_neither_memory_nor_time(name: str, tmp_path: Path, *, spools: bool) -> None:

@@ -54,6 +54,7 @@ def read(text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("name", TEXTS)
 @pytest.mark.parametrize("reader", [holds_too_much, read], ids=["counting", "reading"])
 def test_twice_the_text_takes_twice_the_time(name: str, reader: Callable[[str], Any]) -> None:

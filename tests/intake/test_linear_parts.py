@@ -180,7 +180,7 @@ def peak(action: Action) -> int:
         tracemalloc.stop()
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -220,6 +220,7 @@ def test_ten_thousand_invalid_points_make_a_small_report() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "body",
     [

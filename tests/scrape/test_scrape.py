@@ -244,6 +244,7 @@ def test_a_target_that_gives_a_byte_at_a_time_leaves_no_thread_behind(
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_samples_of_thousands_of_labels_do_not_take_the_functions_time(
     receiver: Emulator, targets: Targets
 ) -> None:

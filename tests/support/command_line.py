@@ -65,6 +65,8 @@ def on_terminal(
     """Run a program whose standard output is a terminal; with ``both`` its errors go there too."""
     ours, theirs = pty.openpty()
     environ = {**environ, "TERM": term, "COLUMNS": str(columns)}
+    # readline, which pytest loads, tells every process that is started how high the terminal is. No shell does.
+    environ.pop("LINES", None)
     errors = theirs if both else subprocess.PIPE
     with subprocess.Popen(
         command, cwd=folder, env=environ, stdout=theirs, stderr=errors, encoding="utf-8"
