@@ -38,6 +38,7 @@ def _event(count: int, metric: str = "m", series: int = 40) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_eight_processes_handed_the_same_event_at_once_deliver_every_point_exactly_once(
     server: RedisServer,
 ) -> None:
@@ -149,6 +150,7 @@ class Lane:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_every_point_arrives_although_instances_are_killed_and_only_unconfirmed_ones_arrive_twice(
     server: RedisServer, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
 ) -> None:
@@ -218,6 +220,7 @@ TROUBLES = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("time_limit_ms", [3000, 60_000], ids=["3 s", "60 s"])
 def test_whatever_befalls_redis_in_the_middle_of_an_event_nothing_is_lost_and_no_event_is_late(
