@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -52,17 +53,23 @@ HOMES = {
 }
 
 
-def _modules() -> dict[str, ast.Module]:
-    return {
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text("utf-8"))
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if path != PACKAGE / "__init__.py"
-    }  # fmt: skip
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py"
+}
 
 
-def _imports(tree: ast.Module) -> set[str]:
+# Nothing is parsed while tests are collected: each process that runs some of them collects them all.
+@cache
+def _nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(MODULES[module].read_text("utf-8"))))
+
+
+@cache
+def _imports(module: str) -> set[str]:
     found = set()
-    for node in ast.walk(tree):
+    for node in _nodes(module):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -81,12 +88,9 @@ def _is_command_line(module: str) -> bool:
     return module.split(".", maxsplit=1)[0] == "cli"
 
 
-MODULES = _modules()
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_from_what_stands_before_it(module: str) -> None:
-    imported_names = _imports(MODULES[module])
+    imported_names = _imports(module)
     own = _layer(module)
     if own is None and not imported_names:
         return  # the docstring of a folder whose modules stand in several layers
@@ -101,8 +105,8 @@ def test_a_module_imports_only_from_what_stands_before_it(module: str) -> None:
 def test_a_third_party_library_has_one_home(library: str) -> None:
     users = {
         "cli" if _is_command_line(name) else name
-        for name, tree in MODULES.items()
-        if any(imported.split(".")[0] == library for imported in _imports(tree))
+        for name in MODULES
+        if any(imported.split(".")[0] == library for imported in _imports(name))
     }
     assert users <= HOMES[library]
 
@@ -132,13 +136,13 @@ SYSTEM = {
 def test_no_module_asks_the_system_for_threads_time_or_chance_by_itself() -> None:
     askers = {
         name
-        for name, tree in MODULES.items()
+        for name in MODULES
         if not _is_command_line(name)
         and (
-            any(imported.split(".")[0] in SYSTEM for imported in _imports(tree))
+            any(imported.split(".")[0] in SYSTEM for imported in _imports(name))
             or any(
                 isinstance(node, ast.Attribute) and node.attr in {"urandom", "now", "utcnow"}
-                for node in ast.walk(tree)
+                for node in _nodes(name)
             )
         )
     }
@@ -161,9 +165,9 @@ SYSTEMS = {"SystemClock", "Threads", "SystemChance", "system_machine", "standard
 def test_no_other_module_makes_itself_a_machine() -> None:
     makers = {
         name
-        for name, tree in MODULES.items()
+        for name in MODULES
         if not _is_command_line(name)
-        and any(imported.rpartition(".")[2] in SYSTEMS for imported in _imports(tree))
+        and any(imported.rpartition(".")[2] in SYSTEMS for imported in _imports(name))
     }
     assert makers == set(KNOWS_THE_SYSTEM)
 
@@ -171,9 +175,9 @@ def test_no_other_module_makes_itself_a_machine() -> None:
 def test_only_the_composition_root_reads_the_environment() -> None:
     readers = {
         name
-        for name, tree in MODULES.items()
+        for name in MODULES
         if not _is_command_line(name)
-        for node in ast.walk(tree)
+        for node in _nodes(name)
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"} and isinstance(node.value, ast.Name) and node.value.id == "os"
     }  # fmt: skip
     assert readers == {"bootstrap"}
