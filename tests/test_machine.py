@@ -117,6 +117,7 @@ def short_turns() -> Iterator[None]:
     sys.setswitchinterval(usual)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_turns")
 def test_no_job_and_no_thread_is_lost_where_a_job_comes_while_a_thread_gives_up_waiting() -> None:
     threads = Threads(kept_s=0)

@@ -69,7 +69,9 @@ class Deployer:
 
     def deploy(self, built: bytes, *, prune: bool = False) -> None:
         self.steps.clear()
-        deployer.deploy(self.wanted(), built, self.plan(built), self.cloud, self.steps.append, prune=prune)
+        wanted = self.wanted()
+        plan = make_plan(wanted, built, self.cloud)
+        deployer.deploy(wanted, built, plan, self.cloud, self.steps.append, prune=prune)
 
 
 # --- from nothing, and again ----------------------------------------------------------------------------------

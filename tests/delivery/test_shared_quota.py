@@ -58,9 +58,8 @@ _BOUNDS = {
 _BOUND_OF_1000_WHERE_REFUSED_COUNT = Bound(0.6, 0.25, 0.58)
 
 
-@pytest.mark.parametrize(
-    "instances", [1, 10, *(pytest.param(many, marks=pytest.mark.slow) for many in (100, 1000))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("instances", _BOUNDS)
 @pytest.mark.parametrize("limiter", LIMITERS.values(), ids=LIMITERS)
 def test_instances_that_share_a_quota_use_most_of_it_and_each_gets_a_part(
     limiter: Callable[[int], Limiter], instances: int

@@ -81,6 +81,7 @@ def test_the_queue_is_consumed_as_described() -> None:
     }
 
 
+@pytest.mark.slow
 def test_every_variable_that_is_used_is_declared_and_the_other_way_round() -> None:
     used = set(re.findall(r"\bvar\.(\w+)", (FOLDER / "main.tf").read_text("utf-8")))
     declared = {unquoted(name) for variable in parsed("variables.tf")["variable"] for name in variable}

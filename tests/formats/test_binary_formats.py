@@ -277,6 +277,7 @@ def _ordered(part: Any) -> Any:
 _TWO_KINDS = [{"key": "b", "value": {"intValue": "0"}}, {"key": "a", "value": {"stringValue": "0"}}]
 
 
+@pytest.mark.slow
 @given(_REQUEST)
 @example(
     {

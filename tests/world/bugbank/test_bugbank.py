@@ -37,6 +37,7 @@ def test_a_seed_always_chooses_the_same_mutants_of_every_wing() -> None:
     assert all(by_wing(chosen)[wing] >= 20 for wing in WINGS)
 
 
+@pytest.mark.slow
 def test_each_mutant_is_another_program_that_can_be_compiled() -> None:
     for mutant in all_mutants()[::7]:
         ((path, text),) = mutant.texts().items()
