@@ -1,7 +1,6 @@
 """Every decoded event passes these steps: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
@@ -300,14 +299,17 @@ class Pipeline:
         """
         counts = RequestCounts()
         held = settlement.settle_repeated(intake.points)
+        by_time = self._sender.destination.ordered
+        left: list[Point] = []
         pause = _FIRST_PAUSE_S
         while held:
             free, still_held = settlement.claim(held)
             free = settlement.settle_stale(free, intake.stale)
             if intake.unsure:
-                free = _leave_unsure(free, intake.unsure, doubt, settlement, blocked_series)
+                left += [point for point in free if point.number in intake.unsure]
+                free = _leave_unsure(free, left, doubt, settlement, by_time=by_time)
             if still_held:
-                free, waiting = _split_free(free, still_held, by_time=self._sender.destination.ordered)
+                free, waiting = _split_free(free, still_held, by_time=by_time)
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
@@ -321,6 +323,7 @@ class Pipeline:
                 pause = _FIRST_PAUSE_S if len(still_held) < len(held) else min(2 * pause, _LONGEST_PAUSE_S)
                 self._clock.sleep(pause)
             held = still_held
+        blocked_series.update({point.series.digest: blocked_by_earlier(doubt) for point in left})
         return counts
 
     def _warn_of_forsaken(self, points: int, request_id: str) -> None:
@@ -350,17 +353,16 @@ class Pipeline:
 
 
 def _leave_unsure(
-    free: Sequence[Point],
-    unsure: AbstractSet[int],
-    doubt: Verdict,
-    settlement: Settlement,
-    blocked_series: BlockedSeries,
+    free: Sequence[Point], left: Sequence[Point], doubt: Verdict, settlement: Settlement, *, by_time: bool
 ) -> Sequence[Point]:
     """Leave points for later whose time may be right, and let no later point pass them; return the others."""
-    left = [point for point in free if point.number in unsure]
-    settlement(left, Outcome.UNDELIVERED, doubt)
-    blocked_series.update({point.series.digest: blocked_by_earlier(doubt) for point in left})
-    return [point for point in free if point.number not in unsure]
+    numbers = {point.number for point in left}
+    settlement([point for point in free if point.number in numbers], Outcome.UNDELIVERED, doubt)
+    others, behind = _split_free(
+        [point for point in free if point.number not in numbers], left, by_time=by_time
+    )
+    settlement(behind, Outcome.UNDELIVERED, blocked_by_earlier(doubt))
+    return others
 
 
 class _ClockCheck:

@@ -1,6 +1,7 @@
 """Whether a time is wrong is judged by a clock that the destination has confirmed."""
 
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver, mac
 from support.harness import (
     Harness,
     RemoteWriteHarness,
+    ckafka,
     environ,
     make_harness,
     make_remote_write_harness,
@@ -18,6 +20,7 @@ from support.harness import (
     point,
     remote_write_environ,
     report_of,
+    values,
 )
 
 _HOURS_S = 8 * 3600.0
@@ -72,6 +75,75 @@ def test_a_point_is_not_called_stale_by_a_clock_that_nobody_confirms(uncertain: 
     assert outcomes(report) == {"undelivered": 2, "delivered": 1}, "later points of its series wait, too"
     assert "the destination has not confirmed yet" in report["errors"][0]["message"]
     assert outcomes(harness.handle(early)) == {"delivered": 1}
+
+
+def test_points_before_one_whose_time_is_not_confirmed_are_delivered(harness: Harness) -> None:
+    now = wrong_by(harness, _HOURS_S)
+    harness.receiver.script.append(_SILENCE)
+    fresh = harness.clock.time()
+    points = [
+        point(1, timestamp=fresh),
+        point(2, timestamp=now - 10),
+        point(3, timestamp=fresh),
+        point(4, "cpu"),
+    ]
+    report = harness.handle(points)
+    assert outcomes(report) == {"delivered": 2, "undelivered": 2}
+    assert values(harness.receiver.points) == [1, 4]
+    assert [error["pointer"] for error in report["errors"]] == ["/1", "/2"]
+    assert report["errors"][1]["message"].startswith("an earlier point of its series is undelivered")
+
+
+def test_later_parts_of_the_event_wait_behind_a_point_whose_time_is_not_confirmed(
+    harness: Harness, tmp_path: Path
+) -> None:
+    harness = make_harness(SPOOL=tmp_path.as_uri())
+    harness.receiver.script.append(_SILENCE)
+    old = point(1, timestamp=harness.clock.time() - 400)
+    many = [point(value, "big", dimensions={"text": "x" * 9000}) for value in range(2, 800)]
+    report = harness.handle(ckafka([old, *many], point(900)))
+    assert outcomes(report) == {"delivered": 798, "spooled": 2}
+
+
+def test_a_reply_without_a_time_does_not_forget_what_others_told(harness: Harness) -> None:
+    now = wrong_by(harness, _HOURS_S)
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    harness.receiver.script.append(HttpReply(200, {}, b'{"code":0,"message":"OK"}'))
+    assert outcomes(harness.handle(point(2))) == {"delivered": 1}
+    assert outcomes(harness.handle(point(3, timestamp=now - 10))) == {"delivered": 1}
+
+
+@pytest.mark.parametrize("date", ["Thu, 01 Jan 1970 00:00:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", "soon"])
+def test_a_clock_that_was_never_set_judges_no_point(harness: Harness, date: str) -> None:
+    harness.receiver.script.append(HttpReply(200, {"Date": date}, b'{"code":0,"message":"OK"}'))
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    assert outcomes(harness.handle(point(2, timestamp=harness.clock.time() - 5))) == {"delivered": 1}
+
+
+def test_the_date_of_a_reply_from_a_cache_is_as_old_as_it_says(harness: Harness) -> None:
+    date = formatdate(harness.clock.time() - 3600, usegmt=True)
+    headers = {"Date": date, "Age": "3600"}
+    harness.receiver.script.append(HttpReply(200, headers, b'{"code":0,"message":"OK"}'))
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    assert outcomes(harness.handle(point(2, timestamp=harness.clock.time()))) == {"delivered": 1}
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "words"),
+    [(0, "by the forwarder's clock"), (_HOURS_S, "by the destination's clock, which is 8 hours behind the forwarder's")],
+)  # fmt: skip
+def test_a_stale_point_is_told_with_the_clock_that_judged_it(
+    harness: Harness, ahead_s: float, words: str
+) -> None:
+    now = wrong_by(harness, ahead_s)
+    (error,) = harness.handle(point(1, timestamp=now - 400))["errors"]
+    assert f"is 7 minutes old, more than MF_MAX_AGE_S allows, {words}" in error["message"]
+
+
+def test_a_point_ahead_of_the_destination_s_clock_is_told_so(harness: Harness) -> None:
+    now = wrong_by(harness, _HOURS_S)
+    (error,) = harness.handle(point(1, timestamp=now + 900))["errors"]
+    assert "15 minutes ahead of the destination's clock, which is 8 hours behind" in error["message"]
 
 
 def test_a_pause_that_is_asked_for_is_kept(harness: Harness) -> None:

@@ -62,9 +62,17 @@ class HttpReply(NamedTuple):
     body: bytes
 
 
+# An earlier Date comes from a clock that was never set.
+_FIRST_DATE_S = 1_577_836_800.0  # 2020-01-01
+
+
 def server_time(reply: HttpReply) -> float | None:
-    """Return the destination's time, Unix seconds, if the reply has it."""
-    return _http_date(reply.headers.get("Date"))
+    """Return the destination's time, Unix seconds, if the reply has it; a cache says for how long it has kept the reply."""
+    date = _http_date(reply.headers.get("Date"))
+    age = (reply.headers.get("Age") or "").strip()
+    if date is None or date < _FIRST_DATE_S:
+        return None
+    return date + float(age[:9]) if age.isascii() and age.isdigit() else date
 
 
 def retry_after_s(reply: HttpReply, *, now: float) -> float | None:

@@ -19,8 +19,8 @@ class ServerClock:
         self.signing_offset_s = 0.0
 
     def learn(self, told_s: float | None, now_s: float) -> None:
-        """The destination replied with this time; None: it does not say its time, so nothing speaks against our clock."""
-        offset_s = 0.0 if told_s is None else told_s - now_s
+        """The destination replied with this time; None: it says nothing against our clock, nor against what it said before."""
+        offset_s = (self.offset_s or 0.0) if told_s is None else told_s - now_s
         self.offset_s = offset_s if abs(offset_s) >= _SAME_CLOCK_S else 0.0
 
     def agree(self, told_s: float | None, now_s: float) -> None:

@@ -7,7 +7,7 @@ readings of the same second would lose all but one, so a given time is moved lat
 from collections.abc import Callable, Iterable
 
 from metric_forwarder.model import Point, Series
-from metric_forwarder.times import NS_PER_MS, NS_PER_S
+from metric_forwarder.times import NS_PER_MS, NS_PER_S, in_words
 
 # The most that a time may be moved, and lie ahead of the clock: more than a burst needs, less than Prometheus refuses.
 MAX_MOVED_MS = 600_000
@@ -75,6 +75,7 @@ class EventTimes:
         self._judge_by(offset_s)
 
     def _judge_by(self, offset_s: float) -> None:
+        self._offset_s = offset_s
         self._now_ns = self.now_ms * NS_PER_MS + round(offset_s * NS_PER_S)
         max_age_s, max_ahead_s = self._max_age_s, self._max_ahead_s
         self.oldest_ns = self._now_ns - round(max_age_s * NS_PER_S) if max_age_s else float("-inf")
@@ -102,6 +103,14 @@ class EventTimes:
     def ahead_s(self, time_ns: int) -> float:
         """By how many seconds a time is ahead of the clock."""
         return (time_ns - self._now_ns) / NS_PER_S
+
+    @property
+    def clock_in_words(self) -> str:
+        """The clock by which times are judged."""
+        if self._offset_s == 0:
+            return "the forwarder's clock"
+        side = "ahead of" if self._offset_s > 0 else "behind"
+        return f"the destination's clock, which is {in_words(abs(self._offset_s))} {side} the forwarder's (one of the two is wrong)"
 
     def next_ms(self, serieses: Iterable[Series], wanted_ms: Iterable[int]) -> list[int]:
         """Return the times for points: the wanted one, or one millisecond after the last given time if that is later.

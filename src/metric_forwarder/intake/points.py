@@ -312,7 +312,7 @@ class PointMaker:
         if is_unsure:
             self.unsure.add(point.number)
         elif time_ns is not None and time_ns < times.oldest_ns:
-            self.stale[point.number] = _stale(point, times.age_s(time_ns))
+            self.stale[point.number] = _stale(point, times, time_ns)
         return None
 
     def _judged_ns(self, message: Message, time_ns: int | None) -> int | None:
@@ -324,8 +324,8 @@ class PointMaker:
     def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
         """Why a time ahead of the clock is invalid: Prometheus would store it, then refuse readings more than an hour older."""
         text = (
-            f"has a time {in_words(self._times.ahead_s(time_ns))} ahead of the forwarder's clock, more than MF_MAX_AHEAD_S allows: "
-            "correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
+            f"has a time {in_words(self._times.ahead_s(time_ns))} ahead of {self._times.clock_in_words}, more than "
+            "MF_MAX_AHEAD_S allows: correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
         )
         return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
 
@@ -351,10 +351,10 @@ _UNEXPLAINED = [
 ]
 
 
-def _stale(point: Point, age_s: float) -> Problem:
+def _stale(point: Point, times: EventTimes, time_ns: int) -> Problem:
     text = (
-        f"is {in_words(age_s)} old, more than MF_MAX_AGE_S allows: this destination stamps points on arrival, "
-        "so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
+        f"is {in_words(times.age_s(time_ns))} old, more than MF_MAX_AGE_S allows, by {times.clock_in_words}: this destination "
+        "stamps points on arrival, so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
     )
     return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
 
