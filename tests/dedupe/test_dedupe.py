@@ -1,5 +1,6 @@
 """What is remembered of a point, and for how long: as long as it keeps coming again, and a window more."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,17 @@ def test_of_more_than_memory_holds_those_met_longest_ago_go_first() -> None:
     store.claim([b"a"])
     store.mark_uncertain([b"c"])
     assert store.claim([b"a", b"b", b"c"]) == [Claim.DELIVERED, Claim.OURS, Claim.UNCERTAIN]
+
+
+def test_a_point_that_comes_again_and_again_takes_no_more_memory() -> None:
+    store = MemoryStore(WINDOW_S, FakeClock().monotonic)
+    store.confirm([b"a"])
+    tracemalloc.start()
+    for _ in range(20_000):
+        store.claim([b"a"])
+    assert tracemalloc.get_traced_memory()[0] < 500_000
+    tracemalloc.stop()
+    assert store.claim([b"a"]) == [Claim.DELIVERED]
 
 
 @pytest.mark.slow

@@ -205,8 +205,10 @@ class MemoryStore:
         self._in_groups += len(identities)
         while (surplus := len(self._known) - self._capacity) > 0:
             self._forget(surplus)
-        if self._in_groups > 2 * self._capacity:
-            self._groups = deque((group, self._last_in(group, members)) for group, members in self._groups)
+        if self._in_groups > 2 * len(self._known) + _GROUP:
+            # A few identities that come again and again would fill any number of groups.
+            groups = ((group, self._last_in(group, members)) for group, members in self._groups)
+            self._groups = deque((group, members) for group, members in groups if members)
             self._in_groups = sum(len(members) for _, members in self._groups)
 
     def _forget(self, most: int) -> None:
