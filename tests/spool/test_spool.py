@@ -346,6 +346,20 @@ def test_old_drafts_of_killed_instances_are_removed_and_recent_ones_stay(folder:
     assert not (folder / "points-3.ack").exists()
 
 
+@pytest.mark.parametrize("hours", [-3, 3])
+def test_drafts_are_judged_by_the_clock_of_the_file_system(folder: Path, hours: int) -> None:
+    folder.mkdir()
+    old, recent = folder / "points-1.draft", folder / "points-2.draft"
+    for draft in (old, recent):
+        draft.write_text("half a rec")
+    long_ago = time.time() - 3600
+    os.utime(old, (long_ago, long_ago))
+    here = FakeClock()
+    here.sleep(time.time() - here.time() + hours * 3600)
+    assert list(FileSpool(folder, machine=machine_of(here)).replay(dead_letters=True)) == []
+    assert (old.exists(), recent.exists()) == (False, True)
+
+
 def test_only_one_replay_runs_at_a_time(folder: Path) -> None:
     spool = FileSpool(folder)
     spool.write([SpoolRecord(point(), "s", None, None, "undelivered", "")], [])

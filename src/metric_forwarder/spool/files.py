@@ -167,12 +167,16 @@ class FileSpool:
         return self._last_number
 
     def _sweep(self) -> None:
-        """Remove the leftovers of killed instances: drafts, whose points were not reported as spooled, and rows without a file."""
+        """Remove the leftovers of killed instances: drafts, whose points were not reported as spooled, and rows without a file.
+
+        The file system tells the time, by the lock that was just taken, since the clock of an instance may be wrong.
+        """
         for path in map(self._folder.joinpath, self._system.names(self._folder)):
             with contextlib.suppress(OSError):
                 if path.suffix == ".draft":
                     changed_s = self._system.status(path).st_mtime
-                    is_left = self._machine.clock.time() - changed_s > _LONGEST_WRITE_S
+                    now_s = self._system.status(self._folder / _LOCK).st_mtime
+                    is_left = now_s - changed_s > _LONGEST_WRITE_S
                 else:
                     is_left = path.suffix == ".ack" and not exists(self._system, path.with_suffix(".jsonl"))
                 if is_left:
