@@ -41,13 +41,11 @@ docs: .venv-docs/stamp ## Build the documentation as a site, in English and Chin
 	@for language in mkdocs.yml mkdocs.zh.yml; do NO_MKDOCS_2_WARNING=1 PYTHONPATH=tools .venv-docs/bin/mkdocs build --strict --quiet -f $$language || exit; done
 	@$(BIN)/python tools/check_site.py build/site
 
-# Seconds; what was not reached goes on with the next call.
+# Seconds; the next call goes on. ONLY='delivery/*' or ONLY=intake/series takes those modules.
 MUTANTS_S ?= 900
-mutants: $(VENV)/dev.stamp ## Change the code of delivery, dedupe and intake a little, and see whether a test notices
+mutants: $(VENV)/dev.stamp ## Change the code of delivery, dedupe and intake a little, and see whether a test notices: ONLY=intake/series
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1
-	@timeout --signal=INT $(MUTANTS_S) $(BIN)/mutmut run || true
-	@$(BIN)/mutmut results --all true | awk -F '[.:] *' '$$NF !~ /killed|type check|not checked/ { print } \
-	  { count[$$2 ": " $$NF]++ } END { for (what in count) printf "%6d %s\n", count[what], what | "sort -k 2" }'
+	@$(BIN)/python tools/mutants.py --seconds $(MUTANTS_S) --only '$(ONLY)' --jobs $(JOBS)
 
 # Seconds for each target; FORMATS picks some of them.
 FUZZ_S ?= 60
@@ -130,7 +128,7 @@ release: $(BIN)/python ## Write the version into the files, commit and tag: make
 	@$(BIN)/python tools/release.py prepare "$(VERSION)"
 
 clean: ## Remove everything that was made here
-	rm -rf $(VENV) .venv-docs .venv-peers .venv-workflows .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage mutants src/*.egg-info
+	rm -rf $(VENV) .venv-docs .venv-peers .venv-workflows .tox build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -41,15 +41,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and "PYTEST_XDIST_WORKER" n
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let `make mutants` try a change by the tests of its own wing: those of others run the line too, but judge other things."""
-    package, *rest = os.environ.get("MUTANT_UNDER_TEST", "").split(".")
-    if package == "metric_forwarder":
-        concerned = [item for item in items if item.path.parent.name in {rest[0], "tests"}]
-        config.hook.pytest_deselected(items=[item for item in items if item not in concerned])
-        items[:] = concerned
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Six thousand tests are half a million objects that stay: looking through them for garbage takes seconds in each process."""
