@@ -71,7 +71,7 @@ def _write(file: Path, age_s: float) -> None:
 
 
 def _call(project: Path, mutmut: Mutmut, seconds: float = 1e6, only: str = "*") -> list[str]:
-    return try_changes(modules(project, only), seconds, mutmut, mutmut.clock)
+    return try_changes(modules(project, only), seconds, mutmut, mutmut.clock, lambda: 0.0)
 
 
 def _module(project: Path, name: str) -> Module:
@@ -158,7 +158,17 @@ def test_where_mutmut_fails_it_is_said_and_the_other_modules_are_tried(project: 
     def run(folder: Path, seconds: float) -> str:
         return "a test fails without a change" if folder == failing else mutmut(folder, seconds)
 
-    assert try_changes(modules(project, "*"), 1e6, run, mutmut.clock) == [
+    assert try_changes(modules(project, "*"), 1e6, run, mutmut.clock, lambda: 0.0) == [
         "delivery/middling: a test fails without a change"
     ]
     assert mutmut.calls == ["intake/short", "dedupe/long"]
+
+
+def test_on_a_busy_machine_a_change_is_given_more_time(project: Path) -> None:
+    (project / "pyproject.toml").write_text("timeout_multiplier = 1\n")
+    mutmut = Mutmut()
+
+    try_changes(modules(project, "intake/short"), 1e6, mutmut, mutmut.clock, lambda: 6.5)
+
+    written = project / "build" / "mutants" / "intake" / "short" / "pyproject.toml"
+    assert written.read_text() == "timeout_multiplier = 7\n"

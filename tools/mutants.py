@@ -53,14 +53,15 @@ class Module:
             and not self._is_newer([self._source, *self._tests()])
         )
 
-    def prepare(self) -> None:
-        """Make the folder, and let mutmut try again what may end otherwise now."""
+    def prepare(self, patience: int) -> None:
+        """Make the folder, and let mutmut try again what may end otherwise now; on a busy machine it waits longer."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in _LINKED:
             if not (self.folder / name).is_symlink():
                 (self.folder / name).symlink_to(self._root / name)
         text = (self._root / "pyproject.toml").read_text("utf-8")
         text = text.replace("{wing}", self._source.parent.name).replace("{module}", self._source.stem)
+        text = text.replace("timeout_multiplier = 1", f"timeout_multiplier = {patience}")
         (self.folder / "pyproject.toml").write_text(text, "utf-8")
         if not self._statuses():
             # mutmut would take for whole what it was interrupted at.
@@ -97,7 +98,11 @@ def modules(root: Path, only: str) -> list[Module]:
 
 
 def try_changes(
-    chosen: list[Module], seconds: float, mutmut: Callable[[Path, float], str], clock: Callable[[], float]
+    chosen: list[Module],
+    seconds: float,
+    mutmut: Callable[[Path, float], str],
+    clock: Callable[[], float],
+    load: Callable[[], float],
 ) -> list[str]:
     """Let mutmut go on with what is not done, for so many seconds at most; return what it said where it could not."""
     end = clock() + seconds
@@ -106,7 +111,7 @@ def try_changes(
     for module in chosen:
         done = module.is_done()
         if not done and clock() < end:
-            module.prepare()
+            module.prepare(patience=1 + round(load()))
             said = mutmut(module.folder, end - clock())
             failures += [f"{module.name}: {said}"] if said else []
         print(_row(module.name, _counts(module)) + (" (before)" if done else ""), flush=True)
@@ -161,6 +166,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
+def _load() -> float:
+    """Return how many processes want to compute for each processor."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=900)
@@ -169,7 +179,7 @@ def main() -> int:
     asked = parser.parse_args()
     chosen = modules(ROOT, asked.only)
     try:
-        failures = try_changes(chosen, asked.seconds, _mutmut(ROOT, asked.jobs), time.monotonic)
+        failures = try_changes(chosen, asked.seconds, _mutmut(ROOT, asked.jobs), time.monotonic, _load)
     except KeyboardInterrupt:
         failures = ["interrupted"]
     for module in chosen:
