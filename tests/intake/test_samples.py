@@ -66,8 +66,13 @@ def test_a_sample_becomes_a_point_of_its_own_place(settings: dict[str, str]) -> 
         (Sample("w", "a", {f"d{n}": "x" for n in range(40)}, 1), "maxProperties", "its set of labels has 40"),
         (Sample("w", "a", {}, 10**400), "maximum", "beyond every number"),
         (Sample("w", "a", {}, 1, NOW_NS + 700 * 10**9), "maxAhead", "ahead of the forwarder's clock"),
-        (Sample("w", "a", {}, 1, 2**70), "timestamp", "unit"),
-        (Sample("w", "a", {}, 1, -(2**70)), "timestamp", "unit"),
+        (
+            Sample("w", "a", {}, 1, 253_402_300_800 * 10**9),
+            "timestamp",
+            "has a time outside the years 1 to 9999",
+        ),
+        (Sample("w", "a", {}, 1, -62_135_596_800 * 10**9 - 1), "timestamp", "unit"),
+        (Sample("w", "a", {}, 1, 253_402_300_800 * 10**9 - 1), "maxAhead", "ahead of the forwarder's clock"),
     ],
 )
 def test_what_is_wrong_with_a_sample_is_said_in_its_own_terms(
@@ -77,6 +82,12 @@ def test_what_is_wrong_with_a_sample_is_said_in_its_own_terms(
     assert (problem.outcome, problem.rule) == (Outcome.INVALID, rule)
     assert problem.pointer.startswith("w")
     assert text in problem.message
+
+
+def test_a_sample_may_be_as_old_as_the_first_moment_of_the_year_1() -> None:
+    first_ns = -62_135_596_800 * 10**9
+    intake, _ = take(environ(), Sample("w", "a", {}, 1, first_ns))
+    assert [point.timestamp_ns for point in intake.points] == [first_ns]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

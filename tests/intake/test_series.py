@@ -34,6 +34,30 @@ def test_a_full_cache_begins_anew_once_its_series_come_no_more() -> None:
     assert list(cache.known) == [new.parts]
 
 
+def test_a_full_cache_begins_anew_after_four_points_of_others_for_each_of_its_series_and_then_fills_again() -> (
+    None
+):
+    cache = SeriesCache(max_bytes=1)
+    for generation in range(2):
+        own, other = Series("pc", f"own{generation}", {}), Series("pc", "other", {})
+        cache.add(own)
+        for _ in range(4):
+            cache.add(other)
+        assert list(cache.known) == [own.parts]
+        cache.add(other)
+        assert list(cache.known) == []
+        assert cache.size == 0
+
+
+def test_a_series_takes_as_much_as_its_dimensions_and_two_copies_of_its_text() -> None:
+    cache = SeriesCache(max_bytes=3000)
+    series = [Series("pc", "m", {f"d{number}": "1" for number in range(count)}) for count in (0, 1, 3)]
+    for one in series:
+        one.encoded_prefix = b"x" * 10
+    assert [cache.add(one) for one in series] == [245, 245 + 66, 245 + 3 * 66]
+    assert cache.size == 3 * 245 + 4 * 66
+
+
 def test_points_of_a_series_that_a_full_cache_does_not_hold_are_taken_all_the_same() -> None:
     texts = [json.dumps(point(number, dimensions={"host": str(number % 3)})) for number in range(9)]
     usual, full = Roads(environ()), Roads(environ(), series_bytes=0)
