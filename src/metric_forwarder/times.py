@@ -6,7 +6,7 @@ only in requests to a destination.
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from operator import add
@@ -28,6 +28,7 @@ MAX_NS = 253_402_300_800 * 10**9 - 1
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
+_HALF_MS = NS_PER_MS // 2
 
 _SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)", re.ASCII).fullmatch
 _FRACTION_AND_OFFSET = re.compile(r"(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII).fullmatch
@@ -69,10 +70,27 @@ def all_nanoseconds(timestamps: Sequence[Any]) -> list[int | None] | None:
             return None
     if not kinds <= _KINDS_OF_TIMES:
         return None
+    alike = _all_alike(timestamps) if kinds <= _NUMBERS else None
+    if alike is not None:
+        return alike
     times = [None if timestamp is None else _valid_nanoseconds(timestamp) for timestamp in timestamps]
     return times if times.count(None) == timestamps.count(None) else None
 
 
+def _all_alike(timestamps: Sequence[float]) -> list[int | None] | None:
+    """The times of many numbers, if all are seconds with at most three digits behind the point, or all whole milliseconds."""
+    if all(0 <= timestamp < MILLISECONDS_FROM for timestamp in timestamps):
+        # Two numbers of so few digits are never the same float.
+        thousandths = [round(timestamp * 1000) for timestamp in timestamps]
+        is_exact = [number / 1000 for number in thousandths] == timestamps
+        return [number * NS_PER_MS for number in thousandths] if is_exact else None
+    are_whole_ms = all(
+        type(timestamp) is int and MILLISECONDS_FROM <= timestamp < NUMBERS_BELOW for timestamp in timestamps
+    )
+    return [int(timestamp) * NS_PER_MS for timestamp in timestamps] if are_whole_ms else None
+
+
+_NUMBERS = {int, float}
 _KINDS_OF_TIMES = {str, int, float, type(None)}
 
 
@@ -95,7 +113,12 @@ def in_words(seconds: float) -> str:
 
 def to_milliseconds(time_ns: int) -> int:
     """Round nanoseconds to milliseconds."""
-    return (time_ns + NS_PER_MS // 2) // NS_PER_MS
+    return all_milliseconds((time_ns,))[0]
+
+
+def all_milliseconds(times_ns: Iterable[int]) -> list[int]:
+    """Round the nanoseconds of many times to milliseconds."""
+    return [(time_ns + _HALF_MS) // NS_PER_MS for time_ns in times_ns]
 
 
 def milliseconds(timestamp: float | str) -> int | None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.intake.given_times import EventTimes, GivenTimes
 from metric_forwarder.model import Message, Point, Series
 from metric_forwarder.settings.settings import Settings
-from metric_forwarder.times import in_words
+from metric_forwarder.times import NUMBERS_BELOW, all_nanoseconds, in_words, nanoseconds
 from support.harness import (
     RemoteWriteHarness,
     ckafka,
@@ -234,3 +236,20 @@ def test_twenty_thousand_logs_whose_milliseconds_come_twice_cost_as_much_each_as
             sys.settrace(before)
         counted.append(steps)
     assert counted[2] < 2.1 * counted[1] < 2.1 * 2.1 * counted[0]
+
+
+# --- of many points at once --------------------------------------------------------------------------------------
+
+NUMBERS = (
+    st.integers(-1, 10**14)
+    | st.integers(0, 10**14).map(lambda thousandths: thousandths / 1000)
+    | st.integers(0, 10**17).map(lambda thousandths: thousandths / 1000)
+    | st.floats()
+)
+
+
+@given(st.lists(NUMBERS) | st.lists(st.integers(10**11, 10**14)) | st.lists(st.floats(0, 1e11)))
+def test_the_times_of_many_points_are_those_of_each_point(timestamps: list[float]) -> None:
+    are_valid = all(0 <= timestamp < NUMBERS_BELOW for timestamp in timestamps)
+    expected = [nanoseconds(timestamp) for timestamp in timestamps] if are_valid else None
+    assert all_nanoseconds(timestamps) == expected

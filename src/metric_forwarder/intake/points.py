@@ -19,11 +19,19 @@ from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
 from metric_forwarder.intake.series import SeriesCache, as_text
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
 from metric_forwarder.reporting.ledger import Ledger
-from metric_forwarder.times import NS_PER_MS, all_nanoseconds, in_words, nanoseconds, to_milliseconds
+from metric_forwarder.times import (
+    NS_PER_MS,
+    all_milliseconds,
+    all_nanoseconds,
+    in_words,
+    nanoseconds,
+    to_milliseconds,
+)
 
 # Memory of a point, its row and its identity; measured.
 _POINT_BYTES = 450
 _REQUIRED_MEMBERS = 3  # metricName, dimensions, value
+_OPTIONAL_MEMBERS = ("timestamp", "id", "namespace")
 _NUMBERS = {float, int}
 # The most bytes of a point in a request besides those of its series: a whole number may have 309 digits.
 _LONGEST_VALUE = 400
@@ -184,26 +192,29 @@ class PointMaker:
 
     def _optional(
         self, raws: Sequence[Any], times_ns: Sequence[int | None], members: int
-    ) -> tuple[Sequence[int | None], Sequence[str | None]] | None:
+    ) -> tuple[Sequence[int | None], Iterable[str | None]] | None:
         """The times and the ids of points that have more than the required members; None if anything is unusual."""
-        timestamps = [raw.get("timestamp") for raw in raws]
-        ids = [raw.get("id") for raw in raws]
-        namespaces = [raw.get("namespace") for raw in raws]
+        columns: dict[str, Sequence[Any]] = dict.fromkeys(_OPTIONAL_MEMBERS, ())
         unread = members - _REQUIRED_MEMBERS * len(raws)
-        for column in (timestamps, ids, namespaces):
+        for name in _OPTIONAL_MEMBERS:
+            columns[name] = column = [raw.get(name) for raw in raws]
             unread -= len(raws) - column.count(None)
+            if unread == 0:
+                break
         # An empty namespace is invalid, but looks like none.
-        if unread or "" in namespaces:
+        if unread or "" in columns["namespace"]:
             return None
-        if timestamps.count(None) < len(raws):
+        timestamps, ids = columns["timestamp"], columns["id"]
+        if timestamps.count(None) < len(timestamps):
             found = all_nanoseconds(timestamps)
             if found is None:
                 return None
             times_ns = found
-        accepts = self._schema.accepts_id
-        if any(key is not None and not accepts(key) for key in ids):
+        if not ids:
+            return times_ns, _NONE
+        if not self._schema.accepts_ids(ids):
             return None
-        return times_ns, [key if key is None else as_text(key) for key in ids]
+        return times_ns, [key if key is None or type(key) is str else as_text(key) for key in ids]
 
     def _times_ms(
         self, messages: Sequence[Message], serieses: Sequence[Series], times_ns: Sequence[Any]
@@ -215,7 +226,7 @@ class PointMaker:
         times = self._times
         if without or not times.oldest_ns <= min(times_ns) <= max(times_ns) <= times.latest_ns:
             return None
-        return [to_milliseconds(time_ns) for time_ns in times_ns]
+        return all_milliseconds(times_ns)
 
     def _given_ms(self, messages: Sequence[Message], serieses: Sequence[Series]) -> Sequence[int] | None:
         """The times of points that have none of their own; None if one is too far ahead, or only some come from the spool."""

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ class PointSchema:
         accepts: whether a point is valid.
         accepts_replayed: whether one that was valid, and comes from the spool, can be sent: the user's schema judges
             what producers write.
-        accepts_id: whether a point's ``id`` is valid, by a shipped schema.
+        accepts_ids: whether each ``id`` of many points is valid or None, by the package's own schema.
         takes_any_number: whether a valid point stays valid with any other finite value.
 
     Raises:
@@ -51,7 +51,6 @@ class PointSchema:
         self.schema: Mapping[str, Any]
         self.accepts: Callable[[Any], bool]
         self.accepts_replayed: Callable[[Any], bool]
-        self.accepts_id: Callable[[Any], bool] = lambda _: False
         self.takes_any_number = not user_schema
         self._ours: Mapping[str, Any]
         self._verdicts: dict[bytes, bool] = {}
@@ -66,7 +65,7 @@ class PointSchema:
         else:
             self.schema = self._ours = _read(SCHEMAS / f"{destination}.json")
             self.accepts = self.accepts_replayed = predicate(self.schema)
-            self.accepts_id = _text_or_whole_check(self.schema["properties"]["id"])
+        self.accepts_ids = _all_ids_check(self._ours["properties"]["id"])
 
     def violations(self, point: Any) -> "list[Located]":
         """Everything wrong with a point: its path inside the point, and the violation with an empty pointer."""
@@ -146,7 +145,7 @@ def _text_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
 
 def _text_or_whole_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     is_text = _text_check(schema)
-    least, most = schema["minimum"], schema["maximum"]
+    least, most = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
 
     def check(value: Any) -> bool:
         if type(value) is str:
@@ -154,6 +153,18 @@ def _text_or_whole_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
         # JSON Schema counts 1.0 as an integer.
         is_whole = type(value) is int or (type(value) is float and value.is_integer())
         return is_whole and least <= value <= most
+
+    return check
+
+
+def _all_ids_check(schema: Mapping[str, Any]) -> Callable[[Sequence[Any]], bool]:
+    is_id = _text_or_whole_check(schema)
+    shortest, longest = schema["minLength"], schema["maxLength"]
+
+    def check(ids: Sequence[Any]) -> bool:
+        if {*map(type, ids)} == {str}:
+            return all(shortest <= length <= longest for length in map(len, ids))
+        return all(key is None or is_id(key) for key in ids)
 
     return check
 
