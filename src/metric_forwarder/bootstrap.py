@@ -20,8 +20,8 @@ from metric_forwarder.destinations.parts import Parts, make_destination
 from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.errors import ConfigError, InstanceBusy, ProblemCollector, UnknownTrigger
 from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import IntakeParts, IntakeRules
 from metric_forwarder.intake.making import intake_rules, make_mapping, make_relabel
+from metric_forwarder.intake.points import IntakeParts, IntakeRules
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.jobs import Scrape, asks_for_doctor

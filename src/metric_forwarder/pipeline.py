@@ -9,7 +9,8 @@ from metric_forwarder.delivery.sender import BlockedSeries, Sender
 from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict, blocked_by_earlier
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.intake.intake import Intake, IntakeParts
+from metric_forwarder.intake.intake import Intake
+from metric_forwarder.intake.points import IntakeParts
 from metric_forwarder.intake.progress import EventProgress, Progress
 from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem
@@ -269,14 +270,12 @@ class Pipeline:
         self, ledger: Ledger, dead_letters: UndeliveredPolicy, deadline: Deadline, clock_check: "_ClockCheck"
     ) -> Intake:
         until = _keep_back(deadline, deadline.remaining() * (1 - _INTAKE_SHARE))
-        # The age of a point is judged by the destination's clock, if it is known.
-        offset_s = clock_check.known_s()
         return Intake(
             self._intake_parts,
             ledger,
             self._now_ms(),
-            offset_s=offset_s or 0.0,
-            find_offset=(lambda: clock_check.find_s(until)) if offset_s is None else None,
+            # The age of a point is judged by the destination's clock, if it is known.
+            find_offset_s=lambda may_ask: clock_check.find_s(until) if may_ask else clock_check.known_s(),
             dead_letters=dead_letters,
             deadline=until,
         )

@@ -42,7 +42,7 @@ def points_of(event: Any, settings: Settings) -> list[Point]:
     intake, decoded = intake_of(settings), decode(event, OFFLINE)
     assert isinstance(decoded, Decoded)
     for message in decoded.messages:
-        intake.take(message)
+        intake.take_all([message])
     return intake.points
 
 
@@ -58,7 +58,7 @@ def replayed(original: Point, settings: Settings) -> Point:
         "",
     )
     intake = intake_of(settings)
-    intake.take(message_of(decode_record(encode_record(record).encode("ascii"))))
+    intake.take_all([message_of(decode_record(encode_record(record).encode("ascii")))])
     (point_again,) = intake.points
     return point_again
 
@@ -189,7 +189,7 @@ def test_an_identity_is_the_same_on_every_instance_and_python(value: float, iden
     """A window that spans an upgrade would be lost if it changed unnoticed: see the changelog."""
     payload = json.dumps(point(value, id="é\ud800", dimensions={"b": "x", "a": "ü"}))
     intake = intake_of(DESTINATIONS["receiver"])
-    intake.take(Message("s", payload, 'cmq/["a"]'))
+    intake.take_all([Message("s", payload, 'cmq/["a"]')])
     (found,) = intake.points
     assert found.identity is not None
     assert found.identity.hex() == identity

@@ -201,7 +201,7 @@ def test_a_message_of_a_named_format_is_read_by_its_decoder() -> None:
     body = 'cpu{host="a"} 0.5\nbroken {\n'
     ledger = Ledger()
     intake = make_intake(Settings.read(environ()), FakeClock(), ledger)
-    intake.take(Message("s", body, "c", format=Format.PROMETHEUS_TEXT))
+    intake.take_all([Message("s", body, "c", format=Format.PROMETHEUS_TEXT)])
     (found,) = intake.points
     assert (found.series.metric, found.value) == ("cpu", 0.5)
     assert ledger.received == 2

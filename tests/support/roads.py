@@ -9,8 +9,9 @@ from itertools import count
 from typing import Any, TypeVar
 
 from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import Intake, IntakeParts
+from metric_forwarder.intake.intake import Intake
 from metric_forwarder.intake.making import make_intake_parts
+from metric_forwarder.intake.points import IntakeParts
 from metric_forwarder.intake.series import MAX_CACHE_BYTES, SeriesCache
 from metric_forwarder.model import Message, Outcome
 from metric_forwarder.reporting.ledger import Ledger

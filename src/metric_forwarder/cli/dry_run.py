@@ -115,7 +115,7 @@ class _Watch:
     def take(self, message: Message) -> None:
         received, valid = self.account.received, len(self.points)
         self._relabelled.clear()
-        self._intake.take(message)
+        self._intake.take_all([message])
         self._note_before(valid)
         name, reason = self._reading_of(message)
         counts = self.account.received - received, len(self.points) - valid

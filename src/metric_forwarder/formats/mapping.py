@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
@@ -31,6 +30,7 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 from metric_forwarder.formats.telegraf_json import unit_of
+from metric_forwarder.settings.readers import text_or_file
 from metric_forwarder.times import nanoseconds
 
 _MAX_CHARACTERS = 65_536
@@ -226,10 +226,8 @@ def read_mapping(setting: str) -> Mapper:
     Raises:
         ConfigError: the file cannot be read, or the mapping cannot be used.
     """
-    text = setting.strip()
     try:
-        if not text.startswith(("{", "[")):
-            text = Path(text).read_text("utf-8-sig")
+        text = text_or_file(setting)
         if len(text) > _MAX_CHARACTERS:
             raise BadMapping(f"has more than {_MAX_CHARACTERS} characters")  # noqa: TRY301
         return Mapper(json.loads(text, object_pairs_hook=_unique))

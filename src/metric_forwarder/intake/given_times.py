@@ -13,6 +13,9 @@ from metric_forwarder.times import NS_PER_MS, NS_PER_S, in_words
 MAX_MOVED_MS = 600_000
 # How many series have their last given time remembered; one takes about 170 bytes.
 MAX_REMEMBERED = 50_000
+# Finds out by how many seconds the clock by which times are judged is ahead of this machine's, also by asking if it may;
+# None: that is unknown.
+FindOffset = Callable[[bool], float | None]
 
 
 class GivenTimes:
@@ -47,8 +50,7 @@ class EventTimes:
         now_ms: when the event was received by this machine's clock, Unix milliseconds; points without a time get it.
         max_age_s: a point with an older time is stale; 0: none is.
         max_ahead_s: a time that is further ahead of the clock is invalid; 0: none is.
-        offset_s: by how many seconds the clock by which times are judged is ahead of this machine's.
-        find_offset: finds ``offset_s`` out; None: it is known.
+        find_offset_s: see ``FindOffset``.
 
     Attributes:
         oldest_ns: an older time is stale.
@@ -61,36 +63,31 @@ class EventTimes:
         now_ms: int,
         max_age_s: float = 0,
         max_ahead_s: float = 0,
-        *,
-        offset_s: float = 0.0,
-        find_offset: Callable[[], float | None] | None = None,
+        find_offset_s: FindOffset = lambda _: 0.0,
     ) -> None:
         self._given = given
         self._latest_given_ms = now_ms + MAX_MOVED_MS
         # By digest: the series themselves need not stay in memory until the event ends.
         self._in_event_ms: dict[bytes, int] = {}
-        self._find_offset = find_offset
+        self._find_offset_s = find_offset_s
         self._max_age_s, self._max_ahead_s = max_age_s, max_ahead_s
         self.now_ms = now_ms
-        self._judge_by(offset_s)
+        self._is_sure = self._judge_by(find_offset_s(False))
 
-    def _judge_by(self, offset_s: float) -> None:
-        self._offset_s = offset_s
-        self._now_ns = self.now_ms * NS_PER_MS + round(offset_s * NS_PER_S)
+    def _judge_by(self, offset_s: float | None) -> bool:
+        """Judge times by a clock that is so far ahead of this machine's, or by this machine's; return whether it is known."""
+        self._offset_s = offset_s or 0.0
+        self._now_ns = self.now_ms * NS_PER_MS + round(self._offset_s * NS_PER_S)
         max_age_s, max_ahead_s = self._max_age_s, self._max_ahead_s
         self.oldest_ns = self._now_ns - round(max_age_s * NS_PER_S) if max_age_s else float("-inf")
         self.latest_ns = self._now_ns + round(max_ahead_s * NS_PER_S) if max_ahead_s else float("inf")
         self.latest_ms = self.latest_ns / NS_PER_MS
+        return offset_s is not None
 
     def make_sure(self) -> bool:
         """Before a time is called wrong, find out whether it is the clock that is; False if that remains unknown."""
-        if self._find_offset is not None:
-            offset_s = self._find_offset()
-            if offset_s is None:
-                return False
-            self._find_offset = None
-            self._judge_by(offset_s)
-        return True
+        self._is_sure = self._is_sure or self._judge_by(self._find_offset_s(True))
+        return self._is_sure
 
     def has(self, time_ns: int) -> bool:
         """Whether a time is neither too old nor too far ahead."""

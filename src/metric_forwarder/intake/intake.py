@@ -4,14 +4,12 @@ There are two paths. JSON text takes the fast path: many messages are decoded to
 without validation. Everything unusual takes the careful path, which can say what is wrong with it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple
+from typing import Any
 
 from metric_forwarder import formats
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.identity import Identifier
-from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.json_text import Violation, has_bracket_line
 from metric_forwarder.formats.payload import (
@@ -22,20 +20,11 @@ from metric_forwarder.formats.payload import (
     is_our_own,
     read_payloads,
 )
-from metric_forwarder.formats.samples import (
-    Decoder,
-    FilteredSample,
-    FormatHint,
-    InvalidSample,
-    Reading,
-    Sample,
-)
+from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
 from metric_forwarder.intake.exclusions import DeadLetters, Exclusions, Origin
-from metric_forwarder.intake.given_times import EventTimes, GivenTimes
-from metric_forwarder.intake.points import Candidates, PointMaker
+from metric_forwarder.intake.given_times import EventTimes, FindOffset
+from metric_forwarder.intake.points import Candidates, IntakeParts, PointMaker
 from metric_forwarder.intake.samples import as_point, why_not_carried
-from metric_forwarder.intake.schema import PointSchema
-from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.model import Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 
@@ -52,43 +41,6 @@ _OTHER_FORMATS_BEGIN = ('{"resourceMetrics"', '{"fields"', '{"metrics"')
 _DECODED_TOGETHER = 32_768
 
 
-class IntakeRules(NamedTuple):
-    """The rules that a point must meet before it is sent.
-
-    Attributes:
-        max_bytes: a larger point is invalid: it fits into no request.
-        default_namespace: for points without one.
-        max_age_s: a point with an older timestamp is stale, if the destination stamps points on arrival; 0: none is.
-        max_ahead_s: a point whose time is further ahead of the clock is invalid; 0: none is.
-        max_explained: how many invalid points are explained; explaining costs much more than finding them.
-        format_of: returns the format of a message by its source; without it, or if it returns None, detect it by shape.
-        hint: from the settings, for messages whose trigger gives none.
-        relabel: applies the relabel rules to a point, returns None if they drop it; None: there are no rules.
-        mapping: reads JSON of an unknown format; None: there is no mapping.
-    """
-
-    max_bytes: int
-    default_namespace: str = ""
-    max_age_s: float = 0
-    max_ahead_s: float = 0
-    max_explained: int = 100
-    format_of: Callable[[str], Format | None] | None = None
-    hint: FormatHint = FormatHint()
-    relabel: Callable[[Any], Any] | None = None
-    mapping: Decoder | None = None
-
-
-class IntakeParts(NamedTuple):
-    """What an intake needs and keeps from one event to the next."""
-
-    point_schema: PointSchema
-    identifier: Identifier
-    destination: Destination
-    rules: IntakeRules
-    series: SeriesCache
-    given_times: GivenTimes
-
-
 class Intake:
     """Takes the messages of one event in.
 
@@ -96,10 +48,12 @@ class Intake:
         parts: what lasts from one event to the next.
         ledger: gets a row for every point received, and the outcome of those that go no further.
         now_ms: when the event was received, Unix milliseconds; the time of points if neither they nor their message have one.
-        offset_s: by how many seconds the clock by which times are judged is ahead of this machine's.
-        find_offset: finds ``offset_s`` out, before a time is called wrong; None: it is known.
+        find_offset_s: see ``FindOffset``; it may ask before a time is called wrong.
         dead_letters: keeps points that are neither delivered nor redelivered, with the reason; None: they are not kept.
         deadline: points are taken in until then; None: there is no limit.
+
+    Attributes:
+        is_late: whether something was not taken in because time was up.
     """
 
     def __init__(
@@ -108,8 +62,7 @@ class Intake:
         ledger: Ledger,
         now_ms: int,
         *,
-        offset_s: float = 0.0,
-        find_offset: Callable[[], float | None] | None = None,
+        find_offset_s: FindOffset = lambda _: 0.0,
         dead_letters: DeadLetters | None = None,
         deadline: Deadline | None = None,
     ) -> None:
@@ -119,31 +72,15 @@ class Intake:
         self._destination = parts.destination
         self._relabel = rules.relabel
         self._deadline = deadline
-        self._is_late = False
+        self.is_late = False
         # Of the message on the careful path: the row of its first point.
         self._first_row = 0
         self._pending = Candidates()
         self._exclusions = Exclusions(ledger, dead_letters, rules.max_explained)
         # A destination that carries times takes old ones too.
         max_age_s = 0 if parts.destination.carries_timestamps else rules.max_age_s
-        self._maker = PointMaker(
-            parts.point_schema,
-            parts.identifier,
-            parts.destination,
-            series=parts.series,
-            times=EventTimes(
-                parts.given_times,
-                now_ms,
-                max_age_s,
-                rules.max_ahead_s,
-                offset_s=offset_s,
-                find_offset=find_offset,
-            ),
-            ledger=ledger,
-            exclusions=self._exclusions,
-            default_namespace=rules.default_namespace,
-            max_bytes=rules.max_bytes,
-        )
+        times = EventTimes(parts.given_times, now_ms, max_age_s, rules.max_ahead_s, find_offset_s)
+        self._maker = PointMaker(parts, times, ledger, self._exclusions)
 
     @property
     def points(self) -> list[Point]:
@@ -165,17 +102,8 @@ class Intake:
         """The first message that was not taken in whole because time was up, and the number of points received before it."""
         return self._exclusions.stopped_at
 
-    @property
-    def is_late(self) -> bool:
-        """Whether something was not taken in because time was up."""
-        return self._is_late
-
-    def take(self, message: Message) -> None:
-        """Receive a message: every point in it is counted, none is lost, nothing raises."""
-        self.take_all((message,))
-
     def take_all(self, messages: Iterable[Message]) -> None:
-        """Receive the messages of an event, in their order."""
+        """Receive the messages of an event, in their order: every point is counted, none is lost, nothing raises."""
         for _ in self._take_all(messages):
             pass
 
@@ -234,7 +162,7 @@ class Intake:
         bodies = decode_together(texts) if messages and not self._must_leave(messages[0]) else None
         if bodies is not None:
             yield from self._take_bodies(messages, bodies)
-        elif len(messages) == 1 or self._is_late:
+        elif len(messages) == 1 or self.is_late:
             for message in messages:
                 yield from self._take_carefully(message)
         else:
@@ -251,7 +179,7 @@ class Intake:
             candidates.messages, candidates.raws = list(messages), list(bodies)
             candidates.pointers, candidates.times_ns = [""] * count, [None] * count
             candidates.payloads, candidates.places = [None] * count, [0] * count
-            unusual = range(count) if self._is_late else self._maker.take_together(candidates)
+            unusual = range(count) if self.is_late else self._maker.take_together(candidates)
             if unusual is None:
                 return
             if all(map(is_lone_point, bodies)):
@@ -297,7 +225,7 @@ class Intake:
 
     def _take_candidates(self, candidates: Candidates) -> None:
         """Make points of candidates together; take unusual ones one by one, and the others between them together."""
-        unusual = range(len(candidates)) if self._is_late else self._maker.take_together(candidates)
+        unusual = range(len(candidates)) if self.is_late else self._maker.take_together(candidates)
         if unusual is not None:
             self._take_around(candidates, unusual)
 
@@ -320,7 +248,9 @@ class Intake:
 
     def _take_one(self, candidates: Candidates, nth: int) -> None:
         message = candidates.messages[nth]
-        if candidates.raws[nth] is None and candidates.origin(nth).raw is not None:
+        # A rule leaves None in place of a point; a producer's own null is invalid.
+        is_dropped = candidates.raws[nth] is None and candidates.origin(nth).raw is not None
+        if is_dropped:
             self._exclusions.filter(message, candidates.pointers[nth], "relabel", _BY_RULE)
         elif self._must_leave(message):
             origin = candidates.origin(nth)
@@ -440,11 +370,11 @@ class Intake:
 
     def _must_leave(self, message: Message) -> bool:
         """Whether time is up. Messages replayed from the spool are always taken in: a chunk of them is small."""
-        if self._deadline is not None and not self._is_late and self._deadline.remaining() <= 0:
+        if self._deadline is not None and not self.is_late and self._deadline.remaining() <= 0:
             # Points that were read while there was time are made.
             self._take_pending()
-            self._is_late = True
-        return self._is_late and message.receipt is None
+            self.is_late = True
+        return self.is_late and message.receipt is None
 
 
 _BY_RULE = "is dropped by a rule of MF_RELABEL"

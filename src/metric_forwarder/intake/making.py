@@ -12,7 +12,8 @@ from metric_forwarder.destinations.parts import Parts, make_destination
 from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.formats.samples import Decoder, FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
-from metric_forwarder.intake.intake import Intake, IntakeParts, IntakeRules
+from metric_forwarder.intake.intake import Intake
+from metric_forwarder.intake.points import IntakeParts, IntakeRules
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.machine import system_machine

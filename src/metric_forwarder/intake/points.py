@@ -4,17 +4,18 @@ There are two paths with the same result. ``take_together`` is the fast path: it
 column, and makes all of their points or none. ``take`` validates a single one, and says what is wrong with it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 from metric_forwarder.dedupe.identity import Identifier
 from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.formats import Format
 from metric_forwarder.formats.json_text import Violation
 from metric_forwarder.formats.payload import Payload
-from metric_forwarder.formats.samples import Sample
+from metric_forwarder.formats.samples import Decoder, FormatHint, Sample
 from metric_forwarder.intake.exclusions import Exclusions, Origin
-from metric_forwarder.intake.given_times import EventTimes
+from metric_forwarder.intake.given_times import EventTimes, GivenTimes
 from metric_forwarder.intake.schema import MAX_FLOAT, PointSchema, is_finite
 from metric_forwarder.intake.series import SeriesCache, as_text
 from metric_forwarder.model import Message, Outcome, Point, Problem, Series
@@ -76,14 +77,49 @@ class Candidates:
         return part
 
 
+class IntakeRules(NamedTuple):
+    """The rules that a point must meet before it is sent.
+
+    Attributes:
+        max_bytes: a larger point is invalid: it fits into no request.
+        default_namespace: for points without one.
+        max_age_s: a point with an older timestamp is stale, if the destination stamps points on arrival; 0: none is.
+        max_ahead_s: a point whose time is further ahead of the clock is invalid; 0: none is.
+        max_explained: how many invalid points are explained; explaining costs much more than finding them.
+        format_of: returns the format of a message by its source; without it, or if it returns None, detect it by shape.
+        hint: from the settings, for messages whose trigger gives none.
+        relabel: applies the relabel rules to a point, returns None if they drop it; None: there are no rules.
+        mapping: reads JSON of an unknown format; None: there is no mapping.
+    """
+
+    max_bytes: int
+    default_namespace: str = ""
+    max_age_s: float = 0
+    max_ahead_s: float = 0
+    max_explained: int = 100
+    format_of: Callable[[str], Format | None] | None = None
+    hint: FormatHint = FormatHint()
+    relabel: Callable[[Any], Any] | None = None
+    mapping: Decoder | None = None
+
+
+class IntakeParts(NamedTuple):
+    """What an intake needs and keeps from one event to the next."""
+
+    point_schema: PointSchema
+    identifier: Identifier
+    destination: Destination
+    rules: IntakeRules
+    series: SeriesCache
+    given_times: GivenTimes
+
+
 class PointMaker:
     """Makes the points of one event; what cannot become a point goes to ``exclusions``.
 
     Args:
-        series: those of earlier points; those of this event are added.
+        parts: what lasts from one event to the next; the series of this event are added.
         ledger: gets a row for every point.
-        default_namespace: for points without one.
-        max_bytes: a larger point is invalid: it fits into no request.
 
     Attributes:
         points: in the order in which they came.
@@ -91,28 +127,15 @@ class PointMaker:
         unsure: the numbers of points that are too old or too far ahead, unless the clock is wrong.
     """
 
-    def __init__(
-        self,
-        schema: PointSchema,
-        identifier: Identifier,
-        destination: Destination,
-        *,
-        series: SeriesCache,
-        times: EventTimes,
-        ledger: Ledger,
-        exclusions: Exclusions,
-        default_namespace: str,
-        max_bytes: int,
-    ) -> None:
-        self._schema = schema
-        self._identities = identifier.identities
-        self._destination = destination
+    def __init__(self, parts: IntakeParts, times: EventTimes, ledger: Ledger, exclusions: Exclusions) -> None:
+        self._schema = parts.point_schema
+        self._identities = parts.identifier.identities
+        self._destination = parts.destination
+        self._series = parts.series
+        self._default_namespace, self._max_bytes = parts.rules.default_namespace, parts.rules.max_bytes
         self._times = times
         self._ledger = ledger
         self._exclusions = exclusions
-        self._default_namespace = default_namespace
-        self._max_bytes = max_bytes
-        self._series = series
         self.begin_part()
 
     def begin_part(self) -> None:
@@ -270,7 +293,7 @@ class PointMaker:
         if not (self._schema.accepts_replayed if is_replayed else self._schema.accepts)(checked):
             if not self._exclusions.count_invalid(message):
                 is_explained = self._exclusions.may_explain()
-                found = self._schema.violations(checked) if is_explained else _UNEXPLAINED
+                found = self._schema.violations(checked) if is_explained else [((), _UNEXPLAINED)]
                 self._add_invalid(candidates.origin(nth), found)
             return
         series = self._find_series(checked)
@@ -349,17 +372,11 @@ def _with_number(raw: Any) -> Any:
 
 _new_tuple = tuple.__new__
 _NONE = repeat(None)
-_UNEXPLAINED = [
-    (
-        (),
-        Violation(
-            "",
-            "schema",
-            "breaks the schema, as many points of this event do: only the first ones are explained; metric-forwarder "
-            "check explains all",
-        ),
-    )
-]
+_UNEXPLAINED = Violation(
+    "",
+    "schema",
+    "breaks the schema, as many points of this event do: only the first ones are explained; metric-forwarder check explains all",
+)
 
 
 def _stale(point: Point, times: EventTimes, time_ns: int) -> Problem:

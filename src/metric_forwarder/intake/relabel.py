@@ -10,13 +10,13 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.re2 import BadPattern, Groups, Pattern
 from metric_forwarder.intake.series import as_text
 from metric_forwarder.model import is_label_name
+from metric_forwarder.settings.readers import text_or_file
 
 NAME = "__name__"
 NAMESPACE = "__namespace__"
@@ -134,9 +134,7 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
 
 def read_rules(rules: str) -> Any:
     """Decode ``MF_RELABEL``; raises ``OSError`` or ``ValueError`` if it is not JSON."""
-    text = rules.strip()
-    if text and text[0] not in "[{":
-        text = Path(text).read_text("utf-8-sig")
+    text = text_or_file(rules)
     return json.loads(text) if text else []
 
 

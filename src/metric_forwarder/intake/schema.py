@@ -61,7 +61,7 @@ class PointSchema:
             self.schema = read_user_schema(user_schema)
             self._ours = _read(SCHEMAS / "structure.json")
             self.accepts = self._is_valid
-            self.accepts_replayed = self._has_structure
+            self.accepts_replayed = self._explainer.accepts_by_ours
         else:
             self.schema = self._ours = _read(SCHEMAS / f"{destination}.json")
             self.accepts = self.accepts_replayed = predicate(self.schema)
@@ -88,9 +88,6 @@ class PointSchema:
                 self._verdicts.clear()
             self._verdicts[digest] = verdict
         return verdict
-
-    def _has_structure(self, point: Any) -> bool:
-        return self._explainer.accepts_by_ours(point)
 
     @cached_property
     def _explainer(self) -> "Explainer":

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -363,3 +364,14 @@ def labels(value: str) -> tuple[tuple[str, str], ...]:
             )
         found[name] = text
     return tuple(found.items())
+
+
+def text_or_file(value: str) -> str:
+    """JSON text as it is, or what the file holds whose path is given in its place.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    text = value.strip()
+    return text if not text or text[0] in "[{" else Path(text).read_text("utf-8-sig")

@@ -174,8 +174,8 @@ _RECEIVER = (
         (
             Edit(
                 "pipeline.py",
-                "            offset_s=offset_s or 0.0,\n",
-                "            offset_s=0 * (offset_s or 0.0),\n",
+                "if may_ask else clock_check.known_s()",
+                "if may_ask else (clock_check.known_s() and 0.0)",
             ),
         ),
         needs=("receiver", "clock jump|receiver clock"),
