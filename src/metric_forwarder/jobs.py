@@ -13,10 +13,11 @@ DEFAULT_JOB = "scrape"
 # An object with one of these members asks for a job, unless it also has a member of a payload.
 MEMBERS = frozenset({"replay", "scrape"})
 _MEMBERS_OF_A_PAYLOAD = frozenset({"metricName", "dimensions", "value", "points", "Namespace", "Data"})
-_MENTIONS_A_JOB = re.compile("|".join(MEMBERS), re.IGNORECASE)
+# Compiled when the first timer fires.
+_MENTIONS_A_JOB = "|".join(MEMBERS)
 
 # Names that begin with two underscores are reserved for Prometheus.
-_may_be_set = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
+_MAY_BE_SET = r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*"
 
 
 class Replay(NamedTuple):
@@ -71,7 +72,7 @@ def asks_for_doctor(event: Any) -> bool:
 
 def read_job(body: Any) -> Job | None:
     """Return the job that a message asks for, or None if it is a payload."""
-    if isinstance(body, str) and not _MENTIONS_A_JOB.search(body):
+    if isinstance(body, str) and not re.search(_MENTIONS_A_JOB, body, re.IGNORECASE):
         # This avoids parsing a large payload twice.
         return None
     points = read_payload(body).points
@@ -122,7 +123,7 @@ def _labels(value: Any) -> dict[str, str] | None:
     """Read names and texts; None if they are not labels."""
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         return None
-    return value if all(_may_be_set(name) for name in value) else None
+    return value if all(re.fullmatch(_MAY_BE_SET, name) for name in value) else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

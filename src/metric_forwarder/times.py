@@ -30,8 +30,9 @@ NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 _HALF_MS = NS_PER_MS // 2
 
-_SECOND = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)", re.ASCII).fullmatch
-_FRACTION_AND_OFFSET = re.compile(r"(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII).fullmatch
+# Compiled when the first such time comes.
+_SECOND = r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)"
+_FRACTION_AND_OFFSET = r"(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))"
 # 2026-01-01T00:00:00.123456789+08:00
 _LONGEST = 35
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -170,7 +171,7 @@ def _from_rfc3339(text: str) -> int | None:
 @lru_cache(maxsize=256)
 def _local_second(text: str) -> int | None:
     """The nanoseconds of a time as if it were UTC; None if it does not exist."""
-    match = _SECOND(text)
+    match = re.fullmatch(_SECOND, text, re.ASCII)
     if match is None:
         return None
     year, month, day, hour, minute, second = map(int, match.groups())
@@ -186,7 +187,7 @@ def _local_second(text: str) -> int | None:
 @lru_cache(maxsize=1024)
 def _behind_second(text: str) -> int | None:
     """The nanoseconds of a fraction, less those of the offset from UTC."""
-    match = _FRACTION_AND_OFFSET(text)
+    match = re.fullmatch(_FRACTION_AND_OFFSET, text, re.ASCII)
     if match is None:
         return None
     fraction, sign, hours, minutes = match.groups()

@@ -25,10 +25,8 @@ _MOST_TOO_DEEP = 10
 _find_value = re.compile(r"[^ \t\n\r]").search
 # Where values may begin again after one that cannot be read: a line that begins with a bracket.
 _BRACKET_LINE = re.compile(r"\n(?=[{\[])")
-# ASCII in two or four bytes a character, behind a byte order mark or none.
-_is_wide = re.compile(
-    r"(?:\0\0)?[^\0-\x7f]{0,4}(?:\0\0)?(?:(?:[\t\n\r -~]\0(?:\0\0)?){2}|(?:\0(?:\0\0)?[\t\n\r -~]){2})"
-).match
+# ASCII in two or four bytes a character, behind a byte order mark or none. Compiled when the first such text comes.
+_WIDE = r"(?:\0\0)?[^\0-\x7f]{0,4}(?:\0\0)?(?:(?:[\t\n\r -~]\0(?:\0\0)?){2}|(?:\0(?:\0\0)?[\t\n\r -~]){2})"
 WIDE = "is in UTF-16 or UTF-32: encode it as UTF-8"
 
 
@@ -117,7 +115,7 @@ def _decode(text: str | bytes) -> Any:
 def is_wide(body: str | bytes) -> bool:
     """Whether a text is in UTF-16 or UTF-32, or was taken for one byte a character on its way."""
     begin = body[:24]
-    return _is_wide(begin if isinstance(begin, str) else begin.decode("latin-1")) is not None
+    return re.match(_WIDE, begin if isinstance(begin, str) else begin.decode("latin-1")) is not None
 
 
 def _explain(error: ValueError | RecursionError, before: tuple[int, int] = (0, 0)) -> Violation:

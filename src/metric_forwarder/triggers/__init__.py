@@ -6,11 +6,10 @@ produced one by one, on demand: an object in COS is fetched while it is read. ``
 events are redelivered and who gets the outcome. docs/triggers.md shows both tables, with the traps of each source.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from importlib import import_module
+from typing import Any, Protocol, cast
 
 from metric_forwarder.errors import UnknownTrigger
-from metric_forwarder.triggers import cls, dead_letter, direct, eventbridge, http, records, timer
 from metric_forwarder.triggers.decoding import CLOSED, DecodeContext, Decoded, HttpRefusal
 from metric_forwarder.triggers.traits import Redelivery, ReplyTo, TriggerTraits
 
@@ -25,26 +24,25 @@ __all__ = [
     "TriggerKind",
     "TriggerTraits",
     "decode",
+    "load_kind",
 ]
 
 
-class TriggerKind(NamedTuple):
-    """One row of the table: a predicate that recognises the event, and its decoder."""
+class TriggerKind(Protocol):
+    """The module of a trigger: a predicate that recognises the event, and its decoder."""
 
-    matches: Callable[[Any], bool]
-    decode: Callable[[Any, DecodeContext], Decoded | HttpRefusal]
+    def matches(self, event: Any, /) -> bool: ...
+
+    def decode(self, event: Any, context: DecodeContext, /) -> Decoded | HttpRefusal: ...
 
 
-# Tried from top to bottom; the most general one is last.
-KINDS: tuple[TriggerKind, ...] = (
-    TriggerKind(timer.matches, timer.decode),
-    TriggerKind(records.matches, records.decode),
-    TriggerKind(cls.matches, cls.decode),
-    TriggerKind(dead_letter.matches, dead_letter.decode),
-    TriggerKind(http.matches, http.decode),
-    TriggerKind(eventbridge.matches, eventbridge.decode),
-    TriggerKind(direct.matches, direct.decode),
-)
+# The names of the modules, tried from top to bottom; the most general one is last. Those behind the one that recognises an
+# event are not loaded for it.
+KINDS = ("timer", "records", "cls", "dead_letter", "http", "eventbridge", "direct")
+
+
+def load_kind(name: str) -> TriggerKind:
+    return cast("TriggerKind", import_module(f"{__name__}.{name}"))
 
 
 def decode(event: Any, context: DecodeContext = CLOSED) -> Decoded | HttpRefusal:
@@ -57,7 +55,7 @@ def decode(event: Any, context: DecodeContext = CLOSED) -> Decoded | HttpRefusal
     Raises:
         UnknownTrigger: no row of the table recognises it.
     """
-    for kind in KINDS:
+    for kind in map(load_kind, KINDS):
         if kind.matches(event):
             return kind.decode(event, context)
     raise UnknownTrigger(type(event).__name__, event if isinstance(event, dict) else ())

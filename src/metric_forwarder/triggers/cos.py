@@ -37,10 +37,11 @@ MAX_OBJECT_BYTES = 8 * 2**20
 MAX_LINES = MAX_POINTS
 
 _CREATED = "cos:ObjectCreated:"
-_REGION = re.compile(r"[a-z]{2,10}(-[a-z0-9]+){1,3}")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}")
+# Compiled when the first object is fetched: this module is loaded for other records, too.
+_REGION = r"[a-z]{2,10}(-[a-z0-9]+){1,3}"
+_BUCKET = r"[a-z0-9][a-z0-9-]{0,80}"
+_BEGIN = rb"\s*(?:\xef\xbb\xbf)?\s*"
 _SHOWN_CHARACTERS = 150
-_begin = re.compile(rb"\s*(?:\xef\xbb\xbf)?\s*").match
 
 
 def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iterator[Message]:
@@ -108,7 +109,7 @@ def _object_name(cos: dict[str, Any]) -> ObjectName:
         raise Unreadable('has no "cos.cosObject" and "cos.cosBucket"')
     name, app_id, key = bucket.get("name"), bucket.get("appid"), stored.get("key")
     app_id = str(parse_uint64(app_id)) if parse_uint64(app_id) is not None else ""
-    if not isinstance(name, str) or not _BUCKET.fullmatch(name) or not app_id:
+    if not isinstance(name, str) or not re.fullmatch(_BUCKET, name) or not app_id:
         raise Unreadable('has no usable "name" and "appid" in "cos.cosBucket"')
     if not isinstance(key, str) or not key.strip("/") or not _is_utf8(key):
         raise Unreadable('has no usable "key" in "cos.cosObject"')
@@ -130,7 +131,7 @@ def _region(bucket: dict[str, Any]) -> str:
         if isinstance(region, str):
             region = REGION_NAMES.get(region, region)
             # It becomes part of the name of the host to which the signed request is sent.
-            if _REGION.fullmatch(region):
+            if re.fullmatch(_REGION, region):
                 return region
     raise Unreadable('has no known "region" in "cos.cosBucket"')
 
@@ -157,7 +158,7 @@ def _payloads(chunks: Iterator[bytes]) -> Iterator[_Line]:
 
 
 def _may_be_json(text: bytes | bytearray) -> bool:
-    begin = _begin(text)
+    begin = re.match(_BEGIN, text)
     return begin is not None and text[begin.end() : begin.end() + 1] in (b"{", b"[")
 
 
