@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from benchmarks.instructions import counted_subjects
+from benchmarks.instructions import CountedSubject, counted_subjects
 
 POINTS = 500
 PLACE = "batches of 500"
@@ -21,6 +22,8 @@ BUDGETS = {
     "list of 100": 1.34,
     "pretty-printed": 1.48,
 }
+# Instructions to remember an identity in a full store in memory; all of a point are some 75,000.
+REMEMBERING = 2_300
 # Other versions spend their instructions otherwise.
 TOLERANCE = 0.05 if sys.version_info[:2] == (3, 11) else 0.2
 
@@ -36,3 +39,9 @@ def test_no_shape_of_a_point_costs_more_than_its_budget(record_property: Callabl
             if ratio > budget * (1 + TOLERANCE):
                 over[shape] = ratio
     assert not over, "make it cheaper, or say in the commit why it costs more and raise the budget"
+
+
+@pytest.mark.slow
+def test_a_point_costs_little_to_remember_although_another_must_be_forgotten_for_it(tmp_path: Path) -> None:
+    with CountedSubject("memory_store", tmp_path, capacity=POINTS) as full_store:
+        assert full_store.instructions(POINTS, "valid") <= REMEMBERING * (1 + TOLERANCE)
