@@ -26,7 +26,7 @@ test test-fast: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/dev.stamp ## Run all tests; the quick ones with a floor of branch coverage
 	@$(BIN)/python -m pytest -q -n auto -m "not slow" --cov --cov-report=term:skip-covered
-	@$(BIN)/python -m pytest -q -n auto --dist loadgroup -m "slow and not alone"
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m "slow and not alone"
 	@$(BIN)/python -m pytest -q -m "slow and alone"
 
 test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: about a minute

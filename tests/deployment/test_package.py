@@ -18,8 +18,6 @@ from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.harness import CONTEXT, ROOT, ckafka, environ, point
 from support.secrets_manager_server import ROLE, SecretsManagerServer
 
-pytestmark = pytest.mark.xdist_group("package")
-
 MAX_BYTES = 1_800_000
 FORBIDDEN = re.compile(
     r"(^|/)(tests?|benchmarks|bin|cli|receiver_emulator|[^/]*\.dist-info)/|\.pyi$|/__main__\.py$"

@@ -28,7 +28,7 @@ from support.harness import ckafka, outcomes, remote_write_environ, report_of
 from support.remote_write import encode_series
 from support.victoria_metrics_server import VictoriaMetricsServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("victoria-metrics")]
+pytestmark = pytest.mark.slow
 
 # The figure of the promise is reached with FORMAT_CASES=10000.
 CASES = int(os.environ.get("FORMAT_CASES", "2000"))

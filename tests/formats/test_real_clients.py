@@ -34,7 +34,7 @@ from support.prometheus_server import PrometheusServer
 from support.scrape_targets import Targets, serving_targets
 from support.victoria_metrics_server import VictoriaMetricsServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("clients")]
+pytestmark = pytest.mark.slow
 
 TOKEN = "sample-token-of-the-docs"
 PATIENCE_S = 60.0

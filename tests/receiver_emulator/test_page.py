@@ -12,7 +12,7 @@ from receiver_emulator import Emulator
 from support.browser import PATIENCE_MS, browser, keep_picture, page_of
 from support.put_monitor_data import put
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("page")]
+pytestmark = pytest.mark.slow
 
 REPORT: dict[str, Any] = {
     "status": "partial",

@@ -18,7 +18,7 @@ from support.fakes import FakeClock
 from support.prometheus_server import PrometheusServer
 from support.redis_server import RedisServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("alarms")]
+pytestmark = pytest.mark.slow
 
 MINUTE_S = 60
 HEALTHY_STEPS = 30
