@@ -1,5 +1,6 @@
 """What the world knows of a run: what was made, what was tried, what arrived. The laws are judged from this alone."""
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -127,6 +128,8 @@ class Request:
         sent: what was sent.
         left: whether it left the instance.
         asked_s: for how long the answer asked for no other request.
+        status: the HTTP status of the answer; 0: there was none.
+        over_at: when its thread went on, whatever came.
     """
 
     number: int
@@ -142,6 +145,8 @@ class Request:
     sent: HttpRequest = _NOTHING
     left: bool = True
     asked_s: float = 0.0
+    status: int = 0
+    over_at: float = math.inf
 
     @property
     def held(self) -> tuple[int, ...]:

@@ -287,11 +287,19 @@ class Network:
         if fault and attempt is not None:
             attempt.faults += 1
         world.note(f"{self._process.name} sends {record.number}")
+        reply = self._carry(request, timeout_s, record, fault)
+        record.over_at = world.now
+        return reply
+
+    def _carry(
+        self, request: HttpRequest, timeout_s: float, record: Request, fault: str
+    ) -> HttpReply | Failure:
+        world = self._world
         if fault == "unreachable":
             world.sleep(min(timeout_s, world.pick(_LATENCIES_S)))
             return self._not_sent(record, "refused")
         if fault == "name server hangs":
-            self._world.hang(_STUCK_S)
+            world.hang(_STUCK_S)
             return self._not_sent(record, "no name")
         return self._exchange(request, timeout_s, record, fault)
 
@@ -343,6 +351,7 @@ class Network:
         self._perhaps_run_out_of_memory()
         answer = answers[0]
         record.answered_at = world.now
+        record.status = answer.status if isinstance(answer, HttpReply) else 0
         record.was_awaited = record.attempt is not None and record.attempt.end == "running"
         is_true = not isinstance(answer, Failure) and fault in ("", "slow", "late", "last moment")
         record.answer = "failed" if not is_true else "refused" if record.refused else "taken"

@@ -13,6 +13,11 @@ from world.scheduler import START, Process, Violation
 
 # Return codes after which nothing can be delivered until a person has done something.
 STOPPING = frozenset({"1000", "1001", "1004", "1008", "1012"})
+# After these, too, if what they complain of cannot be corrected: the key, and the clock.
+_UNCORRECTED = frozenset({"1011", "1021"})
+# Statuses of HTTP that may pass, and say nothing against any other request.
+_PASSING_STATUSES = frozenset({0, 200, 408, 425, 429})
+_SERVER_ERRORS = range(500, 600)
 # The return code for a request without content.
 _EMPTY = "1004"
 # After such a refusal a warm instance sends nothing for this long.
@@ -323,11 +328,21 @@ def _check_pauses(attempt: Attempt, earlier: list[Attempt], request: Request) ->
         # Another key or address begins anew. Of several refusals in one event, the first begins the pause.
         is_stop = is_stop and is_same_place(known.attempt, attempt)
         is_stop = is_stop and not any(
-            other.refused in STOPPING and 0 < other.answered_at < known.answered_at
+            is_refusal_of_all(other) and other.answered_at < known.answered_at
             for other in (known.attempt.requests if known.attempt else ())
         )
         if is_stop and since_s < COOL_DOWN_S and not _was_taken(earlier, known):
             raise Violation(BOUNDED, attempt=attempt.number, request=request.number, stopped=known.refused)
+
+
+def is_refusal_of_all(request: Request) -> bool:
+    """Whether an instance heard an answer that may begin its pause after a refusal of everything."""
+    if not request.answered_at:
+        return False
+    if request.answer == "refused":
+        return request.refused in STOPPING | _UNCORRECTED
+    status = request.status
+    return request.answer == "failed" and status not in _PASSING_STATUSES and status not in _SERVER_ERRORS
 
 
 def is_same_place(one: Attempt | None, other: Attempt) -> bool:
