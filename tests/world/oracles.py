@@ -371,7 +371,7 @@ def _may_pass(book: Book, earlier: tuple[int, Arrival], later: Arrival) -> bool:
     request = arrival.request
     if request.sent_at < later.request.sent_at and request.answer != "taken":
         return True  # it was late in the network, and nobody knew
-    if _was_uncertain(later.request, number):
+    if _was_uncertain(later.request, number) or _was_refused_for_good(later.request, number):
         return True
     attempts = [
         attempt for attempt in book.attempts if number in (made.number for made in attempt.event.points)
@@ -393,3 +393,28 @@ def _was_uncertain(later: Request, number: int) -> bool:
         for request in attempt.requests
         if request.sent_at < later.sent_at
     )
+
+
+def _was_refused_for_good(later: Request, number: int) -> bool:
+    """Whether an invocation that was cut off had been told that a point is bad, and could not say any more that it is rejected."""
+    attempt = later.attempt
+    if attempt is None or not attempt.was_cut_off:
+        return False
+    return any(
+        number in request.held and _rejects(request) and 0 < request.answered_at <= later.sent_at
+        for request in attempt.requests
+    )
+
+
+def _rejects(request: Request) -> bool:
+    """Whether an answer rejects each point of the request."""
+    if request.refused == _ILLEGAL_NAMESPACE:
+        return request.answer == "refused"
+    is_bad = request.refused in _BAD_POINT or request.status in _TOO_LARGE
+    return is_bad and request.answer in ("refused", "failed") and len(request.held) == 1
+
+
+# Codes that say that a point itself is bad, statuses that say that it is too large, and the code that refuses a whole namespace.
+_BAD_POINT = frozenset({"1005", "1009", "1010", "1013", "1015", "1017", "1019", "1020"})
+_TOO_LARGE = frozenset({413, 414, 431})
+_ILLEGAL_NAMESPACE = "1016"
