@@ -27,7 +27,7 @@ from metric_forwarder.model import Message
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.spool.file_system import SystemFiles
 from metric_forwarder.spool.files import FileSpool
-from metric_forwarder.spool.spool_file import MAX_BYTES
+from metric_forwarder.spool.spool_file import MAX_BYTES, MAX_FILES
 from metric_forwarder.spool.store import (
     SpoolError,
     SpoolRecord,
@@ -387,6 +387,39 @@ def test_a_lock_that_was_held_for_longer_than_any_invocation_stops_no_replay(fol
     long_ago = time.time() - 901
     os.utime(folder / ".lock", (long_ago, long_ago))
     assert next(FileSpool(folder).replay(dead_letters=False))
+
+
+def test_a_replay_that_ended_keeps_no_other_from_the_spool_although_a_frozen_instance_holds_the_lock(
+    folder: Path,
+) -> None:
+    FileSpool(folder).write([SpoolRecord(point(), "s", None, None, "undelivered", "")], [])
+    frozen = FileSpool(folder).replay(dead_letters=False)
+    next(frozen)
+    long_ago = time.time() - 901
+    os.utime(folder / ".lock", (long_ago, long_ago))
+    passing = FileSpool(folder).replay(dead_letters=False)
+    next(passing)
+    with pytest.raises(SpoolError, match="another replay"):
+        next(FileSpool(folder).replay(dead_letters=False))
+    passing.close()
+    assert next(FileSpool(folder).replay(dead_letters=False))
+
+
+def test_a_frozen_instance_that_goes_on_with_its_replay_keeps_others_from_the_spool_again(
+    folder: Path,
+) -> None:
+    for number in range(MAX_FILES + 1):
+        FileSpool(folder).write([SpoolRecord(point(number), "s", None, None, "undelivered", "")], [])
+    frozen = FileSpool(folder).replay(dead_letters=False)
+    next(frozen)
+    long_ago = time.time() - 901
+    os.utime(folder / ".lock", (long_ago, long_ago))
+    passing = FileSpool(folder).replay(dead_letters=False)
+    next(passing)
+    next(frozen)
+    passing.close()
+    with pytest.raises(SpoolError, match="another replay"):
+        next(FileSpool(folder).replay(dead_letters=False))
 
 
 def test_a_replay_without_a_spool_is_a_configuration_error(harness: Harness) -> None:

@@ -194,6 +194,9 @@ class Disk:
     def touch(self, path: Path) -> None:
         self.find(path).changed_s = self._now()
 
+    def age(self, path: Path) -> None:
+        self.find(path).changed_s = 0.0
+
     def rename(self, path: Path, new: Path) -> None:
         node = self.find(path)
         self._folder_of(new)
@@ -323,6 +326,9 @@ class Mount:
 
     def touch(self, path: Path) -> None:
         self._do("touch", lambda: self.disk.touch(path))
+
+    def age(self, path: Path) -> None:
+        self._do("age", lambda: self.disk.age(path))
 
     def rename(self, path: Path, new: Path) -> None:
         self._do("rename", lambda: self.disk.rename(path, new))

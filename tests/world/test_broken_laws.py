@@ -101,6 +101,9 @@ class Careless:
     def touch(self, path: Path) -> None:
         self._inner.touch(path)
 
+    def age(self, path: Path) -> None:
+        self._inner.age(path)
+
     def rename(self, path: Path, new: Path) -> None:
         self._inner.rename(path, new)
 

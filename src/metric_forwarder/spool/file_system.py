@@ -38,6 +38,9 @@ class Files(Protocol):
     def touch(self, path: Path) -> None:
         """Say that a file was changed now."""
 
+    def age(self, path: Path) -> None:
+        """Say that a file was changed long ago."""
+
     def rename(self, path: Path, new: Path) -> None: ...
 
     def remove(self, path: Path) -> None: ...
@@ -81,6 +84,9 @@ class SystemFiles:
 
     def touch(self, path: Path) -> None:
         os.utime(path)
+
+    def age(self, path: Path) -> None:
+        os.utime(path, (0, 0))
 
     def rename(self, path: Path, new: Path) -> None:
         path.rename(new)

@@ -110,13 +110,13 @@ class FileSpool:
 
     def replay(self, *, dead_letters: bool, lease_s: float = 900) -> Generator[FileChunk, None, None]:  # noqa: ARG002 - the lock ends with its process, so it needs no lease
         try:
-            with self._locked():
+            with self._locked() as lock:
                 self._sweep()
                 # Records that the replay itself writes are for the next replay.
                 points, dead = self._files("points"), self._files("dead") if dead_letters else ()
                 for paths, is_dead in ((points, False), (dead, True)):
                     for chunk in _chunks(self._system, paths, dead=is_dead):
-                        self._system.touch(self._folder / _LOCK)
+                        lock.renew()
                         yield chunk
         except FileNotFoundError:
             # Nothing was written yet; a replay must not make the folder, which may have to be mounted.
@@ -203,16 +203,21 @@ class FileSpool:
         return path
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> "Iterator[_Lock]":
         with self._open_lock() as file:
-            path = self._folder / _LOCK
+            path, is_left = self._folder / _LOCK, False
             try:
                 self._system.lock(file)
             except BlockingIOError:
-                if not self._is_left(path):
+                is_left = self._is_left(path)
+                if not is_left:
                     raise SpoolError("another replay of this spool is running: wait for it to end") from None
-            self._system.touch(path)
-            yield
+            lock = _Lock(self._system, path, is_left=is_left)
+            lock.renew()
+            try:
+                yield lock
+            finally:
+                lock.leave()
 
     def _is_left(self, lock: Path) -> bool:
         """Whether the replay that holds the lock ended long ago: an instance that is frozen keeps it.
@@ -260,6 +265,34 @@ class FileSpool:
         # Also if it existed: its maker may have been killed before this. The parent may not be readable.
         with contextlib.suppress(PermissionError):
             self._system.sync_folder(folder.parent)
+
+
+class _Lock:
+    """The lock of a replay that runs.
+
+    Args:
+        is_left: an instance that is frozen holds it still, so that only its time keeps others out.
+    """
+
+    def __init__(self, files: Files, path: Path, *, is_left: bool) -> None:
+        self._system = files
+        self._path = path
+        self._is_left = is_left
+        self._renewed_s = 0.0
+
+    def renew(self) -> None:
+        """Say that the replay runs."""
+        self._system.touch(self._path)
+        if self._is_left:
+            self._renewed_s = self._system.status(self._path).st_mtime
+
+    def leave(self) -> None:
+        """Let the next replay begin at once, unless the instance that holds the lock has gone on meanwhile."""
+        if not self._is_left:
+            return
+        with contextlib.suppress(OSError):
+            if self._system.status(self._path).st_mtime == self._renewed_s:
+                self._system.age(self._path)
 
 
 class _Survey(NamedTuple):
