@@ -985,8 +985,8 @@ _FOUND_BY_THE_WORLD = (
         (
             Edit(
                 "spool/files.py",
-                "                if not self._is_left(path):\n",
-                "                if self._system.status(path).st_mtime > -_LEASE_S:\n",
+                "                is_left = self._is_left(path)\n",
+                "                is_left = self._system.status(path).st_mtime < -_LEASE_S\n",
             ),
         ),
         needs=("spool in files",),
