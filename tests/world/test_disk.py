@@ -286,9 +286,9 @@ def test_a_replay_that_stands_still_keeps_others_out_for_a_quarter_of_an_hour_an
     with pytest.raises(SpoolError, match="another replay of this spool is running"):
         rows_left(second)
     clock.sleep(20)
-    assert rows_left(second) == list(range(151))
-    with pytest.raises(SpoolError, match="another replay of this spool is running"):
-        rows_left(second)
+    # A replay that passed the lock keeps nobody out once it has ended, so the second of these begins, too.
+    for _ in range(2):
+        assert rows_left(second) == list(range(151))
     frozen.close()
     assert rows_left(second) == list(range(151))
 
