@@ -131,6 +131,10 @@ def test_bytes_are_bytes_after_the_spool(content: bytes) -> None:
     ("members", "is_record"),
     [
         ({"format": 5}, False),
+        ({"format": []}, False),
+        ({"format": ""}, False),
+        ({"format": "of a later version"}, False),
+        ({"format": "influx"}, True),
         ({"hint": []}, False),
         ({"hint": {"precision": 1}}, False),
         ({"hint": {"labels": []}}, False),
@@ -139,7 +143,9 @@ def test_bytes_are_bytes_after_the_spool(content: bytes) -> None:
     ],
     ids=str,
 )
-def test_a_hint_of_wrong_types_is_not_a_record(members: dict[str, Any], *, is_record: bool) -> None:
+def test_what_has_a_wrong_hint_or_an_unknown_format_is_not_a_record(
+    members: dict[str, Any], *, is_record: bool
+) -> None:
     line = json.dumps({**record("x", outcome="invalid")._asdict(), **members}).encode()
     if is_record:
         message_of(decode_record(line))

@@ -12,6 +12,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from metric_forwarder.formats import Format
 from metric_forwarder.formats.json_text import NotJson, holds_too_much
 from metric_forwarder.model import FormatHint, Message, Outcome
 
@@ -110,6 +111,10 @@ def decode_record(line: bytes) -> SpoolRecord:
     return record
 
 
+# In a tuple, since what is looked for may be anything that JSON can say.
+_FORMATS = tuple(each.value for each in Format)
+
+
 def _has_types(record: SpoolRecord) -> bool:
     texts = (record.source, record.outcome, record.reason)
     return (
@@ -118,7 +123,7 @@ def _has_types(record: SpoolRecord) -> bool:
         and (record.time_ms is None or _is_time(record.time_ms))
         and isinstance(record.places, (list, tuple))
         and all(isinstance(place, str) for place in record.places)
-        and (record.format is None or isinstance(record.format, str))
+        and (record.format is None or record.format in _FORMATS)
         and (record.hint is None or _is_hint(record.hint))
     )
 
