@@ -8,6 +8,7 @@ import pytest
 
 from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits
+from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
@@ -29,7 +30,7 @@ SET_CLOCK = Verdict(Action.SET_CLOCK, "1021", "the time is wrong")
 REAUTHENTICATE = Verdict(Action.REAUTHENTICATE, "1011", "the key is wrong")
 
 
-class FakeDestination:
+class FakeDestination(Destination):
     """A ``Destination`` that answers with what a function says of the values in a batch, and can fix everything.
 
     Attributes:
@@ -55,18 +56,14 @@ class FakeDestination:
         return series.namespace
 
     def encode(
-        self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
+        self, series: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
     ) -> list[bytes]:
-        return [b"%r" % value for _, value, _ in zip(serieses, values, times_ms, strict=True)]
+        return [b"%r" % value for _, value, _ in zip(series, values, times_ms, strict=True)]
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         assert timeout_s > 0
         self.prepared += 1
         return self.unprepared.popleft() if self.unprepared else None
-
-    def ask_time(self, timeout_s: float) -> Verdict:
-        assert timeout_s > 0
-        return ACCEPT
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:
         assert timeout_s > 0
@@ -80,11 +77,11 @@ class FakeDestination:
         return True
 
 
-def some_points(serieses: Iterable[Series]) -> list[Point]:
+def some_points(series: Iterable[Series]) -> list[Point]:
     """A point of each, whose value is its place."""
     return [
-        Point(number, series, number, None, None, Message("s", None), "", None, 0, b"x")
-        for number, series in enumerate(serieses)
+        Point(number, each, number, None, None, Message("s", None), "", None, 0, b"x")
+        for number, each in enumerate(series)
     ]
 
 
@@ -169,20 +166,18 @@ def test_a_suspect_metric_of_which_one_point_is_taken_is_delivered_with_all_othe
     assert Counter(settled.values()) == {Outcome.DELIVERED: 4, Outcome.REJECTED: 14}
 
 
-@pytest.mark.parametrize(("serieses", "step"), [(40, 1), (100, 3)])
+@pytest.mark.parametrize(("series", "step"), [(40, 1), (100, 3)])
 def test_undeclared_metrics_are_asked_about_one_after_the_other_in_series_far_apart(
-    serieses: int, step: int
+    series: int, step: int
 ) -> None:
-    points = some_points(
-        Series("pc", metric, {"n": str(n)}) for metric in ("a", "b") for n in range(serieses)
-    )
+    points = some_points(Series("pc", metric, {"n": str(n)}) for metric in ("a", "b") for n in range(series))
     destination = FakeDestination(refuse(REFUSE_NAMES, lambda _: True))
     assert set(deliver(make_sender(destination), points).values()) == {Outcome.REJECTED}
     sent = [int(value) for (value,) in destination.sent]
     # Four of each metric make it a suspect; then others of it are asked about, until it is enough.
-    assert sent[:8] == [*range(4), *range(serieses, serieses + 4)]
+    assert sent[:8] == [*range(4), *range(series, series + 4)]
     asked = [4 + step * place for place in range(ENOUGH - 4)]
-    assert sent[8:] == [*asked, *(serieses + value for value in asked)]
+    assert sent[8:] == [*asked, *(series + value for value in asked)]
 
 
 # --- nothing more is sent ---------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ class Identifier:
 
     def identities(
         self,
-        serieses: Iterable[Series],
+        series: Iterable[Series],
         values: Iterable[float],
         times_ns: Iterable[int | None],
         keys: Iterable[str | None],
@@ -48,8 +48,8 @@ class Identifier:
         of: Message | None = None
         coordinates: str | None = None
         is_again = False
-        columns = zip(serieses, values, times_ns, keys, messages, pointers, strict=False)
-        for series, value, time_ns, key, message, pointer in columns:
+        columns = zip(series, values, times_ns, keys, messages, pointers, strict=False)
+        for each, value, time_ns, key, message, pointer in columns:
             if key is not None:
                 text = f"#{key}" if time_ns is None else f"@{time_ns}#{key}"
             elif time_ns is not None and by_content:
@@ -78,7 +78,7 @@ class Identifier:
                 written = text.encode("utf-8", "surrogatepass")
             digest = copy()
             # Series and number have one length each, and what follows begins with a mark.
-            digest.update(series.digest + number + written)
+            digest.update(each.digest + number + written)
             found.append(digest.digest())
         return found
 

@@ -11,6 +11,7 @@ from metric_forwarder.clients.http import (
     server_time,
 )
 from metric_forwarder.clock import Clock
+from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.server_clock import ServerClock
 from metric_forwarder.model import Batch
@@ -21,7 +22,7 @@ _TOO_LARGE = frozenset({413, 414, 431})
 PASSING = frozenset({408, 425, 429, 502, 503, 504})
 
 
-class HttpDestination(ABC):
+class HttpDestination(Destination, ABC):
     """Sends a batch as one request; a subclass makes the request and judges the reply.
 
     Args:
@@ -79,10 +80,6 @@ class HttpDestination(ABC):
     @abstractmethod
     def smallest_request(self) -> HttpRequest:
         """Make a request without points, which stores nothing."""
-
-    @abstractmethod
-    def prepare(self, timeout_s: float) -> Verdict | None:
-        """See ``Destination``."""
 
     @abstractmethod
     def request(self, batch: Batch) -> HttpRequest:

@@ -91,17 +91,16 @@ class PutMonitorDataDestination(HttpDestination):
 
     def encode(
         self,
-        serieses: Iterable[Series],
+        series: Iterable[Series],
         values: Iterable[float],
         times_ms: Iterable[int],  # noqa: ARG002 - stamped on arrival
     ) -> list[bytes]:
-        points = zip(serieses, values, strict=True)
+        points = zip(series, values, strict=True)
         if self._method == "GET":
             return [
-                series.encoded_prefix + quote_plus(f"{value!r}}},").encode("ascii")
-                for series, value in points
+                each.encoded_prefix + quote_plus(f"{value!r}}},").encode("ascii") for each, value in points
             ]
-        return [b"%b%a}," % (series.encoded_prefix, value) for series, value in points]
+        return [b"%b%a}," % (each.encoded_prefix, value) for each, value in points]
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         return self._credentials.ensure_loaded(timeout_s)

@@ -106,13 +106,10 @@ class RemoteWrite(HttpDestination):
         series.encoded_prefix = encode_labels(sorted(labels))
         return self._collision(series)
 
-    def group(self, series: Series) -> None:
-        """All series may share a request."""
-
     def encode(
-        self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
+        self, series: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
     ) -> list[bytes]:
-        return encode_points([series.encoded_prefix for series in serieses], values, times_ms)
+        return encode_points([each.encoded_prefix for each in series], values, times_ms)
 
     def prepare(self, timeout_s: float) -> Verdict | None:
         """Let the endpoint prove that it accepts remote write, once while the instance is warm."""
@@ -148,9 +145,6 @@ class RemoteWrite(HttpDestination):
 
     def is_its_own(self, verdict: Verdict) -> bool:
         return verdict.action is Action.ACCEPT
-
-    def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
-        return False
 
     def _ask(self, body: bytes, timeout_s: float) -> HttpReply | Failure:
         return self._transport.send(HttpRequest("POST", self._url, self._headers, body), timeout_s)

@@ -18,7 +18,7 @@ from metric_forwarder.settings.settings import Settings
 POINT_LINE = '{"metricName":'
 
 
-class StandardOutput:
+class StandardOutput(Destination):
     """Prints points; needs no key, no region and no network."""
 
     scope = "stdout"
@@ -39,19 +39,13 @@ class StandardOutput:
         series.encoded_prefix = json.dumps(names, separators=(",", ":"))[:-1].encode("ascii")
         return None
 
-    def group(self, series: Series) -> None:
-        """All series may share a batch."""
-
     def encode(
-        self, serieses: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
+        self, series: Iterable[Series], values: Iterable[float], times_ms: Iterable[int]
     ) -> list[bytes]:
         return [
-            b'%b,"value":%a,"timestamp":%d}\n' % (series.encoded_prefix, value, time_ms)
-            for series, value, time_ms in zip(serieses, values, times_ms, strict=True)
+            b'%b,"value":%a,"timestamp":%d}\n' % (each.encoded_prefix, value, time_ms)
+            for each, value, time_ms in zip(series, values, times_ms, strict=True)
         ]
-
-    def prepare(self, timeout_s: float) -> None:
-        """Nothing has to be prepared."""
 
     def send(self, batch: Batch, timeout_s: float) -> Verdict:  # noqa: ARG002 - a stream has no time limit
         text = b"".join([point.wire for point in batch]).decode("ascii")
@@ -64,12 +58,6 @@ class StandardOutput:
             reason = f"standard output cannot be written ({type(error).__name__}): send it elsewhere"
             return Verdict(Action.STOP, "not written", reason)
         return Verdict(Action.ACCEPT, "written", "written to standard output")
-
-    def ask_time(self, timeout_s: float) -> Verdict:  # noqa: ARG002 - it has this machine's clock
-        return Verdict(Action.ACCEPT, "written", "its time is that of this machine")
-
-    def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to correct
-        return False
 
 
 def make(settings: Settings, parts: Parts) -> Destination:  # noqa: ARG001 - nothing is set
