@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.store import Claims, DedupeStore
-from metric_forwarder.delivery.sender import BlockedSeries, Sender
-from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
+from metric_forwarder.delivery.sender import Sender
+from metric_forwarder.delivery.settling import BlockedSeries, BothTraces, RequestCounts, RequestTrace
 from metric_forwarder.delivery.verdicts import Action, Verdict, blocked_by_earlier
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.intake import Intake
@@ -141,7 +141,7 @@ class Pipeline:
         ledger = Ledger()
         counts = RequestCounts()
         # Shared by all chunks of the spool that one event replays.
-        blocked_series: BlockedSeries = {}
+        blocked_series = BlockedSeries()
         claims = self._store.begin(deadline)
         complain = self._complaint(ledger)
         trace = self._trace(request_id)
@@ -316,13 +316,13 @@ class Pipeline:
             claims.release(settlement.take_unsent())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
-                blocked_series.update({point.series.digest: _HELD for point in still_held})
+                blocked_series.block(still_held, _HELD)
                 break
             if still_held:
                 pause = _FIRST_PAUSE_S if len(still_held) < len(held) else min(2 * pause, _LONGEST_PAUSE_S)
                 self._clock.sleep(pause)
             held = still_held
-        blocked_series.update({point.series.digest: blocked_by_earlier(doubt) for point in left})
+        blocked_series.block(left, doubt)
         return counts
 
     def _warn_of_forsaken(self, points: int, request_id: str) -> None:

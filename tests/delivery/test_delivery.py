@@ -23,6 +23,7 @@ from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
+from metric_forwarder.delivery.settling import BlockedSeries
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.destinations.receiver_verdicts import CODES, status_rule
@@ -849,7 +850,7 @@ def deliver_one(
         [plain_point(0)],
         Deadline(SystemClock(), time.monotonic() + 0.2),
         lambda points, outcome, _verdict: settled.extend([outcome] * len(points)),
-        {},
+        BlockedSeries(),
     )
     assert gate.reached.is_set()
     told = dict(counts.answers)
@@ -914,7 +915,7 @@ def deliver(
         [plain_point(number) for number in range(lanes)],
         Deadline(clock, 3600),
         lambda points, outcome, _verdict: settled.extend([outcome] * len(points)),
-        {},
+        BlockedSeries(),
     )
     return settled
 

@@ -12,7 +12,7 @@ from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
-from metric_forwarder.delivery.settling import BothTraces, RequestCounts, RequestTrace
+from metric_forwarder.delivery.settling import BlockedSeries, BothTraces, RequestCounts, RequestTrace
 from metric_forwarder.delivery.suspects import ENOUGH
 from metric_forwarder.delivery.verdicts import Action, Concern, Verdict
 from metric_forwarder.model import Batch, Message, Outcome, Point, Series
@@ -120,7 +120,7 @@ def settle_all(
             settled[point.value] = (outcome, verdict.label)
 
     deadline = Deadline(sender.machine.clock, sender.machine.clock.monotonic() + within_s)
-    sender.deliver(points, deadline, settle, {}, trace)
+    sender.deliver(points, deadline, settle, BlockedSeries(), trace)
     assert len(settled) == len(points)
     return settled
 
@@ -204,7 +204,7 @@ def test_a_refusal_of_everything_is_remembered_although_another_lane_had_ended_t
     sender = make_sender(destination, lanes=2)
     first, *others = of_series(3)
     deliver(sender, [first])
-    sender.deliver(others, Deadline(sender.machine.clock, 3600), settle, {})
+    sender.deliver(others, Deadline(sender.machine.clock, 3600), settle, BlockedSeries())
     assert settle_all(sender, [first]) == {0: (Outcome.UNDELIVERED, "1008")}
     assert sorted(destination.sent) == [[0], [1], [2]]
 

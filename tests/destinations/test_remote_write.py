@@ -25,7 +25,8 @@ from metric_forwarder.clock import Deadline, SystemClock
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
-from metric_forwarder.delivery.sender import BlockedSeries, Sender
+from metric_forwarder.delivery.sender import Sender
+from metric_forwarder.delivery.settling import BlockedSeries
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.remote_write import REFUSALS, STATUSES, RemoteWrite, status_rule
 from metric_forwarder.destinations.remote_write_proof import UNREADABLE_BODY
@@ -922,7 +923,7 @@ def test_what_time_did_not_suffice_for_is_not_passed_in_a_later_part_of_the_even
         del verdict
         settled.update(dict.fromkeys((each.number for each in points), outcome))
 
-    blocked: BlockedSeries = {}
+    blocked = BlockedSeries()
     for number in range(2):
         series = Series("pc", "m", {})
         assert destination.prepare_series(series, {}) is None

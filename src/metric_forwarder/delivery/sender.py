@@ -15,7 +15,7 @@ from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.exchange import Exchange
 from metric_forwarder.delivery.pacing import CoolDown, Pace
 from metric_forwarder.delivery.retry import Policy, RetryPolicy
-from metric_forwarder.delivery.settling import EventRecord, RequestCounts, RequestTrace, Settle
+from metric_forwarder.delivery.settling import BlockedSeries, EventRecord, RequestCounts, RequestTrace, Settle
 from metric_forwarder.delivery.suspects import Suspects
 from metric_forwarder.delivery.verdicts import (
     NO_THREAD,
@@ -24,16 +24,10 @@ from metric_forwarder.delivery.verdicts import (
     Effect,
     Verdict,
     asked_to_wait,
-    blocked_by_earlier,
 )
 from metric_forwarder.delivery.workers import Workers
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Outcome, Point
-
-# Series with an undelivered point, by digest, and why it is undelivered.
-BlockedSeries = dict[bytes, Verdict]
-# In place of a digest: nothing more is sent for this event.
-_ALL_SERIES = b""
 
 _NOT_TOLD = Verdict(Action.RETRY, "no answer", "the destination was asked for the time, and no reply came")
 # Three redeliveries of an event in which a batch failed in all attempts come within this time.
@@ -129,7 +123,7 @@ class Sender:
             record=record,
         )
         exchange.begin()
-        exchange.halted = exchange.halted or blocked_series.get(_ALL_SERIES)
+        exchange.halted = exchange.halted or blocked_series.all
         delivery = _Delivery(self, exchange, record, blocked_series)
         workers = Workers(delivery.work, self.machine, deadline)
         if points and exchange.halted is None:
@@ -173,7 +167,7 @@ class _Lane:
 class _Delivery:
     """One event's delivery: lanes, the division of refused batches, and what must wait.
 
-    Lanes share refused groups and blocked series without a lock: each is a single write, which a lane may see a little late.
+    Lanes share refused groups without a lock: each is a single write, which a lane may see a little late.
     """
 
     def __init__(
@@ -228,10 +222,9 @@ class _Delivery:
         halted = self._exchange.halted
         unsent = self._record.settle_rest(points, halted or OUT_OF_TIME)
         if halted is None:
-            self._block(unsent, OUT_OF_TIME)
+            self._blocked_series.block(unsent, OUT_OF_TIME)
         else:
-            # A row for each series of a large event would take more memory than its points.
-            self._blocked_series[_ALL_SERIES] = halted
+            self._blocked_series.all = halted
         # The same requests would take all the time of the next delivery, too.
         is_cut_short = self._has_divided and halted is None and bool(self._blocked_series)
         self._sender.is_hurried |= is_cut_short
@@ -271,7 +264,7 @@ class _Delivery:
             self._refused_groups[group] = verdict
         outcome = self._record.settle(batch, verdict)
         if outcome is Outcome.UNDELIVERED:
-            self._block(batch, verdict)
+            self._blocked_series.block(batch, verdict)
         elif action is Action.SPLIT:
             lane.refused += 1
             self._suspects.note_refused(batch[0], verdict)
@@ -342,17 +335,11 @@ class _Delivery:
             elif verdict.action.has(Effect.LEARNS_POINTS):
                 limits.learn_points(len(right), now)
 
-    def _block(self, points: Batch, verdict: Verdict) -> None:
-        """Block the series of these undelivered points, since later points must not pass them."""
-        for_later_points = blocked_by_earlier(verdict)
-        for point in points:
-            self._blocked_series.setdefault(point.series.digest, for_later_points)
-
     def _skip_blocked(self, batch: Batch) -> Batch:
         """Settle points of blocked series as undelivered; return the others."""
         free = []
         for point in batch:
-            verdict = self._blocked_series.get(point.series.digest)
+            verdict = self._blocked_series.verdict(point)
             if verdict is None:
                 free.append(point)
             else:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
-from metric_forwarder.delivery.verdicts import OUT_OF_TIME, Action, Effect, Verdict
+from metric_forwarder.delivery.verdicts import OUT_OF_TIME, Action, Effect, Verdict, blocked_by_earlier
 from metric_forwarder.machine import Lock
 from metric_forwarder.model import Batch, Outcome, Point
 
@@ -52,6 +52,33 @@ class RequestCounts:
         self.sent += other.sent
         self.retried += other.retried
         self.answers.update(other.answers)
+
+
+class BlockedSeries:
+    """The series of which an event sends no more points, since an earlier one is undelivered and none may pass it.
+
+    Lanes share it without a lock: each change is a single write, which a lane may see a little late.
+
+    Attributes:
+        all: why nothing more is sent of any series: a row for each would take more memory than the points of a large event.
+    """
+
+    def __init__(self) -> None:
+        self.all: Verdict | None = None
+        self._verdicts: dict[bytes, Verdict] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._verdicts)
+
+    def block(self, undelivered: Batch, verdict: Verdict) -> None:
+        """Block the series of points that are undelivered for this reason."""
+        for_later_points = blocked_by_earlier(verdict)
+        for point in undelivered:
+            self._verdicts.setdefault(point.series.digest, for_later_points)
+
+    def verdict(self, point: Point) -> Verdict | None:
+        """Why the point is not sent; None if its series is not blocked."""
+        return self._verdicts.get(point.series.digest)
 
 
 class EventRecord:
