@@ -304,7 +304,7 @@ def test_each_redelivery_tries_another_point_of_a_failing_batch_alone() -> None:
 def test_a_point_that_was_taken_alone_lets_the_next_failing_batch_be_tried_so_too() -> None:
     destination = FakeDestination(lambda values: ACCEPT if len(values) == 1 else FAIL)
     sender = make_sender(destination, 3)
-    sender.failed_at = sender.machine.clock.monotonic()
+    sender.failed_batches.add()
     points = of_series(6)
     settled = deliver(sender, points)
     assert set(settled.values()) == {Outcome.DELIVERED}

@@ -1,11 +1,10 @@
 """The sender: delivers the points of one event, in lanes, until each has an outcome or time is up.
 
-``exchange`` sends a batch until its verdict is final, ``Delivery`` divides what was refused, and one deadline bounds both.
+``exchange`` sends a batch until its verdict is final, ``_Delivery`` divides what was refused, and one deadline bounds both.
 Worker threads send; the calling thread only waits. So even a name server that never answers cannot delay it past the
 deadline.
 """
 
-import math
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -13,6 +12,7 @@ from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits, pack, plan_lanes, round_robin, size_of
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.exchange import Exchange
+from metric_forwarder.delivery.guesses import FailedBatches, Guesses
 from metric_forwarder.delivery.pacing import CoolDown, Pace
 from metric_forwarder.delivery.retry import Policy, RetryPolicy
 from metric_forwarder.delivery.settling import BlockedSeries, EventRecord, RequestCounts, RequestTrace, Settle
@@ -30,8 +30,6 @@ from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Outcome, Point
 
 _NOT_TOLD = Verdict(Action.RETRY, "no answer", "the destination was asked for the time, and no reply came")
-# Three redeliveries of an event in which a batch failed in all attempts come within this time.
-_SUSPECTED_S = 200.0
 # If more than this share of a refused batch was bad, sending single points takes fewer requests than halving.
 _MOSTLY_BAD = 1 / 3
 
@@ -56,20 +54,7 @@ class Sender:
         self.pacer = pacer
         self.retry = RetryPolicy(policy, pacer, machine.chance.below)
         self.cool_down = cool_down
-        self.failed_at = -math.inf
-        # Whether the attempts of a whole batch may take all the time of an event, as they do at a slow pace: an event since
-        # then had none left for the requests by which the point at fault is found.
-        self.is_hurried = False
-        # How often such a batch was tried with one of its points; each time another one is chosen.
-        self.guesses = 0
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether a batch has lately failed in all attempts, and it is unknown whether a point or the destination is at fault.
-
-        Other events in between, whose points are taken, say nothing of that batch: it may hold the point at fault.
-        """
-        return self.machine.clock.monotonic() - self.failed_at < _SUSPECTED_S
+        self.failed_batches = FailedBatches(machine.clock)
 
     def learn_clock(self, deadline: Deadline) -> Verdict | None:
         """Ask the destination for its time, with one request; return why that is still unknown, or None."""
@@ -182,10 +167,9 @@ class _Delivery:
         self._lanes: deque[_Lane] = deque()
         self._planned = 0
         self._refused_groups: dict[Hashable, Verdict] = {}
-        self._accepted_at_start = exchange.accepted
-        self._may_guess, self._has_failed, self._has_divided = True, False, False
-        sender.is_hurried &= sender.has_failed
-        self._begins_with_guess = sender.is_hurried
+        self._has_divided = False
+        self._failed = sender.failed_batches
+        self._guesses = Guesses(self._failed, exchange.accepted, self._lock)
         self._suspects = Suspects(sender.machine.tasks.lock())
 
     def plan(self, points: Sequence[Point]) -> int:
@@ -200,9 +184,9 @@ class _Delivery:
         )
         self._lanes.extend(_Lane(lane, []) for lane in planned)
         self._planned = len(planned)
-        if self._sender.has_failed:
+        if self._failed.are_recent:
             # Who fails first may send one point alone: let it be another lane each time.
-            self._lanes.rotate(-self._sender.guesses)
+            self._lanes.rotate(-self._failed.guesses)
         return self._planned
 
     def work(self) -> None:
@@ -227,9 +211,7 @@ class _Delivery:
             self._blocked_series.all = halted
         # The same requests would take all the time of the next delivery, too.
         is_cut_short = self._has_divided and halted is None and bool(self._blocked_series)
-        self._sender.is_hurried |= is_cut_short
-        if self._has_failed or is_cut_short:
-            self._sender.failed_at = self._sender.machine.clock.monotonic()
+        self._guesses.close(is_cut_short=is_cut_short)
 
     def _next_lane(self) -> _Lane | None:
         with self._lock:
@@ -246,8 +228,7 @@ class _Delivery:
         return bool(sent) and self._send(sent, lane) and len(sent) == len(batch)
 
     def _send(self, batch: Batch, lane: _Lane) -> bool:
-        if self._begins_with_guess and len(batch) > 1:
-            self._begins_with_guess = False
+        if len(batch) > 1 and self._guesses.take_first():
             return self._guess(batch, lane)
         group = self._destination.group(batch[0].series)
         verdict = self._exchange.halted or self._refused_groups.get(group) or self._exchange.send(batch)
@@ -271,27 +252,20 @@ class _Delivery:
         return False
 
     def _divide_failed(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
-        """Deliver a batch in parts after its attempts failed: one of its points may be the cause.
-
-        That is likely if other requests were taken since its first attempt. Otherwise one point is sent alone.
-        """
+        """Deliver a batch in parts after its attempts failed: see ``guesses``."""
         if self._exchange.accepted > lane.accepted_before:
             return self._halve(batch, verdict, lane)
         return self._guess(batch, lane)
 
     def _guess(self, batch: Batch, lane: _Lane) -> bool:
-        """Deliver one point alone, then the others; if it is not taken, no batch of the event is divided after its attempts."""
-        firsts = list({point.series.digest: point for point in reversed(batch)}.values())
-        with self._lock:
-            self._may_guess = False
-            self._sender.guesses += 1
-            probe = firsts[self._sender.guesses // self._planned % len(firsts)]
+        """Deliver one point alone, then the others."""
+        probe = self._guesses.choose(batch, self._planned)
         sent_before = self._record.counts.sent
         took = self._deliver([probe], lane)
-        self._may_guess |= took
+        self._guesses.may_follow |= took
         took_all = self._deliver([point for point in batch if point is not probe], lane) and took
         if self._record.counts.sent < sent_before + 2 and not took_all and not self._exchange.halted:
-            self._sender.is_hurried = True
+            self._failed.is_hurried = True
         return took_all
 
     def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
@@ -300,9 +274,7 @@ class _Delivery:
             return False
         if self._exchange.accepted > lane.accepted_before:
             return True
-        self._has_failed = True
-        is_up = self._exchange.accepted > self._accepted_at_start
-        return self._may_guess and (is_up or self._sender.has_failed)
+        return self._guesses.may_explain(self._exchange.accepted)
 
     def _divide(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
         """Deliver a refused batch in parts, down to the bad points."""

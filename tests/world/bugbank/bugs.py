@@ -930,9 +930,9 @@ _FOUND_BY_THE_WORLD = (
         laws.ACCOUNTED,
         (
             Edit(
-                "delivery/sender.py",
-                "        if self._has_failed or is_cut_short:\n            self._sender.failed_at = self._sender.machine.clock.monotonic()\n",
-                "        self._sender.failed_at = self._sender.machine.clock.monotonic() if self._has_failed else -math.inf\n",
+                "delivery/guesses.py",
+                "        if self._has_failed or is_cut_short:\n            self._failed.add()\n",
+                "        self._failed.add()\n        if not self._has_failed:\n            self._failed.failed_at = -math.inf\n",
             ),
         ),
         needs=("poison",),
