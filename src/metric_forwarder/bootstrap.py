@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from metric_forwarder.clients.http import HttpTransport, Streaming, Transport
@@ -13,7 +14,7 @@ from metric_forwarder.dedupe.making import make_store, share_pace
 from metric_forwarder.dedupe.store import DedupeStore, MemoryStore
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
-from metric_forwarder.delivery.pacing import CoolDown, Pace, Pacer
+from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
 from metric_forwarder.destinations.parts import Parts, make_destination
@@ -24,9 +25,8 @@ from metric_forwarder.intake.making import intake_rules, make_mapping, make_rela
 from metric_forwarder.intake.points import IntakeParts, IntakeRules
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
-from metric_forwarder.jobs import Scrape, asks_for_doctor
+from metric_forwarder.jobs import asks_for_doctor
 from metric_forwarder.machine import Machine, system_machine
-from metric_forwarder.model import Message
 from metric_forwarder.pipeline import FETCHING_SHARE, Metrics, OnSettled, Pipeline, ScrapeSource, Spool
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.reporting.replies import refuse, reply
@@ -310,7 +310,7 @@ def build(
         store=store,
         sender=_keep_sender(keep, destination, store, machine),
         spool=spool,
-        scraper=keep("scraper", lambda read: _make_scraper(read, machine, outside, destination), destination),
+        make_scraper=keep("scraper", lambda read: _scraper(read, machine, outside, destination), destination),
         clock=machine.clock,
         log=log,
         on_settled=on_settled,
@@ -346,69 +346,42 @@ def _keep_sender(keep: _Keep, destination: Destination, store: DedupeStore, mach
     own = keep("pacer", lambda read: Pacer(machine, read.max_rps), scope)
     pacer = keep("shared pacer", lambda read: share_pace(read, own, store, scope, machine), own, store, scope)
     cool_down = keep("cool down", lambda _: CoolDown(machine.clock), destination)
-    learned = (destination, limits, pacer, cool_down, machine)
-    return keep("sender", lambda read: _make_sender(read, *learned), *learned)
-
-
-def _make_scraper(
-    settings: Settings, machine: Machine, outside: Outside, destination: Destination
-) -> ScrapeSource:
-    return _LazyScraper(
-        settings.scrape_hosts, outside.scraped, machine, carries_non_finite=destination.carries_non_finite
-    )
-
-
-def _make_sender(
-    settings: Settings,
-    destination: Destination,
-    limits: BatchLimits,
-    pacer: Pace,
-    cool_down: CoolDown,
-    machine: Machine,
-) -> Sender:
-    return Sender(
-        destination,
-        policy=Policy(
-            settings.max_attempts,
-            settings.request_timeout_s,
-            settings.concurrency,
-            hold_uncertain=settings.uncertain == "hold",
+    return keep(
+        "sender",
+        lambda read: Sender(
+            destination,
+            policy=Policy(
+                read.max_attempts,
+                read.request_timeout_s,
+                read.concurrency,
+                hold_uncertain=read.uncertain == "hold",
+            ),
+            limits=limits,
+            pacer=pacer,
+            cool_down=cool_down,
+            machine=machine,
         ),
-        limits=limits,
-        pacer=pacer,
-        cool_down=cool_down,
-        machine=machine,
+        destination,
+        limits,
+        pacer,
+        cool_down,
+        machine,
     )
 
 
-class _LazyScraper:
-    """A ``ScrapeSource`` whose module is imported when the first timer asks to scrape."""
+def _scraper(
+    settings: Settings, machine: Machine, outside: Outside, destination: Destination
+) -> Callable[[], ScrapeSource]:
+    """Return a function that returns the scraper, and imports its module when it is first called."""
+    hosts = settings.scrape_hosts
 
-    def __init__(
-        self,
-        hosts: Sequence[str],
-        connect: Callable[[], Streaming],
-        machine: Machine,
-        *,
-        carries_non_finite: bool,
-    ) -> None:
-        self._hosts = hosts
-        self._carries_non_finite = carries_non_finite
-        self._connect = connect
-        self._machine = machine
-        self._scraper: ScrapeSource | None = None
+    @cache
+    def scraper() -> ScrapeSource:
+        from metric_forwarder.scrape.scraper import Scraper  # noqa: PLC0415
 
-    def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
-        if self._scraper is None:
-            from metric_forwarder.scrape.scraper import Scraper  # noqa: PLC0415
+        return Scraper(hosts, outside.scraped, machine, carries_non_finite=destination.carries_non_finite)
 
-            self._scraper = Scraper(
-                self._hosts,
-                self._connect,
-                self._machine,
-                carries_non_finite=self._carries_non_finite,
-            )
-        return self._scraper.messages(job, firing, deadline)
+    return scraper
 
 
 def _make_metrics(

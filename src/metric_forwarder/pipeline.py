@@ -1,7 +1,7 @@
 """Every decoded event passes these steps: validate → dedupe → batch → send → settle → report."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.dedupe.store import Claims, DedupeStore
@@ -114,7 +114,7 @@ class Pipeline:
         store: DedupeStore,
         sender: Sender,
         spool: Spool | None,
-        scraper: ScrapeSource,
+        make_scraper: Callable[[], ScrapeSource],
         clock: Clock,
         log: JsonLog,
         on_settled: OnSettled | None = None,
@@ -127,7 +127,7 @@ class Pipeline:
         self._store = store
         self._sender = sender
         self._spool = spool
-        self._scraper = scraper
+        self._make_scraper = make_scraper
         self._clock = clock
         self._log = log
 
@@ -139,77 +139,61 @@ class Pipeline:
         """
         started = self._clock.monotonic()
         ledger = Ledger()
-        counts = RequestCounts()
-        # Shared by all chunks of the spool that one event replays.
-        blocked_series = BlockedSeries()
-        claims = self._store.begin(deadline)
+        event = _Event(
+            request_id,
+            deadline,
+            ledger,
+            RequestCounts(),
+            self._store.begin(deadline),
+            BlockedSeries(),
+            _ClockCheck(self._sender),
+            self._trace(request_id),
+        )
         complain = self._complaint(ledger)
-        trace = self._trace(request_id)
         spool = self._spool.begin(deadline, self._now_ms(), complain) if self._spool else None
         progress = self._progress.begin(ledger)
-        clock_check = _ClockCheck(self._sender)
         try:
             for messages, policy in self._chunks(decoded, deadline, spool, progress):
-                intake = self._make_intake(ledger, policy, deadline, clock_check)
-                for _ in (
-                    intake.take_parts(messages) if policy.takes_parts else _take_as_one_part(intake, messages)
-                ):
-                    settlement = Settlement(ledger, claims, policy)
-                    sending = _keep_back(deadline, policy.reserve_s(len(intake.points)))
-                    counts.add(
-                        self._deliver(
-                            intake,
-                            claims,
-                            sending,
-                            settlement,
-                            blocked_series,
-                            doubt=clock_check.doubt,
-                            trace=trace,
-                        )
-                    )
-                    self._warn_of_forsaken(settlement.forsaken, request_id)
-                    settlement.close()
-                    if self._on_settled:
-                        self._on_settled(intake.points, ledger)
-                    if self.metrics:
-                        self.metrics.settled(intake.points, ledger)
-                    if self._sender.destination.carries_timestamps:
-                        self._intake_parts.given_times.remember(_arrived(intake.points, ledger))
+                intake = self._make_intake(event, policy)
+                for _ in _take_in(intake, messages, in_parts=policy.takes_parts):
+                    self._handle_part(event, intake, policy)
                 progress.close(intake.stopped_at, is_whole=not intake.is_late)
         finally:
-            claims.close()
+            event.claims.close()
             if spool:
                 spool.close()
-        duration_ms = round((self._clock.monotonic() - started) * 1000)
-        report = self._report(
-            decoded, request_id, ledger, counts, dedupe=claims.status, duration_ms=duration_ms
-        )
+        report = self._report(event, decoded, round((self._clock.monotonic() - started) * 1000))
         if self.metrics:
             self.metrics.end(report, ledger, deadline, lambda: self._measure_spool(deadline))
         return report
 
-    def _report(
-        self,
-        decoded: Decoded,
-        request_id: str,
-        ledger: Ledger,
-        counts: RequestCounts,
-        *,
-        dedupe: str,
-        duration_ms: int,
-    ) -> Report:
+    def _handle_part(self, event: "_Event", intake: Intake, policy: UndeliveredPolicy) -> None:
+        """Deliver and settle the points that were taken in, and tell those who learn from their outcomes."""
+        points, ledger = intake.points, event.ledger
+        settlement = Settlement(ledger, event.claims, policy)
+        self._deliver(event, intake, _keep_back(event.deadline, policy.reserve_s(len(points))), settlement)
+        self._warn_of_forsaken(settlement.forsaken, event.request_id)
+        settlement.close()
+        if self._on_settled:
+            self._on_settled(points, ledger)
+        if self.metrics:
+            self.metrics.settled(points, ledger)
+        if self._sender.destination.carries_timestamps:
+            self._intake_parts.given_times.remember(_arrived(points, ledger))
+
+    def _report(self, event: "_Event", decoded: Decoded, duration_ms: int) -> Report:
         """Make the report of an event, and log it."""
-        forgotten = ledger.close()
+        forgotten = event.ledger.close()
         if forgotten:
             self._log.write(
                 "ERROR", "defect", message=f"points without an outcome: {forgotten}; please report this"
             )
         report = make_report(
             trigger=decoded.traits.name,
-            request_id=request_id,
-            ledger=ledger,
-            requests=counts,
-            dedupe=dedupe,
+            request_id=event.request_id,
+            ledger=event.ledger,
+            requests=event.counts,
+            dedupe=event.claims.status,
             duration_ms=duration_ms,
         )
         level = loss_level(
@@ -261,42 +245,31 @@ class Pipeline:
                 case Scrape() as job:
                     fetching = deadline.earlier(deadline.remaining() * (1 - FETCHING_SHARE))
                     # The next scrape would find the same dead letters, which would only fill the spool.
-                    messages = self._scraper.messages(job, firing, fetching)
+                    messages = self._make_scraper().messages(job, firing, fetching)
                     yield messages, policy(keeps_dead_letters=False)
                 case Replay() as job:
                     yield from _replayed(job, spool)
 
-    def _make_intake(
-        self, ledger: Ledger, dead_letters: UndeliveredPolicy, deadline: Deadline, clock_check: "_ClockCheck"
-    ) -> Intake:
-        until = _keep_back(deadline, deadline.remaining() * (1 - _INTAKE_SHARE))
+    def _make_intake(self, event: "_Event", policy: UndeliveredPolicy) -> Intake:
+        until = _keep_back(event.deadline, event.deadline.remaining() * (1 - _INTAKE_SHARE))
+        clock_check = event.clock_check
         return Intake(
             self._intake_parts,
-            ledger,
+            event.ledger,
             self._now_ms(),
             # The age of a point is judged by the destination's clock, if it is known.
             find_offset_s=lambda may_ask: clock_check.find_s(until) if may_ask else clock_check.known_s(),
-            dead_letters=dead_letters,
+            dead_letters=policy,
             deadline=until,
         )
 
-    def _deliver(
-        self,
-        intake: Intake,
-        claims: Claims,
-        sending: Deadline,
-        settlement: Settlement,
-        blocked_series: BlockedSeries,
-        *,
-        doubt: Verdict,
-        trace: RequestTrace | None,
-    ) -> RequestCounts:
+    def _deliver(self, event: "_Event", intake: Intake, sending: Deadline, settlement: Settlement) -> None:
         """Send the free points first, then wait for the points that other instances hold.
 
         While it waits, this event holds no points: each was confirmed or released. So two instances never block each
         other, and because each sends a point only once in an event, a point cannot go back and forth forever.
         """
-        counts = RequestCounts()
+        claims, blocked_series = event.claims, event.blocked_series
         held = settlement.settle_repeated(intake.points)
         by_time = self._sender.destination.ordered
         left: list[Point] = []
@@ -306,13 +279,13 @@ class Pipeline:
             free = settlement.settle_stale(free, intake.stale)
             if intake.unsure:
                 left += [point for point in free if point.number in intake.unsure]
-                free = _leave_unsure(free, left, doubt, settlement, by_time=by_time)
+                free = _leave_unsure(free, left, event.clock_check.doubt, settlement, by_time=by_time)
             if still_held:
                 free, waiting = _split_free(free, still_held, by_time=by_time)
                 claims.release([point.identity for point in waiting if point.identity is not None])
                 still_held += waiting
             if free:
-                counts.add(self._sender.deliver(free, sending, settlement, blocked_series, trace))
+                event.counts.add(self._sender.deliver(free, sending, settlement, blocked_series, event.trace))
             claims.release(settlement.take_unsent())
             if still_held and sending.remaining() <= pause + _LAST_SEND_S:
                 settlement(still_held, Outcome.UNDELIVERED, _HELD)
@@ -322,8 +295,7 @@ class Pipeline:
                 pause = _FIRST_PAUSE_S if len(still_held) < len(held) else min(2 * pause, _LONGEST_PAUSE_S)
                 self._clock.sleep(pause)
             held = still_held
-        blocked_series.block(left, doubt)
-        return counts
+        blocked_series.block(left, event.clock_check.doubt)
 
     def _warn_of_forsaken(self, points: int, request_id: str) -> None:
         """Say it before their records are removed: if the instance is killed afterwards, there is no report."""
@@ -402,10 +374,26 @@ _UNSURE = (
 )
 
 
-def _take_as_one_part(intake: Intake, messages: Iterable[Message]) -> Iterator[None]:
-    """Take messages in as one part."""
-    intake.take_all(messages)
-    yield
+class _Event(NamedTuple):
+    """What all parts of an event share."""
+
+    request_id: str
+    deadline: Deadline
+    ledger: Ledger
+    counts: RequestCounts
+    claims: Claims
+    blocked_series: BlockedSeries
+    clock_check: _ClockCheck
+    trace: RequestTrace | None
+
+
+def _take_in(intake: Intake, messages: Iterable[Message], *, in_parts: bool) -> Iterator[None]:
+    """Take messages in, and yield whenever there are points to deliver before the next ones are taken in."""
+    if in_parts:
+        yield from intake.take_parts(messages)
+    else:
+        intake.take_all(messages)
+        yield
 
 
 def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:

@@ -288,8 +288,8 @@ _REMOTE_WRITE = (
         (
             Edit(
                 "pipeline.py",
-                "                    if self._sender.destination.carries_timestamps:\n",
-                "                    if not self._sender.destination.carries_timestamps:\n",
+                "        if self._sender.destination.carries_timestamps:\n",
+                "        if not self._sender.destination.carries_timestamps:\n",
             ),
         ),
         needs=("remote write",),
