@@ -279,12 +279,8 @@ class Connection(asyncio.Protocol):
         self._protocol.resume_writing()
 
 
-def make_event(request: web.Request, body: bytes) -> dict[str, Any]:
-    """Make the event of a Function URL: a body that is not text is base64, as from API Gateway."""
-    return _with_body(_make_head(request), body)
-
-
 def _make_head(request: web.Request) -> dict[str, Any]:
+    """Make the event of a Function URL, without its body."""
     return {
         "httpMethod": request.method,
         "path": request.path,
@@ -294,6 +290,7 @@ def _make_head(request: web.Request) -> dict[str, Any]:
 
 
 def _with_body(event: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Add the body: one that is not text is base64, as from API Gateway."""
     try:
         return {**event, "body": body.decode()}
     except UnicodeDecodeError:

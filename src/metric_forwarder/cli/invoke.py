@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -70,32 +70,22 @@ def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json:
     _run(ctx, read_events(event_file), time_limit_s, as_json=as_json, quiet=quiet)
 
 
-class Events(NamedTuple):
-    """The events of a file.
-
-    Attributes:
-        rows: the event, after its place in the file, which is empty for a single event.
-        are_lines: whether each is a line.
-    """
-
-    rows: Sequence[tuple[str, Any]]
-    are_lines: bool
+# Events, each after its place in a file, which is empty for a single event.
+Events = Sequence[tuple[str, Any]]
 
 
 def read_events(file: str) -> Events:
     """Read a file of JSON, or of JSON Lines; raises ``Unusable``."""
     text = read_text(file)
     try:
-        return Events([("", parse_json(text, file))], are_lines=False)
+        return [("", parse_json(text, file))]
     except Unusable:
         # Not ``splitlines``, which also ends a line at U+2028 and others that a JSON string may hold.
         numbered = enumerate(io.StringIO(text, newline=None), 1)
         lines = [(number, line) for number, line in numbered if line.strip()]
         if len(lines) < 2 or not _is_json(lines[0][1]):  # noqa: PLR2004 - one line is not JSON Lines
             raise
-    return Events(
-        [(f"line {number}", _parse_line(line, number, file)) for number, line in lines], are_lines=True
-    )
+    return [(f"line {number}", _parse_line(line, number, file)) for number, line in lines]
 
 
 def _is_json(text: str) -> bool:
@@ -206,7 +196,7 @@ def send(
         event: Any = json.dumps(point)
     else:
         event = _in_format(written_format, point)
-    _run(ctx, Events([("", event)], are_lines=False), time_limit_s, as_json=as_json, quiet=quiet)
+    _run(ctx, [("", event)], time_limit_s, as_json=as_json, quiet=quiet)
 
 
 def _in_format(form: Format, point: dict[str, Any]) -> Any:
@@ -243,8 +233,8 @@ class _WithoutReports(io.StringIO):
 def _run(ctx: click.Context, events: Events, time_limit_s: float, *, as_json: bool, quiet: bool) -> None:
     handler = load_handler()
     all_complete = True
-    for place, event in events.rows:
-        what = f"{place} of {events.rows[-1][0]}" if place else "the function is running"
+    for place, event in events:
+        what = f"{place} of {events[-1][0]}" if place else "the function is running"
         try:
             invocation = _invoke(handler, event, time_limit_s, what, quiet=quiet)
         except UnknownTrigger as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
 from metric_forwarder.clients.http import Transport
 from metric_forwarder.credentials import CredentialSource
@@ -29,20 +29,14 @@ class Parts(NamedTuple):
     clocks: ServerClocks
 
 
-class DestinationModule(Protocol):
-    """The interface of a destination's module."""
-
-    def make(self, settings: Settings, parts: Parts) -> Destination:
-        """Make the destination; raise ``ConfigError`` if the settings cannot work."""
-
-
 def make_destination(settings: Settings, parts: Parts) -> Destination:
     """Make the destination that the settings name: see ``destinations.table``.
 
     Raises:
-        ConfigError: it needs a package that is not installed.
+        ConfigError: it needs a package that is not installed, or the settings cannot work.
     """
     kind = settings.kind
     with imports_of(kind.extra, "MF_DESTINATION"):
-        module = cast("DestinationModule", import_module(kind.module))
-    return module.make(settings, parts)
+        module = import_module(kind.module)
+    made: Destination = module.make(settings, parts)
+    return made
