@@ -146,24 +146,21 @@ def connection(context: DoctorContext) -> CheckResult:
 
 
 def answer(context: DoctorContext) -> CheckResult:
-    return ANSWERS.get(context.settings.destination, _http_answer)(context)
+    try:
+        return ANSWERS.get(context.settings.destination, _http_answer)(context)
+    except ConfigError as error:
+        return CheckResult(False, "; ".join(error.problems))
 
 
 def _http_answer(context: DoctorContext) -> CheckResult:
     """Send a request without points, and let the destination judge the reply."""
-    try:
-        verdict = context.destination().judge(context.ask())
-    except ConfigError as error:
-        return CheckResult(False, "; ".join(error.problems))
+    verdict = context.destination().judge(context.ask())
     return CheckResult(verdict.action is Action.ACCEPT, verdict.reason)
 
 
 def _remote_write_answer(context: DoctorContext) -> CheckResult:
-    try:
-        destination = context.destination()
-        verdict = destination.judge(reply := context.ask())
-    except ConfigError as error:
-        return CheckResult(False, "; ".join(error.problems))
+    destination = context.destination()
+    verdict = destination.judge(reply := context.ask())
     if isinstance(reply, Failure):
         return CheckResult(
             False,
@@ -203,10 +200,10 @@ def _receiver_answer(context: DoctorContext) -> CheckResult:
 
 def clock_skew(context: DoctorContext) -> CheckResult:
     reply = context.ask()
-    told = None if isinstance(reply, Failure) else server_time(reply)
-    if told is None:
+    theirs_s = None if isinstance(reply, Failure) else server_time(reply)
+    if theirs_s is None:
         return CheckResult(False, "the reply has no Date: check this machine's clock by hand")
-    skew_s = told - context.parts.machine.clock.time()
+    skew_s = theirs_s - context.parts.machine.clock.time()
     if abs(skew_s) > _MAX_SKEW_S:
         side = "behind" if skew_s > 0 else "ahead of"
         return CheckResult(
@@ -262,10 +259,10 @@ def scrape(context: DoctorContext) -> CheckResult:
         return CheckResult(True, "closed: no MF_SCRAPE_HOSTS")
     failures = unreachable(hosts, context.parts.machine, _TIMEOUT_S, _PATIENCE_S)
     if failures:
-        told = ", ".join(f"{host} {failure}" for host, failure in failures.items())
+        closed = ", ".join(f"{host} {failure}" for host, failure in failures.items())
         return CheckResult(
             False,
-            f"{told}: correct MF_SCRAPE_HOSTS, allow the ports in the security groups, or put the function into the VPC",
+            f"{closed}: correct MF_SCRAPE_HOSTS, allow the ports in the security groups, or put the function into the VPC",
         )
     return CheckResult(True, f"open to {', '.join(hosts)}: the names are known, and the given ports are open")
 

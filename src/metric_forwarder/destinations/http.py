@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from metric_forwarder.clients.http import (
     Failure,
+    Fault,
     HttpReply,
     HttpRequest,
     Transport,
@@ -75,7 +76,7 @@ class HttpDestination(Destination, ABC):
 
     @abstractmethod
     def is_its_own(self, verdict: Verdict) -> bool:
-        """Whether the reply that was judged so came from the destination, and not from a server before it."""
+        """Whether the reply with this verdict came from the destination itself, and not from a proxy in front of it."""
 
     @abstractmethod
     def smallest_request(self) -> HttpRequest:
@@ -94,6 +95,18 @@ def with_head(verdict: Verdict, reply: HttpReply, now: float) -> Verdict:
     """Add what the head of a reply says: the server's time, and for how long it asks for no request; a success asks for no pause."""
     asked_s = None if verdict.action is Action.ACCEPT else retry_after_s(reply, now=now)
     return verdict._replace(server_time=server_time(reply), retry_after_s=asked_s)
+
+
+def judge_failure(failure: Failure, who: str, unencrypted: str, unreachable: str) -> Verdict:
+    """The verdict if no reply came from ``who``: what to do if a connection was not encrypted, or not made."""
+    fault, detail = failure.fault, failure.detail
+    if failure.is_tls:
+        reason = f"no encrypted connection to {who} ({detail}): {unencrypted}"
+        return Verdict(Action.HOLD_OFF, fault.value, reason)
+    if fault is Fault.UNREACHABLE:
+        return Verdict(Action.HOLD_OFF, fault.value, f"no connection to {who} ({detail}): {unreachable}")
+    action = Action.RECONNECT if fault is Fault.STALE else Action.RESEND
+    return Verdict(action, fault.value, f"the request was sent, and no reply came ({detail})")
 
 
 _PATH = "check the destination's URL, and the limits of the proxy before it"

@@ -12,7 +12,6 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 
 from metric_forwarder.clients.http import (
     Failure,
-    Fault,
     HttpReply,
     HttpRequest,
     Transport,
@@ -20,7 +19,7 @@ from metric_forwarder.clients.http import (
 from metric_forwarder.credentials import CredentialSource
 from metric_forwarder.delivery.destination import Destination
 from metric_forwarder.delivery.verdicts import Action, Verdict
-from metric_forwarder.destinations.http import HttpDestination, with_head
+from metric_forwarder.destinations.http import HttpDestination, judge_failure, with_head
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.receiver_verdicts import for_code, for_status
 from metric_forwarder.destinations.server_clock import ServerClocks
@@ -140,7 +139,7 @@ class PutMonitorDataDestination(HttpDestination):
 
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         if isinstance(reply, Failure):
-            return _judge_failure(reply)
+            return judge_failure(reply, "the receiver", _UNENCRYPTED, _UNREACHABLE)
         verdict = _judge_body(reply.body) if reply.status == _HTTP_OK else for_status(reply.status)
         verdict = with_head(verdict, reply, self._time())
         if verdict.action is Action.SET_CLOCK and verdict.server_time is None:
@@ -186,21 +185,10 @@ def _judge_body(body: bytes) -> Verdict:
     return Verdict(Action.RETRY, "not the receiver", reason)
 
 
-def _judge_failure(failure: Failure) -> Verdict:
-    if failure.is_tls:
-        reason = (
-            f"no encrypted connection to the receiver ({failure.detail}): the receiver speaks only HTTP, so correct "
-            "MF_RECEIVER_URL, or what answers there"
-        )
-        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
-    if failure.fault is Fault.UNREACHABLE:
-        reason = (
-            f"no connection to the receiver ({failure.detail}): it is only reachable inside Tencent Cloud's network; "
-            "check MF_RECEIVER_URL and the function's VPC"
-        )
-        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
-    action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
-    return Verdict(action, failure.fault.value, f"the request was sent, and no reply came ({failure.detail})")
+_UNENCRYPTED = "the receiver speaks only HTTP, so correct MF_RECEIVER_URL, or what answers there"
+_UNREACHABLE = (
+    "it is only reachable inside Tencent Cloud's network; check MF_RECEIVER_URL and the function's VPC"
+)
 
 
 def make(settings: Settings, parts: Parts) -> Destination:

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 from metric_forwarder import __version__
 from metric_forwarder.clients.http import (
     Failure,
-    Fault,
     HttpReply,
     HttpRequest,
     Transport,
 )
 from metric_forwarder.delivery.verdicts import Action, Rule, Verdict
-from metric_forwarder.destinations.http import HttpDestination, with_head
+from metric_forwarder.destinations.http import HttpDestination, judge_failure, with_head
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, EndpointProof
 from metric_forwarder.destinations.remote_write_wire import (
@@ -101,7 +100,7 @@ class RemoteWrite(HttpDestination):
         violation = _wrong_name(name, dimensions)
         if violation is not None:
             return violation
-        # A label with an empty value is none.
+        # To Prometheus, a label with an empty value does not exist.
         labels = [(NAME_LABEL, name), *(pair for pair in dimensions.items() if pair[1])]
         series.encoded_prefix = encode_labels(sorted(labels))
         return self._collision(series)
@@ -140,7 +139,7 @@ class RemoteWrite(HttpDestination):
 
     def judge(self, reply: HttpReply | Failure) -> Verdict:
         if isinstance(reply, Failure):
-            return _judge_failure(reply)
+            return judge_failure(reply, "the destination", _UNENCRYPTED, _UNREACHABLE)
         return with_head(_judge_reply(reply), reply, self._clock.time())
 
     def is_its_own(self, verdict: Verdict) -> bool:
@@ -311,8 +310,8 @@ _is_unknown_path = re.compile(r'remoteaddr: "[^"]*"; requesturi: [^; ]*; unsuppo
 
 def _judge_reply(reply: HttpReply) -> Verdict:
     rule = status_rule(reply.status)
-    if rule.action is Action.ACCEPT and reply.body and (told := _contradiction(reply)):
-        reason = f"the destination answered HTTP {reply.status} with {told}: {_URL.remedy}"
+    if rule.action is Action.ACCEPT and reply.body and (contradiction := _contradiction(reply)):
+        reason = f"the destination answered HTTP {reply.status} with {contradiction}: {_URL.remedy}"
         return Verdict(Action.STOP, f"http {reply.status}", reason, reply.status)
     if reply.status in _SPEAKING or (reply.status, reply.body.strip()) == _OLD_REFUSAL:
         text = reply.body[:_LOOKED_AT].decode("utf-8", "replace").lower()
@@ -361,21 +360,11 @@ _GOOD_WORDS = frozenset(
 )
 
 
-def _judge_failure(failure: Failure) -> Verdict:
-    if failure.is_tls:
-        reason = (
-            f"no encrypted connection to the destination ({failure.detail}): correct its certificate, name the authority "
-            "that signed it in MF_CA_FILE, or correct the scheme, host and port of MF_REMOTE_WRITE_URL"
-        )
-        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
-    if failure.fault is Fault.UNREACHABLE:
-        reason = (
-            f"no connection to the destination ({failure.detail}): check MF_REMOTE_WRITE_URL, the function's VPC and "
-            "its security groups"
-        )
-        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)
-    action = Action.RECONNECT if failure.fault is Fault.STALE else Action.RESEND
-    return Verdict(action, failure.fault.value, f"the request was sent, and no reply came ({failure.detail})")
+_UNENCRYPTED = (
+    "correct its certificate, name the authority that signed it in MF_CA_FILE, or correct the scheme, host and "
+    "port of MF_REMOTE_WRITE_URL"
+)
+_UNREACHABLE = "check MF_REMOTE_WRITE_URL, the function's VPC and its security groups"
 
 
 def make(settings: Settings, parts: Parts) -> RemoteWrite:
