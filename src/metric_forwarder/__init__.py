@@ -17,15 +17,15 @@ and every point ends in exactly one outcome. The parts, in the order of the flow
           spool/                  undelivered points     kept in files or in Redis until they are replayed
         reporting/                outcomes → report → reply or log line
 
-Opened only where a setting asks for it::
+Opened only where a setting or an event asks for it::
 
     bridge/                       serves unchanged clients of the receiver
     scrape/                       a timer that fetches metrics from Prometheus targets
+    doctor                        checks whether the function could deliver, for a person who asks
 
-Used by all of them: ``model``, ``times``, ``uint64``, ``errors``, ``clock``, ``machine``, ``secret``,
-``credentials``;
-``put_monitor_data/`` is the receiver's protocol, without input or output; ``clients/`` has one
-module for each outside library or service.
+Used by all of them: ``model``, ``times``, ``uint64``, ``errors``, ``clock``, ``machine``, ``secret`` and ``credentials``;
+``clients/``, with one module for each outside library or service; ``put_monitor_data/``, the receiver's protocol without
+input or output.
 
 The command line is in ``cli/``; the emulated receiver is the package ``receiver_emulator`` beside this one. Neither is
 deployed.

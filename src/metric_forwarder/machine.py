@@ -196,7 +196,7 @@ class Future(Generic[_T]):
         return self._finished.is_set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the job has ended, at most so long; return whether it has."""
+        """Wait until the job has ended, or this time is up; return whether the job has ended."""
         return self._finished.wait(timeout_s)
 
     def error(self) -> BaseException | None:

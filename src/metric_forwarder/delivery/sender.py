@@ -29,7 +29,7 @@ from metric_forwarder.delivery.workers import Workers
 from metric_forwarder.machine import Machine
 from metric_forwarder.model import Batch, Outcome, Point
 
-_NOT_TOLD = Verdict(Action.RETRY, "no answer", "the destination was asked for the time, and no reply came")
+_NO_REPLY = Verdict(Action.RETRY, "no answer", "the destination was asked for the time, and no reply came")
 # If more than this share of a refused batch was bad, sending single points takes fewer requests than halving.
 _MOSTLY_BAD = 1 / 3
 
@@ -67,19 +67,19 @@ class Sender:
             reason = f"the destination asked for a pause of another {asked_s:.0f} s (Retry-After)"
             return asked_to_wait(asked_s)._replace(reason=reason)
         until = deadline.within(min(self.policy.request_timeout_s, deadline.remaining() / 2))
-        told = _NOT_TOLD
+        verdict = _NO_REPLY
 
         def ask() -> None:
-            nonlocal told
-            told = self.destination.ask_time(until.remaining())
-            self.pacer.pause(told.retry_after_s or 0.0)
+            nonlocal verdict
+            verdict = self.destination.ask_time(until.remaining())
+            self.pacer.pause(verdict.retry_after_s or 0.0)
 
         workers = Workers(ask, self.machine, until)
         if not workers.run(1, may_join=lambda: False):
-            told = NO_THREAD
+            verdict = NO_THREAD
         if workers.crash is not None:
             raise workers.crash
-        return told if self.destination.clock_offset_s is None else None
+        return verdict if self.destination.clock_offset_s is None else None
 
     def deliver(
         self,

@@ -10,7 +10,7 @@ class ServerClock:
     """How far a destination's clock is ahead of this machine's.
 
     Attributes:
-        offset_s: seconds; None until a reply has told, and the machine's own clock is unconfirmed so long.
+        offset_s: seconds; None while no reply has confirmed this machine's clock, or shown that it is wrong.
         signing_offset_s: for signatures, which use this machine's clock until one is refused for its time.
     """
 
@@ -18,18 +18,18 @@ class ServerClock:
         self.offset_s: float | None = None
         self.signing_offset_s = 0.0
 
-    def learn(self, told_s: float | None, now_s: float) -> None:
-        """The destination replied with this time; None: it says nothing against our clock, nor against what it said before."""
-        offset_s = (self.offset_s or 0.0) if told_s is None else told_s - now_s
+    def learn(self, theirs_s: float | None, ours_s: float) -> None:
+        """The destination replied at this time by its clock; None: it does not say its time, so what is known stays as it is."""
+        offset_s = (self.offset_s or 0.0) if theirs_s is None else theirs_s - ours_s
         self.offset_s = offset_s if abs(offset_s) >= _SAME_CLOCK_S else 0.0
 
-    def agree(self, told_s: float | None, now_s: float) -> None:
-        """Another server replied, perhaps: two clocks that agree are right, but of two that differ any may be wrong."""
-        if self.offset_s is None and told_s is not None and abs(told_s - now_s) < _SAME_CLOCK_S:
+    def agree(self, theirs_s: float | None, ours_s: float) -> None:
+        """A server replied that may not be the destination: if its clock agrees with ours, ours is right; if not, either may be wrong."""
+        if self.offset_s is None and theirs_s is not None and abs(theirs_s - ours_s) < _SAME_CLOCK_S:
             self.offset_s = 0.0
 
 
-# By the scope of a destination. They outlive changes of settings, which make the destination anew.
+# By the scope of a destination. They are kept when settings change and the destination is made again.
 ServerClocks = defaultdict[str, ServerClock]
 
 

@@ -53,7 +53,7 @@ class Settings:
     max_rps = setting("MF_MAX_RPS", "", readers.rate, "requests a second of this instance, at most; empty: no limit")
     max_attempts = setting("MF_MAX_ATTEMPTS", "4", whole(1, 100), "how often one batch is tried, at most")
     request_timeout_s = setting("MF_REQUEST_TIMEOUT_S", "3", seconds(0.05, 900), "seconds to wait for a connection, and for a reply, at most")
-    deadline_margin_ms = setting("MF_DEADLINE_MARGIN_MS", "1000", whole(0, 600_000), "seconds of the function's time limit that are kept for the reply; at most half of the limit")
+    deadline_margin_ms = setting("MF_DEADLINE_MARGIN_MS", "1000", whole(0, 600_000), "milliseconds of the function's time limit that are kept for the reply; at most half of the limit")
     dedupe = setting("MF_DEDUPE", "memory:", readers.dedupe, "`memory:` (this warm instance), `redis://…` or `rediss://…` (all instances) or `off`")
     dedupe_window_s = setting("MF_DEDUPE_WINDOW_S", "600", seconds(1, 7 * 86400), "how long a delivered point is remembered, seconds")
     dedupe_by = setting("MF_DEDUPE_BY", "content", choice("content", "message"), "`content`, or `message` for producers that count with coarse timestamps")
