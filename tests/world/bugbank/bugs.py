@@ -932,7 +932,7 @@ _FOUND_BY_THE_WORLD = (
             Edit(
                 "delivery/guesses.py",
                 "        if self._has_failed or is_cut_short:\n            self._failed.add()\n",
-                "        self._failed.add()\n        if not self._has_failed:\n            self._failed.failed_at = -math.inf\n",
+                "        self._failed.failed_at = -math.inf\n        if self._has_failed:\n            self._failed.add()\n",
             ),
         ),
         needs=("poison",),
