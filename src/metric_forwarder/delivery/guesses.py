@@ -1,8 +1,8 @@
 """Guesses which point makes its batch fail, where no reply says so.
 
-If a batch failed in all attempts, one of its points may be the cause, or the destination is down. If that has taken other
-requests meanwhile, the batch is halved. Otherwise one of its points is sent alone, another one each time: a guess. After a
-guess that is not taken, the event makes no other: the destination seems to be down.
+If a batch failed in all attempts, one of its points may be the cause, or the destination is down. If the destination took
+other requests meanwhile, the batch is halved. Otherwise one of its points is sent alone, another one each time: this is a
+guess. After a guess that is not taken, the event makes no other: the destination seems to be down.
 """
 
 import math
@@ -64,12 +64,12 @@ class Guesses:
         self.may_follow = True
 
     def take_first(self) -> bool:
-        """Whether to guess before the first attempt of a batch: once, if an earlier event was hurried."""
+        """Take the guess before the first attempt of a batch, with which an event begins if an earlier one was hurried."""
         is_due, self._is_due = self._is_due, False
         return is_due
 
-    def may_explain(self, accepted: int) -> bool:
-        """Note that a batch failed, with no request taken meanwhile; return whether to guess."""
+    def note_failure(self, accepted: int) -> bool:
+        """Note that a batch failed while no other request was taken; return whether to guess."""
         self._has_failed = True
         is_up = accepted > self._accepted_at_start
         return self.may_follow and (is_up or self._failed.are_recent)

@@ -274,7 +274,7 @@ class _Delivery:
             return False
         if self._exchange.accepted > lane.accepted_before:
             return True
-        return self._guesses.may_explain(self._exchange.accepted)
+        return self._guesses.note_failure(self._exchange.accepted)
 
     def _divide(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
         """Deliver a refused batch in parts, down to the bad points."""
