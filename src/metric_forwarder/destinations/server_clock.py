@@ -19,7 +19,7 @@ class ServerClock:
         self.signing_offset_s = 0.0
 
     def learn(self, theirs_s: float | None, ours_s: float) -> None:
-        """The destination replied at this time by its clock; None: it does not say its time, so what is known stays as it is."""
+        """The destination replied at this time; None: it says nothing against our clock, nor against what it said before."""
         offset_s = (self.offset_s or 0.0) if theirs_s is None else theirs_s - ours_s
         self.offset_s = offset_s if abs(offset_s) >= _SAME_CLOCK_S else 0.0
 
