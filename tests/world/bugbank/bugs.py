@@ -136,11 +136,9 @@ _RECEIVER = (
         laws.ACCOUNTED,
         (
             Edit(
-                "destinations/receiver.py",
-                '            "check MF_RECEIVER_URL and the function\'s VPC"\n        )\n'
-                "        return Verdict(Action.HOLD_OFF, failure.fault.value, reason)",
-                '            "check MF_RECEIVER_URL and the function\'s VPC"\n        )\n'
-                "        return Verdict(Action.RESEND, failure.fault.value, reason)",
+                "destinations/http.py",
+                '        return Verdict(Action.HOLD_OFF, fault.value, f"no connection to',
+                '        return Verdict(Action.RESEND, fault.value, f"no connection to',
             ),
         ),
         needs=("receiver", "hold", "unreachable|name server hangs"),
@@ -208,8 +206,8 @@ _REMOTE_WRITE = (
         (
             Edit(
                 "destinations/remote_write.py",
-                "    if rule.action is Action.ACCEPT and reply.body and (told := _contradiction(reply)):\n",
-                "    if rule.action is Action.STOP and reply.body and (told := _contradiction(reply)):\n",
+                "    if rule.action is Action.ACCEPT and reply.body and (contradiction := _contradiction(reply)):\n",
+                "    if rule.action is Action.STOP and reply.body and (contradiction := _contradiction(reply)):\n",
             ),
         ),
         needs=("remote write", "garbage before|garbage after"),
