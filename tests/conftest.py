@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -122,7 +123,12 @@ def no_thread_outlives_its_module() -> Iterator[None]:
     give_up = time.monotonic() + 60
     while any(thread.is_alive() for thread in left) and time.monotonic() < give_up:
         time.sleep(0.01)
-    assert not [thread.name for thread in left if thread.is_alive()]
+    stands = sys._current_frames()
+    alive = [thread for thread in left if thread.is_alive()]
+    # Where each of them stands says what keeps it.
+    assert not alive, "\n".join(
+        f"{thread.name}\n{''.join(traceback.format_stack(stands.get(thread.ident or 0)))}" for thread in alive
+    )
 
 
 @pytest.fixture
