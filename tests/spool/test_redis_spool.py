@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from metric_forwarder.formats import Format
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.settings.redis_address import parse_redis_url
 from metric_forwarder.spool.redis import RedisSpool
@@ -196,6 +197,7 @@ def test_only_one_replay_runs_at_a_time_and_ends_its_lease(redis_server: RedisSe
             st.none() | st.integers(0, 10**14),
             st.text(),
             st.text(),
+            format=st.none() | st.sampled_from([each.value for each in Format]),
             hint=st.none(),
         ),
         min_size=1,
