@@ -283,7 +283,8 @@ class Pipeline:
             if still_held:
                 free, waiting = _split_free(free, still_held, by_time=by_time)
                 claims.release([point.identity for point in waiting if point.identity is not None])
-                still_held += waiting
+                # They come between those that are held, in the order of their numbers.
+                still_held = sorted([*still_held, *waiting], key=lambda point: point.number)
             if free:
                 event.counts.add(self._sender.deliver(free, sending, settlement, blocked_series, event.trace))
             claims.release(settlement.take_unsent())

@@ -760,6 +760,16 @@ def test_a_free_point_waits_for_an_earlier_one_of_its_series_that_is_held(server
     assert sent == []
 
 
+def test_a_point_that_waited_for_an_earlier_one_is_sent_before_the_later_ones(server: RedisServer) -> None:
+    """Of three points of a series, another instance holds the first and the last."""
+    first, second, third = (point(number, id=f"{number}") for number in (1, 2, 3))
+    harness, clock = _harness(server)
+    other = Other(server, ckafka(first, third))
+    clock.next = [lambda: other.finish(ReturnCode.CLIENT_BLOCKED)]
+    assert outcomes(harness.handle(ckafka(first, second, third))) == {"delivered": 3}
+    assert values(harness.receiver.points) == [1, 2, 3]
+
+
 def test_points_without_an_identity_never_wait(server: RedisServer) -> None:
     harness, clock = _harness(server)
     assert outcomes(harness.handle([point(1), point(1)])) == {"delivered": 2}
