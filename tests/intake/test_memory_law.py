@@ -50,7 +50,7 @@ class Objects:
         return StoredObject("v", iter(lambda: file.read(65_536), b""), file.close)
 
 file = open(stored, "rb") if stored else None
-application = Application(settings, None, lambda _: Endpoint(), Objects() if stored else None)
+application = Application(settings, None, lambda: Endpoint(), Objects() if stored else None)
 
 def handle(event):
     logged = io.StringIO()
