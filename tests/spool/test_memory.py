@@ -43,22 +43,21 @@ def replay():
             file.write(line)
     return REPLAY
 
-name, FORMAT, spool = sys.argv[1:]
+name, FORMAT, spool, made = sys.argv[1:]
 folder = Path(spool)
 harness = make_harness(**({"SPOOL": folder.as_uri()} if spool else {}), MAX_ATTEMPTS="1")
 harness.receiver.send = lambda request, timeout_s: Failure(Fault.UNREACHABLE, "down")
-event = {"lists": lists, "envelope": envelope}[name]() if name != "replay" else None
 with contextlib.redirect_stdout(io.StringIO()):
     # What is loaded with the first event is there.
     harness.handle(ckafka(point(1), point("bad")))
-if event is None:
-    child = os.fork()
-    if child == 0:
-        # What it takes to write the file is not counted.
-        replay()
-        os._exit(0)
-    os.waitpid(child, 0)
-    event = REPLAY
+made = Path(made)
+child = os.fork()
+if child == 0:
+    # What it takes to make the event is not counted: all that it takes to handle it might fit in there.
+    made.write_text(json.dumps({"lists": lists, "envelope": envelope, "replay": replay}[name]()))
+    os._exit(0)
+os.waitpid(child, 0)
+event = json.loads(made.read_text())
 before = peak_kb()
 with contextlib.redirect_stdout(io.StringIO()):
     report = harness.handle(event)
@@ -70,10 +69,11 @@ print(json.dumps([(after - before) / 1024, outcomes(report)]))
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measured as Linux tells it")
 
 
-def measure(name: str, spool: Path | str) -> tuple[float, dict[str, Any]]:
+def measure(name: str, folder: Path, *, spools: bool = True) -> tuple[float, dict[str, Any]]:
     """By how many MB an event raises the peak of a warm instance whose receiver is down, and its outcomes."""
     path = f"{ROOT / 'src'}:{ROOT / 'tests'}"
-    program = [sys.executable, "-c", MEASURE, name, FORMAT, str(spool)]
+    spool = str(folder / "spool") if spools else ""
+    program = [sys.executable, "-c", MEASURE, name, FORMAT, spool, str(folder / "event.json")]
     done = subprocess.run(program, capture_output=True, text=True, env={"PYTHONPATH": path}, check=True)
     grown_mb, outcomes = json.loads(done.stdout.splitlines()[-1])
     return grown_mb, outcomes
@@ -83,8 +83,8 @@ def measure(name: str, spool: Path | str) -> tuple[float, dict[str, Any]]:
 def test_spooling_the_largest_event_takes_hardly_more_memory_than_redelivering_it(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    without, undelivered = measure("lists", "")
-    spooling, spooled = measure("lists", tmp_path / "spool")
+    without, undelivered = measure("lists", tmp_path, spools=False)
+    spooling, spooled = measure("lists", tmp_path)
     assert (undelivered, spooled) == ({"undelivered": 48_000}, {"spooled": 48_000})
     record_property("MB without a spool", round(without))
     record_property("MB with a spool", round(spooling))
@@ -95,7 +95,7 @@ def test_spooling_the_largest_event_takes_hardly_more_memory_than_redelivering_i
 def test_an_envelope_of_bad_points_takes_no_more_memory_than_its_message_several_times(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    grown_mb, outcomes = measure("envelope", tmp_path / "spool")
+    grown_mb, outcomes = measure("envelope", tmp_path)
     record_property("MB", round(grown_mb))
     assert outcomes == {"invalid": 4_000}
     assert grown_mb < 16
@@ -105,7 +105,7 @@ def test_an_envelope_of_bad_points_takes_no_more_memory_than_its_message_several
 def test_a_replay_takes_the_memory_of_a_chunk_however_large_a_file_is(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    grown_mb, outcomes = measure("replay", tmp_path / "spool")
+    grown_mb, outcomes = measure("replay", tmp_path)
     record_property("MB", round(grown_mb))
     assert outcomes["spooled"] >= 5_000
     assert grown_mb < 24
