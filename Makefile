@@ -29,7 +29,7 @@ test: $(VENV)/dev.stamp ## Run all tests; the quick ones with a floor of branch 
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m "slow and not alone"
 	@$(BIN)/python -m pytest -q -m "slow and alone"
 
-test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: about a minute
+test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: less than a minute
 	@$(BIN)/python -m pytest -q -n auto -m "not slow"
 
 check: $(VENV)/dev.stamp ## Check format, lint and types
