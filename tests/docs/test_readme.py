@@ -55,6 +55,17 @@ def test_every_setting_has_a_chinese_meaning_that_names_the_same_values() -> Non
         assert _named(each.meaning) <= _named(chinese), each.name
 
 
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_a_point_with_a_timestamp_costs_less_than_the_readme_says(name: str) -> None:
+    said = re.search(r"(\d+) µs", (ROOT / name).read_text("utf-8"))
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    row = r"^\| (?:timestamp in seconds|timestamp in ms|timestamp as a float|RFC 3339), .* \| ([\d.]+) µs against"
+    measured = [float(figure) for figure in re.findall(row, page, re.MULTILINE)]
+    assert said is not None
+    assert len(measured) == 4 * 3  # requests of 30 points, of 500, and remote write
+    assert max(measured) < int(said[1])
+
+
 def test_every_command_and_every_option_is_in_the_reference() -> None:
     text = _text("docs/cli.md")
     for name, command in forwarder.commands.items():
