@@ -23,7 +23,7 @@ from metric_forwarder.delivery.verdicts import Verdict
 from metric_forwarder.destinations.parts import Parts
 from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.doctor import DoctorContext, examine
-from metric_forwarder.machine import Machine, SystemChance, Threads
+from metric_forwarder.machine import Empty, Machine, SystemChance, Threads
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
@@ -125,6 +125,53 @@ def test_no_job_and_no_thread_is_lost_where_a_job_comes_while_a_thread_gives_up_
     for job in jobs:
         job.thread.join(PATIENCE_S)
     assert not any(job.thread.is_alive() for job in jobs)
+
+
+class CountedThreads(Threads):
+    """Starts many jobs from several threads at once, and knows the threads that ran them."""
+
+    def __init__(self, kept_s: float) -> None:
+        super().__init__(kept_s)
+        self.ran: set[threading.Thread] = set()
+
+    def run_many(self, count: int) -> None:
+        ended = [threading.Event() for _ in range(count)]
+        for event in ended:
+            self.start("job", partial(self._run, event))
+        for event in ended:
+            assert event.wait(PATIENCE_S)
+
+    def _run(self, ended: threading.Event) -> None:
+        self.ran.add(threading.current_thread())
+        ended.set()
+
+
+@pytest.mark.usefixtures("short_turns")
+def test_every_thread_ends_though_others_take_the_jobs_in_the_moment_in_which_its_time_is_up() -> None:
+    threads = CountedThreads(kept_s=1e-5)
+    callers = [threading.Thread(target=threads.run_many, args=(500,)) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for thread in threads.ran:
+        thread.join(PATIENCE_S)
+    assert not [thread for thread in threads.ran if thread.is_alive()]
+
+
+def test_a_short_wait_for_a_queue_ends_when_its_time_is_up() -> None:
+    def wait_often() -> None:
+        answers = Threads().queue()
+        for _ in range(20_000):
+            answers.put(1)
+            assert answers.get(timeout=None) == 1
+            with pytest.raises(Empty):
+                answers.get(timeout=1e-6)
+
+    waiter = threading.Thread(target=wait_often, daemon=True)
+    waiter.start()
+    waiter.join(6 * PATIENCE_S)
+    assert not waiter.is_alive()
 
 
 def test_chance_is_within_its_ceiling_and_no_token_repeats() -> None:

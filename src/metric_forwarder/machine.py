@@ -3,13 +3,13 @@
 ``tests/world`` hands in a machine on which all of these are simulated, so that any schedule can be repeated from a seed.
 """
 
-import contextlib
 import os
+import queue
 import random
 import sys
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import Empty
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Protocol, TextIO, TypeVar
 
@@ -79,6 +79,30 @@ class Chance(Protocol):
         """A number from 0 to ``ceiling``, uniformly distributed."""
 
 
+class _Mailbox:
+    """Where a thread waits for its next job.
+
+    The timed wait of a ``queue.SimpleQueue`` may never end: where what is left of the time has become negative, CPython 3.10
+    to 3.13 waits forever (``Modules/_queuemodule.c``). That of a lock, or of a ``queue.Queue``, ends.
+    """
+
+    def __init__(self) -> None:
+        self._full = threading.Lock()
+        self._full.acquire()
+        self._job: tuple[str, Callable[[], None]] | None = None
+
+    def put(self, name: str, run: Callable[[], None]) -> None:
+        self._job = name, run
+        self._full.release()
+
+    def take(self, timeout_s: float) -> tuple[str, Callable[[], None]] | None:
+        """Wait for a job, at most so long (-1: as long as it takes)."""
+        if not self._full.acquire(timeout=timeout_s):
+            return None
+        job, self._job = self._job, None
+        return job
+
+
 class Threads:
     """The tasks of this machine.
 
@@ -92,38 +116,38 @@ class Threads:
     def __init__(self, kept_s: float = 0.2) -> None:
         self._kept_s = kept_s
         self._lock = threading.Lock()
-        # Threads that wait and have no job on its way to them.
-        self._idle = 0
-        self._jobs: SimpleQueue[tuple[str, Callable[[], None]]] = SimpleQueue()
+        # Those of the threads that wait and have no job on its way to them.
+        self._idle: list[_Mailbox] = []
 
     def start(self, name: str, run: Callable[[], None]) -> None:
         with self._lock:
-            is_kept = self._idle > 0
-            self._idle -= is_kept
-        if not is_kept:
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-        self._jobs.put((name, run))
+            mailbox = self._idle.pop() if self._idle else None
+        if mailbox is None:
+            mailbox = _Mailbox()
+            threading.Thread(target=self._work, args=(mailbox,), name=name, daemon=True).start()
+        mailbox.put(name, run)
 
-    def _work(self) -> None:
-        while (job := self._next_job()) is not None:
+    def _work(self, mailbox: _Mailbox) -> None:
+        while (job := self._next_job(mailbox)) is not None:
             threading.current_thread().name, run = job
             run()
             # It may hold the points of an event.
             del job, run
             threading.current_thread().name = "waiting"
             with self._lock:
-                self._idle += 1
+                self._idle.append(mailbox)
 
-    def _next_job(self) -> tuple[str, Callable[[], None]] | None:
-        """Wait for a job; None if none came in time, and none is on its way to this thread."""
-        while True:
-            with contextlib.suppress(Empty):
-                return self._jobs.get(timeout=self._kept_s)
+    def _next_job(self, mailbox: _Mailbox) -> tuple[str, Callable[[], None]] | None:
+        """Wait for a job; None if none came in time."""
+        job = mailbox.take(self._kept_s)
+        if job is None:
             with self._lock:
-                # Whichever job was meant for this thread, another one may have taken it.
-                if self._idle:
-                    self._idle -= 1
+                if mailbox in self._idle:
+                    self._idle.remove(mailbox)
                     return None
+            # One is on its way.
+            job = mailbox.take(-1)
+        return job
 
     def lock(self) -> Lock:
         return threading.Lock()
@@ -132,7 +156,7 @@ class Threads:
         return threading.Event()
 
     def queue(self) -> Queue:
-        return SimpleQueue[Any]()
+        return queue.Queue[Any]()
 
 
 class SystemChance:

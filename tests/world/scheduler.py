@@ -463,7 +463,7 @@ class SimulatedEvent:
 
 
 class SimulatedQueue:
-    """As ``queue.SimpleQueue``."""
+    """As ``queue.Queue``."""
 
     __slots__ = ("_items", "_waiting", "_world")
 
