@@ -93,8 +93,10 @@ def test_an_unreadable_file_ends_with_status_2_and_the_others_are_checked(tmp_pa
     done = run("check", broken, unknown, str(tmp_path / "missing.json"), wrong)
     assert done.status == 2
     assert [found["valid"] for found in done.printed] == [0]
-    assert "broken.json is not JSON: Expecting property name" in done.err
+    assert "broken.json is not JSON (Expecting property name" in done.err
+    assert "correct it, or name its format with MF_FORMAT" in done.err
     assert "unknown.json: the event is of an unknown kind" in done.err
+    assert "MF_MAPPING says where its samples are" in done.err
     assert "missing.json cannot be read" in done.err
 
 

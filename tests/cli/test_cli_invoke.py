@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,14 +88,16 @@ def test_the_time_limit_is_the_functions(receiver: Emulator, event_file: Path) -
     ("given", "told"),
     [
         pytest.param(
-            '{"Records": [}', "standard input is not JSON: Expecting value at line 1 column 14", id="no JSON"
+            '{"Records": [}',
+            "standard input is not JSON (Expecting value at line 1 column 14): correct it",
+            id="no JSON",
         ),
         pytest.param(" \n", "standard input is empty: it must hold JSON", id="empty"),
         pytest.param("{}", "unknown kind: an empty object", id="an empty object"),
         pytest.param("null", "unknown kind: null", id="null"),
         pytest.param("0.5", "unknown kind: a number", id="a number"),
         pytest.param(b"\xff\xfe", "standard input is not UTF-8 at byte 0", id="no UTF-8"),
-        pytest.param("[" * 100_000, "standard input is not JSON: it is nested too deeply", id="too deep"),
+        pytest.param("[" * 100_000, "standard input is not JSON (it is nested too deeply", id="too deep"),
         pytest.param('{"kind": "secret-value"}', 'top-level keys "kind"', id="no known event"),
     ],
 )
@@ -106,10 +110,45 @@ def test_an_event_that_cannot_be_used_ends_with_status_2_and_the_place(
     assert "secret-value" not in done.err
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("cpu,host=a usage=0.5\n", id="influx line protocol"),
+        pytest.param("cpu,host=a usage=0.5\ncpu,host=b usage=1\n", id="two lines"),
+        pytest.param('{"resourceMetrics": []}', id="JSON of another format"),
+    ],
+)
+def test_a_payload_instead_of_an_event_is_told_the_commands_that_take_it(
+    tmp_path: Path, receiver: Emulator, content: str
+) -> None:
+    file = tmp_path / "my payload"
+    file.write_text(content, encoding="utf-8")
+    done = run("invoke", str(file), **settings_for(receiver))
+    assert done.status == 2
+    told = [
+        words
+        for command in ("check", "events")
+        for words in re.findall(rf"metric-forwarder ({command} .*?)(?: shows| prints)", done.err)
+    ]
+    checked, wrapped = (run(*shlex.split(words), NAMESPACE="pc") for words in told)
+    assert (checked.status, wrapped.status) == (0, 0), checked.err + wrapped.err
+    assert run("invoke", "-", given=wrapped.out, **settings_for(receiver), NAMESPACE="pc").status == 0
+
+
+def test_a_binary_payload_instead_of_an_event_is_told_how_to_look_at_it(
+    tmp_path: Path, receiver: Emulator
+) -> None:
+    file = tmp_path / "metrics.pb"
+    file.write_bytes(b"\x0a\xff")
+    done = run("invoke", str(file), **settings_for(receiver))
+    assert f"MF_FORMAT=otlp-protobuf metric-forwarder check {file}" in done.err
+    assert "or name its binary format, such as MF_FORMAT=otlp-protobuf" in run("check", str(file)).err
+
+
 def test_a_missing_file_ends_with_status_2_and_its_name(tmp_path: Path) -> None:
     done = run("invoke", str(tmp_path / "none.json"))
     assert done.status == 2
-    assert "none.json cannot be read: No such file or directory" in done.err
+    assert "none.json cannot be read (No such file or directory): name another file, or -" in done.err
 
 
 def test_settings_that_cannot_be_used_end_with_status_2_and_all_problems(event_file: Path) -> None:

@@ -64,9 +64,13 @@ def _read(file: str, settings: Settings) -> "list[tuple[str, DryRun]]":
     if is_chosen and not _is_trigger_event(_json_or_none(content)):
         # The format that MF_FORMAT names may be binary.
         return [(file, dry_run_decoded(payload(content), settings))]
-    text = as_text(content, file)
+    text = as_text(
+        content,
+        file,
+        "save it with that encoding, or name its binary format, such as MF_FORMAT=otlp-protobuf",
+    )
     try:
-        event = parse_json(text, file)
+        event = parse_json(text, file, "correct it, or name its format with MF_FORMAT (docs/formats.md)")
     except Unusable as broken:
         return _read_values(text, file, settings, broken)
     return [(file, _dry_run(file, event, text, settings))]
@@ -106,7 +110,9 @@ def _dry_run(name: str, event: Any, text: str, settings: Settings) -> "DryRun":
         decoded = read_event(event)
     except UnknownTrigger as error:
         if not _is_of_another_format(event, settings):
-            raise Unusable(f"{name}: {error}") from None
+            raise Unusable(
+                f"{name}: {error}. For JSON of another shape, MF_MAPPING says where its samples are (docs/formats.md)"
+            ) from None
         decoded = payload(text)
     else:
         if decoded.traits.is_payload:

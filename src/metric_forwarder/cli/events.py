@@ -29,6 +29,7 @@ SAMPLE: list[dict[str, Any]] = [
     },
     {"namespace": "pc", "metricName": "cpuload", "dimensions": {"ip": "172.31.58.160"}, "value": 1.25},
 ]
+_UNCHANGED = "without --messages and --format it is wrapped unchanged"
 # The events by which a person asks for a job.
 JOBS: dict[str, dict[str, bool]] = {
     "replay": {"replay": True},
@@ -89,7 +90,7 @@ def events(kind: str, file: str | None, messages: int, written_format: Format) -
         display.print_json(_in_format(kind, written_format, _spread(text, messages, name), now))
         return
     if messages == 1 and TEMPLATES[kind].is_payload:
-        parse_json(text, name)
+        parse_json(text, name, "correct it, or choose another kind, whose messages may be in any format")
     bodies = [text] if messages == 1 else [_as_json(part, name) for part in _spread(text, messages, name)]
     display.print_json(TEMPLATES[kind].wrap(bodies, now))
 
@@ -113,7 +114,7 @@ def _spread(text: str, messages: int, name: str) -> list[list[Any]]:
     if payload.violations:
         first = payload.violations[0]
         where = f" at {first.pointer}" if first.pointer else ""
-        raise Unusable(f"{name} cannot be spread over messages:{where} it {first.message}")
+        raise Unusable(f"{name} cannot be spread over messages:{where} it {first.message}; {_UNCHANGED}")
     return split(list(payload.points), messages)
 
 
@@ -121,7 +122,7 @@ def _as_json(points: list[Any], name: str) -> str:
     try:
         return json.dumps(points, ensure_ascii=False, default=_refuse)
     except ValueError as error:
-        raise Unusable(f"{name} cannot be spread over messages: {error}") from None
+        raise Unusable(f"{name} cannot be spread over messages: {error}; {_UNCHANGED}") from None
 
 
 def _refuse(value: Any) -> Any:

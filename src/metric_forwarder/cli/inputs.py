@@ -40,7 +40,9 @@ def read_bytes(path: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
-        raise Unusable(f"{path} cannot be read: {error.strerror}") from None
+        raise Unusable(
+            f"{_name(path)} cannot be read ({error.strerror}): name another file, or - for standard input"
+        ) from None
 
 
 def read_text(path: str) -> str:
@@ -52,8 +54,8 @@ def read_text(path: str) -> str:
     return as_text(read_bytes(path), path)
 
 
-def as_text(content: bytes, path: str) -> str:
-    """Decode what was read from ``path``.
+def as_text(content: bytes, path: str, remedy: str = "save it with that encoding") -> str:
+    """Decode what was read from ``path``; ``remedy`` ends the error message.
 
     Raises:
         Unusable: it is not UTF-8.
@@ -61,9 +63,7 @@ def as_text(content: bytes, path: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise Unusable(
-            f"{_name(path)} is not UTF-8 at byte {error.start}: save it with that encoding"
-        ) from None
+        raise Unusable(f"{_name(path)} is not UTF-8 at byte {error.start}: {remedy}") from None
 
 
 def read_json(path: str) -> Any:
@@ -75,8 +75,8 @@ def read_json(path: str) -> Any:
     return parse_json(read_text(path), path)
 
 
-def parse_json(text: str, path: str) -> Any:
-    """Decode what was read from ``path``.
+def parse_json(text: str, path: str, remedy: str = "correct it") -> Any:
+    """Decode what was read from ``path``; ``remedy`` ends the error message.
 
     Raises:
         Unusable: it is not JSON.
@@ -86,13 +86,10 @@ def parse_json(text: str, path: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise Unusable(
-            f"{_name(path)} is not JSON: {error.msg} at line {error.lineno} column {error.colno}"
-        ) from None
+        reason = f"{error.msg} at line {error.lineno} column {error.colno}"
     except (ValueError, RecursionError):
-        raise Unusable(
-            f"{_name(path)} is not JSON: it is nested too deeply, or has too long a number"
-        ) from None
+        reason = "it is nested too deeply, or has too long a number"
+    raise Unusable(f"{_name(path)} is not JSON ({reason}): {remedy}")
 
 
 def _name(path: str) -> str:

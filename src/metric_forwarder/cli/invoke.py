@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from metric_forwarder.cli.inputs import STDIN, Unusable, parse_json, read_text
+from metric_forwarder.cli.inputs import STDIN, Unusable, as_text, parse_json, read_bytes
 from metric_forwarder.cli.local_function import (
     Handler,
     Invocation,
@@ -67,7 +68,11 @@ def invoke(ctx: click.Context, *, event_file: str, time_limit_s: float, as_json:
     file of JSON Lines holds one event in each line: one instance handles them in turn, and each report is a line. The
     function's log goes to standard error; on a terminal the report is shown as a table.
     """
-    _run(ctx, read_events(event_file), time_limit_s, as_json=as_json, quiet=quiet)
+    events = read_events(event_file)
+    try:
+        _run(ctx, events, time_limit_s, as_json=as_json, quiet=quiet)
+    except UnknownTrigger as error:
+        raise Unusable(f"{error}. {_if_a_payload(event_file)}") from None
 
 
 # Events, each after its place in a file, which is empty for a single event.
@@ -76,9 +81,14 @@ Events = Sequence[tuple[str, Any]]
 
 def read_events(file: str) -> Events:
     """Read a file of JSON, or of JSON Lines; raises ``Unusable``."""
-    text = read_text(file)
+    text = as_text(
+        read_bytes(file),
+        file,
+        "save it with that encoding. If it is a payload in a binary format, check shows its points: "
+        f"MF_FORMAT=otlp-protobuf metric-forwarder check {shlex.quote(file)}",
+    )
     try:
-        return [("", parse_json(text, file))]
+        return [("", parse_json(text, file, f"correct it. {_if_a_payload(file)}"))]
     except Unusable:
         # Not ``splitlines``, which also ends a line at U+2028 and others that a JSON string may hold.
         numbered = enumerate(io.StringIO(text, newline=None), 1)
@@ -86,6 +96,15 @@ def read_events(file: str) -> Events:
         if len(lines) < 2 or not _is_json(lines[0][1]):  # noqa: PLR2004 - one line is not JSON Lines
             raise
     return [(f"line {number}", _parse_line(line, number, file)) for number, line in lines]
+
+
+def _if_a_payload(file: str) -> str:
+    """The commands for a file that is not a trigger event but the text of a message in one."""
+    name = shlex.quote(file)
+    return (
+        f"If it is a payload, metric-forwarder check {name} shows its points, and "
+        f"metric-forwarder events ckafka --points {name} prints a trigger event with it"
+    )
 
 
 def _is_json(text: str) -> bool:
