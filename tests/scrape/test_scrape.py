@@ -119,6 +119,34 @@ def test_what_cannot_be_sent_is_invalid_with_the_reason_and_the_rest_goes(
     assert "sEcret" not in json.dumps(report)
 
 
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ('{"a:b"} 1', "a:b"),
+        (r'{"a\"b"} 1', "a_b"),
+        ('{"x"="y","my.metric"} 1', "my_metric"),
+        ('{x="y","my.metric"} 1', "my_metric"),
+    ],
+)
+def test_a_quoted_name_is_kept_by_the_name_that_its_sample_has(line: str, name: str) -> None:
+    (kept,) = read(line, lambda asked: asked == name)
+    assert isinstance(kept, Sample)
+    assert kept.metric == name
+    assert read(line, lambda asked: asked != name) == []
+
+
+def test_a_series_that_is_exposed_twice_with_different_values_is_not_called_a_duplicate(
+    receiver: Emulator, targets: Targets
+) -> None:
+    targets.text = 'n{a="1",b="2"} 1\nn{b="2",a="1"} 2\nn{a="1",b="2"} 1\nm 3\n'
+    report = report_of(application(receiver), firing(targets.url(), keep=("*",)))
+    assert report["outcomes"]["invalid"] == 1
+    (told,) = report["errors"]
+    assert (told["pointer"], told["rule"]) == ("line 2", "duplicate-series")
+    assert {(name, value) for name, _, value in stored(receiver)} >= {("n", 1), ("m", 3)}
+    assert report["outcomes"]["duplicate"] == 1, "the same value again"
+
+
 def test_a_samples_own_time_is_the_points_time(receiver: Emulator, targets: Targets) -> None:
     now_ms = round(time.time() * 1000)
     targets.text = f"fresh 1 {now_ms}\nold 2 {now_ms - 3_600_000}\nancient 3 5000\nfuture 4 1e300\n"
@@ -315,6 +343,8 @@ def test_a_name_that_no_target_exposes_is_reported_since_it_may_be_a_typing_erro
     assert '"node_laod5", which no target exposes' in report["errors"][0]["message"]
     report = report_of(application(receiver), firing(targets.url("/missing")))
     assert outcomes(report) == {"invalid": 1}, "nobody can tell while no target answers"
+    event = firing(targets.url("/missing"), targets.url(), keep=("node_load1", "only_of_the_missing"))
+    assert outcomes(report_of(application(receiver), event)) == {"delivered": 1, "invalid": 1}, "nor while one fails"
 
 
 # --- who may be asked -----------------------------------------------------------------------------------------

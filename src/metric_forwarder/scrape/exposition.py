@@ -4,14 +4,11 @@ import re
 from collections.abc import Callable, Iterator
 
 from metric_forwarder.formats.lines import numbered_lines
-from metric_forwarder.formats.names import prometheus_name
 from metric_forwarder.formats.prometheus_text import read_line
-from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading
+from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample
 
-# The name of a line's metric: before its labels, or quoted among them if it is not a classic name.
-_name = re.compile(
-    r'[ \t]*(?:([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*[{ \t]|\{[ \t]*"((?:[^"\\]|\\.){1,1024})")'
-).match
+# The name of a line's metric before its labels. If it is quoted among them, the whole line must be read to find it.
+_name = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*[{ \t]").match
 # Characters after which the deadline is checked again.
 _WATCH_EVERY = 4096
 _HINT = FormatHint()
@@ -52,9 +49,18 @@ class Exposition:
                 continue
             self.lines += 1
             found = _name(line)
-            if found is None or self._keep(found[1] or prometheus_name(found[2])):
+            if found is None:
+                yield from self._read_quoted(number, line)
+            elif self._keep(found[1]):
                 yield from read_line(number, line, _HINT, open_metrics=self._open_metrics)
         if self._open_metrics:
             yield InvalidSample(
                 f"line {number}", "eof", "ends without # EOF, so it was cut off: check the target", None
             )
+
+    def _read_quoted(self, number: int, line: str) -> Iterator[Reading]:
+        """Read a line to find the name of its metric; nothing if that is not kept, not even its exemplar."""
+        for reading in read_line(number, line, _HINT, open_metrics=self._open_metrics):
+            if isinstance(reading, Sample) and not self._keep(reading.metric):
+                return
+            yield reading

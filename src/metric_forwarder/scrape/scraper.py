@@ -107,7 +107,7 @@ class Scraper:
             if key_of(target) in mixed:
                 yield _failed(firing, target.source, SAME_LABELS)
         fetchable = [target for target in targets if key_of(target) not in mixed]
-        answered, left = False, MAX_SAMPLES
+        answered, left = 0, MAX_SAMPLES
         for target, fetched in self._fetch_all(fetchable, deadline):
             readings: list[Reading] = []
             try:
@@ -117,10 +117,11 @@ class Scraper:
                 yield _failed(firing, target.source, str(failed))
                 readings = [Sample("", _UP, {}, 0)] if keep(_UP) else []
             else:
-                answered = True
+                answered += 1
             left = max(0, left - len(readings))
             yield from (_message(reading, target, job, firing) for reading in readings)
-        if answered:
+        # A target that failed may expose the names that the others do not.
+        if answered == len(resolved):
             yield from _unused(job.keep, used, firing)
 
     def _read(self, fetched: Fetched, keep: Keep, most: int, deadline: Deadline) -> list[Reading]:
@@ -131,7 +132,7 @@ class Scraper:
                 raise Failed("takes too long to be read: let it expose less, or split it")
 
         exposition = Exposition(fetched.text, open_metrics=fetched.open_metrics, keep=keep, watch=watch)
-        found = list(islice(exposition.readings(), most + 1))
+        found = list(_without_contradictions(islice(exposition.readings(), most + 1)))
         if len(found) > most:
             raise Failed(f"would make more than {MAX_SAMPLES} samples: keep fewer")
         bad = next((reading for reading in found if isinstance(reading, InvalidSample)), None)
@@ -224,6 +225,9 @@ _UNREACHABLE = "no connection; check its host and port, the function's VPC and t
 _UNANSWERED = "it did not reply; check its health, or raise the function's timeout"
 _NO_EXPOSITION = "replied with text that is not a Prometheus text exposition"
 _NO_VALUE = "is NaN, which this destination does not accept; remote write accepts it"
+_CONTRADICTS = (
+    "has the name and the labels of an earlier line, but another value: let the target expose each series once"
+)
 _TOO_LARGE = f"exposes more than {MAX_TARGET_BYTES // 2**20} MB: let it expose less, or split it"
 
 
@@ -239,6 +243,21 @@ def _text(answer: Streamed) -> str:
         return content.decode()
     except UnicodeDecodeError:
         raise Failed(f"{_NO_EXPOSITION}: it is not UTF-8") from None
+
+
+def _without_contradictions(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """Make a sample invalid if an earlier line has another value of its series, since only one of them can be sent."""
+    values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+    for reading in readings:
+        if not isinstance(reading, Sample) or reading.time_ns is not None:
+            yield reading
+            continue
+        value = reading.value
+        first = values.setdefault((reading.metric, frozenset(reading.dimensions.items())), value)
+        if first == value or (math.isnan(first) and math.isnan(value)):
+            yield reading
+        else:
+            yield InvalidSample(reading.where, "duplicate-series", _CONTRADICTS, None)
 
 
 def _no_thread() -> Fetched:
