@@ -57,6 +57,19 @@ def test_it_counts_the_spool_of_the_function_that_was_asked(emulator: Emulator, 
     assert "of prod/fwd 0 points wait" in found["spool"]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("accounts", "told"),
+    [
+        pytest.param("AKIDone:key", "open to clients of 1 account that signs with its key", id="one"),
+        pytest.param(
+            "AKIDone:key,AKIDtwo:other", "open to clients of 2 accounts that sign with their keys", id="two"
+        ),
+    ],
+)
+def test_it_counts_the_accounts_of_the_bridge(emulator: Emulator, accounts: str, told: str) -> None:
+    assert _by_name(ask(emulator, BRIDGE_ACCOUNTS=accounts))["bridge"]["detail"] == told
+
+
 def test_two_questions_leave_one_thread_behind_where_the_key_cannot_be_read() -> None:
     reads: list[str] = []
     is_over = threading.Event()

@@ -237,9 +237,11 @@ def bridge(context: DoctorContext) -> CheckResult:
         return CheckResult(True, "closed: no MF_BRIDGE_ACCOUNTS")
     if settings.bridge_accounts == "own":
         return CheckResult(True, "open to clients that sign with the forwarder's own key")
-    return CheckResult(
-        True, f"open to clients of {len(settings.bridge_accounts)} accounts that sign with their key"
+    count = len(settings.bridge_accounts)
+    clients = (
+        "1 account that signs with its key" if count == 1 else f"{count} accounts that sign with their keys"
     )
+    return CheckResult(True, f"open to clients of {clients}")
 
 
 def http_exposure(context: DoctorContext) -> CheckResult:

@@ -358,9 +358,12 @@ def test_on_a_terminal_format_points_and_filtered_are_readable(tmp_path: Path, c
 
 
 @pytest.mark.slow
-def test_on_a_terminal_many_points_are_cut_short_and_the_rest_counted(tmp_path: Path) -> None:
-    path = _write(tmp_path / "many.txt", "".join(f"m{n} value=1\n" for n in range(50)))
+@pytest.mark.parametrize(("count", "rest"), [(50, "30 more points"), (21, "1 more point")])
+def test_on_a_terminal_many_points_are_cut_short_and_the_rest_counted(
+    tmp_path: Path, count: int, rest: str
+) -> None:
+    path = _write(tmp_path / "many.txt", "".join(f"m{n} value=1\n" for n in range(count)))
     shown = on_terminal(command("check", path), child_environ(NAMESPACE="pc"))
     assert "m19{}" in shown.out
     assert "m20{}" not in shown.out
-    assert "… and 30 more points: --json shows all" in shown.out
+    assert f"… and {rest}: --json shows all" in shown.out

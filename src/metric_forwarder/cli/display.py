@@ -296,7 +296,9 @@ def _print_points(console: Console, points: Sequence[Mapping[str, Any]]) -> None
             console.print(Text.assemble(" ", place, ": " if place else "", series, " ", value, at))
     omitted = len(points) - _SHOWN_POINTS
     if omitted > 0:
-        console.print(Text(f"  … and {omitted} more points: --json shows all", style="dim"))
+        console.print(
+            Text(f"  … and {omitted} more point{'s' if omitted != 1 else ''}: --json shows all", style="dim")
+        )
 
 
 def _point_row(point: Mapping[str, Any]) -> list[Text]:

@@ -220,11 +220,8 @@ def _substituted(inputs: dict[str, Any], variables: Mapping[str, str], file: str
     found = {name for text in _texts(inputs) for name in _REFERENCE.findall(text)}
     missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
     if missing:
-        names = ", ".join(missing)
-        remedy = "fill them in, in .env, which is a copy of .env.example, or delete their lines"
-        raise ConfigError(
-            [f"{file} refers to {names}, which neither the environment nor .env sets: {remedy}"]
-        )
+        remedy = f"set it in .env, a copy of .env.example, or delete the lines of {file} that refer to it"
+        raise ConfigError([f"{name} is not set: {remedy}" for name in missing])
 
     def is_left_out(value: Any) -> bool:
         whole = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
