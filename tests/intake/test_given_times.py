@@ -1,4 +1,6 @@
-"""Which time a point gets that has none: the wanted one, or the next that its series has not yet."""
+"""Which times are right, and which time a point gets that has none: the wanted one, or the next that its series has not yet."""
+
+import pytest
 
 from metric_forwarder.intake.given_times import MAX_MOVED_MS, EventTimes, GivenTimes
 from metric_forwarder.model import Message, Point, Series
@@ -65,3 +67,59 @@ def test_age_and_lead_of_a_time_are_told_in_seconds() -> None:
     times = EventTimes(GivenTimes(), NOW_MS)
     assert times.age_s(NOW_MS * 10**6 - 1_500_000_000) == 1.5
     assert times.ahead_s(NOW_MS * 10**6 + 1_500_000_000) == 1.5
+
+
+@pytest.mark.parametrize("offset_s", [0.0, 1.5, -1.5])
+def test_a_time_is_right_from_the_greatest_age_to_the_greatest_lead_by_the_clock_that_judges(
+    offset_s: float,
+) -> None:
+    times = EventTimes(GivenTimes(), NOW_MS, 300, 600, lambda _: offset_s)
+    now_ns = NOW_MS * 10**6 + round(offset_s * 10**9)
+    oldest_ns, latest_ns = now_ns - 300 * 10**9, now_ns + 600 * 10**9
+    assert not times.has(oldest_ns - 1)
+    assert times.has(oldest_ns)
+    assert times.has(latest_ns)
+    assert not times.has(latest_ns + 1)
+    assert times.latest_ms == latest_ns / 10**6
+
+
+def test_without_a_greatest_age_or_lead_every_time_is_right() -> None:
+    times = EventTimes(GivenTimes(), NOW_MS)
+    assert times.has(0)
+    assert times.has(2**63)
+
+
+def test_another_clock_is_asked_only_until_it_is_known_by_how_much_it_is_ahead() -> None:
+    answers: list[float | None] = [None, None, 1.5]
+    asked: list[bool] = []
+
+    def find(may_ask: bool) -> float | None:  # noqa: FBT001 - as it is called
+        asked.append(may_ask)
+        return answers.pop(0)
+
+    times = EventTimes(GivenTimes(), NOW_MS, find_offset_s=find)
+    assert [times.make_sure() for _ in range(3)] == [False, True, True]
+    assert asked == [False, True, True]
+
+
+def test_a_clock_that_is_known_is_not_asked() -> None:
+    asked: list[bool] = []
+
+    def find(may_ask: bool) -> float:  # noqa: FBT001 - as it is called
+        asked.append(may_ask)
+        return 0.0
+
+    assert EventTimes(GivenTimes(), NOW_MS, find_offset_s=find).make_sure()
+    assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "words"),
+    [
+        (0.0, "the forwarder's clock"),
+        (3600.0, "the destination's clock, which is 60 minutes ahead of the forwarder's (one of the two is wrong)"),
+        (-3600.0, "the destination's clock, which is 60 minutes behind the forwarder's (one of the two is wrong)"),
+    ],
+)  # fmt: skip
+def test_the_clock_by_which_a_time_was_judged_is_told(offset_s: float, words: str) -> None:
+    assert EventTimes(GivenTimes(), NOW_MS, find_offset_s=lambda _: offset_s).clock_in_words == words

@@ -35,12 +35,11 @@ class GivenTimes:
         last_ms = self._last_ms
         for point in delivered:
             digest, time_ms = point.series.digest, point.time_ms
-            before_ms = last_ms.pop(digest, None)
+            before_ms = last_ms.pop(digest, time_ms)
             # A replay brings older times. A remembered time that is much later came from a wrong clock.
-            is_older = before_ms is not None and time_ms < before_ms < time_ms + MAX_MOVED_MS
-            last_ms[digest] = before_ms if is_older and before_ms is not None else time_ms
+            last_ms[digest] = before_ms if time_ms < before_ms < time_ms + MAX_MOVED_MS else time_ms
         while len(last_ms) > self._max_remembered:
-            last_ms.pop(next(iter(last_ms)), None)
+            del last_ms[next(iter(last_ms))]
 
 
 class EventTimes:
