@@ -344,7 +344,9 @@ def test_a_name_that_no_target_exposes_is_reported_since_it_may_be_a_typing_erro
     report = report_of(application(receiver), firing(targets.url("/missing")))
     assert outcomes(report) == {"invalid": 1}, "nobody can tell while no target answers"
     event = firing(targets.url("/missing"), targets.url(), keep=("node_load1", "only_of_the_missing"))
-    assert outcomes(report_of(application(receiver), event)) == {"delivered": 1, "invalid": 1}, "nor while one fails"
+    assert outcomes(report_of(application(receiver), event)) == {"delivered": 1, "invalid": 1}, (
+        "nor while one fails"
+    )
 
 
 # --- who may be asked -----------------------------------------------------------------------------------------

@@ -602,8 +602,41 @@ def test_the_forwarders_own_log_comes_back_without_a_new_error(capsys: pytest.Ca
         assert line["level"] == "INFO"
 
 
+def test_every_line_that_the_code_can_log_is_known_as_an_own_line() -> None:
+    values: dict[str, Any] = {"failed": [], "points": 1, "statusCode": 401}
+    seen = set()
+    for path in (ROOT / "src" / "metric_forwarder").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if (
+                not isinstance(call, ast.Call)
+                or getattr(call.func, "attr", "") != "write"
+                or len(call.args) < 2
+            ):
+                continue
+            event = call.args[1]
+            if isinstance(event, ast.Constant) and isinstance(event.value, str):
+                # A report is logged as a whole; its first member is its status.
+                names = [keyword.arg or "status" for keyword in call.keywords]
+                line = {
+                    "level": "WARN",
+                    "event": event.value,
+                    **{name: values.get(name, "x") for name in names},
+                }
+                content = json.dumps(line, separators=(",", ":"))
+                assert only(cls_logs([{"content": content, "timestamp": "0"}])).left_out, content
+                seen.add(event.value)
+    assert {"report", "refused", "spool", "request"} <= seen
+
+
 def test_a_log_that_only_looks_like_an_own_line_is_a_log_like_any_other() -> None:
-    for content in ('{"level":"INFO"}', "START", "START RequestId: x", '{"level":"info","event":"report"}'):
+    for content in (
+        '{"level":"INFO"}',
+        "START",
+        "START RequestId: x",
+        '{"level":"info","event":"report"}',
+        '{"level":"INFO","event":"login","durationMs":12}',
+        '{"level":"INFO","event":"request","requestId":"a","durationMs":12}',
+    ):
         assert only(cls_logs([{"content": content, "timestamp": "0"}])).left_out is None
 
 

@@ -225,9 +225,7 @@ _UNREACHABLE = "no connection; check its host and port, the function's VPC and t
 _UNANSWERED = "it did not reply; check its health, or raise the function's timeout"
 _NO_EXPOSITION = "replied with text that is not a Prometheus text exposition"
 _NO_VALUE = "is NaN, which this destination does not accept; remote write accepts it"
-_CONTRADICTS = (
-    "has the name and the labels of an earlier line, but another value: let the target expose each series once"
-)
+_CONTRADICTS = "has the name and the labels of an earlier line, but another value: let the target expose each series once"
 _TOO_LARGE = f"exposes more than {MAX_TARGET_BYTES // 2**20} MB: let it expose less, or split it"
 
 

@@ -30,7 +30,12 @@ _JSON_FIELDS = ("dimensions", "value", "timestamp")
 _MAP_MARKS = ('{"__CONTENT__"', '{"SCF_', '{"metricName":"')
 _MAX_FIELDS_TEXT = 65_536
 _PLATFORM_LINE = "is a line that the platform logs for each invocation: let the trigger read another topic"
-_OWN_LINE = re.compile(r'\{"level":"[A-Z]{4,5}","event":"[a-z-]+"[,}]')
+# By event and first members: other programs log "level" and "event", too, and a mapping may make points of their lines.
+_OWN_LINE = re.compile(
+    r'\{"level":"[A-Z]{4,5}","event":"(?:report","status":"|refused","(?:requestId|statusCode)":|uncertain","requestId":|'
+    r'(?:spool|dedupe|self-metrics|defect)","message":|doctor","failed":\[|access","client":|'
+    r'(?:request","requestId":"[^"]*","points|prepare","requestId":"[^"]*","reply)":)'
+)
 _PLATFORM = re.compile(r"(?:START|END|Report|Init Report|Event|Response|ERROR) RequestId: ?[0-9a-f-]{36}\b")
 
 
