@@ -35,14 +35,13 @@ from urllib3.util import parse_url
 from urllib3.util.ssl_ import create_urllib3_context
 
 from metric_forwarder.clock import Deadline
+from metric_forwarder.settings.settings import MAX_CONCURRENCY
 from metric_forwarder.uint64 import parse_uint64
 
 # A reply of the receiver has about 30 bytes; a larger one is from another server.
 MAX_REPLY_BYTES = 65_536
 # Networks drop idle connections silently, and an instance may be frozen for hours.
 IDLE_S = 30.0
-# As many as MF_CONCURRENCY allows; none is opened before it is needed.
-_MAX_KEPT = 64
 
 
 class HttpRequest(NamedTuple):
@@ -219,11 +218,12 @@ class HttpTransport:
         return pool
 
     def _make_pool(self, origin: str) -> HTTPConnectionPool:
+        # The pool keeps as many connections as there can be requests at once; none is opened before it is needed.
         url = parse_url(origin)
         if url.host is None:
             raise LocationValueError("no host")
         if url.scheme != "https":
-            return _Pool(url.host, url.port, maxsize=_MAX_KEPT, monotonic=self._monotonic)
+            return _Pool(url.host, url.port, maxsize=MAX_CONCURRENCY, monotonic=self._monotonic)
         # One context for all connections, since each would read the system's certificates.
         context = create_urllib3_context()
         try:
@@ -231,7 +231,7 @@ class HttpTransport:
         except OSError as error:  # the file has gone, or changed, since the settings were read
             raise _NotConnected(error) from error
         return _SecurePool(
-            url.host, url.port, maxsize=_MAX_KEPT, monotonic=self._monotonic, ssl_context=context
+            url.host, url.port, maxsize=MAX_CONCURRENCY, monotonic=self._monotonic, ssl_context=context
         )
 
     def _failure(self, error: Exception) -> Failure:
