@@ -102,6 +102,40 @@ def test_a_body_that_is_not_remote_write_is_one_invalid_sample(body: bytes | str
     assert isinstance(found, InvalidSample)
 
 
+# A request of remote write 2.0 and one of OTLP before 0.15, as their readers of today see them: fields that they do not know.
+NEWER = b"\x22\x00\x22\x02up\x2a\x10\x0a\x02\x00\x01\x12\x0a\x09" + bytes(8) + b"\x10"
+OLDER = b"\x0a\x05\xc2\x3e\x02\x12\x00"
+
+
+@pytest.mark.parametrize("body", [NEWER, b"m,a=b v=1234"], ids=["version 2.0", "a text"])
+@pytest.mark.parametrize("encoding", ["", "zstd"])
+def test_a_request_of_fields_that_are_not_known_is_not_taken_for_an_empty_one(
+    body: bytes, encoding: str
+) -> None:
+    hint = HINT._replace(content_encoding=encoding)
+    (found,) = remote_write.decode(body if encoding else compress([body]), hint)
+    assert isinstance(found, InvalidSample)
+    assert "prometheus.WriteRequest" in found.message
+    assert list(remote_write.decode(compress([]), HINT)) == []
+
+
+@pytest.mark.parametrize("body", [OLDER, b"\x1a\x00"], ids=["before 0.15", "another field"])
+def test_an_otlp_request_of_fields_that_are_not_known_is_not_taken_for_an_empty_one(body: bytes) -> None:
+    (found,) = otlp_protobuf.decode(body, HINT)
+    assert isinstance(found, InvalidSample)
+    assert list(otlp_protobuf.decode(b"", HINT)) == []
+
+
+def test_a_request_that_is_not_compressed_is_read_and_its_bad_sample_can_be_replayed() -> None:
+    good, bad = series({"__name__": "up"}, (1.0, 5)), series({"job": "a"}, (1.0, 5))
+    sample, invalid = readings(good + bad)
+    assert sample == Sample("series 0 sample 0", "up", {}, 1.0, 5_000_000)
+    assert isinstance(invalid, InvalidSample)
+    (again,) = readings(invalid.raw)
+    assert isinstance(again, InvalidSample)
+    assert again.rule == invalid.rule == "name"
+
+
 def test_a_bad_series_costs_itself_alone() -> None:
     good = series({"__name__": "up"}, (1.0, 5))
     broken = b"\x0a\x03\x0a\x7fx"

@@ -246,6 +246,25 @@ def test_unknown_members_are_ignored_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "other", "pointer"),
+    [
+        ("resourceMetrics", "resource_metrics", ""),
+        ("resourceMetrics", "resourceSpans", ""),
+        ("scopeMetrics", "scope_metrics", "/resourceMetrics/0/scope_metrics"),
+        ("scopeMetrics", "instrumentationLibraryMetrics", "/resourceMetrics/0/instrumentationLibraryMetrics"),
+        ("dataPoints", "data_points", "/resourceMetrics/0/scopeMetrics/0/metrics/0/gauge/data_points"),
+    ],
+)
+def test_data_points_under_another_name_are_not_ignored_as_an_unknown_member(
+    name: str, other: str, pointer: str
+) -> None:
+    body = json.dumps(request(gauge({"asInt": 1}))).replace(f'"{name}"', f'"{other}"')
+    (found,) = readings(body)
+    assert isinstance(found, InvalidSample)
+    assert (found.where, name in found.message) == (pointer, True)
+
+
+@pytest.mark.parametrize(
     ("point", "rule"),
     [
         ({}, "value"),

@@ -168,6 +168,16 @@ def test_a_body_compressed_with_gzip_is_the_same_body(sent: Sent) -> None:
     assert len(forwarder.prometheus.samples) == 1
 
 
+def test_remote_write_without_snappy_is_taken_as_fluent_bit_sends_it() -> None:
+    plain = bytes(cramjam.snappy.decompress_raw(CLIENTS["Prometheus"].good))
+    sent = CLIENTS["Prometheus"]._replace(headers={"Content-Type": PROTOBUF})
+    forwarder = harness()
+    assert call(forwarder, event(sent, plain))[0] == 204
+    assert call(forwarder, event(sent, gzip.compress(plain), {"Content-Encoding": "gzip"}))[0] == 204
+    assert len(forwarder.prometheus.samples) == 1
+    assert call(forwarder, event(sent, b"m,a=b v=1234"))[0] == 400
+
+
 def zstd(data: bytes) -> bytes:
     return bytes(cramjam.zstd.compress(data))
 

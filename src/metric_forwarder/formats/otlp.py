@@ -80,12 +80,14 @@ def convert(prefix: str, request: Any, hint: FormatHint) -> Iterator[Reading]:
     if isinstance(request, NotJson):
         yield not_json(prefix, request)
         return
-    groups = request.get("resourceMetrics", []) if isinstance(request, dict) else None
+    groups = request.get("resourceMetrics") if isinstance(request, dict) else None
+    if request == {}:
+        return
     if not isinstance(groups, list):
+        # Nothing would be left of a request for traces or logs, or of one with other names.
+        is_named = isinstance(request, dict) and "resourceMetrics" in request
         message = 'is not an OTLP metrics request: it must be {"resourceMetrics":[…]}'
-        yield InvalidSample(
-            f"{prefix}/resourceMetrics" if isinstance(request, dict) else prefix, "type", message, request
-        )
+        yield InvalidSample(f"{prefix}/resourceMetrics" if is_named else prefix, "type", message, request)
         return
     for index, group in enumerate(groups):
         yield from _read_group(f"{prefix}/resourceMetrics/{index}", group, hint)

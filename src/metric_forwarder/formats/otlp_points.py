@@ -349,6 +349,21 @@ def check_object(where: str, value: Any) -> None:
         raise Wrong(where, "type", "is not an object: correct it at its producer")
 
 
+# How other writers name a member: the names of the protobuf, and those of OTLP before 0.15. They would be ignored as unknown.
+_OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "resourceMetrics": ("resource_metrics",),
+    "scopeMetrics": ("scope_metrics", "instrumentationLibraryMetrics", "instrumentation_library_metrics"),
+    "dataPoints": ("data_points",),
+}
+
+
+def check_names(group: Mapping[str, Any], name: str, where: str) -> None:
+    """Find a list with data points that has another name; ``where`` is the place of ``group``."""
+    for other in _OTHER_NAMES.get(name, ()):
+        if other in group:
+            raise Wrong(f"{where}/{other}", "name", f'is not a member of OTLP 1.0: its name is "{name}"')
+
+
 def read_object(group: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The member of this name; empty if it is missing."""
     member = group.get(name)
@@ -362,6 +377,7 @@ def read_list(group: Mapping[str, Any], name: str, where: str = "") -> list[Any]
     """The member of this name; empty if it is missing. ``where`` is the place of ``group``."""
     members = group.get(name)
     if members is None:
+        check_names(group, name, where)
         return []
     if isinstance(members, list):
         return members

@@ -47,6 +47,8 @@ _MESSAGES: Mapping[str, Mapping[int, _Field]] = {
     "ResourceMetrics": {
         1: _Field("resource", "message", "Resource"),
         2: _many("scopeMetrics", "ScopeMetrics"),
+        # Of OTLP before 0.15, which the reader refuses.
+        1000: _many("instrumentationLibraryMetrics", "Nothing"),
     },
     "Resource": {1: _many("attributes", "KeyValue")},
     "ScopeMetrics": {1: _Field("scope", "message", "Scope"), 2: _many("metrics", "Metric")},
@@ -130,6 +132,8 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     except BadProtobuf as bad:
         yield InvalidSample("", "protobuf", f"is not an OTLP request (it {bad}): correct its sender", body)
         return
+    if body and not request:
+        yield InvalidSample("", "protobuf", "holds no metrics of OTLP: correct its sender", body)
     yield from convert("", request, hint)
 
 

@@ -11,6 +11,7 @@ Source: the remote write 1.0 specification and its ``remote.proto``::
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name, prometheus_name
@@ -37,7 +38,9 @@ from metric_forwarder.formats.snappy import BadSnappy, decompress, store
 
 _read_double = struct.Struct("<d").unpack_from
 _NS_IN_MS = 1_000_000
-_SERIES = 1
+_SERIES, _METADATA = 1, 3
+# The second one is that of Cortex, for the kind of its sender.
+_KNOWN_FIELDS = frozenset({_SERIES, 2, _METADATA})
 _LABELS, _SAMPLES, _EXEMPLARS, _HISTOGRAMS = 1, 2, 3, 4
 _FIRST, _SECOND = 1, 2
 # The same with their wire types, for a length of one byte.
@@ -68,12 +71,24 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     if not isinstance(body, bytes):
         message = "is text: remote write is binary, which this trigger cannot pass on"
         return iter((InvalidSample("", "type", message, body),))
+    # vmagent compresses with zstd instead of snappy, and Fluent Bit can use gzip; the HTTP trigger has decompressed both.
+    is_plain = bool(hint.content_encoding)
     try:
-        # vmagent compresses with zstd instead of snappy, and the HTTP trigger has decompressed it.
-        data = body if hint.content_encoding else decompress(body)
+        data = body if is_plain else decompress(body)
     except BadSnappy as bad:
-        return iter((InvalidSample("", "snappy", str(bad), body),))
-    return _Request(data, is_plain=bool(hint.content_encoding)).read()
+        if not _is_request(body):
+            return iter((InvalidSample("", "snappy", str(bad), body),))
+        data, is_plain = body, True
+    return _Request(data, is_plain=is_plain).read()
+
+
+def _is_request(data: bytes) -> bool:
+    """Whether bytes are a ``WriteRequest`` that is not compressed: Fluent Bit can send it so. A text is never one."""
+    try:
+        numbers = {field for field, _, _, _ in islice(fields(data, 0, len(data)), _MAX_FIELDS)}
+    except BadProtobuf:
+        return False
+    return bool(numbers) and numbers <= _KNOWN_FIELDS
 
 
 # A label's name and value.
@@ -96,12 +111,14 @@ class _Request:
 
     def read(self) -> Iterator[Reading]:
         number = position = 0
+        holds_any = not self._data
         try:
             for count, (field, kind, begin, end) in enumerate(fields(self._data, 0, len(self._data))):
                 if count >= _MAX_FIELDS or self._labels_left < 0:
                     yield InvalidSample(f"series {number}", "size", _TOO_MUCH, None)
                     return
                 # Metadata is the type and the help of a metric, not a value.
+                holds_any = holds_any or field in (_SERIES, _METADATA)
                 if field == _SERIES and kind == BYTES:
                     yield from self._read_series(f"series {number}", begin, end)
                     number += 1
@@ -109,6 +126,9 @@ class _Request:
         except BadProtobuf as bad:
             message = f"is not a protobuf of remote write (it {bad}): correct its sender"
             yield self._invalid(f"series {number}", "protobuf", message, self._data[position:])
+            return
+        if not holds_any:
+            yield self._invalid("", "protobuf", _NO_SERIES, self._data)
 
     def _invalid(self, where: str, rule: str, message: str, kept: bytes) -> InvalidSample:
         """What is wrong with a part of a request, kept as a request of its own."""
@@ -276,6 +296,10 @@ class _Request:
         return value, time_ms
 
 
+_NO_SERIES = (
+    "holds no series of remote write 1.0, as if it were version 2.0 or something else: let its sender use "
+    "prometheus.WriteRequest"
+)
 _TOO_MUCH = "and all after it are more than one request may hold: send less in one request"
 
 
