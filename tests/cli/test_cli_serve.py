@@ -103,11 +103,13 @@ def test_a_client_of_a_pushgateway_needs_only_another_host(receiver: Emulator, f
         return basic_auth_handler(**request, username="any", password=TOKEN)
 
     host = front.removeprefix("http://")
-    push_to_gateway(
-        host, job="backup", grouping_key={"instance": "a/b"}, registry=registry, handler=with_token
-    )
+    for instance in ("a/b", "a%41"):
+        push_to_gateway(
+            host, job="backup", grouping_key={"instance": instance}, registry=registry, handler=with_token
+        )
     assert [(p["metricName"], p["dimensions"], p["value"]) for p in receiver.points()] == [
-        ("last_success", {"disk": "sda", "instance": "a/b", "job": "backup"}, 7)
+        ("last_success", {"disk": "sda", "instance": "a/b", "job": "backup"}, 7),
+        ("last_success", {"disk": "sda", "instance": "a%41", "job": "backup"}, 7),
     ]
 
 

@@ -301,6 +301,7 @@ def test_the_token_comes_as_a_bearer_as_influxdbs_or_as_a_password(
         (CLIENTS["InfluxDB 1"]._replace(query={"precision": "week"}), {}, 400),
         (CLIENTS["Pushgateway"]._replace(path="/metrics/job/a/b"), {}, 400),
         (CLIENTS["Pushgateway"]._replace(path="/metrics/job@base64/*"), {}, 400),
+        (CLIENTS["Pushgateway"]._replace(path="/metrics/job/%ED%A0%80"), {}, 400),
     ],
 )  # fmt: skip
 def test_a_request_that_breaks_its_protocol_is_rejected(
@@ -321,6 +322,7 @@ def test_a_body_that_is_not_otlp_is_a_bad_request() -> None:
         ("/metrics/job/a/", {"job": "a"}),
         ("/release/metrics/job/a/instance/b", {"job": "a", "instance": "b"}),
         ("/metrics/job/my%20job", {"job": "my job"}),
+        ("/metrics/job%40base64/YS9i/path/c%2Fd%2541", {"job": "a/b", "path": "c/d%41"}),
         ("/metrics/job@base64/YS9i/path@base64/Lw", {"job": "a/b", "path": "/"}),
         ("/metrics/job/a/empty@base64/=", {"job": "a", "empty": ""}),
     ],

@@ -283,7 +283,8 @@ def _make_head(request: web.Request) -> dict[str, Any]:
     """Make the event of a Function URL, without its body."""
     return {
         "httpMethod": request.method,
-        "path": request.path,
+        # As it was sent: a Pushgateway's path is decoded label by label.
+        "path": request.rel_url.raw_path,
         "queryString": _members(request.query.items()),
         "headers": _members((name.lower(), value) for name, value in request.headers.items()),
     }

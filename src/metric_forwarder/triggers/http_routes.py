@@ -62,6 +62,8 @@ def find_route(event: Mapping[str, Any], content_type: str) -> Route | NoRoute |
     for suffix, make in _ROUTES.items():
         if path == suffix or path.endswith(suffix):
             return make(event, content_type)
+    # Some clients encode the mark of a value in base64.
+    path = path.replace("%40", "@")
     job = (
         path.find(f"{_PUSHGATEWAY}/")
         if f"{_PUSHGATEWAY}/" in path
@@ -126,11 +128,23 @@ def _pushgateway(grouping: str) -> Route | NoRoute:
         )
     labels: dict[str, str] = {}
     for name, value in zip(steps[::2], steps[1::2], strict=True):
-        text = _decoded(value) if name.endswith(_BASE64) else unquote(value)
+        text = _decoded(value) if name.endswith(_BASE64) else _unquoted(value)
         if text is None:
-            return NoRoute(400, "a label of the path that ends in @base64 has a value in URL-safe base64")
+            return NoRoute(400, _BAD_LABEL)
         labels[name.removesuffix(_BASE64)] = text
     return Route("prometheus-text", ReplyTo.PUSHGATEWAY, FormatHint(labels=labels))
+
+
+_BAD_LABEL = (
+    "a label's value in the path is UTF-8, URL-encoded, or in URL-safe base64 if its name ends in @base64"
+)
+
+
+def _unquoted(value: str) -> str | None:
+    try:
+        return unquote(value, errors="strict")
+    except ValueError:
+        return None
 
 
 def _decoded(value: str) -> str | None:
