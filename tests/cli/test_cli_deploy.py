@@ -13,7 +13,12 @@ import pytest
 
 from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
-from metric_forwarder.cli.deployment.description import Description, extras_of, read_description
+from metric_forwarder.cli.deployment.description import (
+    Description,
+    extras_of,
+    read_description,
+    settings_of,
+)
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.errors import ConfigError
@@ -504,6 +509,70 @@ def test_a_trigger_that_the_api_cannot_make_is_a_problem_and_not_left_out(tmp_pa
     assert [
         line in str(caught.value) for line in ("inputs.gpu", "type cls", "(timer) lacks cronExpression")
     ] == [True] * 3
+
+
+def described(tmp_path: Path, text: str, **variables: str) -> Description:
+    path = tmp_path / "serverless.yml"
+    path.write_text(f"inputs:\n  name: f\n  region: r\n  src: .\n{text}", encoding="utf-8")
+    return read_description(path, variables)
+
+
+def test_a_variable_is_deployed_as_it_is_written_and_not_as_yaml_reads_it(tmp_path: Path) -> None:
+    written = {
+        "MF_SELF_METRICS": "on",
+        "MF_MAX_AGE_S": "0300",
+        "MF_LABELS": "12:30:45",
+        "MF_NAMESPACE": "2024_01",
+        "MF_SCHEMA": "true",
+    }
+    lines = "".join(f"      {name}: {value}\n" for name, value in written.items())
+    found = described(tmp_path, f"  environment:\n    variables:\n      MF_SPOOL:\n{lines}")
+    assert settings_of(found) == written, "an empty one is left out, and was the text None"
+
+
+@pytest.mark.parametrize("off", ["false", "no", "'off'", "${env:SWITCH}"])
+def test_what_is_switched_off_by_a_word_is_not_opened_to_the_internet(tmp_path: Path, off: str) -> None:
+    reach = f"netConfig: {{enableIntranet: {off}, enableExtranet: {off}}}".replace(
+        "${env:SWITCH}", "'${env:SWITCH}'"
+    )
+    found = described(
+        tmp_path,
+        f"  publicAccess: {off}\n  events:\n    - http: {{parameters: {{{reach}}}}}\n",
+        SWITCH="off",
+    )
+    assert found.configuration["PublicNetConfig"]["PublicNetStatus"] == "DISABLE"
+    assert json.loads(found.triggers[0].description)["NetConfig"] == {
+        "EnableExtranet": False,
+        "EnableIntranet": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("  environment: {variables: {MF_MAPPING: {each: /a}}}\n", "inputs.environment.variables.MF_MAPPING is not a text"),
+        ("  environment: {variables: [a]}\n", "inputs.environment must hold variables"),
+        ("  environment: a\n", "inputs.environment must hold variables"),
+        ("  timeout: 60s\n", "inputs.timeout cannot be read"),
+        ("  retryNum: two\n", "inputs.retryNum cannot be read"),
+        ("  vpcConfig: vpc-1\n", "inputs.vpcConfig cannot be read"),
+        ("  vpcConfig: {vpcId: vpc-1}\n", "inputs.vpcConfig lacks subnetId"),
+        ("  cfs: {localMountDir: /m}\n", "inputs.cfs cannot be read"),
+        ("  events: {timer: {}}\n", "inputs.events must be a list"),
+        ("  events: [timer: x]\n", "events[0] (timer) lacks name"),
+        ("  events: [timer: {parameters: }]\n", "events[0] (timer) lacks name"),
+        ("  events: [timer: {parameters: {name: t, cronExpression: c, argument: {replay: true}}}]\n", "events[0] (timer) cannot be read"),
+        ("  events: [ckafka: {parameters: {instanceId: i, topic: t, maxMsgNum: many}}]\n", "events[0] (ckafka) cannot be read"),
+        ("  events: [http: {parameters: {netConfig: all}}]\n", "events[0] (http) cannot be read"),
+        ("  events: [cmq: {parameters: {name: q}}, cmq: {parameters: {name: q}}]\n", "events[1] (cmq) is called q, as an earlier one is"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_shape_is_a_problem_with_its_place_and_no_traceback(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        described(tmp_path, text)
+    assert f"serverless.yml: {told}" in str(caught.value)
 
 
 def test_the_package_gets_the_extras_that_the_settings_need(tmp_path: Path) -> None:

@@ -89,44 +89,79 @@ def read_description(path: Path, variables: Mapping[str, str]) -> Description:
     Raises:
         ConfigError: with everything that is wrong with it.
     """
-    inputs = _substituted(_without_unused_queue(_inputs(path), variables), variables, path.name)
+    inputs = _substituted(_without_unused_queue(_inputs(path), variables, path.name), variables, path.name)
     problems = [
         f"{path.name}: inputs.{name} cannot be deployed by this command"
         for name in inputs
         if name not in _OTHER_INPUTS and name not in _FIELDS
     ]
+    configuration = _fields(_FIELDS, inputs, path.name, problems)
+    variables = _variables(inputs.get("environment") or {}, path.name, problems)
+    asynchronous = _fields(_ASYNCHRONOUS, {"retryNum": 2, "msgTTL": 21_600, **inputs}, path.name, problems)
     triggers = tuple(_triggers(inputs.get("events") or [], path.name, problems))
     if problems:
         raise ConfigError(problems)
+    entries = [{"Key": name, "Value": value} for name, value in sorted(variables.items())]
     return Description(
         region=str(inputs["region"]),
         namespace=str(inputs.get("namespace", "default")),
         name=str(inputs["name"]),
-        configuration=_configuration(inputs),
+        configuration={**configuration, "Environment": {"Variables": entries}},
         handler=str(inputs.get("handler", "index.main_handler")),
-        asynchronous={
-            "RetryNum": int(inputs.get("retryNum", 2)),
-            "MsgTTL": int(inputs.get("msgTTL", 21_600)),
-        },
+        asynchronous=asynchronous,
         triggers=triggers,
     )
 
 
-def _configuration(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    configuration: dict[str, Any] = {}
-    for name, write in _FIELDS.items():
+# What reading a value of another shape raises.
+_MISREAD = (AttributeError, KeyError, TypeError, ValueError)
+
+
+def _misread(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"lacks {error.args[0]}"
+    return "cannot be read: write it as the project's own serverless.yml does, and a text in quotes"
+
+
+def _fields(
+    fields: Mapping[str, Callable[[Any], dict[str, Any]]],
+    inputs: Mapping[str, Any],
+    file: str,
+    problems: list[str],
+) -> dict[str, Any]:
+    """The inputs as parameters of the API."""
+    found: dict[str, Any] = {}
+    for name, write in fields.items():
         if inputs.get(name) is not None:
-            configuration |= write(inputs[name])
-    variables = (inputs.get("environment") or {}).get("variables") or {}
-    entries = [{"Key": key, "Value": str(value)} for key, value in sorted(variables.items())]
-    return {**configuration, "Environment": {"Variables": entries}}
+            try:
+                found |= write(inputs[name])
+            except _MISREAD as error:
+                problems.append(f"{file}: inputs.{name} {_misread(error)}")
+    return found
+
+
+def _variables(environment: Any, file: str, problems: list[str]) -> dict[str, str]:
+    """The function's environment variables; one that is empty is left out, so its default counts."""
+    variables = (environment.get("variables") or {}) if isinstance(environment, dict) else None
+    if not isinstance(variables, dict):
+        problems.append(f"{file}: inputs.environment must hold variables, each a name and a text")
+        return {}
+    problems += [
+        f"{file}: inputs.environment.variables.{name} is not a text: write it in quotes"
+        for name, value in variables.items()
+        if not isinstance(value, str)
+    ]
+    return {name: value for name, value in variables.items() if value and isinstance(value, str)}
 
 
 def _inputs(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        inputs = yaml.safe_load(path.read_text("utf-8"))["inputs"]
+        content = path.read_text("utf-8")
+        inputs = yaml.safe_load(content)["inputs"]
+        # Every scalar as it is written: as YAML, a variable may be a truth value (on), octal (0300) or nothing.
+        written = yaml.load(content, yaml.BaseLoader)["inputs"]  # noqa: S506 - it makes only texts, lists and mappings
     except OSError as error:
         raise ConfigError(
             [f"{path.name} cannot be read ({error.strerror}): run the command in a clone"]
@@ -138,10 +173,17 @@ def _inputs(path: Path) -> dict[str, Any]:
     ]
     if lacking:
         raise ConfigError([f"{path.name}: inputs.{name} is missing" for name in lacking])
-    return dict(inputs)
+    return {**inputs, **({"environment": written["environment"]} if "environment" in written else {})}
 
 
-def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+def _parameters(event: Any) -> dict[str, Any]:
+    """The parameters of a trigger; empty if there are none."""
+    body = next(iter(event.values()), None) if isinstance(event, dict) else None
+    parameters = body.get("parameters") if isinstance(body, dict) else None
+    return parameters if isinstance(parameters, dict) else {}
+
+
+def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str], file: str) -> dict[str, Any]:
     """Leave out a CKafka trigger without any variable set, if there is another trigger."""
 
     def is_unused(event: Any) -> bool:
@@ -150,12 +192,13 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str]) 
         return may_be and bool(names) and not any(variables.get(name) for name in names)
 
     def is_on(event: Any) -> bool:
-        parameters = next(iter(event.values()), None) if isinstance(event, dict) else None
-        enable = (parameters or {}).get("parameters", {}).get("enable")
+        enable = _parameters(event).get("enable")
         named = _REFERENCE.fullmatch(enable) if isinstance(enable, str) else None
         return _is_enabled(variables.get(named[1], "") if named else enable)
 
     events = inputs.get("events") or []
+    if not isinstance(events, list):
+        raise ConfigError([f"{file}: inputs.events must be a list: begin each trigger with a hyphen"])
     used = [event for event in events if not is_unused(event)]
     return {**inputs, "events": used if any(map(is_on, used)) else events}
 
@@ -238,8 +281,8 @@ def _substituted(inputs: dict[str, Any], variables: Mapping[str, str], file: str
     return substituted
 
 
-def _public_access(is_on: bool) -> dict[str, Any]:  # noqa: FBT001 - called with a value of the file
-    status = "ENABLE" if is_on else "DISABLE"
+def _public_access(value: Any) -> dict[str, Any]:
+    status = "ENABLE" if _is_enabled(value) else "DISABLE"
     return {"PublicNetConfig": {"PublicNetStatus": status, "EipConfig": {"EipStatus": "DISABLE"}}}
 
 
@@ -278,12 +321,17 @@ _FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "deadLetter": lambda value: {"DeadLetterConfig": {"Type": value["type"], "Name": value["name"]}},
     "cfs": _cfs,
 }
+_ASYNCHRONOUS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "retryNum": lambda value: {"RetryNum": int(value)},
+    "msgTTL": lambda value: {"MsgTTL": int(value)},
+}
 
 
 def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
+    seen: set[tuple[str, str]] = set()
     for number, event in enumerate(events):
-        (kind, body), *_ = event.items() if isinstance(event, dict) and event else [("", None)]
-        parameters = (body or {}).get("parameters") or {}
+        kind = str(next(iter(event))) if isinstance(event, dict) and event else ""
+        parameters = _parameters(event)
         if kind not in _TRIGGERS:
             made = "created in its own console" if kind in ("cls", "apigw") else "unknown to SCF's API"
             problems.append(
@@ -292,9 +340,14 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
             continue
         try:
             name, described, argument = _TRIGGERS[kind](parameters)
-        except KeyError as error:
-            problems.append(f"{file}: events[{number}] ({kind}) lacks {error.args[0]}")
+        except _MISREAD as error:
+            problems.append(f"{file}: events[{number}] ({kind}) {_misread(error)}")
             continue
+        if (kind, name) in seen:
+            problems.append(
+                f"{file}: events[{number}] ({kind}) is called {name}, as an earlier one is: rename it"
+            )
+        seen.add((kind, name))
         enable = parameters.get("enable", False)
         yield Trigger(
             type=kind,
@@ -313,35 +366,44 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
+def _text(value: Any) -> str:
+    """A value that must be a text; a whole number may be a name. Others would be another text than what is written."""
+    if isinstance(value, str) or type(value) is int:
+        return str(value)
+    raise TypeError
+
+
 _Made = tuple[str, str, str | None]
 
 
 def _timer(parameters: Mapping[str, Any]) -> _Made:
-    return parameters["name"], parameters["cronExpression"], parameters.get("argument")
+    argument = parameters.get("argument")
+    name, expression = _text(parameters["name"]), _text(parameters["cronExpression"])
+    return name, expression, None if argument is None else _text(argument)
 
 
 def _ckafka(parameters: Mapping[str, Any]) -> _Made:
     described = {
-        "maxMsgNum": parameters.get("maxMsgNum", 100),
-        "offset": parameters.get("offset", "latest"),
-        "retry": parameters.get("retry", 10_000),
-        "timeOut": parameters.get("timeout", 60),
-        "consumerGroupName": parameters.get("consumerGroupName", ""),
+        "maxMsgNum": int(parameters.get("maxMsgNum", 100)),
+        "offset": _text(parameters.get("offset", "latest")),
+        "retry": int(parameters.get("retry", 10_000)),
+        "timeOut": int(parameters.get("timeout", 60)),
+        "consumerGroupName": _text(parameters.get("consumerGroupName", "")),
     }
-    return f"{parameters['instanceId']}-{parameters['topic']}", _compact(described), None
+    return f"{_text(parameters['instanceId'])}-{_text(parameters['topic'])}", _compact(described), None
 
 
 def _cmq(parameters: Mapping[str, Any]) -> _Made:
-    return parameters["name"], _compact({"filterType": 1, "filterKey": []}), None
+    return _text(parameters["name"]), _compact({"filterType": 1, "filterKey": []}), None
 
 
 def _cos(parameters: Mapping[str, Any]) -> _Made:
     kept = parameters.get("filter") or {}
     described = {
-        "event": parameters["events"],
+        "event": _text(parameters["events"]),
         "filter": {"Prefix": kept.get("prefix", ""), "Suffix": kept.get("suffix", "")},
     }
-    return parameters["bucket"], _compact(described), None
+    return _text(parameters["bucket"]), _compact(described), None
 
 
 def _http(parameters: Mapping[str, Any]) -> _Made:
@@ -349,11 +411,11 @@ def _http(parameters: Mapping[str, Any]) -> _Made:
     described = {
         "AuthType": parameters.get("authType", "NONE"),
         "NetConfig": {
-            "EnableIntranet": bool(reach.get("enableIntranet", False)),
-            "EnableExtranet": bool(reach.get("enableExtranet", False)),
+            "EnableIntranet": _is_enabled(reach.get("enableIntranet", False)),
+            "EnableExtranet": _is_enabled(reach.get("enableExtranet", False)),
         },
     }
-    return parameters.get("name", "url"), _compact(described), None
+    return _text(parameters.get("name", "url")), _compact(described), None
 
 
 # These need resources of the user, which a deployment may lack.
