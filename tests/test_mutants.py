@@ -2,10 +2,16 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
+import mutants
 from mutants import Module, modules, try_changes
 
 _TRIES_S = 100.0
@@ -172,3 +178,29 @@ def test_on_a_busy_machine_a_change_is_given_more_time(project: Path) -> None:
 
     written = project / "build" / "mutants" / "intake" / "short" / "pyproject.toml"
     assert written.read_text() == "timeout_multiplier = 7\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_ended_leaves_no_mutmut_behind_also_in_the_background(
+    project: Path, number: signal.Signals
+) -> None:
+    program = project / "tools" / "mutants.py"
+    program.parent.mkdir()
+    shutil.copy(mutants.__file__, program)
+    mutmut = project / ".venv" / "bin" / "mutmut"
+    mutmut.parent.mkdir(parents=True)
+    mutmut.write_text("#!/bin/sh\necho $$ > started && mv started pid && exec sleep 600\n")
+    mutmut.chmod(0o700)
+    # In the background of a script, a shell lets it ignore interrupts.
+    command = ["sh", "-c", '"$@" & echo $!; wait', "sh", sys.executable, str(program), "--only", "intake/*"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        ended = int(shell.stdout.readline())
+        pid = project / "build" / "mutants" / "intake" / "short" / "pid"
+        while not pid.exists() and shell.poll() is None:
+            time.sleep(0.01)
+        os.kill(ended, number)
+        assert "interrupted" in shell.stdout.read()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)

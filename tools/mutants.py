@@ -188,6 +188,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     chosen = modules(ROOT, asked.only)
+    # mutmut, in a group of its own, would outlive this program. A shell lets what it runs in the background ignore interrupts.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         failures = try_changes(chosen, asked.seconds, _mutmut(ROOT, asked.jobs), time.monotonic, _load)
     except KeyboardInterrupt:
