@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.json_text import NotJson, decode
-from metric_forwarder.intake.schema import SCHEMAS, PointSchema
+from metric_forwarder.intake.schema import MAX_FLOAT, SCHEMAS, PointSchema
 from support.harness import Harness, ckafka, make_harness, outcomes, point
 
 DESTINATIONS = ("receiver", "remote-write")
@@ -114,6 +115,80 @@ def test_whatever_jsonschema_refuses_is_explained(destination: str, candidate: A
     violations = SCHEMA_OF[destination].violations(candidate)
     assert violations or not refused
     assert all(violation.message and len(violation.message) < 400 for _, violation in violations)
+
+
+def dims(count: int) -> dict[str, str]:
+    return {f"a{number}": "x" for number in range(count)}
+
+
+# A destination, the last that it takes, and the first that it does not.
+EDGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "the largest number": ("receiver", {"value": MAX_FLOAT}, {"value": 2**1024}),
+    "the least number": ("receiver", {"value": -MAX_FLOAT}, {"value": -(2**1024)}),
+    "a namespace": ("receiver", {"namespace": "x" * 32}, {"namespace": "x" * 33}),
+    "a metric": ("remote-write", {"metricName": "x" * 1024}, {"metricName": "x" * 1025}),
+    "dimensions of the receiver": ("receiver", {"dimensions": dims(5)}, {"dimensions": dims(6)}),
+    "dimensions of remote write": ("remote-write", {"dimensions": dims(32)}, {"dimensions": dims(33)}),
+    "a name": ("remote-write", {"dimensions": {"x" * 1024: "x"}}, {"dimensions": {"x" * 1025: "x"}}),
+    "a text": ("remote-write", {"dimensions": {"a": "x" * 2048}}, {"dimensions": {"a": "x" * 2049}}),
+    "a text beyond ASCII": ("remote-write", {"dimensions": {"a": "ä" * 2048}}, {"dimensions": {"a": "ä" * 2049}}),
+    "a large whole number": ("receiver", {"dimensions": {"a": 2**64 - 1}}, {"dimensions": {"a": 2**64}}),
+    "a small whole number": ("receiver", {"dimensions": {"a": -(2**63)}}, {"dimensions": {"a": -(2**63) - 1}}),
+    "a short id": ("receiver", {"id": "x"}, {"id": ""}),
+    "a long id": ("receiver", {"id": "x" * 1024}, {"id": "x" * 1025}),
+    "a large id": ("receiver", {"id": 2**64 - 1}, {"id": 2**64}),
+    "a small id": ("receiver", {"id": -(2**63)}, {"id": -(2**63) - 1}),
+    "an id that is whole": ("receiver", {"id": 1.0}, {"id": 1.5}),
+    "a destination without bounds": ("stdout", {"dimensions": {"x" * 5000: "x" * 5000, **dims(99)}}, {"dimensions": []}),
+    "a name that is text": ("stdout", {"dimensions": {"1": "x"}}, {"dimensions": {1: "x"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("destination", "last", "next_one"), EDGES.values(), ids=EDGES)
+def test_a_point_is_accepted_up_to_what_the_schema_says_and_no_further(
+    destination: str, last: dict[str, Any], next_one: dict[str, Any]
+) -> None:
+    schema = PointSchema(destination)
+    assert schema.accepts(point() | last)
+    assert schema.violations(point() | last) == []
+    assert not schema.accepts(point() | next_one)
+    assert schema.violations(point() | next_one)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["x", "x" * 1024], ["x", ""], ["x", "x" * 1025], ["x", None], [None, 2**64 - 1], [None, 2**64], ["", None],
+        ["x" * 1025, None], [-(2**63) - 1, "x"], [1.0], [1.5], [True], [[]],
+    ],
+)  # fmt: skip
+def test_many_ids_are_right_if_each_of_them_is(ids: list[Any]) -> None:
+    schema = PointSchema("receiver")
+    assert schema.accepts_ids(ids) == all(key is None or schema.accepts(point(id=key)) for key in ids)
+
+
+def test_a_point_that_comes_again_is_not_judged_again_by_a_users_schema(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    path.write_text('{"properties": {"value": {"maximum": 5}}}')
+    schema = PointSchema("receiver", str(path))
+    assert [_validates(schema, value) for value in (1, 1, 7, 7, 1)] == [
+        (True, True),
+        (True, False),
+        (False, True),
+        (False, False),
+        (True, False),
+    ]
+
+
+def _validates(schema: PointSchema, value: int) -> tuple[bool, bool]:
+    """Whether a point is accepted, and whether a validator ran for that."""
+    files: set[str] = set()
+    sys.setprofile(lambda frame, _event, _argument: files.add(frame.f_code.co_filename))
+    try:
+        is_accepted = schema.accepts(point(value))
+    finally:
+        sys.setprofile(None)
+    return is_accepted, any("jsonschema" in file for file in files)
 
 
 WRONG: dict[str, tuple[Any, str, str, str]] = {
