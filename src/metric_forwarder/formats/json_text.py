@@ -7,7 +7,6 @@ as a ``Violation``, or as a ``NotJson`` in the place of one value.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 # Commas and opening brackets of a message, outside of its texts; each stands for a value, which takes up to 120 bytes once it
@@ -20,6 +19,9 @@ _COUNTED_AT_ONCE = 65_536
 # Rules that one of several values may break; all other rules concern the whole text.
 _OF_ONE_VALUE = frozenset({"json", "depth"})
 _SPACE = " \t\n\r"
+# Characters of a body that are read at once after an error, and more only for a longer value: if each error were followed by
+# all that is left, and counted the lines in it, reading would take quadratic time.
+_READ_AFTER_ERROR = 4_096
 # Values of a body that are nested too deeply, at most: it is unknown where they end, so that other values are looked for in them.
 _MOST_TOO_DEEP = 10
 _find_value = re.compile(r"[^ \t\n\r]").search
@@ -102,13 +104,15 @@ def _decode(text: str | bytes) -> Any:
         return Violation("", "size", f"holds more than {MAX_VALUES} values: split it")
     try:
         decoded = text.decode() if isinstance(text, bytes) else text
-        return _decode_one(decoded.removeprefix("\ufeff"))
+        if not decoded.strip(_SPACE + "\ufeff"):
+            return Violation("", "json", "is empty: send a point, or no message")
+        return _DECODER.decode(decoded.removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         message = (
             WIDE if is_wide(text) else f"is not UTF-8 at byte {error.start}: encode the payload as UTF-8"
         )
         return Violation("", "encoding", message)
-    except (ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         return Violation("", "encoding", WIDE) if is_wide(text) else _explain(error)
 
 
@@ -118,23 +122,19 @@ def is_wide(body: str | bytes) -> bool:
     return re.match(_WIDE, begin if isinstance(begin, str) else begin.decode("latin-1")) is not None
 
 
-def _explain(error: ValueError | RecursionError, before: tuple[int, int] = (0, 0)) -> Violation:
+def _explain(error: json.JSONDecodeError | RecursionError, before: tuple[int, int] = (0, 0)) -> Violation:
     """Explain an error of the decoder; ``before`` its text are so many lines, and characters in its first line."""
     if isinstance(error, RecursionError):
         return Violation("", "depth", "is nested too deeply: a payload has at most a few levels")
-    if isinstance(error, json.JSONDecodeError):
-        if not error.doc.strip(" \t\r\n\ufeff"):
-            return Violation("", "json", "is empty: send a point, or no message")
-        lines, characters = before
-        column = error.colno + (characters if error.lineno == 1 else 0)
-        where = f"line {lines + error.lineno} column {column}"
-        return Violation(
-            "",
-            "json",
-            f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer, or set MF_FORMAT if it is "
-            "in another format",
-        )
-    return Violation("", "json", "is not JSON: correct it at its producer")
+    lines, characters = before
+    column = error.colno + (characters if error.lineno == 1 else 0)
+    where = f"line {lines + error.lineno} column {column}"
+    return Violation(
+        "",
+        "json",
+        f"is not JSON ({error.msg.removesuffix(' at')} at {where}): correct it at its producer, or set MF_FORMAT if it is "
+        "in another format",
+    )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
@@ -160,33 +160,24 @@ def _integer(digits: str) -> int | NotJson:
         )
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+class _Decoder(json.JSONDecoder):
+    """Also decodes integers of more digits than Python converts."""
+
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+        try:
+            return super().raw_decode(s, idx)
+        except json.JSONDecodeError:
+            raise
+        except ValueError:
+            return _DECODER_OF_LONG_INTEGERS.raw_decode(s, idx)
+
+
+_DECODER = _Decoder(object_pairs_hook=_object, parse_constant=_constant)
 # Calls a function for each integer, which takes time.
 _DECODER_OF_LONG_INTEGERS = json.JSONDecoder(
     object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer
 )
-_UNREADABLE = (ValueError, RecursionError)
-
-
-def _decode_one(text: str) -> Any:
-    """Decode a text that is one value."""
-    try:
-        return _DECODER.decode(text)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        # An integer has more digits than Python converts.
-        return _DECODER_OF_LONG_INTEGERS.decode(text)
-
-
-def _scan(text: str, begin: int) -> tuple[Any, int]:
-    """Decode the value that begins there; return it, and where it ends."""
-    try:
-        return _DECODER.raw_decode(text, begin)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        return _DECODER_OF_LONG_INTEGERS.raw_decode(text, begin)
+_UNREADABLE = (json.JSONDecodeError, RecursionError)
 
 
 def has_bracket_line(body: Any) -> bool:
@@ -209,11 +200,16 @@ def values_in_a_row(body: str | bytes, whole: Violation) -> Iterator[ValueInARow
     if whole.rule not in _OF_ONE_VALUE:
         return
     text = _text_of(body)
-    lines = _Lines(text)
+    line, of_line, counted = 0, 0, 0
     for index, (begin, end, value) in enumerate(_values(text)):
-        if index == 0 and end == len(text) and isinstance(value, Violation):
-            return
-        yield ValueInARow(lines.place(begin), text[begin:end], value)
+        breaks = text.count("\n", counted, begin)
+        line, of_line, counted = line + breaks, 1 if breaks else of_line + 1, begin
+        if isinstance(value, _UNREADABLE):
+            if index == 0 and end == len(text):
+                return
+            value = _explain(value, (line, begin - text.rfind("\n", 0, begin) - 1))  # noqa: PLW2901 - explained
+        place = f"line {line + 1}" if of_line == 1 else f"line {line + 1} value {of_line}"
+        yield ValueInARow(place, text[begin:end], value)
 
 
 def _text_of(body: str | bytes) -> str:
@@ -224,42 +220,37 @@ def _text_of(body: str | bytes) -> str:
 
 
 def _values(text: str) -> Iterator[tuple[int, int, Any]]:
-    """Where each value begins and ends, and what it is: a ``Violation`` if it cannot be read.
+    """Where each value begins and ends, and what it is; if it cannot be read, the error, in a text that begins there.
 
     After a value that cannot be read, reading starts again at the next line that begins with a bracket, but not before the
     place of the error: the lines before it are parts of the value, and would be other points without their envelope.
-    What is decoded at once ends before such a line, and grows only with a value that goes on there, so that the time is linear.
     """
-    begin, lines, too_deep = 0, len(text), 0
-    place = _Position(text)
+    begin, size, too_deep = 0, len(text), 0
     while begin < len(text):
-        part = text[begin : _end_of_lines(text, begin, lines)]
-        stop, error = begin + len(part), None
+        # A part ends with a line: a line break cuts no number, text or word of JSON in two.
+        part = text[begin : text.find("\n", begin + size) + 1 or len(text)]
+        first, value = 0, None
         for first, end, value in _values_until_failure(part):
-            if isinstance(value, _UNREADABLE):
-                begin, error = begin + first, value
-                break
-            yield begin + first, begin + end, value
-        if error is None:
-            begin, lines = stop, 1
-            continue
-        at = stop - len(part) + error.pos if isinstance(error, json.JSONDecodeError) else begin
-        if stop < len(text) and at >= stop - len(part) + len(part.rstrip(_SPACE)):
-            lines *= 2
-            continue
-        too_deep += isinstance(error, RecursionError)
-        found = _BRACKET_LINE.search(text, max(at - 1, begin)) if too_deep <= _MOST_TOO_DEEP else None
-        end = found.end() if found else len(text)
-        yield begin, end, _explain(error, place.of(stop - len(part)))
-        begin, lines = end, 1
+            if not isinstance(value, _UNREADABLE):
+                yield begin + first, begin + end, value
+        if not isinstance(value, _UNREADABLE):
+            begin += len(part)
+        elif first > 0:
+            begin += first
+        elif begin + len(part) < len(text) and _goes_on(part, value):
+            size = 2 * len(part)
+        else:
+            too_deep += isinstance(value, RecursionError)
+            at = begin if isinstance(value, RecursionError) else max(begin + value.pos - 1, begin)
+            found = _BRACKET_LINE.search(text, at) if too_deep <= _MOST_TOO_DEEP else None
+            stop = found.end() if found else len(text)
+            yield begin, stop, value
+            begin, size = stop, _READ_AFTER_ERROR
 
 
-def _end_of_lines(text: str, begin: int, lines: int) -> int:
-    """Where so many lines end that begin with a bracket, and the lines between them."""
-    if lines >= len(text):
-        return len(text)
-    ends = [match.end() for match in islice(_BRACKET_LINE.finditer(text, begin), lines)]
-    return ends[-1] if len(ends) == lines else len(text)
+def _goes_on(part: str, error: json.JSONDecodeError | RecursionError) -> bool:
+    """Whether a part of a text has an error only because it ends there."""
+    return isinstance(error, json.JSONDecodeError) and error.pos >= len(part.rstrip(_SPACE))
 
 
 def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
@@ -268,41 +259,8 @@ def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
     while found := _find_value(text, end):
         begin = found.start()
         try:
-            value, end = _scan(text, begin)
+            value, end = _DECODER.raw_decode(text, begin)
         except _UNREADABLE as error:
             yield begin, len(text), error
             return
         yield begin, end, value
-
-
-class _Position:
-    """Tells the lines and columns of places in a text; they must be asked for in their order."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._position = 0
-        self._lines = 0
-
-    def of(self, place: int) -> tuple[int, int]:
-        """How many lines are before it, and how many characters in its own line."""
-        self._lines += self._text.count("\n", self._position, place)
-        self._position = place
-        return self._lines, place - self._text.rfind("\n", 0, place) - 1
-
-
-class _Lines:
-    """Names the places of values; ``place`` must be called in their order."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._position = 0
-        self._line = 1
-        self._values_of_line = 0
-
-    def place(self, begin: int) -> str:
-        breaks = self._text.count("\n", self._position, begin)
-        self._position = begin
-        self._line += breaks
-        self._values_of_line = 1 if breaks else self._values_of_line + 1
-        place = f"line {self._line}"
-        return place if self._values_of_line == 1 else f"{place} value {self._values_of_line}"
