@@ -75,8 +75,8 @@ def read_job(body: Any) -> Job | None:
     if isinstance(body, str) and not re.search(_MENTIONS_A_JOB, body, re.IGNORECASE):
         # This avoids parsing a large payload twice.
         return None
-    points = read_payload(body).points
-    asked = points[0] if len(points) == 1 else None
+    payload = read_payload(body)
+    asked = payload.merged()[0] if len(payload.points) == 1 else None
     if not isinstance(asked, dict) or not _MEMBERS_OF_A_PAYLOAD.isdisjoint(asked):
         return None
     names = {name.lower() for name in asked}

@@ -115,7 +115,7 @@ def _spread(text: str, messages: int, name: str) -> list[list[Any]]:
         first = payload.violations[0]
         where = f" at {first.pointer}" if first.pointer else ""
         raise Unusable(f"{name} cannot be spread over messages:{where} it {first.message}; {_UNCHANGED}")
-    return split(list(payload.points), messages)
+    return split(list(payload.merged()), messages)
 
 
 def _as_json(points: list[Any], name: str) -> str:

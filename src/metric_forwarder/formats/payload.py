@@ -46,11 +46,13 @@ class Payload(NamedTuple):
     """The points of a message, as the producer wrote them, and where they stood.
 
     Attributes:
-        points: decoded JSON values, defaults of an envelope merged in.
+        points: decoded JSON values, without what an envelope gives to all of them.
         prefix: the JSON pointer of the list that held them; None when the payload is itself a point.
         violations: what is wrong with the payload around its points; then all of them are invalid.
         place: its place among several payloads of a message, such as ``line 3``; empty if it is the only one.
         text: its text; None if it is the whole message.
+        envelope: what an envelope gives to all its points, as an envelope without points; one object shared by all of them.
+        namespace_key: the name of its namespace in the envelope.
     """
 
     points: Sequence[Any]
@@ -58,20 +60,25 @@ class Payload(NamedTuple):
     violations: tuple[Violation, ...] = ()
     place: str = ""
     text: str | None = None
+    envelope: Mapping[str, Any] | None = None
+    namespace_key: str = ""
 
     @property
     def is_first(self) -> bool:
         """Whether it is the first payload of its message."""
         return self.place in ("", "line 1")
 
-    def own(self, index: int) -> Any:
-        """A point without what its envelope gives to all its points."""
-        return self.points.own(index) if isinstance(self.points, _Merged) else self.points[index]
-
-    @property
-    def envelope(self) -> Mapping[str, Any] | None:
-        """What the envelope gives to all its points, as an envelope without points; one object shared by all of them."""
-        return self.points.envelope if isinstance(self.points, _Merged) else None
+    def merged(self, start: int = 0, stop: int | None = None) -> Sequence[Any]:
+        """Some points with what their envelope gives to all, merged when they are asked for: a million may share a hundred."""
+        points = self.points[start:stop]
+        if self.envelope is None:
+            return points
+        defaults = dict(self.envelope)
+        dimensions = defaults.pop("dimensions", None)
+        if dimensions is None:
+            # As most envelopes are: this needs no call for each point.
+            return [{**defaults, **point} if type(point) is dict else point for point in points]
+        return [_merge(defaults, dimensions, point) for point in points]
 
     def pointer(self, index: int) -> str:
         """The place of the payload, then the JSON pointer of a point."""
@@ -85,8 +92,12 @@ class Payload(NamedTuple):
 
     def locate(self, index: int, path: Sequence[Any]) -> str:
         """The JSON pointer of a member of a point, in the envelope if it was inherited from there."""
-        inherited = self.points.inherited(index, path) if isinstance(self.points, _Merged) else None
-        return self.place + inherited if inherited else self.pointer(index) + json_pointer(path)
+        match path if self.envelope is not None else ():
+            case ["namespace"] if "namespace" not in self.points[index]:
+                return f"{self.place}/{self.namespace_key}"
+            case ["dimensions", name] if name not in self.points[index].get("dimensions", ()):
+                return self.place + json_pointer(path)
+        return self.pointer(index) + json_pointer(path)
 
 
 # A producer writes one list like another, so that their points share these texts.
@@ -246,9 +257,10 @@ def _envelope(
     if violations:
         # Even an empty list counts as one point: the producer's data is probably in the unknown member.
         return Payload(raw or (None,), f"/{list_key}", violations=violations)
-    defaults = {"namespace": envelope[namespace_key]} if namespace_key in envelope else {}
-    points = _Merged(raw, namespace_key, defaults, dimensions) if defaults or dimensions else raw
-    return Payload(points, f"/{list_key}")
+    shared = {"namespace": envelope[namespace_key]} if namespace_key in envelope else {}
+    if dimensions:
+        shared["dimensions"] = dimensions
+    return Payload(raw, f"/{list_key}", envelope=shared or None, namespace_key=namespace_key)
 
 
 def _shared_bytes(namespace: Any, dimensions: Mapping[str, Any]) -> int:
@@ -265,60 +277,12 @@ _SHARES_TOO_MUCH = (
 _TOO_MANY = ("size", f"holds more than {MAX_POINTS} points: split it")
 
 
-class _Merged(Sequence[Any]):
-    """The points of an envelope with its defaults, each merged when it is asked for: a million may share a hundred."""
-
-    def __init__(
-        self,
-        points: Sequence[Any],
-        namespace_key: str,
-        defaults: Mapping[str, Any],
-        dimensions: Mapping[str, Any],
-    ) -> None:
-        self._points = points
-        self._namespace_key = namespace_key
-        self._defaults = defaults
-        self._dimensions = dimensions
-        self.envelope = {**defaults, "dimensions": dimensions} if dimensions else defaults
-
-    def own(self, index: int) -> Any:
-        return self._points[index]
-
-    def inherited(self, index: int, path: Sequence[Any]) -> str | None:
-        """The pointer in the envelope of a member of a point; None if it is not from there."""
-        match path:
-            case ["namespace"] if "namespace" not in self._points[index]:
-                return f"/{self._namespace_key}"
-            case ["dimensions", name] if name not in self._points[index].get("dimensions", ()):
-                return json_pointer(path)
-        return None
-
-    def __len__(self) -> int:
-        return len(self._points)
-
-    def __getitem__(self, index: Any) -> Any:
-        found = self._points[index]
-        if isinstance(index, slice):
-            # A namespace alone, as most envelopes have it, needs no call for each point.
-            return [
-                {**self._defaults, **point}
-                if not self._dimensions and type(point) is dict
-                else _merge(self._defaults, self._dimensions, point)
-                for point in found
-            ]
-        return _merge(self._defaults, self._dimensions, found)
-
-
 def _merge(defaults: Mapping[str, Any], dimensions: Mapping[str, Any], point: Any) -> Any:
-    if isinstance(point, NotJson):
-        # Nothing can be merged into it. To correct it, one needs the whole envelope.
-        around = [*defaults.items(), ("dimensions", dimensions), ("points", [point])]
-        return NotJson(point.rule, point.message, around)
     if not isinstance(point, dict):
         return point
     merged = {**defaults, **point}
     own = point.get("dimensions", {})
-    if dimensions and isinstance(own, dict):
+    if isinstance(own, dict):
         merged["dimensions"] = {**dimensions, **own}
     return merged
 

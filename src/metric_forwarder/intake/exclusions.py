@@ -44,7 +44,7 @@ class Origin(NamedTuple):
     @property
     def raw(self) -> Any:
         """What its producer wrote, without what an envelope gives to all its points."""
-        return self.payload.own(self.nth)
+        return self.payload.points[self.nth]
 
     def located(self, path: Sequence[Any], violation: Violation) -> Violation:
         """Locate a violation at a path inside the value, in the terms of its format."""

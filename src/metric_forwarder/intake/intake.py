@@ -204,7 +204,7 @@ class Intake:
             return
         relabel = None if message.already_validated else self._relabel
         for start in range(0, len(payload.points), _TAKEN_TOGETHER):
-            raws = payload.points[start : start + _TAKEN_TOGETHER]
+            raws = payload.merged(start, start + _TAKEN_TOGETHER)
             pending, points = self._pending, len(raws)
             pending.messages += [message] * points
             pending.pointers += payload.pointers(start, points)
