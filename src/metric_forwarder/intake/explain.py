@@ -1,22 +1,23 @@
 """Says what is wrong with a point, and what would be right: slow, and only for points that ``schema`` does not accept.
 
-The only home of ``jsonschema``, which takes some 170 ms to import and 200 µs a point.
+``schema`` imports it when it is needed, since ``jsonschema`` takes some 170 ms to import, and 200 µs a point.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from fractions import Fraction
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jsonschema import Draft7Validator, FormatChecker, ValidationError, validators
+from jsonschema.protocols import Validator
 
 from metric_forwarder.formats.json_text import NotJson, Violation
 from metric_forwarder.intake.patterns import compile_pattern
 from metric_forwarder.intake.schema import MAX_FLOAT
 from metric_forwarder.times import milliseconds
-
-if TYPE_CHECKING:
-    import jsonschema.protocols
 
 # Where in the point, and what is wrong there; the violation's own pointer is empty.
 Located = tuple[tuple[Any, ...], Violation]
@@ -94,12 +95,10 @@ def _description(schema: Any) -> str:
     return description[:250] if isinstance(description, str) else ""
 
 
-def _strict_validator(schema: Mapping[str, Any]) -> "jsonschema.protocols.Validator":
+def _strict_validator(schema: Mapping[str, Any]) -> Validator:
     """Draft-07, but numbers are finite, ``multipleOf`` is decimal, and patterns follow ECMA 262."""
-    from jsonschema import Draft7Validator, FormatChecker, validators  # noqa: PLC0415 - not needed while all points are valid
-
     types = Draft7Validator.TYPE_CHECKER.redefine("number", _is_number)
-    strict: type[jsonschema.protocols.Validator] = validators.extend(  # type: ignore[no-untyped-call]
+    strict: type[Validator] = validators.extend(  # type: ignore[no-untyped-call]
         Draft7Validator, _KEYWORDS, type_checker=types
     )
     formats = FormatChecker(formats=())
@@ -116,12 +115,12 @@ def _check_multiple(validator: Any, divisor: float, instance: Any, _schema: Any)
     if validator.is_type(instance, "number"):
         quotient = Fraction(repr(instance)) / Fraction(repr(divisor))
         if quotient.denominator != 1:
-            yield _error()
+            yield ValidationError("")
 
 
 def _check_pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[Any]:
     if validator.is_type(instance, "string") and not compile_pattern(pattern).search(instance):
-        yield _error()
+        yield ValidationError("")
 
 
 def _check_pattern_properties(
@@ -144,7 +143,7 @@ def _check_additional(validator: Any, schema: Any, instance: Any, parent: Any) -
         for name in names:
             yield from validator.descend(instance[name], schema, path=name)
     elif not schema and next(names, None) is not None:
-        yield _error()
+        yield ValidationError("")
 
 
 def _additional(instance: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
@@ -158,13 +157,7 @@ def _additional(instance: Mapping[str, Any], schema: Mapping[str, Any]) -> Itera
     )
 
 
-def _error() -> Any:
-    """An error of a keyword, which ``jsonschema`` completes; its own words are never shown."""
-    from jsonschema import ValidationError  # noqa: PLC0415 - not needed while all points are valid
-
-    return ValidationError("")
-
-
+# Each yields errors without words, which are never shown; ``jsonschema`` adds the place and the rule.
 _KEYWORDS = {
     "additionalProperties": _check_additional,
     "multipleOf": _check_multiple,
@@ -206,8 +199,6 @@ def _values(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - needed only to explain a mistake
-
     # A short name is close to too much: "fields" to "id".
     matches = get_close_matches(name[:100], list(known), n=1, cutoff=0.6)
     return f': did you mean "{matches[0]}"?' if matches else ": remove it"

@@ -1,14 +1,21 @@
 """Reads a user's schema (``MF_SCHEMA``), and refuses what cannot be judged by its standard.
 
-Only draft-07 is supported. A pattern is written for ECMA 262, so it is translated for Python's ``re``.
+Only draft-07 is supported. A pattern is written for ECMA 262, so it is translated for Python's ``re``. ``schema`` imports this
+module where a user has a schema, since the libraries for it take time to import.
 """
 
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
+
+from jsonschema import Draft7Validator, FormatChecker, SchemaError
+from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT7
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.patterns import compile_pattern
@@ -37,8 +44,6 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: it cannot be read, is not a draft-07 schema, or has parts that cannot be checked.
     """
-    from jsonschema import SchemaError  # noqa: PLC0415 - needed only where a user has a schema
-
     try:
         # An editor may have put a byte order mark first.
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -80,8 +85,6 @@ def _finite(text: str) -> float:
 
 
 def _check_form(schema: Any) -> None:
-    from jsonschema import Draft7Validator, FormatChecker  # noqa: PLC0415 - needed only where a user has a schema
-
     # Without formats: a pattern is checked as it will be used.
     Draft7Validator.check_schema(schema, format_checker=FormatChecker(formats=()))
 
@@ -105,11 +108,6 @@ def _check_parts(schema: Mapping[str, Any]) -> None:
             named that is not supported.
         SchemaError: a ``$ref`` does not lead to a schema.
     """
-    from graphlib import CycleError, TopologicalSorter  # noqa: PLC0415 - needed only where a user has a schema
-
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # noqa: PLC0415
-    from referencing.jsonschema import DRAFT7  # noqa: PLC0415
-
     names_draft = "$schema" in schema
     root = DRAFT7.create_resource(schema)
     # Schema → the schemas that judge the same value, by ``id()``.
@@ -160,8 +158,6 @@ def _check_pattern(pattern: str) -> None:
 
 
 def _follow(reference: Any, resolver: Any) -> Any:
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415 - needed only where a user has a schema
-
     try:
         target = resolver.lookup(reference)
     except (Unresolvable, ValueError):
