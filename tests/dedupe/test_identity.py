@@ -260,9 +260,9 @@ def what_identifies(row: Row, by: str) -> tuple[object, ...] | None:
 def test_points_have_one_identity_if_and_only_if_the_same_things_identify_them(
     rows: list[Row], by: str
 ) -> None:
-    serieses = {metric: Series("pc", metric, {}) for metric in ("a", "b")}
+    by_metric = {metric: Series("pc", metric, {}) for metric in ("a", "b")}
     found = Identifier("test", by).identities(
-        [serieses[row.metric] for row in rows],
+        [by_metric[row.metric] for row in rows],
         [row.value for row in rows],
         [row.time_ns for row in rows],
         [row.key for row in rows],

@@ -81,9 +81,9 @@ def test_a_batch_may_have_exactly_as_many_bytes_as_the_limit() -> None:
     assert [len(batch) for batch in pack(_of_five_bytes(_SERIES[:5]), BatchLimits(9, 10))] == [2, 2, 1]
 
 
-def _of_five_bytes(serieses: list[Series]) -> list[Point]:
+def _of_five_bytes(series: list[Series]) -> list[Point]:
     return [
-        Point(n, s, 1, None, None, Message("s", None), "", None, 0, b"12345") for n, s in enumerate(serieses)
+        Point(n, s, 1, None, None, Message("s", None), "", None, 0, b"12345") for n, s in enumerate(series)
     ]
 
 

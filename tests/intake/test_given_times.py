@@ -63,10 +63,10 @@ def test_of_more_series_than_are_remembered_the_one_given_longest_ago_is_forgott
     assert [given.last_ms(series) for series in (A, B, C)] == [3, None, 4]
 
 
-def test_age_and_lead_of_a_time_are_told_in_seconds() -> None:
+def test_how_far_a_time_is_from_now_is_told_in_words() -> None:
     times = EventTimes(GivenTimes(), NOW_MS)
-    assert times.age_s(NOW_MS * 10**6 - 1_500_000_000) == 1.5
-    assert times.ahead_s(NOW_MS * 10**6 + 1_500_000_000) == 1.5
+    assert times.from_now(NOW_MS * 10**6 - 90 * 10**9) == "90 s"
+    assert times.from_now(NOW_MS * 10**6 + 180 * 10**9) == "3 minutes"
 
 
 @pytest.mark.parametrize("offset_s", [0.0, 1.5, -1.5])

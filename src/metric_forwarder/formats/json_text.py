@@ -236,6 +236,7 @@ def _values(text: str) -> Iterator[tuple[int, int, Any]]:
         if not isinstance(value, _UNREADABLE):
             begin += len(part)
         elif first > 0:
+            # It is read again as the first value of a part.
             begin += first
         elif begin + len(part) < len(text) and _goes_on(part, value):
             size = 2 * len(part)

@@ -180,8 +180,8 @@ def read_payloads(body: Any) -> Iterator[Payload]:
     """
     decoded = decode(body)
     count = 0
-    for value in values_in_a_row(body, decoded) if isinstance(decoded, Violation) else ():
-        count += 1
+    values = values_in_a_row(body, decoded) if isinstance(decoded, Violation) else ()
+    for count, value in enumerate(values, 1):
         if count > MAX_POINTS:
             yield _invalid("", _TOO_MANY)._replace(place=value.place, text="")
             return

@@ -92,13 +92,9 @@ class EventTimes:
         """Whether a time is neither too old nor too far ahead."""
         return self.oldest_ns <= time_ns <= self.latest_ns
 
-    def age_s(self, time_ns: int) -> float:
-        """How many seconds ago a time was, by the clock."""
-        return (self._now_ns - time_ns) / NS_PER_S
-
-    def ahead_s(self, time_ns: int) -> float:
-        """By how many seconds a time is ahead of the clock."""
-        return (time_ns - self._now_ns) / NS_PER_S
+    def from_now(self, time_ns: int) -> str:
+        """How far a time is from that of the clock, in words."""
+        return in_words(abs(time_ns - self._now_ns) / NS_PER_S)
 
     @property
     def clock_in_words(self) -> str:
@@ -108,20 +104,20 @@ class EventTimes:
         side = "ahead of" if self._offset_s > 0 else "behind"
         return f"the destination's clock, which is {in_words(abs(self._offset_s))} {side} the forwarder's (one of the two is wrong)"
 
-    def next_ms(self, serieses: Iterable[Series], wanted_ms: Iterable[int]) -> list[int]:
+    def next_ms(self, series: Iterable[Series], wanted_ms: Iterable[int]) -> list[int]:
         """Return the times for points: the wanted one, or one millisecond after the last given time if that is later.
 
         If a time would be moved too far, or too far ahead of the clock, it stays as it is: the last time came from a wrong
         clock, or this reading is old. The destination may then refuse it.
         """
         in_event_ms, times_ms = self._in_event_ms, []
-        for series, time_ms in zip(serieses, wanted_ms, strict=True):
-            last_ms = in_event_ms.get(series.digest)
+        for each, time_ms in zip(series, wanted_ms, strict=True):
+            last_ms = in_event_ms.get(each.digest)
             if last_ms is None:
-                last_ms = self._given.last_ms(series)
+                last_ms = self._given.last_ms(each)
             if last_ms is not None and time_ms <= last_ms:
                 is_far = last_ms >= time_ms + MAX_MOVED_MS or last_ms >= self._latest_given_ms
                 time_ms = time_ms if is_far else last_ms + 1  # noqa: PLW2901 - moved
-            in_event_ms[series.digest] = time_ms
+            in_event_ms[each.digest] = time_ms
             times_ms.append(time_ms)
         return times_ms

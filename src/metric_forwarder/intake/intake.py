@@ -175,11 +175,8 @@ class Intake:
     def _take_bodies(self, messages: Sequence[Message], bodies: Sequence[Any]) -> Iterator[None]:
         """Take decoded bodies in; usually each is a point."""
         if self._relabel is None:
-            candidates, count = Candidates(), len(bodies)
-            candidates.messages, candidates.raws = list(messages), list(bodies)
-            candidates.pointers, candidates.times_ns = [""] * count, [None] * count
-            candidates.payloads, candidates.places = [None] * count, [0] * count
-            unusual = range(count) if self.is_late else self._maker.take_together(candidates)
+            candidates = Candidates(messages, bodies)
+            unusual = range(len(candidates)) if self.is_late else self._maker.take_together(candidates)
             if unusual is None:
                 return
             if all(map(is_lone_point, bodies)):

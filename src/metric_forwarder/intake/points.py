@@ -24,7 +24,6 @@ from metric_forwarder.times import (
     NS_PER_MS,
     all_milliseconds,
     all_nanoseconds,
-    in_words,
     nanoseconds,
     to_milliseconds,
 )
@@ -51,13 +50,15 @@ class Candidates:
 
     __slots__ = ("messages", "payloads", "places", "pointers", "raws", "times_ns")
 
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-        self.pointers: list[str] = []
-        self.raws: list[Any] = []
-        self.times_ns: list[int | None] = []
-        self.payloads: list[Payload | Sample | None] = []
-        self.places: list[int] = []
+    def __init__(self, messages: Sequence[Message] = (), bodies: Sequence[Any] = ()) -> None:
+        """Begin with messages of which each is a candidate itself, or without any."""
+        points = len(bodies)
+        self.messages = list(messages)
+        self.pointers = [""] * points
+        self.raws = list(bodies)
+        self.times_ns: list[int | None] = [None] * points
+        self.payloads: list[Payload | Sample | None] = [None] * points
+        self.places = [0] * points
 
     def __len__(self) -> int:
         return len(self.raws)
@@ -240,18 +241,18 @@ class PointMaker:
         return times_ns, [key if key is None or type(key) is str else as_text(key) for key in ids]
 
     def _times_ms(
-        self, messages: Sequence[Message], serieses: Sequence[Series], times_ns: Sequence[Any]
+        self, messages: Sequence[Message], series: Sequence[Series], times_ns: Sequence[Any]
     ) -> Sequence[int] | None:
         """When points were measured, Unix milliseconds; None if a time is unusual, or only some have one of their own."""
         without = times_ns.count(None)
         if without == len(times_ns):
-            return self._given_ms(messages, serieses)
+            return self._given_ms(messages, series)
         times = self._times
         if without or not times.oldest_ns <= min(times_ns) <= max(times_ns) <= times.latest_ns:
             return None
         return all_milliseconds(times_ns)
 
-    def _given_ms(self, messages: Sequence[Message], serieses: Sequence[Series]) -> Sequence[int] | None:
+    def _given_ms(self, messages: Sequence[Message], series: Sequence[Series]) -> Sequence[int] | None:
         """The times of points that have none of their own; None if one is too far ahead, or only some come from the spool."""
         now_ms = self._times.now_ms
         wanted = [now_ms if message.time_ms is None else message.time_ms for message in messages]
@@ -261,22 +262,22 @@ class PointMaker:
         if len(are_replayed) > 1 or max(wanted) > self._times.latest_ms:
             return None
         # A point from the spool got its time before.
-        return wanted if True in are_replayed else self._times.next_ms(serieses, wanted)
+        return wanted if True in are_replayed else self._times.next_ms(series, wanted)
 
     def _append(
         self,
         candidates: Candidates,
-        serieses: Sequence[Series],
+        series: Sequence[Series],
         values: Sequence[float],
         times_ns: Sequence[int | None],
         keys: Iterable[str | None],
         times_ms: Sequence[int],
     ) -> None:
         messages, pointers = candidates.messages, candidates.pointers
-        wires = self._destination.encode(serieses, values, times_ms)
-        identities = self._identities(serieses, values, times_ns, keys, messages, pointers)
+        wires = self._destination.encode(series, values, times_ms)
+        identities = self._identities(series, values, times_ns, keys, messages, pointers)
         numbers = count(self._ledger.open(len(wires)))
-        columns = (numbers, serieses, values, times_ns, keys, messages, pointers, identities, times_ms, wires)
+        columns = (numbers, series, values, times_ns, keys, messages, pointers, identities, times_ms, wires)
         # Half the time of ``Point(…)``, of which there is one for each point.
         self.points += map(_new_tuple, repeat(Point), zip(*columns, strict=False))
         self._bytes += sum(map(len, wires))
@@ -358,7 +359,7 @@ class PointMaker:
     def _ahead(self, message: Message, pointer: str, time_ns: int) -> Problem:
         """Why a time ahead of the clock is invalid: Prometheus would store it, then refuse readings more than an hour older."""
         text = (
-            f"has a time {in_words(self._times.ahead_s(time_ns))} ahead of {self._times.clock_in_words}, more than "
+            f"has a time {self._times.from_now(time_ns)} ahead of {self._times.clock_in_words}, more than "
             "MF_MAX_AHEAD_S allows: correct the producer's clock, or the unit of its time (seconds, or milliseconds from 1e11 on)"
         )
         return Problem(Outcome.INVALID, message.source, pointer, "maxAhead", None, text)
@@ -381,7 +382,7 @@ _UNEXPLAINED = Violation(
 
 def _stale(point: Point, times: EventTimes, time_ns: int) -> Problem:
     text = (
-        f"is {in_words(times.age_s(time_ns))} old, more than MF_MAX_AGE_S allows, by {times.clock_in_words}: this destination "
+        f"is {times.from_now(time_ns)} old, more than MF_MAX_AGE_S allows, by {times.clock_in_words}: this destination "
         "stamps points on arrival, so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
     )
     return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)

@@ -7,7 +7,7 @@ event. Without this, each delivery would take in the same first messages again, 
 import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 
 from metric_forwarder.model import Message, Outcome
@@ -66,13 +66,8 @@ class EventProgress:
             yield message
 
     def _skip(self, done: _Done, messages: Iterator[Message]) -> Iterator[Message]:
-        held: list[Message] = []
-        places: list[str] = []
-        for message in messages:
-            held.append(message)
-            places.append(message.coordinates or "")
-            if len(held) == done.messages:
-                break
+        held = list(islice(messages, done.messages))
+        places = [message.coordinates or "" for message in held]
         if _digest(places) != done.digest:
             return chain(held, messages)
         self._places = places

@@ -27,9 +27,6 @@ _LONGEST_KNOWN = 2_000
 
 _is_target = re.compile(r"(?:[a-zA-Z_]|\$(?:\{\w+\}|\w))(?:\w|\$(?:\{\w+\}|\w))*", re.ASCII).fullmatch
 _reference = re.compile(r"\$(?:\$|\{(\w+)\}|(\w+))").sub
-_MEMBERS = frozenset(
-    {"source_labels", "separator", "regex", "modulus", "target_label", "replacement", "action"}
-)
 
 Labels = dict[str, str]
 
@@ -59,6 +56,9 @@ class _Rule(NamedTuple):
 
     def value(self, labels: Labels) -> str:
         return self.separator.join([labels.get(name, "") for name in self.source_labels])
+
+
+_MEMBERS = frozenset(_Rule._fields)
 
 
 class Relabeller:
