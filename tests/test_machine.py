@@ -31,7 +31,7 @@ from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY
 from support.fakes import FakeClock, InProcessReceiver, machine_of
 from support.harness import ckafka, environ, outcomes, point, report_of
 
-PATIENCE_S = 10
+PATIENCE_S = 30
 
 
 # --- futures and workers ----------------------------------------------------------------------------------------

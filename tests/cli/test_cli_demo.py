@@ -212,7 +212,7 @@ def _activity_with(page: str, *, reports: int) -> Any:
     """What the page shows, once it shows so many reports."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"{page}-/activity", timeout=10) as reply:
+        with urllib.request.urlopen(f"{page}-/activity", timeout=30) as reply:
             activity = json.loads(reply.read())
         if len(activity["reports"]) >= reports:
             return activity

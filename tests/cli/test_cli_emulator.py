@@ -42,12 +42,12 @@ def _running(*options: str) -> Iterator[tuple[str, dict[str, str]]]:
             yield "".join(lines), {name.removeprefix("MF_"): value for name, value in exported.items()}
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(timeout=10)
+            process.wait(timeout=30)
     assert process.returncode == 0
 
 
 def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as reply:
+    with urllib.request.urlopen(url, timeout=30) as reply:
         return reply.read().decode()
 
 

@@ -367,7 +367,7 @@ def test_a_reading_that_hangs_keeps_one_thread_and_no_more(manager: SecretsManag
     assert all(verdict is not None for verdict in verdicts)
     assert len(hanging) <= 1
     for thread in hanging:
-        thread.join(5)
+        thread.join(30)
 
 
 def test_no_secret_is_in_any_log_with_every_logger_at_debug(

@@ -186,7 +186,7 @@ def dripping(first: bytes, drip: bytes) -> Callable[[socket.socket], None]:
         receive_request(connection)
         connection.sendall(first)
         with contextlib.suppress(OSError):
-            for _ in range(500):
+            for _ in range(3000):
                 connection.sendall(drip)
                 time.sleep(0.02)
 
@@ -209,16 +209,19 @@ def test_a_late_byte_does_not_restart_the_timeout() -> None:
 
     def serve(connection: socket.socket) -> None:
         receive_request(connection)
-        time.sleep(5.7)
+        time.sleep(0.9)
         connection.sendall(b"H")
-        over.wait(20)
+        over.wait(60)
+
+    def took_s(place: str) -> float:
+        started = time.monotonic()
+        assert fault(post(HttpTransport(), f"http://{place}/", 1)) is Fault.UNANSWERED
+        return time.monotonic() - started
 
     with listening(serve) as place:
-        # If the byte restarted the timeout, it would be 11.7 s.
-        with ends_within(6):
-            answer = post(HttpTransport(), f"http://{place}/", 6)
+        # If the byte restarted the timeout, it would be 1.9 s each time. A busy machine only ever adds to it.
+        assert any(took_s(place) < 1.6 for _ in range(30))
         over.set()
-    assert fault(answer) is Fault.UNANSWERED
 
 
 @pytest.mark.slow
@@ -234,7 +237,7 @@ def test_a_streamed_answer_that_comes_drop_by_drop_ends_in_time_and_leaves_no_th
         # Not told to stop: the thread that reads comes to its end all the same.
         for thread in set(threading.enumerate()) - before:
             if thread.name == "download":
-                thread.join(10)
+                thread.join(30)
                 assert not thread.is_alive()
 
 
@@ -300,7 +303,7 @@ def test_a_chunk_of_a_negative_size_is_not_everything_that_comes(size: bytes) ->
         url = f"http://{place}/"
         assert fault(post(HttpTransport(), url)) is Fault.UNANSWERED
         streamed = HttpTransport().stream(
-            request._replace(url=url), Deadline(SystemClock(), time.monotonic() + 5)
+            request._replace(url=url), Deadline(SystemClock(), time.monotonic() + 30)
         )
         assert isinstance(streamed, Streamed)
         *_, last = streamed.chunks
@@ -313,7 +316,7 @@ def test_without_a_thread_a_stream_is_a_failure_that_says_so(
 ) -> None:
     starve()
     request = HttpRequest("POST", emulator.url, HEADERS, b"{}")
-    failure = HttpTransport().stream(request, Deadline(SystemClock(), time.monotonic() + 5))
+    failure = HttpTransport().stream(request, Deadline(SystemClock(), time.monotonic() + 30))
     assert fault(failure) is Fault.UNREACHABLE  # type: ignore[arg-type]  # which fails for a stream
     assert "no thread" in str(failure)
 
@@ -459,14 +462,14 @@ def test_a_connection_that_has_been_idle_for_long_is_not_used_again(emulator: Em
 
 def test_connections_that_a_network_forgot_while_the_instance_was_frozen_cost_no_time() -> None:
     clock = FakeClock()
-    thawed = threading.Event()
+    thawed, over = threading.Event(), threading.Event()
 
     def serve(connection: socket.socket) -> None:
         is_old = not thawed.is_set()
         while True:
             receive_request(connection)
             if is_old and thawed.is_set():
-                time.sleep(5)
+                over.wait()
             connection.sendall(ANSWER)
 
     with listening(serve) as place:
@@ -474,7 +477,9 @@ def test_connections_that_a_network_forgot_while_the_instance_was_frozen_cost_no
         assert isinstance(post(transport, f"http://{place}/"), HttpReply)
         thawed.set()
         clock.sleep(3600)
-        assert isinstance(post(transport, f"http://{place}/", 0.5), HttpReply)
+        answer = post(transport, f"http://{place}/", 20)
+        over.set()
+    assert isinstance(answer, HttpReply)
 
 
 # --- what other packages log --------------------------------------------------------------------------------

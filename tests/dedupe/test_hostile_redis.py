@@ -180,7 +180,7 @@ def test_a_worker_that_is_stuck_is_the_only_one() -> None:
 
     def connect(address: RedisAddress, timeout_s: float, max_reply_bytes: int) -> RedisConnection:
         arrived.set()
-        go_on.wait(10)
+        go_on.wait(30)
         return RedisConnection(address, timeout_s, max_reply_bytes)
 
     store = RedisStore(

@@ -10,6 +10,7 @@ from metric_forwarder.clients.redis import NOT_REDIS, RedisUnavailable, Script
 from metric_forwarder.clock import Deadline
 from metric_forwarder.dedupe.redis import CLAIM, IDLE_S, REST_S, RedisClaims, RedisStore, key_prefix
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore
+from metric_forwarder.machine import Tasks, Threads
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from support.fakes import FakeClock, machine_of
 from world.redis_model import RedisModel
@@ -63,7 +64,7 @@ class RedisLink:
 class Instance:
     """An instance with a store of its own."""
 
-    def __init__(self, server: Redis, clock: FakeClock) -> None:
+    def __init__(self, server: Redis, clock: FakeClock, tasks: Tasks | None = None) -> None:
         self.clock = clock
         self.warnings: list[str] = []
         self.store = RedisStore(
@@ -71,7 +72,7 @@ class Instance:
             function="default/forwarder",
             window_s=600,
             memory=MemoryStore(600, clock.monotonic),
-            machine=machine_of(clock),
+            machine=machine_of(clock, tasks=tasks),
             connect=server.connect,
             warn=self.warnings.append,
         )
@@ -159,10 +160,8 @@ def test_a_broken_connection_is_replaced_once_in_an_event(
     assert [link.runs for link in server.connections] == [2]
 
 
-def test_while_one_request_hangs_no_other_gets_stuck_like_it(
-    server: Redis, clock: FakeClock, instance: Callable[[], Instance]
-) -> None:
-    one = instance()
+def test_while_one_request_hangs_no_other_gets_stuck_like_it(server: Redis, clock: FakeClock) -> None:
+    one = Instance(server, clock, Threads())
     server.hangs = threading.Event()
     assert one.ask(X, within_s=0.2) == ([Claim.OURS], "degraded")
     clock.sleep(2 * REST_S)

@@ -659,11 +659,11 @@ class Other:
         self._event = event
         self._thread = threading.Thread(target=self._handle)
         self._thread.start()
-        assert self._begun.wait(5)
+        assert self._begun.wait(30)
 
     def send(self, request: Any, timeout_s: float) -> Any:
         self._begun.set()
-        assert self._go_on.wait(5)
+        assert self._go_on.wait(30)
         return self.receiver.send(request, timeout_s)
 
     def finish(self, code: ReturnCode | None = None) -> None:
@@ -956,7 +956,7 @@ def test_a_dead_redis_costs_one_timeout_until_it_has_rested(redis_server: RedisS
     redis_server.freeze()
     assert one.deliver(Y) == "degraded"
     with ends_within(TIMEOUTS_S[0] / 2):
-        assert [one.deliver(bytes([number]) * 16) for number in range(20)] == ["degraded"] * 20
+        assert [one.deliver(bytes([number]) * 16) for number in range(100)] == ["degraded"] * 100
     assert len(one.warnings) == 1
     redis_server.thaw()
     assert one.deliver(Z) == "degraded"
@@ -986,15 +986,16 @@ def test_a_hanging_redis_gets_less_time_if_less_is_left(
     redis_server: RedisServer, within_s: float, at_most_s: float
 ) -> None:
     redis_server.freeze()
-    took_s = []
-    for _ in range(5):
+
+    def took_s() -> float:
         claims = Instance(redis_server).begin(within_s)
         started = time.monotonic()
         claims.claim([X])
         claims.close()
-        took_s.append(time.monotonic() - started)
+        return time.monotonic() - started
+
     # A busy machine only ever adds to it.
-    assert min(took_s) < at_most_s
+    assert any(took_s() < at_most_s for _ in range(50))
 
 
 def test_a_confirmation_does_not_wait_for_a_hanging_redis(redis_server: RedisServer) -> None:
@@ -1002,8 +1003,8 @@ def test_a_confirmation_does_not_wait_for_a_hanging_redis(redis_server: RedisSer
     redis_server.freeze()
     with ends_within(5):
         for claims in events:
-            claims.confirm([X])
-            claims.confirm([Y])
+            for number in range(5):
+                claims.confirm([bytes([number]) * 16])
         # To wait for the frozen server would take its time-out, 0.5 s, with each of them.
     redis_server.thaw()
     for claims in events:

@@ -28,6 +28,7 @@ from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.destinations.receiver import PutMonitorDataDestination
 from metric_forwarder.destinations.receiver_verdicts import CODES, status_rule
 from metric_forwarder.destinations.server_clock import make_server_clocks
+from metric_forwarder.machine import Tasks, Threads
 from metric_forwarder.model import Message, Outcome, Point, Series
 from metric_forwarder.put_monitor_data.replies import read_code
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
@@ -764,15 +765,20 @@ def test_a_proxy_named_by_the_environment_is_not_used(
 # --- what happens at the very end -------------------------------------------------------------------------------
 
 
+TIME_S = 0.2
+
+
 class Gate:
-    """Where a lane is held until the test lets it go."""
+    """Where a lane is held until the test lets it go, and where the event's time is up."""
 
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
+        self.clock = FakeClock()
 
     def pass_through(self) -> None:
         self.reached.set()
-        assert self.opened.wait(5)
+        self.clock.sleep(TIME_S)
+        assert self.opened.wait(30)
 
 
 class HeldPacer(Pacer):
@@ -823,6 +829,7 @@ def make_sender(
     policy: Policy,
     *,
     jitter: Callable[[float], float] = lambda _: 0.0,
+    tasks: Tasks | None = None,
 ) -> Sender:
     return Sender(
         receiver,
@@ -830,7 +837,7 @@ def make_sender(
         limits=BatchLimits(1, 10_000),
         pacer=pacer,
         cool_down=CoolDown(clock),
-        machine=machine_of(clock, jitter),
+        machine=machine_of(clock, jitter, tasks),
     )
 
 
@@ -841,14 +848,14 @@ def plain_point(number: int) -> Point:
 def deliver_one(
     gate: Gate, receiver: PutMonitorDataDestination, pacer: Pacer, *, hold: bool
 ) -> tuple[Outcome, dict[str, int], Callable[[], dict[str, int]]]:
-    """Deliver a point in 0.2 s: its outcome, the answers counted, and how they are counted later on."""
+    """Deliver a point until the time is up: its outcome, the answers counted, and how they are counted later on."""
     policy = Policy(max_attempts=1, request_timeout_s=1, concurrency=1, hold_uncertain=hold)
-    sender = make_sender(receiver, SystemClock(), pacer, policy)
+    sender = make_sender(receiver, gate.clock, pacer, policy, tasks=Threads())
     settled: list[Outcome] = []
     lanes = set(threading.enumerate())
     counts = sender.deliver(
         [plain_point(0)],
-        Deadline(SystemClock(), time.monotonic() + 0.2),
+        Deadline(gate.clock, TIME_S),
         lambda points, outcome, _verdict: settled.extend([outcome] * len(points)),
         BlockedSeries(),
     )
@@ -859,7 +866,7 @@ def deliver_one(
         stuck = set(threading.enumerate()) - lanes
         gate.opened.set()
         for lane in stuck:
-            lane.join(5)
+            lane.join(30)
         return dict(counts.answers)
 
     (outcome,) = settled
@@ -958,7 +965,7 @@ class MeetingPacer(Pacer):
     def __init__(self, clock: Clock) -> None:
         super().__init__(machine_of(clock))
         self.is_probing = False
-        self._both = threading.Barrier(2, timeout=5)
+        self._both = threading.Barrier(2, timeout=30)
 
     def refuse(self) -> bool:
         is_news = super().refuse()
@@ -968,7 +975,7 @@ class MeetingPacer(Pacer):
 
 def test_throttling_of_a_request_sent_before_the_pause_is_not_a_failed_attempt() -> None:
     clock = FakeClock()
-    both = threading.Barrier(2, timeout=5)
+    both = threading.Barrier(2, timeout=30)
     crowded = Refusing(ReturnCode.TOO_MANY_REQUESTS, [both.wait] * 2)
     settled = deliver(crowded, clock, MeetingPacer(clock), attempts=1, lanes=2)
     assert Counter(settled) == {Outcome.UNDELIVERED: 1, Outcome.DELIVERED: 1}

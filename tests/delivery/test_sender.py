@@ -349,7 +349,7 @@ def test_a_defect_of_a_destination_is_raised_and_not_taken_for_an_outcome() -> N
 
 
 def test_lanes_refused_together_for_clock_and_key_are_sent_again_after_one_correction_of_each() -> None:
-    together = threading.Barrier(2, timeout=5)
+    together = threading.Barrier(2, timeout=30)
     verdicts = {2: SET_CLOCK, 3: SET_CLOCK, 4: REAUTHENTICATE, 5: REAUTHENTICATE}
 
     def judge(_: list[float]) -> Verdict:

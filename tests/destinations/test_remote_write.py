@@ -902,7 +902,7 @@ class Stuck:
         if request.body == UNREADABLE_BODY:
             return HttpReply(400, {}, b"")
         self.sent += 1
-        self.released.wait(10)
+        self.released.wait(60)
         return HttpReply(204, {}, b"")
 
 

@@ -79,7 +79,7 @@ def post_as_documented(url: str, key: str = EXAMPLE_SECRET_KEY, **changes: Any) 
 def _fetch(url: str, body: bytes | None = None, content_type: str = "application/json") -> Any:
     # The address is the emulator's own, so no other scheme can come in.
     request = urllib.request.Request(url, body, {"Content-Type": content_type})
-    return urllib.request.urlopen(request, timeout=10)
+    return urllib.request.urlopen(request, timeout=30)
 
 
 def send_post(url: str, body: bytes, content_type: str = "application/json") -> Any:
@@ -114,7 +114,7 @@ def _port(emulator: Emulator) -> int:
 
 
 def _connect(emulator: Emulator) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", _port(emulator), timeout=10)
+    return http.client.HTTPConnection("127.0.0.1", _port(emulator), timeout=30)
 
 
 def _ask(
@@ -136,7 +136,7 @@ def _raw_request(emulator: Emulator, body: bytes | None = None) -> bytes:
 
 
 def _open(emulator: Emulator, sent: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", _port(emulator)), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", _port(emulator)), timeout=30)
     connection.sendall(sent)
     return connection
 
@@ -149,7 +149,7 @@ def _read_all(connection: socket.socket) -> bytes:
 
 
 def _eventually(condition: Any) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)
@@ -970,7 +970,7 @@ def test_as_a_program_it_serves_until_a_signal_and_exits_cleanly(number: signal.
         url = process.stdout.readline().strip() + PATH
         assert send_post(url, post_as_documented(url)) == OK
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
 
 

@@ -83,7 +83,7 @@ class Hanging:
 
     def __call__(self) -> None:
         if self.hangs:
-            self._let_go.wait(10)
+            self._let_go.wait(60)
 
     def let_go(self) -> None:
         self.hangs = False
@@ -163,7 +163,7 @@ def test_a_spool_that_hangs_for_many_events_keeps_no_more_than_two_threads_and_w
     assert "earlier events" in reasons[-1]
     hanging.let_go()
     for thread in started:
-        thread.join(5)
+        thread.join(30)
     write(spool, 5)
     assert sum(len(shelf.written) for shelf in shelves) == 3
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest
 from metric_forwarder.clock import Clock, Deadline
 from metric_forwarder.destinations.remote_write_proof import EMPTY_BODY, UNREADABLE_BODY
-from metric_forwarder.machine import Machine, Threads
+from metric_forwarder.machine import Event, Machine, Tasks, Threads
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import (
     PutRequest,
@@ -26,6 +26,7 @@ from metric_forwarder.put_monitor_data.server import (
 )
 from metric_forwarder.triggers.decoding import ObjectName, StoredObject
 from receiver_emulator import EXAMPLE_ACCOUNTS
+from support.patience import GRACE_S
 from support.remote_write_decoder import DecodedSeries, decode
 
 Answer = HttpReply | Failure
@@ -78,9 +79,35 @@ def seeded_draw() -> Callable[[float], float]:
     return lambda ceiling: draw() * ceiling
 
 
-def machine_of(clock: Clock, draw: Callable[[float], float] = lambda _: 0.0) -> Machine:
-    """A machine with real threads, this clock, and what is drawn by chance."""
-    return Machine(clock, Threads(), KnownChance(draw))
+class _PatientEvent(threading.Event):
+    """Waits until it is set, however busy the machine is; a wait of milliseconds is only a look, and ends when it is over."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        is_look = timeout is not None and timeout < _LONGEST_LOOK_S
+        return super().wait(timeout if is_look else GRACE_S)
+
+
+_LONGEST_LOOK_S = 0.1
+
+
+class PatientThreads(Threads):
+    """The threads beside a clock that stands still while they work: real time may not end a wait for them."""
+
+    def event(self) -> Event:
+        return _PatientEvent()
+
+
+def machine_of(
+    clock: Clock, draw: Callable[[float], float] = lambda _: 0.0, tasks: Tasks | None = None
+) -> Machine:
+    """A machine with real threads, this clock, and what is drawn by chance.
+
+    Beside a ``FakeClock`` its threads are patient. Where one hangs on purpose, hand in ``Threads`` as ``tasks``: they give up
+    when the time is over.
+    """
+    if tasks is None:
+        tasks = PatientThreads() if isinstance(clock, FakeClock) else Threads()
+    return Machine(clock, tasks, KnownChance(draw))
 
 
 class AnyObject:

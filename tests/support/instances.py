@@ -32,14 +32,14 @@ class Receiver:
 
     def arrived(self) -> Counter[float]:
         """How often each value arrived."""
-        with urllib.request.urlopen(self._points_url, timeout=10) as response:
+        with urllib.request.urlopen(self._points_url, timeout=30) as response:
             points = json.load(response)
         return Counter(point["value"] for point in points)
 
     def forget(self) -> None:
         """Forget what arrived."""
         with urllib.request.urlopen(
-            urllib.request.Request(self._points_url, method="DELETE"), timeout=10
+            urllib.request.Request(self._points_url, method="DELETE"), timeout=30
         ) as response:
             response.read()
 

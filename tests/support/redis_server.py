@@ -66,7 +66,7 @@ class RedisServer:
         # By itself it tries again, after pauses from the generator that Hypothesis watches while it draws.
         once = Retry(NoBackoff(), 0)
         return redis.Redis(
-            port=self.port, password=PASSWORD, db=database, socket_timeout=5, protocol=2, retry=once
+            port=self.port, password=PASSWORD, db=database, socket_timeout=30, protocol=2, retry=once
         )
 
     def start(self, *more_options: str) -> None:
@@ -74,7 +74,7 @@ class RedisServer:
         options += ["--appendonly", "no", "--dir", str(self._directory), *self._debugging(), *self._options]
         options += more_options
         self._process = subprocess.Popen([program(), *options], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while True:
             assert self._process.poll() is None, "redis-server ended at its start"
             assert time.monotonic() < deadline, "redis-server does not answer"

@@ -83,7 +83,7 @@ def _missing(handler: _Handler) -> None:
 
 
 def _hang(handler: _Handler) -> None:
-    handler.server.stopping.wait(30)
+    handler.server.stopping.wait(60)
 
 
 def _redirect(handler: _Handler) -> None:
@@ -149,7 +149,7 @@ def _open_metrics(handler: _Handler) -> None:
 
 
 def _together(handler: _Handler) -> None:
-    handler.server.together.wait(10)
+    handler.server.together.wait(30)
     _metrics(handler)
 
 
