@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +33,6 @@ from metric_forwarder.dedupe.redis import (
 )
 from metric_forwarder.dedupe.store import Claim, KnownRejection, MemoryStore
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.machine import system_machine
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.secret import Secret
 from metric_forwarder.settings.redis_address import BadRedisUrl, RedisAddress, parse_redis_url
@@ -1065,7 +1065,7 @@ def test_an_acl_user_needs_only_what_the_documentation_names(redis_server: Redis
     claims.release([Y])
     claims.close()
     assert (claims.status, one.warnings) == ("redis", [])
-    assert [finding.ok for finding in check_redis(parse_redis_url(url), system_machine())] == [True]
+    assert [finding.ok for finding in check_redis(parse_redis_url(url), machine_of(FakeClock()))] == [True]
 
 
 def test_the_error_for_an_acl_user_names_the_rights_that_it_lacks(redis_server: RedisServer) -> None:
@@ -1079,9 +1079,31 @@ def test_the_error_for_an_acl_user_names_the_rights_that_it_lacks(redis_server: 
 
 
 def test_the_check_finds_a_good_redis_good(redis_server: RedisServer) -> None:
-    findings = check_redis(parse_redis_url(redis_server.url()), system_machine())
+    findings = check_redis(parse_redis_url(redis_server.url()), machine_of(FakeClock()))
     assert all(finding.ok for finding in findings)
     assert [finding.seen for finding in findings][1].startswith("Redis ")
+
+
+@pytest.mark.parametrize(
+    ("round_trips_ms", "told"),
+    [
+        pytest.param([30], ["a round trip takes 30 ms"], id="far away"),
+        pytest.param([300, 300, 1, 300], [], id="on a busy machine"),
+    ],
+)
+def test_the_check_warns_of_a_redis_that_is_far_away_and_not_of_a_busy_machine(
+    redis_server: RedisServer, round_trips_ms: list[int], told: list[str]
+) -> None:
+    class Watch(FakeClock):
+        """Each time it is looked at again, a round trip has passed."""
+
+        def monotonic(self) -> float:
+            self.sleep(next(passed))
+            return super().monotonic()
+
+    passed = (part for took_ms in cycle(round_trips_ms) for part in (0, took_ms / 1000))
+    findings = check_redis(parse_redis_url(redis_server.url()), machine_of(Watch()))
+    assert [finding.seen for finding in findings if not finding.ok] == told
 
 
 @pytest.mark.slow
@@ -1089,11 +1111,9 @@ def test_the_check_finds_a_good_redis_good(redis_server: RedisServer) -> None:
 def test_the_check_says_what_is_wrong_and_what_to_do(redis_server: RedisServer, failure: str) -> None:
     cause, reason = FAILURES[failure]
     cause(redis_server)
-    wrong = [
-        finding
-        for finding in check_redis(parse_redis_url(redis_server.url()), system_machine(), timeout_s=0.2)
-        if not finding.ok
-    ]
+    timeout_s = 0.2 if failure == "a hang" else 20
+    findings = check_redis(parse_redis_url(redis_server.url()), machine_of(FakeClock()), timeout_s=timeout_s)
+    wrong = [finding for finding in findings if not finding.ok]
     assert len(wrong) == 1
     assert reason in wrong[0].seen
     assert wrong[0].remedy
@@ -1105,7 +1125,7 @@ def test_the_check_warns_of_a_redis_that_forgets_early(redis_server: RedisServer
     redis_server.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     (wrong,) = [
         finding
-        for finding in check_redis(parse_redis_url(redis_server.url()), system_machine())
+        for finding in check_redis(parse_redis_url(redis_server.url()), machine_of(FakeClock()))
         if not finding.ok
     ]
     assert "allkeys-lru" in wrong.seen

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
+from metric_forwarder.clock import Clock
 from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
 from metric_forwarder.dedupe.shared_pace import FORBIDDEN, PACE
 from metric_forwarder.machine import Machine
@@ -12,6 +13,8 @@ from metric_forwarder.spool.redis import RedisSpool
 from metric_forwarder.spool.store import SpoolError, SpoolRecord
 
 _SLOW_MS = 20.0
+# The quickest counts: a busy machine only ever adds to one.
+_ROUND_TRIPS = 5
 _EXPIRES_MS = 1000
 
 
@@ -43,9 +46,7 @@ def check_redis(
     connection = RedisConnection(address, timeout_s)
     try:
         connection.ping()
-        started = machine.clock.monotonic()
-        connection.ping()
-        took_ms = (machine.clock.monotonic() - started) * 1000
+        took_ms = min(_round_trip_ms(connection, machine.clock) for _ in range(_ROUND_TRIPS))
         further = list(use.rehearse(address, connection, machine))
         findings = [RedisFinding(True, f"{address} lets the forwarder {use.what}"), *further]
         if took_ms > _SLOW_MS:
@@ -58,6 +59,12 @@ def check_redis(
         return [RedisFinding(False, f"{address}: {seen}", remedy)]
     finally:
         connection.close()
+
+
+def _round_trip_ms(connection: RedisConnection, clock: Clock) -> float:
+    started = clock.monotonic()
+    connection.ping()
+    return (clock.monotonic() - started) * 1000
 
 
 def _rehearse_dedupe(
