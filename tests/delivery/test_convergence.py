@@ -174,10 +174,18 @@ def answer_slowly(harness: AnyHarness, reply_s: float, refuse_with: Callable[[An
     harness.prometheus.process = refuse_slowly  # type: ignore[assignment]  # the fake is ours to slow down
 
 
-FAILS = [ReturnCode.INTERNAL_FAILURE, ReturnCode.ROUTING_MISSING, HttpReply(500, {}, b"")]
+# The last three are those of a server that crashes at a point, and of a gateway before it.
+FAILS: dict[str, Any] = {
+    "1003": ReturnCode.INTERNAL_FAILURE,
+    "1014": ReturnCode.ROUTING_MISSING,
+    "http 500": HttpReply(500, {}, b""),
+    "http 502": HttpReply(502, {}, b""),
+    "empty": HttpReply(200, {}, b""),
+    "reset": Failure(Fault.UNANSWERED, "ConnectionResetError"),
+}
 
 
-@pytest.mark.parametrize("fails", FAILS, ids=["1003", "1014", "http 500"])
+@pytest.mark.parametrize("fails", FAILS.values(), ids=list(FAILS))
 @pytest.mark.parametrize("count", [30, 300])
 def test_a_point_at_which_the_destination_always_fails_keeps_no_other_point(fails: Any, count: int) -> None:
     harness = slow_harness()
@@ -191,6 +199,15 @@ def test_a_point_at_which_the_destination_always_fails_keeps_no_other_point(fail
     assert sorted(int(wire["value"]) for _, wire in harness.receiver.points) == [
         value for value in range(count) if value != 13
     ]
+
+
+def test_points_that_are_held_for_want_of_a_reply_are_not_sent_again_in_parts() -> None:
+    harness = slow_harness(UNCERTAIN="hold")
+    fail_at(harness, HttpReply(502, {}, b""), lambda wire: wire["value"] == 13)
+    for _ in range(2):
+        report = harness.handle(ckafka(*(point(value, dimensions={"n": value}) for value in range(30))))
+        assert outcomes(report) == {"uncertain": 30}
+    assert harness.receiver.points == []
 
 
 @pytest.mark.parametrize(
@@ -228,12 +245,16 @@ def fail_at(harness: Harness, fails: Any, is_bad: Callable[[Any], bool]) -> None
     """A receiver that fails at each request that holds a bad point, as if it were its own fault."""
     process = harness.receiver.process
 
-    def fail(request: Any) -> HttpReply:
+    def fail(request: Any) -> HttpReply | Failure:
         if not any(is_bad(wire) for wire in json.loads(request.body)["Data"]):
             return process(request)
-        return fails if isinstance(fails, HttpReply) else harness.receiver.answer(refuse(fails, "as told"))
+        return (
+            fails
+            if isinstance(fails, (HttpReply, Failure))
+            else harness.receiver.answer(refuse(fails, "as told"))
+        )
 
-    harness.receiver.process = fail  # type: ignore[method-assign]  # the fake is ours to break
+    harness.receiver.process = fail  # type: ignore[assignment]  # the fake is ours to break
 
 
 @pytest.mark.slow

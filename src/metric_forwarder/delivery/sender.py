@@ -270,7 +270,9 @@ class _Delivery:
 
     def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
         """Whether the destination may take parts of a batch although the whole batch failed."""
-        if action is not Action.RETRY or self._exchange.halted:
+        # A point at which a server crashes, and a size that is lost on the way, leave a request without a reply.
+        is_silence = action.has(Effect.MAY_HAVE_ARRIVED) and not self._sender.policy.hold_uncertain
+        if not (action is Action.RETRY or is_silence) or self._exchange.halted:
             return False
         if self._exchange.accepted > lane.accepted_before:
             return True

@@ -104,7 +104,7 @@ _DELIVERY = (
         (
             Edit(
                 "delivery/sender.py",
-                "        if action is not Action.RETRY or self._exchange.halted:\n            return False\n",
+                "        if not (action is Action.RETRY or is_silence) or self._exchange.halted:\n            return False\n",
                 "        if action is not Action.SPLIT:\n            return False\n",
             ),
         ),
