@@ -18,6 +18,7 @@ from metric_forwarder.cli.deployment.description import (
     extras_of,
     read_description,
     settings_of,
+    strays,
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
@@ -590,6 +591,23 @@ def test_a_comment_behind_a_value_of_the_env_file_is_reported(tmp_path: Path) ->
     (tmp_path / ".env").write_text("A=one # two\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"A in \.env"):
         read_dotenv(tmp_path / ".env")
+
+
+@pytest.mark.parametrize("line", ["export A=sEcret", "A sEcret", "A: sEcret", "sEcret}'"])
+def test_a_line_of_the_env_file_that_would_be_ignored_is_reported_without_its_text(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / ".env").write_text(f"# keys\n\n  # more\nB=1\n{line}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\.env: line 5 is not NAME=value") as caught:
+        read_dotenv(tmp_path / ".env")
+    assert "sEcret" not in str(caught.value)
+
+
+def test_a_setting_that_this_shell_empties_is_named_if_the_env_file_sets_it() -> None:
+    written = {"MF_NAMESPACE": "pc", "MF_LABELS": ""}
+    assert strays(written, {"MF_NAMESPACE": "pc", "MF_LABELS": "", "MF_SPOOL": ""}) == []
+    (problem,) = strays(written, {"MF_NAMESPACE": ""})
+    assert problem.startswith("MF_NAMESPACE is set in this shell")
 
 
 def test_the_first_line_of_an_env_file_counts_behind_a_byte_order_mark(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -597,3 +598,22 @@ def _fail(listener: socket.socket, kind: str, over: threading.Event) -> None:
                     connection.sendall(b"hello\r\n\r\n")
                 if kind == "silent":
                     over.wait(0.5)
+
+
+IN_SHANGHAI = """
+from metric_forwarder.clients.http import HttpReply, retry_after_s, server_time
+for date in ("Sun, 06 Nov 1994 08:49:37 -0000", "Sun Nov  6 08:49:37 1994", "Sun, 06 Nov 1994 08:49:37 GMT"):
+    date = date.replace("1994", "2026")
+    print(server_time(HttpReply(200, {"Date": date}, b"")), retry_after_s(HttpReply(503, {"Retry-After": date}, b""), now=0.0))
+"""
+
+
+def test_a_date_without_a_zone_is_that_of_greenwich_wherever_the_function_runs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_SHANGHAI],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src"), "TZ": "Asia/Shanghai"},
+    )
+    assert done.stdout == "1793954977.0 1793954977.0\n" * 3

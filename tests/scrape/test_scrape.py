@@ -224,6 +224,21 @@ def test_a_line_that_cannot_be_read_is_reported_and_the_lines_around_it_arrive(
     assert (error["source"], error["pointer"], error["rule"]) == (targets.url("/broken"), "line 2", "syntax")
 
 
+def test_a_value_that_may_be_cut_in_half_is_not_sent(receiver: Emulator, targets: Targets) -> None:
+    targets.text = "node_load1 1\nnode_load5 12"  # of 1234, from a target that was killed
+    report = report_of(application(receiver), firing(targets.url("/unframed"), keep=("node_*",)))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert (report["errors"][0]["pointer"], report["errors"][0]["rule"]) == ("line 2", "eof")
+    for path, text in (
+        ("/metrics", "node_load5 12"),
+        ("/unframed", "node_load5 12\n"),
+        ("/unframed", "node_load5 12\n# x"),
+    ):
+        targets.text = text
+        report = report_of(application(receiver), firing(targets.url(path), keep=("node_*",)))
+        assert outcomes(report) == {"delivered": 1}, (path, text)
+
+
 def test_a_target_that_answers_in_openmetrics_is_read_as_that(receiver: Emulator, targets: Targets) -> None:
     report = report_of(application(receiver, MAX_AGE_S="0"), firing(targets.url("/openmetrics")))
     assert outcomes(report) == {"delivered": 1}, "seconds, not milliseconds of 1970"

@@ -105,6 +105,13 @@ def _endless(handler: _Handler) -> None:
         handler.wfile.write(b"# a comment of no use\n" * 3000)
 
 
+def _unframed(handler: _Handler) -> None:
+    """Without a length, as HTTP/1.0 allows: the end of the connection ends the text."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(handler.server.text.encode())
+
+
 def _announced(handler: _Handler) -> None:
     handler.answer(b"", Content_Length=str(100 * 2**20))
 
@@ -161,6 +168,7 @@ _PATHS: dict[str, Callable[[_Handler], None]] = {
     "/redirect": _redirect,
     "/dribble": _dribble,
     "/endless": _endless,
+    "/unframed": _unframed,
     "/announced": _announced,
     "/numeral": _numeral,
     "/cut": _cut,

@@ -333,6 +333,16 @@ def test_the_labels_of_a_pushgateways_path_join_each_sample(path: str, labels: d
     assert route.hint.labels == labels
 
 
+@pytest.mark.parametrize("name", ["OTLP in protobuf", "InfluxDB 1", "InfluxDB 2", "Pushgateway", "import"])
+@pytest.mark.parametrize("body", [None, ""], ids=["missing", "empty"])
+def test_a_body_that_was_lost_on_the_way_is_not_taken_for_an_empty_one(name: str, body: str | None) -> None:
+    sent = CLIENTS[name]
+    lost = {**event(sent, None, {"Content-Length": "120"}), "body": body, "isBase64Encoded": False}
+    status, _, text = call(harness(), lost)
+    assert (status, b"lost on the way" in text) == (400, True)
+    assert call(harness(), {**event(sent), "body": body})[0] == sent.ok_status
+
+
 def test_any_other_path_is_answered_with_the_report() -> None:
     for path in ("/", "/metrics", "/v1/metric", "/writes", "/api/v1/query", None, 7, "x" * 10_000):
         assert find_route({"path": path, "headers": {}}, "application/json") is None

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http.client import HTTPException, HTTPResponse
@@ -89,7 +90,9 @@ def retry_after_s(reply: HttpReply, *, now: float) -> float | None:
 
 def _http_date(text: str | None) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp() if text else None
+        at = parsedate_to_datetime(text) if text else None
+        # Without a zone, as Python's own formatdate writes it (-0000), it would be taken for this machine's local time.
+        return at.replace(tzinfo=at.tzinfo or timezone.utc).timestamp() if at else None
     except (ValueError, OverflowError):
         return None
 

@@ -13,6 +13,10 @@ _name = re.compile(r"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)[ \t]*[{ \t]").match
 _WATCH_EVERY = 4096
 _HINT = FormatHint()
 _END = "# EOF"
+_HALF = (
+    "has no line break at its end, and the reply no length, so it may be cut off: let the target end its last line, or send "
+    "Content-Length"
+)
 
 Keep = Callable[[str], bool]
 
@@ -24,13 +28,23 @@ class Exposition:
         open_metrics: whether it is OpenMetrics, by its content type.
         keep: whether a name is kept; the rest of a line with another name is not read.
         watch: called every few thousand characters; may raise to give up.
+        may_be_cut: whether nothing tells that the text is whole: then a last line without a line break may be half of one.
 
     Attributes:
         lines: the number of samples read so far, kept or not.
     """
 
-    def __init__(self, text: str, *, open_metrics: bool, keep: Keep, watch: Callable[[], None]) -> None:
-        self._text = text
+    def __init__(
+        self,
+        text: str,
+        *,
+        open_metrics: bool,
+        keep: Keep,
+        watch: Callable[[], None],
+        may_be_cut: bool = False,
+    ) -> None:
+        is_open_ended = may_be_cut and not open_metrics and not text.endswith("\n")
+        self._text, _, self._rest = text.rpartition("\n") if is_open_ended else (text, "", "")
         self._open_metrics = open_metrics
         self._keep = keep
         self._watch = watch
@@ -53,6 +67,8 @@ class Exposition:
                 yield from self._read_quoted(number, line)
             elif self._keep(found[1]):
                 yield from read_line(number, line, _HINT, open_metrics=self._open_metrics)
+        if self._rest and not self._rest.startswith("#"):
+            yield InvalidSample(f"line {number + 1}", "eof", _HALF, None)
         if self._open_metrics:
             yield InvalidSample(
                 f"line {number}", "eof", "ends without # EOF, so it was cut off: check the target", None

@@ -29,6 +29,7 @@ from metric_forwarder.scrape.targets import (
     resolve,
     shown,
 )
+from metric_forwarder.uint64 import parse_uint64
 
 # A node_exporter exposes about 100 KB.
 MAX_TARGET_BYTES = 4 * 2**20
@@ -53,11 +54,12 @@ _UP, _DURATION, _EXPOSED = "up", "scrape_duration_seconds", "scrape_samples_scra
 
 
 class Fetched(NamedTuple):
-    """The text of a target, and how long fetching took."""
+    """The text of a target, how long fetching took, and whether its end may be missing."""
 
     text: str
     open_metrics: bool
-    took_s: float
+    may_be_cut: bool
+    took_s: float = 0.0
 
 
 class Scraper:
@@ -131,7 +133,13 @@ class Scraper:
             if deadline.remaining() <= 0:
                 raise Failed("takes too long to be read: let it expose less, or split it")
 
-        exposition = Exposition(fetched.text, open_metrics=fetched.open_metrics, keep=keep, watch=watch)
+        exposition = Exposition(
+            fetched.text,
+            open_metrics=fetched.open_metrics,
+            keep=keep,
+            watch=watch,
+            may_be_cut=fetched.may_be_cut,
+        )
         found = list(_without_contradictions(islice(exposition.readings(), most + 1)))
         if len(found) > most:
             raise Failed(f"would make more than {MAX_SAMPLES} samples: keep fewer")
@@ -186,11 +194,11 @@ class Scraper:
 
     def _fetch(self, target: Target, deadline: Deadline) -> Fetched:
         began = self._clock.monotonic()
-        text, open_metrics = _fetch_text(self._connect(), target, deadline.within(TARGET_TIMEOUT_S))
-        return Fetched(text, open_metrics, round(self._clock.monotonic() - began, 6))
+        fetched = _fetch_text(self._connect(), target, deadline.within(TARGET_TIMEOUT_S))
+        return fetched._replace(took_s=round(self._clock.monotonic() - began, 6))
 
 
-def _fetch_text(streaming: Streaming, target: Target, deadline: Deadline) -> tuple[str, bool]:
+def _fetch_text(streaming: Streaming, target: Target, deadline: Deadline) -> Fetched:
     if deadline.remaining() <= 0:
         raise Failed(
             "was not fetched: the time for scraping was up; raise the function's timeout, or scrape less"
@@ -201,7 +209,9 @@ def _fetch_text(streaming: Streaming, target: Target, deadline: Deadline) -> tup
         raise Failed(f"could not be scraped ({answer.detail}): {remedy}")
     try:
         _check_head(answer)
-        return _text(answer), _is_open_metrics(answer)
+        is_whole = parse_uint64(answer.headers.get("Content-Length")) is not None
+        is_whole |= "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+        return Fetched(_text(answer), _is_open_metrics(answer), not is_whole)
     finally:
         answer.close()
 

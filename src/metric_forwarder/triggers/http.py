@@ -29,6 +29,7 @@ from metric_forwarder.triggers.decoding import (
 from metric_forwarder.triggers.http_routes import NoRoute, Route, find_route
 from metric_forwarder.triggers.inflate import MAGIC, inflate
 from metric_forwarder.triggers.traits import HTTP
+from metric_forwarder.uint64 import parse_uint64
 
 # The platform's own limit for a synchronous event; a compressed body is held to it once inflated.
 MAX_BODY_BYTES = 6 * 2**20
@@ -52,6 +53,11 @@ _CLOSED = (
     "authenticates them"
 )
 
+_LOST = (
+    "is missing, though Content-Length announces one, so it was lost on the way: look at the gateway's limits, and let it "
+    "pass binary bodies on as base64"
+)
+
 
 def matches(event: Any) -> bool:
     return isinstance(event, dict) and "httpMethod" in event and "headers" in event
@@ -65,6 +71,8 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRefus
     route = _check_head(event, headers, context.http)
     if isinstance(route, HttpRefusal):
         return route
+    if event.get("body") in (None, "") and parse_uint64(headers.get("content-length")):
+        return _decoded(Message("body", None, broken=_LOST), route, "")
     try:
         body = HttpBody(event, headers).read((route and route.max_zstd_bytes) or MAX_BODY_BYTES)
     except TooLarge as too_large:

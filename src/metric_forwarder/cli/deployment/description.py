@@ -234,7 +234,7 @@ def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
     return [
         f"{name} is set in this shell, but .env does not have the same value: unset it, or write it into .env"
         for name, value in sorted(environ.items())
-        if name.startswith(PREFIX) and value and value != written.get(name)
+        if name.startswith(PREFIX) and value != written.get(name, "")
     ]
 
 

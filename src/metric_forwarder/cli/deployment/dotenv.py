@@ -36,7 +36,14 @@ def parse(path: Path) -> Dotenv:
     except OSError as error:
         return Dotenv({}, [f"{path.name} cannot be read ({error.strerror})"])
     written = {match[1]: match[2] for match in filter(None, map(_ASSIGNMENT.fullmatch, lines))}
+    # The text is not shown, since it may hold a key.
     problems = [
+        f"{path.name}: line {number} is not NAME=value, so it would be ignored: correct it, without export before the name "
+        "and with the whole value on the line, or make it a comment"
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.lstrip().startswith("#") and not _ASSIGNMENT.fullmatch(line)
+    ]
+    problems += [
         f'{name} in {path.name}: what follows " #" would become part of the value: put the comment on a line of its own, '
         "or the value in quotes"
         for name, value in written.items()
