@@ -566,6 +566,11 @@ JUDGED: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
     "multiples of a tiny number": ({"multipleOf": 5e-324}, [0.1, 1.7e308, 3], []),
     "integers": ({"type": "integer"}, [1, 1.0, -0.0, 1e15], [1.5]),
     "words beside a reference are ignored": ({"$ref": "#/definitions/any", "maximum": 1}, [7], []),
+    "words of a later draft, where draft-07 is named": (
+        {"minContains": 2, "unevaluatedProperties": False, "maximum": 8},
+        [7],
+        [9],
+    ),
     "formats that are not checked": ({"format": "ipv4"}, [7], []),
     "true is no 1": ({"enum": [1]}, [1, 1.0], [2]),
 }
