@@ -104,7 +104,7 @@ def test_after_its_time_it_ends_and_the_next_call_goes_on_with_what_was_not_trie
     first, second = Mutmut(), Mutmut()
 
     _call(project, first, 3 * _TRIES_S)
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    *rows, last = [line.split() for line in capsys.readouterr().out.splitlines()]
     _call(project, second)
 
     assert first.calls == ["intake/short", "delivery/middling"]
@@ -114,6 +114,8 @@ def test_after_its_time_it_ends_and_the_next_call_goes_on_with_what_was_not_trie
         ["delivery/middling", "2", "0", "1", "0", "0", "0", "0", "1"],
         ["dedupe/long", "?"],
     ]
+    assert " ".join(last) == "Time is up: the next call goes on here."
+    assert "Time is up" not in capsys.readouterr().out
     assert second.calls == ["delivery/middling", "dedupe/long"]
     assert second.tried == ["second", "first", "second"]
 

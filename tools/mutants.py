@@ -125,6 +125,8 @@ def try_changes(
             said = mutmut(module.folder, end - clock())
             failures += [f"{module.name}: {said}"] if said else []
         print(_row(module.name, _counts(module)) + (" (before)" if done else ""), flush=True)
+    if clock() >= end and not all(module.is_done() for module in chosen):
+        print("Time is up: the next call goes on here.")
     return failures
 
 
