@@ -67,12 +67,14 @@ RULES: list[tuple[dict[str, Any], dict[str, str] | None]] = [
     ({"action": "keepequal", "source_labels": ["missing"], "target_label": "missing"}, LABELS),
     ({"action": "lowercase", "source_labels": ["a"], "target_label": "c"}, {**LABELS, "c": "one"}),
     ({"action": "uppercase", "source_labels": ["a"], "target_label": "a"}, {**LABELS, "a": "ONE"}),
+    ({"action": "DROP", "source_labels": ["a"], "regex": "O.*"}, None),
     # The last eight bytes of the MD5 of "One", as a whole number.
     (
         {"action": "hashmod", "source_labels": ["a"], "modulus": 1000, "target_label": "c"},
         {**LABELS, "c": "573"},
     ),
     ({"action": "labelmap", "regex": "(.)", "replacement": "x_$1"}, {**LABELS, "x_a": "One", "x_b": "two"}),
+    ({"action": "labelmap", "regex": "a", "replacement": "b"}, {"a": "One", "b": "One"}),
     ({"action": "labeldrop", "regex": "a"}, {"b": "two"}),
     ({"action": "labelkeep", "regex": "a|__name__"}, {"a": "One"}),
 ]
@@ -87,6 +89,63 @@ def test_each_action_does_what_prometheus_does_and_the_next_rule_follows(
     assert (None if result is None else result.labels) == (
         None if labels is None else {**labels, "last": "yes"}
     )
+
+
+@pytest.mark.parametrize(
+    ("replacement", "value"),
+    [
+        ("$1|$2|$3", "|O|ne"),
+        ("${2}x$2x", "Ox"),
+        ("${rest}-$rest-$none", "ne-ne-"),
+        ("$0", "One"),
+        ("$4", ""),
+        ("$123456789", ""),
+        ("$²", ""),
+        ("$$2", "$2"),
+        ("$-", "$-"),
+    ],
+)
+def test_a_replacement_refers_to_groups_as_in_go_and_to_one_that_is_not_there_as_nothing(
+    replacement: str, value: str
+) -> None:
+    rule = {
+        "source_labels": ["a"],
+        "regex": "(x)?(.)(?P<rest>.*)",
+        "target_label": "a",
+        "replacement": replacement,
+    }
+    result = relabel(rule, a="One", b="two")
+    assert result is not None
+    assert result.labels == ({"a": value} if value else {}) | {"b": "two"}
+
+
+def test_an_empty_replacement_removes_the_label_of_the_name_as_it_is_written_and_of_no_other() -> None:
+    rule = {"source_labels": ["a"], "target_label": "$1", "replacement": ""}
+    assert relabel(rule, a="b", b="two") == ("ns", "up", {"a": "b", "b": "two"})
+    assert relabel({**rule, "target_label": "b"}, a="b", b="two") == ("ns", "up", {"a": "b"})
+
+
+def test_a_label_with_an_empty_value_is_none() -> None:
+    assert relabel(static={"a": "b"}, a="", c="d") == ("ns", "up", {"c": "d"})
+
+
+def test_a_name_that_is_no_label_s_changes_nothing() -> None:
+    rule = {"source_labels": ["a"], "target_label": "${1}"}
+    assert relabel(rule, a="not-a-name") == ("ns", "up", {"a": "not-a-name"})
+
+
+def test_the_same_labels_of_another_metric_or_namespace_have_a_result_of_their_own() -> None:
+    relabeller = Relabeller([{"action": "drop", "source_labels": ["__name__"], "regex": "m"}], {})
+    assert relabeller.apply("x", "m", {"a": "b"}) is None
+    assert relabeller.apply("x", "n", {"a": "b"}) == ("x", "n", {"a": "b"})
+    assert relabeller.apply("y", "n", {"a": "b"}) == ("y", "n", {"a": "b"})
+
+
+def test_there_are_a_thousand_rules_at_most() -> None:
+    rule = {"action": "labeldrop", "regex": "x"}
+    assert relabel(*[rule] * 1_000, a="b") == ("ns", "up", {"a": "b"})
+    with pytest.raises(BadRule, match="is not a list of at most 1000 rules"):
+        relabel(*[rule] * 1_001, a="b")
 
 
 def test_half_of_a_surrogate_pair_has_a_hash_too() -> None:
@@ -173,6 +232,14 @@ def test_what_is_wrong_with_the_setting_is_said(rules: str, problem: str) -> Non
         ({"action": "lowercase", "target_label": "$1"}, "/0/target_label is no name"),
         ({"action": "hashmod", "target_label": "a"}, "/0/modulus"),
         ({"action": "hashmod", "target_label": "a", "modulus": -1}, "/0/modulus"),
+        ({"action": "hashmod", "target_label": "a", "modulus": 2**64}, "/0/modulus"),
+        ({"action": "hashmod", "target_label": "a", "modulus": True}, "/0/modulus"),
+        ({"action": "hashmod", "modulus": 1}, "/0/target_label is needed by hashmod"),
+        ({"action": "uppercase"}, "/0/target_label is needed by uppercase"),
+        ({"action": "dropequal"}, "/0/target_label is needed by dropequal"),
+        ({"action": "uppercase", "target_label": "a", "replacement": "b"}, "/0/replacement has no meaning"),
+        ({"action": "dropequal", "target_label": "a", "separator": ","}, "/0/separator has no meaning"),
+        ({"action": "labelkeep", "regex": "a", "modulus": 1}, "/0/modulus has no meaning"),
         ({"action": "labelmap", "regex": "a", "replacement": "-"}, "/0/replacement"),
         ({"action": "labeldrop", "regex": "a", "source_labels": ["a"]}, "/0/source_labels has no meaning"),
         ({"action": "keepequal", "target_label": "a", "regex": "a"}, "/0/regex has no meaning"),
