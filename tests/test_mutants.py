@@ -192,7 +192,7 @@ def test_a_run_that_is_ended_leaves_no_mutmut_behind_also_in_the_background(
     shutil.copy(mutants.__file__, program)
     mutmut = project / ".venv" / "bin" / "mutmut"
     mutmut.parent.mkdir(parents=True)
-    mutmut.write_text("#!/bin/sh\necho $$ > started && mv started pid && exec sleep 600\n")
+    mutmut.write_text("#!/bin/sh\necho $$ > pid && exec sleep 600\n")
     mutmut.chmod(0o700)
     # In the background of a script, a shell lets it ignore interrupts.
     command = ["sh", "-c", '"$@" & echo $!; wait', "sh", sys.executable, str(program), "--only", "intake/*"]
@@ -200,7 +200,7 @@ def test_a_run_that_is_ended_leaves_no_mutmut_behind_also_in_the_background(
         assert shell.stdout is not None
         ended = int(shell.stdout.readline())
         pid = project / "build" / "mutants" / "intake" / "short" / "pid"
-        while not pid.exists() and shell.poll() is None:
+        while not (pid.exists() and pid.read_text()) and shell.poll() is None:
             time.sleep(0.01)
         os.kill(ended, number)
         assert "interrupted" in shell.stdout.read()

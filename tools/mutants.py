@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,6 +39,7 @@ _WORDS = {
     -24: "time",
 }
 _COLUMNS = ["types", "tests", "time", "crashed", "survived", "no test", "not tried"]
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _UNNOTICED = {"time", "crashed", "survived", "no test"}
 
 
@@ -148,6 +150,8 @@ def _mutmut(root: Path, jobs: int) -> Callable[[Path, float], str]:
 
     def run(folder: Path, seconds: float) -> str:
         with (folder / "log").open("w") as log:
+            # Until it is known which program to end, no signal may end this one.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
             # In a group of its own, an interrupt from the keyboard does not end the tests of changes as if they had noticed them.
             process = subprocess.Popen(
                 [root / ".venv" / "bin" / "mutmut", "run", "--max-children", str(jobs)],
@@ -156,8 +160,10 @@ def _mutmut(root: Path, jobs: int) -> Callable[[Path, float], str]:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, _ENDING),  # noqa: PLW1509 - there are no threads
             )
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
             if process.wait(seconds) == 0:
                 return ""
         except subprocess.TimeoutExpired:
@@ -191,7 +197,7 @@ def main() -> int:
     asked = parser.parse_args()
     chosen = modules(ROOT, asked.only)
     # mutmut, in a group of its own, would outlive this program. A shell lets what it runs in the background ignore interrupts.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         signal.signal(number, signal.default_int_handler)
     try:
         failures = try_changes(chosen, asked.seconds, _mutmut(ROOT, asked.jobs), time.monotonic, _load)
