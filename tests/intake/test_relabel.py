@@ -141,6 +141,10 @@ def test_the_same_labels_of_another_metric_or_namespace_have_a_result_of_their_o
     assert relabeller.apply("y", "n", {"a": "b"}) == ("y", "n", {"a": "b"})
 
 
+def test_a_metric_whose_name_was_removed_has_an_empty_one() -> None:
+    assert relabel({"target_label": "__name__", "replacement": ""}, a="b") == ("ns", "", {"a": "b"})
+
+
 def test_there_are_a_thousand_rules_at_most() -> None:
     rule = {"action": "labeldrop", "regex": "x"}
     assert relabel(*[rule] * 1_000, a="b") == ("ns", "up", {"a": "b"})
@@ -222,8 +226,8 @@ def test_what_is_wrong_with_the_setting_is_said(rules: str, problem: str) -> Non
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ({"action": "rename"}, "/0/action must be one of replace"),
-        ({"target_labels": "a"}, "/0/target_labels is no member"),
+        ({"action": "rename"}, "/0/action must be one of replace, keep, drop, "),
+        ({"target_labels": "a"}, "/0/target_labels is no member of a rule: it may have action, modulus, "),
         ({"source_labels": "a", "target_label": "b"}, "/0/source_labels"),
         ({"source_labels": ["a-b"], "target_label": "b"}, "/0/source_labels"),
         ({"action": "replace"}, "/0/target_label is needed"),

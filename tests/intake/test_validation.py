@@ -401,15 +401,32 @@ def test_a_schema_of_the_users_own_decides_in_place_of_ours(tmp_path: Path) -> N
     assert outcomes(harness.handle(point(12, dimensions=six))) == {"rejected": 1}
 
 
-@pytest.mark.parametrize(
-    "content", [None, b"\xff", b"{", b'{"type": "thing"}', b"[]"], ids=["missing", "bytes", "no JSON", "no schema", "a list"]
-)  # fmt: skip
-def test_a_schema_that_cannot_be_used_is_a_configuration_error(tmp_path: Path, content: bytes | None) -> None:
+UNUSABLE: dict[str, tuple[bytes | None, str]] = {
+    "missing": (None, "name a file that can be read (No such file or directory)"),
+    "bytes": (b"\xff", "its file must hold JSON in UTF-8"),
+    "no JSON": (b"{", "its file must hold JSON in UTF-8"),
+    "no schema": (
+        b'{"properties": {"value": {"minLength": "x"}}}',
+        'its file is not a draft-07 schema at properties/value/minLength: that must be type "integer"',
+    ),
+    "no schema where a reference leads": (
+        b'{"title": "t", "not": {"$ref": "#/title"}}',
+        'its file is not a draft-07 schema at its top: that must be type ["object", "boolean"]',
+    ),
+    "a list": (b"[]", "its file must hold a JSON object"),
+}
+
+
+@pytest.mark.parametrize(("content", "told"), UNUSABLE.values(), ids=UNUSABLE)
+def test_a_schema_that_cannot_be_used_is_a_configuration_error_that_says_why(
+    tmp_path: Path, content: bytes | None, told: str
+) -> None:
     path = tmp_path / "own.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match="MF_SCHEMA"):
+    with pytest.raises(ConfigError) as raised:
         make_harness(SCHEMA=str(path)).handle(point())
+    assert f"MF_SCHEMA cannot be used: {told}" in str(raised.value)
 
 
 def test_the_error_for_a_file_that_is_not_a_schema_quotes_nothing_of_it(tmp_path: Path) -> None:
@@ -528,8 +545,8 @@ def with_schema(folder: Path, schema: Any, *points: Any) -> dict[str, Any]:
 REFUSED_SCHEMAS: dict[str, tuple[Any, str]] = {
     "2020-12": ({"$schema": "https://json-schema.org/draft/2020-12/schema"}, "only draft-07 is supported"),
     "draft-04": ({"$schema": "http://json-schema.org/draft-04/schema#"}, "draft-04/schema#), and only"),
-    "no standard": ({"$schema": "sEcret"}, "only draft-07 is supported"),
-    "no text": ({"$schema": 7}, "only draft-07 is supported"),
+    "no standard": ({"$schema": "sEcret"}, "names another standard, and only draft-07 is supported"),
+    "no text": ({"$schema": 7}, "names another standard, and only draft-07 is supported"),
     "2020-12 in a part": (
         {"properties": {"value": {"$schema": "https://json-schema.org/draft/2020-12/schema"}}},
         "only draft-07 is supported",
@@ -543,6 +560,10 @@ REFUSED_SCHEMAS: dict[str, tuple[Any, str]] = {
         "is a word of a later draft",
     ),
     "a pattern without an end": ({"properties": {"id": {"pattern": "(a"}}}, 'the pattern "(a" in its file'),
+    "one between parts that are true": (
+        {"properties": {"a": True, "id": {"pattern": "(a"}, "z": True}},
+        'the pattern "(a" in its file',
+    ),
     "a pattern for names without an end": ({"patternProperties": {"[a": True}}, "cannot be used"),
     "a pattern of Unicode properties": ({"properties": {"id": {"pattern": r"\p{L}"}}}, "cannot be used"),
     "NaN": ('{"properties": {"value": {"maximum": NaN}}}', "holds NaN, which is not a JSON number"),
