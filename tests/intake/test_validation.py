@@ -132,6 +132,7 @@ EDGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "a name": ("remote-write", {"dimensions": {"x" * 1024: "x"}}, {"dimensions": {"x" * 1025: "x"}}),
     "a text": ("remote-write", {"dimensions": {"a": "x" * 2048}}, {"dimensions": {"a": "x" * 2049}}),
     "a text beyond ASCII": ("remote-write", {"dimensions": {"a": "ä" * 2048}}, {"dimensions": {"a": "ä" * 2049}}),
+    "an empty text": ("receiver", {"dimensions": {"a": ""}}, {"dimensions": {"a": None}}),
     "a large whole number": ("receiver", {"dimensions": {"a": 2**64 - 1}}, {"dimensions": {"a": 2**64}}),
     "a small whole number": ("receiver", {"dimensions": {"a": -(2**63)}}, {"dimensions": {"a": -(2**63) - 1}}),
     "a short id": ("receiver", {"id": "x"}, {"id": ""}),
@@ -162,8 +163,11 @@ def test_a_point_is_accepted_up_to_what_the_schema_says_and_no_further(
         ["x" * 1025, None], [-(2**63) - 1, "x"], [1.0], [1.5], [True], [[]],
     ],
 )  # fmt: skip
-def test_many_ids_are_right_if_each_of_them_is(ids: list[Any]) -> None:
-    schema = PointSchema("receiver")
+@pytest.mark.parametrize("users", [False, True])
+def test_many_ids_are_right_if_each_of_them_is(ids: list[Any], tmp_path: Path, *, users: bool) -> None:
+    path = tmp_path / "own.json"
+    path.write_text("{}")
+    schema = PointSchema("receiver", str(path) if users else "")
     assert schema.accepts_ids(ids) == all(key is None or schema.accepts(point(id=key)) for key in ids)
 
 
