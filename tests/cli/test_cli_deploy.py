@@ -151,6 +151,7 @@ def test_the_fields_of_the_configuration_are_compared_and_what_is_not_described_
     ours.deploy(package())
     configuration = api.function["configuration"]
     configuration |= {
+        "Handler": "index.another",
         "MemorySize": 64,
         "Timeout": 3,
         "InitTimeout": 3,
@@ -166,7 +167,16 @@ def test_the_fields_of_the_configuration_are_compared_and_what_is_not_described_
     api.function["asynchronous"] = {"RetryConfig": [{"RetryNum": 0}], "MsgTTL": 60}
     plan = ours.plan(package())
     assert {change.field for change in plan.changes} == {
-        *("MemorySize", "Timeout", "InitTimeout", "Role", "Description", "ClsTopicId", "VpcConfig"),
+        *(
+            "Handler",
+            "MemorySize",
+            "Timeout",
+            "InitTimeout",
+            "Role",
+            "Description",
+            "ClsTopicId",
+            "VpcConfig",
+        ),
         *("PublicNetConfig", "Layers", "DeadLetterConfig", "CfsConfig", "RetryNum", "MsgTTL"),
     }
     ours.deploy(package())

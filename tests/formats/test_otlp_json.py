@@ -246,12 +246,27 @@ def test_unknown_members_are_ignored_everywhere() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "suffixes"),
+    [("summary", ["_sum", "_count"]), ("histogram", ["_bucket", "_sum", "_count"])],
+)
+def test_attributes_are_not_taken_for_quantiles_or_buckets_that_are_missing(
+    kind: str, suffixes: list[str]
+) -> None:
+    point = {"count": "2", "sum": 3, "attributes": [attribute("a")]}
+    data = {"dataPoints": [point], "aggregationTemporality": 2}
+    names = [name for name, _, _ in series(request({"name": "m", kind: data}))]
+    assert names == [f"m{suffix}" for suffix in suffixes]
+
+
+@pytest.mark.parametrize(
     ("name", "other", "pointer"),
     [
         ("resourceMetrics", "resource_metrics", ""),
         ("resourceMetrics", "resourceSpans", ""),
         ("scopeMetrics", "scope_metrics", "/resourceMetrics/0/scope_metrics"),
         ("scopeMetrics", "instrumentationLibraryMetrics", "/resourceMetrics/0/instrumentationLibraryMetrics"),
+        ("metrics", "Metrics", "/resourceMetrics/0/scopeMetrics/0/Metrics"),
+        ("dataPoints", "datapoints", "/resourceMetrics/0/scopeMetrics/0/metrics/0/gauge/datapoints"),
         ("dataPoints", "data_points", "/resourceMetrics/0/scopeMetrics/0/metrics/0/gauge/data_points"),
     ],
 )

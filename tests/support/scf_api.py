@@ -192,6 +192,7 @@ class ScfApi:
 
     def _update_code(self, function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
         function["versions"]["$LATEST"] = {"package": base64.b64decode(asked["Code"]["ZipFile"])}
+        function["configuration"]["Handler"] = asked["Handler"]
         function |= {"busy": self.polls, "status": "Updating", "failed": ""}
         return {}
 

@@ -349,18 +349,18 @@ def check_object(where: str, value: Any) -> None:
         raise Wrong(where, "type", "is not an object: correct it at its producer")
 
 
-# How other writers name a member: the names of the protobuf, and those of OTLP before 0.15. They would be ignored as unknown.
-_OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
-    "resourceMetrics": ("resource_metrics",),
-    "scopeMetrics": ("scope_metrics", "instrumentationLibraryMetrics", "instrumentation_library_metrics"),
-    "dataPoints": ("data_points",),
-}
+# Beside none of these is there another list.
+_HOLD_POINTS = frozenset({"scopeMetrics", "metrics", "dataPoints"})
 
 
 def check_names(group: Mapping[str, Any], name: str, where: str) -> None:
-    """Find a list with data points that has another name; ``where`` is the place of ``group``."""
-    for other in _OTHER_NAMES.get(name, ()):
-        if other in group:
+    """Find data points that would be ignored: a list, of which there is no other beside this one, has another name.
+
+    Some writers use the names of the protobuf (``data_points``), and OTLP had others before 0.15. ``where`` is the place of
+    ``group``.
+    """
+    for other, value in group.items():
+        if isinstance(value, list) and value:
             raise Wrong(f"{where}/{other}", "name", f'is not a member of OTLP 1.0: its name is "{name}"')
 
 
@@ -377,7 +377,8 @@ def read_list(group: Mapping[str, Any], name: str, where: str = "") -> list[Any]
     """The member of this name; empty if it is missing. ``where`` is the place of ``group``."""
     members = group.get(name)
     if members is None:
-        check_names(group, name, where)
+        if name in _HOLD_POINTS:
+            check_names(group, name, where)
         return []
     if isinstance(members, list):
         return members

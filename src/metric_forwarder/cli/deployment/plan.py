@@ -83,6 +83,9 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
     address, sha256 = cloud.package_address()
     if not is_same_code(package, address, sha256):
         changes.append(Change("code", "", "another package", "this build"))
+    # The handler is changed together with the code.
+    if deployed.get("Handler") not in (None, wanted.handler):
+        changes.append(Change("code", "Handler", described(deployed["Handler"]), wanted.handler))
     changes += _configuration_changes(wanted.configuration, deployed)
     removed = tuple(_removed(wanted.configuration, deployed))
     changes += [
