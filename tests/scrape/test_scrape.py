@@ -251,6 +251,15 @@ def test_a_target_with_a_content_length_that_is_not_a_number_is_read(
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
 
 
+def test_what_a_target_exposes_after_its_end_is_reported_and_not_left_out() -> None:
+    text = "a 1\n# EOF\n# TYPE b gauge\nb 2\nc 3\n# EOF\n"
+    exposition = Exposition(text, open_metrics=True, keep=lambda name: name != "c", watch=lambda: None)
+    first, second = exposition.readings()
+    assert first == Sample("line 1", "a", {}, 1)
+    assert isinstance(second, InvalidSample)
+    assert (second.where, second.rule) == ("line 4", "eof")
+
+
 def test_a_target_that_refuses_connections_is_reported(receiver: Emulator, targets: Targets) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

@@ -52,6 +52,7 @@ _open_metrics_line = re.compile(
 ).fullmatch
 _OPEN_METRICS = "application/openmetrics-text"
 _EOF = "# EOF"
+AFTER_END = "comes after # EOF, which ends the text: put it before, or into a message of its own"
 
 
 def is_open_metrics(text: str, content_type: str = "") -> bool:
@@ -72,12 +73,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
             ended = ended or line == _EOF
             continue
         if ended and open_metrics:
-            yield InvalidSample(
-                f"line {number}",
-                "eof",
-                "comes after # EOF, which ends the text: put it before, or into a message of its own",
-                line,
-            )
+            yield InvalidSample(f"line {number}", "eof", AFTER_END, line)
             continue
         yield from read_line(number, line, hint, open_metrics=open_metrics)
     if open_metrics and not ended:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from metric_forwarder.formats.lines import numbered_lines
-from metric_forwarder.formats.prometheus_text import read_line
+from metric_forwarder.formats.prometheus_text import AFTER_END, read_line
 from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample
 
 # The name of a line's metric before its labels. If it is quoted among them, the whole line must be read to find it.
@@ -51,25 +51,27 @@ class Exposition:
         self.lines = 0
 
     def readings(self) -> Iterator[Reading]:
-        unwatched, number = _WATCH_EVERY, 0
+        unwatched, number, is_ended = _WATCH_EVERY, 0, False
         for number, line in numbered_lines(self._text):
             unwatched += 1 + len(line)
             if unwatched > _WATCH_EVERY:
                 unwatched = 0
                 self._watch()
             if line.startswith("#") or not line or line.isspace():
-                if self._open_metrics and line == _END:
-                    return
+                is_ended = is_ended or (self._open_metrics and line == _END)
                 continue
             self.lines += 1
             found = _name(line)
-            if found is None:
+            if is_ended:
+                if found is None or self._keep(found[1]):
+                    yield InvalidSample(f"line {number}", "eof", AFTER_END, None)
+            elif found is None:
                 yield from self._read_quoted(number, line)
             elif self._keep(found[1]):
                 yield from read_line(number, line, _HINT, open_metrics=self._open_metrics)
         if self._rest and not self._rest.startswith("#"):
             yield InvalidSample(f"line {number + 1}", "eof", _HALF, None)
-        if self._open_metrics:
+        if self._open_metrics and not is_ended:
             yield InvalidSample(
                 f"line {number}", "eof", "ends without # EOF, so it was cut off: check the target", None
             )
