@@ -1,5 +1,6 @@
 """Every point ends in one true outcome, whatever the receiver answers, and in time."""
 
+import gzip
 import json
 import math
 import socket
@@ -177,6 +178,18 @@ NO_CODES = {
     "an object without a code": b'{"message":"OK"} {"code":0}',
     "a fraction": b'{"code":0.5,"message":"' + ENCODED + b'"}',
 }
+
+
+def test_a_reply_that_a_proxy_has_compressed_counts_and_half_of_one_is_no_reply(harness: Harness) -> None:
+    packed = gzip.compress(b'{"code":0,"message":"OK"}')
+    harness.receiver.script.append(HttpReply(200, {"Content-Encoding": "gzip"}, packed))
+    assert outcomes(harness.handle(point(1))) == {"delivered": 1}
+    for damaged in (packed[:-20], packed[:12], b"\x1f\x8b" + b"x" * 20):
+        always(harness, HttpReply(200, {"Content-Encoding": "gzip"}, damaged))
+        report = harness.handle(point(2))
+        assert (outcomes(report), report["errors"][0]["rule"]) == ({"undelivered": 1}, "no answer")
+    bomb = gzip.compress(b'{"code":1,"a":"' + bytes(50 * 2**20) + b'"}')
+    assert read_code(bomb) is None
 
 
 @pytest.mark.parametrize("body", NO_CODES.values(), ids=NO_CODES)

@@ -224,6 +224,16 @@ def test_a_line_that_cannot_be_read_is_reported_and_the_lines_around_it_arrive(
     assert (error["source"], error["pointer"], error["rule"]) == (targets.url("/broken"), "line 2", "syntax")
 
 
+def test_a_target_is_told_how_long_it_is_waited_for_so_that_a_probe_ends_before(
+    receiver: Emulator, targets: Targets
+) -> None:
+    report_of(application(receiver), firing(targets.url()))
+    report_of(application(receiver), firing(targets.url(), time="2026-01-01T00:01:00Z"), time_limit_ms=6_000)
+    times = [float(seen["X-Prometheus-Scrape-Timeout-Seconds"]) for seen in targets.headers_seen]
+    assert 9 < times[0] <= 10
+    assert 0 < times[1] <= 3
+
+
 def test_a_value_that_may_be_cut_in_half_is_not_sent(receiver: Emulator, targets: Targets) -> None:
     targets.text = "node_load1 1\nnode_load5 12"  # of 1234, from a target that was killed
     report = report_of(application(receiver), firing(targets.url("/unframed"), keep=("node_*",)))

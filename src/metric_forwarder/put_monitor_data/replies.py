@@ -1,17 +1,20 @@
 """Reads the code in a reply of the receiver, even if the rest of the reply is not valid JSON.
 
 A reply is ``{"code":0,"message":"OK"}``. The message may be in GBK and may hold raw tabs and line breaks; NUL or more text
-may follow the object. None of that changes the code. A reply that is cut off has no code, and an HTML page has none.
+may follow the object, and all of it may be gzip. None of that changes the code. A reply that is cut off has no code, and an HTML page has none.
 """
 
 import json
 import re
+import zlib
 from typing import Any
 
 from metric_forwarder.uint64 import parse_uint64
 
 # Codes from here on are far beyond the documented ones, so the reply is not the receiver's.
 _CODE_LIMIT = 10**6
+_GZIP = b"\x1f\x8b"
+_MOST_BYTES = 65_536
 # JSON forbids control characters in a text, but the code can still be trusted.
 _LENIENT = json.JSONDecoder(strict=False)
 _PADDING = "\ufeff\0 \t\r\n"
@@ -21,6 +24,7 @@ _begins_with_code = re.compile(r'\{\s*"code"\s*:\s*("?)(-?[0-9]{1,7})\1\s*,\s*"'
 
 def read_code(body: bytes) -> int | None:
     """The code of a complete reply; None if there is none. Takes linear time and never raises."""
+    body = _plain(body)
     try:
         decoded = json.loads(body)
     except (ValueError, RecursionError):
@@ -33,9 +37,20 @@ def read_code(body: bytes) -> int | None:
 
 def is_cut_off(body: bytes) -> bool:
     """Whether the body is empty, or may be the beginning of a reply."""
+    body = _plain(body)
     return not (stripped := body.strip(b"\0 \t\r\n")) or (
         stripped.startswith(b"{") and _read_leniently(body) is None
     )
+
+
+def _plain(body: bytes) -> bytes:
+    """The body without gzip, in which some proxies send it although that was not asked for; empty if it is damaged."""
+    if not body.startswith(_GZIP):
+        return body
+    try:
+        return zlib.decompressobj(31).decompress(body, _MOST_BYTES)
+    except zlib.error:
+        return b""
 
 
 def _read_leniently(body: bytes) -> Any:

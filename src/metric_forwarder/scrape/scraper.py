@@ -203,7 +203,9 @@ def _fetch_text(streaming: Streaming, target: Target, deadline: Deadline) -> Fet
         raise Failed(
             "was not fetched: the time for scraping was up; raise the function's timeout, or scrape less"
         )
-    answer = streaming.stream(HttpRequest("GET", target.url, _HEADERS, None), deadline)
+    # Exporters that probe others, such as blackbox, give up before this; otherwise they may go on for minutes.
+    headers = {**_HEADERS, "X-Prometheus-Scrape-Timeout-Seconds": f"{deadline.remaining():.3f}"}
+    answer = streaming.stream(HttpRequest("GET", target.url, headers, None), deadline)
     if isinstance(answer, Failure):
         remedy = _UNREACHABLE if answer.fault is Fault.UNREACHABLE else _UNANSWERED
         raise Failed(f"could not be scraped ({answer.detail}): {remedy}")
