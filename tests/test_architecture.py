@@ -23,6 +23,7 @@ LAYERS = (
     },
     {"destinations.table"},
     {"settings", "formats", "reporting.ledger", "clients.http", "clients.background", "clients.reachability"},
+    {"clients.redis_commands"},
     {"put_monitor_data.server", "put_monitor_data.claims", "delivery.verdicts"},
     {"credentials", "clients.redis", "clients.secrets_manager"},
     {"triggers.decoding", "triggers.traits"},

@@ -8,7 +8,8 @@ import pytest
 
 from metric_forwarder.clients.redis import NOT_REDIS, RedisUnavailable, Script
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.redis import CLAIM, IDLE_S, REST_S, RedisClaims, RedisStore, key_prefix
+from metric_forwarder.dedupe.redis import CHUNK, IDLE_S, REST_S, RedisClaims, RedisStore, key_prefix
+from metric_forwarder.dedupe.redis_scripts import CLAIM, LEASE
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore
 from metric_forwarder.machine import Tasks, Threads
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
@@ -16,21 +17,22 @@ from support.fakes import FakeClock, machine_of
 from world.redis_model import RedisModel
 
 X, Y = b"x" * 16, b"y" * 16
-MEANT = object()
 
 
 class Redis:
     """A server, and all connections that were made to it.
 
     Attributes:
-        answer: what a claim is answered with, if not ``MEANT``, what the scripts mean; an error is raised.
+        answers: what these scripts are answered with, in the place of what they mean.
+        failure: what every call raises.
         hangs: a claim is not answered before this is set.
     """
 
     def __init__(self, clock: FakeClock) -> None:
         self.model = RedisModel(lambda: clock.monotonic() * 1000)
         self.connections: list[RedisLink] = []
-        self.answer: Any = MEANT
+        self.answers: dict[Script, Any] = {}
+        self.failure: Exception | None = None
         self.hangs: threading.Event | None = None
 
     def connect(self, _address: RedisAddress, timeout_s: float, _max_reply_bytes: int) -> "RedisLink":
@@ -51,10 +53,10 @@ class RedisLink:
         self.runs += 1
         if self._server.hangs is not None:
             self._server.hangs.wait()
-        if isinstance(self._server.answer, Exception):
-            raise self._server.answer
-        if self._server.answer is not MEANT and script is CLAIM:
-            return self._server.answer
+        if self._server.failure:
+            raise self._server.failure
+        if script in self._server.answers:
+            return self._server.answers[script]
         return self._server.model.run(script, keys, *arguments)
 
     def close(self) -> None:
@@ -137,12 +139,12 @@ def test_after_a_failure_redis_is_left_alone_for_a_while_and_then_asked_again(
     server: Redis, clock: FakeClock, instance: Callable[[], Instance]
 ) -> None:
     one = instance()
-    server.answer = RedisUnavailable("it is not there")
+    server.failure = RedisUnavailable("it is not there")
     assert one.ask(X) == ([Claim.OURS], "degraded")
     assert one.warnings == ["it is not there; duplicates are recognised only by this instance's memory"]
     assert [link.is_closed for link in server.connections] == [True]
 
-    server.answer = MEANT
+    server.failure = None
     clock.sleep(REST_S - 1)
     assert one.ask(X) == ([Claim.OURS], "degraded")
     assert len(server.connections) == 1
@@ -155,9 +157,33 @@ def test_after_a_failure_redis_is_left_alone_for_a_while_and_then_asked_again(
 def test_a_broken_connection_is_replaced_once_in_an_event(
     server: Redis, instance: Callable[[], Instance]
 ) -> None:
-    server.answer = RedisUnavailable("it broke", reconnect=True)
+    server.failure = RedisUnavailable("it broke", reconnect=True)
     assert instance().ask(X) == ([Claim.OURS], "degraded")
     assert [link.runs for link in server.connections] == [2]
+
+
+def test_a_claim_is_one_call_for_a_thousand_points_and_asks_again_only_about_those_that_are_known(
+    server: Redis, instance: Callable[[], Instance]
+) -> None:
+    points = [number.to_bytes(16, "big") for number in range(2 * CHUNK + 1)]
+    assert instance().ask(*points) == ([Claim.OURS] * len(points), "redis")
+    assert [link.runs for link in server.connections] == [3]
+
+    assert instance().ask(X, *points[:CHUNK], Y) == ([Claim.OURS, *[Claim.HELD] * CHUNK, Claim.OURS], "redis")
+    assert [link.runs for link in server.connections] == [3, 3]
+
+
+def test_if_redis_fails_after_the_first_question_about_a_point_the_memory_of_the_instance_counts(
+    server: Redis, instance: Callable[[], Instance]
+) -> None:
+    one = instance()
+    claims = one.begin()
+    claims.claim([X])
+    claims.mark_rejected([X], KnownRejection("1019", 1019))
+    claims.close()
+    server.answers = {CLAIM: b"not a claim"}
+    server.model.set(one.store.prefix + Y, b"a token!")
+    assert one.ask(X, Y) == ([Claim.REJECTED, Claim.OURS], "degraded")
 
 
 def test_while_one_request_hangs_no_other_gets_stuck_like_it(server: Redis, clock: FakeClock) -> None:
@@ -175,14 +201,15 @@ def test_while_one_request_hangs_no_other_gets_stuck_like_it(server: Redis, cloc
     assert one.ask(Y) == ([Claim.OURS], "redis")
 
 
+@pytest.mark.parametrize("script", [LEASE, CLAIM], ids=["lease", "claim"])
 @pytest.mark.parametrize(
     "answer",
     [b"", b"o", b"ooo", b"oz", b"or", b"oo\n12 bad", b"rr\n12 bad", 7, None, [b"oo"], b"o\xff"],
 )
 def test_a_reply_that_makes_no_sense_is_not_believed(
-    answer: object, server: Redis, instance: Callable[[], Instance]
+    answer: object, script: Script, server: Redis, instance: Callable[[], Instance]
 ) -> None:
-    server.answer = answer
+    server.answers = {LEASE: b"hh", script: answer}
     one = instance()
     assert one.ask(X, Y) == ([Claim.OURS, Claim.OURS], "degraded")
     assert one.warnings == [f"{NOT_REDIS}; duplicates are recognised only by this instance's memory"]
@@ -205,7 +232,7 @@ def test_a_reply_that_makes_no_sense_is_not_believed(
 def test_a_rejection_that_another_instance_met_is_said_again_as_far_as_it_is_known(
     label: bytes, known: KnownRejection, server: Redis, instance: Callable[[], Instance]
 ) -> None:
-    server.answer = b"ro\n" + label
+    server.answers = {LEASE: b"ho", CLAIM: b"r\n" + label}
     claims = instance().begin()
     assert claims.claim([X, Y]) == [Claim.REJECTED, Claim.OURS]
     assert claims.rejection(X) == known
@@ -233,7 +260,7 @@ def test_a_rejection_that_this_instance_met_itself_is_said_again_in_full(
     elsewhere.close()
 
     # Redis has forgotten it: the instance still knows.
-    server.answer = RedisUnavailable("it is not there")
+    server.failure = RedisUnavailable("it is not there")
     degraded = one.begin()
     assert degraded.claim([X]) == [Claim.REJECTED]
     assert degraded.rejection(X) == rejection

@@ -6,7 +6,8 @@ import pytest
 
 from metric_forwarder.clients.redis import Script
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.redis import CHUNK, CLAIM, LINGER_S, REMEMBER, RedisClaims, RedisStore
+from metric_forwarder.dedupe.redis import CHUNK, LINGER_S, RedisClaims, RedisStore
+from metric_forwarder.dedupe.redis_scripts import CONFIRM, LEASE
 from metric_forwarder.dedupe.store import MemoryStore
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from world.redis_model import RedisModel
@@ -114,7 +115,7 @@ def test_writes_that_come_within_ten_milliseconds_share_a_round_trip() -> None:
         world.sleep(2 * LINGER_S)
         claims.close()
 
-    assert in_an_event(act).runs == [(REMEMBER, 3), (REMEMBER, 1)]
+    assert in_an_event(act).runs == [(CONFIRM, 3), (CONFIRM, 1)]
 
 
 def test_an_event_that_ends_does_not_wait_for_more_to_write() -> None:
@@ -125,7 +126,7 @@ def test_an_event_that_ends_does_not_wait_for_more_to_write() -> None:
         assert world.now < LINGER_S
         assert claims.status == "redis"
 
-    assert in_an_event(act).runs == [(REMEMBER, 100)]
+    assert in_an_event(act).runs == [(CONFIRM, 100)]
 
 
 def test_many_writes_at_once_wait_once() -> None:
@@ -135,4 +136,4 @@ def test_many_writes_at_once_wait_once() -> None:
         claims.claim(identities(200)[100:])
         assert world.now < 2 * LINGER_S
 
-    assert in_an_event(act).runs == [(REMEMBER, 100), (CLAIM, 100)]
+    assert in_an_event(act).runs == [(CONFIRM, 100), (LEASE, 100)]

@@ -6,12 +6,13 @@
 import json
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from metric_forwarder.clients.redis import Script, explain
-from metric_forwarder.dedupe import redis as dedupe
+from metric_forwarder.dedupe import redis_scripts as dedupe
 from metric_forwarder.dedupe.shared_pace import PACE
 from metric_forwarder.spool import redis as spool
 from world import pace_model
@@ -281,6 +282,11 @@ def _read_id(text: bytes, sequence: int) -> _Id:
     return int(milliseconds), int(number) if number else sequence
 
 
+def _set_each(model: RedisModel, keys: list[bytes], arguments: list[bytes], *, nx: bool = False) -> bytes:
+    value, milliseconds = arguments
+    return b"".join(b"o" if model.set(key, value, px=int(milliseconds), nx=nx) else b"h" for key in keys)
+
+
 # What the scripts mean, each with the model, its keys and its arguments.
 
 
@@ -288,16 +294,16 @@ def _claim(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> byte
     token, lease_ms, window_ms = arguments[0], int(arguments[1]), int(arguments[2])
     claims, labels = b"", b""
     for key in keys:
-        if model.set(key, token, px=lease_ms, nx=True):
-            claims += b"o"
-            continue
         held = model.get(key)
         if held in (b"1", b"?"):
             model.set(key, held, px=window_ms)
             claims += held
+        elif held is None:
+            model.set(key, token, px=lease_ms)
+            claims += b"o"
         elif held == token:
             claims += b"o"
-        elif held is not None and len(held) > len(_REFUSED) and held.startswith(_REFUSED):
+        elif len(held) > len(_REFUSED) and held.startswith(_REFUSED):
             claims += b"r"
             labels += b"\n" + held[len(_REFUSED) : 72]
         else:
@@ -309,9 +315,9 @@ _REFUSED = b"refused:"
 
 
 def _remember(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> None:
-    window_ms, mark = int(arguments[0]), arguments[1]
+    mark, window_ms = arguments[0], int(arguments[1])
     for key in keys:
-        known = model.get(key) if mark != b"1" else None
+        known = model.get(key)
         if known != b"1" and (mark == b"?" or known != b"?"):
             model.set(key, mark, px=window_ms)
 
@@ -394,6 +400,8 @@ def _pace(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> bytes
 _Meaning = Callable[[RedisModel, list[bytes], list[bytes]], Any]
 _SPOOL = vars(spool)
 _MEANINGS: dict[str, _Meaning] = {
+    dedupe.LEASE.digest: partial(_set_each, nx=True),
+    dedupe.CONFIRM.digest: _set_each,
     dedupe.CLAIM.digest: _claim,
     dedupe.REMEMBER.digest: _remember,
     dedupe.RELEASE.digest: _release,

@@ -7,11 +7,11 @@ from typing import Any
 
 import redis
 
-from metric_forwarder.clients.redis import Connection, RedisUnavailable, Script, explain
+from metric_forwarder.clients.redis import Connection, RedisUnavailable, Script, SetEach, explain
 from metric_forwarder.clients.secrets_manager import SecretReference
 from metric_forwarder.credentials import Credentials
 from metric_forwarder.dedupe.identity import DIGEST_BYTES
-from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER
+from metric_forwarder.dedupe.redis_scripts import CLAIM, CONFIRM, LEASE, RELEASE, REMEMBER
 from metric_forwarder.dedupe.shared_pace import PACE
 from metric_forwarder.delivery.verdicts import Action, Verdict
 from metric_forwarder.secret import Secret
@@ -29,7 +29,7 @@ _LATENCIES_S = (0.0005, 0.01, 0.04)
 _STUCK_S = 300.0
 _OUTAGES_S = (2.0, 0.2, 30.0, 100.0)
 _EVER_S = 1e9
-_OF_DEDUPE = (CLAIM, REMEMBER, RELEASE, PACE)
+_OF_DEDUPE = (LEASE, CLAIM, CONFIRM, REMEMBER, RELEASE, PACE)
 _GARBAGE: tuple[Any, ...] = (b"", b"xx", 7, None, [b"x"], b"\xff\xff\xff", b"zzzzzz")
 
 
@@ -123,7 +123,7 @@ class RedisServer:
 
     def note_renewal(self, script: Script, keys: Sequence[bytes]) -> None:
         """Write down that the windows of these keys begin again, if they are remembered."""
-        if script in (CLAIM, REMEMBER):
+        if script in (CLAIM, CONFIRM, REMEMBER):
             for key in keys:
                 self._book.renewals[key[-DIGEST_BYTES:]].append(self._world.now)
 
@@ -170,6 +170,8 @@ class RedisLink:
             server.trouble()
             self._note_broken()
         if is_reset and world.choose(2) == 0:
+            if isinstance(script, SetEach):
+                server.model.run(script, keys[: world.choose(len(keys) + 1)], *arguments)
             raise explain(redis.ConnectionError())
         answer = server.model.run(script, keys, *arguments)
         server.note_renewal(script, keys)

@@ -10,7 +10,7 @@ import pytest
 
 from metric_forwarder.clients.http import Failure, HttpReply, HttpRequest, Transport
 from metric_forwarder.clients.redis import Connect, Connection, Script
-from metric_forwarder.dedupe.redis import CLAIM
+from metric_forwarder.dedupe.redis_scripts import CLAIM
 from metric_forwarder.put_monitor_data.server import encode_reply
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.spool.file_system import Files

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
-from metric_forwarder.dedupe import redis as dedupe
+from metric_forwarder.dedupe import redis_scripts as dedupe
 from metric_forwarder.settings.redis_address import parse_redis_url
 from metric_forwarder.spool import redis as spool
 from support.fakes import START
@@ -27,7 +27,7 @@ _LEASE_MS, _WINDOW_MS = 100_000_000, 10_000_000_000
 _NAMES = st.sampled_from([b"one", b"two", b"three"])
 _SOME = st.lists(_NAMES, min_size=1, max_size=3, unique=True)
 _TOKENS = st.sampled_from([b"token--1", b"token--2"])
-_MARKS = st.sampled_from([b"1", b"?", b"refused:12 bad", b"refused:", b"refused: " + b"x" * 80])
+_MARKS = st.sampled_from([b"?", b"refused:12 bad", b"refused:", b"refused: " + b"x" * 80])
 _STREAMS = st.sampled_from([b"points", b"dead"])
 _LINES = st.lists(st.sampled_from([b"a", b"{}", b"long" * 100, b""]), min_size=1, max_size=4)
 # An entry of a stream: the so-many-th that was ever added, an end of the stream, or none that there is.
@@ -78,7 +78,9 @@ def _steps() -> st.SearchStrategy[_Step]:
         pace,
         pace,
         script("CLAIM", _SOME, _TOKENS, just(_LEASE_MS), just(_WINDOW_MS)),
-        script("REMEMBER", _SOME, just(_WINDOW_MS), _MARKS),
+        script("LEASE", _SOME, _TOKENS, just(_LEASE_MS)),
+        script("CONFIRM", _SOME, just(b"1"), just(_WINDOW_MS)),
+        script("REMEMBER", _SOME, _MARKS, just(_WINDOW_MS)),
         script("RELEASE", _SOME, _TOKENS),
         written,
         read,
@@ -248,7 +250,7 @@ def test_a_failover_loses_the_last_writes_and_nothing_else() -> None:
     model = RedisModel(lambda: 0.0)
     for name in (b"one", b"two"):
         model.run(dedupe.CLAIM, [name], b"token--1", _LEASE_MS, _WINDOW_MS)
-    model.run(dedupe.REMEMBER, [b"one"], _WINDOW_MS, b"1")
+    model.run(dedupe.CONFIRM, [b"one"], b"1", _WINDOW_MS)
 
     assert model.lose(1) == 1
     assert model.get(b"one") == b"token--1"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from metric_forwarder.clients.redis import Connect, Connection, RedisConnection, Script
-from metric_forwarder.dedupe import redis as dedupe
+from metric_forwarder.dedupe import redis_scripts as dedupe
 from metric_forwarder.dedupe.shared_pace import PACE
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from metric_forwarder.spool import redis as spool
@@ -24,7 +24,9 @@ _SPOOL = vars(spool)
 # The places of durations among the arguments. They are made longer, so that nothing expires while it is asked for.
 _DURATIONS = {
     dedupe.CLAIM: (1, 2),
-    dedupe.REMEMBER: (0,),
+    dedupe.LEASE: (1,),
+    dedupe.CONFIRM: (1,),
+    dedupe.REMEMBER: (1,),
     _SPOOL["_WRITE"]: (1,),
     _SPOOL["_LOCK"]: (1,),
 }
@@ -108,5 +110,5 @@ def test_a_real_redis_replies_to_the_instances_of_the_world_as_the_model_does(se
         client.flushall()
         real.close()
     client.close()
-    assert {dedupe.CLAIM, dedupe.REMEMBER, dedupe.RELEASE, PACE_AT} <= asked
+    assert {dedupe.LEASE, dedupe.CLAIM, dedupe.CONFIRM, dedupe.REMEMBER, dedupe.RELEASE, PACE_AT} <= asked
     assert {_SPOOL[name] for name in ("_WRITE", "_READ", "_LAST", "_DELETE", "_LOCK", "_UNLOCK")} <= asked

@@ -9,7 +9,6 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import redis
@@ -33,6 +32,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from metric_forwarder.clients.redis_commands import CommandWriter
 from metric_forwarder.settings.redis_address import RedisAddress
 
 KEY_PREFIX = "mf:"
@@ -82,6 +82,18 @@ class Script:
         self.digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
+class SetEach(Script):
+    """SET for each key, all sent at once: half the work for the server that a script has which calls SET for each.
+
+    Its arguments are the value, and how many milliseconds the keys last. Its reply has a letter for each key: ``o`` if it was
+    set, ``h`` if it was there already and the option is NX.
+    """
+
+    def __init__(self, *options: str) -> None:
+        super().__init__(f"SET {' '.join(options)}")
+        self.options = options
+
+
 class Connection(Protocol):
     """What a store needs of a connection; one thread at a time uses it.
 
@@ -102,19 +114,7 @@ Connect = Callable[[RedisAddress, float, int], Connection]
 """Makes a connection with a timeout in seconds and a largest reply in bytes."""
 
 
-class CommandWriter:
-    """Writes commands in Redis's protocol, in the place of the library's writer.
-
-    Many keys of one length are joined in one step. The library takes six times as long, or three times with ``hiredis``.
-    """
-
-    def pack(self, *words: bytes | str | int) -> list[bytes]:
-        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        parts = [b"*%d\r\n" % len(encoded)]
-        for length, same in groupby(encoded, len):
-            head = b"$%d\r\n" % length
-            parts += [head, (b"\r\n" + head).join(same), b"\r\n"]
-        return [b"".join(parts)]
+_WRITER = CommandWriter()
 
 
 class _BoundedSocket:
@@ -156,6 +156,16 @@ def _bounded(connection: type[Any], max_bytes: int, longest_s: float) -> type[An
         def _connect(self) -> Any:
             return _BoundedSocket(super()._connect(), max_bytes, longest_s)
 
+        def read_lines(self, count: int) -> bytes:
+            """Read so many replies of one line each, or an error that comes first."""
+            lines = b""
+            while lines.count(b"\n") < (1 if lines.startswith(b"-") else count):
+                received = self._sock.recv(65_536)
+                if not received:
+                    raise redis.ConnectionError
+                lines += received
+            return lines
+
     return Bounded
 
 
@@ -182,7 +192,7 @@ class RedisConnection:
             connection_class=_bounded(kind, max_reply_bytes, _LONGEST_IN_TIMEOUTS * timeout_s),
             # It allocates only for bytes that have arrived. hiredis, if it is installed, believes every count and every depth.
             parser_class=_RESP2Parser,
-            command_packer=CommandWriter(),
+            command_packer=_WRITER,
             host=address.host,
             port=address.port,
             db=address.database,
@@ -206,6 +216,9 @@ class RedisConnection:
         Raises:
             RedisUnavailable: whether the script ran is unknown.
         """
+        if isinstance(script, SetEach):
+            value, milliseconds = arguments
+            return self._set_each(keys, value, "PX", milliseconds, *script.options)
         try:
             return self._command("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except NoScriptError:
@@ -238,6 +251,20 @@ class RedisConnection:
         self._client.close()
         self._client.connection_pool.disconnect()
 
+    def _set_each(self, keys: Sequence[bytes], *words: bytes | str | int) -> bytes:
+        pool = self._client.connection_pool
+        try:
+            connection: Any = pool.get_connection()
+            try:
+                connection.send_packed_command(_WRITER.pack_sets(keys, *words))
+                return _read_sets(connection.read_lines(len(keys)), len(keys))
+            finally:
+                pool.release(connection)
+        except Exception as error:  # noqa: BLE001 - whatever an odd reply makes the library raise
+            # There may be more to read.
+            self.close()
+            raise explain(error) from None
+
     def _command(self, *words: bytes | str | int) -> Any:
         try:
             return self._client.execute_command(*words)  # type: ignore[no-untyped-call]  # not annotated there
@@ -245,6 +272,22 @@ class RedisConnection:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an odd reply makes the library raise
             raise explain(error) from None
+
+
+_OK = b"+OK\r\n"
+
+
+def _read_sets(lines: bytes, count: int) -> bytes:
+    """Read the replies to SET, as ``SetEach`` says."""
+    if lines == _OK * count:
+        return b"o" * count
+    letters = lines.replace(_OK, b"o").replace(b"$-1\r\n", b"h")
+    if len(letters) == count and not letters.strip(b"oh"):
+        return letters
+    error = next((line for line in lines.splitlines() if line.startswith(b"-")), None)
+    if error is None:
+        raise InvalidResponse
+    raise _RESP2Parser.parse_error(error[1:].decode("utf-8", "replace"))  # type: ignore[no-untyped-call]  # not annotated there
 
 
 def explain(error: Exception) -> RedisUnavailable:

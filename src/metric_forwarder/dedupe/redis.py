@@ -24,11 +24,12 @@ from metric_forwarder.clients.redis import (
     Script,
 )
 from metric_forwarder.clock import Deadline
+from metric_forwarder.dedupe.redis_scripts import CLAIM, CONFIRM, LEASE, RELEASE, REMEMBER
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
 from metric_forwarder.machine import Future, Machine, Tasks
 from metric_forwarder.settings.redis_address import RedisAddress
 
-# Takes the server about 2 ms, while other clients wait.
+# Takes the server about 2 ms; while it is a script, other clients wait.
 CHUNK = 1000
 # A lease outlives the deadline by this: a confirmation may be under way then.
 LEASE_SLACK_S = 1.0
@@ -60,54 +61,7 @@ _CLAIMS = {
     b"r"[0]: Claim.REJECTED,
     b"h"[0]: Claim.HELD,
 }
-
-# KEYS, token, milliseconds of a lease, milliseconds of the window → one letter or mark for each key, then a line with the
-# label of each rejected one. Delivered and uncertain identities are remembered for a whole window again, rejected ones are
-# not. SET and not PEXPIRE, which users with narrow rights may lack.
-CLAIM = Script("""
-local call, claims, labels = redis.call, {}, {}
-local token, lease, window = unpack(ARGV)
-for i, key in ipairs(KEYS) do
-  if call('SET', key, token, 'NX', 'PX', lease) then
-    claims[i] = 'o'
-  else
-    local held = call('GET', key)
-    if held == '1' or held == '?' then
-      call('SET', key, held, 'PX', window)
-      claims[i] = held
-    elseif held == token then
-      claims[i] = 'o'
-    elseif held and #held > 8 and string.sub(held, 1, 8) == 'refused:' then
-      claims[i] = 'r'
-      labels[#labels + 1] = string.char(10) .. string.sub(held, 9, 72)
-    else
-      claims[i] = 'h'
-    end
-  end
-end
-return table.concat(claims) .. table.concat(labels)
-""")
-
-# KEYS, milliseconds, mark. Overwrites a lease of any instance. Delivered stays delivered, and a rejection does not
-# replace an uncertain mark.
-REMEMBER = Script("""
-local call, window, mark = redis.call, unpack(ARGV)
-for _, key in ipairs(KEYS) do
-  local known = mark ~= '1' and call('GET', key)
-  if known ~= '1' and (mark == '?' or known ~= '?') then
-    call('SET', key, mark, 'PX', window)
-  end
-end
-""")
-
-# KEYS, token. Only one's own lease.
-RELEASE = Script("""
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then
-    redis.call('DEL', key)
-  end
-end
-""")
+_MARKS = bytes(_CLAIMS)
 
 
 def key_prefix(function: str) -> bytes:
@@ -245,42 +199,60 @@ class RedisClaims:
         them since.
         """
         remembered = self._store.memory.claim(identities)
-        known = dict(zip(identities, remembered, strict=True))
-        self._ask([identity for identity, claim in known.items() if claim is not Claim.DELIVERED], known)
+        ours = Claim.OURS
+        known = {each: claim for each, claim in zip(identities, remembered, strict=True) if claim is not ours}
+        self._ask(
+            [each for each in identities if known.get(each) is not Claim.DELIVERED] if known else identities,
+            known,
+        )
+        if not known:
+            return remembered
         # Redis was not asked about these, or has lost them: start their window there again, for other instances.
         self._write_soon(_DELIVERED, with_claim(identities, remembered, Claim.DELIVERED))
         uncertain = with_claim(identities, remembered, Claim.UNCERTAIN)
         uncertain = [identity for identity in uncertain if known[identity] is not Claim.DELIVERED]
         self._write_soon(_UNCERTAIN, uncertain)
         known.update(dict.fromkeys(uncertain, Claim.UNCERTAIN))
-        return [known[identity] for identity in identities]
+        return [known.get(identity, ours) for identity in identities]
 
     def rejection(self, identity: bytes) -> KnownRejection:
         """Return why a point was rejected: in full if this instance received the rejection itself."""
         return self._rejections.get(identity) or self._store.memory.rejection(identity)
 
     def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
-        """Claim in Redis, and put its replies into ``known``."""
+        """Claim in Redis, and put its replies into ``known``, unless all identities are free."""
         deadline = self._deadline.within(2 * TIMEOUTS_S[0] + _CHUNK_S * len(asked) / CHUNK)
+        taken: dict[bytes, Claim] = {}
         for chunk in _chunks(asked):
-            if self._degraded:
-                return
-            lease_ms = math.ceil((self._deadline.remaining() + LEASE_SLACK_S) * 1000)
-            asking = partial(self._run, CLAIM, chunk, self._token, lease_ms, self._store.window_ms)
-            answers = self._wait(self._submit(asking), deadline)
-            if answers is not None or not self._degraded:
-                self._read_claims(chunk, answers, known)
+            claims = self._ask_by(LEASE, chunk, deadline)
+            if known or claims.count(Claim.OURS) < len(claims):
+                held = [each for each, claim in zip(chunk, claims, strict=False) if claim is Claim.HELD]
+                taken.update((each, known.get(each, Claim.OURS)) for each in held)
+                known.update(zip(chunk, claims, strict=False))
+        for chunk in _chunks(list(taken)):
+            claims = self._ask_by(CLAIM, chunk, deadline, self._store.window_ms)
+            known.update(zip(chunk, claims or map(taken.__getitem__, chunk), strict=True))
 
-    def _read_claims(self, chunk: Sequence[bytes], reply: object, known: dict[bytes, Claim]) -> None:
+    def _ask_by(
+        self, script: Script, chunk: Sequence[bytes], deadline: Deadline, *window_ms: int
+    ) -> Sequence[Claim]:
+        """Ask Redis about some identities by a script; return nothing if it has failed."""
+        if self._degraded:
+            return ()
+        lease_ms = math.ceil((self._deadline.remaining() + LEASE_SLACK_S) * 1000)
+        asking = partial(self._run, script, chunk, self._token, lease_ms, *window_ms)
+        reply = self._wait(self._submit(asking), deadline)
+        if reply is None and self._degraded:
+            return ()
         marks, *labels = reply.split(b"\n") if isinstance(reply, bytes) else (b"",)
-        claims = [_CLAIMS[mark] for mark in marks if mark in _CLAIMS]
-        if not len(claims) == len(marks) == len(chunk) or marks.count(b"r") != len(labels):
+        if marks.strip(_MARKS) or len(marks) != len(chunk) or marks.count(b"r") != len(labels):
             self._degrade(NOT_REDIS)
-            return
-        known.update(zip(chunk, claims, strict=True))
+            return ()
+        claims = [_CLAIMS[mark] for mark in marks]
         if labels:
             for identity, label in zip(with_claim(chunk, claims, Claim.REJECTED), labels, strict=True):
                 self._rejections[identity] = self._store.known_rejection(label)
+        return claims
 
     def confirm(self, identities: Sequence[bytes]) -> None:
         """Remember these: here at once, and in Redis when the worker is free."""
@@ -389,7 +361,7 @@ class RedisClaims:
             unwritten, self._unwritten = self._unwritten, {}
         for mark, identities in unwritten.items():
             for chunk in _chunks(identities):
-                self._run(REMEMBER, chunk, self._store.window_ms, mark)
+                self._run(CONFIRM if mark == _DELIVERED else REMEMBER, chunk, mark, self._store.window_ms)
 
     def _run(self, script: Script, identities: Sequence[bytes], *arguments: bytes | int) -> bytes | None:
         """Run a script; all of them may run twice, so a connection that broke is replaced, once in an event."""

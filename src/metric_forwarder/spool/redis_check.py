@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.clock import Clock
-from metric_forwarder.dedupe.redis import CLAIM, RELEASE, REMEMBER, key_prefix
+from metric_forwarder.dedupe.redis import key_prefix
+from metric_forwarder.dedupe.redis_scripts import CLAIM, CONFIRM, LEASE, RELEASE
 from metric_forwarder.dedupe.shared_pace import FORBIDDEN, PACE
 from metric_forwarder.machine import Machine
 from metric_forwarder.settings.redis_address import RedisAddress
@@ -72,9 +73,10 @@ def _rehearse_dedupe(
 ) -> Iterator[RedisFinding]:
     key = key_prefix("check") + machine.chance.token(16)
     token = machine.chance.token(8)
+    connection.run(LEASE, [key], token, _EXPIRES_MS)
     connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
     connection.run(RELEASE, [key], token)
-    connection.run(REMEMBER, [key], _EXPIRES_MS, b"1")
+    connection.run(CONFIRM, [key], b"1", _EXPIRES_MS)
     if connection.run(PACE, [key + b":pace"], 1, 0, 0, 0, 0) == FORBIDDEN:
         remedy = "allow it TIME; until then each instance learns by itself how fast it may send"
         yield RedisFinding(False, "the Redis user may not ask for the time", remedy)

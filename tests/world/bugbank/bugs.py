@@ -598,8 +598,8 @@ _REDIS = (
         (
             Edit(
                 "dedupe/redis.py",
-                "            if answers is not None or not self._degraded:\n",
-                "            if isinstance(answers, bytes) and len(answers) >= len(chunk):\n",
+                "        if reply is None and self._degraded:\n",
+                "        if not isinstance(reply, bytes) or len(reply) < len(chunk):\n",
             ),
         ),
         needs=("redis", "redis garbage"),
@@ -613,8 +613,8 @@ _REDIS = (
         (
             Edit(
                 "dedupe/redis.py",
-                "        claims = [_CLAIMS[mark] for mark in marks if mark in _CLAIMS]\n",
-                "        claims = [_CLAIMS[mark] for mark in marks]\n",
+                "        if marks.strip(_MARKS) or len(marks) != len(chunk)",
+                "        if len(marks) != len(chunk)",
             ),
         ),
         needs=("redis", "redis garbage"),
