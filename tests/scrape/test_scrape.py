@@ -172,9 +172,11 @@ def test_what_cannot_be_delivered_is_spooled_and_what_is_invalid_is_not_kept(
     targets.text = "node_load1 1\nx_infinite +Inf\n"
     receiver.fault("code", 1002, times=None)
     app = application(receiver, SPOOL=tmp_path.as_uri(), MAX_ATTEMPTS="1")
-    report = report_of(app, firing(targets.url(), targets.url("/missing"), keep=("node_*", "x_*")))
+    url = targets.url("/metrics?token=sEcret")
+    report = report_of(app, firing(url, targets.url("/missing"), keep=("node_*", "x_*")))
     assert outcomes(report) == {"spooled": 1, "invalid": 2}
     (spooled,) = tmp_path.glob("points-*")
+    assert "sEcret" not in spooled.read_text("utf-8")
     record = json.loads(spooled.read_text("utf-8").splitlines()[1])
     assert record["time_ms"] == 1_767_225_600_000, "the firing of the timer"
     assert list(tmp_path.glob("dead-*")) == []

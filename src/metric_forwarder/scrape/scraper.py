@@ -4,6 +4,7 @@ A target that fails never stops the others: it becomes one ``invalid`` with the 
 tries it again. docs/scrape.md describes the rules.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -309,6 +310,8 @@ def _message(reading: Reading, target: Target, job: Scrape, firing: Message) -> 
     )
     coordinates = None
     if firing.coordinates is not None:
-        series = json.dumps([target.url, reading.metric, sorted(sample.dimensions.items())])
+        # The query may hold a token, and coordinates are written to the spool.
+        url = hashlib.sha256(target.url.encode()).hexdigest()[:16]
+        series = json.dumps([url, reading.metric, sorted(sample.dimensions.items())])
         coordinates = f"{MEASURED_AGAIN}{firing.coordinates}/{series}"
     return Message(f"{target.source} {reading.metric}"[:200], sample, coordinates, firing.time_ms)
