@@ -1,5 +1,6 @@
 """Which format a message is taken for; see docs/formats.md."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -91,6 +92,13 @@ def test_what_fits_no_format_says_what_to_set(body: str | bytes) -> None:
     found = detect(body, HINT)
     assert isinstance(found, InvalidSample)
     assert "set MF_FORMAT" in found.message
+
+
+def test_compressed_data_that_nobody_announced_is_called_so_and_not_a_format() -> None:
+    for body in (gzip.compress(b"a 1"), gzip.compress(gzip.compress(b"a 1")), b"\x28\xb5\x2f\xfd\x04\x00"):
+        found = detect(body, HINT)
+        assert isinstance(found, InvalidSample)
+        assert "is compressed" in found.message
 
 
 @given(st.text() | st.binary() | st.text(alphabet='ab{}[]=",\\ #1\n'))

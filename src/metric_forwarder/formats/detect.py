@@ -64,6 +64,8 @@ def detect_decoding(
     if is_wide(body):
         return InvalidSample("", "encoding", WIDE, body), body
     if isinstance(body, bytes):
+        if body.startswith(_COMPRESSED):
+            return InvalidSample("", "format", _IS_COMPRESSED, body), body
         if _is_binary(body[:1000]):
             return InvalidSample("", "format", _BINARY, body), body
         # The beginning is enough for lines; JSON is read from all bytes.
@@ -92,6 +94,11 @@ def _is_bad(value: Any) -> bool:
 
 
 _SET = "set MF_FORMAT to its format"
+# How gzip and zstd begin.
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+_IS_COMPRESSED = (
+    "is compressed, and nothing says so: compress it once, and send its Content-Encoding, or send it as it is"
+)
 _BINARY = "is binary, which may be otlp-protobuf or remote-write: set MF_FORMAT, or send it to the path of its protocol"
 _CONTENT_TYPES = {
     "application/openmetrics-text": Format.PROMETHEUS_TEXT,
