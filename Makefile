@@ -49,7 +49,7 @@ mutants: $(VENV)/dev.stamp ## Change the code of delivery, dedupe and intake a l
 
 # Seconds for each target; FORMATS picks some of them.
 FUZZ_S ?= 60
-FORMATS = influx telegraf-json prometheus-text otlp-json otlp-protobuf kafka-adapter remote-write mapping
+FORMATS = $(shell $(BIN)/python -c 'from metric_forwarder.formats import Format; print(*(each.value for each in Format if each is not Format.JSON))')
 fuzz: $(VENV)/dev.stamp ## Fuzz the handler and the decoder of each format for a minute each (Python 3.11 or newer)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	@cd tests && for target in "handler.py" $(FORMATS:%="formats.py %"); do echo "$$target"; \
