@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from metric_forwarder.formats import json_text
 from metric_forwarder.formats.payload import read_payloads
 from metric_forwarder.model import Message
 from support.harness import ckafka, make_harness, outcomes, point, values
@@ -85,6 +86,20 @@ def test_a_bad_value_leaves_an_envelope_after_it_whole(name: str, bad: str) -> N
     )
     assert outcomes(report) == {"delivered": 3, "invalid": 1}
     assert {(where, of["dimensions"]["host"]) for where, of in harness.receiver.points} == {("x", "h")}
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_envelopes_longer_than_what_is_read_at_once_after_a_bad_value_are_left_whole(name: str) -> None:
+    first, second, third = (
+        {"namespace": "x", "points": [point(value) for value in range(start, start + 200)]}
+        for start in (0, 200, 400)
+    )
+    assert len(json.dumps(first)) > 2 * json_text.READ_AFTER_ERROR
+    harness = make_harness()
+    report = harness.handle(ckafka("\n".join(["x", joined(name, first, second), "x", joined(name, third)])))
+    assert outcomes(report) == {"delivered": 600, "invalid": 2}
+    assert sorted(values(harness.receiver.points)) == list(range(600))
+    assert {where for where, _ in harness.receiver.points} == {"x"}
 
 
 @pytest.mark.parametrize("before", ["", json.dumps(point(7)) + "\n", '{"value":}\n'])

@@ -21,7 +21,7 @@ _OF_ONE_VALUE = frozenset({"json", "depth"})
 _SPACE = " \t\n\r"
 # Characters of a body that are read at once after an error, and more only for a longer value: if each error were followed by
 # all that is left, and counted the lines in it, reading would take quadratic time.
-_READ_AFTER_ERROR = 4_096
+READ_AFTER_ERROR = 4_096
 # Values of a body that are nested too deeply, at most: it is unknown where they end, so that other values are looked for in them.
 _MOST_TOO_DEEP = 10
 _find_value = re.compile(r"[^ \t\n\r]").search
@@ -238,20 +238,21 @@ def _values(text: str) -> Iterator[tuple[int, int, Any]]:
         elif first > 0:
             # It is read again as the first value of a part.
             begin += first
-        elif begin + len(part) < len(text) and _goes_on(part, value):
+        elif begin + len(part) < len(text) and _place_of(value) == len(part):
+            # What is missing may come behind this part.
             size = 2 * len(part)
         else:
             too_deep += isinstance(value, RecursionError)
-            at = begin if isinstance(value, RecursionError) else max(begin + value.pos - 1, begin)
+            at = begin + max(_place_of(value) - 1, 0)
             found = _BRACKET_LINE.search(text, at) if too_deep <= _MOST_TOO_DEEP else None
             stop = found.end() if found else len(text)
             yield begin, stop, value
-            begin, size = stop, _READ_AFTER_ERROR
+            begin, size = stop, READ_AFTER_ERROR
 
 
-def _goes_on(part: str, error: json.JSONDecodeError | RecursionError) -> bool:
-    """Whether a part of a text has an error only because it ends there."""
-    return isinstance(error, json.JSONDecodeError) and error.pos >= len(part.rstrip(_SPACE))
+def _place_of(error: json.JSONDecodeError | RecursionError) -> int:
+    """Where in its text an error is; 0 if that is unknown."""
+    return error.pos if isinstance(error, json.JSONDecodeError) else 0
 
 
 def _values_until_failure(text: str) -> Iterator[tuple[int, int, Any]]:
