@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.json_text import NotJson, decode
 from metric_forwarder.intake.schema import MAX_FLOAT, SCHEMAS, PointSchema
-from support.harness import Harness, ckafka, make_harness, outcomes, point
+from support.harness import Harness, ckafka, make_harness, make_remote_write_harness, outcomes, point
 
 DESTINATIONS = ("receiver", "remote-write")
 SCHEMA_OF = {name: PointSchema(name) for name in DESTINATIONS}
@@ -169,6 +169,38 @@ def test_many_ids_are_right_if_each_of_them_is(ids: list[Any], tmp_path: Path, *
     path.write_text("{}")
     schema = PointSchema("receiver", str(path) if users else "")
     assert schema.accepts_ids(ids) == all(key is None or schema.accepts(point(id=key)) for key in ids)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [make_harness, lambda: make_remote_write_harness(NAMESPACE="")],
+    ids=["receiver", "remote-write without a namespace"],
+)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"unit": "s"},
+        {"unit": "s", "id": "a"},
+        {"namespace": ""},
+        {"namespace": "", "id": "a"},
+        {"id": ""},
+        {"id": "x" * 1025},
+        {"id": True},
+        {"timestamp": "noon"},
+    ],
+    ids=str,
+)
+def test_a_wrong_member_of_a_point_whose_series_is_known_is_found(make: Any, wrong: dict[str, Any]) -> None:
+    harness = make()
+    assert outcomes(harness.handle([point(1), point(2, "other")])) == {"delivered": 2}
+    assert outcomes(harness.handle([point(3), point(4, "other", **wrong)])) == {"delivered": 1, "invalid": 1}
+
+
+def test_an_id_that_is_a_whole_number_is_the_same_as_its_text() -> None:
+    harness = make_harness()
+    assert outcomes(harness.handle([point(1), point(2, "other")])) == {"delivered": 2}
+    assert outcomes(harness.handle([point(3, id="a"), point(4, "other", id=5.0)])) == {"delivered": 2}
+    assert outcomes(harness.handle([point(3, id="a"), point(4, "other", id="5")])) == {"duplicate": 2}
 
 
 def test_a_point_that_comes_again_is_not_judged_again_by_a_users_schema(tmp_path: Path) -> None:
