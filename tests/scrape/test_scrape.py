@@ -256,10 +256,11 @@ def test_a_target_that_answers_in_openmetrics_is_read_as_that(receiver: Emulator
     assert outcomes(report) == {"delivered": 1}, "seconds, not milliseconds of 1970"
 
 
-def test_a_target_with_a_content_length_that_is_not_a_number_is_read(
-    receiver: Emulator, targets: Targets
+@pytest.mark.parametrize("path", ["/numeral", "/unpacked"])
+def test_a_target_with_a_content_length_or_an_encoding_that_says_nothing_is_read(
+    receiver: Emulator, targets: Targets, path: str
 ) -> None:
-    report = report_of(application(receiver), firing(targets.url("/numeral"), targets.url("/missing")))
+    report = report_of(application(receiver), firing(targets.url(path), targets.url("/missing")))
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
 
 

@@ -149,6 +149,10 @@ def _packed(handler: _Handler) -> None:
     handler.answer(gzip.compress(NODE.encode()), Content_Encoding="gzip")
 
 
+def _unpacked(handler: _Handler) -> None:
+    handler.answer(NODE.encode(), Content_Encoding="")
+
+
 def _open_metrics(handler: _Handler) -> None:
     handler.answer(
         b"node_load1 1 1700000000\n# EOF\n", Content_Type="application/openmetrics-text; version=1.0.0"
@@ -178,6 +182,7 @@ _PATHS: dict[str, Callable[[_Handler], None]] = {
     "/quoted": _quoted,
     "/crowded": _crowded,
     "/packed": _packed,
+    "/unpacked": _unpacked,
     "/openmetrics": _open_metrics,
     "/together": _together,
 }

@@ -224,7 +224,7 @@ def _check_head(answer: Streamed) -> None:
         raise Failed(f"answered HTTP {answer.status}: a redirection is not followed; name where it leads")
     if answer.status != 200:  # noqa: PLR2004 - the one status that carries metrics
         raise Failed(f"answered HTTP {answer.status}")
-    if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if answer.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         raise Failed("replied with compressed text, which was not requested")
     if answer.announced_bytes > MAX_TARGET_BYTES:
         raise Failed(_TOO_LARGE)
@@ -235,7 +235,7 @@ def _is_open_metrics(answer: Streamed) -> bool:
 
 
 _UNREACHABLE = "no connection; check its host and port, the function's VPC and the target's security group"
-_UNANSWERED = "it did not reply; check its health, or raise the function's timeout"
+_UNANSWERED = "it did not reply, or not in HTTP; check what answers there, and its health, or raise the function's timeout"
 _NO_EXPOSITION = "replied with text that is not a Prometheus text exposition"
 _NO_VALUE = "is NaN, which this destination does not accept; remote write accepts it"
 _CONTRADICTS = "has the name and the labels of an earlier line, but another value: let the target expose each series once"
