@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.json_text import NotJson, decode
 from metric_forwarder.intake.schema import MAX_FLOAT, SCHEMAS, PointSchema
+from support.fakes import START
 from support.harness import Harness, ckafka, make_harness, make_remote_write_harness, outcomes, point
 
 DESTINATIONS = ("receiver", "remote-write")
@@ -201,6 +202,22 @@ def test_an_id_that_is_a_whole_number_is_the_same_as_its_text() -> None:
     assert outcomes(harness.handle([point(1), point(2, "other")])) == {"delivered": 2}
     assert outcomes(harness.handle([point(3, id="a"), point(4, "other", id=5.0)])) == {"delivered": 2}
     assert outcomes(harness.handle([point(3, id="a"), point(4, "other", id="5")])) == {"duplicate": 2}
+
+
+def test_under_a_users_schema_an_id_identifies_and_each_reading_of_a_moment_has_a_time_of_its_own(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own.json"
+    path.write_text("{}")
+    harness = make_harness(SCHEMA=str(path))
+    for outcome in ("delivered", "duplicate"):
+        assert outcomes(harness.handle(point(1, id="a"))) == {outcome: 1}
+    remote_write = make_remote_write_harness(SCHEMA=str(path))
+    points = [point(1, timestamp=START - 60), point(2), point(3), point(4)]
+    assert outcomes(remote_write.handle(points)) == {"delivered": 4}
+    (samples,) = remote_write.prometheus.samples.values()
+    assert len(samples) == 4
+    assert min(samples)[0] == (START - 60) * 1000
 
 
 def test_a_point_that_comes_again_is_not_judged_again_by_a_users_schema(tmp_path: Path) -> None:
