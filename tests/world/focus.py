@@ -78,6 +78,22 @@ _FOCUSES = (
     ),
     # A pace that people set, and many requests.
     Focus({"MAX_RPS": "2", "BATCH_MAX_POINTS": "1", "DEDUPE": "memory:", "SPOOL": ""}, limit_s=30.0),
+    # A point at which the destination fails, and events that come between the deliveries of its event.
+    Focus(
+        {"DEDUPE": "memory:", "SPOOL": "", "BATCH_MAX_POINTS": "30"},
+        {"poison": 1},
+        brings=frozenset({"a steady stream"}),
+        spares=frozenset({"kill", "cold start", "recycle", "out of memory", "quota"}),
+        healed_after_s=1.0,
+        limit_s=10.0,
+        is_remote_write=False,
+    ),
+    # Replies of Redis that make no sense, while two instances have the same event.
+    Focus(
+        {**_REDIS, "SPOOL": ""},
+        {"redis garbage": 2, "delivered twice": 2, "slow": 3},
+        brings=frozenset({"a twin"}),
+    ),
 )
 _PLAIN_IN = 3
 

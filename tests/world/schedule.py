@@ -487,6 +487,8 @@ class Schedule:
                 self.triggers.start("more replays", partial(self._replay_again_and_again, every_s, begin_s))
         if self._brings("a twin", 4):
             self._start_twin()
+        if self._brings("a steady stream", 0):
+            self._start_stream()
         healed_after_s = world.pick(_HEALED_AFTER_S[2:] if self._spool_in_focus else _HEALED_AFTER_S)
         world.sleep(self._focus.healed_after_s or healed_after_s)
         self._heal()
@@ -513,6 +515,12 @@ class Schedule:
         del deadline
         self._asked_for = name
         raise Unreadable("is not there")
+
+    def _start_stream(self) -> None:
+        """Events that come one after the other for ten minutes, whatever becomes of the others."""
+        for number in range(30):
+            event = self._event("async", f"s{number}", _cmq)
+            self.triggers.start(f"stream {number}", partial(self.triggers.asynchronous, event, 20.0 * number))
 
     def _start_twin(self) -> None:
         """A producer sends points of another event once more, while that one may be under way."""
