@@ -94,6 +94,13 @@ _FOCUSES = (
         {"redis garbage": 2, "delivered twice": 2, "slow": 3},
         brings=frozenset({"a twin"}),
     ),
+    # A folder whose name could not be made durable, and a disk that crashes later.
+    Focus(
+        {"SPOOL": "file:///mnt/spool"},
+        {"disk crashes": 1, "sync fails": 2, "unreachable": 1},
+        spares=frozenset({"disk fails", "disk full", "disk hangs"}),
+        healed_after_s=100.0,
+    ),
 )
 _PLAIN_IN = 3
 
