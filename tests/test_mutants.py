@@ -72,6 +72,10 @@ def project(tmp_path: Path) -> Path:
 
 def _write(file: Path, age_s: float) -> None:
     file.write_text("")
+    _age(file, age_s)
+
+
+def _age(file: Path, age_s: float) -> None:
     written = file.stat().st_mtime - age_s
     os.utime(file, (written, written))
 
@@ -140,6 +144,21 @@ def test_what_no_test_noticed_is_tried_again_once_a_test_of_the_wing_is_newer(
 
     assert again.tried == ["second"]
     assert set(_module(project, "intake/short").changes().values()) == {"tests"}
+
+
+def test_a_test_that_was_written_during_a_run_counts_as_newer(project: Path) -> None:
+    mutmut, again = Mutmut(1, 0), Mutmut()
+
+    def run(folder: Path, seconds: float) -> str:
+        _write(project / "tests" / "intake" / "test_it.py", age_s=-10)
+        said = mutmut(folder, seconds)
+        _age(folder / "mutants" / "src" / "metric_forwarder" / "intake" / "short.py.meta", age_s=-20)
+        return said
+
+    try_changes(modules(project, "intake/short"), 1e6, run, mutmut.clock, lambda: 0.0)
+    _call(project, again, only="intake/short")
+
+    assert again.tried == ["second"]
 
 
 def test_a_module_whose_code_is_newer_is_given_to_mutmut_again(project: Path) -> None:

@@ -50,6 +50,7 @@ class Module:
         self.name = f"{source.parent.name}/{source.stem}"
         self.folder = root / "build" / "mutants" / self.name
         self.size = source.stat().st_size
+        self._prepared = self.folder / "pyproject.toml"
         self._root, self._source = root, source
         self._kept = self.folder / "mutants" / f"{source.relative_to(root)}.meta"
 
@@ -67,6 +68,7 @@ class Module:
 
     def prepare(self, patience: int) -> None:
         """Make the folder, and let mutmut try again what may end otherwise now; on a busy machine it waits longer."""
+        must_try_again = bool(self._statuses()) and self._is_newer(self._tests())
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in _LINKED:
             if not (self.folder / name).is_symlink():
@@ -74,11 +76,11 @@ class Module:
         text = (self._root / "pyproject.toml").read_text("utf-8")
         text = text.replace("{wing}", self._source.parent.name).replace("{module}", self._source.stem)
         text = text.replace("timeout_multiplier = 1", f"timeout_multiplier = {patience}")
-        (self.folder / "pyproject.toml").write_text(text, "utf-8")
+        self._prepared.write_text(text, "utf-8")
         if not self._statuses():
             # mutmut would take for whole what it was interrupted at.
             shutil.rmtree(self.folder / "mutants", ignore_errors=True)
-        elif self._is_newer(self._tests()):
+        elif must_try_again:
             self._try_unnoticed_again()
 
     def _tests(self) -> list[Path]:
@@ -86,7 +88,8 @@ class Module:
         return [tests / "test_pipeline.py", *(tests / self._source.parent.name).glob("*.py")]
 
     def _is_newer(self, files: list[Path]) -> bool:
-        return max(file.stat().st_mtime for file in files) > self._kept.stat().st_mtime
+        # What is known is kept after each change, so a file that is written meanwhile would look older than it.
+        return max(file.stat().st_mtime for file in files) > self._prepared.stat().st_mtime
 
     def _try_unnoticed_again(self) -> None:
         kept = json.loads(self._kept.read_text("utf-8"))
