@@ -15,8 +15,9 @@ from metric_forwarder.delivery.pacing import Pacer
 from metric_forwarder.settings.redis_address import parse_redis_url
 from support.fakes import FakeClock, machine_of
 from support.redis_server import RedisServer
-from support.shared_pace import SharedCrowd
+from support.shared_pace import ModelLine, SharedCrowd
 from support.shared_quota import token_bucket
+from world.redis_model import RedisModel
 
 
 class Instance:
@@ -163,6 +164,40 @@ def test_the_time_is_that_of_the_server(redis_server: RedisServer) -> None:
     seconds, _ = redis_server.client().time()
     assert abs(seconds - before) < 5
     connection.close()
+
+
+class WatchedLine(ModelLine):
+    """Also knows the last gap between two moments, microseconds; 0: nothing is in line."""
+
+    gap_us = 0
+
+    def ask(
+        self, form: re.Pattern[bytes], script: Script, key: bytes, *arguments: int
+    ) -> re.Match[bytes] | None:
+        found = super().ask(form, script, key, *arguments)
+        self.gap_us = int((found and found["gap_us"]) or 0)
+        return found
+
+
+def test_a_refusal_that_a_frozen_instance_hears_late_and_that_is_older_than_the_line_does_not_slow_it_down() -> (
+    None
+):
+    clock = FakeClock()
+    line = WatchedLine(RedisModel(lambda: clock.time() * 1000))
+    quick, frozen = (
+        SharedPacer(Pacer(machine_of(clock)), line, "receiver", machine_of(clock)) for _ in range(2)
+    )
+    for pacer in (quick, frozen):
+        pacer.begin(60)
+        assert pacer.reserve(60) == (0, True)
+    quick.refuse()
+    for _ in range(10):
+        turn = quick.reserve(60)
+        clock.sleep(turn.wait_s if turn else 0)
+    searched_us = line.gap_us
+    frozen.refuse()
+    frozen.reserve(60)
+    assert 0 < line.gap_us <= searched_us
 
 
 # --- many instances, in virtual time -----------------------------------------------------------------------

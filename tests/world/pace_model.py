@@ -76,7 +76,7 @@ def decide(kept: bytes | None, now: float, arguments: list[bytes]) -> tuple[byte
         return _rush(numbers if len(numbers) == _FREE else [0, 4, now, 0], now)
     rate = state.rate()
     state.call(now, rate)
-    if asked.refused > 0 and now > state.deaf:
+    if asked.refused > 0 and now > state.deaf and asked.ticket > 0:
         rate = state.lower(now, rate)
     return _place(state, now, rate, asked)
 

@@ -222,12 +222,13 @@ class RedisClaims:
     def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
         """Claim in Redis, and put its replies into ``known``, unless all identities are free."""
         deadline = self._deadline.within(2 * TIMEOUTS_S[0] + _CHUNK_S * len(asked) / CHUNK)
+        # What is there already was claimed or settled by somebody: if Redis fails before it says more, it is held.
         taken: dict[bytes, Claim] = {}
         for chunk in _chunks(asked):
             claims = self._ask_by(LEASE, chunk, deadline)
             if known or claims.count(Claim.OURS) < len(claims):
                 held = [each for each, claim in zip(chunk, claims, strict=False) if claim is Claim.HELD]
-                taken.update((each, known.get(each, Claim.OURS)) for each in held)
+                taken.update((each, known.get(each, Claim.HELD)) for each in held)
                 known.update(zip(chunk, claims, strict=False))
         for chunk in _chunks(list(taken)):
             claims = self._ask_by(CLAIM, chunk, deadline, self._store.window_ms)

@@ -113,7 +113,8 @@ if unused <= max(0.25, 5 / r) then unused = 0 end
 called = min(last, called + r * (max(0, min(now - at, now - next + 0.25)) + unused))
 at = now
 
-if refused > 0 and now > deaf then
+-- Without a ticket the request was not sent at this rate: a frozen instance may hear late of one from before the line.
+if refused > 0 and now > deaf and ticket > 0 then
   if target == 0 then
     base, target = 0.6 * r, 0.75 * r
   else
