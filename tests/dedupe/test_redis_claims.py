@@ -173,7 +173,7 @@ def test_a_claim_is_one_call_for_a_thousand_points_and_asks_again_only_about_tho
     assert [link.runs for link in server.connections] == [3, 3]
 
 
-def test_if_redis_fails_after_the_first_question_a_point_that_is_there_already_is_held_unless_the_instance_knows_more(
+def test_if_redis_fails_after_the_first_question_about_a_point_the_memory_of_the_instance_counts(
     server: Redis, instance: Callable[[], Instance]
 ) -> None:
     one = instance()
@@ -183,7 +183,22 @@ def test_if_redis_fails_after_the_first_question_a_point_that_is_there_already_i
     claims.close()
     server.answers = {CLAIM: b"not a claim"}
     server.model.set(one.store.prefix + Y, b"a token!")
-    assert one.ask(X, Y) == ([Claim.REJECTED, Claim.HELD], "degraded")
+    assert one.ask(X, Y) == ([Claim.REJECTED, Claim.OURS], "degraded")
+
+
+def test_what_redis_said_of_a_point_is_known_also_when_redis_fails_later(
+    server: Redis, instance: Callable[[], Instance]
+) -> None:
+    one, other = instance(), instance()
+    claims = other.begin()
+    claims.claim([X, Y])
+    claims.confirm([X])
+    claims.mark_uncertain([Y])
+    claims.close()
+    told = [Claim.DELIVERED, Claim.UNCERTAIN]
+    assert one.ask(X, Y) == (told, "redis")
+    server.failure = RedisUnavailable("is gone")
+    assert one.ask(X, Y) == (told, "degraded")
 
 
 def test_while_one_request_hangs_no_other_gets_stuck_like_it(server: Redis, clock: FakeClock) -> None:
@@ -211,9 +226,7 @@ def test_a_reply_that_makes_no_sense_is_not_believed(
 ) -> None:
     server.answers = {LEASE: b"hh", script: answer}
     one = instance()
-    # What is there already is not sent by one that cannot ask whose it is.
-    claim = Claim.HELD if script is CLAIM else Claim.OURS
-    assert one.ask(X, Y) == ([claim, claim], "degraded")
+    assert one.ask(X, Y) == ([Claim.OURS, Claim.OURS], "degraded")
     assert one.warnings == [f"{NOT_REDIS}; duplicates are recognised only by this instance's memory"]
 
 

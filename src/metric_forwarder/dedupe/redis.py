@@ -201,12 +201,15 @@ class RedisClaims:
         remembered = self._store.memory.claim(identities)
         ours = Claim.OURS
         known = {each: claim for each, claim in zip(identities, remembered, strict=True) if claim is not ours}
-        self._ask(
-            [each for each in identities if known.get(each) is not Claim.DELIVERED] if known else identities,
-            known,
+        asked = (
+            [each for each in identities if known.get(each) is not Claim.DELIVERED] if known else identities
         )
+        self._ask(asked, known)
         if not known:
             return remembered
+        # If Redis fails later, this instance still knows what it was told.
+        self._store.memory.confirm([each for each in asked if known.get(each) is Claim.DELIVERED])
+        self._store.memory.mark_uncertain([each for each in asked if known.get(each) is Claim.UNCERTAIN])
         # Redis was not asked about these, or has lost them: start their window there again, for other instances.
         self._write_soon(_DELIVERED, with_claim(identities, remembered, Claim.DELIVERED))
         uncertain = with_claim(identities, remembered, Claim.UNCERTAIN)
@@ -222,13 +225,12 @@ class RedisClaims:
     def _ask(self, asked: Sequence[bytes], known: dict[bytes, Claim]) -> None:
         """Claim in Redis, and put its replies into ``known``, unless all identities are free."""
         deadline = self._deadline.within(2 * TIMEOUTS_S[0] + _CHUNK_S * len(asked) / CHUNK)
-        # What is there already was claimed or settled by somebody: if Redis fails before it says more, it is held.
         taken: dict[bytes, Claim] = {}
         for chunk in _chunks(asked):
             claims = self._ask_by(LEASE, chunk, deadline)
             if known or claims.count(Claim.OURS) < len(claims):
                 held = [each for each, claim in zip(chunk, claims, strict=False) if claim is Claim.HELD]
-                taken.update((each, known.get(each, Claim.HELD)) for each in held)
+                taken.update((each, known.get(each, Claim.OURS)) for each in held)
                 known.update(zip(chunk, claims, strict=False))
         for chunk in _chunks(list(taken)):
             claims = self._ask_by(CLAIM, chunk, deadline, self._store.window_ms)
