@@ -349,15 +349,14 @@ def check_object(where: str, value: Any) -> None:
         raise Wrong(where, "type", "is not an object: correct it at its producer")
 
 
-# Beside none of these is there another list.
+# What holds one of these lists has no other list.
 _HOLD_POINTS = frozenset({"scopeMetrics", "metrics", "dataPoints"})
 
 
-def check_names(group: Mapping[str, Any], name: str, where: str) -> None:
-    """Find data points that would be ignored: a list, of which there is no other beside this one, has another name.
+def _refuse_other_names(group: Mapping[str, Any], name: str, where: str) -> None:
+    """Refuse a list that stands where the one of this name is missing: its data points would be ignored.
 
-    Some writers use the names of the protobuf (``data_points``), and OTLP had others before 0.15. ``where`` is the place of
-    ``group``.
+    Some writers use the names of the protobuf (``data_points``), and OTLP had others before 0.15.
     """
     for other, value in group.items():
         if isinstance(value, list) and value:
@@ -378,7 +377,7 @@ def read_list(group: Mapping[str, Any], name: str, where: str = "") -> list[Any]
     members = group.get(name)
     if members is None:
         if name in _HOLD_POINTS:
-            check_names(group, name, where)
+            _refuse_other_names(group, name, where)
         return []
     if isinstance(members, list):
         return members

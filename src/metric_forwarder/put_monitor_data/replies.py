@@ -1,7 +1,8 @@
 """Reads the code in a reply of the receiver, even if the rest of the reply is not valid JSON.
 
 A reply is ``{"code":0,"message":"OK"}``. The message may be in GBK and may hold raw tabs and line breaks; NUL or more text
-may follow the object, and all of it may be gzip. None of that changes the code. A reply that is cut off has no code, and an HTML page has none.
+may follow the object, and all of it may be gzip. None of that changes the code. A reply that is cut off has no code, and an
+HTML page has none.
 """
 
 import json
