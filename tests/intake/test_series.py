@@ -7,54 +7,73 @@ from metric_forwarder.model import Series
 from support.harness import environ, point
 from support.roads import Roads
 
+# As many as a cache of 3,000 bytes has room for, and more.
+_FULL = 20
 
-def filled(cache: SeriesCache, count: int) -> list[Series]:
-    """So many series, each offered once."""
-    found = [Series("pc", "m", {"host": str(number)}) for number in range(count)]
-    for series in found:
-        cache.add(series)
-    return found
+
+def series(count: int, name: str = "host") -> list[Series]:
+    return [Series("pc", "m", {name: str(number)}) for number in range(count)]
+
+
+def full_cache() -> tuple[SeriesCache, list[Series]]:
+    """A cache that has no more room, and its series in the order in which they came."""
+    cache = SeriesCache(max_bytes=3000)
+    come(cache, series(_FULL))
+    return cache, list(cache.known.values())
+
+
+def come(cache: SeriesCache, coming: list[Series]) -> int:
+    """Offer a point of each series; return how many of them were known."""
+    unknown = [one for one in coming if one.parts not in cache.known]
+    for one in unknown:
+        cache.add(one)
+    return len(coming) - len(unknown)
 
 
 def test_a_full_cache_keeps_the_series_that_came_first() -> None:
-    cache = SeriesCache(max_bytes=3000)
-    first, *_ = filled(cache, 20)
+    cache, (first, *_) = full_cache()
+    come(cache, series(1000, "pod"))
     assert cache.known[first.parts] is first
-    assert len(cache.known) < 20
+    assert len(cache.known) < _FULL
     assert cache.size < 3000 + 300
 
 
-def test_a_full_cache_begins_anew_once_its_series_come_no_more() -> None:
-    cache = SeriesCache(max_bytes=3000)
-    old = filled(cache, 20)
-    new = Series("pc", "m", {"pod": "7"})
-    while old[0].parts in cache.known:
-        cache.add(new)
-    cache.add(new)
-    assert list(cache.known) == [new.parts]
+def test_series_that_come_again_and_again_are_soon_known_after_a_flood_of_others() -> None:
+    cache = SeriesCache(max_bytes=300_000)
+    come(cache, series(3000, "pod"))
+    usual = series(500)
+    assert [come(cache, usual) for _ in range(4)][-1] == 500
 
 
-def test_a_full_cache_begins_anew_after_four_points_of_others_for_each_of_its_series_and_then_fills_again() -> (
-    None
-):
+def test_series_that_come_in_turn_and_are_more_than_there_is_room_for_are_known_in_part() -> None:
+    cache = SeriesCache(max_bytes=1_500_000)
+    usual = series(12_000)
+    come(cache, usual)
+    room = len(cache.known)
+    assert room < 6000
+    assert sum(come(cache, usual) for _ in range(10)) > 10 * room / 2
+
+
+def test_a_full_cache_begins_anew_bit_by_bit_once_its_series_come_no_more() -> None:
+    cache, old = full_cache()
+    come(cache, series(100_000, "pod"))
+    assert not {one.parts for one in old} & {*cache.known}
+    assert cache.size < 3000 + 300
+
+
+def test_a_cache_that_has_no_room_for_two_series_takes_the_one_that_comes_again() -> None:
     cache = SeriesCache(max_bytes=1)
-    for generation in range(2):
-        own, other = Series("pc", f"own{generation}", {}), Series("pc", "other", {})
-        cache.add(own)
-        for _ in range(4):
-            cache.add(other)
-        assert list(cache.known) == [own.parts]
-        cache.add(other)
-        assert list(cache.known) == []
-        assert cache.size == 0
+    own, other = series(2)
+    assert [come(cache, [one]) for one in (own, other, own, other, other)] == [0, 0, 1, 0, 1]
+    assert cache.size == SeriesCache().add(other)
 
 
 def test_a_series_takes_as_much_as_its_dimensions_and_two_copies_of_its_text() -> None:
     cache = SeriesCache(max_bytes=3000)
-    series = [Series("pc", "m", {f"d{number}": "1" for number in range(count)}) for count in (0, 1, 3)]
-    for one in series:
+    some = [Series("pc", "m", {f"d{number}": "1" for number in range(count)}) for count in (0, 1, 3)]
+    for one in some:
         one.encoded_prefix = b"x" * 10
-    assert [cache.add(one) for one in series] == [245, 245 + 66, 245 + 3 * 66]
+    assert [cache.add(one) for one in some] == [245, 245 + 66, 245 + 3 * 66]
     assert cache.size == 3 * 245 + 4 * 66
 
 
