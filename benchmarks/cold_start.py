@@ -16,10 +16,10 @@ from threading import Thread
 from typing import NamedTuple
 
 from benchmarks.processes import ROOT, environment, receiver
-from benchmarks.rows import Row, in_turns, ratio
+from benchmarks.rows import Pair, Row, compare
 from benchmarks.workload import CONTEXT, environ, event
 
-TURNS = 21
+TURNS = 11
 _FORBIDDEN = ("requests", "jsonschema", "tencentcloud", "redis", "importlib.metadata", "pydantic", "attr")
 _OURS = f"""
 import json, sys
@@ -56,17 +56,20 @@ def rows(package: Path, python_310: str) -> list[Row]:
         bare = [python_310, "-S", "-s", "-B"]
         deployed = {**settings, "PYTHONPATH": str(package)}
         compiled = {**settings, "PYTHONPATH": str(_compiled(package, python_310, body_file.parent))}
-        return [
-            _row(
+        pairs = [
+            _pair(
                 "cold start: `index` delivers 30 points",
                 _Start([sys.executable, *ours], settings),
                 _Start([sys.executable, *theirs], settings),
             ),
-            _row(
+            _pair(
                 "the same of the package, as an instance starts",
                 _Start([*bare, *ours], deployed),
                 _Start([*bare, *theirs], compiled),
             ),
+        ]
+        return [
+            *compare(pairs, TURNS),
             Row(
                 "heavy modules loaded on that road, `requests` itself among them",
                 0,
@@ -85,11 +88,13 @@ class _Start(NamedTuple):
     env: Mapping[str, str]
 
 
-def _row(what: str, ours: _Start, theirs: _Start) -> Row:
-    our_ms, their_ms = in_turns(TURNS, partial(_cpu_ms, ours), partial(_cpu_ms, theirs))
-    detail = f"{median(our_ms):.0f} ms against {median(their_ms):.0f} ms of CPU, the interpreter included"
+def _pair(what: str, ours: _Start, theirs: _Start) -> Pair:
     what += ", against `requests` posting the same bytes"
-    return Row(what, 1.1, ratio(our_ms, their_ms), "×", TURNS, detail)
+    return Pair(what, 1.1, partial(_cpu_ms, ours), partial(_cpu_ms, theirs), _detail)
+
+
+def _detail(ours_ms: Sequence[float], theirs_ms: Sequence[float]) -> str:
+    return f"{median(ours_ms):.0f} ms against {median(theirs_ms):.0f} ms of CPU, the interpreter included"
 
 
 def _run(command: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from benchmarks.processes import PEERS, Subject, receiver
 from benchmarks.rows import Row, ratio
 
-TURNS = 9
+TURNS = 5
 POINTS = 10_000
 SIZES = (1, 10, 100, 1000, 10_000)
 _CURVE_TURNS = 3

@@ -7,20 +7,21 @@ event by event, so that other load on the machine affects both.
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.rows import Row
+from benchmarks.rows import Pair, Row, compare, ratio_of_medians
 from metric_forwarder.bootstrap import Application
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, EmulatorOptions, serve
 from support.redis_server import RedisServer
 
-RUNS = 15
+TURNS = 9
 SERIES = 200
 _POINTS = 10_000
 CONTEXT = {
@@ -32,20 +33,25 @@ CONTEXT = {
 
 
 def rows() -> list[Row]:
-    walls: dict[str, list[float]] = {"memory": [], "redis": []}
-    with TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis, _receiver() as url:
-        stores = {"memory": _application(url, "memory:"), "redis": _application(url, redis.url())}
-        for turn in range(RUNS + 1):
-            for name, application in stores.items():
-                wall = _wall(application, _event(turn))
-                if turn:  # the first turn warms up
-                    walls[name].append(wall)
-    rates = {name: _POINTS / median(measured) for name, measured in walls.items()}
-    detail = f"{rates['redis']:.0f} against {rates['memory']:.0f} points a second: {rates['redis'] / rates['memory']:.0%}"
     what = "wall time, 10,000 points remembered in Redis, against in memory"
-    # The ratio of the medians, not the median of the turns' ratios: four processes share the machine, and any of them may
-    # slow down one party of a turn.
-    return [Row(what, 1 / 0.7, rates["memory"] / rates["redis"], "×", RUNS, detail)]
+    with TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis, _receiver() as url:
+        with_redis, in_memory = _application(url, redis.url()), _application(url, "memory:")
+        numbers = count()
+        pair = Pair(
+            what,
+            1 / 0.7,
+            lambda: _wall_s(with_redis, _event(next(numbers))),
+            lambda: _wall_s(in_memory, _event(next(numbers))),
+            lambda redis_s, memory_s: rates(_POINTS, redis_s, memory_s),
+            ratio_of_medians,
+        )
+        return compare([pair], TURNS)
+
+
+def rates(points: int, redis_s: Sequence[float], memory_s: Sequence[float]) -> str:
+    """Say how many points a second both stores let through."""
+    shared, own = points / median(redis_s), points / median(memory_s)
+    return f"{shared:,.0f} against {own:,.0f} points a second: {shared / own:.0%}"
 
 
 @contextmanager
@@ -79,13 +85,13 @@ def _application(receiver_url: str, store: str) -> Application:
     )
 
 
-def _event(turn: int) -> dict[str, Any]:
+def _event(number: int) -> dict[str, Any]:
     """Make a CKafka event of records of 100 points each, at new offsets."""
     body = [
         {"metricName": "diskusage", "dimensions": {"host": f"host-{number % SERIES}"}, "value": number / 7}
         for number in range(_POINTS)
     ]
-    start = time.time_ns() + turn
+    start = time.time_ns() + number
     records = [
         {"topic": "t", "partition": 0, "offset": start + index, "msgKey": "None", "msgBody": json.dumps(body[index : index + 100])}
         for index in range(0, _POINTS, 100)
@@ -93,7 +99,7 @@ def _event(turn: int) -> dict[str, Any]:
     return {"Records": [{"Ckafka": record} for record in records]}
 
 
-def _wall(application: Application, event: dict[str, Any]) -> float:
+def _wall_s(application: Application, event: dict[str, Any]) -> float:
     started = time.perf_counter()
     report = application.handle(event, CONTEXT)
     took = time.perf_counter() - started

@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from benchmarks import redis_dedupe
 from benchmarks.processes import Subject, receiver
-from benchmarks.rows import Row
+from benchmarks.rows import Pair, Row, compare, ratio_of_medians
 from support.redis_server import RedisServer
 
 _TURNS = 5
@@ -17,11 +18,12 @@ _SMALL, _LARGE = 100, 100_000
 _KIND = "list of 100"
 _INSTANCES = 8
 _POINTS = 10_000
+_TRIES = 10
 
 
 def rows() -> list[Row]:
     with receiver() as url:
-        return [_by_size(url), *_by_series(url), _by_store(url)]
+        return [_by_size(url), *_by_series(url), *_by_store(url)]
 
 
 def _by_size(url: str) -> Row:
@@ -51,28 +53,34 @@ def _cost(subject: Subject, size: int, kind: str = _KIND) -> float:
     return sum(subject.run(size, kind).cpu_s for _ in range(events)) / events / size * 1e6
 
 
-def _by_store(url: str) -> Row:
-    walls: dict[str, list[float]] = {"memory:": [], "redis": []}
-    with TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis, ExitStack() as stack:
-        stores = {"memory:": "memory:", "redis": redis.url()}
-        instances = {name: stack.enter_context(_instances(url, store)) for name, store in stores.items()}
-        pool = stack.enter_context(ThreadPoolExecutor(_INSTANCES))
-        for turn in range(3 * _TURNS):
-            for name, subjects in instances.items():
-                started = time.perf_counter()
-                runs = list(pool.map(lambda subject: subject.run(_POINTS, _KIND), subjects))
-                wall_s = time.perf_counter() - started
-                # The first turn warms up. An instance that Redis did not answer in time goes on with its own memory.
-                if turn and all(run.result["dedupe"] != "degraded" for run in runs):
-                    walls[name].append(wall_s)
-            if min(map(len, walls.values())) == _TURNS:
-                break
-    if len(walls["redis"]) < _TURNS:
-        raise RuntimeError("Redis did not answer all instances in time: measure on an idle machine")
-    memory, shared = (median(walls[name]) for name in ("memory:", "redis"))
-    detail = f"{_INSTANCES * _POINTS / shared:,.0f} against {_INSTANCES * _POINTS / memory:,.0f} points a second: {memory / shared:.0%}"
+def _by_store(url: str) -> list[Row]:
     what = f"wall time, {_INSTANCES} instances that share one Redis, against as many with their own memory"
-    return Row(what, 1 / 0.8, shared / memory, "×", _TURNS, detail)
+    with TemporaryDirectory() as folder, RedisServer(Path(folder)) as redis, ExitStack() as stack:
+        with_redis, in_memory = (
+            stack.enter_context(_instances(url, store)) for store in (redis.url(), "memory:")
+        )
+        pool = stack.enter_context(ThreadPoolExecutor(_INSTANCES))
+        pair = Pair(
+            what,
+            1 / 0.8,
+            lambda: _wall_s(pool, with_redis),
+            lambda: _wall_s(pool, in_memory),
+            lambda redis_s, memory_s: redis_dedupe.rates(_INSTANCES * _POINTS, redis_s, memory_s),
+            ratio_of_medians,
+        )
+        return compare([pair], _TURNS)
+
+
+def _wall_s(pool: ThreadPoolExecutor, instances: list[Subject]) -> float:
+    """Measure one event of each instance, all at once."""
+    for _ in range(_TRIES):
+        started = time.perf_counter()
+        runs = list(pool.map(lambda subject: subject.run(_POINTS, _KIND), instances))
+        wall_s = time.perf_counter() - started
+        # An instance that Redis did not answer in time goes on with its own memory.
+        if all(run.result["dedupe"] != "degraded" for run in runs):
+            return wall_s
+    raise RuntimeError("Redis did not answer all instances in time: measure on an idle machine")
 
 
 @contextmanager

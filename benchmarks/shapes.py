@@ -1,16 +1,17 @@
 """CPU time of a point in each shape that producers write, compared with a floor that gets the same messages."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from statistics import median
 
 from benchmarks.processes import Subject, receiver
-from benchmarks.rows import Row, in_turns, ratio
+from benchmarks.rows import Pair, Row, compare
 from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 10_000
-TURNS = 5
+TURNS = 4
 
 # By shape: the bounds for batches of 30, batches of 500 and remote write; None where it is not measured.
 _SENT = ("batches of 30", "batches of 500", "remote write")
@@ -33,7 +34,7 @@ def rows(turns: int = TURNS, shapes: tuple[str, ...] = MESSAGE_SHAPES) -> list[R
     with ExitStack() as stack:
         url = stack.enter_context(receiver())
         write = url.replace("/v2/index.php", "/api/v1/write")
-        pairs = [
+        subjects = [
             tuple(stack.enter_context(subject) for subject in pair)
             for pair in (
                 (Subject("forwarder", url=url, BATCH_MAX_POINTS="30"), Subject("floor", url=url, batch=30)),
@@ -44,21 +45,27 @@ def rows(turns: int = TURNS, shapes: tuple[str, ...] = MESSAGE_SHAPES) -> list[R
                 ),
             )
         ]
-        return [
-            _row(shape, where, bound, ours, floor, turns)
+        pairs = [
+            Pair(
+                f"{shape}, {where}",
+                bound,
+                partial(_cost_us, ours, shape),
+                partial(_cost_us, floor, shape),
+                _detail,
+            )
             for shape in shapes
-            for where, bound, (ours, floor) in zip(_SENT, BOUNDS[shape], pairs, strict=True)
+            for where, bound, (ours, floor) in zip(_SENT, BOUNDS[shape], subjects, strict=True)
             if bound is not None
         ]
+        return compare(pairs, turns)
 
 
-def _row(shape: str, where: str, bound: float, ours: Subject, floor: Subject, turns: int) -> Row:
-    def cost_us(subject: Subject) -> float:
-        return subject.run(POINTS, shape).cpu_s / POINTS * 1e6
+def _cost_us(subject: Subject, shape: str) -> float:
+    return subject.run(POINTS, shape).cpu_s / POINTS * 1e6
 
-    mine, least = in_turns(turns, lambda: cost_us(ours), lambda: cost_us(floor))
-    detail = f"{median(mine):.1f} µs against {median(least):.1f} µs"
-    return Row(f"{shape}, {where}", bound, ratio(mine, least), "×", turns, detail)
+
+def _detail(ours: Sequence[float], floor: Sequence[float]) -> str:
+    return f"{median(ours):.1f} µs against {median(floor):.1f} µs"
 
 
 if __name__ == "__main__":

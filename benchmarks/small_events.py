@@ -1,9 +1,12 @@
 """CPU time of small events, where the cost that every event has counts most: settings, pipeline, threads, report, log line."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
+from statistics import median
 
 from benchmarks.processes import Subject, receiver
-from benchmarks.rows import Row, in_turns, ratio
+from benchmarks.rows import Pair, Row, compare
 from benchmarks.workload import HTTP_TOKEN
 
 BOUND = 1.15
@@ -23,20 +26,25 @@ def rows() -> list[Row]:
         url = stack.enter_context(receiver())
         ours = stack.enter_context(Subject("forwarder", url=url, HTTP_TOKEN=HTTP_TOKEN))
         floor = stack.enter_context(Subject("floor", url=url, batch=30))
-        return [
-            _row(f"CPU of an event of {what}, against the floor", kind, points, ours, floor)
+        pairs = [
+            Pair(
+                f"CPU of an event of {what}, against the floor",
+                BOUND,
+                partial(_ms, ours, kind, points),
+                partial(_ms, floor, kind, points),
+                _detail,
+            )
             for kind, points, what in _KINDS
         ]
-
-
-def _row(what: str, kind: str, points: int, ours: Subject, floor: Subject) -> Row:
-    mine, least = in_turns(TURNS, lambda: _ms(ours, kind, points), lambda: _ms(floor, kind, points))
-    detail = f"{min(mine):.2f} ms against {min(least):.2f} ms"
-    return Row(what, BOUND, ratio(mine, least), "×", TURNS, detail)
+        return compare(pairs, TURNS)
 
 
 def _ms(subject: Subject, kind: str, points: int) -> float:
     return sum(subject.run(points, kind).cpu_s for _ in range(_EVENTS)) / _EVENTS * 1000
+
+
+def _detail(ours: Sequence[float], floor: Sequence[float]) -> str:
+    return f"{median(ours):.2f} ms against {median(floor):.2f} ms"
 
 
 if __name__ == "__main__":
