@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from operator import mul
 
 import pytest
@@ -68,15 +69,26 @@ def test_a_set_rate_is_never_exceeded(connect: Callable[..., Application]) -> No
         assert time.monotonic() - started >= 49 / 50
 
 
-def test_a_rate_limit_that_has_gone_is_forgotten() -> None:
+def test_a_rate_limit_that_has_gone_is_searched_anew_and_not_forgotten_at_once() -> None:
     clock = FakeClock()
     pacer = Pacer(machine_of(clock, lambda ceiling: ceiling))
-    pacer.refuse()
-    assert pacer.rate is not None
-    # Among a thousand instances, each meets the limit every few minutes only.
-    clock.sleep(620)
-    assert pacer.reserve(1) == (0, True)
-    assert pacer.rate is None
+
+    def requests(seconds: float) -> list[float]:
+        """The rates at which requests are accepted, one after the other."""
+        rates, end = [], clock.monotonic() + seconds
+        while (turn := pacer.reserve(end - clock.monotonic())) is not None:
+            clock.sleep(turn.wait_s + 0.001)
+            if turn.is_taken:
+                pacer.accept()
+                rates.append(pacer.rate or 0)
+        return rates
+
+    pacer.assume(5.0)
+    slow = requests(59)
+    assert max(slow) < 10
+    fast = requests(30)
+    assert max(fast) > 100
+    assert all(later <= 1.3 * rate for rate, later in pairwise([*slow, *fast]))
 
 
 def test_a_start_after_the_deadline_is_not_reserved() -> None:

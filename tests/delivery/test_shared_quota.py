@@ -50,8 +50,8 @@ class Bound(NamedTuple):
 # learns from: see docs/scale.md.
 _BOUNDS = {
     1: Bound(0.82, 0.01, 1.0),
-    10: Bound(0.82, 0.04, 0.75),
-    100: Bound(0.77, 0.1, 0.76),
+    10: Bound(0.82, 0.03, 0.85),
+    100: Bound(0.77, 0.09, 0.77),
     1000: Bound(0.85, 0.25, 0.58),
 }
 # Requests that come by chance meet a full window so often that a third of such a quota stays unused.

@@ -39,7 +39,7 @@ _SEARCH_A_SECOND, _LARGEST_RISE_IN_SEARCH = 0.6, 0.25
 # them. After fewer, of 1,000 instances too many would search again while a limiter that counts what it refuses is full.
 _REFUSALS_OF_AN_OUTAGE = 8
 # A limit that was not met for so long may be gone: the larger of the first two, but not longer than the last.
-_FORGET_AFTER_S, _FORGET_AFTER_REQUESTS, _FORGET_AT_LAST_S = 60.0, 300, 600.0
+_DOUBT_AFTER_S, _DOUBT_AFTER_REQUESTS, _DOUBT_AT_LAST_S = 60.0, 300, 600.0
 _FIRST_PAUSE_S = 0.25
 # Nothing was known before, so the first pause lets a window of a second pass.
 _PAUSE_BEFORE_SEARCH_S = 1.0
@@ -122,11 +122,16 @@ class _Rate:
         rate._is_search = False
         return rate
 
+    def search(self) -> None:
+        """Rise fast until a request is refused: the limit may be far away."""
+        self._is_search = True
+
     def accept(self, recent: int) -> None:
         """A request was accepted, as so many were in the last second."""
         if self.run <= -_REFUSALS_OF_AN_OUTAGE:
             # These refusals said that nothing is taken, and nothing about a rate that is.
-            self.value, self._is_search = max(self.value, _FIRST_RATE), True
+            self.value = max(self.value, _FIRST_RATE)
+            self.search()
         self.run = max(self.run, 0) + 1
         if recent < self.value / 2:
             # The lanes send less than they may, so their success says nothing about the limit.
@@ -167,8 +172,9 @@ class Pacer:
         self._jitter = machine.chance.below
         self._lock = machine.tasks.lock()
         self._max_rate = max_rate
-        # None until the first refusal, and when it is forgotten.
+        # None until the first refusal, and again when nothing was sent for long.
         self._learned: _Rate | None = None
+        self._limit_met_at = 0.0
         self._next = 0.0
         self._paused_until = 0.0
         self._asked_at = 0.0
@@ -191,7 +197,7 @@ class Pacer:
         """
         with self._lock:
             now = self._clock.monotonic()
-            self.is_probing |= self._forget(now)
+            self._doubt(now)
             if self._learned and now - self._next >= _PROBE_AFTER_S:
                 # It has sent nothing for long, and a slow pace would let a short event do nothing each time.
                 self._learned = None
@@ -206,7 +212,7 @@ class Pacer:
         """Take the next free moment if it is near; None if it is not within ``within_s``."""
         with self._lock:
             now = self._clock.monotonic()
-            self._forget(now)
+            self._doubt(now)
             start = max(now, self._next, self._asked_until)
             if start - now > within_s:
                 return None
@@ -236,14 +242,14 @@ class Pacer:
                 pause = _FIRST_PAUSE_S * 2 ** min(max(-self._learned.run, 0), _MAX_DOUBLINGS)
                 self._learned.refuse(pause)
             pause = max(pause, self._gap())
-            self._paused_until = self._next = now + 0.4 * pause + self._jitter(pause)
+            self._limit_met_at = self._paused_until = self._next = now + 0.4 * pause + self._jitter(pause)
             return True
 
     def assume(self, rate: float | None) -> None:
         """Go on at a rate that was learned elsewhere, from a moment that is drawn; None: as if no limit was ever met."""
         with self._lock:
             self._learned = None if rate is None else _Rate.known(rate)
-            self._paused_until = self._clock.monotonic()
+            self._limit_met_at = self._paused_until = self._clock.monotonic()
             self._next = self._paused_until + self._jitter(self._gap())
 
     def pause(self, seconds: float) -> None:
@@ -262,15 +268,14 @@ class Pacer:
         """Seconds until the next request may start, by the pace in force and by what the destination asked for."""
         return max(self._next, self._asked_until) - self._clock.monotonic()
 
-    def _forget(self, now: float) -> bool:
-        """Forget the limit if it was not met for long; return whether it was forgotten just now."""
+    def _doubt(self, now: float) -> None:
+        """Search anew if the limit was not met for long; to forget it at once would flood the other instances."""
         if self._learned is None:
-            return False
-        after_s = max(_FORGET_AFTER_S, _FORGET_AFTER_REQUESTS / self._learned.value)
-        if now - self._paused_until <= min(after_s, _FORGET_AT_LAST_S):
-            return False
-        self._learned = None
-        return True
+            return
+        after_s = max(_DOUBT_AFTER_S, _DOUBT_AFTER_REQUESTS / self._learned.value)
+        if now - self._limit_met_at > min(after_s, _DOUBT_AT_LAST_S):
+            self._learned.search()
+            self._limit_met_at = now
 
     def _gap(self) -> float:
         return 1 / self.rate if self.rate else 0.0
