@@ -4,7 +4,7 @@ from typing import Any
 
 # The digits of the largest 64-bit number. ``int`` is slow for thousands of digits, and raises for more.
 _MOST_DIGITS = 20
-_LIMIT = 2**64
+LIMIT = 2**64
 
 
 def parse_uint64(value: Any) -> int | None:
@@ -15,4 +15,4 @@ def parse_uint64(value: Any) -> int | None:
         ):
             return None
         value = int(value)
-    return value if 0 <= value < _LIMIT else None
+    return value if 0 <= value < LIMIT else None

@@ -181,3 +181,40 @@ def mutate(event: Any, data: st.DataObject) -> Any:
 def walk(value: Any) -> list[tuple[Any, Any]]:
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
     return [place for key in keys for place in ((value, key), *walk(value[key]))]
+
+
+USUAL_RECORDS = st.fixed_dictionaries(
+    {
+        "topic": st.text(max_size=5),
+        "partition": st.integers(0, 3),
+        "offset": st.integers(0, 2**64 - 1),
+        "msgBody": st.text(st.characters(), max_size=5),
+    }
+)
+ODD_MEMBERS = st.sampled_from(
+    [("topic", "t" * 300), ("offset", -1), ("offset", 2**64), ("partition", 10**5000), ("partition", True)]
+)
+ANY_MEMBERS = st.tuples(
+    st.sampled_from(("topic", "partition", "Partition", "offset", "msgBody")),
+    SCALARS | st.lists(SCALARS, max_size=1),
+)
+UNUSUAL_RECORDS = st.builds(
+    lambda usual, member: {**usual, member[0]: member[1]}, USUAL_RECORDS, ODD_MEMBERS | ANY_MEMBERS
+)
+
+
+@given(
+    usual=st.lists(USUAL_RECORDS, min_size=1, max_size=4),
+    others=st.lists(UNUSUAL_RECORDS | SCALARS | st.just({}), max_size=1),
+)
+@settings(deadline=None)
+def test_records_of_ckafka_that_are_read_together_become_what_each_becomes_alone(
+    usual: list[dict[str, Any]], others: list[Any]
+) -> None:
+    records = [{"Ckafka": content} for content in (*usual, *others)]
+    together = decode({"Records": records}, OFFLINE)
+    # A record of an unknown kind is unusual, so that all are read alone.
+    alone = decode({"Records": [*records, {}]}, OFFLINE)
+    assert not isinstance(together, HttpRefusal)
+    assert not isinstance(alone, HttpRefusal)
+    assert [repr(each) for each in together.messages] == [repr(each) for each in alone.messages][:-1]

@@ -49,15 +49,15 @@ def coordinates_of(kind: str, *parts: str) -> str:
 
 def checksum(body: Any) -> int:
     """Return a number that distinguishes two bodies with the same coordinates."""
+    if type(body) is str:
+        return crc32(body.encode("utf-8", "surrogatepass"))
     if type(body) is bytes:
         return crc32(body)
-    if type(body) is not str:
-        try:
-            body = json.dumps(body, sort_keys=True)
-        except (TypeError, ValueError, RecursionError):
-            # The value is not JSON, so no platform passes it on.
-            return 0
-    return crc32(body.encode("utf-8", "surrogatepass"))
+    try:
+        return crc32(json.dumps(body, sort_keys=True).encode())
+    except (TypeError, ValueError, RecursionError):
+        # The value is not JSON, so no platform passes it on.
+        return 0
 
 
 class Unreadable(Exception):

@@ -1,7 +1,6 @@
 """Events that are a list of ``Records``: each record names its kind, so a mixed list is read record by record."""
 
-from collections.abc import Callable, Iterable, Mapping
-from itertools import chain, count, repeat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from metric_forwarder.model import Message
@@ -17,6 +16,9 @@ class RecordKind(NamedTuple):
     messages: Callable[[dict[str, Any], int, DecodeContext], Iterable[Message]]
 
 
+# So many records are read at once, if they can be: few, since all their messages are in memory.
+_TOGETHER = 500
+
 # A record is recognised by its only member.
 RECORDS: Mapping[str, RecordKind] = {
     "Ckafka": RecordKind(CKAFKA, ckafka.messages),
@@ -30,14 +32,23 @@ def matches(event: Any) -> bool:
 
 
 def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
-    records = event["Records"]
-    messages = chain.from_iterable(map(_read, records, count(), repeat(context)))
-    return Decoded(_traits(records), messages)
+    return Decoded(_traits(event["Records"]), _messages(event["Records"], context))
 
 
 def _traits(records: list[Any]) -> TriggerTraits:
     members = {key for record in records if isinstance(record, dict) for key in record if key in RECORDS}
     return of_mixed_records(RECORDS[member].traits for member in members)
+
+
+def _messages(records: list[Any], context: DecodeContext) -> Iterator[Message]:
+    for start in range(0, len(records), _TOGETHER):
+        some = records[start : start + _TOGETHER]
+        together = ckafka.messages_together(some)
+        if together is not None:
+            yield from together
+        else:
+            for index, record in enumerate(some, start):
+                yield from _read(record, index, context)
 
 
 def _read(record: Any, index: int, context: DecodeContext) -> Iterable[Message]:
