@@ -182,7 +182,7 @@ class RedisClaims:
         self._worker: SerialWorker | None = None
         self._connection: Connection | None = None
         self._reconnected = False
-        self._closing = False
+        self._closing = store.machine.tasks.event()
         self._rejections: dict[bytes, KnownRejection] = {}
         # Identities by the mark that is to be written.
         self._unwritten: dict[bytes, list[bytes]] = {}
@@ -288,14 +288,14 @@ class RedisClaims:
             return None
         reply = self._wait(self._submit(partial(self._run, script, [key], *arguments)), self._deadline)
         found = form.fullmatch(reply) if isinstance(reply, bytes) else None
-        if found is None and not (self._degraded or self._closing):
+        if found is None and not (self._degraded or self._closing.is_set()):
             self._degrade(NOT_REDIS)
         return found
 
     def close(self) -> None:
         """Wait a short time for running requests, and end the event."""
         with self._worker_lock:
-            self._closing = True
+            self._closing.set()
             if self._worker is None:
                 return
             self._worker.dismiss()
@@ -318,7 +318,7 @@ class RedisClaims:
 
     def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
         with self._worker_lock:
-            if self._closing:
+            if self._closing.is_set():
                 return _nothing(self._store.machine.tasks)
             if self._worker is None:
                 try:
@@ -357,9 +357,8 @@ class RedisClaims:
             return None
 
     def _write(self) -> None:
-        if not self._closing:
-            # When replies come fast, more identities follow at once; a round trip costs as much as a hundred of them.
-            self._store.machine.clock.sleep(LINGER_S)
+        # When replies come fast, more identities follow at once; a round trip costs as much as a hundred of them.
+        self._closing.wait(LINGER_S)
         with self._lock:
             unwritten, self._unwritten = self._unwritten, {}
         for mark, identities in unwritten.items():
