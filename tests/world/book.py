@@ -114,6 +114,9 @@ class Attempt:
     def levels(self) -> set[str]:
         return {line["level"] for line in self.log}
 
+    def has_logged(self, event: str) -> bool:
+        return any(line["event"] == event for line in self.log)
+
 
 @dataclass(eq=False, repr=False)
 class Request:

@@ -1,5 +1,6 @@
 """The laws of the world: each function names one, and raises ``Violation`` with the facts if it is broken."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -122,12 +123,7 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
     delivered = [each for each in attempts if each.outcomes.get(number) is Outcome.DELIVERED]
     if any(_is_believed(book, attempt) for attempt in delivered):
         return
-    cut_off = [each for each in attempts if each.was_cut_off and each.event.source == "replay"]
-    if any(
-        attempt.outcomes.get(number) is Outcome.UNCERTAIN and "ERROR" in attempt.levels()
-        for attempt in cut_off
-    ):
-        # A replay that was killed before its report had said that it gives points up.
+    if any(_gave_up(attempt, number) for attempt in book.attempts):
         return
     said = [attempt for attempt in attempts if is_final(attempt, made)]
     if not said:
@@ -138,6 +134,15 @@ def _check_accounted(book: Book, event: Event, made: Made) -> None:
     is_rejected = all(attempt.outcomes.get(number) is Outcome.REJECTED for attempt in said)
     if is_rejected and not book.refusals.get(number) and not _met_odd_answers(attempts):
         raise Violation(ACCOUNTED, point=number, rejected="and never refused")
+
+
+def _gave_up(attempt: Attempt, number: int) -> bool:
+    """Whether a replay that was killed before its report had said that it gives up points that may have arrived."""
+    if not (attempt.was_cut_off and attempt.event.source == "replay" and attempt.has_logged("uncertain")):
+        return False
+    outcome = attempt.outcomes.get(number)
+    # It may have been killed after the record was gone, and before it could say what became of the point.
+    return outcome is Outcome.UNCERTAIN or (outcome is None and _may_have_arrived(attempt, number))
 
 
 def is_final(attempt: Attempt, made: Made) -> bool:
@@ -386,12 +391,15 @@ def _may_pass(book: Book, earlier: tuple[int, Arrival], later: Arrival) -> bool:
 def _was_uncertain(later: Request, number: int) -> bool:
     """Whether an invocation that was cut off had sent a point and could not say any more that it held it as uncertain."""
     attempt = later.attempt
-    if attempt is None or not attempt.was_cut_off or attempt.settings["MF_UNCERTAIN"] != "hold":
-        return False
-    return any(
+    return attempt is not None and attempt.was_cut_off and _may_have_arrived(attempt, number, later.sent_at)
+
+
+def _may_have_arrived(attempt: Attempt, number: int, before: float = math.inf) -> bool:
+    """Whether an invocation had sent a point before then, got no answer, and was to hold such points."""
+    return attempt.settings["MF_UNCERTAIN"] == "hold" and any(
         number in request.held and request.left and request.answer in ("failed", "none")
         for request in attempt.requests
-        if request.sent_at < later.sent_at
+        if request.sent_at < before
     )
 
 

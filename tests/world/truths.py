@@ -3,6 +3,7 @@
 They are checked when an invocation has ended. A point is judged only where nothing that the world did can excuse it.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -235,7 +236,12 @@ def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
     """What is called rejected is not at the destination: a reply to a request that is repeated is true for each point."""
     if number in attempt.in_two_records:
         return
-    stored = [each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt]
+    refused = [each for each in attempt.requests if number in each.held and each.refused]
+    # An earlier request may be so late in the network that it arrives after the repeated one was refused.
+    until = max((each.answered_at for each in refused), default=math.inf)
+    stored = [
+        each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt and each.at <= until
+    ]
     is_for_order = bool(book.refusals.get(number, set()) & _OF_ORDER)
     series = book.points[number].series
     # Another invocation may have stored a later sample before the request was repeated: of the series, or where a Prometheus
