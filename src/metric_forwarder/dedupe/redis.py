@@ -208,8 +208,9 @@ class RedisClaims:
         if not known:
             return remembered
         # If Redis fails later, this instance still knows what it was told.
-        self._store.memory.confirm([each for each in asked if known.get(each) is Claim.DELIVERED])
-        self._store.memory.mark_uncertain([each for each in asked if known.get(each) is Claim.UNCERTAIN])
+        told = [known.get(each, ours) for each in asked]
+        self._store.memory.confirm(with_claim(asked, told, Claim.DELIVERED))
+        self._store.memory.mark_uncertain(with_claim(asked, told, Claim.UNCERTAIN))
         # Redis was not asked about these, or has lost them: start their window there again, for other instances.
         self._write_soon(_DELIVERED, with_claim(identities, remembered, Claim.DELIVERED))
         uncertain = with_claim(identities, remembered, Claim.UNCERTAIN)

@@ -174,7 +174,6 @@ class Pacer:
         self._max_rate = max_rate
         # None until the first refusal, and again when nothing was sent for long.
         self._learned: _Rate | None = None
-        self._limit_met_at = 0.0
         self._next = 0.0
         self._paused_until = 0.0
         self._asked_at = 0.0
@@ -242,14 +241,14 @@ class Pacer:
                 pause = _FIRST_PAUSE_S * 2 ** min(max(-self._learned.run, 0), _MAX_DOUBLINGS)
                 self._learned.refuse(pause)
             pause = max(pause, self._gap())
-            self._limit_met_at = self._paused_until = self._next = now + 0.4 * pause + self._jitter(pause)
+            self._paused_until = self._next = now + 0.4 * pause + self._jitter(pause)
             return True
 
     def assume(self, rate: float | None) -> None:
         """Go on at a rate that was learned elsewhere, from a moment that is drawn; None: as if no limit was ever met."""
         with self._lock:
             self._learned = None if rate is None else _Rate.known(rate)
-            self._limit_met_at = self._paused_until = self._clock.monotonic()
+            self._paused_until = self._clock.monotonic()
             self._next = self._paused_until + self._jitter(self._gap())
 
     def pause(self, seconds: float) -> None:
@@ -269,13 +268,12 @@ class Pacer:
         return max(self._next, self._asked_until) - self._clock.monotonic()
 
     def _doubt(self, now: float) -> None:
-        """Search anew if the limit was not met for long; to forget it at once would flood the other instances."""
+        """Search until the next refusal if the limit was not met for long; to forget it would flood the other instances."""
         if self._learned is None:
             return
         after_s = max(_DOUBT_AFTER_S, _DOUBT_AFTER_REQUESTS / self._learned.value)
-        if now - self._limit_met_at > min(after_s, _DOUBT_AT_LAST_S):
+        if now - self._paused_until > min(after_s, _DOUBT_AT_LAST_S):
             self._learned.search()
-            self._limit_met_at = now
 
     def _gap(self) -> float:
         return 1 / self.rate if self.rate else 0.0

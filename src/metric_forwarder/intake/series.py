@@ -8,7 +8,7 @@ from metric_forwarder.model import Series
 MAX_CACHE_BYTES = 12 * 2**20
 # Bytes of a series and its entry without their texts, measured; the texts are held as written, and as encoded.
 _SERIES_BYTES, _DIMENSION_BYTES, _COPIES = 225, 66, 2
-# So many other series are the "very many" below, and each time this part of the cache is forgotten.
+# When so many other series have come, or one of them again, this part of a full cache makes room.
 _OTHERS, _PART = 4096, 1 / 16
 
 
@@ -17,7 +17,7 @@ class SeriesCache:
 
     It keeps those that came first, since most series come again and again in the same order: if the oldest made room for
     the newest, none would be left when its turn comes. Some of the oldest make room when another series comes twice within
-    a while, as those of every event do after a flood of new ones; and when very many others came.
+    a while, as those of every event do after a flood of new ones, and when very many others came.
 
     Attributes:
         known: the series, by their ``parts``. All of these are strings, since a string equals only the same string.
