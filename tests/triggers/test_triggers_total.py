@@ -183,6 +183,16 @@ def walk(value: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in ((value, key), *walk(value[key]))]
 
 
+def test_a_record_without_a_name_of_its_own_is_named_by_its_place_in_however_long_an_event() -> None:
+    usual = {"topic": "t", "partition": 0, "offset": 1, "msgBody": "{}"}
+    records: list[Any] = [{"Ckafka": usual}] * 1300
+    records[1234] = {}
+    decoded = decode({"Records": records}, OFFLINE)
+    assert not isinstance(decoded, HttpRefusal)
+    sources = [message.source for message in decoded.messages]
+    assert sources == ["t/0@1"] * 1234 + ["record 1234"] + ["t/0@1"] * 65
+
+
 USUAL_RECORDS = st.fixed_dictionaries(
     {
         "topic": st.text(max_size=5),
