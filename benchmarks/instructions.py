@@ -84,19 +84,23 @@ def counted_subjects(
         yield {place: (subject(pairs[place][0]), subject(pairs[place][1])) for place in places}
 
 
+def count_both(pair: tuple[CountedSubject, CountedSubject], points: int, shape: str) -> tuple[float, float]:
+    """Count the instructions a point of both at once: how busy the processors are does not matter."""
+    with ThreadPoolExecutor() as pool:
+        ours, floor = pool.map(CountedSubject.instructions, pair, repeat(points), repeat(shape))
+    return ours, floor
+
+
 def rows() -> list[Row]:
     """Compare each shape in batches of 500 with the bound of its CPU time; no rows on a machine that cannot count."""
     if not can_count():
         return []
     found = []
     place = "batches of 500"
-    with counted_subjects([place]) as subjects, ThreadPoolExecutor() as pool:
+    with counted_subjects([place]) as subjects:
         for shape, (_, bound, _) in BOUNDS.items():
             if bound is not None:
-                # Both at once: how busy the processors are does not matter.
-                mine, least = pool.map(
-                    CountedSubject.instructions, subjects[place], repeat(POINTS), repeat(shape)
-                )
+                mine, least = count_both(subjects[place], POINTS, shape)
                 what = f"instructions a point, {shape}, {place}"
                 found.append(Row(what, bound, mine / least, "×", 1, f"{mine:,.0f} against {least:,.0f}"))
     return found
@@ -105,8 +109,8 @@ def rows() -> list[Row]:
 def main(shapes: Sequence[str]) -> None:
     with counted_subjects() as subjects:
         for shape in shapes:
-            for where, (ours, floor) in subjects.items():
-                mine, least = ours.instructions(POINTS, shape), floor.instructions(POINTS, shape)
+            for where, pair in subjects.items():
+                mine, least = count_both(pair, POINTS, shape)
                 print(f"{shape}, {where}: {mine:,.0f} / {least:,.0f} = {mine / least:.2f}", flush=True)
 
 

@@ -7,16 +7,15 @@ event by event, so that other load on the machine affects both.
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.rows import Pair, Row, compare, ratio_of_medians
+from benchmarks.rows import Pair, Row, compare, points_a_second, ratio_of_medians
 from metric_forwarder.bootstrap import Application
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, EmulatorOptions, serve
 from support.redis_server import RedisServer
@@ -42,16 +41,10 @@ def rows() -> list[Row]:
             1 / 0.7,
             lambda: _wall_s(with_redis, _event(next(numbers))),
             lambda: _wall_s(in_memory, _event(next(numbers))),
-            lambda redis_s, memory_s: rates(_POINTS, redis_s, memory_s),
+            lambda redis_s, memory_s: points_a_second(_POINTS, redis_s, memory_s),
             ratio_of_medians,
         )
         return compare([pair], TURNS)
-
-
-def rates(points: int, redis_s: Sequence[float], memory_s: Sequence[float]) -> str:
-    """Say how many points a second both stores let through."""
-    shared, own = points / median(redis_s), points / median(memory_s)
-    return f"{shared:,.0f} against {own:,.0f} points a second: {shared / own:.0%}"
 
 
 @contextmanager

@@ -37,6 +37,12 @@ def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return median(ours) / median(theirs)
 
 
+def points_a_second(points: int, ours_s: Sequence[float], theirs_s: Sequence[float]) -> str:
+    """Say how fast both parties handle so many points, from wall times."""
+    ours, theirs = points / median(ours_s), points / median(theirs_s)
+    return f"{ours:,.0f} against {theirs:,.0f} points a second: {ours / theirs:.0%}"
+
+
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Return the median of the turns' ratios: whatever slows the machine down affects both parties of a turn."""
     return median(one / other for one, other in zip(ours, theirs, strict=True))
