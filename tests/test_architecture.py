@@ -22,6 +22,7 @@ LAYERS = (
         "put_monitor_data.signing",
     },
     {"destinations.table"},
+    {"clients.deferred"},
     {"settings", "formats", "reporting.ledger", "clients.http", "clients.background", "clients.reachability"},
     {"clients.redis_commands"},
     {"put_monitor_data.server", "put_monitor_data.claims", "delivery.verdicts"},
@@ -248,6 +249,10 @@ ROOMS = {
 }  # fmt: skip
 # Needed by an event only, or by nothing on the usual road.
 NEVER = (
+    "importlib.metadata",
+    "importlib.resources",
+    "zipfile",
+    "certifi",
     "jsonschema",
     "referencing",
     "tencentcloud",

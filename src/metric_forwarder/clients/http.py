@@ -21,23 +21,24 @@ from enum import Enum
 from http.client import HTTPException, HTTPResponse
 from typing import Any, NamedTuple, Protocol
 
-import certifi
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    LocationValueError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-)
-from urllib3.util import parse_url
-from urllib3.util.ssl_ import create_urllib3_context
-
+from metric_forwarder.clients.deferred import deferred_metadata
 from metric_forwarder.clock import Deadline
 from metric_forwarder.settings.settings import MAX_CONCURRENCY
 from metric_forwarder.uint64 import parse_uint64
+
+with deferred_metadata():
+    from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, Timeout
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.exceptions import (
+        ConnectTimeoutError,
+        HTTPError,
+        LocationValueError,
+        NewConnectionError,
+        ProtocolError,
+        ReadTimeoutError,
+    )
+    from urllib3.util import parse_url
+    from urllib3.util.ssl_ import create_urllib3_context
 
 # A reply of the receiver has about 30 bytes; a larger one is from another server.
 MAX_REPLY_BYTES = 65_536
@@ -230,7 +231,7 @@ class HttpTransport:
         # One context for all connections, since each would read the system's certificates.
         context = create_urllib3_context()
         try:
-            context.load_verify_locations(self._ca_file or certifi.where())
+            context.load_verify_locations(self._ca_file or _authorities())
         except OSError as error:  # the file has gone, or changed, since the settings were read
             raise _NotConnected(error) from error
         return _SecurePool(
@@ -278,6 +279,14 @@ def _silence(tree: str) -> None:
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if f"{name}.".startswith(f"{tree}.") and isinstance(logger, logging.Logger):
             logger.disabled = True
+
+
+def _authorities() -> str:
+    """The file of certificates to trust."""
+    # The receiver speaks HTTP, and this import takes a hundredth of a cold start.
+    import certifi  # noqa: PLC0415
+
+    return certifi.where()
 
 
 # By OpenSSL's error number, since its texts may name the host.
