@@ -512,6 +512,20 @@ def test_each_reference_to_an_unset_variable_is_counted_and_named_with_its_remed
     assert caught.value.problems == tuple(f"{name} is not set: {remedy}" for name in lacking)
 
 
+def test_one_run_with_the_example_as_it_is_names_all_that_must_be_filled_in() -> None:
+    done = execute("deploy", "--plan", f"--env-file={ROOT / '.env.example'}")
+    names = [line.split()[1] for line in done.err.splitlines() if line.startswith("  - ")]
+    must_be_set = set(serverless_file.required(serverless_file.text())) - {"DEPLOY_REGION"}
+    assert names == ["TENCENT_SECRET_ID", *sorted(must_be_set), "MF_REMOTE_WRITE_URL"]
+    assert done.status == 2
+
+
+def test_a_script_for_another_deployer_needs_no_key(tmp_path: Path) -> None:
+    done = execute("deploy", f"--tccli={tmp_path}", f"--env-file={ROOT / '.env.example'}")
+    assert "MF_REMOTE_WRITE_URL" in done.err
+    assert "TENCENT_SECRET_ID" not in done.err
+
+
 def test_a_trigger_that_the_api_cannot_make_is_a_problem_and_not_left_out(tmp_path: Path) -> None:
     text = "inputs:\n  name: f\n  region: r\n  src: .\n  gpu: true\n  events:\n    - cls: {parameters: {topicId: t}}\n    - timer: {parameters: {name: t}}\n"
     (tmp_path / "serverless.yml").write_text(text, encoding="utf-8")

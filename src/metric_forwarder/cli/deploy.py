@@ -109,14 +109,12 @@ def deploy(  # noqa: PLR0913 - one for each option
     written = read_dotenv(env_file)
     chosen = {"MF_DESTINATION": _DESTINATIONS[to]} if to else {}
     variables = {**written, **os.environ, **chosen}
-    wanted = read_description(file, variables)
     if rollback:
         # Not checked: wrong settings may be the reason to go back.
-        _roll_back(_cloud(variables, wanted))
+        _roll_back(_cloud(variables, read_description(file, variables)))
         return
-    problems = strays(written, os.environ) + setting_problems(settings_of(wanted), wanted.region)
-    if problems:
-        raise ConfigError(problems)
+    missing_key = [] if tccli_folder or _has_key(variables) else [_NO_KEY]
+    wanted = _read_checked(file, variables, [*missing_key, *strays(written, os.environ)])
     if tccli_folder:
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         _write_commands(wanted, package, tccli_folder)
@@ -135,6 +133,18 @@ def deploy(  # noqa: PLR0913 - one for each option
         click.echo(f"deployed: version {cloud.alias()} is in force", err=True)
     except (CloudError, deployer.HalfDone) as error:
         _fail(str(error))
+
+
+def _read_checked(file: Path, variables: Mapping[str, str], problems: Sequence[str]) -> Description:
+    """Read the description; raises ``ConfigError`` with these problems and all of its own, so that one run names all."""
+    try:
+        wanted = read_description(file, variables)
+        own: Sequence[str] = setting_problems(settings_of(wanted), wanted.region)
+    except ConfigError as error:
+        own = error.problems
+    if problems or own:
+        raise ConfigError([*problems, *own])
+    return wanted
 
 
 def _write_commands(wanted: Description, package: bytes, folder: Path) -> None:
@@ -184,15 +194,19 @@ def _cloud(variables: Mapping[str, str], wanted: Description) -> Cloud:
     return Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep, _say)
 
 
+_NO_KEY = "TENCENT_SECRET_ID and TENCENT_SECRET_KEY are not set: put the deployer's key into .env or the environment"
+
+
+def _has_key(variables: Mapping[str, str]) -> bool:
+    return bool(variables.get("TENCENT_SECRET_ID") and variables.get("TENCENT_SECRET_KEY"))
+
+
 def _account(variables: Mapping[str, str], region: str) -> Account:
-    secret_id, secret_key = variables.get("TENCENT_SECRET_ID", ""), variables.get("TENCENT_SECRET_KEY", "")
-    if not (secret_id and secret_key):
-        raise Unusable(
-            "TENCENT_SECRET_ID and TENCENT_SECRET_KEY are not set: put the deployer's key into .env or the environment"
-        )
+    if not _has_key(variables):
+        raise Unusable(_NO_KEY)
     return Account(
-        secret_id,
-        Secret(secret_key),
+        variables["TENCENT_SECRET_ID"],
+        Secret(variables["TENCENT_SECRET_KEY"]),
         region,
         token=variables.get("TENCENT_TOKEN", ""),
         endpoint=variables.get("DEPLOY_API_ENDPOINT", ""),

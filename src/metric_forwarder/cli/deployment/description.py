@@ -19,6 +19,8 @@ _ALIAS = "$DEFAULT"
 # Values that do not switch a trigger on.
 _SWITCH = "DEPLOY_ENABLE_"
 _OFF = frozenset({"", "0", "false", "no", "off"})
+# In the place of a region that is not set, which is reported as such.
+_ANY_REGION = "ap-guangzhou"
 
 # Inputs for the deployment itself, or that are read by name below.
 _OTHER_INPUTS = frozenset(
@@ -89,7 +91,13 @@ def read_description(path: Path, variables: Mapping[str, str]) -> Description:
     Raises:
         ConfigError: with everything that is wrong with it.
     """
-    inputs = _substituted(_without_unused_queue(_inputs(path), variables, path.name), variables, path.name)
+    written = _without_unused_queue(_inputs(path), variables, path.name)
+    inputs = _substituted(written, variables)
+    unset = _unset(written, variables, path.name)
+    if unset:
+        # The settings may be wrong, too; all else depends on what is not set.
+        settings = _variables(inputs.get("environment") or {}, path.name, unset)
+        raise ConfigError([*unset, *setting_problems(settings, str(inputs.get("region") or _ANY_REGION))])
     problems = [
         f"{path.name}: inputs.{name} cannot be deployed by this command"
         for name in inputs
@@ -259,13 +267,15 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(member)
 
 
-def _substituted(inputs: dict[str, Any], variables: Mapping[str, str], file: str) -> dict[str, Any]:
+def _unset(inputs: dict[str, Any], variables: Mapping[str, str], file: str) -> list[str]:
+    """The variables that the file refers to and that must be set, but are not."""
     found = {name for text in _texts(inputs) for name in _REFERENCE.findall(text)}
     missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
-    if missing:
-        remedy = f"set it in .env, a copy of .env.example, or delete the lines of {file} that refer to it"
-        raise ConfigError([f"{name} is not set: {remedy}" for name in missing])
+    remedy = f"set it in .env, a copy of .env.example, or delete the lines of {file} that refer to it"
+    return [f"{name} is not set: {remedy}" for name in missing]
 
+
+def _substituted(inputs: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
     def is_left_out(value: Any) -> bool:
         whole = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
         return whole is not None and not variables.get(whole[1])
