@@ -222,6 +222,25 @@ def test_with_an_out_of_order_window_late_samples_arrive_too(
         assert report["errors"][0]["rule"] == "too old"
 
 
+def test_a_stored_sample_that_its_own_request_has_made_too_old_is_not_said_to_be_missing(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with PrometheusServer(tmp_path_factory.mktemp("window"), out_of_order_s=600) as server:
+        place = Place(server, round(time.time() * 1000))
+        application = place.application(DEDUPE="off")
+        report_of(application, point(1, "first", timestamp=place.now_ms - 7_200_000))
+        # As with a reply that was lost: the same request twice.
+        pair = [
+            point(2, "old", timestamp=place.now_ms - 7_300_000),
+            point(3, "new", timestamp=place.now_ms),
+        ]
+        assert outcomes(report_of(application, pair)) == {"delivered": 2}
+        report = report_of(application, pair)
+        assert outcomes(report) == {"delivered": 1, "rejected": 1}
+        assert "may be stored already" in report["errors"][0]["message"]
+        assert place.held("pc_old") == [(place.now_ms - 7_300_000, 2.0)]
+
+
 def test_a_path_that_takes_no_remote_write_is_a_matter_of_the_settings(place: Place) -> None:
     url = place.server.url.replace("/write", "/nothing")
     report = report_of(Application(remote_write_environ(REMOTE_WRITE_URL=url)), point())

@@ -242,19 +242,24 @@ def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
     stored = [
         each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt and each.at <= until
     ]
-    is_for_order = bool(book.refusals.get(number, set()) & _OF_ORDER)
-    series = book.points[number].series
-    # Another invocation may have stored a later sample before the request was repeated: of the series, or where a Prometheus
-    # has a window, of any.
-    is_for_window = "too old sample" in book.refusals.get(number, set())
-    others = [
-        each
+    told = book.refusals.get(number, set())
+    since = [
+        (book.points[other].series, each.request)
         for other, arrivals in book.arrivals.items()
-        if is_for_window or book.points[other].series == series
         for each in arrivals
-        if each.request.attempt is not attempt and stored and each.at > stored[0].at
+        if other != number and stored and each.at >= stored[0].at
     ]
-    if stored and is_for_order and not others and not any(each.request.refused for each in stored):
+    if "too old sample" in told:
+        # Any sample may have moved the window of a Prometheus on before the request was repeated, even one of the same request.
+        others = [request for _, request in since]
+    else:
+        # Another invocation may have stored a later sample of the series by then.
+        others = [
+            request
+            for series, request in since
+            if series == book.points[number].series and request.attempt is not attempt
+        ]
+    if stored and told & _OF_ORDER and not others and not any(each.request.refused for each in stored):
         raise Violation(DELIVERED, attempt=attempt.number, point=number, rejected="and stored")
 
 

@@ -287,8 +287,8 @@ REFUSALS: tuple[KnownRefusal, ...] = (
     KnownRefusal(
         ("out of bounds", "too old", "too-old"),
         "too old",
-        "the destination does not accept so old (or so new) a timestamp: send sooner, correct the "
-        "producer's clock, or give the destination an out-of-order time window",
+        "the destination does not accept so old (or so new) a timestamp; if the reply to an earlier request was lost, the point may "
+        "be stored already: send sooner, correct the producer's clock, or give the destination a longer out-of-order time window",
     ),
     KnownRefusal(
         ("out of order", "out-of-order", "more recent timestamp"),
