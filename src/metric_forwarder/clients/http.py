@@ -283,7 +283,7 @@ def _silence(tree: str) -> None:
 
 def _authorities() -> str:
     """The file of certificates to trust."""
-    # The receiver speaks HTTP, and this import takes a hundredth of a cold start.
+    # The receiver speaks HTTP, so most cold starts do without this import.
     import certifi  # noqa: PLC0415
 
     return certifi.where()
