@@ -247,7 +247,7 @@ def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
         (book.points[other].series, each.request)
         for other, arrivals in book.arrivals.items()
         for each in arrivals
-        if other != number and stored and each.at >= stored[0].at
+        if stored and each.at >= stored[0].at and (other != number or each.request.attempt is not attempt)
     ]
     if "too old sample" in told:
         # Any sample may have moved the window of a Prometheus on before the request was repeated, even one of the same request.
