@@ -36,6 +36,7 @@ LEFT_OUT_PATHS = (
     "charset_normalizer/cli",
     "idna/cli.py",
     "jsonschema/cli.py",
+    "requests/help.py",
     # Compiled copies of two modules, which guess the encoding of a text: nothing here needs that.
     "charset_normalizer/*.so",
     # For names of hosts that are not ASCII; all hosts here are.
