@@ -6,7 +6,14 @@ import pytest
 
 from metric_forwarder.clients.redis import Script
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.redis import CHUNK, LINGER_S, RedisClaims, RedisStore
+from metric_forwarder.dedupe.redis import (
+    CHUNK,
+    LINGER_S,
+    MAX_UNWRITTEN,
+    PATIENCE_S,
+    RedisClaims,
+    RedisStore,
+)
 from metric_forwarder.dedupe.redis_scripts import CONFIRM, LEASE
 from metric_forwarder.dedupe.store import MemoryStore
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
@@ -139,3 +146,31 @@ def test_many_writes_at_once_wait_once() -> None:
         assert world.now < 2 * LINGER_S
 
     assert in_an_event(act).runs == [(CONFIRM, 100), (LEASE, 100)]
+
+
+@pytest.mark.parametrize("reply_s", [0.0, 0.01, PATIENCE_S / 2])
+def test_who_delivers_is_never_far_ahead_of_what_is_written(reply_s: float) -> None:
+    def act(_: World, redis: SlowRedis, claims: RedisClaims) -> None:
+        redis.reply_s = reply_s
+        for confirmed, batch in enumerate(batches_of_100(), 1):
+            claims.confirm(batch)
+            written = sum(count for _, count in redis.runs)
+            assert 100 * confirmed - written <= MAX_UNWRITTEN + 100
+
+    in_an_event(act)
+
+
+def test_who_delivers_waits_for_a_silent_redis_a_fifth_of_a_second_in_all() -> None:
+    def act(world: World, redis: SlowRedis, claims: RedisClaims) -> None:
+        redis.reply_s = SILENT_S
+        for batch in batches_of_100():
+            claims.confirm(batch)
+        # Once for the job that is under way, once for the next one.
+        assert world.now == pytest.approx(2 * PATIENCE_S)
+
+    in_an_event(act)
+
+
+def batches_of_100() -> list[list[bytes]]:
+    points = identities(3 * MAX_UNWRITTEN)
+    return [points[start : start + 100] for start in range(0, len(points), 100)]

@@ -43,6 +43,10 @@ TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
 _CHUNK_S = 0.05
 # Confirmations wait this long, so that one round trip carries many. If the instance is killed then, their points are sent twice.
 LINGER_S = 0.01
+# While more confirmations than this are unwritten, whoever delivers waits for the job that writes them, but not longer than this:
+# on a busy processor the worker gets little time, and their points would all be sent twice if the instance were killed.
+MAX_UNWRITTEN = 1000
+PATIENCE_S = 0.1
 # When time is up, the running requests get this much longer.
 _GRACE_S = 0.1
 
@@ -184,8 +188,10 @@ class RedisClaims:
         self._reconnected = False
         self._closing = store.machine.tasks.event()
         self._rejections: dict[bytes, KnownRejection] = {}
-        # Identities by the mark that is to be written.
+        # Identities by the mark that is to be written, the job that will write them, and whether it was waited for in vain.
         self._unwritten: dict[bytes, list[bytes]] = {}
+        self._writing: Future[bytes | None] | None = None
+        self._is_slow = False
         self._posted: list[Future[bytes | None]] = []
 
     @property
@@ -314,8 +320,12 @@ class RedisClaims:
             # As long as some are unwritten, the job that will write them is under way.
             is_first = not self._unwritten
             self._unwritten.setdefault(mark, []).extend(identities)
+            is_behind = sum(map(len, self._unwritten.values())) > MAX_UNWRITTEN
         if is_first:
-            self._posted.append(self._submit(self._write))
+            self._writing, self._is_slow = self._submit(self._write), False
+            self._posted.append(self._writing)
+        elif is_behind and self._writing is not None and not self._is_slow:
+            self._is_slow = not self._writing.wait(PATIENCE_S)
 
     def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
         with self._worker_lock:

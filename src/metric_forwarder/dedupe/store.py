@@ -52,7 +52,7 @@ class Claims(Protocol):
     """One event's use of a store; no method raises.
 
     ``claim`` is called by the thread that handles the event and may wait, but not past the event's deadline. ``confirm``
-    and the ``mark_…`` methods are called by whichever thread has sent, one at a time, and must not wait.
+    and the ``mark_…`` methods are called by whichever thread has sent, one at a time, and wait a tenth of a second at most.
     """
 
     @property
