@@ -243,23 +243,22 @@ def _check_not_stored(book: Book, attempt: Attempt, number: int) -> None:
         each for each in book.arrivals.get(number, ()) if each.request.attempt is attempt and each.at <= until
     ]
     told = book.refusals.get(number, set())
+    if not stored or not told & _OF_ORDER or any(each.request.refused for each in stored):
+        return
     since = [
         (book.points[other].series, each.request)
         for other, arrivals in book.arrivals.items()
         for each in arrivals
-        if stored and each.at >= stored[0].at and (other != number or each.request.attempt is not attempt)
+        if each.at >= stored[0].at and (other != number or each.request.attempt is not attempt)
     ]
     if "too old sample" in told:
         # Any sample may have moved the window of a Prometheus on before the request was repeated, even one of the same request.
-        others = [request for _, request in since]
+        is_passed = bool(since)
     else:
         # Another invocation may have stored a later sample of the series by then.
-        others = [
-            request
-            for series, request in since
-            if series == book.points[number].series and request.attempt is not attempt
-        ]
-    if stored and told & _OF_ORDER and not others and not any(each.request.refused for each in stored):
+        own_series = book.points[number].series
+        is_passed = any(series == own_series and request.attempt is not attempt for series, request in since)
+    if not is_passed:
         raise Violation(DELIVERED, attempt=attempt.number, point=number, rejected="and stored")
 
 

@@ -188,10 +188,9 @@ class RedisClaims:
         self._reconnected = False
         self._closing = store.machine.tasks.event()
         self._rejections: dict[bytes, KnownRejection] = {}
-        # Identities by the mark that is to be written, the job that will write them, and whether it was waited for in vain.
+        # Identities by the mark that is to be written, and the job that will write them, unless it was waited for in vain.
         self._unwritten: dict[bytes, list[bytes]] = {}
         self._writing: Future[bytes | None] | None = None
-        self._is_slow = False
         self._posted: list[Future[bytes | None]] = []
 
     @property
@@ -322,10 +321,12 @@ class RedisClaims:
             self._unwritten.setdefault(mark, []).extend(identities)
             is_behind = sum(map(len, self._unwritten.values())) > MAX_UNWRITTEN
         if is_first:
-            self._writing, self._is_slow = self._submit(self._write), False
+            self._writing = self._submit(self._write)
             self._posted.append(self._writing)
-        elif is_behind and self._writing is not None and not self._is_slow:
-            self._is_slow = not self._writing.wait(PATIENCE_S)
+        elif is_behind and self._writing is not None:
+            left_s = max(0.0, self._deadline.remaining())
+            if not self._writing.wait(min(PATIENCE_S, left_s)):
+                self._writing = None
 
     def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
         with self._worker_lock:
