@@ -92,7 +92,11 @@ def command(*arguments: str) -> list[str]:
 
 def child_environ(**settings: str) -> dict[str, str]:
     """The environment of a process of the project's, and settings named without their ``MF_``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MF_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MF_", "DEPLOY_", "TENCENT_"))
+    }
     named = {f"MF_{name}": value for name, value in settings.items()}
     return {**kept, **named, "PYTHONPATH": str(ROOT / "src")}
 
