@@ -91,6 +91,18 @@ def test_a_rate_limit_that_has_gone_is_searched_anew_and_not_forgotten_at_once()
     assert all(later <= 1.3 * rate for rate, later in pairwise([*slow, *fast]))
 
 
+def test_a_slow_instance_that_met_no_limit_for_ten_minutes_searches_from_where_a_new_one_does() -> None:
+    clock = FakeClock()
+    pacer = Pacer(machine_of(clock, lambda ceiling: ceiling))
+    pacer.assume(1 / 64)
+    clock.sleep(599)
+    pacer.reserve(60)
+    slow = pacer.rate
+    clock.sleep(2)
+    pacer.reserve(60)
+    assert (slow, pacer.rate) == (1 / 64, 0.1)
+
+
 def test_a_start_after_the_deadline_is_not_reserved() -> None:
     clock = FakeClock()
     pacer = Pacer(machine_of(clock, lambda ceiling: ceiling), max_rate=1)

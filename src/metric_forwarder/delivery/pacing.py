@@ -124,13 +124,13 @@ class _Rate:
 
     def search(self) -> None:
         """Rise fast until a request is refused: the limit may be far away."""
+        self.value = max(self.value, _FIRST_RATE)
         self._is_search = True
 
     def accept(self, recent: int) -> None:
         """A request was accepted, as so many were in the last second."""
         if self.run <= -_REFUSALS_OF_AN_OUTAGE:
             # These refusals said that nothing is taken, and nothing about a rate that is.
-            self.value = max(self.value, _FIRST_RATE)
             self.search()
         self.run = max(self.run, 0) + 1
         if recent < self.value / 2:
