@@ -22,9 +22,8 @@ from metric_forwarder.clients.redis_commands import CommandWriter
 from metric_forwarder.settings.redis_address import parse_redis_url
 from support.tcp_server import listening
 
-words = st.lists(
-    st.binary(max_size=40) | st.text(st.characters(codec="utf-8"), max_size=20) | st.integers(), max_size=30
-)
+options = st.text(st.characters(codec="utf-8"), max_size=20) | st.integers()
+words = st.lists(st.binary(max_size=40) | options, max_size=30)
 keys = st.lists(st.binary(min_size=30, max_size=30), max_size=30)
 
 
@@ -36,12 +35,13 @@ def test_a_command_has_the_bytes_that_the_library_would_write(
     assert b"".join(CommandWriter().pack(*command)) == as_the_library_writes(*command)
 
 
-@given(st.lists(st.binary(max_size=3) | st.binary(min_size=30, max_size=30), max_size=30), words)
+@given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40)), max_size=30), st.lists(options))
 def test_each_of_many_sets_has_the_bytes_that_the_library_would_write(
-    keys: list[bytes], words: list[bytes | str | int]
+    pairs: list[tuple[bytes, bytes]], words: list[str | int]
 ) -> None:
-    written = b"".join(as_the_library_writes("SET", key, *words) for key in keys)
-    assert b"".join(CommandWriter().pack_sets(keys, *words)) == written
+    written = b"".join(as_the_library_writes("SET", *pair, *words) for pair in pairs)
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    assert CommandWriter().pack_sets(keys, values, *words) == written
 
 
 def as_the_library_writes(*command: bytes | str | int) -> bytes:
@@ -56,7 +56,7 @@ def as_the_library_writes(*command: bytes | str | int) -> bytes:
 )
 def test_many_keys_are_set_in_one_round_trip(replies: list[bytes], letters: bytes) -> None:
     with setting(3, replies) as connection:
-        assert connection.run(SetEach("NX"), KEYS, b"value", 1000) == letters
+        assert connection.run(SetEach("NX"), KEYS, 500, 1000, *VALUES) == letters
 
 
 ERRORS = {
@@ -77,12 +77,13 @@ def test_an_error_among_many_replies_is_said_and_the_rest_is_not_taken_for_the_n
 ) -> None:
     with setting(3, replies) as connection:
         with pytest.raises(RedisUnavailable) as raised:
-            connection.run(SetEach("NX"), KEYS, b"value", 1000)
+            connection.run(SetEach("NX"), KEYS, 500, 1000, *VALUES)
         assert reason in raised.value.reason
         connection.ping()
 
 
 KEYS = [b"mf:a", b"mf:b", b"mf:c"]
+VALUES = [b"1", b"2", b"3"]
 
 
 @contextmanager

@@ -216,15 +216,22 @@ def test_while_one_request_hangs_no_other_gets_stuck_like_it(server: Redis, cloc
     assert one.ask(Y) == ([Claim.OURS], "redis")
 
 
-@pytest.mark.parametrize("script", [LEASE, CLAIM], ids=["lease", "claim"])
+ODD_CLAIMS = [b"", b"o", b"ooo", b"oz", b"or", b"oo\n12 bad", b"rr\n12 bad", 7, None, [b"oo"], b"o\xff"]
+
+
+# The first letter about a lease is that of the event's own key.
 @pytest.mark.parametrize(
-    "answer",
-    [b"", b"o", b"ooo", b"oz", b"or", b"oo\n12 bad", b"rr\n12 bad", 7, None, [b"oo"], b"o\xff"],
+    ("script", "answer"),
+    [
+        *[(LEASE, b"o" + odd if isinstance(odd, bytes) else odd) for odd in ODD_CLAIMS],
+        *[(CLAIM, odd) for odd in ODD_CLAIMS],
+        (LEASE, b""),
+    ],
 )
 def test_a_reply_that_makes_no_sense_is_not_believed(
     answer: object, script: Script, server: Redis, instance: Callable[[], Instance]
 ) -> None:
-    server.answers = {LEASE: b"hh", script: answer}
+    server.answers = {LEASE: b"ohh", script: answer}
     one = instance()
     assert one.ask(X, Y) == ([Claim.OURS, Claim.OURS], "degraded")
     assert one.warnings == [f"{NOT_REDIS}; duplicates are recognised only by this instance's memory"]
@@ -247,7 +254,7 @@ def test_a_reply_that_makes_no_sense_is_not_believed(
 def test_a_rejection_that_another_instance_met_is_said_again_as_far_as_it_is_known(
     label: bytes, known: KnownRejection, server: Redis, instance: Callable[[], Instance]
 ) -> None:
-    server.answers = {LEASE: b"ho", CLAIM: b"r\n" + label}
+    server.answers = {LEASE: b"oho", CLAIM: b"r\n" + label}
     claims = instance().begin()
     assert claims.claim([X, Y]) == [Claim.REJECTED, Claim.OURS]
     assert claims.rejection(X) == known

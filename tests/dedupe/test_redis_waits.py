@@ -6,11 +6,10 @@ import pytest
 
 from metric_forwarder.clients.redis import Script
 from metric_forwarder.clock import Deadline
+from metric_forwarder.dedupe.deliveries import PART
 from metric_forwarder.dedupe.redis import (
     CHUNK,
     LINGER_S,
-    MAX_UNWRITTEN,
-    PATIENCE_S,
     RedisClaims,
     RedisStore,
 )
@@ -145,38 +144,30 @@ def test_many_writes_at_once_wait_once() -> None:
         claims.claim(identities(200)[100:])
         assert world.now < 2 * LINGER_S
 
-    assert in_an_event(act).runs == [(CONFIRM, 100), (LEASE, 100)]
+    assert in_an_event(act).runs == [(CONFIRM, 100), (LEASE, 101)]
 
 
-@pytest.mark.parametrize("reply_s", [0.0, 0.01, PATIENCE_S / 2])
-def test_who_delivers_is_never_far_ahead_of_what_is_written(reply_s: float) -> None:
-    def act(_: World, redis: SlowRedis, claims: RedisClaims) -> None:
-        redis.reply_s = reply_s
-        for confirmed, batch in enumerate(batches_of_100(), 1):
-            claims.confirm(batch)
-            written = sum(count for _, count in redis.runs)
-            assert 100 * confirmed - written <= MAX_UNWRITTEN + 100
+def test_a_write_says_of_a_thousand_leased_points_that_they_were_delivered() -> None:
+    def act(world: World, _: SlowRedis, claims: RedisClaims) -> None:
+        points = identities(2 * PART + 1)
+        claims.claim(points)
+        for start in range(0, len(points), 100):
+            claims.confirm(points[start : start + 100])
+        world.sleep(2 * LINGER_S)
+        claims.confirm(points[:1])
+        claims.close()
+
+    runs = in_an_event(act).runs
+    assert [run for run in runs if run[0] is not LEASE] == [(CONFIRM, 3), (CONFIRM, 1)]
+
+
+def test_who_delivers_never_waits_for_a_redis_that_is_silent() -> None:
+    def act(world: World, redis: SlowRedis, claims: RedisClaims) -> None:
+        points = identities(3 * PART)
+        claims.claim(points)
+        redis.reply_s = SILENT_S
+        for start in range(0, len(points), 100):
+            claims.confirm(points[start : start + 100])
+        assert world.now == 0
 
     in_an_event(act)
-
-
-@pytest.mark.parametrize(
-    ("event_s", "waited_s"),
-    # Once for the job that is under way, once for the next one.
-    [(60, 2 * PATIENCE_S), (PATIENCE_S / 2, PATIENCE_S / 2)],
-)
-def test_who_delivers_waits_for_a_silent_redis_a_fifth_of_a_second_in_all_and_no_longer_than_its_event(
-    event_s: float, waited_s: float
-) -> None:
-    def act(world: World, redis: SlowRedis, claims: RedisClaims) -> None:
-        redis.reply_s = SILENT_S
-        for batch in batches_of_100():
-            claims.confirm(batch)
-        assert world.now == pytest.approx(waited_s)
-
-    in_an_event(act, event_s)
-
-
-def batches_of_100() -> list[list[bytes]]:
-    points = identities(3 * MAX_UNWRITTEN)
-    return [points[start : start + 100] for start in range(0, len(points), 100)]

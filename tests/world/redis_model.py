@@ -7,7 +7,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
@@ -283,25 +283,50 @@ def _read_id(text: bytes, sequence: int) -> _Id:
 
 
 def _set_each(model: RedisModel, keys: list[bytes], arguments: list[bytes], *, nx: bool = False) -> bytes:
-    value, milliseconds = arguments
-    return b"".join(b"o" if model.set(key, value, px=int(milliseconds), nx=nx) else b"h" for key in keys)
+    first_ms, others_ms, *values = arguments
+    letters = b""
+    # A connection may break after some of the keys.
+    for place, (key, value) in enumerate(zip(keys, values, strict=False)):
+        lasts_ms = int(others_ms if place else first_ms)
+        letters += b"o" if model.set(key, value, px=lasts_ms, nx=nx) else b"h"
+    return letters
 
 
 # What the scripts mean, each with the model, its keys and its arguments.
 
 
+def _has_lease(held: bytes | None) -> TypeGuard[bytes]:
+    return held is not None and len(held) >= 12 and not held.startswith(_REFUSED)
+
+
+def _fate(model: RedisModel, event: bytes, held: bytes | None) -> bytes | None:
+    """What a key holds, or, if it is a lease, what the record and the key of its event make of it."""
+    if not _has_lease(held):
+        return held
+    holder, place = event[:-8] + held[:8], int.from_bytes(held[8:12], "big")
+    part = model.get(holder + b"%d" % (place // 1000)) or b""
+    if part[place % 1000 : place % 1000 + 1] == b"1":
+        return b"1"
+    if held[12:] not in (b"", b"1"):
+        return held[12:]
+    return None if model.get(holder) is None else held
+
+
 def _claim(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> bytes:
-    token, lease_ms, window_ms = arguments[0], int(arguments[1]), int(arguments[2])
+    event_ms, lease_ms, window_ms = map(int, arguments[:3])
+    event = keys[0]
+    model.set(event, b"1", px=event_ms)
     claims, labels = b"", b""
-    for key in keys:
-        held = model.get(key)
+    for key, lease in zip(keys[1:], arguments[3:], strict=True):
+        written = model.get(key)
+        held = _fate(model, event, written)
         if held in (b"1", b"?"):
-            model.set(key, held, px=window_ms)
+            model.set(key, held if held == b"1" or written is None else written, px=window_ms)
             claims += held
         elif held is None:
-            model.set(key, token, px=lease_ms)
+            model.set(key, lease, px=lease_ms)
             claims += b"o"
-        elif held == token:
+        elif held == lease:
             claims += b"o"
         elif len(held) > len(_REFUSED) and held.startswith(_REFUSED):
             claims += b"r"
@@ -316,15 +341,18 @@ _REFUSED = b"refused:"
 
 def _remember(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> None:
     mark, window_ms = arguments[0], int(arguments[1])
-    for key in keys:
-        known = model.get(key)
+    for key in keys[1:]:
+        held = model.get(key)
+        known = _fate(model, keys[0], held)
         if known != b"1" and (mark == b"?" or known != b"?"):
-            model.set(key, mark, px=window_ms)
+            lease = held[:12] if _has_lease(held) else b""
+            model.set(key, lease + mark, px=window_ms)
 
 
-def _release(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> None:
-    for key in keys:
-        if model.get(key) == arguments[0]:
+def _release(model: RedisModel, keys: list[bytes], _: list[bytes]) -> None:
+    for key in keys[1:]:
+        held = model.get(key) or b""
+        if len(held) == 12 and held[:8] == keys[0][-8:] and _fate(model, keys[0], held) != b"1":
             model.delete(key)
 
 

@@ -122,7 +122,7 @@ class RedisServer:
             self.model.flush()
 
     def note_renewal(self, script: Script, keys: Sequence[bytes]) -> None:
-        """Write down that the windows of these keys begin again, if they are remembered."""
+        """Write down that the windows of these keys begin again, if they are remembered; other keys say nothing."""
         if script in (CLAIM, CONFIRM, REMEMBER):
             for key in keys:
                 self._book.renewals[key[-DIGEST_BYTES:]].append(self._world.now)

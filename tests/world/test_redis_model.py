@@ -24,9 +24,14 @@ from world.redis_model import RedisModel
 
 # Far apart, so that a busy machine does not make one look like the other.
 _LEASE_MS, _WINDOW_MS = 100_000_000, 10_000_000_000
+_LATE_MS = 2 * _WINDOW_MS
 _NAMES = st.sampled_from([b"one", b"two", b"three"])
 _SOME = st.lists(_NAMES, min_size=1, max_size=3, unique=True)
 _TOKENS = st.sampled_from([b"token--1", b"token--2"])
+# The points that an event has leased have these places; the last is in another part of its record.
+_PLACES = {b"one": 0, b"two": 7, b"three": 1001}
+_PARTS = st.sampled_from([b"", b"1", b"0" * 7 + b"1", b"x1"])
+_EVENTS = st.tuples(_TOKENS, _SOME)
 _MARKS = st.sampled_from([b"?", b"refused:12 bad", b"refused:", b"refused: " + b"x" * 80])
 _STREAMS = st.sampled_from([b"points", b"dead"])
 _LINES = st.lists(st.sampled_from([b"a", b"{}", b"long" * 100, b""]), min_size=1, max_size=4)
@@ -77,11 +82,17 @@ def _steps() -> st.SearchStrategy[_Step]:
     return st.one_of(
         pace,
         pace,
-        script("CLAIM", _SOME, _TOKENS, just(_LEASE_MS), just(_WINDOW_MS)),
-        script("LEASE", _SOME, _TOKENS, just(_LEASE_MS)),
-        script("CONFIRM", _SOME, just(b"1"), just(_WINDOW_MS)),
-        script("REMEMBER", _SOME, _MARKS, just(_WINDOW_MS)),
-        script("RELEASE", _SOME, _TOKENS),
+        _EVENTS.map(lambda drawn: (dedupe.CLAIM, *_asked(*drawn, _LEASE_MS, _LATE_MS, _WINDOW_MS))),
+        _EVENTS.map(lambda drawn: (dedupe.LEASE, *_asked(*drawn, _LEASE_MS, _LATE_MS, b"1"))),
+        st.tuples(_TOKENS, st.sampled_from([b"0", b"1"]), _PARTS).map(
+            lambda drawn: (dedupe.CONFIRM, [drawn[0] + drawn[1]], (_LATE_MS, _LATE_MS, drawn[2]))
+        ),
+        _SOME.map(lambda names: (dedupe.CONFIRM, names, (_WINDOW_MS, _WINDOW_MS, *[b"1"] * len(names)))),
+        st.tuples(_EVENTS, _MARKS).map(
+            lambda drawn: (dedupe.REMEMBER, [drawn[0][0], *drawn[0][1]], (drawn[1], _WINDOW_MS))
+        ),
+        _EVENTS.map(lambda drawn: (dedupe.RELEASE, [drawn[0], *drawn[1]], ())),
+        _TOKENS.map(lambda token: (_SPOOL["_GIVE_UP_RESERVE"], [token], ())),
         written,
         read,
         script("_LAST", one(_STREAMS)),
@@ -94,6 +105,11 @@ def _steps() -> st.SearchStrategy[_Step]:
         script("_LOCK", lock, _TOKENS, just(_LEASE_MS)),
         script("_UNLOCK", lock, _TOKENS),
     )
+
+
+def _asked(token: bytes, names: list[bytes], *arguments: Any) -> tuple[list[bytes], tuple[Any, ...]]:
+    """The keys and the arguments of what an event asks about points."""
+    return [token, *names], (*arguments, *(token + _PLACES[name].to_bytes(4, "big") for name in names))
 
 
 class Side:
@@ -232,6 +248,8 @@ def _milliseconds(now: tuple[int, int]) -> float:
 def _duration(milliseconds: int) -> str:
     if milliseconds < 0:
         return "for good"
+    if milliseconds > _WINDOW_MS:
+        return "a window after a lease"
     return "a lease" if milliseconds <= _LEASE_MS else "a window"
 
 
@@ -249,24 +267,29 @@ def test_a_key_is_gone_when_its_time_is_over() -> None:
 def test_a_failover_loses_the_last_writes_and_nothing_else() -> None:
     model = RedisModel(lambda: 0.0)
     for name in (b"one", b"two"):
-        model.run(dedupe.CLAIM, [name], b"token--1", _LEASE_MS, _WINDOW_MS)
-    model.run(dedupe.CONFIRM, [b"one"], b"1", _WINDOW_MS)
+        _claim(model, name)
+    model.run(dedupe.CONFIRM, [b"one"], _WINDOW_MS, _WINDOW_MS, b"1")
 
     assert model.lose(1) == 1
-    assert model.get(b"one") == b"token--1"
+    assert model.get(b"one") == b"token--1\0\0\0\0"
     assert model.lose(5) == 2
     assert model.keys() == []
 
 
 def test_a_full_server_takes_no_new_key_and_still_deletes() -> None:
     model = RedisModel(lambda: 0.0)
-    model.run(dedupe.CLAIM, [b"one"], b"token--1", _LEASE_MS, _WINDOW_MS)
+    _claim(model, b"one")
     model.full = True
     with pytest.raises(RedisUnavailable) as refused:
-        model.run(dedupe.CLAIM, [b"two"], b"token--1", _LEASE_MS, _WINDOW_MS)
+        _claim(model, b"two")
     assert refused.value.is_full
-    model.run(dedupe.RELEASE, [b"one"], b"token--1")
-    assert model.keys() == []
+    model.run(dedupe.RELEASE, [b"token--1", b"one"])
+    assert model.keys() == [b"token--1"]
+
+
+def _claim(model: RedisModel, name: bytes) -> None:
+    keys, arguments = _asked(b"token--1", [name], _LEASE_MS, _LATE_MS, _WINDOW_MS)
+    model.run(dedupe.CLAIM, keys, *arguments)
 
 
 @pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 30), marks=pytest.mark.slow)], ids=str)

@@ -23,9 +23,9 @@ from world.test_redis_model import Side
 _SPOOL = vars(spool)
 # The places of durations among the arguments. They are made longer, so that nothing expires while it is asked for.
 _DURATIONS = {
-    dedupe.CLAIM: (1, 2),
-    dedupe.LEASE: (1,),
-    dedupe.CONFIRM: (1,),
+    dedupe.CLAIM: (0, 1, 2),
+    dedupe.LEASE: (0, 1),
+    dedupe.CONFIRM: (0, 1),
     dedupe.REMEMBER: (1,),
     _SPOOL["_WRITE"]: (1,),
     _SPOOL["_LOCK"]: (1,),

@@ -85,8 +85,8 @@ class Script:
 class SetEach(Script):
     """SET for each key, all sent at once: half the work for the server that a script has which calls SET for each.
 
-    Its arguments are the value, and how many milliseconds the keys last. Its reply has a letter for each key: ``o`` if it was
-    set, ``h`` if it was there already and the option is NX.
+    Its arguments are how many milliseconds the first key lasts, how many the others last, and the value of each key. Its reply
+    has a letter for each key: ``o`` if it was set, ``h`` if it was there already and the option is NX.
     """
 
     def __init__(self, *options: str) -> None:
@@ -217,8 +217,7 @@ class RedisConnection:
             RedisUnavailable: whether the script ran is unknown.
         """
         if isinstance(script, SetEach):
-            value, milliseconds = arguments
-            return self._set_each(keys, value, "PX", milliseconds, *script.options)
+            return self._set_each(script, keys, *arguments)
         try:
             return self._command("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except NoScriptError:
@@ -251,12 +250,16 @@ class RedisConnection:
         self._client.close()
         self._client.connection_pool.disconnect()
 
-    def _set_each(self, keys: Sequence[bytes], *words: bytes | str | int) -> bytes:
+    def _set_each(
+        self, script: SetEach, keys: Sequence[bytes], first_ms: Any, others_ms: Any, *values: Any
+    ) -> bytes:
+        first = _WRITER.pack_sets(keys[:1], values[:1], "PX", first_ms, *script.options)
+        others = _WRITER.pack_sets(keys[1:], values[1:], "PX", others_ms, *script.options)
         pool = self._client.connection_pool
         try:
             connection: Any = pool.get_connection()
             try:
-                connection.send_packed_command(_WRITER.pack_sets(keys, *words))
+                connection.send_packed_command([first + others])
                 return _read_sets(connection.read_lines(len(keys)), len(keys))
             finally:
                 pool.release(connection)

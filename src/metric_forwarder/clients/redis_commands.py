@@ -18,11 +18,10 @@ class CommandWriter:
             parts += [head, (b"\r\n" + head).join(same), b"\r\n"]
         return [b"".join(parts)]
 
-    def pack_sets(self, keys: Sequence[bytes], *words: bytes | str | int) -> list[bytes]:
-        """Write a SET for each key; these words follow it."""
-        begin, _, end = self.pack("SET", b"", *words)[0].partition(b"$0\r\n")
-        parts = []
-        for length, same in groupby(keys, len):
-            start = begin + b"$%d\r\n" % length
-            parts += [start, (end + start).join(same), end]
-        return [b"".join(parts)]
+    def pack_sets(self, keys: Sequence[bytes], values: Sequence[bytes], *words: str | int) -> bytes:
+        """Write a SET of each key to its value; these words follow both."""
+        begin, _, end = self.pack("SET", b"", b"", *words)[0].partition(b"$0\r\n\r\n$0\r\n\r\n")
+        form = begin + b"$%d\r\n%b\r\n$%d\r\n%b\r\n" + end.replace(b"%", b"%%")
+        return b"".join(
+            [form % (len(key), key, len(value), value) for key, value in zip(keys, values, strict=True)]
+        )

@@ -1,9 +1,11 @@
 """The dedupe store that all instances share: leases and remembered identities in Redis.
 
 One key for each identity, under one hash tag for each function, so that one script may touch many of them on a
-cluster too. The key holds a token while an instance sends the point (its lease), ``1`` once it was delivered, ``?`` if
-its fate is unknown and it must not be sent again, ``refused:`` and a label if the destination rejected it. All of them expire by
-themselves. See docs/dedupe.md for the reasons, the memory it takes, and what happens when Redis fails.
+cluster too. When an event leases a point, its key gets the token of the event and the point's place in the event's record; the
+record says which of its points were delivered, and leases are valid while the event has a key of its own. What else a key may
+hold: ``1`` (delivered), ``?`` (its fate is unknown and it must not be sent again), ``refused:`` and a label (the destination
+rejected it); the last two may follow a lease. All keys expire by themselves. See docs/dedupe.md for the
+reasons, the memory it takes, and what happens when Redis fails.
 """
 
 import hashlib
@@ -24,6 +26,7 @@ from metric_forwarder.clients.redis import (
     Script,
 )
 from metric_forwarder.clock import Deadline
+from metric_forwarder.dedupe.deliveries import Deliveries
 from metric_forwarder.dedupe.redis_scripts import CLAIM, CONFIRM, LEASE, RELEASE, REMEMBER
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
 from metric_forwarder.machine import Future, Machine, Tasks
@@ -43,14 +46,10 @@ TIMEOUTS_S = (0.5, 0.2, 0.1, 0.05)
 _CHUNK_S = 0.05
 # Confirmations wait this long, so that one round trip carries many. If the instance is killed then, their points are sent twice.
 LINGER_S = 0.01
-# While more confirmations than this are unwritten, whoever delivers waits for the job that writes them, but not longer than this:
-# on a busy processor the worker gets little time, and their points would all be sent twice if the instance were killed.
-MAX_UNWRITTEN = 1000
-PATIENCE_S = 0.1
 # When time is up, the running requests get this much longer.
 _GRACE_S = 0.1
 
-_TOKEN_BYTES = 8
+TOKEN_BYTES = 8
 _DELIVERED, _UNCERTAIN = b"1", b"?"
 # It has the length of a token and is always followed by a label, so a token is never mistaken for it.
 _REJECTED = b"refused:"
@@ -117,7 +116,7 @@ class RedisStore:
         # A stuck worker keeps its thread; while there is one, no other is started.
         is_stuck = self._stuck is not None and self._stuck.is_busy
         rests = is_stuck or self._clock.monotonic() < self._rests_until
-        self._event = RedisClaims(self, deadline, self.machine.chance.token(_TOKEN_BYTES), degraded=rests)
+        self._event = RedisClaims(self, deadline, self.machine.chance.token(TOKEN_BYTES), degraded=rests)
         return self._event
 
     def ask(
@@ -178,7 +177,8 @@ class RedisClaims:
     def __init__(self, store: RedisStore, deadline: Deadline, token: bytes, *, degraded: bool) -> None:
         self._store = store
         self._deadline = deadline
-        self._token = token
+        self._deliveries = Deliveries(token)
+        self._event_key = [token]
         self._lock = store.machine.tasks.lock()
         # Lanes may ask while outcomes are written: only one of them starts the worker.
         self._worker_lock = store.machine.tasks.lock()
@@ -188,9 +188,8 @@ class RedisClaims:
         self._reconnected = False
         self._closing = store.machine.tasks.event()
         self._rejections: dict[bytes, KnownRejection] = {}
-        # Identities by the mark that is to be written, and the job that will write them, unless it was waited for in vain.
+        # Identities by the mark that is to be written.
         self._unwritten: dict[bytes, list[bytes]] = {}
-        self._writing: Future[bytes | None] | None = None
         self._posted: list[Future[bytes | None]] = []
 
     @property
@@ -233,24 +232,49 @@ class RedisClaims:
         deadline = self._deadline.within(2 * TIMEOUTS_S[0] + _CHUNK_S * len(asked) / CHUNK)
         taken: dict[bytes, Claim] = {}
         for chunk in _chunks(asked):
-            claims = self._ask_by(LEASE, chunk, deadline)
+            claims = self._lease(chunk, deadline)
             if known or claims.count(Claim.OURS) < len(claims):
                 held = [each for each, claim in zip(chunk, claims, strict=False) if claim is Claim.HELD]
                 taken.update((each, known.get(each, Claim.OURS)) for each in held)
                 known.update(zip(chunk, claims, strict=False))
         for chunk in _chunks(list(taken)):
-            claims = self._ask_by(CLAIM, chunk, deadline, self._store.window_ms)
+            claims = self._claim(chunk, deadline)
+            self._deliveries.forget(
+                each for each, claim in zip(chunk, claims, strict=False) if claim is not Claim.OURS
+            )
             known.update(zip(chunk, claims or map(taken.__getitem__, chunk), strict=True))
 
+    def _lease(self, chunk: Sequence[bytes], deadline: Deadline) -> Sequence[Claim]:
+        """Lease what is free; all else is held as far as this says."""
+        leases = self._deliveries.leases(chunk)
+        reply = self._ask_by(LEASE, chunk, deadline, *self._durations_ms(), b"1", *leases)
+        # The first letter is about the event's own key.
+        return self._read(chunk, reply[1:] if isinstance(reply, bytes) else reply)
+
+    def _claim(self, chunk: Sequence[bytes], deadline: Deadline) -> Sequence[Claim]:
+        """Ask what these are, and lease what is free."""
+        leases = self._deliveries.leases(chunk)
+        window_ms = self._store.window_ms
+        return self._read(
+            chunk, self._ask_by(CLAIM, chunk, deadline, *self._durations_ms(), window_ms, *leases)
+        )
+
     def _ask_by(
-        self, script: Script, chunk: Sequence[bytes], deadline: Deadline, *window_ms: int
-    ) -> Sequence[Claim]:
-        """Ask Redis about some identities by a script; return nothing if it has failed."""
+        self, script: Script, chunk: Sequence[bytes], deadline: Deadline, *arguments: bytes | int
+    ) -> bytes | None:
+        """Ask Redis about some identities; return nothing if it has failed."""
         if self._degraded:
-            return ()
-        lease_ms = math.ceil((self._deadline.remaining() + LEASE_SLACK_S) * 1000)
-        asking = partial(self._run, script, chunk, self._token, lease_ms, *window_ms)
-        reply = self._wait(self._submit(asking), deadline)
+            return None
+        asking = partial(self._run, script, [*self._event_key, *chunk], *arguments)
+        return self._wait(self._submit(asking), deadline)
+
+    def _durations_ms(self) -> tuple[int, int]:
+        """How long the leases of the event last, and its record: a whole window after the last of its points was delivered."""
+        lease_ms = math.ceil((max(0.0, self._deadline.remaining()) + LEASE_SLACK_S) * 1000)
+        return lease_ms, lease_ms + self._store.window_ms
+
+    def _read(self, chunk: Sequence[bytes], reply: bytes | None) -> Sequence[Claim]:
+        """Read a letter or mark for each identity; return nothing if Redis has failed."""
         if reply is None and self._degraded:
             return ()
         marks, *labels = reply.split(b"\n") if isinstance(reply, bytes) else (b"",)
@@ -278,9 +302,11 @@ class RedisClaims:
 
     def release(self, identities: Sequence[bytes]) -> None:
         """Give up the leases of this event; any that remain expire."""
+        self._deliveries.forget(identities)
         for chunk in _chunks(identities):
             if not self._degraded:
-                self._posted.append(self._submit(partial(self._run, RELEASE, chunk, self._token)))
+                keys = [*self._event_key, *chunk]
+                self._posted.append(self._submit(partial(self._run, RELEASE, keys)))
 
     def ask(
         self, form: re.Pattern[bytes], script: Script, key: bytes, *arguments: int
@@ -315,18 +341,17 @@ class RedisClaims:
     def _write_soon(self, mark: bytes, identities: Sequence[bytes]) -> None:
         if self._degraded or not identities:
             return
+        # After the deadline another event may have leased the point, and another server may not know its lease: then the record
+        # would say nothing.
+        is_leased = mark == _DELIVERED and self._deadline.remaining() > 0 and not self._reconnected
         with self._lock:
             # As long as some are unwritten, the job that will write them is under way.
-            is_first = not self._unwritten
-            self._unwritten.setdefault(mark, []).extend(identities)
-            is_behind = sum(map(len, self._unwritten.values())) > MAX_UNWRITTEN
+            is_first = not self._unwritten and self._deliveries.is_written
+            others = self._deliveries.add(identities) if is_leased else identities
+            if others:
+                self._unwritten.setdefault(mark, []).extend(others)
         if is_first:
-            self._writing = self._submit(self._write)
-            self._posted.append(self._writing)
-        elif is_behind and self._writing is not None:
-            left_s = max(0.0, self._deadline.remaining())
-            if not self._writing.wait(min(PATIENCE_S, left_s)):
-                self._writing = None
+            self._posted.append(self._submit(self._write))
 
     def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
         with self._worker_lock:
@@ -372,17 +397,27 @@ class RedisClaims:
         # When replies come fast, more identities follow at once; a round trip costs as much as a hundred of them.
         self._closing.wait(LINGER_S)
         with self._lock:
+            names, parts = self._deliveries.take()
             unwritten, self._unwritten = self._unwritten, {}
+        if parts:
+            _, record_ms = self._durations_ms()
+            self._run(CONFIRM, names, record_ms, record_ms, *parts)
+            if self._reconnected:
+                unwritten.setdefault(_DELIVERED, []).extend(self._deliveries.all())
+        window_ms = self._store.window_ms
         for mark, identities in unwritten.items():
             for chunk in _chunks(identities):
-                self._run(CONFIRM if mark == _DELIVERED else REMEMBER, chunk, mark, self._store.window_ms)
+                if mark == _DELIVERED:
+                    self._run(CONFIRM, chunk, window_ms, window_ms, *[mark] * len(chunk))
+                else:
+                    self._run(REMEMBER, [*self._event_key, *chunk], mark, window_ms)
 
-    def _run(self, script: Script, identities: Sequence[bytes], *arguments: bytes | int) -> bytes | None:
-        """Run a script; all of them may run twice, so a connection that broke is replaced, once in an event."""
+    def _run(self, script: Script, names: Sequence[bytes], *arguments: bytes | int) -> bytes | None:
+        """Run a script on keys; all of them may run twice, so a connection that broke is replaced, once in an event."""
         if self._connection is None:
             self._connection = self._store.connect(self._deadline.remaining())
         prefix = self._store.prefix
-        keys = [prefix + identity for identity in identities]
+        keys = [prefix + name for name in names]
         try:
             answer: bytes | None = self._connection.run(script, keys, *arguments)
         except RedisUnavailable as unavailable:

@@ -3,24 +3,53 @@
 from metric_forwarder.clients.redis import Script, SetEach
 
 # What happens to nearly all identities: they are new, and then delivered. A script would take the server twice the time.
-# Token or mark, milliseconds.
-LEASE, CONFIRM = SetEach("NX"), SetEach()
+# KEYS: that of the event, which lasts as long as its leases, and identities. Two durations in milliseconds, of the first key and of
+# the others, and the value of each key.
+LEASE = SetEach("NX")
+# KEYS: parts of the record of an event, or identities; arguments as above.
+CONFIRM = SetEach()
 
-# For identities that are not new. KEYS, token, milliseconds of a lease, milliseconds of the window → one letter or mark for
-# each key, then a line with the label of each rejected one. Delivered and uncertain identities are remembered for a whole
-# window again, rejected ones are not. SET and not PEXPIRE, which users with narrow rights may lack.
-CLAIM = Script("""
-local call, claims, labels = redis.call, {}, {}
-local token, lease, window = unpack(ARGV)
+# What follows has the key of an event as its first one. A key that holds a lease says more together with the record and the key
+# of the event that leased it: its point was delivered ('1'), it is free (false), or it is held. A lease may be followed by a mark,
+# which counts unless the point was delivered.
+_FATE = """
+local call, event, parts, alive = redis.call, table.remove(KEYS, 1), {}, {}
+local prefix, token = string.sub(event, 1, -9), string.sub(event, -8)
+local function has_lease(held)
+  return held and #held >= 12 and string.sub(held, 1, 8) ~= 'refused:'
+end
+local function fate(held)
+  if not has_lease(held) then return held end
+  local holder, a, b, c, d = string.sub(held, 1, 8), string.byte(held, 9, 12)
+  local place = ((256 * a + b) * 256 + c) * 256 + d
+  local part = prefix .. holder .. math.floor(place / 1000)
+  if parts[part] == nil then parts[part] = call('GET', part) or '' end
+  if string.byte(parts[part], place % 1000 + 1) == 49 then return '1' end
+  local mark = string.sub(held, 13)
+  if mark ~= '' and mark ~= '1' then return mark end
+  if alive[holder] == nil then alive[holder] = call('GET', prefix .. holder) end
+  return alive[holder] and held
+end
+"""
+
+# For identities that are not new. Milliseconds of the event's key, of a leased point's key and of the window, and the lease of each
+# identity → one letter or mark for each, then a line with the label of each rejected one. Delivered and uncertain identities
+# are remembered for a whole window again, rejected ones are not. SET and not PEXPIRE, which users with narrow rights may lack.
+CLAIM = Script(
+    _FATE
+    + """
+local claims, labels = {}, {}
+call('SET', event, '1', 'PX', ARGV[1])
 for i, key in ipairs(KEYS) do
-  local held = call('GET', key)
+  local written = call('GET', key)
+  local held = fate(written)
   if held == '1' or held == '?' then
-    call('SET', key, held, 'PX', window)
+    call('SET', key, held == '1' and held or written, 'PX', ARGV[3])
     claims[i] = held
   elseif not held then
-    call('SET', key, token, 'PX', lease)
+    call('SET', key, ARGV[3 + i], 'PX', ARGV[2])
     claims[i] = 'o'
-  elseif held == token then
+  elseif held == ARGV[3 + i] then
     claims[i] = 'o'
   elseif #held > 8 and string.sub(held, 1, 8) == 'refused:' then
     claims[i] = 'r'
@@ -30,25 +59,34 @@ for i, key in ipairs(KEYS) do
   end
 end
 return table.concat(claims) .. table.concat(labels)
-""")
+"""
+)
 
-# KEYS, mark (uncertain or rejected), milliseconds. Overwrites a lease of any instance. Delivered stays delivered, and a
-# rejection does not replace an uncertain mark.
-REMEMBER = Script("""
-local call, mark, window = redis.call, unpack(ARGV)
+# Mark (uncertain or rejected), milliseconds. Delivered stays delivered, and a rejection does not replace an uncertain mark. A lease
+# stays in front of the mark, since its event may still deliver the point.
+REMEMBER = Script(
+    _FATE
+    + """
+local mark, window = ARGV[1], ARGV[2]
 for _, key in ipairs(KEYS) do
-  local known = call('GET', key)
+  local held = call('GET', key)
+  local known = fate(held)
   if known ~= '1' and (mark == '?' or known ~= '?') then
-    call('SET', key, mark, 'PX', window)
+    call('SET', key, (has_lease(held) and string.sub(held, 1, 12) or '') .. mark, 'PX', window)
   end
 end
-""")
+"""
+)
 
-# KEYS, token. Only one's own lease.
-RELEASE = Script("""
+# Only leases of the event itself.
+RELEASE = Script(
+    _FATE
+    + """
 for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then
-    redis.call('DEL', key)
+  local held = call('GET', key)
+  if held and #held == 12 and string.sub(held, 1, 8) == token and fate(held) ~= '1' then
+    call('DEL', key)
   end
 end
-""")
+"""
+)

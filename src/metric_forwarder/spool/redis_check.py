@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.clock import Clock
+from metric_forwarder.dedupe.deliveries import Deliveries
 from metric_forwarder.dedupe.redis import key_prefix
 from metric_forwarder.dedupe.redis_scripts import CLAIM, CONFIRM, LEASE, RELEASE
 from metric_forwarder.dedupe.shared_pace import FORBIDDEN, PACE
@@ -71,12 +72,13 @@ def _round_trip_ms(connection: RedisConnection, clock: Clock) -> float:
 def _rehearse_dedupe(
     _address: RedisAddress, connection: RedisConnection, machine: Machine
 ) -> Iterator[RedisFinding]:
-    key = key_prefix("check") + machine.chance.token(16)
-    token = machine.chance.token(8)
-    connection.run(LEASE, [key], token, _EXPIRES_MS)
-    connection.run(CLAIM, [key], token, _EXPIRES_MS, _EXPIRES_MS)
-    connection.run(RELEASE, [key], token)
-    connection.run(CONFIRM, [key], b"1", _EXPIRES_MS)
+    prefix, token = key_prefix("check"), machine.chance.token(8)
+    key = prefix + machine.chance.token(16)
+    keys, (lease,) = [prefix + token, key], Deliveries(token).leases([key])
+    connection.run(LEASE, keys, _EXPIRES_MS, _EXPIRES_MS, b"1", lease)
+    connection.run(CLAIM, keys, _EXPIRES_MS, _EXPIRES_MS, _EXPIRES_MS, lease)
+    connection.run(RELEASE, keys)
+    connection.run(CONFIRM, [key], _EXPIRES_MS, _EXPIRES_MS, b"1")
     if connection.run(PACE, [key + b":pace"], 1, 0, 0, 0, 0) == FORBIDDEN:
         remedy = "allow it TIME; until then each instance learns by itself how fast it may send"
         yield RedisFinding(False, "the Redis user may not ask for the time", remedy)
