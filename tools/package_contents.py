@@ -57,6 +57,7 @@ NOT_COMPILED = (
     "charset_normalizer/*",
     "idna/idnadata.py",
     "jsonschema/*",
+    "jsonschema_specifications/*",
     "metric_forwarder/clients/reachability.py",
     "metric_forwarder/clients/secrets_manager.py",
     "metric_forwarder/doctor.py",

@@ -22,7 +22,6 @@ from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import Failure, Fault, HttpReply, HttpRequest
 from metric_forwarder.clients.redis import RedisConnection, Script
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.deliveries import PART
 from metric_forwarder.dedupe.redis import (
     CHUNK,
     IDLE_S,
@@ -33,6 +32,7 @@ from metric_forwarder.dedupe.redis import (
     RedisStore,
     key_prefix,
 )
+from metric_forwarder.dedupe.redis_deliveries import PART
 from metric_forwarder.dedupe.store import Claim, KnownRejection, MemoryStore
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode

@@ -6,13 +6,13 @@ import pytest
 
 from metric_forwarder.clients.redis import Script
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.deliveries import PART
 from metric_forwarder.dedupe.redis import (
     CHUNK,
     LINGER_S,
     RedisClaims,
     RedisStore,
 )
+from metric_forwarder.dedupe.redis_deliveries import PART
 from metric_forwarder.dedupe.redis_scripts import CONFIRM, LEASE
 from metric_forwarder.dedupe.store import MemoryStore
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url

@@ -26,7 +26,7 @@ from metric_forwarder.clients.redis import (
     Script,
 )
 from metric_forwarder.clock import Deadline
-from metric_forwarder.dedupe.deliveries import Deliveries
+from metric_forwarder.dedupe.redis_deliveries import Deliveries
 from metric_forwarder.dedupe.redis_scripts import CLAIM, CONFIRM, LEASE, RELEASE, REMEMBER
 from metric_forwarder.dedupe.store import UNKNOWN_REJECTION, Claim, KnownRejection, MemoryStore, with_claim
 from metric_forwarder.machine import Future, Machine, Tasks

@@ -14,7 +14,7 @@ class Extra(NamedTuple):
         package: as it is installed.
         module: as it is imported.
         asked_for: the settings that need it, each with the beginnings of such values; ``""`` is any value.
-        needed_by: the modules of this package that cannot be imported without it, as patterns of paths.
+        needed_by: the modules of this package that nothing imports without it, as patterns of paths.
     """
 
     package: str
@@ -36,7 +36,12 @@ EXTRAS: Mapping[str, Extra] = {
         "redis",
         "redis",
         {"MF_DEDUPE": ("redis:", "rediss:"), "MF_SPOOL": ("redis:", "rediss:")},
-        ("metric_forwarder/*/redis.py", "metric_forwarder/dedupe/shared_pace.py"),
+        (
+            "metric_forwarder/*/redis.py",
+            "metric_forwarder/clients/redis_commands.py",
+            "metric_forwarder/dedupe/redis_*.py",
+            "metric_forwarder/dedupe/shared_pace.py",
+        ),
     ),
     "remote-write": Extra(
         "cramjam",

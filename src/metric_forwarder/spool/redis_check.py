@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.clients.redis import RedisConnection, RedisUnavailable, Script
 from metric_forwarder.clock import Clock
-from metric_forwarder.dedupe.deliveries import Deliveries
 from metric_forwarder.dedupe.redis import key_prefix
+from metric_forwarder.dedupe.redis_deliveries import Deliveries
 from metric_forwarder.dedupe.redis_scripts import CLAIM, CONFIRM, LEASE, RELEASE
 from metric_forwarder.dedupe.shared_pace import FORBIDDEN, PACE
 from metric_forwarder.machine import Machine
