@@ -954,11 +954,13 @@ def test_all_keys_of_a_function_are_in_one_slot_so_that_a_cluster_takes_the_scri
         while "cluster_state:ok" not in str(node.command("CLUSTER", "INFO")):
             time.sleep(0.02)
         claims = Instance(node).begin()
-        assert set(claims.claim([number.to_bytes(16, "big") for number in range(500)])) == {Claim.OURS}
-        claims.confirm([X])
-        claims.release([Y])
+        points = [number.to_bytes(16, "big") for number in range(500)]
+        assert set(claims.claim(points)) == {Claim.OURS}
+        claims.confirm(points[:1])
+        claims.release(points[1:2])
         claims.close()
         assert claims.status == "redis"
+        assert Instance(node).begin().claim(points[:3]) == [Claim.DELIVERED, Claim.OURS, Claim.HELD]
 
 
 def test_a_broken_connection_is_replaced_once_in_silence(redis_server: RedisServer) -> None:

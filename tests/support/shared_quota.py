@@ -143,7 +143,14 @@ class Crowd:
         self._number = 0
         self.accepted = [0] * count
         self.refused = 0
+        self._counted_since = 0.0
         self.drained_s: float | None = None
+
+    def count_anew(self) -> None:
+        """Let the outcome be about what comes from now on."""
+        self.accepted = [0] * len(self._pacers)
+        self.refused = 0
+        self._counted_since = self._clock.now
 
     def run(self, seconds: float, allowed: int) -> Outcome:
         """Let so much time pass from the moment at which all begin, within a tenth of a second."""
@@ -159,7 +166,7 @@ class Crowd:
         accepted = sum(self.accepted)
         squares = sum(count * count for count in self.accepted)
         return Outcome(
-            accepted / (allowed * seconds),
+            accepted / (allowed * (seconds - self._counted_since)),
             self.refused / (accepted + self.refused),
             accepted * accepted / (len(self._pacers) * squares) if squares else 0.0,
             self.drained_s,

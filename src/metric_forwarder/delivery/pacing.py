@@ -1,11 +1,12 @@
 """How fast to send, learned from the destination's refusals alone, however many instances share its limit.
 
-An instance does not know how many others there are: its fair rate may be 50 requests a second, or one in 20 seconds. Whatever
-its rate is, accepted requests raise it by 0.9 % a second and each refusal lowers it by a quarter (``_Rate``). The same share
-of all instances' requests is refused, so a fast one meets more refusals in a second than a slow one: it falls and the slow
-one rises, until all have the same rate. That is "Rate control for communication networks" (Kelly, Maulloo and Tan 1998), of
-the family that Chiu and Jain (1989) proved to end in fair shares. Larger steps would drive equal rates apart, since refusals
-come by chance. ``tests/delivery/test_shared_quota.py`` holds this with up to 1,000 instances.
+An instance does not know how many others there are: its fair rate may be 50 requests a second, or one in 20 seconds. Accepted
+requests raise its rate by 0.9 % a second and each refusal lowers it by a quarter (``_Rate``). The same share of all instances'
+requests is refused, so a fast one meets more refusals in a second than a slow one: it falls and the slow one rises, until all
+have the same rate. That is "Rate control for communication networks" (Kelly, Maulloo and Tan 1998), of the family that Chiu and
+Jain (1989) proved to end in fair shares. Larger steps would drive equal rates apart, since refusals come by chance. Slow
+instances rise by 0.2 % a second, or half of their requests would be refused. ``tests/delivery/test_shared_quota.py`` holds this
+with up to 1,000 instances.
 
 Instances must not come in step: pauses, and the first moment of an event, are drawn. Refusals without an acceptance between
 them lower the rate further and further, so that even a limiter that counts what it refuses lets requests pass again. Eight
@@ -31,15 +32,16 @@ _FIRST_RATE = 0.1
 _LOWEST_RATE = 1 / 64
 # These are steps of the rate's logarithm. How far a refusal lowers the rate.
 _FALL = 0.3
-# How far acceptances raise it: in a second, and each of them at most. So a tenth of a slow instance's requests is refused.
-_RISE_A_SECOND, _LARGEST_RISE = 0.009, _FALL / 10
-# The same while the limit may be far away.
+# How far acceptances raise it in a second, up to one rate, and above another. Among 1,000 instances a tenth of the requests is
+# refused then, and a sixteenth among 100. If the rise followed the rate in a wider range, shares in it would drift apart.
+_SLOW_RISE, _SLOW_RATE, _RISE, _RATE = 0.002, 0.12, 0.009, 0.2
+# How far they raise it while the limit may be far away: in a second, and each of them at most.
 _SEARCH_A_SECOND, _LARGEST_RISE_IN_SEARCH = 0.6, 0.25
 # So many refusals without an acceptance between them are an outage, which takes minutes at a pace that falls with each of
 # them. After fewer, of 1,000 instances too many would search again while a limiter that counts what it refuses is full.
 _REFUSALS_OF_AN_OUTAGE = 8
 # A limit that was not met for so long may be gone: the larger of the first two, but not longer than the last.
-_DOUBT_AFTER_S, _DOUBT_AFTER_REQUESTS, _DOUBT_AT_LAST_S = 60.0, 300, 600.0
+_DOUBT_AFTER_S, _DOUBT_AFTER_REQUESTS, _DOUBT_AT_LAST_S = 60.0, 300, 900.0
 _FIRST_PAUSE_S = 0.25
 # Nothing was known before, so the first pause lets a window of a second pass.
 _PAUSE_BEFORE_SEARCH_S = 1.0
@@ -136,11 +138,13 @@ class _Rate:
         if recent < self.value / 2:
             # The lanes send less than they may, so their success says nothing about the limit.
             return
-        rise = min(_SEARCH_A_SECOND / self.value, _LARGEST_RISE_IN_SEARCH)
-        if not self._is_search:
-            usual = min(_RISE_A_SECOND / self.value, _LARGEST_RISE)
-            # A run that makes up for three refusals shows that the limit has moved away.
-            rise = min(rise, usual * (1 + (self.run * usual / (3 * _FALL)) ** 2))
+        if self._is_search:
+            rise = min(_SEARCH_A_SECOND / self.value, _LARGEST_RISE_IN_SEARCH)
+        else:
+            rise = _rise_a_second(self.value) / self.value
+            if self.value > _RATE:
+                # A run that makes up for three refusals shows that the limit has moved away. For a slow instance it is chance.
+                rise *= 1 + (self.run * rise / (3 * _FALL)) ** 2
         self.value *= math.exp(rise)
 
     def refuse(self, pause: float) -> None:
@@ -152,6 +156,11 @@ class _Rate:
             self.value = max(self.value * math.exp(-fall), _LOWEST_RATE)
             self._is_search = False
         self.run = min(self.run, 0) - 1
+
+
+def _rise_a_second(rate: float) -> float:
+    share = math.log(rate / _SLOW_RATE) / math.log(_RATE / _SLOW_RATE)
+    return _SLOW_RISE * math.pow(_RISE / _SLOW_RISE, min(max(share, 0.0), 1.0))
 
 
 class Pacer:
