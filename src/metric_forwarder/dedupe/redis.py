@@ -4,8 +4,8 @@ One key for each identity, under one hash tag for each function, so that one scr
 cluster too. When an event leases a point, its key gets the token of the event and the point's place in the event's record; the
 record says which of its points were delivered, and leases are valid while the event has a key of its own. What else a key may
 hold: ``1`` (delivered), ``?`` (its fate is unknown and it must not be sent again), ``refused:`` and a label (the destination
-rejected it); the last two may follow a lease. All keys expire by themselves. See docs/dedupe.md for the
-reasons, the memory it takes, and what happens when Redis fails.
+rejected it); the last two may follow a lease. All keys expire by themselves. See docs/dedupe.md for the reasons, the memory it
+takes, and what happens when Redis fails.
 """
 
 import hashlib
@@ -177,8 +177,8 @@ class RedisClaims:
     def __init__(self, store: RedisStore, deadline: Deadline, token: bytes, *, degraded: bool) -> None:
         self._store = store
         self._deadline = deadline
+        self._token = token
         self._deliveries = Deliveries(token)
-        self._event_key = [token]
         self._lock = store.machine.tasks.lock()
         # Lanes may ask while outcomes are written: only one of them starts the worker.
         self._worker_lock = store.machine.tasks.lock()
@@ -265,7 +265,7 @@ class RedisClaims:
         """Ask Redis about some identities; return nothing if it has failed."""
         if self._degraded:
             return None
-        asking = partial(self._run, script, [*self._event_key, *chunk], *arguments)
+        asking = partial(self._run, script, [self._token, *chunk], *arguments)
         return self._wait(self._submit(asking), deadline)
 
     def _durations_ms(self) -> tuple[int, int]:
@@ -305,8 +305,7 @@ class RedisClaims:
         self._deliveries.forget(identities)
         for chunk in _chunks(identities):
             if not self._degraded:
-                keys = [*self._event_key, *chunk]
-                self._posted.append(self._submit(partial(self._run, RELEASE, keys)))
+                self._posted.append(self._submit(partial(self._run, RELEASE, [self._token, *chunk])))
 
     def ask(
         self, form: re.Pattern[bytes], script: Script, key: bytes, *arguments: int
@@ -410,7 +409,7 @@ class RedisClaims:
                 if mark == _DELIVERED:
                     self._run(CONFIRM, chunk, window_ms, window_ms, *[mark] * len(chunk))
                 else:
-                    self._run(REMEMBER, [*self._event_key, *chunk], mark, window_ms)
+                    self._run(REMEMBER, [self._token, *chunk], mark, window_ms)
 
     def _run(self, script: Script, names: Sequence[bytes], *arguments: bytes | int) -> bytes | None:
         """Run a script on keys; all of them may run twice, so a connection that broke is replaced, once in an event."""

@@ -5,7 +5,7 @@ requests raise its rate by 0.9 % a second and each refusal lowers it by a quarte
 requests is refused, so a fast one meets more refusals in a second than a slow one: it falls and the slow one rises, until all
 have the same rate. That is "Rate control for communication networks" (Kelly, Maulloo and Tan 1998), of the family that Chiu and
 Jain (1989) proved to end in fair shares. Larger steps would drive equal rates apart, since refusals come by chance. Slow
-instances rise by 0.2 % a second, or half of their requests would be refused. ``tests/delivery/test_shared_quota.py`` holds this
+instances rise by 0.2 % a second, or a third of their requests would be refused. ``tests/delivery/test_shared_quota.py`` holds this
 with up to 1,000 instances.
 
 Instances must not come in step: pauses, and the first moment of an event, are drawn. Refusals without an acceptance between
@@ -159,6 +159,7 @@ class _Rate:
 
 
 def _rise_a_second(rate: float) -> float:
+    """How far acceptances raise a rate in a second; between the two rates as a power of the rate."""
     share = math.log(rate / _SLOW_RATE) / math.log(_RATE / _SLOW_RATE)
     return _SLOW_RISE * math.pow(_RISE / _SLOW_RISE, min(max(share, 0.0), 1.0))
 
