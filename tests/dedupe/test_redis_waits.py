@@ -161,6 +161,21 @@ def test_a_write_says_of_a_thousand_leased_points_that_they_were_delivered() -> 
     assert [run for run in runs if run[0] is not LEASE] == [(CONFIRM, 3), (CONFIRM, 1)]
 
 
+def test_what_is_written_after_the_deadline_is_written_to_each_key_since_the_leases_may_have_run_out() -> (
+    None
+):
+    def act(world: World, redis: SlowRedis, claims: RedisClaims) -> None:
+        points = identities(20)
+        claims.claim(points)
+        world.sleep(0.5)
+        redis.reply_s = 0.6
+        claims.confirm(points)
+        world.sleep(2)
+
+    runs = in_an_event(act, event_s=1.0).runs
+    assert runs == [(LEASE, 21), (CONFIRM, 1), (CONFIRM, 20)]
+
+
 def test_who_delivers_never_waits_for_a_redis_that_is_silent() -> None:
     def act(world: World, redis: SlowRedis, claims: RedisClaims) -> None:
         points = identities(3 * PART)

@@ -295,20 +295,18 @@ def _set_each(model: RedisModel, keys: list[bytes], arguments: list[bytes], *, n
 # What the scripts mean, each with the model, its keys and its arguments.
 
 
-def _has_lease(held: bytes | None) -> TypeGuard[bytes]:
-    return held is not None and len(held) >= 12 and not held.startswith(_REFUSED)
+def _is_lease(held: bytes | None) -> TypeGuard[bytes]:
+    return held is not None and len(held) == 12 and not held.startswith(_REFUSED)
 
 
 def _fate(model: RedisModel, event: bytes, held: bytes | None) -> bytes | None:
     """What a key holds, or, if it is a lease, what the record and the key of its event make of it."""
-    if not _has_lease(held):
+    if not _is_lease(held):
         return held
-    holder, place = event[:-8] + held[:8], int.from_bytes(held[8:12], "big")
+    holder, place = event[:-8] + held[:8], int.from_bytes(held[8:], "big")
     part = model.get(holder + b"%d" % (place // 1000)) or b""
     if part[place % 1000 : place % 1000 + 1] == b"1":
         return b"1"
-    if held[12:] not in (b"", b"1"):
-        return held[12:]
     return None if model.get(holder) is None else held
 
 
@@ -318,10 +316,9 @@ def _claim(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> byte
     model.set(event, b"1", px=event_ms)
     claims, labels = b"", b""
     for key, lease in zip(keys[1:], arguments[3:], strict=True):
-        written = model.get(key)
-        held = _fate(model, event, written)
+        held = _fate(model, event, model.get(key))
         if held in (b"1", b"?"):
-            model.set(key, held if held == b"1" or written is None else written, px=window_ms)
+            model.set(key, held, px=window_ms)
             claims += held
         elif held is None:
             model.set(key, lease, px=lease_ms)
@@ -342,17 +339,16 @@ _REFUSED = b"refused:"
 def _remember(model: RedisModel, keys: list[bytes], arguments: list[bytes]) -> None:
     mark, window_ms = arguments[0], int(arguments[1])
     for key in keys[1:]:
-        held = model.get(key)
-        known = _fate(model, keys[0], held)
-        if known != b"1" and (mark == b"?" or known != b"?"):
-            lease = held[:12] if _has_lease(held) else b""
-            model.set(key, lease + mark, px=window_ms)
+        known = _fate(model, keys[0], model.get(key))
+        is_others = _is_lease(known) and known[:8] != keys[0][-8:]
+        if known != b"1" and not is_others and (mark == b"?" or known != b"?"):
+            model.set(key, mark, px=window_ms)
 
 
 def _release(model: RedisModel, keys: list[bytes], _: list[bytes]) -> None:
     for key in keys[1:]:
-        held = model.get(key) or b""
-        if len(held) == 12 and held[:8] == keys[0][-8:] and _fate(model, keys[0], held) != b"1":
+        held = model.get(key)
+        if _is_lease(held) and held[:8] == keys[0][-8:] and _fate(model, keys[0], held) != b"1":
             model.delete(key)
 
 

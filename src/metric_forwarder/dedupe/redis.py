@@ -4,8 +4,8 @@ One key for each identity, under one hash tag for each function, so that one scr
 cluster too. When an event leases a point, its key gets the token of the event and the point's place in the event's record; the
 record says which of its points were delivered, and leases are valid while the event has a key of its own. What else a key may
 hold: ``1`` (delivered), ``?`` (its fate is unknown and it must not be sent again), ``refused:`` and a label (the destination
-rejected it); the last two may follow a lease. All keys expire by themselves. See docs/dedupe.md for the reasons, the memory it
-takes, and what happens when Redis fails.
+rejected it). All keys expire by themselves. See docs/dedupe.md for the reasons, the memory it takes, and what happens when
+Redis fails.
 """
 
 import hashlib
@@ -340,17 +340,21 @@ class RedisClaims:
     def _write_soon(self, mark: bytes, identities: Sequence[bytes]) -> None:
         if self._degraded or not identities:
             return
-        # After the deadline another event may have leased the point, and another server may not know its lease: then the record
-        # would say nothing.
-        is_leased = mark == _DELIVERED and self._deadline.remaining() > 0 and not self._reconnected
+        is_recorded = mark == _DELIVERED and not self._is_record_useless()
+        if mark != _DELIVERED:
+            self._deliveries.forget(identities)
         with self._lock:
             # As long as some are unwritten, the job that will write them is under way.
             is_first = not self._unwritten and self._deliveries.is_written
-            others = self._deliveries.add(identities) if is_leased else identities
+            others = self._deliveries.add(identities) if is_recorded else identities
             if others:
                 self._unwritten.setdefault(mark, []).extend(others)
         if is_first:
             self._posted.append(self._submit(self._write))
+
+    def _is_record_useless(self) -> bool:
+        """After the deadline, another event may have leased the points; another server may not know the leases."""
+        return self._reconnected or self._deadline.remaining() <= 0
 
     def _submit(self, job: Callable[[], bytes | None]) -> Future[bytes | None]:
         with self._worker_lock:
@@ -401,7 +405,7 @@ class RedisClaims:
         if parts:
             _, record_ms = self._durations_ms()
             self._run(CONFIRM, names, record_ms, record_ms, *parts)
-            if self._reconnected:
+            if self._is_record_useless():
                 unwritten.setdefault(_DELIVERED, []).extend(self._deliveries.all())
         window_ms = self._store.window_ms
         for mark, identities in unwritten.items():

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 
 # Points in one part of the record; a part is written as a whole, a byte for each point.
 PART = 1000
+# For fewer points a record takes more memory and time than it saves.
+FEWEST = 10
 _PLACE_BYTES = 4
 _DELIVERED = ord("1")
 
@@ -21,6 +23,7 @@ class Deliveries:
 
     def __init__(self, token: bytes) -> None:
         self.token = token
+        # The complement of a place: the key does not hold the lease.
         self._places: dict[bytes, int] = {}
         self._record = bytearray()
         self._changed: set[int] = set()
@@ -30,23 +33,33 @@ class Deliveries:
         token, places, record = self.token, self._places, self._record
         leases = []
         for identity in identities:
-            place = places.setdefault(identity, len(record))
-            if place == len(record):
+            place = places.get(identity)
+            if place is None:
+                place = len(record)
+                # Before another thread can find the place.
                 record.append(0)
+            elif place < 0:
+                place = ~place
+            places[identity] = place
             leases.append(token + place.to_bytes(_PLACE_BYTES, "big"))
         return leases
 
     def forget(self, identities: Iterable[bytes]) -> None:
-        """These are not leased by this event, or no longer."""
+        """The keys of these do not hold leases of this event, or no longer."""
         for identity in identities:
-            self._places.pop(identity, None)
+            place = self._places.get(identity, -1)
+            if place >= 0:
+                # It stays the place of this point: a late copy of a command may still write the lease.
+                self._places[identity] = ~place
 
-    def add(self, identities: Iterable[bytes]) -> list[bytes]:
-        """Note that these were delivered; return those that the event has not leased."""
+    def add(self, identities: Sequence[bytes]) -> Sequence[bytes]:
+        """Note that these were delivered; return those for which the record is not used."""
+        if len(self._record) < FEWEST:
+            return identities
         others = []
         for identity in identities:
-            place = self._places.get(identity)
-            if place is None:
+            place = self._places.get(identity, -1)
+            if place < 0:
                 others.append(identity)
             else:
                 self._record[place] = _DELIVERED
@@ -54,9 +67,10 @@ class Deliveries:
         return others
 
     def all(self) -> list[bytes]:
-        """Return the identities of all leased points that were delivered."""
+        """Return the identities of all points that the record calls delivered."""
         # Copied in one step, since another thread may lease more meanwhile.
-        return [identity for identity, place in list(self._places.items()) if self._record[place]]
+        places = list(self._places.items())
+        return [identity for identity, place in places if place >= 0 and self._record[place]]
 
     @property
     def is_written(self) -> bool:

@@ -10,23 +10,20 @@ LEASE = SetEach("NX")
 CONFIRM = SetEach()
 
 # What follows has the key of an event as its first one. A key that holds a lease says more together with the record and the key
-# of the event that leased it: its point was delivered ('1'), it is free (false), or it is held. A lease may be followed by a mark,
-# which counts unless the point was delivered.
+# of the event that leased it: its point was delivered ('1'), it is free (false), or it is held.
 _FATE = """
 local call, event, parts, alive = redis.call, table.remove(KEYS, 1), {}, {}
 local prefix, token = string.sub(event, 1, -9), string.sub(event, -8)
-local function has_lease(held)
-  return held and #held >= 12 and string.sub(held, 1, 8) ~= 'refused:'
+local function is_lease(held)
+  return held and #held == 12 and string.sub(held, 1, 8) ~= 'refused:'
 end
 local function fate(held)
-  if not has_lease(held) then return held end
+  if not is_lease(held) then return held end
   local holder, a, b, c, d = string.sub(held, 1, 8), string.byte(held, 9, 12)
   local place = ((256 * a + b) * 256 + c) * 256 + d
   local part = prefix .. holder .. math.floor(place / 1000)
   if parts[part] == nil then parts[part] = call('GET', part) or '' end
   if string.byte(parts[part], place % 1000 + 1) == 49 then return '1' end
-  local mark = string.sub(held, 13)
-  if mark ~= '' and mark ~= '1' then return mark end
   if alive[holder] == nil then alive[holder] = call('GET', prefix .. holder) end
   return alive[holder] and held
 end
@@ -41,10 +38,9 @@ CLAIM = Script(
 local claims, labels = {}, {}
 call('SET', event, '1', 'PX', ARGV[1])
 for i, key in ipairs(KEYS) do
-  local written = call('GET', key)
-  local held = fate(written)
+  local held = fate(call('GET', key))
   if held == '1' or held == '?' then
-    call('SET', key, held == '1' and held or written, 'PX', ARGV[3])
+    call('SET', key, held, 'PX', ARGV[3])
     claims[i] = held
   elseif not held then
     call('SET', key, ARGV[3 + i], 'PX', ARGV[2])
@@ -62,17 +58,17 @@ return table.concat(claims) .. table.concat(labels)
 """
 )
 
-# Mark (uncertain or rejected), milliseconds. Delivered stays delivered, and a rejection does not replace an uncertain mark. A lease
-# stays in front of the mark, since its event may still deliver the point.
+# Mark (uncertain or rejected), milliseconds. Delivered stays delivered, and a rejection does not replace an uncertain mark. What
+# another event holds, that event decides.
 REMEMBER = Script(
     _FATE
     + """
 local mark, window = ARGV[1], ARGV[2]
 for _, key in ipairs(KEYS) do
-  local held = call('GET', key)
-  local known = fate(held)
-  if known ~= '1' and (mark == '?' or known ~= '?') then
-    call('SET', key, (has_lease(held) and string.sub(held, 1, 12) or '') .. mark, 'PX', window)
+  local known = fate(call('GET', key))
+  local is_others = is_lease(known) and string.sub(known, 1, 8) ~= token
+  if known ~= '1' and not is_others and (mark == '?' or known ~= '?') then
+    call('SET', key, mark, 'PX', window)
   end
 end
 """
@@ -84,7 +80,7 @@ RELEASE = Script(
     + """
 for _, key in ipairs(KEYS) do
   local held = call('GET', key)
-  if held and #held == 12 and string.sub(held, 1, 8) == token and fate(held) ~= '1' then
+  if is_lease(held) and string.sub(held, 1, 8) == token and fate(held) ~= '1' then
     call('DEL', key)
   end
 end
