@@ -51,7 +51,7 @@ _GRACE_S = 0.1
 
 TOKEN_BYTES = 8
 _DELIVERED, _UNCERTAIN = b"1", b"?"
-# It has the length of a token and is always followed by a label, so a token is never mistaken for it.
+# It has the length of a token, and scripts take no value that begins so for a lease.
 _REJECTED = b"refused:"
 _MAX_LABEL = 64
 _MAX_CODE_DIGITS = 10

@@ -34,7 +34,7 @@ _LOWEST_RATE = 1 / 64
 _FALL = 0.3
 # How far acceptances raise it in a second, up to one rate, and above another. Among 1,000 instances a tenth of the requests is
 # refused then, and a sixteenth among 100. If the rise followed the rate in a wider range, shares in it would drift apart.
-_SLOW_RISE, _SLOW_RATE, _RISE, _RATE = 0.002, 0.12, 0.009, 0.2
+_SLOW_RISE, _SLOW_RATE, _FAST_RISE, _FAST_RATE = 0.002, 0.12, 0.009, 0.2
 # How far they raise it while the limit may be far away: in a second, and each of them at most.
 _SEARCH_A_SECOND, _LARGEST_RISE_IN_SEARCH = 0.6, 0.25
 # So many refusals without an acceptance between them are an outage, which takes minutes at a pace that falls with each of
@@ -142,7 +142,7 @@ class _Rate:
             rise = min(_SEARCH_A_SECOND / self.value, _LARGEST_RISE_IN_SEARCH)
         else:
             rise = _rise_a_second(self.value) / self.value
-            if self.value > _RATE:
+            if self.value > _FAST_RATE:
                 # A run that makes up for three refusals shows that the limit has moved away. For a slow instance it is chance.
                 rise *= 1 + (self.run * rise / (3 * _FALL)) ** 2
         self.value *= math.exp(rise)
@@ -160,8 +160,8 @@ class _Rate:
 
 def _rise_a_second(rate: float) -> float:
     """How far acceptances raise a rate in a second; between the two rates as a power of the rate."""
-    share = math.log(rate / _SLOW_RATE) / math.log(_RATE / _SLOW_RATE)
-    return _SLOW_RISE * math.pow(_RISE / _SLOW_RISE, min(max(share, 0.0), 1.0))
+    share = math.log(rate / _SLOW_RATE) / math.log(_FAST_RATE / _SLOW_RATE)
+    return _SLOW_RISE * math.pow(_FAST_RISE / _SLOW_RISE, min(max(share, 0.0), 1.0))
 
 
 class Pacer:
