@@ -213,6 +213,14 @@ def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
     if any(each.request.attempt and each.request.attempt.skew_s for each in _stored(book)):
         # Prometheus counts its window back from the newest sample of all.
         return
+    if not made.has_time and any(
+        each.request.attempt and each.request.attempt.instance != attempt.instance
+        for other in book.points.values()
+        if other.series == made.series
+        for each in book.arrivals.get(other.number, ())
+    ):
+        # Another instance, perhaps in a replay, has given one of the series the same time: each knows only what it gave itself.
+        return
     alike = [each for each in book.events if any(other.series == made.series for other in each.points)]
     attempts = [each for event in alike for each in event.attempts]
     if "too old sample" in told and any(each.skew_s for each in book.attempts):
