@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.rows import Pair, Row, compare, points_a_second, ratio_of_medians
+from benchmarks.rows import Pair, Row, compare, points_a_second
 from metric_forwarder.bootstrap import Application
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, EmulatorOptions, serve
 from support.redis_server import RedisServer
@@ -42,7 +42,6 @@ def rows() -> list[Row]:
             lambda: _wall_s(with_redis, _event(next(numbers))),
             lambda: _wall_s(in_memory, _event(next(numbers))),
             lambda redis_s, memory_s: points_a_second(_POINTS, redis_s, memory_s),
-            ratio_of_medians,
         )
         return compare([pair], TURNS)
 

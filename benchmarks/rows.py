@@ -32,20 +32,15 @@ class Row(NamedTuple):
         return self.value <= self.bound
 
 
-def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """For wall time, which many processes take part in: any of them may slow down one party of a turn."""
-    return median(ours) / median(theirs)
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of the turns' ratios: whatever slows the machine down affects both parties of a turn."""
+    return median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 def points_a_second(points: int, ours_s: Sequence[float], theirs_s: Sequence[float]) -> str:
     """Say how fast both parties handle so many points, from wall times."""
     ours, theirs = points / median(ours_s), points / median(theirs_s)
-    return f"{ours:,.0f} against {theirs:,.0f} points a second: {ours / theirs:.0%}"
-
-
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the median of the turns' ratios: whatever slows the machine down affects both parties of a turn."""
-    return median(one / other for one, other in zip(ours, theirs, strict=True))
+    return f"{ours:,.0f} against {theirs:,.0f} points a second: {1 / ratio(ours_s, theirs_s):.0%} in the median turn"
 
 
 class Pair(NamedTuple):
@@ -57,7 +52,6 @@ class Pair(NamedTuple):
         ours: measures our party once.
         theirs: measures the other party once.
         detail: makes the text behind the ratio from the figures of both.
-        ratio: makes one ratio from the figures of both.
     """
 
     what: str
@@ -65,7 +59,6 @@ class Pair(NamedTuple):
     ours: Callable[[], float]
     theirs: Callable[[], float]
     detail: Callable[[Sequence[float], Sequence[float]], str]
-    ratio: Callable[[Sequence[float], Sequence[float]], float] = ratio
 
 
 def compare(pairs: Sequence[Pair], turns: int) -> list[Row]:
@@ -76,12 +69,12 @@ def compare(pairs: Sequence[Pair], turns: int) -> list[Row]:
     """
     measured = [_in_turns(turns, pair) for pair in pairs]
     for pair, (ours, theirs) in zip(pairs, measured, strict=True):
-        if pair.ratio(ours, theirs) > _CLEARLY * pair.bound:
+        if ratio(ours, theirs) > _CLEARLY * pair.bound:
             more_of_ours, more_of_theirs = _in_turns(2 * turns, pair)
             ours.extend(more_of_ours)
             theirs.extend(more_of_theirs)
     return [
-        Row(pair.what, pair.bound, pair.ratio(ours, theirs), "×", len(ours), pair.detail(ours, theirs))
+        Row(pair.what, pair.bound, ratio(ours, theirs), "×", len(ours), pair.detail(ours, theirs))
         for pair, (ours, theirs) in zip(pairs, measured, strict=True)
     ]
 

@@ -9,7 +9,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.processes import Subject, receiver
-from benchmarks.rows import Pair, Row, compare, points_a_second, ratio_of_medians
+from benchmarks.rows import Pair, Row, compare, points_a_second
 from support.redis_server import RedisServer
 
 _TURNS = 5
@@ -67,7 +67,6 @@ def _by_store(url: str) -> list[Row]:
             lambda: _wall_s(pool, with_redis),
             lambda: _wall_s(pool, in_memory),
             lambda redis_s, memory_s: points_a_second(_INSTANCES * _POINTS, redis_s, memory_s),
-            ratio_of_medians,
         )
         for _ in range(_WARMING_UP):
             pair.ours()
