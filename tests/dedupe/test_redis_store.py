@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import cycle
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import quote
 
@@ -327,6 +329,25 @@ def test_a_point_that_is_held_for_long_has_one_place_in_the_record() -> None:
         assert deliveries.add(points) == points
         assert deliveries.leases(points) == leases
     assert deliveries.leases([X]) == [b"a token!" + FEWEST.to_bytes(4, "big")]
+
+
+def test_the_record_may_be_read_between_any_two_steps_of_another_thread_that_leases() -> None:
+    deliveries = Deliveries(b"a token!")
+    looks = []
+
+    def look(_frame: FrameType, _event: str, _argument: object) -> Callable[..., Any]:
+        looks.append(deliveries.all())
+        return look
+
+    def lease() -> None:
+        # Of this thread alone.
+        sys.settrace(look)
+        deliveries.leases([X, Y, Z])
+
+    with ThreadPoolExecutor(1) as other_thread:
+        other_thread.submit(lease).result()
+    assert len(looks) > 3 * len([X, Y, Z])
+    assert not any(looks)
 
 
 def test_what_was_delivered_counts_even_if_the_lease_had_run_out(
