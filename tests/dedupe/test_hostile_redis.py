@@ -17,6 +17,7 @@ from metric_forwarder.dedupe.redis import REST_S, RedisStore
 from metric_forwarder.dedupe.shared_pace import SharedPacer
 from metric_forwarder.dedupe.store import Claim, MemoryStore
 from metric_forwarder.delivery.pacing import Pacer
+from metric_forwarder.machine import Threads
 from metric_forwarder.settings.redis_address import RedisAddress, parse_redis_url
 from support.fakes import FakeClock, machine_of
 from support.tcp_server import listening
@@ -188,7 +189,7 @@ def test_a_worker_that_is_stuck_is_the_only_one() -> None:
         function="f",
         window_s=600,
         memory=MemoryStore(600, clock.monotonic),
-        machine=machine_of(clock),
+        machine=machine_of(clock, tasks=Threads()),
         connect=connect,
         warn=warnings.append,
     )

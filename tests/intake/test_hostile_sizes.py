@@ -4,7 +4,6 @@ import base64
 import gzip
 import json
 import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from metric_forwarder.spool.policies import MAX_DEAD_LETTERS
 from metric_forwarder.triggers.cos import MAX_LINES
 from support.fakes import AnyObject, FakeClock, InProcessReceiver
 from support.harness import ROOT, Harness, ckafka, environ, make_harness, outcomes, point
+from support.peak_memory import RECEIVER, TOKEN, handle_alone
 
-TOKEN = "t" * 24
 MB = 2**20
 # The text itself a few times, and what a small function has to spare.
 MOST_MEMORY = 64 * MB
@@ -77,10 +76,15 @@ def harness_of(stored: bytes = b"", **settings: str) -> Harness:
 WITH_AND_WITHOUT = pytest.mark.parametrize("spools", [False, True], ids=["without a spool", "with a spool"])
 
 
+def of(name: str) -> tuple[Any, bytes]:
+    """The event, and the object that it names."""
+    content = EVENTS[name]()
+    return (CREATED, content) if isinstance(content, bytes) else (content, b"")
+
+
 def made(name: str, folder: Path, *, spools: bool) -> tuple[Harness, Any]:
     """A warm instance, and the event."""
-    content = EVENTS[name]()
-    stored, event = (content, CREATED) if isinstance(content, bytes) else (b"", content)
+    event, stored = of(name)
     harness = harness_of(stored, **({"SPOOL": folder.as_uri()} if spools else {}))
     harness.handle(ckafka(point("1"), "x"))  # what is needed to explain is loaded
     return harness, event
@@ -103,16 +107,11 @@ def test_next_to_nothing_does_not_take_the_functions_time(name: str, tmp_path: P
 def test_next_to_nothing_does_not_take_the_functions_memory(
     name: str, tmp_path: Path, *, spools: bool
 ) -> None:
-    harness, event = made(name, tmp_path, spools=spools)
-    # What is kept for later events is there.
-    harness.application.handle(event, {})
-    tracemalloc.start()
-    try:
-        harness.application.handle(event, {})
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < MOST_MEMORY
+    event, stored = of(name)
+    taken = handle_alone(
+        event, stored, tmp_path, {**RECEIVER, "MF_BRIDGE_ACCOUNTS": "own"}, "up", spools=spools
+    )
+    assert taken.more < MOST_MEMORY
 
 
 def _seconds(harness: Harness, event: Any) -> float:

@@ -7,8 +7,6 @@ that every point stays until its part of the event ends, and is spooled.
 import base64
 import gzip
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,55 +15,11 @@ import cramjam
 import pytest
 
 from support.harness import ROOT, ckafka
+from support.peak_memory import RECEIVER, TOKEN, Taken, handle_alone
 from support.remote_write import encode_series
 
 MB = 2**20
-TOKEN = "t" * 24
 MAPPING = '{"each": "/m", "name": "/n", "value": "/v/*", "labels": {"i": "*"}}'
-
-HANDLE = """
-import contextlib, io, json, re, sys
-# Packages that only development has installed make jsonschema larger.
-sys.modules["rfc3987_syntax"] = None
-from pathlib import Path
-from metric_forwarder.bootstrap import Application
-from metric_forwarder.clients.http import Failure, Fault, HttpReply
-from metric_forwarder.errors import DeliveryIncomplete
-from metric_forwarder.triggers.decoding import StoredObject
-
-CONTEXT = {"time_limit_in_ms": 900_000, "request_id": "x", "tencentcloud_appid": "1250000000"}
-event, stored, settings, mood = sys.argv[1:]
-settings = json.loads(settings)
-
-class Endpoint:
-    def send(self, request, timeout_s):
-        if mood == "down":
-            return Failure(Fault.UNREACHABLE, "down")
-        if "MF_RECEIVER_URL" in settings:
-            return HttpReply(200, {}, b'{"code":0}')
-        return HttpReply(400 if request.body == b"\\xff" else 204, {}, b"")
-
-class Objects:
-    def open(self, name, deadline):
-        return StoredObject("v", iter(lambda: file.read(65_536), b""), file.close)
-
-file = open(stored, "rb") if stored else None
-application = Application(settings, None, lambda: Endpoint(), Objects() if stored else None)
-
-def handle(event):
-    logged = io.StringIO()
-    with contextlib.redirect_stdout(logged), contextlib.suppress(DeliveryIncomplete):
-        application.handle(event, CONTEXT)
-    lines = map(json.loads, logged.getvalue().splitlines())
-    return next(line for line in lines if line["event"] == "report")
-
-# What is loaded with the first event is there.
-handle({"metricName": "m", "dimensions": {}, "value": 1})
-report = handle(json.loads(Path(event).read_text()))
-# What getrusage tells includes the process that this one was forked from.
-peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
-print(json.dumps([peak * 1024, {name: count for name, count in report["outcomes"].items() if count}]))
-"""
 
 
 class Input(NamedTuple):
@@ -212,34 +166,15 @@ INPUTS: dict[str, Callable[[], Input]] = {
         event := ckafka(*['{"metricName":"m","dimensions":{},"value":1}'] * 10_000), len(json.dumps(event))
     ),
 }  # fmt: skip
-RECEIVER = {
-    "MF_RECEIVER_URL": "http://r.test/v2/index.php",
-    "MF_SECRET_ID": "AKIDexampleexampleexample0000000000",
-    "MF_SECRET_KEY": "exampleexampleexampleexample0000",
-    "MF_REGION": "gz",
-}
 REMOTE_WRITE = {"MF_DESTINATION": "remote-write", "MF_REMOTE_WRITE_URL": "http://r.test/w"}
 
 
 def measure(
-    given: Input, tmp_path: Path, destination: dict[str, str], mood: str, *, spools: bool, mapping: str = ""
-) -> tuple[int, dict[str, int]]:
-    """Return the peak of a process that handles the event, in bytes, and the outcomes."""
-    settings = {"MF_NAMESPACE": "pc", "MF_HTTP_TOKEN": TOKEN, "MF_MAX_ATTEMPTS": "1", **destination}
-    if spools:
-        settings["MF_SPOOL"] = (tmp_path / "spool").as_uri()
-    if mapping:
-        settings["MF_MAPPING"] = mapping
-    event, stored = tmp_path / "event.json", tmp_path / "object"
-    event.write_text(json.dumps(given.event))
-    stored.write_bytes(given.stored)
-    program = [
-        sys.executable, "-c", HANDLE, str(event), str(stored) if given.stored else "", json.dumps(settings), mood
-    ]  # fmt: skip
-    path = f"{ROOT / 'src'}:{ROOT / 'tests'}"
-    done = subprocess.run(program, capture_output=True, text=True, env={"PYTHONPATH": path}, check=True)
-    peak, outcomes = json.loads(done.stdout.splitlines()[-1])
-    return peak, outcomes
+    given: Input, folder: Path, destination: dict[str, str], mood: str, *, spools: bool, mapping: str = ""
+) -> Taken:
+    """Let a process of its own handle the event."""
+    settings = {**destination, **({"MF_MAPPING": mapping} if mapping else {})}
+    return handle_alone(given.event, given.stored, folder, settings, mood, spools=spools)
 
 
 pytestmark = [
@@ -254,10 +189,10 @@ def test_an_event_takes_no_more_memory_than_is_promised(
 ) -> None:
     given = INPUTS[name]()
     mapping = MAPPING if "mapping" in name else ""
-    peak, outcomes = measure(given, tmp_path, REMOTE_WRITE, "down", spools=True, mapping=mapping)
-    record_property("MB", round(peak / MB))
-    assert outcomes
-    assert peak <= 80 * MB + 12 * given.size
+    taken = measure(given, tmp_path, REMOTE_WRITE, "down", spools=True, mapping=mapping)
+    record_property("MB", round(taken.peak / MB))
+    assert taken.outcomes
+    assert taken.peak <= 80 * MB + 12 * given.size
 
 
 @pytest.mark.parametrize("name", ["OTLP, a histogram of 70,000 buckets", "many messages of one point"])
@@ -265,7 +200,7 @@ def test_points_that_are_not_delivered_take_little_more_than_those_that_are(
     name: str, tmp_path: Path
 ) -> None:
     given = INPUTS[name]()
-    delivered, _ = measure(given, tmp_path, RECEIVER, "up", spools=False)
-    undelivered, outcomes = measure(given, tmp_path, RECEIVER, "down", spools=False)
-    assert outcomes.keys() == {"undelivered"}
-    assert undelivered <= delivered + 20 * MB
+    delivered = measure(given, tmp_path, RECEIVER, "up", spools=False)
+    undelivered = measure(given, tmp_path, RECEIVER, "down", spools=False)
+    assert undelivered.outcomes.keys() == {"undelivered"}
+    assert undelivered.peak <= delivered.peak + 20 * MB
