@@ -443,6 +443,6 @@ def _split_free(
 _HELD = Verdict(
     Action.RETRY,
     "held",
-    "another instance was sending it and had not delivered it when the time was up, and may be sent again; "
+    "another instance was sending it and had not delivered it when the time was up; it can still be delivered; "
     "if it lasts, raise the function's timeout",
 )

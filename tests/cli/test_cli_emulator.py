@@ -60,7 +60,7 @@ def test_what_it_prints_at_its_start_is_all_that_is_needed_to_send_to_it() -> No
         assert json.loads(_get(f"{base}/-/points"))[0]["metricName"] == "m"
         assert f"{base}/ (a page)" in welcome
         assert "<html" in _get(f"{base}/")
-        assert "documented fake" in welcome
+        assert "the key is an example" in welcome
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from metric_forwarder.reporting import ledger, replies
 from metric_forwarder.scrape import scraper
 from metric_forwarder.spool import files as file_spool
 from metric_forwarder.spool import policies
-from metric_forwarder.triggers import cos, decoding, http
+from metric_forwarder.triggers import cos, decoding, http, http_routes
 from support.harness import ROOT, Harness, ckafka, make_harness, point
 
 PAGE = (ROOT / "docs" / "operate.md").read_text("utf-8")
@@ -61,10 +61,19 @@ def test_an_error_of_a_report_shown_is_one_that_the_function_makes(
     assert {**told, "source": made["source"]} == made
 
 
+def max_zstd_bytes() -> int:
+    route = http_routes.find_route({"path": "/api/v1/write", "headers": {}}, "")
+    assert isinstance(route, http_routes.Route)
+    return route.max_zstd_bytes
+
+
 @pytest.mark.parametrize(
     ("what", "limit"),
     [
-        ("body over HTTP, inflated", f"{http.MAX_BODY_BYTES // 2**20} MB"),
+        (
+            "body over HTTP, inflated",
+            f"{http.MAX_BODY_BYTES // 2**20} MB (remote write in zstd: {max_zstd_bytes() // 2**20} MB)",
+        ),
         ("object in COS, inflated", f"{cos.MAX_OBJECT_BYTES // 2**20} MB"),
         ("CLS event, inflated", f"{decoding.MAX_INFLATED_BYTES // 2**20} MB"),
         ("points in one message", f"{payload.MAX_POINTS:,}"),

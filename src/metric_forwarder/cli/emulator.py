@@ -153,6 +153,6 @@ def _welcome(url: str, options: "EmulatorOptions", *, is_example: bool) -> str:
     return (
         f"The receiver listens on {url} until interrupted (Ctrl-C).\n"
         f"What it was sent: {url}/ (a page), {url}/-/points (JSON)\n\n"
-        f"To send to it, in another terminal{' (the account is a documented fake)' if is_example else ''}:\n\n"
+        f"To send to it, in another terminal{' (the key is an example, not a real one)' if is_example else ''}:\n\n"
         f"{to_export}\n"
     )

@@ -61,12 +61,14 @@ def _meanings() -> dict[str, str]:
 
 
 def serverless_settings() -> str:
-    """All settings as variables of the deployed function, each with its meaning as a comment."""
+    """All settings as variables of the deployed function, each with its meaning and its defaults as a comment."""
     meanings = _meanings()
     lines = []
     for each in SETTINGS:
-        default = f" ({each.default})" if each.default else ""
-        lines += [f"      # {meanings[each.name]}{default}", f"      {each.name}: ${{env:{each.name}}}"]
+        defaults = [each.default] if each.default else []
+        defaults += [f"{default} for {name}" for name, default in _other_defaults(each.name)]
+        in_brackets = f" ({'; '.join(defaults)})" if defaults else ""
+        lines += [f"      # {meanings[each.name]}{in_brackets}", f"      {each.name}: ${{env:{each.name}}}"]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -82,14 +84,15 @@ def _table(heading: str, meanings: Mapping[str, str], elsewhere: str) -> str:
     """The rows of all settings; ``elsewhere`` is the text for a destination with another default."""
     rows = [heading, "|---|---|---|"]
     for each in SETTINGS:
-        others = (
-            elsewhere.format(kind.defaults[each.name], name)
-            for name, kind in DESTINATIONS.items()
-            if each.name in kind.defaults
-        )
+        others = (elsewhere.format(default, name) for name, default in _other_defaults(each.name))
         meaning = meanings[each.name] + "".join(others)
         rows.append(f"| `{each.name}` | {_default(each.default)} | {_cell(meaning)} |")
     return "\n".join(rows)
+
+
+def _other_defaults(setting: str) -> list[tuple[str, str]]:
+    """The destinations for which a setting has another default, each with that default."""
+    return [(name, kind.defaults[setting]) for name, kind in DESTINATIONS.items() if setting in kind.defaults]
 
 
 def _destinations(meanings: Mapping[str, str], form: str) -> list[str]:

@@ -47,8 +47,8 @@ _ERRORS: Mapping[str, tuple[Action, str]] = {
     "ResourceUnavailable": (Action.STOP, "enable the secret in the console of Secrets Manager"),
     "UnauthorizedOperation": (Action.STOP, _PERMISSION),
     "AuthFailure": (Action.STOP, _PERMISSION),
-    "RequestLimitExceeded": (Action.RETRY, "wait; the points may be sent again"),
-    "InternalError": (Action.RETRY, "wait; the points may be sent again"),
+    "RequestLimitExceeded": (Action.RETRY, "wait; the points can still be delivered"),
+    "InternalError": (Action.RETRY, "wait; the points can still be delivered"),
     "FailedOperation": (Action.RETRY, "wait; if it lasts, check the secret's key in Key Management Service"),
 }
 _OTHER_ERROR = (Action.STOP, "look the code up among those of GetSecretValue")

@@ -101,7 +101,7 @@ def asked_to_wait(seconds: float) -> Verdict:
         Action.HOLD_OFF,
         "retry-after",
         f"the destination asked for a pause of another {seconds:.0f} s (Retry-After), longer than this event can wait: check "
-        "its health and its limits; the points may be sent again, and once a minute a request tests whether the pause is "
+        "its health and its limits; the points can still be delivered, and once a minute a request tests whether the pause is "
         "over",
     )
 
@@ -112,8 +112,8 @@ def too_slow_a_pace(seconds: float) -> Verdict:
         Action.SLOW_DOWN,
         "pace",
         f"the next request may be sent only in {seconds:.0f} s, when the function's time is up: the destination refused "
-        "requests as too many, or MF_MAX_RPS is low; put more points into a request, or raise the limit; the points may be "
-        "sent again",
+        "requests as too many, or MF_MAX_RPS is low; put more points into a request, or raise the limit; the points can "
+        "still be delivered",
     )
 
 
@@ -148,5 +148,5 @@ OUT_OF_TIME = Verdict(
 NO_THREAD = Verdict(
     Action.RETRY,
     "no thread",
-    "the instance could not start a thread to send with: give the function more memory; the points may be sent again",
+    "the instance could not start a thread to send with: give the function more memory; the points can still be delivered",
 )

@@ -17,7 +17,7 @@ CODES: Mapping[ReturnCode, Rule] = {
     ReturnCode.WRONG_CGI: Rule(
         Action.STOP, "set the path of MF_RECEIVER_URL to /v2/index.php or /report.cgi"
     ),
-    ReturnCode.NOT_READY: Rule(Action.HOLD_OFF, "wait; the points may be sent again"),
+    ReturnCode.NOT_READY: Rule(Action.HOLD_OFF, "wait; the points can still be delivered"),
     ReturnCode.INTERNAL_FAILURE: Rule(Action.RETRY, _WAIT_OR_ASK),
     ReturnCode.CONTENT_MISSING: Rule(Action.STOP, "look for a proxy that drops request bodies"),
     ReturnCode.NOT_JSON: Rule(
@@ -58,7 +58,8 @@ CODES: Mapping[ReturnCode, Rule] = {
     ),
 }
 
-_SERVER = "check the destination's health; the points may be sent again"
+_HEALTH = "check the destination's health"
+_SERVER = f"{_HEALTH}; the points can still be delivered"
 _URL = "check the destination's URL: what answers there is not the receiver"
 
 # HTTP statuses that are judged differently from the rest of their class; the classes are in ``status_rule``.
@@ -69,9 +70,9 @@ STATUSES: Mapping[int, Rule] = {
     425: Rule(Action.RETRY, _SERVER),
     429: Rule(Action.SLOW_DOWN, "lower MF_CONCURRENCY"),
     431: Rule(Action.SHRINK, "set MF_RECEIVER_METHOD to POST"),
-    502: Rule(Action.RESEND, _SERVER),
+    502: Rule(Action.RESEND, _HEALTH),
     503: Rule(Action.HOLD_OFF, _SERVER),
-    504: Rule(Action.RESEND, _SERVER),
+    504: Rule(Action.RESEND, _HEALTH),
 }
 
 

@@ -218,8 +218,11 @@ _AUTHENTICATION = Rule(Action.STOP, "check MF_REMOTE_WRITE_USER and MF_REMOTE_WR
 _URL = Rule(
     Action.STOP, "check MF_REMOTE_WRITE_URL, and whether the server there accepts Prometheus remote write 1.0"
 )
-_PASSING = Rule(Action.STOP, "wait: remote write forbids trying again at once; the points may be sent again")
-_SERVER = "check the destination's health; the points may be sent again"
+_PASSING = Rule(
+    Action.STOP, "wait: remote write forbids trying again at once; the points can still be delivered"
+)
+_HEALTH = "check the destination's health"
+_SERVER = f"{_HEALTH}; the points can still be delivered"
 
 # The other 2xx statuses say that a part of the request was accepted, or that a proxy answered.
 _SUCCESSES = frozenset({200, 201, 202, 203, 204})
@@ -243,9 +246,9 @@ STATUSES: Mapping[int, Rule] = {
     426: _URL,
     429: Rule(Action.SLOW_DOWN, "lower MF_CONCURRENCY, or raise the destination's limits"),
     431: Rule(Action.STOP, "shorten MF_REMOTE_WRITE_PASSWORD"),
-    502: Rule(Action.RESEND, _SERVER),
+    502: Rule(Action.RESEND, _HEALTH),
     503: Rule(Action.HOLD_OFF, _SERVER),
-    504: Rule(Action.RESEND, _SERVER),
+    504: Rule(Action.RESEND, _HEALTH),
 }
 
 
