@@ -59,7 +59,7 @@ class FormatHint(NamedTuple):
     """What is known about a message besides its body, for the format that reads it.
 
     Attributes:
-        precision: the unit of times without their own unit: ``ns``, ``us``, ``ms`` or ``s``.
+        precision: the unit of times without their own unit, such as ``ns`` or ``s``; empty: that of the settings.
         labels: labels that the request gives to each sample, such as those in a Pushgateway's path.
         content_type: as the HTTP request named it; empty if unknown.
         resource_attributes: what becomes of OTLP's resource attributes, except service and instance: ``target_info`` (a
@@ -67,7 +67,7 @@ class FormatHint(NamedTuple):
         content_encoding: a compression that replaced the format's own, and was removed already; usually empty.
     """
 
-    precision: str = "ns"
+    precision: str = ""
     labels: Mapping[str, str] = {}
     content_type: str = ""
     resource_attributes: str = "target_info"
@@ -84,7 +84,7 @@ class Message(NamedTuple):
             None if the trigger has nothing like that.
         time_ms: when the trigger fired, Unix milliseconds, for points without a time; None if unknown.
         receipt: acknowledges it to the spool; None if it does not come from a spool.
-        broken: why the payload cannot be read; then the message counts as one invalid point.
+        broken: why the payload cannot be read; then the message counts as one invalid point, and a dead letter keeps the body.
         retriable: a broken message may be readable the next time, so its point is undelivered, and the platform redelivers
             it.
         already_validated: its point was valid as the producer wrote it; the spool has written it again.
@@ -172,7 +172,7 @@ class Point(NamedTuple):
         number: its place among the points received with the event, from 0: its row in the ledger.
         value: a number; finite, unless the destination carries other numbers.
         timestamp_ns: the producer's own time, Unix nanoseconds, as precisely as it was written, if it gave one.
-        id: the producer's idempotency key, if it gave one.
+        id: the producer's idempotency key, if it gave one; or a digest of what tells the point apart from others of its series.
         message: the message that it came from.
         pointer: its place in the message's payload, a JSON pointer.
         identity: the digest by which it is recognised when it comes again; None if it cannot be distinguished from an

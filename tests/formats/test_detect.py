@@ -69,7 +69,7 @@ def test_a_content_type_that_names_a_format_is_believed(content_type: str, expec
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({"metrics": [{"name": "a"}]}, 'looks like telegraf-json, but the first of its "metrics" has no'),
+        ({"metrics": [{"name": "a"}]}, 'looks like telegraf-json, but none of its first "metrics" has a'),
         ({"fields": {"a": 1}}, 'looks like telegraf-json, but it has no "name"'),
         ({"name": "a", "tags": {}}, 'looks like telegraf-json, but it has no "fields"'),
         ({"resource_metrics": []}, "looks like otlp-json, but its members are not in lowerCamelCase"),
@@ -85,6 +85,26 @@ def test_json_that_almost_fits_or_fits_twice_says_so(body: Any, words: str) -> N
         found = detect(form, HINT)
         assert isinstance(found, InvalidSample)
         assert words in found.message
+
+
+TELEGRAF = '{"name":"disk","fields":{"used":1},"tags":{},"timestamp":1767225600}'
+OTLP = '{"resourceMetrics":[]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"name":"cpu","tags":{}}\n' + TELEGRAF, Format.TELEGRAF_JSON),
+        ('{"message":"started"}\n' + TELEGRAF, Format.TELEGRAF_JSON),
+        ('[{"name":"cpu","tags":{}},' + TELEGRAF + "]", Format.TELEGRAF_JSON),
+        ('{"metrics":[{"name":"cpu","tags":{}},' + TELEGRAF + "]}", Format.TELEGRAF_JSON),
+        ('{"resourceSpans":[]}\n' + OTLP, Format.OTLP_JSON),
+        ('{"metricName":"m"}\n' + TELEGRAF, Format.JSON),
+    ],
+)  # fmt: skip
+def test_an_odd_value_at_the_beginning_does_not_hide_what_the_others_are(body: str, expected: Format) -> None:
+    for form in (body, body.encode()):
+        assert detect(form, HINT) is expected
 
 
 @pytest.mark.parametrize("body", ["servers.a.load 1 1700000000", "hello world", "<html>", b"\x0a\x0b\x00"])
@@ -130,8 +150,10 @@ def test_a_setting_that_names_no_format_is_refused(text: str) -> None:
 
 def test_the_rule_of_a_topic_is_found_by_the_source_of_its_message() -> None:
     rules = read_rules("metrics=influx,otel-*=otlp-json,json")
-    found = [rules.find(source) for source in ("metrics/0@37", "otel-prod/1@2", "metrics-2/0@1", "body")]
-    assert found == [Format.INFLUX, Format.OTLP_JSON, Format.JSON, Format.JSON]
+    influx = ("metrics/0@37", "metrics/path/of/an/object", "metrics#5", "metrics log 3", "metrics event 7")
+    assert [rules.find(source) for source in influx] == [Format.INFLUX] * 5
+    assert rules.find("otel-prod/1@2") is Format.OTLP_JSON
+    assert [rules.find(source) for source in ("metrics-2/0@1", "body", "event 7")] == [Format.JSON] * 3
 
 
 @pytest.mark.slow

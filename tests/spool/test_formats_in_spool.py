@@ -30,6 +30,7 @@ from support.harness import (
     CONTEXT,
     RemoteWriteHarness,
     ckafka,
+    make_harness,
     make_remote_write_harness,
     outcomes,
 )
@@ -104,6 +105,51 @@ def test_a_line_that_cannot_be_read_is_kept_as_the_line(harness: RemoteWriteHarn
     report = harness.handle(ckafka("a 1\nb not_a_number\n"))
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
     assert [letter["payload"] for letter in letters(folder)] == ["b not_a_number"]
+
+
+def test_a_sample_that_cannot_be_delivered_keeps_its_namespace(folder: Path) -> None:
+    mapping = '{"each":"/m","name":"/n","value":"/v","labels":["/tags"],"namespace":"/ns"}'
+    body = {"m": [{"n": "cpu", "v": 1.5, "tags": dict.fromkeys("abcdef", "x"), "ns": "billing"}]}
+    settings = {"SPOOL": folder.as_uri(), "MAPPING": mapping}
+    assert outcomes(make_harness(**settings).handle(ckafka(body))) == {"invalid": 1}
+    corrected = make_harness(**settings, RELABEL='[{"action":"labeldrop","regex":"f"}]')
+    assert outcomes(corrected.handle(REPLAY_ALL)) == {"delivered": 1}
+    assert [namespace for namespace, _ in corrected.receiver.points] == ["billing"]
+
+
+CLOUD_EVENT = {"specversion": "1.0", "id": "1", "data_base64": "cpu=7!"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        CLOUD_EVENT,
+        {"Records": [{"Ckafka": {"topic": "t", "partition": 0, "offset": 7}}]},
+        {"Records": [{"CMQ": {"topicName": "t", "msgId": "7"}}]},
+        {"Records": [{"Kafka": {"value": 7}}]},
+        {"clslogs": {"data": "7!"}},
+    ],
+    ids=["EventBridge", "CKafka", "CMQ", "an unknown record", "CLS"],
+)
+def test_what_cannot_be_read_is_kept_as_it_came(
+    event: Any, harness: RemoteWriteHarness, folder: Path
+) -> None:
+    assert outcomes(harness.handle(event)) == {"invalid": 1}
+    (letter,) = letters(folder)
+    assert "7" in letter["payload"]
+
+
+def test_of_a_hint_only_what_is_unusual_is_kept(folder: Path) -> None:
+    # An older version, to which a deployment may go back, knows no empty precision.
+    request = {
+        "httpMethod": "POST",
+        "path": "/metrics/job/a",
+        "headers": {"Authorization": f"Bearer {TOKEN}"},
+        "body": "m x",
+    }
+    harness = make_remote_write_harness(SPOOL=folder.as_uri(), HTTP_TOKEN=TOKEN)
+    harness.application.handle(request, CONTEXT)
+    assert [letter["hint"] for letter in letters(folder)] == [{"labels": {"job": "a"}}]
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,48 @@ def test_a_bad_sample_is_reported_without_a_retry_and_the_good_one_is_delivered(
         assert (status, told["rejectedDataPoints"]) == (200, "1")
 
 
+def test_a_data_point_of_otlp_that_is_refused_counts_once_however_many_samples_it_holds() -> None:
+    point = {
+        "count": 3,
+        "bucketCounts": [1, 1, 1],
+        "explicitBounds": [1, 2],
+        "timeUnixNano": str(NOW_MS * 10**6),
+    }
+    request = otlp(1)
+    request["resourceMetrics"][0]["scopeMetrics"][0]["metrics"].append(
+        {"name": "h", "histogram": {"aggregationTemporality": 1, "dataPoints": [point, point]}}
+    )
+    sent = CLIENTS["OTLP in JSON"]
+    _, _, body = call(harness(), event(sent, json.dumps(request).encode()))
+    assert json.loads(body)["partialSuccess"]["rejectedDataPoints"] == "2"
+
+
+def test_gos_client_of_a_pushgateway_is_told_how_to_send_text() -> None:
+    delimited = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+    status, _, body = call(
+        harness(), event(CLIENTS["Pushgateway"], b"\x06\x0a\x01m", {"Content-Type": delimited})
+    )
+    assert status == 415
+    assert b"expfmt.TypeTextPlain" in body
+
+
+@pytest.mark.parametrize("name", ["Prometheus", "OTLP in protobuf"])
+def test_protobuf_that_a_gateway_turned_into_base64_without_saying_so_is_read(name: str) -> None:
+    forwarder = harness()
+    unsaid = {**event(CLIENTS[name]), "isBase64Encoded": False}
+    assert call(forwarder, unsaid)[0] == CLIENTS[name].ok_status
+    assert len(forwarder.prometheus.samples) == 1
+
+
+@pytest.mark.parametrize(("precision", "setting"), [("ns", "s"), ("n", "ms"), ("s", "ns"), ("", "s")])
+def test_the_precision_of_a_request_comes_before_that_of_the_settings(precision: str, setting: str) -> None:
+    forwarder = make_remote_write_harness(HTTP_TOKEN=TOKEN, INFLUX_PRECISION=setting)
+    time_now = NOW_MS // 1000 if "s" in (precision, precision or setting) else NOW_MS * 10**6
+    sent = CLIENTS["InfluxDB 2"]._replace(query={"precision": precision} if precision else {})
+    assert call(forwarder, event(sent, f"cpu usage=1 {time_now}".encode()))[0] == 204
+    assert list(forwarder.prometheus.samples.values()) == [[(NOW_MS, 1.0)]]
+
+
 @pytest.mark.parametrize("sent", CLIENTS.values(), ids=list(CLIENTS))
 def test_undelivered_samples_ask_the_client_to_retry_and_are_then_delivered_once(sent: Sent) -> None:
     forwarder = make_remote_write_harness(HTTP_TOKEN=TOKEN, MAX_ATTEMPTS="1")

@@ -325,11 +325,44 @@ def test_a_log_without_a_readable_time_has_none(timestamp: Any) -> None:
     assert only(cls_event({"records": [{"timestamp": timestamp, "content": TEXT}]})).time_ms is None
 
 
+MAP = {"metricName": "cpu", "dimensions": '{"ip":"1"}', "value": "0.7"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        (MAP, {"metricName": "cpu", "dimensions": {"ip": "1"}, "value": 0.7}),
+        ({"__FILENAME__": "a.log", "__CONTENT__": TEXT}, TEXT),
+        ({"RequestId": "1", "SCF_Type": "Custom", "SCF_Message": TEXT}, TEXT),
+    ],
+    ids=["a point", "a raw log", "a line of a function"],
+)
+def test_a_map_is_known_as_json_text_however_it_is_written(fields: dict[str, str], body: Any) -> None:
+    turned = dict(reversed(fields.items()))
+    texts = [
+        json.dumps(each, **form)
+        for each in (fields, turned)
+        for form in ({}, {"separators": (",", ":")}, {"indent": 1})
+    ]
+    for content in (fields, *texts):
+        assert only(cls_event({"records": [{"content": content}]})).body == body
+
+
 # --- EventBridge --------------------------------------------------------------------------------------------
 
 
 def cloud_event(**members: Any) -> dict[str, Any]:
     return {"specversion": "1.0", "id": "1", "source": "s", "data": {"msgBody": TEXT}, **members}
+
+
+def test_a_custom_event_holds_its_payload_in_data_in_whatever_format() -> None:
+    for data in (POINT, {"metric": "cpu", "v": 5}, {"name": "cpu", "fields": {"v": 5}}, [POINT], TEXT):
+        assert only(cloud_event(data=data)) == Message("event 1", data, 'cloudevent/["s","1"]')
+
+
+@pytest.mark.parametrize("topic", ["metrics", "persistent://1/space/metrics"], ids=["CKafka", "TDMQ"])
+def test_the_name_of_a_connectors_message_begins_with_its_topic(topic: str) -> None:
+    assert only(cloud_event(data={"topic": topic, "msgBody": TEXT})).source == "metrics event 1"
 
 
 @pytest.mark.parametrize(
@@ -397,7 +430,6 @@ def test_the_payload_of_a_cloud_event_is_its_message_or_its_data(members: dict[s
     "event",
     [
         cloud_event(data=None),
-        cloud_event(data={"scope": 100}),
         cloud_event(data={"msgBody": None}),
         cloud_event(data=None, data_base64="***"),
         cloud_event(data=None, data_base64=7),

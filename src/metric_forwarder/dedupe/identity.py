@@ -26,6 +26,22 @@ class Identifier:
         self._empty = hashlib.blake2b(digest_size=DIGEST_BYTES, person=person)
         self._by_content = by == "content"
 
+    def keys(
+        self, apart: Iterable[str], times_ns: Iterable[int | None], keys: Iterable[str | None]
+    ) -> list[str | None]:
+        """The idempotency key of each point, which covers what tells it apart from others of its series, a text or nothing.
+
+        Where the place of a point in its event identifies it, it needs none.
+        """
+        found: list[str | None] = []
+        for text, time_ns, key in zip(apart, times_ns, keys, strict=False):
+            if text and (key is not None or (time_ns is not None and self._by_content)):
+                written = f"{text}#{key or ''}".encode("utf-8", "surrogatepass")
+                found.append(hashlib.blake2b(written, digest_size=DIGEST_BYTES).hexdigest())
+            else:
+                found.append(key)
+        return found
+
     def identities(
         self,
         series: Iterable[Series],

@@ -280,7 +280,8 @@ REFUSALS: tuple[KnownRefusal, ...] = (
     KnownRefusal(
         ("duplicate sample", "duplicate-timestamp", "same timestamp", "new value for timestamp"),
         "other value",
-        "the destination holds another value of the series at this time: give each reading its own timestamp",
+        "the destination holds another value of the series at this time: give each reading its own timestamp, or a label that "
+        "tells it apart (MF_OTLP_RESOURCE=labels makes labels of an OTLP resource's attributes)",
     ),
     KnownRefusal(
         ("too far in future", "too-far-in-future", "too far in the future"),

@@ -17,6 +17,8 @@ from metric_forwarder.formats.samples import FormatHint, InvalidSample
 
 # Lines of a message that are examined; a few that fit no format may come first.
 _LOOKED_AT = 100
+# JSON values of a message, or items of a list, that are examined.
+_VALUES_LOOKED_AT = 10
 # Characters of a line that are examined, since a pattern is matched against them.
 _LONGEST_LINE = 65_536
 # White space that may come before a message, including the byte order mark.
@@ -74,12 +76,7 @@ def detect_decoding(
         text = body
     begin = text[:1000].lstrip(_BLANK)[:200]
     if begin.startswith(("{", "[", '"')) and not _quoted_metric(begin):
-        first = next((value for value in islice(read_values(body), 10) if not _is_bad(value)), None)
-        # The reader of our own JSON explains best what is not JSON at all.
-        if first is None or isinstance(first, InvalidSample):
-            return Format.JSON, body
-        found = _of_json(first.decoded, has_mapping=has_mapping)
-        return found, body if first.prefix else first.decoded
+        return _of_values(body, has_mapping=has_mapping)
     if not begin or (len(text) < 1000 and _scalar(begin)):  # noqa: PLR2004 - no producer's number is longer
         return Format.JSON, body
     return _of_lines(text, body), body
@@ -89,15 +86,27 @@ def detect_decoding(
 _scalar = re.compile(r"(?:null|true|false|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*").fullmatch
 
 
-def _is_bad(value: Any) -> bool:
-    return isinstance(value, InvalidSample)
+def _of_values(body: str | bytes, *, has_mapping: bool) -> tuple[Format | InvalidSample, Any]:
+    """Detect the format of JSON values by the first one that fits one; otherwise say what is wrong with the first."""
+    first: Format | InvalidSample | None = None
+    for value in islice(read_values(body), _VALUES_LOOKED_AT):
+        if isinstance(value, InvalidSample):
+            continue
+        found = _of_json(value.decoded, has_mapping=has_mapping)
+        if not value.prefix:
+            return found, value.decoded
+        if not (isinstance(found, InvalidSample) or _fits_nothing(value.decoded, found)):
+            return found, body
+        first = first or found
+    # The reader of our own JSON explains best what is not JSON at all.
+    return first or Format.JSON, body
 
 
-_SET = "set MF_FORMAT to its format"
 # How gzip and zstd begin.
 _COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 _IS_COMPRESSED = (
-    "is compressed, and nothing says so: compress it once, and send its Content-Encoding, or send it as it is"
+    "is compressed, and nothing says so: send it as it is; over HTTP, compress it once and send its Content-Encoding; an object "
+    "of COS may be gzip"
 )
 _BINARY = "is binary, which may be otlp-protobuf or remote-write: set MF_FORMAT, or send it to the path of its protocol"
 _CONTENT_TYPES = {
@@ -113,6 +122,11 @@ def _by_content_type(content_type: str) -> Format | None:
     return _CONTENT_TYPES.get(kind.strip())
 
 
+def _fits_nothing(decoded: Any, found: Format | InvalidSample) -> bool:
+    """Whether an object was left to the reader of our own JSON, which will say what is wrong with it."""
+    return found is Format.JSON and isinstance(decoded, dict) and not _OWN_MEMBERS & decoded.keys()
+
+
 class _Shape(NamedTuple):
     """How a JSON format is recognised: ``fits`` checks an object, ``almost`` says what an object lacks; empty if nothing."""
 
@@ -126,6 +140,12 @@ def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
     if not isinstance(first, dict):
         return Format.JSON
     fitting = [shape.name for shape in _SHAPES if shape.fits(first)]
+    if not fitting and not has_mapping and isinstance(decoded, list) and not _OWN_MEMBERS & first.keys():
+        # A bad one may come first.
+        others = (each for each in decoded[1:_VALUES_LOOKED_AT] if isinstance(each, dict))
+        fitting = next(
+            filter(None, ([shape.name for shape in _SHAPES if shape.fits(each)] for each in others)), []
+        )
     if has_mapping and not fitting and not is_our_own(decoded):
         # A mapping may be there for JSON that resembles another format.
         return Format.MAPPING
@@ -158,13 +178,14 @@ def _fits_telegraf(first: Mapping[str, Any]) -> bool:
     batch = first.get("metrics")
     # An empty batch has no other member.
     return _is_telegraf(first) or (
-        isinstance(batch, list) and (_is_telegraf(batch[0]) if batch else len(first) == 1)
+        isinstance(batch, list)
+        and (any(map(_is_telegraf, batch[:_VALUES_LOOKED_AT])) if batch else len(first) == 1)
     )
 
 
 def _almost_telegraf(first: Mapping[str, Any]) -> str | None:
     if isinstance(first.get("metrics"), list):
-        return 'the first of its "metrics" has no "name" and "fields"'
+        return 'none of its first "metrics" has a "name" and "fields"'
     if "fields" in first:
         return 'it has no "name"' if "name" not in first else 'its "fields" are not an object'
     return 'it has no "fields"' if {"name", "tags"} <= first.keys() else None
@@ -223,9 +244,10 @@ def _of_lines(text: str, body: Any) -> Format | InvalidSample:
         return resembled.pop()
     if not resembled and is_commented:
         return Format.PROMETHEUS_TEXT
-    return InvalidSample(
-        "", "format", f"is not JSON, and none of its first lines is influx or Prometheus text: {_SET}", body
-    )
+    return InvalidSample("", "format", _UNKNOWN_LINES, body)
+
+
+_UNKNOWN_LINES = "is not JSON, and none of its first lines is influx or Prometheus text: send one of these, or set MF_FORMAT if it is one"
 
 
 def _fitting(line: str) -> set[Format]:
@@ -249,6 +271,10 @@ def _resembled(line: str) -> set[Format]:
     return {name for name, matches in tests if matches(line)}
 
 
+# As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id.
+_topic = re.compile(r"(.*?)(?:/|#| log [0-9]+$| event |$)", re.DOTALL).match
+
+
 class FormatRules(NamedTuple):
     """The formats of topics that ``MF_FORMAT`` names.
 
@@ -261,8 +287,8 @@ class FormatRules(NamedTuple):
     otherwise: Format | None = None
 
     def find(self, source: str) -> Format | None:
-        """The format of a message by its source, such as ``demo-topic/0@37``; None: detect it."""
-        topic = source.partition("/")[0]
+        """The format of a message by its source, such as ``demo-topic/0@37`` or ``demo-topic#5``; None: detect it."""
+        topic = _topic(source)[1]  # type: ignore[index]  # it matches every text
         for name, chosen in self.by_topic:
             if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
                 return chosen

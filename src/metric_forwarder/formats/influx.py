@@ -106,7 +106,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
     text = text_of(body)
     if isinstance(text, InvalidSample):
         return iter((text,))
-    unit = UNITS.get(hint.precision)
+    unit = UNITS.get(hint.precision or "ns")
     if unit is None:
         known = ", ".join(UNITS)
         return iter(
@@ -382,10 +382,7 @@ def _split_head(head: str) -> tuple[str, list[tuple[str, str]]]:
         if len(pair) != 2 or not pair[0] or not pair[1]:  # noqa: PLR2004 - a name and a value
             raise _Wrong("tag", "has a tag that is not name=value, or has no value: leave it out")
         if pair[0].startswith("_"):
-            raise _Wrong(
-                "name",
-                f"has a tag that {_RESERVED}",
-            )
+            raise _Wrong("name", f"has a tag that {_RESERVED} (in Fluent Bit: Sequence_Tag)")
         labels.append((pair[0], pair[1]))
     labels.sort()
     if len(dict(labels)) != len(labels):

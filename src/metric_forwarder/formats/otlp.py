@@ -5,6 +5,7 @@ kind in each. Unknown members are ignored, as the protocol demands. ``otlp_point
 the names. Sources: opentelemetry-proto 1.x; OpenTelemetry, compatibility with Prometheus.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -108,7 +109,10 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
     around = _Around(members, {}, _is_short(members))
     target = _target(attributes)
     others = {key: value for key, value in attributes.items() if key not in _IDENTIFYING}
-    shared = {**prometheus_labels(others), **target} if hint.resource_attributes == "labels" else target
+    are_labels = hint.resource_attributes == "labels"
+    shared = {**prometheus_labels(others), **target} if are_labels else target
+    # One collector reports for many pods, which only these attributes distinguish.
+    apart = "" if are_labels else _digest(others)
     latest: int | None = None
     is_empty = True
     for index, scope in enumerate(scopes):
@@ -116,9 +120,19 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
             if isinstance(reading, Sample):
                 is_empty = False
                 latest = max(latest or 0, reading.time_ns or 0) or None
-            yield reading
-    if others and not is_empty and hint.resource_attributes != "labels":
+                yield reading._replace(apart=apart)
+            else:
+                yield reading
+    if apart and not is_empty:
         yield _target_info(f"{where}/resource", prometheus_labels(others), target, latest, hint)
+
+
+def _digest(attributes: Mapping[str, str]) -> str:
+    """A digest of attributes that become no labels; empty if there are none."""
+    if not attributes:
+        return ""
+    written = _to_json(sorted(attributes.items())).encode()
+    return hashlib.blake2b(written, digest_size=16).hexdigest()
 
 
 def _target(attributes: Mapping[str, str]) -> dict[str, str]:
@@ -137,9 +151,12 @@ def _target_info(
 ) -> Reading:
     if hint.resource_attributes == "target_info" and target:
         return Sample(where, "target_info", {**labels, **target}, 1, time_ns)
-    message = "has attributes besides the service's name and instance, for which the destination has no room"
-    if not target:
-        message = "has attributes, but no service.name to which they could belong: set OTEL_SERVICE_NAME"
+    what = (
+        "besides the service's name and instance"
+        if target
+        else "and no service.name to which they could belong"
+    )
+    message = f"has attributes {what}: MF_OTLP_RESOURCE=labels makes them labels of each sample"
     return FilteredSample(where, "resource-attributes", message)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "InvalidSample",
     "Reading",
     "Sample",
+    "as_point",
 ]
 
 import struct
@@ -53,6 +54,8 @@ class Sample(NamedTuple):
         time_ns: Unix nanoseconds, as precisely as the producer wrote them; None: the time of the message.
         is_delta: a sum since the last report of its producer, rather than since its start.
         namespace: if empty, ``MF_NAMESPACE`` is used.
+        apart: a digest of what its producer wrote besides, by which it is told apart from others of its series; only its identity
+            covers it. Usually empty.
     """
 
     where: str
@@ -62,6 +65,13 @@ class Sample(NamedTuple):
     time_ns: int | None = None
     is_delta: bool = False
     namespace: str = ""
+    apart: str = ""
+
+
+def as_point(sample: Sample) -> dict[str, Any]:
+    """The members of a point for a sample, without its time, which a point's JSON cannot always express."""
+    members = {"metricName": sample.metric, "dimensions": dict(sample.dimensions), "value": sample.value}
+    return {**members, "namespace": sample.namespace} if sample.namespace else members
 
 
 class InvalidSample(NamedTuple):

@@ -75,7 +75,10 @@ def _decompress(data: bytes, size: int, position: int) -> bytes:
     return bytes(found)
 
 
-_BROKEN = "is not a snappy block: compress the request as a block, not as a stream of frames"
+_BROKEN = (
+    "is not a snappy block: compress the request as a block, not as a stream of frames, and let a gateway on the way pass "
+    "binary bodies on as base64"
+)
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -238,7 +238,7 @@ def _out_of_range(error: _Error) -> str:
 
 _WORDS: Mapping[str, Callable[[_Error], str]] = {
     "type": _wrong_type,
-    "pattern": lambda error: f"{show(error.instance)} has a character that is not allowed, or is empty",
+    "pattern": lambda error: f"{show(error.instance)} is not allowed",
     "maxLength": lambda error: f"is longer than {error.validator_value} characters",
     "maxProperties": lambda error: f"has {len(error.instance)} members, more than {error.validator_value}",
     "minimum": _out_of_range,

@@ -20,15 +20,22 @@ from metric_forwarder.formats.payload import (
     is_our_own,
     read_payloads,
 )
-from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import (
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+    as_point,
+)
+from metric_forwarder.intake.apart import left_out
 from metric_forwarder.intake.exclusions import DeadLetters, Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes, FindOffset
 from metric_forwarder.intake.points import Candidates, IntakeParts, PointMaker
-from metric_forwarder.intake.samples import as_point, why_not_carried
+from metric_forwarder.intake.samples import why_not_carried
 from metric_forwarder.model import Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 
-_NO_HINT = FormatHint()
 # Bytes of points held in memory at once, their series included; a larger event is delivered in parts.
 MAX_PART_BYTES = 6 * 2**20
 # Points that are made together, before the intake checks whether the part is full.
@@ -205,7 +212,9 @@ class Intake:
             pending, points = self._pending, len(raws)
             pending.messages += [message] * points
             pending.pointers += payload.pointers(start, points)
-            pending.raws += raws if relabel is None else map(relabel, raws)
+            relabelled = raws if relabel is None else [relabel(raw) for raw in raws]
+            pending.raws += relabelled
+            pending.apart += [""] * points if relabel is None else map(left_out, raws, relabelled)
             pending.times_ns += [None] * points
             pending.payloads += [payload] * points
             pending.places += range(start, start + points)
@@ -271,7 +280,7 @@ class Intake:
         elif message.broken is not None:
             outcome = Outcome.UNDELIVERED if message.retriable else Outcome.INVALID
             problem = Problem(outcome, message.source, "", "record", None, message.broken)
-            self._exclusions.settle(Origin.alone(message, "", None), [problem])
+            self._exclusions.settle(Origin.alone(message, "", message.body), [problem])
         elif isinstance(message.body, (Sample, InvalidSample, FilteredSample)):
             yield from self._take_readings(message, [message.body], _SAMPLE)
         else:
@@ -315,9 +324,10 @@ class Intake:
             self._exclusions.filter(message, where, reading.rule, reading.message)
 
     def _take_sample(self, message: Message, sample: Sample) -> None:
-        raw = as_point(sample)
+        raw, apart = as_point(sample), sample.apart
         if self._relabel is not None:
-            raw = self._relabel(raw)
+            written, raw = raw, self._relabel(raw)
+            apart += left_out(written, raw)
         exclusion = why_not_carried(sample, self._destination) if raw is not None else None
         if exclusion is not None:
             self._take_reading(message, exclusion)
@@ -329,6 +339,7 @@ class Intake:
         pending.times_ns.append(sample.time_ns)
         pending.payloads.append(sample)
         pending.places.append(0)
+        pending.apart.append(apart)
 
     # --- what a message is -------------------------------------------------------------------------------------
 
@@ -358,12 +369,10 @@ class Intake:
         return self._rules.format_of(message.source) if self._rules.format_of is not None else None
 
     def _hint_of(self, message: Message) -> FormatHint:
-        """Return the hint of a message: from its trigger, otherwise from the settings."""
-        if message.hint == _NO_HINT:
-            return self._rules.hint
-        if message.hint == _NO_HINT._replace(content_type=message.hint.content_type):
-            return self._rules.hint._replace(content_type=message.hint.content_type)
-        return message.hint._replace(resource_attributes=self._rules.hint.resource_attributes)
+        """Return the hint of a message, completed by the settings."""
+        usual = self._rules.hint
+        precision = message.hint.precision or usual.precision
+        return message.hint._replace(precision=precision, resource_attributes=usual.resource_attributes)
 
     def _must_leave(self, message: Message) -> bool:
         """Whether time is up. Messages replayed from the spool are always taken in: a chunk of them is small."""

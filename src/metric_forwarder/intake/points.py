@@ -46,9 +46,10 @@ class Candidates:
         times_ns: the times of samples; None for a point, whose time is one of its members.
         payloads: the payload that holds each, or the sample that it was made of; None: it is a payload itself.
         places: their places in the payload.
+        apart: what tells each apart from others of its series; usually empty.
     """
 
-    __slots__ = ("messages", "payloads", "places", "pointers", "raws", "times_ns")
+    __slots__ = ("apart", "messages", "payloads", "places", "pointers", "raws", "times_ns")
 
     def __init__(self, messages: Sequence[Message] = (), bodies: Sequence[Any] = ()) -> None:
         """Begin with messages of which each is a candidate itself, or without any."""
@@ -59,6 +60,7 @@ class Candidates:
         self.times_ns: list[int | None] = [None] * points
         self.payloads: list[Payload | Sample | None] = [None] * points
         self.places = [0] * points
+        self.apart = [""] * points
 
     def __len__(self) -> int:
         return len(self.raws)
@@ -130,7 +132,7 @@ class PointMaker:
 
     def __init__(self, parts: IntakeParts, times: EventTimes, ledger: Ledger, exclusions: Exclusions) -> None:
         self._schema = parts.point_schema
-        self._identities = parts.identifier.identities
+        self._identifier = parts.identifier
         self._destination = parts.destination
         self._series = parts.series
         self._default_namespace, self._max_bytes = parts.rules.default_namespace, parts.rules.max_bytes
@@ -275,7 +277,9 @@ class PointMaker:
     ) -> None:
         messages, pointers = candidates.messages, candidates.pointers
         wires = self._destination.encode(series, values, times_ms)
-        identities = self._identities(series, values, times_ns, keys, messages, pointers)
+        if any(candidates.apart):
+            keys = self._identifier.keys(candidates.apart, times_ns, keys)
+        identities = self._identifier.identities(series, values, times_ns, keys, messages, pointers)
         numbers = count(self._ledger.open(len(wires)))
         columns = (numbers, series, values, times_ns, keys, messages, pointers, identities, times_ms, wires)
         # Half the time of ``Point(…)``, of which there is one for each point.
@@ -334,7 +338,7 @@ class PointMaker:
         times, judged_ns = self._times, self._judged_ns(message, time_ns)
         is_unsure = judged_ns is not None and not times.has(judged_ns) and not times.make_sure()
         if judged_ns is not None and judged_ns > times.latest_ns and not is_unsure:
-            return self._ahead(message, pointer if time_ns is None else f"{pointer}/timestamp", judged_ns)
+            return self._ahead(message, pointer if time_ns is None else _time_in(candidate), judged_ns)
         times_ms = self._given_ms([message], [series]) if time_ns is None else None
         if times_ms is None:
             # It has a time of its own, or the message has one that may be too far ahead.
@@ -347,7 +351,7 @@ class PointMaker:
         if is_unsure:
             self.unsure.add(point.number)
         elif time_ns is not None and time_ns < times.oldest_ns:
-            self.stale[point.number] = _stale(point, times, time_ns)
+            self.stale[point.number] = _stale(point, _time_in(candidate), times, time_ns)
         return None
 
     def _judged_ns(self, message: Message, time_ns: int | None) -> int | None:
@@ -380,12 +384,25 @@ _UNEXPLAINED = Violation(
 )
 
 
-def _stale(point: Point, times: EventTimes, time_ns: int) -> Problem:
+def _time_in(candidate: Candidates) -> str:
+    """Where the time of a single candidate stands; of a sample only its own place is known."""
+    is_sample = isinstance(candidate.payloads[0], Sample)
+    return candidate.pointers[0] if is_sample else f"{candidate.pointers[0]}/timestamp"
+
+
+def _stale(point: Point, pointer: str, times: EventTimes, time_ns: int) -> Problem:
+    is_ancient = times.oldest_ns - time_ns > _ANCIENT_NS
     text = (
         f"is {times.from_now(time_ns)} old, more than MF_MAX_AGE_S allows, by {times.clock_in_words}: this destination "
-        "stamps points on arrival, so it would land in a wrong period; send sooner, or raise MF_MAX_AGE_S"
+        f"stamps points on arrival, so it would land in a wrong period; {_CORRECT if is_ancient else _SOONER}"
     )
-    return Problem(Outcome.STALE, point.message.source, f"{point.pointer}/timestamp", "maxAge", None, text)
+    return Problem(Outcome.STALE, point.message.source, pointer, "maxAge", None, text)
+
+
+# No producer holds points back for so long: a year.
+_ANCIENT_NS = 365 * 86_400 * 10**9
+_SOONER = "send sooner, or raise MF_MAX_AGE_S"
+_CORRECT = "correct the producer's clock, or the unit of its time"
 
 
 def _oversized(message: Message, pointer: str, size: int) -> Problem:

@@ -10,12 +10,6 @@ from metric_forwarder.intake.schema import is_finite
 from metric_forwarder.times import MAX_NS, MIN_NS
 
 
-def as_point(sample: Sample) -> dict[str, Any]:
-    """The members of a point for a sample, without its time, which a point's JSON cannot always express."""
-    members = {"metricName": sample.metric, "dimensions": dict(sample.dimensions), "value": sample.value}
-    return {**members, "namespace": sample.namespace} if sample.namespace else members
-
-
 def why_not_carried(sample: Sample, destination: Destination) -> InvalidSample | FilteredSample | None:
     """Return why the destination cannot carry a sample, which no schema can check; None if it can."""
     where, value, time_ns = sample.where, sample.value, sample.time_ns
@@ -34,8 +28,12 @@ def why_not_carried(sample: Sample, destination: Destination) -> InvalidSample |
 
 def located_in_sample(sample: Sample, path: Sequence[Any], violation: Violation) -> Violation:
     """What is wrong with a sample, in its own terms: it has a name and labels, no members."""
-    text = _part_of_sample(path) + violation.message
-    return violation._replace(pointer=sample.where, message=text)
+    part, message = _part_of_sample(path), violation.message
+    # What is wrong with a label's name begins with it.
+    is_named = len(path) == 2 and message.startswith(f'"{path[1]}" ')  # noqa: PLR2004 - a member and a label
+    return violation._replace(
+        pointer=sample.where, message=f"its label {message}" if is_named else part + message
+    )
 
 
 def _part_of_sample(path: Sequence[Any]) -> str:

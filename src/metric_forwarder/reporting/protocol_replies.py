@@ -6,6 +6,7 @@ forever. Loaded with the first request of such a client. Sources: as in ``trigge
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ _OTLP_RETRY_AFTER_S = 2
 _TOLD = 5
 _MAX_MESSAGE = 1000
 _JSON = "application/json"
+_data_point = re.compile(r"(.*/dataPoints/[0-9]+)(?:/.*)?", re.DOTALL).fullmatch
 _PROTOBUF = "application/x-protobuf"
 
 
@@ -87,7 +89,7 @@ def _influx_2(status: int, headers: Mapping[str, str], report: Report) -> dict[s
 
 def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: bool) -> dict[str, Any]:
     content_type = _JSON if is_json else _PROTOBUF
-    refused = _count(report, (*_REFUSED, Outcome.UNCERTAIN))
+    refused = _refused_data_points(report)
     if status == 503 or _is_no_request(report):  # noqa: PLR2004 - something is undelivered
         message = _message(report)
         body: str | bytes = json.dumps({"message": message}) if is_json else _text_field(2, message)
@@ -101,6 +103,14 @@ def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: b
         return _reply(200, headers, content_type, json.dumps(partial))
     inside = b"\x08" + _varint(refused) + _text_field(2, message)
     return _reply(200, headers, content_type, b"\x0a" + _varint(len(inside)) + inside)
+
+
+def _refused_data_points(report: Report) -> int:
+    """How many data points were not accepted, of which one may be many samples; those that the report omits count singly."""
+    refused = (*_REFUSED, Outcome.UNCERTAIN)
+    named = {error["pointer"] for error in report["errors"] if error["outcome"] in refused}
+    data_points = {found[1] if (found := _data_point(pointer)) else pointer for pointer in named}
+    return _count(report, refused) - len(named) + len(data_points)
 
 
 def _is_no_request(report: Report) -> bool:

@@ -5,7 +5,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, Protocol
 
 from metric_forwarder.formats import Format
-from metric_forwarder.formats.samples import Sample
+from metric_forwarder.formats.samples import Sample, as_point
 from metric_forwarder.model import Batch, DeadLetter, FormatHint, Message, Outcome, Point
 from metric_forwarder.spool.store import (
     BASE64_REMARK,
@@ -263,7 +263,7 @@ class DeadLetterBox:
             letter.problem.outcome.value,
             reason,
             format=message.format,
-            hint=None if message.hint == _USUAL else message.hint._asdict(),
+            hint=_unusual(message.hint) or None,
         )
 
     def _group(self, letter: DeadLetter, envelope: Mapping[str, Any]) -> "_Group":
@@ -377,16 +377,19 @@ def _point_record(point: Point) -> SpoolRecord:
     )
 
 
+def _unusual(hint: FormatHint) -> dict[str, Any]:
+    """The members of a hint that differ from the default."""
+    return {name: member for name, member in hint._asdict().items() if member != getattr(_USUAL, name)}
+
+
 def _as_json(letter: DeadLetter, sample: Sample) -> DeadLetter:
     """A sample of another format as a point of our own JSON, so that a replay does not need the rest of its message."""
-    payload: dict[str, Any] = {
-        "metricName": sample.metric,
-        "dimensions": dict(sample.dimensions),
-        "value": sample.value,
-    }
+    payload = as_point(sample)
     if sample.time_ns is not None:
         is_time = MIN_NS <= sample.time_ns <= MAX_NS
         payload["timestamp"] = _timestamp(sample.time_ns) if is_time else sample.time_ns
+        if sample.apart:
+            payload["id"] = sample.apart
     if sample.is_delta:
         # Our own JSON has no such member; without it, a sum since the last report would be read as a sum since the start.
         payload["isDelta"] = True

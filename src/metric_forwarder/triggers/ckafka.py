@@ -58,5 +58,5 @@ def messages(record: dict[str, Any], index: int, _context: DecodeContext) -> tup
     else:
         place, coordinates = nth(index), None
     if body is None:
-        return (Message(place, None, coordinates, broken='has no "msgBody"'),)
+        return (Message(place, record, coordinates, broken='has no "msgBody"'),)
     return (Message(place, body, coordinates),)

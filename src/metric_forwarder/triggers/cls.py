@@ -26,8 +26,8 @@ from metric_forwarder.triggers.traits import CLS
 _CONTENT_FIELDS = ("__CONTENT__", "SCF_Message")
 # A point's members that are not text.
 _JSON_FIELDS = ("dimensions", "value", "timestamp")
-# Only a text that may be such a map is decoded here; any other text is decoded once, later.
-_MAP_MARKS = ('{"__CONTENT__"', '{"SCF_', '{"metricName":"')
+# Only a text that may be such a map is decoded here; any other text is decoded once, later. A point's own value has no quotes.
+_is_marked = re.compile(r'"(?:__CONTENT__|SCF_Message|SCF_Type|value)"[ \t\r\n]*:[ \t\r\n]*"').search
 _MAX_FIELDS_TEXT = 65_536
 _PLATFORM_LINE = "is a line that the platform logs for each invocation: let the trigger read another topic"
 # By event and first members: other programs log "level" and "event", too, and a mapping may make points of their lines.
@@ -52,7 +52,7 @@ def _messages(logs: Any, max_inflated_bytes: int) -> Iterator[Message]:
         text = _inflated(logs, max_inflated_bytes)
         batch = _batch(text)
     except Unreadable as unreadable:
-        yield Message("clslogs", None, broken=unreadable.reason)
+        yield Message("clslogs", logs, broken=unreadable.reason)
         return
     topic = batch.get("topic_name") or batch.get("topic_id")
     topic = topic[:100] if isinstance(topic, str) else "cls"
@@ -90,7 +90,7 @@ def _batch(text: bytes) -> dict[str, Any]:
 
 def _message(record: Any, place: str, coordinates: str) -> Message:
     if not isinstance(record, dict) or record.get("content") is None:
-        return Message(place, None, coordinates, broken='has no "content"')
+        return Message(place, record, coordinates, broken='has no "content"')
     content = record["content"]
     fields = _fields(content)
     if fields is not None:
@@ -104,7 +104,7 @@ def _message(record: Any, place: str, coordinates: str) -> Message:
 
 def _fields(content: Any) -> dict[str, str] | None:
     """Return the fields of a log that CLS keeps as a map of text to text, also as JSON text; None for any other log."""
-    if isinstance(content, str) and len(content) <= _MAX_FIELDS_TEXT and content.startswith(_MAP_MARKS):
+    if isinstance(content, str) and len(content) <= _MAX_FIELDS_TEXT and _is_marked(content):
         try:
             content = json.loads(content)
         except (ValueError, RecursionError):

@@ -23,7 +23,7 @@ def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iter
         coordinates = coordinates_of("cmq", owner, topic, message_id)
     body = content.get("msgBody")
     if body is None:
-        yield Message(place, None, coordinates, broken='has no "msgBody"')
+        yield Message(place, record, coordinates, broken='has no "msgBody"')
         return
     letter = dead_letter.open_letter(body, context)
     if letter is None:

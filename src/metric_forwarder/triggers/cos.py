@@ -49,7 +49,7 @@ def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iter
     place, event = nth(index), record.get("event")
     event_name = event.get("eventName") if isinstance(event, dict) else None
     if not isinstance(event, dict) or not isinstance(event_name, str):
-        yield Message(place, None, broken='has no "event.eventName"')
+        yield Message(place, record, broken='has no "event.eventName"')
         return
     # One published template has a space in the name.
     if not "".join(event_name.split()).startswith(_CREATED):
@@ -62,7 +62,7 @@ def messages(record: dict[str, Any], index: int, context: DecodeContext) -> Iter
             raise TooLarge(MAX_OBJECT_BYTES)
         yield from _stored_messages(name, place, milliseconds_of(event.get("eventTime")), context)
     except Unreadable as unreadable:
-        yield Message(place, None, broken=unreadable.reason, retriable=unreadable.retriable)
+        yield Message(place, record, broken=unreadable.reason, retriable=unreadable.retriable)
 
 
 def _stored_messages(

@@ -14,7 +14,6 @@ from typing import Any
 
 from metric_forwarder.model import Message
 from metric_forwarder.times import milliseconds_of
-from metric_forwarder.triggers import direct
 from metric_forwarder.triggers.decoding import DecodeContext, Decoded, coordinates_of
 from metric_forwarder.triggers.traits import EVENTBRIDGE
 
@@ -42,17 +41,24 @@ def _messages(event: Any) -> Iterator[Message]:
 
 def _message(event: Any, place: str) -> Message:
     if not isinstance(event, dict):
-        return Message(place, None, broken="is not a CloudEvent: it must be an object")
+        return Message(place, event, broken="is not a CloudEvent: it must be an object")
     identifier, source = event.get("id"), event.get("source")
     coordinates = None
     if isinstance(identifier, str) and identifier:
-        place = f"event {identifier}"[:200]
+        place = f"{_topic(event)}event {identifier}"[:200]
         coordinates = coordinates_of("cloudevent", source if isinstance(source, str) else "", identifier)
     try:
         body = _body(event)
     except ValueError as error:
-        return Message(place, None, coordinates, broken=str(error))
+        return Message(place, event, coordinates, broken=str(error))
     return Message(place, body, coordinates, milliseconds_of(event.get("time")))
+
+
+def _topic(event: dict[str, Any]) -> str:
+    """The topic of a connector's message, which ``MF_FORMAT`` may name; that of TDMQ may be the last part of a path."""
+    data = event.get("data")
+    topic = data.get("topic") if isinstance(data, dict) and "msgBody" in data else None
+    return f"{topic.rpartition('/')[2][:100]} " if isinstance(topic, str) and topic else ""
 
 
 def _body(event: dict[str, Any]) -> Any:
@@ -73,9 +79,7 @@ def _body(event: dict[str, Any]) -> Any:
         return data["msgBody"]
     if event.get("type") == "connector:apigw":
         return _apigw_body(data)
-    if direct.matches(data):
-        return data
-    raise ValueError('has no "data.msgBody", and its "data" is not a payload')
+    return data
 
 
 def _apigw_body(data: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ import base64
 import hmac
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeGuard
 
@@ -78,15 +79,26 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRefus
     except TooLarge as too_large:
         return HttpRefusal(413, f"the body {too_large.reason}")
     except Unreadable as unreadable:
-        return _decoded(Message("body", None, broken=unreadable.reason), route, "")
+        return _decoded(Message("body", event["body"], broken=unreadable.reason), route, "")
     if route is not None and route.is_binary and isinstance(body, str):
-        # A gateway passes bytes on as text if they are valid text.
-        body = body.encode("utf-8", "surrogatepass")
+        body = _binary(body)
     key = headers.get("idempotency-key")
     # The same key with another body is not a repetition.
     message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
     route = _without_zstd(route) if headers.get("content-encoding", "").lower() == _ZSTD else route
     return _decoded(message, route, headers.get("content-type", "").lower())
+
+
+def _binary(text: str) -> bytes:
+    """Return the bytes of a message in protobuf that a gateway passed on as text.
+
+    It does so if they are valid text, and some gateways write base64 without saying so. Base64 has no character for how
+    a message with metrics begins: a tag of 10, behind a length if it is compressed.
+    """
+    with suppress(ValueError, TooLarge):
+        if text and "\n" not in text:
+            return _from_base64(text)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _without_zstd(route: Route | None) -> Route | None:

@@ -69,7 +69,7 @@ def find_route(event: Mapping[str, Any], content_type: str) -> Route | NoRoute |
         if f"{_PUSHGATEWAY}/" in path
         else path.find(f"{_PUSHGATEWAY}{_BASE64}/")
     )
-    return None if job < 0 else _pushgateway(path[job + len("/metrics/") :])
+    return None if job < 0 else _pushgateway(path[job + len("/metrics/") :], content_type)
 
 
 def _otlp(_event: Mapping[str, Any], content_type: str) -> Route | NoRoute:
@@ -100,8 +100,8 @@ _PRECISIONS = {"n": "ns", "u": "us", "µ": "us"}
 
 def _influx(reply_to: ReplyTo, event: Mapping[str, Any]) -> Route | NoRoute:
     precision = _parameter(event.get("queryString") or event.get("queryStringParameters"), "precision")
-    unit = _PRECISIONS.get(precision, precision) or "ns"
-    if unit not in ("ns", "us", "ms", "s", "m", "h"):
+    unit = _PRECISIONS.get(precision, precision)
+    if unit not in ("", "ns", "us", "ms", "s", "m", "h"):
         return NoRoute(400, "precision is one of ns, us, ms, s, m and h")
     return Route("influx", reply_to, FormatHint(precision=unit))
 
@@ -118,8 +118,10 @@ def _import(_event: Mapping[str, Any], _content_type: str) -> Route | NoRoute:
     return Route("prometheus-text", ReplyTo.NO_CONTENT)
 
 
-def _pushgateway(grouping: str) -> Route | NoRoute:
+def _pushgateway(grouping: str, content_type: str) -> Route | NoRoute:
     """Read ``job/<job>/<label>/<value>…``; a name that ends in ``@base64`` has a value in URL-safe base64."""
+    if "protobuf" in content_type:
+        return NoRoute(415, _NO_PROTOBUF)
     steps = grouping.rstrip("/").split("/") if not grouping.endswith("@base64/") else grouping.split("/")
     if len(steps) % 2:
         return NoRoute(
@@ -135,6 +137,11 @@ def _pushgateway(grouping: str) -> Route | NoRoute:
     return Route("prometheus-text", ReplyTo.PUSHGATEWAY, FormatHint(labels=labels))
 
 
+# What Go's client sends unless told otherwise.
+_NO_PROTOBUF = (
+    "metrics are taken as Prometheus text, not as protobuf: in Go, add .Format(expfmt.NewFormat(expfmt.TypeTextPlain)) to the "
+    "pusher"
+)
 _BAD_LABEL = (
     "a label's value in the path is UTF-8, URL-encoded, or in URL-safe base64 if its name ends in @base64"
 )

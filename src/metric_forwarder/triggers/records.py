@@ -56,6 +56,8 @@ def _read(record: Any, index: int, context: DecodeContext) -> Iterable[Message]:
         if member in record:
             if isinstance(record[member], dict):
                 return kind.messages(record, index, context)
-            return (Message(nth(index), None, broken=f'has a "{member}" that is not an object'),)
+            return (Message(nth(index), record, broken=f'has a "{member}" that is not an object'),)
     known = ", ".join(RECORDS)
-    return (Message(nth(index), None, broken=f"is a record of an unknown kind: it must have one of {known}"),)
+    return (
+        Message(nth(index), record, broken=f"is a record of an unknown kind: it must have one of {known}"),
+    )
