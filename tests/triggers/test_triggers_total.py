@@ -130,7 +130,7 @@ def read(event: Any, access: DecodeContext) -> None:
     for message in decoded.messages:
         assert isinstance(message, Message)
         assert len(message.source) <= 200
-        assert (message.broken is None) or (message.body is None and message.broken)
+        assert message.broken is None or message.broken
         assert message.time_ms is None or type(message.time_ms) is int
         # Between the years 1 and 9999.
         assert message.time_ms is None or abs(message.time_ms) < 3e14
