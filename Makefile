@@ -24,9 +24,12 @@ run: $(VENV)/run.stamp ## Start the emulated receiver, invoke every event of eve
 # Each worker, and each program that a test starts, would compile everything again if the shell keeps Python from storing bytecode.
 test test-fast: export PYTHONDONTWRITEBYTECODE =
 
+# Many of the slow ones wait for a server, so one more is run than there are processors.
+WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+
 test: $(VENV)/dev.stamp ## Run all tests; the quick ones with a floor of branch coverage
 	@$(BIN)/python -m pytest -q -n auto -m "not slow" --cov --cov-report=term:skip-covered
-	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m "slow and not alone"
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "slow and not alone"
 	@$(BIN)/python -m pytest -q -m "slow and alone"
 
 test-fast: $(VENV)/dev.stamp ## Run the quick tests, side by side: less than a minute

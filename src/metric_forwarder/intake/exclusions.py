@@ -133,6 +133,6 @@ class Exclusions:
 
 
 _NOT_TAKEN_IN = (
-    "was not taken in, as all points after it, since the time was up: they may be sent again; raise the function's "
+    "was not taken in, as all points after it, since the time was up: they can still be delivered; raise the function's "
     "timeout, or send fewer points in one message"
 )
