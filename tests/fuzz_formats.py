@@ -55,6 +55,7 @@ SEEDS: dict[Format, tuple[bytes, ...]] = {
     Format.INFLUX: (b'cpu\\ x,h=a\\,b f=1.5,n=3i,u=4u,ok=t,s="a \\"\n b" 1767225600000000000\n# c\ncpu f=1',),
     Format.TELEGRAF_JSON: (b'{"metrics":[{"name":"c","tags":{"a":"b"},"fields":{"x":1,"y":true},"timestamp":1767225600}]}',),
     Format.PROMETHEUS_TEXT: (b'# TYPE m counter\nm_total{a="b",c="\\"d"} 1.5 1767225600 # {t="x"} 1 2\n{"q",a="b"} 2\n# EOF\n', b'm{a="b"} NaN 5\n'),
+    Format.PROMETHEUS_PROTOBUF: (b"\x1d\x0a\x01m\x18\x01\x22\x16\x0a\x06\x0a\x01a\x12\x01b\x12\x09\x09" + b"\0" * 8 + b"\x30\x05",),
     Format.OTLP_JSON: (json.dumps(_OTLP).encode(),),
     Format.OTLP_PROTOBUF: (b"\x0a\x19\x12\x17\x12\x15\x0a\x01m\x2a\x10\x0a\x0e\x19\0\0\0\0\0\0\0\0\x21" + b"\0" * 8,),
     Format.KAFKA_ADAPTER: (b'{"timestamp":"2026-01-01T00:00:00Z","value":"1.5","name":"m","labels":{"__name__":"m","a":"b"}}',),

@@ -30,6 +30,7 @@ from support.harness import (
     make_remote_write_harness,
     point,
 )
+from support.metric_families import COUNTER, delimited, family
 from support.remote_write import encode_series
 
 NOW_MS = round(START * 1000)
@@ -276,6 +277,20 @@ def _open_metrics(kinds: list[str]) -> Made:
     return "\n".join(["# TYPE m gauge", *lines, "# EOF", ""]), counts + Counter(good=counts["left out"])
 
 
+def _families(kinds: list[str]) -> Made:
+    """An exemplar is left out, and its sample goes."""
+    holds: dict[str, dict[str, Any]] = {
+        "good": {"counter": {"value": 1}},
+        "bad": {"gauge": {"value": 1}},
+        "left out": {"counter": {"value": 1, "exemplar": {"value": 1}}},
+    }
+    families = [
+        family(f"m{n}", COUNTER, {**holds[kind], "timestamp_ms": NOW_MS + n}) for n, kind in enumerate(kinds)
+    ]
+    counts = Counter(kinds)
+    return delimited(families), counts + Counter(good=counts["left out"])
+
+
 def _otlp(kinds: list[str]) -> Made:
     points: dict[str, Any] = {
         "good": {"asInt": "1"},
@@ -352,6 +367,7 @@ MAKERS: dict[Format, Callable[[list[str]], Made]] = {
     Format.INFLUX: _influx,
     Format.TELEGRAF_JSON: _telegraf,
     Format.PROMETHEUS_TEXT: _open_metrics,
+    Format.PROMETHEUS_PROTOBUF: _families,
     Format.OTLP_JSON: _otlp,
     Format.OTLP_PROTOBUF: _otlp_protobuf,
     Format.KAFKA_ADAPTER: _adapter,

@@ -44,6 +44,7 @@ def test_every_format_that_is_text_has_an_example_and_every_format_a_row() -> No
     assert {example[0] for example in EXAMPLES} == set(Format) - {
         Format.JSON,
         Format.OTLP_PROTOBUF,
+        Format.PROMETHEUS_PROTOBUF,
         Format.REMOTE_WRITE,
     }
     assert all(f"`{name.value}`" in TEXT for name in Format)

@@ -32,6 +32,10 @@ def field(number: int, content: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
+def counted(content: bytes) -> bytes:
+    return varint(len(content)) + content
+
+
 def snappy(content: bytes) -> bytes:
     return bytes(cramjam.snappy.compress_raw(content))
 
@@ -80,6 +84,11 @@ HOSTILE: dict[str, tuple[Format, Callable[[], str | bytes], str | None]] = {
     "millions of unknown fields": (Format.REMOTE_WRITE, lambda: snappy(b"\x1a\x00" * 10_000_000), "size"),
     "millions of exemplars": (Format.REMOTE_WRITE, lambda: snappy(field(1, b"\x1a\x00" * 5_000_000)), "size"),
     "unknown fields in each sample": (Format.REMOTE_WRITE, lambda: snappy(field(1, NAME + field(2, b"\x18\x00" * 60) * 200_000)), "protobuf"),
+    "a family that says 4 GB": (Format.PROMETHEUS_PROTOBUF, lambda: b"\xff\xff\xff\xff\x0f", "protobuf"),
+    "millions of empty families": (Format.PROMETHEUS_PROTOBUF, lambda: b"\0" * 6_000_000, "protobuf"),
+    "millions of empty metrics": (Format.PROMETHEUS_PROTOBUF, lambda: counted(field(1, b"m") + b"\x18\x03" + b"\x22\x02\x2a\0" * 1_500_000), "size"),
+    "millions of empty labels": (Format.PROMETHEUS_PROTOBUF, lambda: counted(field(1, b"m") + field(4, b"\x0a\0" * 3_000_000)), "size"),
+    "millions of empty buckets": (Format.PROMETHEUS_PROTOBUF, lambda: counted(field(1, b"m") + b"\x18\x04" + field(4, field(7, b"\x1a\0" * 3_000_000))), "size"),
     "OTLP that says 4 GB": (Format.OTLP_PROTOBUF, lambda: b"\x0a\xff\xff\xff\xff\x0f", "protobuf"),
     "OTLP within OTLP": (Format.OTLP_PROTOBUF, lambda: b"\x0a\x80\x80\x80\x01" * 100_000, "protobuf"),
     "millions of empty resources": (Format.OTLP_PROTOBUF, lambda: b"\x0a\x00" * 3_000_000, "protobuf"),

@@ -62,6 +62,9 @@ GOOD: dict[Format, bytes] = {
     Format.TELEGRAF_JSON: b'{"metrics":[{"name":"cpu","tags":{"a":"b"},"fields":{"x":1,"y":true},"timestamp":1767225600}]}',
     Format.KAFKA_ADAPTER: b'{"timestamp":"2026-01-01T00:00:00Z","value":"1.5","name":"m","labels":{"__name__":"m","a":"b"}}',
     Format.PROMETHEUS_TEXT: b'# TYPE m counter\nm_total{a="b",c="\\"d"} 1.5 1767225600 # {t="x"} 1 2\n{"q",a="b"} 2\n# EOF\n',
+    Format.PROMETHEUS_PROTOBUF: b"\x1d\x0a\x01m\x18\x01\x22\x16\x0a\x06\x0a\x01a\x12\x01b\x12\x09\x09"
+    + b"\0" * 8
+    + b"\x30\x05",
     Format.OTLP_JSON: json.dumps(OTLP).encode(),
     Format.OTLP_PROTOBUF: b"\x0a\x10\x12\x0e\x12\x0c\x0a\x01m\x2a\x07\x0a\x05\x21\0\0\0\0",
     Format.REMOTE_WRITE: bytes(cramjam.snappy.compress_raw(SERIES)),

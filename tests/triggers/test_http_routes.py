@@ -26,6 +26,7 @@ from metric_forwarder.triggers import HttpRefusal, ReplyTo, decode
 from metric_forwarder.triggers.decoding import OFFLINE
 from metric_forwarder.triggers.http_routes import NoRoute, Route, find_route
 from support.harness import ROOT, RemoteWriteHarness, make_remote_write_harness
+from support.metric_families import GAUGE, delimited, family
 from support.remote_write import encode_series
 
 TOKEN = "sample-token-of-the-docs"
@@ -67,6 +68,12 @@ def remote_write(*labels: list[tuple[str, str]]) -> bytes:
     return compress([encode_series(encode_labels(each), [(1.0, NOW_MS)]) for each in labels])
 
 
+def families(*values: float | None) -> bytes:
+    metrics: list[dict[str, Any]] = [{} if value is None else {"gauge": {"value": value}} for value in values]
+    return delimited(family(f"m{number}", GAUGE, metric) for number, metric in enumerate(metrics))
+
+
+FAMILIES = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily"
 PROTOBUF = "application/x-protobuf"
 SNAPPY = {
     "Content-Type": PROTOBUF,
@@ -83,6 +90,7 @@ CLIENTS = {
     "InfluxDB 1": Sent("/write", b"cpu usage=1 1767225600000", b"cpu usage=1 1767225600000\ncpu usage=", 204, {}, {"db": "x", "precision": "ms"}),
     "InfluxDB 2": Sent("/api/v2/write", b"cpu usage=1 1767225600", b"cpu usage=1 1767225600\ncpu usage=", 204, {}, {"bucket": "x", "precision": "s"}),
     "Pushgateway": Sent("/metrics/job/backup/instance/a", b"last_run 1\n", b"last_run 1\nlast_run x\n", 200),
+    "Pushgateway in Go": Sent("/metrics/job/backup", families(1.0), families(1.0, None), 200, {"Content-Type": f"{FAMILIES}; encoding=delimited"}),
     "import": Sent("/api/v1/import/prometheus", b"last_run 1\n", b"last_run 1\nlast_run x\n", 204),
 }  # fmt: skip
 
@@ -155,13 +163,11 @@ def test_a_data_point_of_otlp_that_is_refused_counts_once_however_many_samples_i
     assert json.loads(body)["partialSuccess"]["rejectedDataPoints"] == "2"
 
 
-def test_gos_client_of_a_pushgateway_is_told_how_to_send_text() -> None:
-    delimited = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
-    status, _, body = call(
-        harness(), event(CLIENTS["Pushgateway"], b"\x06\x0a\x01m", {"Content-Type": delimited})
-    )
+def test_protobuf_for_a_pushgateway_that_is_not_delimited_is_refused_with_the_remedy() -> None:
+    headers = {"Content-Type": f"{FAMILIES}; encoding=compact-text"}
+    status, _, body = call(harness(), event(CLIENTS["Pushgateway in Go"], headers=headers))
     assert status == 415
-    assert b"expfmt.TypeTextPlain" in body
+    assert b"encoding=delimited" in body
 
 
 @pytest.mark.parametrize("name", ["Prometheus", "OTLP in protobuf"])

@@ -15,6 +15,7 @@ _BY_SHAPE: Mapping[Format, str] = {
     Format.INFLUX: "a line of it is name[,tag=value] field=value[,…] [time]",
     Format.TELEGRAF_JSON: 'it has "name" and "fields", or "metrics" with these',
     Format.PROMETHEUS_TEXT: "a line of it is name{…} value [time], or begins with # HELP, # TYPE or # EOF",
+    Format.PROMETHEUS_PROTOBUF: "",
     Format.OTLP_JSON: 'it has "resourceMetrics"',
     Format.OTLP_PROTOBUF: "",
     Format.KAFKA_ADAPTER: 'it has "value", and "labels" with "__name__"',
@@ -37,7 +38,11 @@ def reason_for(found: Format, message: Message, settings: Settings) -> str:
         return "the path of the request says so"
     if settings.format is not None and settings.format.find(message.source) is not None:
         return "MF_FORMAT says so"
-    if message.hint.content_type and found in (Format.PROMETHEUS_TEXT, Format.INFLUX):
+    if message.hint.content_type and found in (
+        Format.PROMETHEUS_TEXT,
+        Format.PROMETHEUS_PROTOBUF,
+        Format.INFLUX,
+    ):
         return "its Content-Type or its lines say so"
     return _BY_SHAPE[found]
 

@@ -214,11 +214,30 @@ def _otlp_protobuf(points: Sequence[SamplePoint]) -> bytes:
 
 def _field(number: int, content: bytes) -> bytes:
     """A field with a length: text, bytes or a message."""
-    size, written = len(content), bytearray([number << 3 | 2])
-    while size > 0x7F:  # noqa: PLR2004 - what seven bits hold
-        written.append(size & 0x7F | 0x80)
-        size >>= 7
-    return bytes([*written, size]) + content
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    written = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - what seven bits hold
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*written, number])
+
+
+def _prometheus_protobuf(points: Sequence[SamplePoint]) -> bytes:
+    """A family for each point, without a type; the numbers are those of the fields in ``metrics.proto``."""
+    families = b""
+    for point in points:
+        labels = b"".join(
+            _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+            for name, value in point.labels.items()
+        )
+        untyped = _field(5, b"\x09" + struct.pack("<d", point.value))
+        time = b"" if point.time_ns is None else b"\x30" + _varint(to_milliseconds(point.time_ns) % 2**64)
+        family = _field(1, point.metric.encode()) + b"\x18\x03" + _field(4, labels + untyped + time)
+        families += _varint(len(family)) + family
+    return families
 
 
 def _remote_write(points: Sequence[SamplePoint]) -> bytes:
@@ -238,11 +257,15 @@ def _remote_write(points: Sequence[SamplePoint]) -> bytes:
 
 
 _PROTOBUF = "application/x-protobuf"
+_FAMILIES = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily"
 SAMPLE_FORMATS: Mapping[Format, SampleFormat] = {
     Format.INFLUX: SampleFormat(_influx, "/api/v2/write", "text/plain; charset=utf-8"),
     Format.TELEGRAF_JSON: SampleFormat(_telegraf),
     Format.PROMETHEUS_TEXT: SampleFormat(
         _prometheus_text, "/api/v1/import/prometheus", "text/plain; version=0.0.4"
+    ),
+    Format.PROMETHEUS_PROTOBUF: SampleFormat(
+        _prometheus_protobuf, content_type=f"{_FAMILIES}; encoding=delimited", is_binary=True
     ),
     Format.OTLP_JSON: SampleFormat(_otlp_json, "/v1/metrics"),
     Format.OTLP_PROTOBUF: SampleFormat(_otlp_protobuf, "/v1/metrics", _PROTOBUF, is_binary=True),

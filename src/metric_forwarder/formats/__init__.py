@@ -32,6 +32,7 @@ class Format(str, Enum):
     INFLUX = "influx"
     TELEGRAF_JSON = "telegraf-json"
     PROMETHEUS_TEXT = "prometheus-text"
+    PROMETHEUS_PROTOBUF = "prometheus-protobuf"
     OTLP_JSON = "otlp-json"
     OTLP_PROTOBUF = "otlp-protobuf"
     KAFKA_ADAPTER = "kafka-adapter"
@@ -44,6 +45,7 @@ _MODULES = {
     Format.INFLUX: "influx",
     Format.TELEGRAF_JSON: "telegraf_json",
     Format.PROMETHEUS_TEXT: "prometheus_text",
+    Format.PROMETHEUS_PROTOBUF: "prometheus_protobuf",
     Format.OTLP_JSON: "otlp_json",
     Format.OTLP_PROTOBUF: "otlp_protobuf",
     Format.KAFKA_ADAPTER: "kafka_adapter",
@@ -52,7 +54,7 @@ _MODULES = {
 }
 
 # The formats in which samples may share their labels.
-_MERGING = frozenset({Format.OTLP_JSON, Format.OTLP_PROTOBUF, Format.MAPPING})
+_MERGING = frozenset({Format.OTLP_JSON, Format.OTLP_PROTOBUF, Format.PROMETHEUS_PROTOBUF, Format.MAPPING})
 
 
 def decoder(name: Format) -> Decoder:

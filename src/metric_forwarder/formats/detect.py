@@ -108,7 +108,11 @@ _IS_COMPRESSED = (
     "is compressed, and nothing says so: send it as it is; over HTTP, compress it once and send its Content-Encoding; an object "
     "of COS may be gzip"
 )
-_BINARY = "is binary, which may be otlp-protobuf or remote-write: set MF_FORMAT, or send it to the path of its protocol"
+_BINARY = (
+    "is binary, which may be otlp-protobuf, remote-write or prometheus-protobuf: set MF_FORMAT, or send it to the path of its "
+    "protocol"
+)
+_FAMILIES = "application/vnd.google.protobuf"
 _CONTENT_TYPES = {
     "application/openmetrics-text": Format.PROMETHEUS_TEXT,
     "application/vnd.influx.line-protocol": Format.INFLUX,
@@ -119,6 +123,8 @@ def _by_content_type(content_type: str) -> Format | None:
     kind, _, parameters = content_type.lower().partition(";")
     if kind.strip() == "text/plain" and "version=0.0.4" in parameters.replace(" ", ""):
         return Format.PROMETHEUS_TEXT
+    if kind.strip() == _FAMILIES and "encoding=delimited" in parameters.replace(" ", ""):
+        return Format.PROMETHEUS_PROTOBUF
     return _CONTENT_TYPES.get(kind.strip())
 
 

@@ -42,6 +42,7 @@ _BEGINNINGS = {**dict.fromkeys(_GZIP, MAGIC + b"\x08"), _ZSTD: b"\x28\xb5\x2f\xf
 # Content types that name a format if the path does not; see ``formats.detect``.
 _TELLING_TYPES = (
     "application/openmetrics-text",
+    "application/vnd.google.protobuf",
     "application/vnd.influx.line-protocol",
     "text/plain; version=0.0.4",
 )

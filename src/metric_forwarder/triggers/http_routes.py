@@ -120,8 +120,9 @@ def _import(_event: Mapping[str, Any], _content_type: str) -> Route | NoRoute:
 
 def _pushgateway(grouping: str, content_type: str) -> Route | NoRoute:
     """Read ``job/<job>/<label>/<value>…``; a name that ends in ``@base64`` has a value in URL-safe base64."""
-    if "protobuf" in content_type:
-        return NoRoute(415, _NO_PROTOBUF)
+    is_protobuf = "vnd.google.protobuf" in content_type
+    if is_protobuf and "encoding=delimited" not in content_type.replace(" ", ""):
+        return NoRoute(415, _NOT_DELIMITED)
     steps = grouping.rstrip("/").split("/") if not grouping.endswith("@base64/") else grouping.split("/")
     if len(steps) % 2:
         return NoRoute(
@@ -134,14 +135,11 @@ def _pushgateway(grouping: str, content_type: str) -> Route | NoRoute:
         if text is None:
             return NoRoute(400, _BAD_LABEL)
         labels[name.removesuffix(_BASE64)] = text
-    return Route("prometheus-text", ReplyTo.PUSHGATEWAY, FormatHint(labels=labels))
+    name = "prometheus-protobuf" if is_protobuf else "prometheus-text"
+    return Route(name, ReplyTo.PUSHGATEWAY, FormatHint(labels=labels), is_binary=is_protobuf)
 
 
-# What Go's client sends unless told otherwise.
-_NO_PROTOBUF = (
-    "metrics are taken as Prometheus text, not as protobuf: in Go, add .Format(expfmt.NewFormat(expfmt.TypeTextPlain)) to the "
-    "pusher"
-)
+_NOT_DELIMITED = "protobuf is taken with encoding=delimited, as Go's client sends it, or send Prometheus text"
 _BAD_LABEL = (
     "a label's value in the path is UTF-8, URL-encoded, or in URL-safe base64 if its name ends in @base64"
 )
