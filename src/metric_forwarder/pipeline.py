@@ -170,7 +170,8 @@ class Pipeline:
     def _handle_part(self, event: "_Event", intake: Intake, policy: UndeliveredPolicy) -> None:
         """Deliver and settle the points that were taken in, and tell those who learn from their outcomes."""
         points, ledger = intake.points, event.ledger
-        settlement = Settlement(ledger, event.claims, policy)
+        holds = self._sender.policy.hold_uncertain
+        settlement = Settlement(ledger, event.claims, policy, hold_uncertain=holds)
         self._deliver(event, intake, _keep_back(event.deadline, policy.reserve_s(len(points))), settlement)
         self._warn_of_forsaken(settlement.forsaken, event.request_id)
         settlement.close()
@@ -179,7 +180,7 @@ class Pipeline:
         if self.metrics:
             self.metrics.settled(points, ledger)
         if self._sender.destination.carries_timestamps:
-            self._intake_parts.given_times.remember(_arrived(points, ledger))
+            self._intake_parts.given_times.remember(_with_fixed_times(points, ledger))
 
     def _report(self, event: "_Event", decoded: Decoded, duration_ms: int) -> Report:
         """Make the report of an event, and log it."""
@@ -405,15 +406,15 @@ def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[
     yield from spool.replay(dead_letters=job.dead_letters)
 
 
-def _arrived(points: Iterable[Point], ledger: Ledger) -> Iterator[Point]:
-    """Yield the points that arrived with a time given by the forwarder."""
+def _with_fixed_times(points: Iterable[Point], ledger: Ledger) -> Iterator[Point]:
+    """Yield the points that keep the time that the forwarder gave them."""
     for point in points:
-        if point.timestamp_ns is None and ledger.outcome(point.number) in _SENT:
+        if point.timestamp_ns is None and ledger.outcome(point.number) in _FIXED:
             yield point
 
 
-# An uncertain point may have arrived, and is not sent again.
-_SENT = (Outcome.DELIVERED, Outcome.UNCERTAIN)
+# An uncertain point may have arrived, and is not sent again. The spool keeps a point together with its time.
+_FIXED = (Outcome.DELIVERED, Outcome.UNCERTAIN, Outcome.SPOOLED)
 
 
 def _keep_back(deadline: Deadline, reserve_s: float) -> Deadline:

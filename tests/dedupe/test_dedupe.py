@@ -167,6 +167,19 @@ def test_with_hold_a_redelivery_does_not_send_again_what_may_have_arrived() -> N
     assert values(harness.receiver.points) == [1, 2]
 
 
+def test_what_was_held_is_sent_once_the_setting_says_resend() -> None:
+    settings = environ(UNCERTAIN="hold", MAX_ATTEMPTS="1", CONCURRENCY="1")
+    harness = make_harness()
+    application = Application(settings, harness.clock, lambda: harness.receiver)
+    harness.receiver.refuse_if = fail_the_bad
+    lose_the_answer(harness)
+    assert outcomes(report_of(application, GOOD_AND_BAD)) == {"uncertain": 1, "undelivered": 1}
+    settings["MF_UNCERTAIN"] = "resend"
+    harness.receiver.refuse_if = lambda _: None
+    assert outcomes(report_of(application, GOOD_AND_BAD)) == {"delivered": 2}
+    assert outcomes(report_of(application, GOOD_AND_BAD)) == {"duplicate": 2}
+
+
 def test_with_hold_new_points_beside_a_held_one_are_sent() -> None:
     harness = make_harness(UNCERTAIN="hold")
     harness.receiver.script.append(UNANSWERED)

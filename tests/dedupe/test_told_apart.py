@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metric_forwarder.intake.apart import left_out
+from metric_forwarder.intake.apart import as_written
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.fakes import START
 from support.harness import ckafka, make_harness, make_remote_write_harness, outcomes, point
@@ -94,17 +94,22 @@ def test_with_coarse_times_equal_readings_in_two_messages_are_two_readings_whate
     assert outcomes(harness.handle(ckafka(cpus(7), cpus(7)))) == {"delivered": 2}
 
 
-def test_what_rules_add_tells_nothing_apart() -> None:
-    # So a point keeps its identity, and is not sent again, if such a rule comes while its event is redelivered.
-    before = point(1, dimensions={"host": "a", "port": 80, "empty": ""})
-    added = {**before, "namespace": "pc", "dimensions": {"host": "a", "port": "80", "env": "prod"}}
-    assert left_out(before, added) == ""
-    for taken in (
-        {"metricName": "other"},
-        {"dimensions": {"port": "80"}},
-        {"dimensions": {"host": "b", "port": "80"}},
-    ):
-        assert left_out(before, {**added, **taken})
+def test_a_label_that_a_point_has_and_one_that_a_setting_adds_are_two_things() -> None:
+    harness = make_harness(LABELS="env=prod")
+    plain, labelled = cpus(1)[0], cpus(1)[0]
+    labelled["dimensions"]["env"] = "prod"
+    assert outcomes(harness.handle(ckafka(plain, labelled))) == {"delivered": 2}
+    assert outcomes(harness.handle(ckafka(plain, labelled, first_offset=9))) == {"duplicate": 2}
+
+
+def test_a_rule_that_changes_nothing_leaves_the_identity_as_it_was() -> None:
+    # So no point is sent again when such a rule comes while its event is redelivered.
+    point_ = point(1, dimensions={"host": "a", "port": 80, "empty": ""})
+    same = {**point_, "namespace": "pc", "dimensions": {"host": "a", "port": "80"}}
+    assert as_written(point_, same) == ""
+    assert as_written(point_, point_) == as_written(point_, None) == ""
+    for changed in ({"metricName": "m"}, {"namespace": "x"}, {"dimensions": {"port": "80"}}):
+        assert as_written({**point_, "namespace": "pc"}, {**same, **changed})
 
 
 @pytest.mark.parametrize(

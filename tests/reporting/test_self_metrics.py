@@ -9,6 +9,7 @@ import pytest
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import HttpReply, HttpRequest
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.reporting.self_metrics import SPOOL_OLDEST
 from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver
 from support.harness import (
     CONTEXT,
@@ -230,6 +231,21 @@ def test_the_spool_is_measured_and_a_replay_empties_it(tmp_path: Path) -> None:
     clock.sleep(400)
     harness.handle({"Type": "Timer", "TriggerName": "replay", "Time": "", "Message": '{"replay": true}'})
     assert [values[-1] for values in own(places.prometheus.samples, "spool_oldest_seconds")] == [0]
+
+
+def test_the_metrics_of_a_spool_end_with_the_spool(tmp_path: Path) -> None:
+    clock = FakeClock()
+    prometheus = InProcessPrometheus(clock)
+    settings = remote_write_environ(SELF_METRICS="on", SPOOL=tmp_path.as_uri())
+    application = Application(settings, clock, lambda: prometheus)
+    for number, series in enumerate((1, 1, 0)):
+        if not series:
+            del settings["MF_SPOOL"]
+        report_of(application, ckafka(point(number), first_offset=number))
+        assert application.self_metrics is not None
+        written = [value for value in application.self_metrics.values() if value.family is SPOOL_OLDEST]
+        assert len(written) == series
+        clock.sleep(100)
 
 
 def test_counters_survive_a_change_of_settings() -> None:

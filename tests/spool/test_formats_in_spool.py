@@ -14,15 +14,17 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.formats.protobuf import write_varint
-from metric_forwarder.formats.samples import is_stale_marker
+from metric_forwarder.formats.samples import Sample, is_stale_marker
 from metric_forwarder.formats.snappy import store
 from metric_forwarder.model import FormatHint
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.store import (
     BASE64_REMARK,
     SpoolRecord,
     decode_record,
     encode_record,
+    encode_sample,
     encode_value,
     message_of,
 )
@@ -33,6 +35,7 @@ from support.harness import (
     make_harness,
     make_remote_write_harness,
     outcomes,
+    point,
 )
 
 REPLAY = {
@@ -115,6 +118,105 @@ def test_a_sample_that_cannot_be_delivered_keeps_its_namespace(folder: Path) -> 
     corrected = make_harness(**settings, RELABEL='[{"action":"labeldrop","regex":"f"}]')
     assert outcomes(corrected.handle(REPLAY_ALL)) == {"delivered": 1}
     assert [namespace for namespace, _ in corrected.receiver.points] == ["billing"]
+
+
+def test_rules_are_applied_once_even_if_a_replay_finds_the_point_invalid(folder: Path) -> None:
+    prefix: list[dict[str, Any]] = [
+        {"source_labels": ["__name__"], "target_label": "__name__", "replacement": "app_$1"}
+    ]
+    settings = {"SPOOL": folder.as_uri(), "MAX_ATTEMPTS": "1", "RELABEL": json.dumps(prefix)}
+    down = make_harness(**settings)
+    down.receiver.refuse_if = lambda _: ReturnCode.NOT_READY
+    assert outcomes(down.handle(ckafka({"metricName": "load", "dimensions": {"5xx": "a"}, "value": 1}))) == {
+        "spooled": 1
+    }
+    # Prometheus has no such label.
+    assert outcomes(make_remote_write_harness(is_partial=False, **settings).handle(REPLAY)) == {"invalid": 1}
+    again = make_harness(**settings)
+    assert outcomes(again.handle(REPLAY_ALL)) == {"delivered": 1}
+    assert [body["metricName"] for _, body in again.receiver.points] == ["app_load"]
+
+
+def test_dead_letters_that_one_destination_cannot_carry_are_delivered_by_one_that_can(folder: Path) -> None:
+    settings = {"SPOOL": folder.as_uri()}
+    assert outcomes(make_harness(**settings).handle(ckafka("m +Inf\nn NaN\n"))) == {"invalid": 2}
+    prometheus = make_remote_write_harness(is_partial=False, **settings)
+    assert outcomes(prometheus.handle(REPLAY_ALL)) == {"delivered": 2}
+    assert {samples[0][1] for samples in prometheus.prometheus.samples.values()} > {math.inf}
+
+
+def test_a_valid_value_that_is_not_finite_outlives_a_replay_to_a_destination_that_cannot_carry_it(
+    folder: Path,
+) -> None:
+    settings = {"SPOOL": folder.as_uri(), "MAX_ATTEMPTS": "1"}
+    prometheus = make_remote_write_harness(is_partial=False, **settings)
+    prometheus.prometheus.script.append(HttpReply(503, {}, b""))
+    assert outcomes(prometheus.handle(ckafka("m -Inf\n"))) == {"spooled": 1}
+    assert outcomes(make_harness(**settings).handle(REPLAY)) == {"invalid": 1}
+    prometheus.prometheus.script.clear()
+    assert outcomes(prometheus.handle(REPLAY_ALL)) == {"delivered": 1}
+    assert [samples[0][1] for samples in prometheus.prometheus.samples.values()] == [-math.inf]
+
+
+DELTA = {"resourceMetrics": [{"resource": {"attributes": [{"key": "pod", "value": {"stringValue": "a"}}]}, "scopeMetrics": [{"metrics": [{"name": "n", "sum": {"aggregationTemporality": 1, "dataPoints": [{"asInt": "5", "timeUnixNano": "1767225600000000000"}]}}]}]}]}  # fmt: skip
+
+
+def test_a_delta_sum_is_delivered_by_a_destination_that_takes_it_and_its_event_brings_it_not_again(
+    folder: Path,
+) -> None:
+    settings = {"SPOOL": folder.as_uri()}
+    assert (
+        outcomes(make_remote_write_harness(is_partial=False, **settings).handle(ckafka(DELTA)))["invalid"]
+        == 1
+    )
+    receiver = make_harness(**settings)
+    assert outcomes(receiver.handle(REPLAY_ALL)) == {"delivered": 1}
+    assert outcomes(receiver.handle(ckafka(DELTA))) == {"duplicate": 1, "filtered": 1}
+
+
+SAMPLES = st.builds(
+    Sample,
+    where=st.just(""),
+    metric=st.text(),
+    dimensions=st.dictionaries(st.text(), st.text(), max_size=3),
+    value=st.floats() | st.integers(-(10**30), 10**30),
+    time_ns=st.none() | st.integers(-(10**19), 10**19),
+    is_delta=st.booleans(),
+    namespace=st.text(),
+    apart=st.text(),
+)
+
+
+@given(SAMPLES)
+def test_any_sample_is_the_same_after_the_spool(sample: Sample) -> None:
+    again = read_again(record(encode_sample(sample), outcome="invalid", format="sample"))
+    assert again.format is None
+    assert repr(again.body) == repr(sample)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"metric": 1}, {"dimensions": {"a": 1}}, {"dimensions": None}, {"value": "1"}, {"value": True}, {"time_ns": 1.5}, {"is_delta": 1}, {"apart": None}, {"where": ""}, {"other": 1}],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_sample_is_no_record(members: dict[str, Any]) -> None:
+    payload = {**encode_sample(Sample("", "m", {}, 1)), **members}
+    with pytest.raises(ValueError, match="not a record"):
+        read_again(record(payload, outcome="invalid", format="sample"))
+
+
+def test_points_that_are_given_a_time_keep_it_free_in_the_spool_as_if_they_had_arrived(folder: Path) -> None:
+    """Prometheus takes one value of a series at one time."""
+    harness = make_remote_write_harness(is_partial=True, SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
+    for event in range(3):
+        harness.prometheus.script.extend([HttpReply(503, {}, b"")] * 60)
+        bodies = [point(50 * event + number) for number in range(50)]
+        assert outcomes(harness.handle(ckafka(*bodies, first_offset=50 * event))) == {"spooled": 50}
+    harness.prometheus.script.clear()
+    harness.clock.sleep(600)
+    assert outcomes(harness.handle(REPLAY)) == {"delivered": 150}
+    (samples,) = harness.prometheus.samples.values()
+    assert [value for _, value in samples] == list(range(150))
 
 
 CLOUD_EVENT = {"specversion": "1.0", "id": "1", "data_base64": "cpu=7!"}

@@ -19,7 +19,7 @@ FindOffset = Callable[[bool], float | None]
 
 
 class GivenTimes:
-    """Remembers the last given time of each series that arrived, while the instance is warm."""
+    """Remembers the last given time of each series that arrived or is in the spool, while the instance is warm."""
 
     def __init__(self, max_remembered: int = MAX_REMEMBERED) -> None:
         self._max_remembered = max_remembered
@@ -27,13 +27,13 @@ class GivenTimes:
         self._last_ms: dict[bytes, int] = {}
 
     def last_ms(self, series: Series) -> int | None:
-        """The last time that was given to a point of this series and arrived, Unix milliseconds."""
+        """The last time that was given to a point of this series, and stays, Unix milliseconds."""
         return self._last_ms.get(series.digest)
 
-    def remember(self, delivered: Iterable[Point]) -> None:
-        """Remember the times of delivered points that were given a time; the points come in the order of their times."""
+    def remember(self, points: Iterable[Point]) -> None:
+        """Remember the times that points were given and keep; the points come in the order of their times."""
         last_ms = self._last_ms
-        for point in delivered:
+        for point in points:
             digest, time_ms = point.series.digest, point.time_ms
             before_ms = last_ms.pop(digest, time_ms)
             # A replay brings older times. A remembered time that is much later came from a wrong clock.

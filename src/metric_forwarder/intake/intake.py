@@ -28,7 +28,7 @@ from metric_forwarder.formats.samples import (
     Sample,
     as_point,
 )
-from metric_forwarder.intake.apart import left_out
+from metric_forwarder.intake.apart import as_written
 from metric_forwarder.intake.exclusions import DeadLetters, Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes, FindOffset
 from metric_forwarder.intake.points import Candidates, IntakeParts, PointMaker
@@ -214,7 +214,7 @@ class Intake:
             pending.pointers += payload.pointers(start, points)
             relabelled = raws if relabel is None else [relabel(raw) for raw in raws]
             pending.raws += relabelled
-            pending.apart += [""] * points if relabel is None else map(left_out, raws, relabelled)
+            pending.apart += [""] * points if relabel is None else map(as_written, raws, relabelled)
             pending.times_ns += [None] * points
             pending.payloads += [payload] * points
             pending.places += range(start, start + points)
@@ -327,7 +327,7 @@ class Intake:
         raw, apart = as_point(sample), sample.apart
         if self._relabel is not None:
             written, raw = raw, self._relabel(raw)
-            apart += left_out(written, raw)
+            apart += as_written(written, raw)
         exclusion = why_not_carried(sample, self._destination) if raw is not None else None
         if exclusion is not None:
             self._take_reading(message, exclusion)

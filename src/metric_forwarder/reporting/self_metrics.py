@@ -183,8 +183,8 @@ class SelfMetrics:
         self._event_seconds.observe(report["durationMs"] / 1000)
         self._is_degraded = report["dedupe"] == "degraded"
 
-    def set_spool(self, level: "SpoolLevel") -> None:
-        """Note how full the spool is."""
+    def set_spool(self, level: "SpoolLevel | None") -> None:
+        """Note how full the spool is; None: there is none, or it cannot be measured."""
         self._spool = level
 
     def values(self) -> Iterator[Value]:

@@ -107,9 +107,7 @@ class EventMetrics:
         if now < written.next_at or deadline.remaining() < _LEAST_S or is_under_way:
             return
         written.next_at = now + self._interval_s
-        level = measure_spool()
-        if level is not None:
-            self.counters.set_spool(level)
+        self.counters.set_spool(measure_spool())
         if self._endpoint is not None:
             self._write(self._endpoint, min(_LONGEST_S, _SHARE * deadline.remaining()))
 

@@ -4,18 +4,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from json.encoder import encode_basestring_ascii
 from typing import Any, Protocol
 
-from metric_forwarder.formats import Format
-from metric_forwarder.formats.samples import Sample, as_point
+from metric_forwarder.formats.samples import Sample
 from metric_forwarder.model import Batch, DeadLetter, FormatHint, Message, Outcome, Point
 from metric_forwarder.spool.store import (
     BASE64_REMARK,
+    SAMPLE,
     Chunk,
     SpoolError,
     SpoolRecord,
+    encode_sample,
     encode_value,
+    json_text,
     payload_text,
 )
-from metric_forwarder.times import MAX_NS, MILLISECONDS_FROM, MIN_NS, NS_PER_MS, NUMBERS_BELOW, rfc3339
+from metric_forwarder.times import MILLISECONDS_FROM, NS_PER_MS, NUMBERS_BELOW, rfc3339
 
 # The most invalid points of an event that are kept: their number takes time to write, their bytes take memory and space.
 MAX_DEAD_LETTERS = 20_000
@@ -223,9 +225,8 @@ class DeadLetterBox:
             return True
         if not self.has_room:
             return False
-        if isinstance(letter.payload, Sample):
-            letter = _as_json(letter, letter.payload)
-        text, remark = _letter_text(letter)
+        payload, remark = _letter_payload(letter)
+        text = payload if isinstance(payload, str) else json_text(payload)
         size = _written_size(text)
         if self._bytes + size > MAX_DEAD_LETTER_BYTES:
             # So that those that follow are not encoded, only to find that they do not fit either.
@@ -234,7 +235,7 @@ class DeadLetterBox:
         self._points += 1
         self._bytes += size
         if letter.envelope is None:
-            record = self._record(letter, text, letter.problem.message + remark)
+            record = self._record(letter, payload, letter.problem.message + remark)
             record = record._replace(is_base64=remark == BASE64_REMARK)
             self._append(_Invalid(record, letter.message.receipt))
         else:
@@ -251,19 +252,21 @@ class DeadLetterBox:
         self._letters.append(letter)
         self.count += 1
 
-    def _record(self, letter: DeadLetter, text: str, reason: str) -> SpoolRecord:
+    def _record(self, letter: DeadLetter, payload: Any, reason: str) -> SpoolRecord:
         message = letter.message
+        is_sample = isinstance(letter.payload, Sample)
         self._bytes += _RECORD_BYTES + len(reason) + len(message.source) + len(message.coordinates or "")
         time_ms = self._now_ms if message.time_ms is None else message.time_ms
         return SpoolRecord(
-            text,
+            payload,
             message.source,
             message.place(letter.pointer),
             time_ms,
             letter.problem.outcome.value,
             reason,
-            format=message.format,
-            hint=_unusual(message.hint) or None,
+            format=SAMPLE if is_sample else message.format,
+            hint=None if is_sample else _unusual(message.hint) or None,
+            is_written_again=message.already_validated and not isinstance(payload, str),
         )
 
     def _group(self, letter: DeadLetter, envelope: Mapping[str, Any]) -> "_Group":
@@ -382,28 +385,23 @@ def _unusual(hint: FormatHint) -> dict[str, Any]:
     return {name: member for name, member in hint._asdict().items() if member != getattr(_USUAL, name)}
 
 
-def _as_json(letter: DeadLetter, sample: Sample) -> DeadLetter:
-    """A sample of another format as a point of our own JSON, so that a replay does not need the rest of its message."""
-    payload = as_point(sample)
-    if sample.time_ns is not None:
-        is_time = MIN_NS <= sample.time_ns <= MAX_NS
-        payload["timestamp"] = _timestamp(sample.time_ns) if is_time else sample.time_ns
-        if sample.apart:
-            payload["id"] = sample.apart
-    if sample.is_delta:
-        # Our own JSON has no such member; without it, a sum since the last report would be read as a sum since the start.
-        payload["isDelta"] = True
-    message = letter.message._replace(format=Format.JSON.value, hint=_USUAL)
-    return letter._replace(message=message, payload=payload)
-
-
-def _letter_text(letter: DeadLetter) -> tuple[str, str]:
-    """The producer's payload as text, and a remark if that is impossible."""
+def _letter_payload(letter: DeadLetter) -> tuple[Any, str]:
+    """What a record keeps of a dead letter: usually the producer's text; and a remark if that is impossible."""
+    payload = letter.payload
+    if isinstance(payload, Sample):
+        return encode_sample(payload), ""
+    if (
+        letter.message.already_validated
+        and isinstance(payload, dict)
+        and type(payload.get("value")) in (int, float)
+    ):
+        # The spool has written it before.
+        return {**payload, "value": encode_value(payload["value"])}, ""
     is_member = "/" in letter.pointer
-    if isinstance(letter.payload, str) and not is_member:
+    if isinstance(payload, str) and not is_member:
         # A whole message, or a line of one.
-        return letter.payload, ""
-    return payload_text(letter.payload)
+        return payload, ""
+    return payload_text(payload)
 
 
 def _written_size(text: str) -> int:

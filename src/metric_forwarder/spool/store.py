@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.formats import Format
 from metric_forwarder.formats.json_text import NotJson, holds_too_much
+from metric_forwarder.formats.samples import Sample
 from metric_forwarder.model import FormatHint, Message, Outcome
 
 # The largest time, in milliseconds.
@@ -34,9 +35,10 @@ class SpoolRecord(NamedTuple):
         time_ms: when it was measured as far as that is known: a replay must not make it younger.
         outcome: why it is here: ``undelivered``, or the outcome that made it a dead letter. Unless that is ``invalid``, the
             payload is a valid point, written again.
+        is_written_again: whether the payload is a point that was valid before; rules have been applied to it.
         reason: the text of its problem.
         places: see ``Message``.
-        format: see ``Message``; of an invalid payload.
+        format: see ``Message``; of an invalid payload. ``sample``: its members are those of a ``Sample``, except its place.
         hint: the members of a ``FormatHint`` that differ from the default; of an invalid payload.
         is_base64: whether an invalid payload is the base64 of bytes that are not text.
     """
@@ -51,6 +53,7 @@ class SpoolRecord(NamedTuple):
     format: str | None = None
     hint: Mapping[str, Any] | None = None
     is_base64: bool = False
+    is_written_again: bool = False
 
 
 # The prefix of a value that JSON does not have, written as its 64 bits.
@@ -75,6 +78,26 @@ def encode_value(value: float) -> float | str:
 def _decode_value(value: Any) -> Any:
     is_special = isinstance(value, str) and _SPECIAL.fullmatch(value)
     return struct.unpack(">d", bytes.fromhex(value[2:]))[0] if is_special else value
+
+
+# In place of a format, since only the spool writes it.
+SAMPLE = "sample"
+_MEMBERS = frozenset(Sample._fields) - {"where"}
+
+
+def encode_sample(sample: Sample) -> dict[str, Any]:
+    """Write a sample of another format, so that a replay does not need the rest of its message."""
+    usual = Sample._field_defaults
+    members = {
+        name: value
+        for name, value in sample._asdict().items()
+        if name in _MEMBERS and (name not in usual or value != usual[name])
+    }
+    return {**members, "dimensions": dict(sample.dimensions), "value": encode_value(sample.value)}
+
+
+def _sample_of(members: Mapping[str, Any]) -> Sample:
+    return Sample("", **{**members, "value": _decode_value(members["value"])})
 
 
 def encode_in_batches(
@@ -112,7 +135,7 @@ def decode_record(line: bytes) -> SpoolRecord:
 
 
 # In a tuple, since what is looked for may be anything that JSON can say.
-_FORMATS = tuple(each.value for each in Format)
+_FORMATS = (*(each.value for each in Format), SAMPLE)
 
 
 def _has_types(record: SpoolRecord) -> bool:
@@ -125,6 +148,22 @@ def _has_types(record: SpoolRecord) -> bool:
         and all(isinstance(place, str) for place in record.places)
         and (record.format is None or record.format in _FORMATS)
         and (record.hint is None or _is_hint(record.hint))
+        and (record.format != SAMPLE or _are_members(record.payload))
+    )
+
+
+def _are_members(payload: Any) -> bool:
+    """Whether these are the members of a sample, as ``encode_sample`` writes them."""
+    if not isinstance(payload, dict) or not {"metric", "dimensions", "value"} <= payload.keys() <= _MEMBERS:
+        return False
+    labels, time_ns = payload["dimensions"], payload.get("time_ns")
+    texts = [payload.get(name, "") for name in ("metric", "namespace", "apart")]
+    return (
+        isinstance(labels, dict)
+        and all(isinstance(text, str) for text in (*texts, *labels.values()))
+        and type(_decode_value(payload["value"])) in (int, float)
+        and (time_ns is None or type(time_ns) is int)
+        and type(payload.get("is_delta", False)) is bool
     )
 
 
@@ -189,16 +228,24 @@ def _written_members(pairs: Iterable[tuple[str, Any]]) -> str:
 def message_of(record: SpoolRecord, receipt: int | None = None) -> Message:
     """Make the message for a replay: see ``Message``."""
     # Only an invalid payload is kept as its producer wrote it.
-    is_valid = record.outcome != Outcome.INVALID.value
+    is_valid = record.outcome != Outcome.INVALID.value or record.is_written_again
+    is_sample = record.format == SAMPLE
+    body = (
+        _sample_of(record.payload)
+        if is_sample
+        else _valid_body(record.payload)
+        if is_valid
+        else _invalid_body(record)
+    )
     return Message(
         record.source,
-        _valid_body(record.payload) if is_valid else _invalid_body(record),
+        body,
         record.coordinates,
         record.time_ms,
         receipt=receipt,
         already_validated=is_valid,
         places=tuple(record.places),
-        format=record.format,
+        format=None if is_sample else record.format,
         hint=_hint(record.hint or {}),
     )
 
