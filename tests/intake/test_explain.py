@@ -83,6 +83,13 @@ def test_a_schema_that_leads_back_to_itself_for_the_same_value_is_refused(word: 
         user_schema({"definitions": {"a": {word: inner}}, "$ref": "#/definitions/a"}, tmp_path)
 
 
+def test_a_schema_that_names_a_member_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text('{"properties":{"value":{"maximum":1}},"properties":{}}')
+    with pytest.raises(ConfigError, match="names a member of an object twice: keep one"):
+        PointSchema("receiver", str(file))
+
+
 def test_a_replayed_point_is_judged_by_its_structure_and_not_again_by_a_user_s_schema(tmp_path: Path) -> None:
     schema = user_schema({"properties": {"value": {"maximum": 10}}}, tmp_path)
     assert not schema.accepts(point(11))

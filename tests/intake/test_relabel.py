@@ -9,7 +9,7 @@ import pytest
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.relabel import BadRule, Relabelled, Relabeller, read_relabeller
-from support.harness import make_harness, outcomes, point
+from support.harness import make_harness, make_remote_write_harness, outcomes, point
 
 
 def relabel(*rules: dict[str, Any], static: dict[str, str] | None = None, **labels: str) -> Relabelled | None:
@@ -125,8 +125,68 @@ def test_an_empty_replacement_removes_the_label_of_the_name_as_it_is_written_and
     assert relabel({**rule, "target_label": "b"}, a="b", b="two") == ("ns", "up", {"a": "b"})
 
 
-def test_a_label_with_an_empty_value_is_none() -> None:
-    assert relabel(static={"a": "b"}, a="", c="d") == ("ns", "up", {"c": "d"})
+def test_for_a_rule_a_label_with_an_empty_value_is_none_and_the_point_keeps_it() -> None:
+    assert relabel(static={"a": "b"}, a="", c="d") == ("ns", "up", {"a": "", "c": "d"})
+    assert relabel({"action": "labelmap", "regex": "(a)", "replacement": "c"}, a="", c="d") == (
+        "ns",
+        "up",
+        {"a": "", "c": "d"},
+    )
+    assert relabel({"action": "labeldrop", "regex": "a"}, a="", c="d") == ("ns", "up", {"c": "d"})
+
+
+def test_rules_do_not_mix_series_that_differ_by_an_empty_dimension() -> None:
+    two = [point(1, dimensions={"ip": "1", "disk": ""}), point(2, dimensions={"ip": "1"})]
+    for settings in ({}, {"LABELS": "env=prod"}):
+        report = make_remote_write_harness(is_partial=False, **settings).handle(two)
+        assert outcomes(report) == {"delivered": 1, "invalid": 1}
+        assert report["errors"][0]["rule"] == "collision"
+    receiver = make_harness(LABELS="env=prod")
+    receiver.handle(two)
+    assert [stored["dimensions"] for _, stored in receiver.receiver.points] == [
+        {"ip": "1", "disk": "", "env": "prod"},
+        {"ip": "1", "env": "prod"},
+    ]
+
+
+def test_rules_apply_to_a_point_whose_dimension_is_a_whole_number_with_a_fraction_of_zero() -> None:
+    harness = make_harness(
+        LABELS="env=prod", RELABEL='[{"action":"drop","source_labels":["port"],"regex":"9100"}]'
+    )
+    ports = [point(dimensions={"port": port}) for port in (9100.0, 9200.0, 9100)]
+    assert outcomes(harness.handle(ports)) == {"delivered": 1, "filtered": 2}
+    assert [stored["dimensions"] for _, stored in harness.receiver.points] == [
+        {"port": "9200", "env": "prod"}
+    ]
+
+
+@pytest.mark.parametrize("rules", ["", "[]", '[{"action":"labeldrop","regex":"x"}]'])
+def test_a_point_without_anything_is_invalid_and_no_rule_has_left_it_out(rules: str) -> None:
+    nothing = {"metricName": "", "dimensions": {}, "value": 1}
+    assert outcomes(make_harness(RELABEL=rules, NAMESPACE="").handle(nothing)) == {"invalid": 1}
+
+
+def test_a_rule_that_names_a_member_twice_is_refused() -> None:
+    twice = '[{"source_labels":["a"],"regex":"b","action":"keep","action":"drop"}]'
+    with pytest.raises(ConfigError, match="MF_RELABEL names a member twice: keep one"):
+        read_relabeller(twice, ())
+
+
+@pytest.mark.parametrize(
+    ("action", "text", "expected"),
+    [
+        ("uppercase", "straße ﬁ i", "STRAßE ﬁ I"),
+        ("lowercase", "ΑΣ \u0130I", "\u03b1\u03c3 ii"),
+    ],
+)  # fmt: skip
+def test_cases_are_changed_character_by_character_as_go_does(action: str, text: str, expected: str) -> None:
+    rule = {"action": action, "source_labels": ["a"], "target_label": "a"}
+    assert relabel(rule, a=text) == ("ns", "up", {"a": expected})
+
+
+def test_a_label_is_mapped_from_what_it_was_before_the_rule() -> None:
+    rule = {"action": "labelmap", "regex": "(?:kubernetes_)?(.+)"}
+    assert relabel(rule, kubernetes_pod="a", pod="b") == ("ns", "up", {"kubernetes_pod": "a", "pod": "b"})
 
 
 def test_a_name_that_is_no_label_s_changes_nothing() -> None:

@@ -26,7 +26,7 @@ SAMPLES_OF_A_JOB = 40
 PATIENCE_S = 60
 IS_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 
-NAMES = ("a", "b", "env", "pod", "region_id", "A1")
+NAMES = ("a", "b", "ab", "env", "pod", "region_id", "A1")
 VALUES = (
     "",
     "a",
@@ -40,6 +40,11 @@ VALUES = (
     "$1",
     "aaaaaaaa",
     "a-b-c",
+    "straße",
+    "ΑΣ",
+    "ﬁ",
+    "İı",
+    "STRA\u017f\u017fE\u212a",
 )
 TARGETS = ("a", "new", "env", "${1}", "n_$1", "x_${2}", "$$ab", "__tmp", "pod")
 TEMPLATES = ("$1", "${1}", "v", "", "$2-$1", "${1}x", "$1x", "$$", "$0", "fix$", "${named}")
@@ -74,7 +79,7 @@ def rule(chance: random.Random) -> dict[str, Any]:
     if action == "labelmap":
         return {
             **made,
-            "regex": chance.choice(("(.*)_id", "(.)", "e(.*)", "(.+)", pattern(chance))),
+            "regex": chance.choice(("(.*)_id", "(.)", "e(.*)", "(.+)", "a?(b)", pattern(chance))),
             "replacement": chance.choice(("m_$1", "x", "${1}_y", "$1")),
         }
     made["source_labels"] = sources
@@ -96,7 +101,7 @@ def rule(chance: random.Random) -> dict[str, Any]:
 
 
 def labels(chance: random.Random) -> dict[str, str]:
-    return {name: value for name in NAMES if (value := chance.choice(VALUES))}
+    return {name: value for name in NAMES if (value := chance.choice(VALUES)) or chance.random() < 0.5}
 
 
 class Job:
@@ -132,7 +137,9 @@ class Job:
                 if not IS_NAME.fullmatch(result.metric) or not all(map(IS_NAME.fullmatch, result.labels)):
                     # Here such a point is invalid; Prometheus refuses all that it scraped with it.
                     return None
-                found[value] = {**result.labels, "__name__": result.metric}
+                # For Prometheus a label with an empty value is none.
+                left = {name: text for name, text in result.labels.items() if text}
+                found[value] = {**left, "__name__": result.metric}
         return found
 
 

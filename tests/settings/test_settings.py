@@ -114,7 +114,14 @@ def test_a_url_that_could_not_be_sent_to_as_it_is_is_a_configuration_error(url: 
 
 @pytest.mark.parametrize(
     "spool",
-    ["file://[x", "file:///a%00b", "file:///", f"file:///a?max_mb={'9' * 5000}", "file:///a?max_mb=0"],
+    [
+        "file://[x",
+        "file:///a%00b",
+        "file:///",
+        f"file:///a?max_mb={'9' * 5000}",
+        "file:///a?max_mb=0",
+        "file:///a#b?max_mb=1",
+    ],
 )
 def test_a_spool_that_can_be_no_folder_is_a_configuration_error(spool: str) -> None:
     (problem,) = problems(environ(SPOOL=spool))

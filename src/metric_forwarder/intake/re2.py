@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from metric_forwarder.intake.simple_case import cases
+
 # RE2's own limit.
 MAX_REPEAT = 1000
 # Steps that are followed at once, at most, and steps of a pattern that is always matched by ``re``.
@@ -212,13 +214,11 @@ def _negated(ranges: Ranges) -> Ranges:
 
 
 def _folded(ranges: Ranges) -> Ranges:
-    """Both cases of each character; of large ranges, those of ASCII."""
+    """All cases of each character; of a large range, those of its first characters."""
     found = set(ranges)
     for low, high in ranges:
         for code in range(low, min(high, low + 3000) + 1):
-            for other in (chr(code).lower(), chr(code).upper()):
-                if len(other) == 1:
-                    found.add((ord(other), ord(other)))
+            found.update((ord(other), ord(other)) for other in cases(chr(code)))
     return tuple(sorted(found))
 
 
@@ -248,7 +248,8 @@ _ANY: Ranges = ((0, _LAST),)
 _PLACES = {"^": r"\A", "$": r"\Z", r"\A": r"\A", r"\z": r"\Z", r"\b": r"(?a:\b)", r"\B": r"(?a:(?!\b))"}
 _SIGNS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _quotation = re.compile(r"\\(?:Q(.*?)(?:\\E|$)|.)", re.DOTALL).sub
-_repetition = re.compile(r"([*+?])|\{([0-9]{1,4})(,([0-9]{0,4}))?\}").match
+# Braces around a number with a leading zero are braces.
+_repetition = re.compile(r"([*+?])|\{(0|[1-9][0-9]{0,8})(,(0|[1-9][0-9]{0,8})?)?\}").match
 _flag_group = re.compile(r"\(\?(?P<on>[ims]*)(?P<off>-[ims]+)?\)").match
 _group_head = re.compile(r"\?(?:P?<([A-Za-z0-9_]+)>|(?P<on>[ims]*)(?P<off>-[ims]+)?:)|(?!\?)").match
 _place = re.compile(r"[\^$]|\\[AzbB]").match

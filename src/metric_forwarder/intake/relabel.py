@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.re2 import BadPattern, Groups, Pattern
 from metric_forwarder.intake.series import as_text
+from metric_forwarder.intake.simple_case import lowered, raised
 from metric_forwarder.model import is_label_name
 from metric_forwarder.settings.readers import text_or_file
 
@@ -96,7 +97,7 @@ class Relabeller:
         metric, dimensions, namespace = raw.get("metricName"), raw.get("dimensions"), raw.get("namespace", "")
         if type(metric) is not str or type(dimensions) is not dict or type(namespace) is not str:
             return raw
-        labels = {name: as_text(value) if type(value) is int else value for name, value in dimensions.items()}
+        labels = {name: as_text(value) if _is_whole(value) else value for name, value in dimensions.items()}
         if not all(type(value) is str for value in labels.values()):
             return raw
         result = self.apply(namespace or default_namespace, metric, labels)
@@ -106,9 +107,10 @@ class Relabeller:
         return {**changed, "namespace": result.namespace} if result.namespace else changed
 
     def _apply(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Relabelled | None:
+        # A label with an empty value does not exist for a rule. But it is kept, since the destination may tell it from none.
         found = {**self._labels, **labels, NAMESPACE: namespace, NAME: metric}
-        found = {name: value for name, value in found.items() if value}
-        if not all(rule.action(rule, found) for rule in self._rules) or not found:
+        has_any = any(found.values())
+        if not all(rule.action(rule, found) for rule in self._rules) or (has_any and not any(found.values())):
             # A point that has lost all of its labels is dropped, too.
             return None
         left = {name: value for name, value in found.items() if not name.startswith("__")}
@@ -133,9 +135,21 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
 
 
 def read_rules(rules: str) -> Any:
-    """Decode ``MF_RELABEL``; raises ``OSError`` or ``ValueError`` if it is not JSON."""
+    """Decode ``MF_RELABEL``; raises ``OSError``, or ``ValueError`` if it is not JSON or names a member twice."""
     text = text_or_file(rules)
-    return json.loads(text) if text else []
+    return json.loads(text, object_pairs_hook=_members) if text else []
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise BadRule(" names a member twice: keep one")
+    return members
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a schema takes a dimension's value as a whole number; for JSON Schema 9100.0 is one."""
+    return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def _set(labels: Labels, name: str, value: str) -> None:
@@ -179,10 +193,11 @@ def _hashmod(rule: _Rule, labels: Labels) -> bool:
 
 
 def _label_map(rule: _Rule, labels: Labels) -> bool:
-    for name in sorted(labels):
-        groups = rule.regex.fullmatch(name)
+    # As they were before this rule.
+    for name, value in sorted(labels.items()):
+        groups = rule.regex.fullmatch(name) if value else None
         if groups is not None:
-            _set(labels, expand(rule.replacement, groups, rule.regex), labels[name])
+            _set(labels, expand(rule.replacement, groups, rule.regex), value)
     return True
 
 
@@ -213,8 +228,8 @@ _ACTIONS: Mapping[str, Callable[[_Rule, Labels], bool]] = {
     "drop": lambda rule, labels: not _keep(rule, labels),
     "keepequal": _keep_equal,
     "dropequal": lambda rule, labels: not _keep_equal(rule, labels),
-    "lowercase": partial(_set_case, change=str.lower),
-    "uppercase": partial(_set_case, change=str.upper),
+    "lowercase": partial(_set_case, change=lowered),
+    "uppercase": partial(_set_case, change=raised),
     "hashmod": _hashmod,
     "labelmap": _label_map,
     "labeldrop": partial(_drop_labels, matching=True),

@@ -47,7 +47,9 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
     try:
         # An editor may have put a byte order mark first.
         text = Path(path).read_text(encoding="utf-8-sig")
-        schema: Any = json.loads(text, parse_constant=_raise_for_constant, parse_float=_finite)
+        schema: Any = json.loads(
+            text, object_pairs_hook=_members, parse_constant=_raise_for_constant, parse_float=_finite
+        )
         if not isinstance(schema, dict):
             raise _Unusable("its file must hold a JSON object")  # noqa: TRY301
         _check_draft(schema)
@@ -71,6 +73,13 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
 
 class _Unusable(Exception):
     """What cannot be judged in a schema, and what to do about it."""
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise _Unusable("its file names a member of an object twice: keep one")
+    return members
 
 
 def _raise_for_constant(name: str) -> Any:

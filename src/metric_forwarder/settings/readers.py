@@ -227,7 +227,8 @@ def _is_spool_folder(value: str) -> bool:
     max_mb = options.pop("max_mb", ["1"])[-1]
     is_size = max_mb.isascii() and max_mb.isdigit() and len(max_mb) <= _DIGITS and int(max_mb) > 0
     is_folder = len(parts.path) > 1 and "\0" not in unquote(parts.path)
-    return parts.scheme == "file" and not parts.netloc and is_folder and not options and is_size
+    is_plain = not (parts.netloc or parts.fragment or options)
+    return parts.scheme == "file" and is_plain and is_folder and is_size
 
 
 def ca_file(value: str) -> str:
