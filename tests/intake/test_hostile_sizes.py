@@ -108,9 +108,8 @@ def test_next_to_nothing_does_not_take_the_functions_memory(
     name: str, tmp_path: Path, *, spools: bool
 ) -> None:
     event, stored = of(name)
-    taken = handle_alone(
-        event, stored, tmp_path, {**RECEIVER, "MF_BRIDGE_ACCOUNTS": "own"}, "up", spools=spools
-    )
+    settings = {**RECEIVER, "MF_BRIDGE_ACCOUNTS": "own"}
+    taken = handle_alone(event, stored, tmp_path, settings, "up", spools=spools, explains=True)
     assert taken.more < MOST_MEMORY
 
 

@@ -69,7 +69,7 @@ def test_twice_the_text_takes_twice_the_time(name: str, reader: Callable[[str], 
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_text_takes_more_memory_than_a_multiple_of_its_bytes(name: str, tmp_path: Path) -> None:
     text = TEXTS[name](MB)
-    taken = handle_alone(ckafka(text), b"", tmp_path, RECEIVER, "up", spools=False)
+    taken = handle_alone(ckafka(text), b"", tmp_path, RECEIVER, "up", explains=True)
     assert taken.outcomes
     assert taken.more < 12 * len(text)
 

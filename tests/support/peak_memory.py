@@ -20,7 +20,7 @@ from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.triggers.decoding import StoredObject
 
 CONTEXT = {"time_limit_in_ms": 900_000, "request_id": "x", "tencentcloud_appid": "1250000000"}
-event, stored, settings, mood = sys.argv[1:]
+event, stored, settings, mood, explains = sys.argv[1:]
 settings = json.loads(settings)
 
 class Endpoint:
@@ -49,8 +49,10 @@ def memory(kind):
     # What getrusage tells includes the process that this one was forked from.
     return 1024 * int(re.search(kind + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 
-# What is loaded with the first event, and with the first mistake, is there.
-handle([{"metricName": "m", "dimensions": {}, "value": 1}, {}])
+# What is loaded with the first event is there.
+handle({"metricName": "m", "dimensions": {}, "value": 1})
+if explains:
+    handle({})
 event = json.loads(Path(event).read_text())
 before = memory("VmRSS")
 report = handle(event)
@@ -81,12 +83,19 @@ class Taken(NamedTuple):
 
 
 def handle_alone(
-    event: Any, stored: bytes, folder: Path, settings: Mapping[str, str], mood: str, *, spools: bool
+    event: Any,
+    stored: bytes,
+    folder: Path,
+    settings: Mapping[str, str],
+    mood: str,
+    *,
+    spools: bool = False,
+    explains: bool = False,
 ) -> Taken:
     """Let a process of its own handle an event.
 
     ``stored`` is the object of COS that the event names, ``folder`` is where event and spool are kept, and the destination is
-    ``up`` or ``down``.
+    ``up`` or ``down``. ``explains``: what is needed to explain a mistake was loaded before.
     """
     named = {"MF_NAMESPACE": "pc", "MF_HTTP_TOKEN": TOKEN, "MF_MAX_ATTEMPTS": "1", **settings}
     if spools:
@@ -95,8 +104,7 @@ def handle_alone(
     event_file.write_text(json.dumps(event))
     object_file.write_bytes(stored)
     path = f"{ROOT / 'src'}:{ROOT / 'tests'}"
-    program = [
-        sys.executable, "-c", HANDLE, str(event_file), str(object_file) if stored else "", json.dumps(named), mood
-    ]  # fmt: skip
+    files = str(event_file), str(object_file) if stored else ""
+    program = [sys.executable, "-c", HANDLE, *files, json.dumps(named), mood, "explains" if explains else ""]
     done = subprocess.run(program, capture_output=True, text=True, env={"PYTHONPATH": path}, check=True)
     return Taken(*json.loads(done.stdout.splitlines()[-1]))
