@@ -52,7 +52,7 @@ def memory(kind):
 # What is loaded with the first event is there.
 handle({"metricName": "m", "dimensions": {}, "value": 1})
 if explains:
-    handle({})
+    handle([{}])
 event = json.loads(Path(event).read_text())
 before = memory("VmRSS")
 report = handle(event)
