@@ -320,6 +320,18 @@ def test_each_of_many_points_is_shown_with_its_own_series_before_the_labels() ->
     assert [each["before"]["metricName"] for each in found["filtered"]] == ["n"]
 
 
+@pytest.mark.parametrize("bad", ['["x"]', '{"b": 1}', "null", "true", "0.5", "1e999"])
+def test_an_invalid_dimension_does_not_keep_a_later_point_from_being_shown(bad: str) -> None:
+    broken = json.dumps(point(dimensions={"ip": "BAD"})).replace('"BAD"', bad)
+    done = run(
+        "check", "-", given=f"[{broken}, {json.dumps(point(dimensions={'ip': 1}))}]", LABELS="env=prod"
+    )
+    (found,) = done.printed
+    assert (done.status, [error["pointer"] for error in found["errors"]]) == (1, ["/0/dimensions/ip"])
+    told = [(p["pointer"], p["dimensions"], p["before"]["dimensions"]) for p in found["points"]]
+    assert told == [("/1", {"env": "prod", "ip": "1"}, {"ip": "1"})]
+
+
 def test_json_lines_hold_one_payload_of_many_points_or_one_trigger_event_a_line(tmp_path: Path) -> None:
     lines = _write(tmp_path / "points.jsonl", f"{json.dumps(point())}\n{{\n{json.dumps(point('x'))}\n")
     (found,) = run("check", lines).printed

@@ -183,10 +183,12 @@ def _point(point: Point, before: Any, settings: Settings) -> dict[str, Any]:
 
 def _series_of(raw: Any, settings: Settings) -> dict[str, Any]:
     """The series of a point before the rules."""
+    from metric_forwarder.intake.series import as_text as dimension_text
+
     return {
         "namespace": raw.get("namespace") or settings.namespace,
         "metricName": raw["metricName"],
-        "dimensions": {name: str(value) for name, value in sorted(raw["dimensions"].items())},
+        "dimensions": {name: dimension_text(value) for name, value in sorted(raw["dimensions"].items())},
     }
 
 

@@ -148,11 +148,18 @@ class _Watch:
 
 
 def _is_same(result: Any, point: Point) -> bool:
+    """Whether a result of the rules became this point; a result may be anything, since rules leave an invalid point as it is."""
     if not isinstance(result, dict) or not isinstance(dimensions := result.get("dimensions", {}), dict):
         return False
-    texts = {name: as_text(value) for name, value in dimensions.items()}
+    texts = {name: _text_or_none(value) for name, value in dimensions.items()}
     described = result.get("metricName"), result.get("value"), texts
     return described == (point.series.metric, point.value, dict(point.series.dimensions))
+
+
+def _text_or_none(value: Any) -> str | None:
+    """A dimension's value as text; None if it is not valid."""
+    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    return as_text(value) if is_whole or isinstance(value, str) else None
 
 
 def read_event(event: Any) -> Decoded:
