@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from metric_forwarder.bootstrap import Application
 from metric_forwarder.doctor import CHECKS
+from metric_forwarder.errors import ConfigError
 from receiver_emulator import EXAMPLE_SECRET_KEY, Emulator, EmulatorOptions
 from support.answering_server import AnsweringServer, Reply, remote_write
 from support.command_line import child_environ, execute, point, run, settings_for
@@ -59,6 +61,27 @@ def test_a_schema_that_cannot_be_used_ends_with_status_2(receiver: Emulator) -> 
     assert done.status == 2
     assert "2 settings to correct" in done.err
     assert "MF_SCHEMA" in done.err
+
+
+UNUSABLE = {
+    "rules": {"RELABEL": '[{"action":"nope"}]'},
+    "rules that are no JSON": {"RELABEL": "nowhere.json"},
+    "a mapping": {"MAPPING": "{}"},
+    "all": {"RELABEL": "[1]", "MAPPING": "[]", "SCHEMA": "/nonexistent.json", "CONCURRENCY": "x"},
+}
+
+
+@pytest.mark.parametrize("bad", UNUSABLE.values(), ids=UNUSABLE)
+def test_what_every_event_would_refuse_ends_with_status_2_and_the_words_of_the_event(
+    receiver: Emulator, bad: dict[str, str]
+) -> None:
+    settings = {**settings_for(receiver), **bad}
+    done = run("doctor", **settings)
+    with pytest.raises(ConfigError) as refused:
+        Application({f"MF_{name}": value for name, value in settings.items()}).handle({"doctor": True}, {})
+    assert (done.status, done.out) == (2, "")
+    assert done.err == f"Error: {refused.value}\n"
+    assert all(f"MF_{name}" in done.err for name in bad)
 
 
 def test_the_platforms_region_does_as_well(receiver: Emulator) -> None:

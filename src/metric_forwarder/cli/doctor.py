@@ -34,13 +34,17 @@ def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     from metric_forwarder.destinations.parts import Parts
     from metric_forwarder.destinations.server_clock import make_server_clocks
     from metric_forwarder.doctor import SETTINGS_CAN_BE_USED, DoctorContext, examine, run_checks
+    from metric_forwarder.intake.making import make_mapping, make_relabel
     from metric_forwarder.intake.schema import PointSchema
     from metric_forwarder.machine import system_machine
 
     region = os.environ.get("TENCENTCLOUD_REGION", "")
     settings, problems = Settings.collect(os.environ, platform_region=region)
     found = ProblemCollector(problems)
+    # What every event needs: with a bad one, no event would be handled, so no further check matters.
     found.collect(lambda: PointSchema(settings.kind.schema, settings.schema))
+    found.collect(lambda: make_relabel(settings))
+    found.collect(lambda: make_mapping(settings))
     found.check()
     machine = system_machine()
     credentials = make_credentials(settings, os.environ, machine)
