@@ -126,6 +126,14 @@ class Application:
             )
             raise
 
+    def check_settings(self, context: Mapping[str, Any]) -> None:
+        """Make what every event needs, so that a server can refuse its settings before it listens; nothing is connected.
+
+        Raises:
+            ConfigError: with everything that is wrong, as an event would raise it.
+        """
+        self._prepare(context)
+
     @property
     def self_metrics(self) -> "SelfMetrics | None":
         """What was counted for ``MF_SELF_METRICS``; None before the first event, and where it is off."""
@@ -147,15 +155,7 @@ class Application:
             self._lock.release()
 
     def _handle(self, event: Any, context: Mapping[str, Any], request_id: str, started: float) -> Any:
-        given = self._given(context)
-        if self._pipeline is None or self._settings is None or given != self._given_before:
-            self._pipeline = None
-            environ, region = given
-            self._settings, problems = Settings.collect(environ, platform_region=region)
-            self._pipeline = self._compose(self._settings, problems, function_name(context))
-            self._log.set_level(self._settings.log_level)
-            self._given_before = given
-        settings = self._settings
+        settings, pipeline = self._prepare(context)
         limit_s = time_limit_s(context)
         margin_s = min(settings.deadline_margin_ms / 1000, limit_s / 2)
         deadline = Deadline(self._clock, started + limit_s - margin_s)
@@ -172,8 +172,20 @@ class Application:
                 message=decoded.reason,
             )
             return refuse(decoded)
-        report = self._pipeline.handle(decoded, request_id=request_id, deadline=deadline)
+        report = pipeline.handle(decoded, request_id=request_id, deadline=deadline)
         return reply(decoded.traits.reply_to, report)
+
+    def _prepare(self, context: Mapping[str, Any]) -> tuple[Settings, Pipeline]:
+        """Read the settings and make the pipeline, if they have changed since the last event; raises ``ConfigError``."""
+        given = self._given(context)
+        if self._pipeline is None or self._settings is None or given != self._given_before:
+            self._pipeline = None
+            environ, region = given
+            self._settings, problems = Settings.collect(environ, platform_region=region)
+            self._pipeline = self._compose(self._settings, problems, function_name(context))
+            self._log.set_level(self._settings.log_level)
+            self._given_before = given
+        return self._settings, self._pipeline
 
     def _examine(self, settings: Settings, function: str, deadline: Deadline) -> dict[str, Any]:
         """Answer ``{"doctor": true}``: run the doctor's checks."""

@@ -24,7 +24,7 @@ from prometheus_client.exposition import basic_auth_handler
 from metric_forwarder.cli.http_server import HttpServer, ServerLimits, listen, make_response, serve_until
 from metric_forwarder.cli.serve import TimedLog
 from receiver_emulator import Emulator
-from support.command_line import point, run, settings_for
+from support.command_line import execute, point, run, settings_for
 from support.served import serving
 
 TOKEN = "sample-token-of-the-docs"
@@ -117,6 +117,24 @@ def test_settings_that_cannot_work_end_it_before_it_listens() -> None:
     done = run("serve", "--port", "0", SECRET_ID="x")
     assert (done.status, done.out) == (2, "")
     assert "MF_SECRET_KEY is empty" in done.err
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({"RELABEL": '[{"action":"nope"}]'}, id="rules"),
+        pytest.param({"MAPPING": "{}"}, id="a mapping"),
+        pytest.param({"SCHEMA": "/nonexistent.json"}, id="a schema"),
+        pytest.param({"RELABEL": "{", "MAPPING": "[]", "CONCURRENCY": "0"}, id="all at once"),
+    ],
+)
+def test_settings_that_every_event_would_refuse_end_it_before_it_listens(
+    receiver: Emulator, bad: dict[str, str]
+) -> None:
+    done = execute("serve", "--port", "0", **settings_for(receiver), **bad)
+    assert (done.status, done.out) == (2, "")
+    assert all(f"MF_{name}" in done.err for name in bad)
+    assert "Traceback" not in done.err
 
 
 def test_a_port_in_use_is_reported_with_a_remedy(receiver: Emulator) -> None:

@@ -68,7 +68,7 @@ def serve(
     """
     from metric_forwarder.cli.http_server import HttpServer, run
 
-    settings = Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
+    settings = _usable_settings(time_limit_s)
     with contextlib.ExitStack() as open_sockets:
         listener = open_sockets.enter_context(_listen(host, port))
         url = _url(host, listener)
@@ -93,6 +93,14 @@ def serve(
         # For the whole time, since the handlers' threads share one standard output.
         with contextlib.redirect_stdout(PointsApart(sys.stdout, _log(settings, page))):
             run(server, listener, time_limit_s, site)
+
+
+def _usable_settings(time_limit_s: float) -> Settings:
+    """Read the settings as an event would; raises ``ConfigError`` for all that would make every request fail."""
+    from metric_forwarder.bootstrap import Application
+
+    Application().check_settings(make_context(os.environ, time_limit_s))
+    return Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
 
 
 def _listen(host: str, port: int) -> socket.socket:
