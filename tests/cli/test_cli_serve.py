@@ -137,6 +137,17 @@ def test_settings_that_every_event_would_refuse_end_it_before_it_listens(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize("bridge", [{}, {"BRIDGE_ACCOUNTS": "own"}], ids=["closed", "open"])
+def test_clients_that_only_a_platform_could_authenticate_are_not_let_in(
+    receiver: Emulator, bridge: dict[str, str]
+) -> None:
+    done = execute("serve", "--port", "0", **settings_for(receiver), **bridge, HTTP_AUTH="cam", MAX_RPS="x")
+    assert (done.status, done.out) == (2, "")
+    assert "MF_HTTP_AUTH is cam" in done.err
+    assert "set MF_HTTP_TOKEN" in done.err
+    assert "MF_MAX_RPS" in done.err
+
+
 def test_a_port_in_use_is_reported_with_a_remedy(receiver: Emulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("serve", "--port", str(taken.getsockname()[1]), **settings_for(receiver))

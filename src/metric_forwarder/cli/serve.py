@@ -16,6 +16,7 @@ from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.local_function import Handler, PointsApart, load_handler, make_context
 from metric_forwarder.cli.options import WholeNumber, env_file_option, example, host_option, port_option
+from metric_forwarder.errors import ProblemCollector
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.settings.settings import PREFIX, Settings
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from metric_forwarder.cli.serve_page import ServePage
 
 _PAGE_HOST = "127.0.0.1"
+_NO_PLATFORM = (
+    "MF_HTTP_AUTH is cam, so the platform would have to authenticate clients, but in front of serve there is no platform and "
+    "everybody would be let in: remove it, and set MF_HTTP_TOKEN to the token that clients send"
+)
 
 
 @click.command(epilog=example("metric-forwarder serve --port 9000"))
@@ -62,7 +67,8 @@ def serve(
     """Run the function behind an HTTP server until interrupted.
 
     It answers a request like the deployed function's URL, by the settings: payloads by POST (MF_HTTP_TOKEN), and clients of
-    the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. An instance handles one request at a time. GET /healthz and /readyz
+    the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. MF_HTTP_AUTH=cam is refused: no platform is there to authenticate
+    clients. An instance handles one request at a time. GET /healthz and /readyz
     are for a load balancer; with MF_SELF_METRICS=on, GET /metrics is for a Prometheus. The log goes to standard error;
     --verbose adds a line for each request, without its query.
     """
@@ -96,11 +102,16 @@ def serve(
 
 
 def _usable_settings(time_limit_s: float) -> Settings:
-    """Read the settings as an event would; raises ``ConfigError`` for all that would make every request fail."""
+    """Read the settings; raises ``ConfigError`` for all that would make every request fail, or let everybody in."""
     from metric_forwarder.bootstrap import Application
 
-    Application().check_settings(make_context(os.environ, time_limit_s))
-    return Settings.read(os.environ, platform_region=os.environ.get("TENCENTCLOUD_REGION", ""))
+    region = os.environ.get("TENCENTCLOUD_REGION", "")
+    settings, _ = Settings.collect(os.environ, platform_region=region)
+    found = ProblemCollector([_NO_PLATFORM] if settings.http_auth == "cam" else [])
+    # It reads the settings as an event would, and finds the same problems.
+    found.collect(lambda: Application().check_settings(make_context(os.environ, time_limit_s)))
+    found.check()
+    return settings
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -173,7 +184,7 @@ def _head_check(settings: Settings) -> Callable[[Mapping[str, Any]], Any]:
     from metric_forwarder.triggers.decoding import HttpAccess
     from metric_forwarder.triggers.http import check_head
 
-    access = HttpAccess(settings.http_token, settings.http_auth == "cam")
+    access = HttpAccess(settings.http_token)
     log = JsonLog(settings.log_level)
 
     def check(event: Mapping[str, Any]) -> Any:
@@ -210,18 +221,14 @@ class TimedLog(io.TextIOBase):
             self._stream.flush()
 
 
-def _is_open(settings: Settings) -> bool:
-    return bool(settings.http_token) or settings.http_auth == "cam"
-
-
 def _described(url: str, settings: Settings, page_url: str | None) -> str:
     """The same as ``_welcome``, for programs."""
-    is_open = {"payloads": _is_open(settings), "bridge": bool(settings.bridge_accounts)}
+    is_open = {"payloads": bool(settings.http_token), "bridge": bool(settings.bridge_accounts)}
     return json.dumps({"url": url, "page": page_url, "open": is_open})
 
 
 def _welcome(url: str, settings: Settings, page_url: str | None) -> str:
-    points = "open" if _is_open(settings) else "closed (set MF_HTTP_TOKEN)"
+    points = "open" if settings.http_token else "closed (set MF_HTTP_TOKEN)"
     bridge = "open" if settings.bridge_accounts else "closed (set MF_BRIDGE_ACCOUNTS)"
     page = f"\nRequests and outcomes are shown on a page: {page_url}" if page_url else ""
     return (
