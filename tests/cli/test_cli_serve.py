@@ -5,9 +5,11 @@ import gzip
 import io
 import json
 import re
+import signal
 import socket
 import struct
 import threading
+import time
 import tracemalloc
 import urllib.error
 import urllib.request
@@ -21,11 +23,18 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway
 from prometheus_client.exposition import basic_auth_handler
 
-from metric_forwarder.cli.http_server import HttpServer, ServerLimits, listen, make_response, serve_until
+from metric_forwarder.cli.http_server import (
+    HttpServer,
+    ServerLimits,
+    Stop,
+    listen,
+    make_response,
+    serve_until,
+)
 from metric_forwarder.cli.serve import TimedLog
 from receiver_emulator import Emulator
 from support.command_line import execute, point, run, settings_for
-from support.served import serving
+from support.served import serving, serving_process
 
 TOKEN = "sample-token-of-the-docs"
 
@@ -305,17 +314,20 @@ def echo(event: Any, _context: Any) -> Any:
 
 @asynccontextmanager
 async def served(
-    handler: Any = echo, check_head: Any = lambda _event: None, **limits: Any
+    handler: Any = echo,
+    check_head: Any = lambda _event: None,
+    time_limit_s: float = 10,
+    **limits: Any,
 ) -> AsyncIterator[int]:
     """The port of a server in this event loop."""
     server = HttpServer([handler], dict, check_head, ServerLimits(**limits))
-    listener, stopping = listen("127.0.0.1", 0), asyncio.Event()
+    listener, stop = listen("127.0.0.1", 0), Stop()
     port: int = listener.getsockname()[1]
-    running = asyncio.create_task(serve_until(stopping, server, listener, 10))
+    running = asyncio.create_task(serve_until(stop, server, listener, time_limit_s))
     try:
         yield port
     finally:
-        stopping.set()
+        stop.ask(0)
         await asyncio.wait_for(running, 20)
 
 
@@ -325,6 +337,17 @@ async def ask(port: int, path: str = "/", body: bytes = b"[]") -> tuple[int, Any
 
 
 HEAD = "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+# The server sends the first line of the reply once it reads the body, so the client knows that its request has begun.
+EXPECTING = HEAD.replace("Host: a", "Host: a\r\nExpect: 100-continue")
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def address_of(url: str) -> tuple[str, int]:
+    return "127.0.0.1", int(url.rpartition(":")[2])
+
+
+def read_all(client: socket.socket) -> bytes:
+    return b"".join(iter(lambda: client.recv(65_536), b""))
 
 
 async def begin(port: int, text: str | bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -458,6 +481,81 @@ def test_a_request_under_way_is_answered_when_the_server_stops() -> None:
         return await asked
 
     assert asyncio.run(scenario()) == (200, {"done": True})
+
+
+def test_a_request_that_takes_too_long_is_given_up_when_the_server_stops() -> None:
+    async def scenario() -> bytes:
+        async with served(time_limit_s=0.1, body_timeout_s=3600) as port:
+            reader, writer = await begin(port, EXPECTING.format(path="/", length=9))
+            assert await reader.readuntil(b"\r\n\r\n") == CONTINUE
+        reply = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        return reply
+
+    assert asyncio.run(scenario()) == b""
+
+
+def status_of(url: str, **request: Any) -> tuple[int, str | None]:
+    """The status, and the header Retry-After."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, **request), timeout=20) as reply:
+            return reply.status, reply.headers["Retry-After"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Retry-After"]
+
+
+def await_refusal(address: tuple[str, int]) -> None:
+    """Return once connections are refused."""
+    with suppress(ConnectionError):
+        for _ in range(3000):
+            socket.create_connection(address, timeout=20).close()
+            time.sleep(0.01)
+        pytest.fail("it still accepts connections")
+
+
+def test_after_sigterm_it_says_so_refuses_new_points_and_completes_the_requests_that_have_begun(
+    receiver: Emulator,
+) -> None:
+    receiver.clear()
+    body = json.dumps(point()).encode()
+    token = {"Authorization": f"Bearer {TOKEN}"}
+    head = EXPECTING.format(path="/", length=len(body)).replace(
+        "Host: a", f"Host: a\r\nAuthorization: Bearer {TOKEN}"
+    )
+    with (
+        serving_process("--drain", "300", **settings_for(receiver), HTTP_TOKEN=TOKEN) as (url, process),
+        socket.create_connection(address := address_of(url), timeout=60) as begun,
+    ):
+        begun.sendall(head.encode())
+        assert begun.recv(len(CONTINUE), socket.MSG_WAITALL) == CONTINUE
+        begun.sendall(body[:9])
+        process.send_signal(signal.SIGTERM)
+        while status_of(f"{url}/readyz")[0] == 200:
+            time.sleep(0.01)
+        assert status_of(f"{url}/readyz")[0] == 503
+        assert status_of(f"{url}/healthz")[0] == 200
+        assert status_of(url, data=body, headers=token) == (503, "1")
+        with socket.create_connection(address, timeout=60) as kept:
+            # A second signal ends the time for load balancers.
+            process.send_signal(signal.SIGTERM)
+            await_refusal(address)
+            kept.sendall(HEAD.format(path="/", length=0).encode())
+            assert read_all(kept).startswith(b"HTTP/1.1 503 ")
+        begun.sendall(body[9:])
+        reply = read_all(begun)
+        assert reply.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close" in reply
+        assert process.wait(60) == 0
+    assert len(receiver.points()) == 1
+
+
+def test_after_an_interrupt_it_waits_for_no_load_balancer(receiver: Emulator) -> None:
+    with serving_process("--drain", "300", **settings_for(receiver)) as (url, process):
+        # It has begun to take signals.
+        assert status_of(f"{url}/healthz")[0] == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 def test_health_and_readiness_do_not_invoke_the_function() -> None:

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.cli.http_server import HttpServer, listen, serve_until
+from metric_forwarder.cli.http_server import HttpServer, Stop, listen, serve_until
 
-_DRAIN_S = 10.0
+_TIME_LIMIT_S = 10.0
 
 
 class Answered(NamedTuple):
@@ -59,11 +59,11 @@ class ApplicationServer:
         return reply
 
     async def _serve(self) -> None:
-        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._stop = lambda: loop.call_soon_threadsafe(stopping.set)
+        loop, stop = asyncio.get_running_loop(), Stop()
+        self._stop = lambda: loop.call_soon_threadsafe(stop.ask, 0)
         self._started.set()
         server = HttpServer([self._handle], self._context)
-        await serve_until(stopping, server, self._listener, _DRAIN_S)
+        await serve_until(stop, server, self._listener, _TIME_LIMIT_S)
 
     def _context(self) -> dict[str, Any]:
         return {"request_id": str(uuid.uuid4()), "time_limit_in_ms": self._time_limit_ms}

@@ -14,6 +14,15 @@ from support.command_line import child_environ
 @contextmanager
 def serving(*options: str, unsaid: str = "Traceback", **settings: str) -> Iterator[str]:
     """Its base URL; it ends by an interrupt, and well, and its log holds no traceback nor what is to be ``unsaid``."""
+    with serving_process(*options, unsaid=unsaid, **settings) as (url, _):
+        yield url
+
+
+@contextmanager
+def serving_process(
+    *options: str, unsaid: str = "Traceback", **settings: str
+) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """As ``serving``, with the process, which the test may end."""
     command = [sys.executable, "-m", "metric_forwarder", "serve", "--port", "0", *options]
     environ = child_environ(**settings)
     # A file, since nobody reads a pipe meanwhile: once it were full, the server would wait for ever.
@@ -27,7 +36,7 @@ def serving(*options: str, unsaid: str = "Traceback", **settings: str) -> Iterat
         first = process.stdout.readline()
         try:
             assert first.startswith("The function listens on "), _written(log)
-            yield first.split()[4]
+            yield first.split()[4], process
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=20)

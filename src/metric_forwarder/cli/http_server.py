@@ -26,6 +26,8 @@ MAX_BODY_BYTES = 6 * 2**20
 _LONGEST_LINE = 2**20
 # Up to twice as much of a body is buffered before it is read.
 _BUFFER_BYTES = 2**15
+# The longest time to write the last replies, once everything else is done or given up.
+_LAST_REPLIES_S = 1.0
 # A refused client may go on sending for this long, so that it reads the reply.
 _LINGER_S = 1.0
 _LONGEST_LOGGED_PATH = 200
@@ -109,6 +111,10 @@ class HttpServer:
         # In the order of their arrival.
         self._connections: dict[object, Connection] = {}
         self._is_stopping = False
+        # Requests whose head is complete and whose reply is not.
+        self._begun = 0
+        self._nothing_begun = asyncio.Event()
+        self._nothing_begun.set()
         # The event loop's own pool has too few threads: the number of processors plus four.
         self._threads = ThreadPoolExecutor(len(handlers), thread_name_prefix="instance")
 
@@ -141,8 +147,13 @@ class HttpServer:
             max(waiting, key=lambda connection: connection.head_bytes).abort()
 
     def stop(self) -> None:
-        """Accept no further requests."""
+        """Refuse further requests, and say so at /readyz; those that have begun go on, also with their bodies."""
         self._is_stopping = True
+
+    async def wait_for_begun(self, timeout_s: float) -> None:
+        """Wait until every request that has begun is answered, for so long at most."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._nothing_begun.wait(), timeout_s)
 
     def _waiting(self) -> list["Connection"]:
         return [connection for connection in self._connections.values() if connection.is_waiting]
@@ -170,6 +181,8 @@ class HttpServer:
         connection = self._connections.get(request.protocol)
         if connection is not None:
             connection.begin_request()
+        self._begun += 1
+        self._nothing_begun.clear()
         started = time.monotonic()
         try:
             response = await self._answer_in_bounds(request)
@@ -179,11 +192,19 @@ class HttpServer:
         finally:
             if connection is not None:
                 connection.end_request()
+            self._begun -= 1
+            if not self._begun:
+                self._nothing_begun.set()
+        if self._is_stopping:
+            # The client's next request must go to another server.
+            response.force_close()
         if self._on_access:
             self._on_access(_access(request, response, (time.monotonic() - started) * 1000))
         return response
 
     async def _answer_in_bounds(self, request: web.Request) -> web.Response:
+        if self._is_stopping:
+            return await _answer_early(request, _come_back())
         event = _make_head(request)
         refusal = self._check_head(event)
         if refusal is not None:
@@ -192,7 +213,7 @@ class HttpServer:
             return await _answer_early(request, web.Response(status=413))
         async with self._place_for_body(request) as is_given:
             if not is_given:
-                return await _answer_early(request, web.Response(status=503, headers={"Retry-After": "1"}))
+                return await _answer_early(request, _come_back())
             try:
                 body = await asyncio.wait_for(_read_body(request), self.limits.body_timeout_s)
             except asyncio.TimeoutError:
@@ -322,6 +343,10 @@ def make_response(reply: Any) -> web.Response:
     return web.Response(status=int(reply["statusCode"]), headers=reply.get("headers", {}), body=data)
 
 
+def _come_back() -> web.Response:
+    return web.Response(status=503, headers={"Retry-After": "1"})
+
+
 async def _answer_early(request: web.Request, response: web.Response) -> web.Response:
     """Send the response without reading the request's body, and close the connection.
 
@@ -363,17 +388,54 @@ Site = tuple[socket.socket, web.Application]
 """Another application, which is served on its own address as long as the server runs."""
 
 
-def run(server: HttpServer, listener: socket.socket, drain_s: float, page: Site | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; then requests that are being answered have ``drain_s`` seconds to finish."""
-    asyncio.run(_run(server, listener, drain_s, page))
+class Stop:
+    """How the server ends, in two steps: first it takes no more points, then it takes no more connections.
+
+    Between the steps a load balancer can read at /readyz that it must send its clients elsewhere.
+
+    Attributes:
+        is_asked: set for the first step.
+        is_due: set for the second step.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = asyncio.Event()
+        self.is_due = asyncio.Event()
+
+    def ask(self, drain_s: float) -> None:
+        """Take the first step, and the second one ``drain_s`` seconds later; asked again, take the second one at once."""
+        if self.is_asked.is_set() or not drain_s:
+            self.is_due.set()
+        else:
+            asyncio.get_running_loop().call_later(drain_s, self.is_due.set)
+        self.is_asked.set()
 
 
-async def _run(server: HttpServer, listener: socket.socket, drain_s: float, page: Site | None) -> None:
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+def run(
+    server: HttpServer, listener: socket.socket, drain_s: float, time_limit_s: float, page: Site | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        server: answers the requests.
+        listener: where it listens.
+        drain_s: how long after SIGTERM it listens on, to refuse requests. After SIGINT, which is a person's Ctrl-C, or a
+            second signal it does not.
+        time_limit_s: from the signal on, for the requests that have begun.
+        page: another application to serve meanwhile.
+    """
+    asyncio.run(_run(server, listener, drain_s, time_limit_s, page))
+
+
+async def _run(
+    server: HttpServer, listener: socket.socket, drain_s: float, time_limit_s: float, page: Site | None
+) -> None:
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.ask, drain_s)
+    loop.add_signal_handler(signal.SIGINT, stop.ask, 0.0)
     if page is None:
-        await serve_until(stopping, server, listener, drain_s)
+        await serve_until(stop, server, listener, time_limit_s)
         return
     runner = web.AppRunner(
         page[1], access_log=None, shutdown_timeout=0, logger=server_log("metric_forwarder.page")
@@ -381,19 +443,17 @@ async def _run(server: HttpServer, listener: socket.socket, drain_s: float, page
     await runner.setup()
     await web.SockSite(runner, page[0]).start()
     try:
-        await serve_until(stopping, server, listener, drain_s)
+        await serve_until(stop, server, listener, time_limit_s)
     finally:
         await runner.cleanup()
 
 
-async def serve_until(
-    stopping: asyncio.Event, server: HttpServer, listener: socket.socket, drain_s: float
-) -> None:
-    """Serve until the event is set, then finish the requests that are being answered."""
+async def serve_until(stop: Stop, server: HttpServer, listener: socket.socket, time_limit_s: float) -> None:
+    """Serve until ``stop``, then answer the requests that have begun, within the time limit."""
     runner = web.AppRunner(
         server.application(),
         access_log=None,
-        shutdown_timeout=drain_s,
+        shutdown_timeout=_LAST_REPLIES_S,
         logger=server_log("metric_forwarder.http"),
         max_line_size=_LONGEST_LINE,
         # It counts from the connection or the last reply until the head of the next request is complete.
@@ -405,10 +465,15 @@ async def serve_until(
     )
     await runner.setup()
     make_protocol = cast("web.Server", runner.server)
-    listening = await asyncio.get_running_loop().create_server(
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(
         lambda: Connection(server, make_protocol()), sock=listener, backlog=1024
     )
-    await stopping.wait()
+    await stop.is_asked.wait()
+    given_up_at = loop.time() + time_limit_s
     server.stop()
+    await stop.is_due.wait()
     listening.close()
+    # Not left to the cleanup, which reads nothing more from any connection: bodies under way would never be complete.
+    await server.wait_for_begun(given_up_at - loop.time())
     await runner.cleanup()

@@ -15,7 +15,14 @@ import click
 from metric_forwarder.cli.inputs import unlistenable
 from metric_forwarder.cli.invoke import time_limit_option
 from metric_forwarder.cli.local_function import Handler, PointsApart, load_handler, make_context
-from metric_forwarder.cli.options import WholeNumber, env_file_option, example, host_option, port_option
+from metric_forwarder.cli.options import (
+    Number,
+    WholeNumber,
+    env_file_option,
+    example,
+    host_option,
+    port_option,
+)
 from metric_forwarder.errors import ProblemCollector
 from metric_forwarder.reporting.log import JsonLog
 from metric_forwarder.settings.settings import PREFIX, Settings
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
     from metric_forwarder.cli.serve_page import ServePage
 
 _PAGE_HOST = "127.0.0.1"
+# A health check of a load balancer usually comes every few seconds.
+_DRAIN_S = 5.0
 _NO_PLATFORM = (
     "MF_HTTP_AUTH is cam, so the platform would have to authenticate clients, but in front of serve there is no platform and "
     "everybody would be let in: remove it, and set MF_HTTP_TOKEN to the token that clients send"
@@ -44,6 +53,15 @@ _NO_PLATFORM = (
 )
 @time_limit_option
 @click.option(
+    "--drain",
+    "drain_s",
+    type=Number(min=0, max=300),
+    default=_DRAIN_S,
+    show_default="5",
+    metavar="SECONDS",
+    help="After SIGTERM, say at /readyz for this time that it stops, for a load balancer to notice: 0 to 300 seconds.",
+)
+@click.option(
     "--page-port",
     type=WholeNumber(0, 65535),
     metavar="PORT",
@@ -60,6 +78,7 @@ def serve(
     port: int,
     instances: int,
     time_limit_s: float,
+    drain_s: float,
     page_port: int | None,
     as_json: bool,
     verbose: bool,
@@ -69,8 +88,11 @@ def serve(
     It answers a request like the deployed function's URL, by the settings: payloads by POST (MF_HTTP_TOKEN), and clients of
     the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. MF_HTTP_AUTH=cam is refused: no platform is there to authenticate
     clients. An instance handles one request at a time. GET /healthz and /readyz
-    are for a load balancer; with MF_SELF_METRICS=on, GET /metrics is for a Prometheus. The log goes to standard error;
+    are for a load balancer. With MF_SELF_METRICS=on, GET /metrics is for a Prometheus. The log goes to standard error;
     --verbose adds a line for each request, without its query.
+
+    After SIGTERM, /readyz and every new request are answered with 503 for the time of --drain. Requests that have begun are
+    completed within the time limit. Ctrl-C does not wait for --drain.
     """
     from metric_forwarder.cli.http_server import HttpServer, run
 
@@ -98,7 +120,7 @@ def serve(
         )
         # For the whole time, since the handlers' threads share one standard output.
         with contextlib.redirect_stdout(PointsApart(sys.stdout, _log(settings, page))):
-            run(server, listener, time_limit_s, site)
+            run(server, listener, drain_s, time_limit_s, site)
 
 
 def _usable_settings(time_limit_s: float) -> Settings:
