@@ -56,6 +56,31 @@ def test_it_counts_the_spool_of_the_function_that_was_asked(emulator: Emulator, 
     assert "of prod/fwd 0 points wait" in found["spool"]["detail"]
 
 
+SELF_METRICS: dict[str, tuple[dict[str, str], bool, str]] = {
+    "off": ({}, True, "off"),
+    "nowhere": ({"SELF_METRICS": "on"}, False, "set it, or MF_SELF_METRICS to off"),
+    "somewhere": (
+        {"SELF_METRICS": "on", "REMOTE_WRITE_URL": "http://127.0.0.1:1/write"},
+        True,
+        "written to MF_REMOTE_WRITE_URL",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "ok", "told"), SELF_METRICS.values(), ids=SELF_METRICS)
+def test_its_own_metrics_must_have_an_address_to_be_written_to(
+    emulator: Emulator, settings: dict[str, str], told: str, *, ok: bool
+) -> None:
+    inside = ask(emulator, **settings)
+    done = run("doctor", "--json", **settings_for(emulator), **settings)
+    outside = json.loads(done.out)
+    check = _by_name(inside)["metrics"]
+    assert (check["ok"], inside["status"]) == (ok, "ok" if ok else "failed")
+    assert told in check["detail"]
+    assert _by_name(outside)["metrics"] == check
+    assert done.status == (0 if ok else 1)
+
+
 @pytest.mark.parametrize(
     ("accounts", "told"),
     [

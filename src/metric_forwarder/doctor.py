@@ -269,6 +269,19 @@ def scrape(context: DoctorContext) -> CheckResult:
     return CheckResult(True, f"open to {', '.join(hosts)}: the names are known, and the given ports are open")
 
 
+def self_metrics(context: DoctorContext) -> CheckResult:
+    settings = context.settings
+    if settings.self_metrics == "off":
+        return CheckResult(True, "off (MF_SELF_METRICS)")
+    if not settings.remote_write_url:
+        return CheckResult(
+            False,
+            "MF_SELF_METRICS is on, but MF_REMOTE_WRITE_URL is empty, so they are written nowhere: set it, or MF_SELF_METRICS to "
+            "off; only metric-forwarder serve does without it, since it shows them at /metrics",
+        )
+    return CheckResult(True, "written to MF_REMOTE_WRITE_URL (MF_SELF_METRICS)")
+
+
 def _spool_folder(context: DoctorContext, url: str) -> CheckResult:
     folder = Path(unquote(urlsplit(url).path))
     try:
@@ -357,6 +370,7 @@ CHECKS: tuple[Check, ...] = (
     Check("http", http_exposure),
     Check("bridge", bridge),
     Check("scrape", scrape),
+    Check("metrics", self_metrics),
 )
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def doctor(ctx: click.Context, *, as_json: bool, quiet: bool) -> None:
     """Check whether points could be delivered.
 
-    It checks settings, key (it reads the secret if there is one), region, network, clock, dedupe, spool, HTTP and the hosts
-    that may be scraped. It sends the destination an empty request, and no point. Every line is ok, or says what to do.
-    With the event {"doctor": true}, the deployed function runs the same checks. The status is 0 if all is well, 1 if there
-    is something to do, 2 if the settings cannot be used.
+    It checks settings, key (it reads the secret if there is one), region, network, clock, dedupe, spool, HTTP, the hosts
+    that may be scraped, and whether the forwarder's own metrics have an address to be written to. It sends the destination an
+    empty request, and no point. Every line is ok, or says what to do. With the event {"doctor": true}, the deployed function
+    runs the same checks. The status is 0 if all is well, 1 if there is something to do, 2 if the settings cannot be used.
     """
     from metric_forwarder.cli import display
     from metric_forwarder.cli.local_function import FUNCTION
