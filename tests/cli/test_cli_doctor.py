@@ -410,13 +410,12 @@ def test_hosts_to_scrape_that_can_be_reached_are_ok(receiver: Emulator) -> None:
 def test_each_host_to_scrape_that_cannot_be_reached_is_reported(receiver: Emulator) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         closed = f"127.0.0.1:{listener.getsockname()[1]}"
-    hosts = f"node.invalid,{closed},localhost:99999,127.0.0.1"
+    hosts = f"node.invalid,{closed},127.0.0.1"
     done = run("doctor", **settings_for(receiver), SCRAPE_HOSTS=hosts)
     is_ok, said = _lines(done.out)["scrape"]
     assert (done.status, is_ok) == (1, False)
     assert said.startswith(
-        f"node.invalid has no address here, {closed} accepts no connection (Connection refused), localhost:99999 is not "
-        "host:port: correct MF_SCRAPE_HOSTS"
+        f"node.invalid has no address here, {closed} accepts no connection (Connection refused): correct MF_SCRAPE_HOSTS"
     )
 
 

@@ -503,7 +503,9 @@ def test_while_no_host_is_listed_a_timer_that_scrapes_is_a_configuration_error(r
         application(receiver, SCRAPE_HOSTS="").handle(firing("http://127.0.0.1/"), {})
 
 
-@pytest.mark.parametrize("hosts", ["http://a", "a/b", "a b", "user@a", "a:port", "*", "a,,b;c"])
+@pytest.mark.parametrize(
+    "hosts", ["http://a", "a/b", "a b", "user@a", "a:port", "*", "a,,b;c", "a:99999", "[::1]:0", "[1]"]
+)
 def test_invalid_hosts_are_a_configuration_error(hosts: str, receiver: Emulator) -> None:
     environ = {f"MF_{name}": value for name, value in settings_for(receiver).items()}
     with pytest.raises(ConfigError, match="MF_SCRAPE_HOSTS"):

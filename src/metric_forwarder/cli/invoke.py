@@ -251,7 +251,7 @@ class _WithoutReports(io.StringIO):
 
 def _run(ctx: click.Context, events: Events, time_limit_s: float, *, as_json: bool, quiet: bool) -> None:
     handler = load_handler()
-    all_complete = True
+    status = 0
     for place, event in events:
         what = f"{place} of {events[-1][0]}" if place else "the function is running"
         try:
@@ -260,13 +260,13 @@ def _run(ctx: click.Context, events: Events, time_limit_s: float, *, as_json: bo
             if not place:
                 raise
             click.echo(f"{place}: {error}", err=True)
-            all_complete = False
+            status = Unusable.exit_code
             continue
         show_on_page(invocation.report)
         if not quiet:
             _print(invocation, place, as_json=as_json)
-        all_complete = all_complete and invocation.is_complete
-    ctx.exit(0 if all_complete else 1)
+        status = max(status, 0 if invocation.is_complete else 1)
+    ctx.exit(status)
 
 
 def _invoke(handler: Handler, event: Any, time_limit_s: float, what: str, *, quiet: bool) -> Invocation:

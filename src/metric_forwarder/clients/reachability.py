@@ -67,11 +67,8 @@ def _look(waiting: deque[str], found: Queue, timeout_s: float) -> None:
 
 
 def _failure(host: str, timeout_s: float) -> str | None:
-    try:
-        parts = urlsplit(f"//{host}")
-        name, port = parts.hostname or "", parts.port
-    except ValueError:
-        return "is not host:port"
+    parts = urlsplit(f"//{host}")
+    name, port = parts.hostname or "", parts.port
     if not addresses(name, port):
         return "has no address here"
     failure = None if port is None else connection_failure(name, port, timeout_s)

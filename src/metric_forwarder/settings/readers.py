@@ -29,7 +29,8 @@ A_REGION = "a region such as gz or ap-guangzhou"
 _MAX_NAMESPACE = 32
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 # host, host:port, [IPv6] or [IPv6]:port, without any character that could belong to another part of a URL.
-_HOST = re.compile(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_HOST = re.compile(r"([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[(?P<ipv6>[0-9a-f:.]+)\])(:(?P<port>[0-9]{1,5}))?")
+_LARGEST_PORT = 65_535
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{0,80}-[0-9]+")
 # The full name of a region, whether or not the receiver has a code for it.
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z0-9]{2,20}){1,3}")
@@ -179,9 +180,27 @@ def _split(value: str) -> SplitResult | None:
 def hosts(value: str) -> tuple[str, ...]:
     found = tuple(host.strip().lower() for host in value.split(",") if host.strip())
     for number, host in enumerate(found, 1):
-        if not _HOST.fullmatch(host):
+        if not _is_host(host):
             raise BadValue(f"hosts, each as host or host:port, between commas; number {number} is not one")
     return found
+
+
+def _is_host(text: str) -> bool:
+    parts = _HOST.fullmatch(text)
+    if parts is None or not 0 < int(parts["port"] or 1) <= _LARGEST_PORT:
+        return False
+    return parts["ipv6"] is None or _is_ipv6(parts["ipv6"])
+
+
+def _is_ipv6(text: str) -> bool:
+    # Hardly any setting holds one.
+    from ipaddress import AddressValueError, IPv6Address  # noqa: PLC0415
+
+    try:
+        IPv6Address(text)
+    except AddressValueError:
+        return False
+    return True
 
 
 def buckets(value: str) -> tuple[str, ...]:
