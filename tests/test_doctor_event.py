@@ -19,9 +19,9 @@ from support.harness import CONTEXT, Harness, environ
 ASK = {"doctor": True}
 
 
-def ask(emulator: Emulator, limit_ms: int = 60_000, **settings: str) -> dict[str, Any]:
+def ask(emulator: Emulator, **settings: str) -> dict[str, Any]:
     application = Application(environ(**{"RECEIVER_URL": emulator.url, "MAX_ATTEMPTS": "1", **settings}))
-    context = {**CONTEXT, "time_limit_in_ms": limit_ms, "namespace": "prod", "function_name": "fwd"}
+    context = {**CONTEXT, "time_limit_in_ms": 60_000, "namespace": "prod", "function_name": "fwd"}
     found: dict[str, Any] = application.handle(ASK, context)
     return found
 
