@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Imports only modules of the package that need no other package: this runs before anything is installed.
 sys.path.insert(0, str(ROOT / "src"))
 
-from metric_forwarder.cli.deployment.description import is_required, setting_problems, strays  # noqa: E402
+from metric_forwarder.cli.deployment.description import is_required, setting_problems, strays, unreferenced  # noqa: E402
 from metric_forwarder.cli.deployment.dotenv import Dotenv, parse, unquoted  # noqa: E402
 from metric_forwarder.settings.extras import needed_extras  # noqa: E402
 
@@ -71,6 +71,7 @@ def obstacles(
     if missing:
         yield MISSING.format(", ".join(missing))
     yield from strays(written.values, environ)
+    yield from unreferenced(written.values, ROOT / "serverless.yml", ".env")
     settings = function_settings(lines, known)
     yield from setting_problems(settings, known.get("DEPLOY_REGION", ""))
     if extras is not None:

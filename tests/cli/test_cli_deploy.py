@@ -19,6 +19,7 @@ from metric_forwarder.cli.deployment.description import (
     read_description,
     settings_of,
     strays,
+    unreferenced,
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
@@ -632,6 +633,42 @@ def test_a_setting_that_this_shell_empties_is_named_if_the_env_file_sets_it() ->
     assert strays(written, {"MF_NAMESPACE": "pc", "MF_LABELS": "", "MF_SPOOL": ""}) == []
     (problem,) = strays(written, {"MF_NAMESPACE": ""})
     assert problem.startswith("MF_NAMESPACE is set in this shell")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("MF_BATCH_MAX_POINT", "did you mean MF_BATCH_MAX_POINTS?"),
+        ("DEPLOY_ENABLE_HEARTBEET", "did you mean DEPLOY_ENABLE_HEARTBEAT?"),
+        ("DEPLOY_CA_FIL", "did you mean DEPLOY_CA_FILE?"),
+        ("DEPLOY_CFS_ID", "the lines of serverless.yml that refer to it are comments; uncomment them, or remove it"),
+        ("DEPLOY_ZZZ", "serverless.yml does not refer to it; remove it"),
+    ],
+)  # fmt: skip
+def test_a_variable_of_the_env_file_that_the_description_does_not_refer_to_is_named(
+    name: str, told: str
+) -> None:
+    known = {**FILLED, "DEPLOY_API_ENDPOINT": "a.test", "HOME": "/", "MF_ZZZ": ""}
+    file = ROOT / "serverless.yml"
+    assert unreferenced({**known, name: "500"}, file, ".env") == [f"{name} in .env would be ignored: {told}"]
+
+
+def test_a_setting_that_was_removed_from_the_description_is_named_with_the_line_to_add(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "serverless.yml"
+    file.write_text("inputs: {name: f, region: r, src: .}", encoding="utf-8")
+    (problem,) = unreferenced({"MF_SPOOL": "redis://h"}, file, ".env")
+    assert problem.endswith("add MF_SPOOL: ${env:MF_SPOOL} to its variables, or remove it")
+    assert unreferenced({"MF_SPOOL": "redis://h"}, tmp_path / "none.yml", ".env") == []
+
+
+def test_a_misspelt_variable_ends_the_command_before_it_asks_the_api(clone: Path, api: ScfApi) -> None:
+    with (clone / ".env").open("a", encoding="utf-8") as file:
+        file.write("\nMF_BATCH_MAX_POINT=500")
+    status, out, err = run(clone)
+    assert (status, out, "MF_BATCH_MAX_POINT in .env would be ignored" in err) == (2, "", True)
+    assert not api.calls
 
 
 def test_the_first_line_of_an_env_file_counts_behind_a_byte_order_mark(tmp_path: Path) -> None:

@@ -188,3 +188,13 @@ def test_a_value_that_stands_in_the_file_itself_counts_and_a_comment_does_not(ch
     assert "EXTRAS=redis" in checkout.deploy("check", "", **EVERYTHING).stderr
     file.write_text(text.replace(line, "      # MF_DEDUPE: redis://h\n"), "utf-8")
     assert checkout.deploy("check", "", **EVERYTHING).returncode == 0
+
+
+def test_a_misspelt_variable_of_the_env_file_is_named(checkout: Checkout) -> None:
+    checkout.install("scf")
+    checkout.write_dotenv(
+        *(f"{name}={value}" for name, value in EVERYTHING.items()), "MF_BATCH_MAX_POINT=500"
+    )
+    result = checkout.deploy()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "MF_BATCH_MAX_POINT in .env would be ignored: did you mean MF_BATCH_MAX_POINTS?" in result.stderr

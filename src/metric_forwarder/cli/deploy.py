@@ -20,6 +20,7 @@ from metric_forwarder.cli.deployment.description import (
     setting_problems,
     settings_of,
     strays,
+    unreferenced,
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
@@ -114,7 +115,8 @@ def deploy(  # noqa: PLR0913 - one for each option
         _roll_back(_cloud(variables, read_description(file, variables)))
         return
     missing_key = [] if tccli_folder or _has_key(variables) else [_NO_KEY]
-    wanted = _read_checked(file, variables, [*missing_key, *strays(written, os.environ)])
+    ignored = unreferenced(written, file, env_file.name)
+    wanted = _read_checked(file, variables, [*missing_key, *strays(written, os.environ), *ignored])
     if tccli_folder:
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         _write_commands(wanted, package, tccli_folder)

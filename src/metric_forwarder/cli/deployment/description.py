@@ -7,15 +7,21 @@ silently.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.settings.extras import needed_extras
-from metric_forwarder.settings.settings import PREFIX, Settings
+from metric_forwarder.settings.settings import PREFIX, SETTINGS, Settings
 
 _REFERENCE = re.compile(r"\$\{env:(\w+)\}")
 _ALIAS = "$DEFAULT"
+# Variables of the deployment, as opposed to settings of the function.
+_PLACES = "DEPLOY_"
+# Those that the command itself reads: the description does not refer to them.
+_OWN_VARIABLES = frozenset({"DEPLOY_API_ENDPOINT", "DEPLOY_CA_FILE"})
 # Values that do not switch a trigger on.
 _SWITCH = "DEPLOY_ENABLE_"
 _OFF = frozenset({"", "0", "false", "no", "off"})
@@ -244,6 +250,43 @@ def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
         for name, value in sorted(environ.items())
         if name.startswith(PREFIX) and value != written.get(name, "")
     ]
+
+
+def unreferenced(written: Mapping[str, str], file: Path, env_file: str) -> list[str]:
+    """The variables of ``.env`` that the description does not refer to, so that they would be ignored silently.
+
+    Args:
+        written: the assignments of ``.env``; one without a value means the default under any name.
+        file: ``serverless.yml``; if it cannot be read, nothing is found, since that is reported elsewhere.
+        env_file: the name of ``.env``, for the problems.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    in_force = [line for line in lines if not line.lstrip().startswith("#")]
+    referred = {*_REFERENCE.findall("\n".join(in_force))}
+    commented_out = {*_REFERENCE.findall("\n".join(lines))} - referred
+    known = referred | _OWN_VARIABLES
+    return [
+        f"{name} in {env_file} would be ignored: {_instead_of_ignoring(name, known, commented_out, file.name)}"
+        for name, value in sorted(written.items())
+        if value and name.startswith((PREFIX, _PLACES)) and name not in known
+    ]
+
+
+def _instead_of_ignoring(
+    name: str, known: AbstractSet[str], commented_out: AbstractSet[str], file: str
+) -> str:
+    if name in commented_out:
+        return f"the lines of {file} that refer to it are comments; uncomment them, or remove it"
+    if any(each.name == name for each in SETTINGS):
+        return f"{file} does not refer to it; add {name}: ${{env:{name}}} to its variables, or remove it"
+    prefix = PREFIX if name.startswith(PREFIX) else _PLACES
+    # Without what they share, which would make any two of them seem alike.
+    alike = sorted(each.removeprefix(prefix) for each in known | commented_out if each.startswith(prefix))
+    nearest = get_close_matches(name.removeprefix(prefix), alike, n=1)
+    return f"did you mean {prefix}{nearest[0]}?" if nearest else f"{file} does not refer to it; remove it"
 
 
 def is_required(name: str, variables: Mapping[str, str]) -> bool:
