@@ -778,6 +778,29 @@ def test_one_word_chooses_the_destination_whatever_the_env_file_says(api: ScfApi
     assert variables(api)["MF_DESTINATION"] == "receiver"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--plan", "--verify"),
+        ("--plan", "--rollback"),
+        ("--plan", "--tccli"),
+        ("--verify", "--rollback"),
+        ("--verify", "--tccli"),
+        ("--rollback", "--tccli"),
+    ],
+    ids=" ".join,
+)
+def test_two_options_of_which_one_would_be_ignored_are_refused(
+    clone: Path, api: ScfApi, options: tuple[str, str]
+) -> None:
+    folder = clone / "out"
+    given = [f"{option}={folder}" if option == "--tccli" else option for option in options]
+    status, out, err = run(clone, *given)
+    told = f"{options[0]} and {options[1]} exclude each other: leave one of them out."
+    assert (status, out, told in err) == (2, "", True)
+    assert (folder.exists(), dict(api.calls)) == (False, {})
+
+
 def variables(api: ScfApi) -> dict[str, str]:
     return {
         entry["Key"]: entry["Value"] for entry in api.function["configuration"]["Environment"]["Variables"]

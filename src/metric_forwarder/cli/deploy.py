@@ -107,6 +107,9 @@ def deploy(  # noqa: PLR0913 - one for each option
     nothing. If a step fails, it says what was done and what was not; another run continues from there. The keys are
     TENCENT_SECRET_ID and TENCENT_SECRET_KEY (and TENCENT_TOKEN for temporary ones), from the environment or .env.
     """
+    _refuse_together(
+        {"--plan": only_plan, "--verify": only_verify, "--rollback": rollback, "--tccli": tccli_folder}
+    )
     written = read_dotenv(env_file)
     chosen = {"MF_DESTINATION": _DESTINATIONS[to]} if to else {}
     variables = {**written, **os.environ, **chosen}
@@ -135,6 +138,14 @@ def deploy(  # noqa: PLR0913 - one for each option
         click.echo(f"deployed: version {cloud.alias()} is in force", err=True)
     except (CloudError, deployer.HalfDone) as error:
         _fail(str(error))
+
+
+def _refuse_together(modes: Mapping[str, object]) -> None:
+    """Refuse two options that each say what the command is to do: one of them would be ignored, such as ``--plan``."""
+    given = [option for option, value in modes.items() if value]
+    if len(given) > 1:
+        first, second = given[:2]
+        raise click.UsageError(f"{first} and {second} exclude each other: leave one of them out.")
 
 
 def _read_checked(file: Path, variables: Mapping[str, str], problems: Sequence[str]) -> Description:
