@@ -778,6 +778,22 @@ def test_one_word_chooses_the_destination_whatever_the_env_file_says(api: ScfApi
     assert variables(api)["MF_DESTINATION"] == "receiver"
 
 
+@pytest.mark.parametrize("name", ["typo.env", "."])
+def test_a_named_env_file_must_exist(tmp_path: Path, name: str) -> None:
+    done = execute("deploy", "--plan", "--env-file", str(tmp_path / name))
+    assert (done.status, "does not exist, or is not a file" in done.err) == (2, True)
+
+
+def test_only_the_default_env_file_may_be_absent_and_it_may_not_be_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("deploy", "--plan", f"--file={ROOT / 'serverless.yml'}")
+    assert "TENCENT_SECRET_ID and TENCENT_SECRET_KEY are not set" in execute(*given).err
+    (tmp_path / ".env").mkdir()
+    assert ".env does not exist, or is not a file" in execute(*given).err
+
+
 @pytest.mark.parametrize(
     "options",
     [

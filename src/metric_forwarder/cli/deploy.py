@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from click.core import ParameterSource
 
 from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
@@ -32,6 +33,14 @@ from metric_forwarder.secret import Secret
 
 # The values of `--to`, and the destinations that they mean.
 _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
+
+
+def _existing_env_file(ctx: click.Context, parameter: click.Parameter, file: Path) -> Path:
+    """Refuse a file that is not there; only the default one may be absent, since a pipeline needs none."""
+    is_default = ctx.get_parameter_source(parameter.name or "") is ParameterSource.DEFAULT
+    if file.is_file() or (is_default and not file.exists()):
+        return file
+    raise click.BadParameter(f"{file} does not exist, or is not a file.")
 
 
 @click.command(epilog=example("metric-forwarder deploy --plan", "metric-forwarder deploy"))
@@ -78,6 +87,7 @@ _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
     type=click.Path(path_type=Path),
     default=Path(".env"),
     show_default=True,
+    callback=_existing_env_file,
     help="Values for ${env:…}; variables of the environment take precedence.",
 )
 @click.option(
