@@ -310,6 +310,23 @@ def test_a_timer_is_switched_on_and_off_by_a_variable(api: ScfApi) -> None:
     assert on == {"value-value": 1, "replay": 0}
 
 
+@pytest.mark.parametrize("word", ["flase", "none", "ture"])
+def test_a_switch_that_is_neither_on_nor_off_is_named(api: ScfApi, word: str) -> None:
+    queue = {"DEPLOY_CKAFKA_INSTANCE_ID": "", "DEPLOY_CKAFKA_TOPIC": ""}
+    with pytest.raises(ConfigError) as caught:
+        Deployer(api, **queue, DEPLOY_ENABLE_HEARTBEAT=word).wanted()
+    assert caught.value.problems == (f'DEPLOY_ENABLE_HEARTBEAT is "{word}": set it to true or false',)
+
+
+@pytest.mark.parametrize(
+    ("word", "is_on"), [("Yes", True), ("1", True), ("y", True), ("n", False), ("OFF", False), ("0", False)]
+)
+def test_the_usual_words_switch_a_timer_on_and_off(api: ScfApi, word: str, is_on: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    wanted = Deployer(api, DEPLOY_ENABLE_REPLAY=word).wanted()
+    (replay,) = [trigger for trigger in wanted.triggers if trigger.name == "replay"]
+    assert (replay.enabled, replay.is_switched_off) == (is_on, not is_on)
+
+
 def test_without_a_queue_another_trigger_invokes_the_function(api: ScfApi) -> None:
     queue = {"DEPLOY_CKAFKA_INSTANCE_ID": "", "DEPLOY_CKAFKA_TOPIC": ""}
     with pytest.raises(ConfigError, match=r"DEPLOY_CKAFKA_INSTANCE_ID[^\n]*\n[^\n]*DEPLOY_CKAFKA_TOPIC"):
@@ -589,6 +606,8 @@ def test_what_is_switched_off_by_a_word_is_not_opened_to_the_internet(tmp_path: 
         ("  events: [timer: {parameters: }]\n", "events[0] (timer) lacks name"),
         ("  events: [timer: {parameters: {name: t, cronExpression: c, argument: {replay: true}}}]\n", "events[0] (timer) cannot be read"),
         ("  events: [ckafka: {parameters: {instanceId: i, topic: t, maxMsgNum: many}}]\n", "events[0] (ckafka) cannot be read"),
+        ("  events: [cmq: {parameters: {name: q, enable: flase}}]\n", "events[0] (cmq) has a word that is neither on nor off: write true or false"),
+        ("  publicAccess: flase\n", "inputs.publicAccess has a word that is neither on nor off: write true or false"),
         ("  events: [http: {parameters: {netConfig: all}}]\n", "events[0] (http) cannot be read"),
         ("  events: [cmq: {parameters: {name: q}}, cmq: {parameters: {name: q}}]\n", "events[1] (cmq) is called q, as an earlier one is"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.secret import describe_value
 from metric_forwarder.settings.extras import needed_extras
 from metric_forwarder.settings.settings import PREFIX, SETTINGS, Settings
 
@@ -22,9 +23,10 @@ _ALIAS = "$DEFAULT"
 _PLACES = "DEPLOY_"
 # Those that the command itself reads: the description does not refer to them.
 _OWN_VARIABLES = frozenset({"DEPLOY_API_ENDPOINT", "DEPLOY_CA_FILE"})
-# Values that do not switch a trigger on.
+# Variables that switch a trigger on or off.
 _SWITCH = "DEPLOY_ENABLE_"
-_OFF = frozenset({"", "0", "false", "no", "off"})
+_ON = frozenset({"1", "true", "yes", "y", "on"})
+_OFF = frozenset({"", "0", "false", "no", "n", "off"})
 # In the place of a region that is not set, which is reported as such.
 _ANY_REGION = "ap-guangzhou"
 
@@ -99,11 +101,11 @@ def read_description(path: Path, variables: Mapping[str, str]) -> Description:
     """
     written = _without_unused_queue(_inputs(path), variables, path.name)
     inputs = _substituted(written, variables)
-    unset = _unset(written, variables, path.name)
-    if unset:
-        # The settings may be wrong, too; all else depends on what is not set.
-        settings = _variables(inputs.get("environment") or {}, path.name, unset)
-        raise ConfigError([*unset, *setting_problems(settings, str(inputs.get("region") or _ANY_REGION))])
+    unusable = [*_unset(written, variables, path.name), *_bad_switches(written, variables)]
+    if unusable:
+        # The settings may be wrong, too; all else depends on these variables.
+        settings = _variables(inputs.get("environment") or {}, path.name, unusable)
+        raise ConfigError([*unusable, *setting_problems(settings, str(inputs.get("region") or _ANY_REGION))])
     problems = [
         f"{path.name}: inputs.{name} cannot be deployed by this command"
         for name in inputs
@@ -131,7 +133,13 @@ def read_description(path: Path, variables: Mapping[str, str]) -> Description:
 _MISREAD = (AttributeError, KeyError, TypeError, ValueError)
 
 
+class _NotASwitch(ValueError):
+    """A word that means neither on nor off."""
+
+
 def _misread(error: Exception) -> str:
+    if isinstance(error, _NotASwitch):
+        return f"has a word that is neither on nor off: write {_A_SWITCH}"
     if isinstance(error, KeyError):
         return f"lacks {error.args[0]}"
     return "cannot be read: write it as the project's own serverless.yml does, and a text in quotes"
@@ -208,7 +216,9 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str], 
     def is_on(event: Any) -> bool:
         enable = _parameters(event).get("enable")
         named = _REFERENCE.fullmatch(enable) if isinstance(enable, str) else None
-        return _is_enabled(variables.get(named[1], "") if named else enable)
+        value = variables.get(named[1], "") if named else enable
+        # A misspelt word is meant to switch a trigger on or off, and is reported.
+        return _is_misspelt_switch(value) or _is_enabled(value)
 
     events = inputs.get("events") or []
     if not isinstance(events, list):
@@ -217,8 +227,28 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str], 
     return {**inputs, "events": used if any(map(is_on, used)) else events}
 
 
+_A_SWITCH = "true or false"
+
+
 def _is_enabled(value: Any) -> bool:
-    return value.strip().lower() not in _OFF if isinstance(value, str) else bool(value)
+    """Whether a switch is on; raises ``_NotASwitch`` if it is neither on nor off."""
+    if _is_misspelt_switch(value):
+        raise _NotASwitch
+    return value.strip().lower() in _ON if isinstance(value, str) else bool(value)
+
+
+def _is_misspelt_switch(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() not in _ON | _OFF
+
+
+def _bad_switches(inputs: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
+    """The variables that are to switch a trigger on or off, and hold another word."""
+    names = {name for text in _texts(inputs) for name in _REFERENCE.findall(text) if name.startswith(_SWITCH)}
+    return [
+        f"{name} {describe_value(variables[name])}: set it to {_A_SWITCH}"
+        for name in sorted(names)
+        if _is_misspelt_switch(variables.get(name, ""))
+    ]
 
 
 def extras_of(wanted: Description) -> list[str]:
@@ -393,6 +423,8 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
             continue
         try:
             name, described, argument = _TRIGGERS[kind](parameters)
+            enable = parameters.get("enable", False)
+            enabled = _is_enabled(enable)
         except _MISREAD as error:
             problems.append(f"{file}: events[{number}] ({kind}) {_misread(error)}")
             continue
@@ -401,15 +433,13 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
                 f"{file}: events[{number}] ({kind}) is called {name}, as an earlier one is: rename it"
             )
         seen.add((kind, name))
-        enable = parameters.get("enable", False)
         yield Trigger(
             type=kind,
             name=name,
             description=described,
-            enabled=_is_enabled(enable),
+            enabled=enabled,
             # A reference to an unset variable leaves its member out; a set one becomes text.
-            is_switched_off="enable" not in parameters
-            or (isinstance(enable, str) and not _is_enabled(enable)),
+            is_switched_off="enable" not in parameters or (isinstance(enable, str) and not enabled),
             qualifier=str(parameters.get("qualifier", _ALIAS)),
             argument=argument,
         )
