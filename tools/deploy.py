@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from metric_forwarder.cli.deployment.description import is_required, setting_problems, strays, unreferenced  # noqa: E402
 from metric_forwarder.cli.deployment.dotenv import Dotenv, parse, unquoted  # noqa: E402
+from metric_forwarder.cli.deployment.file_settings import files_of_clone  # noqa: E402
 from metric_forwarder.settings.extras import needed_extras  # noqa: E402
 
 # The program of the Serverless Cloud Framework, and those of the older Serverless Framework.
@@ -73,7 +74,7 @@ def obstacles(
     yield from strays(written.values, environ)
     yield from unreferenced(written.values, ROOT / "serverless.yml", ".env")
     settings = function_settings(lines, known)
-    yield from setting_problems(settings, known.get("DEPLOY_REGION", ""))
+    yield from setting_problems(settings, known.get("DEPLOY_REGION", ""), files_of_clone(ROOT))
     if extras is not None:
         asked = {extra.strip() for extra in extras.split(",") if extra.strip()}
         needed = set(needed_extras(settings))

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Imports only modules of the package that need no other package: this runs before anything is installed.
 sys.path.insert(0, str(ROOT / "src"))
 
+from metric_forwarder.cli.deployment.file_settings import FOLDER as USER_FILES  # noqa: E402
 from metric_forwarder.settings.extras import EXTRAS  # noqa: E402
 
 SOURCES = ("index.py", "metric_forwarder")
@@ -81,6 +82,16 @@ def copy_contents(installed: Path, folder: Path) -> None:
     (folder / LICENCES).write_text(licences(installed), encoding="utf-8")
     sources = ROOT / "src"
     _copy(sources, folder, (path for path in _relevant(sources) if path.parts[0] in SOURCES))
+
+    copy_user_files(ROOT, folder)
+
+
+def copy_user_files(clone: Path, folder: Path) -> None:
+    """Copy the user's own files that settings name, such as a schema; hidden ones, which an editor leaves, stay."""
+    for path in sorted((clone / USER_FILES).rglob("*")):
+        relative = path.relative_to(clone)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            _copy(clone, folder, [relative])
 
 
 def _relevant(root: Path) -> Iterator[Path]:

@@ -12,7 +12,12 @@ def describe_value(value: str) -> str:
 
     The same rule for all settings: a value that may be a part of a URL may hold a password anywhere.
     """
-    return f'is "{value}"' if _HARMLESS.fullmatch(value) else "cannot be used"
+    return f'is "{value}"' if is_harmless(value) else "cannot be used"
+
+
+def is_harmless(value: str) -> bool:
+    """Whether a setting's value can be shown."""
+    return _HARMLESS.fullmatch(value) is not None
 
 
 def is_plain(text: str) -> bool:

@@ -17,11 +17,13 @@ from metric_forwarder.cli.deployment.description import (
     Description,
     extras_of,
     read_description,
+    setting_problems,
     settings_of,
     strays,
     unreferenced,
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
+from metric_forwarder.cli.deployment.file_settings import files_of_clone, files_of_zip
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret
@@ -618,6 +620,110 @@ def test_a_value_of_another_shape_is_a_problem_with_its_place_and_no_traceback(
     with pytest.raises(ConfigError) as caught:
         described(tmp_path, text)
     assert f"serverless.yml: {told}" in str(caught.value)
+
+
+RULES = '[{"action": "drop", "source_labels": ["__name__"], "regex": "go_.*"}]'
+MAPPING = '{"name": "/name", "value": "/value"}'
+SCHEMA = '{"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}'
+
+
+def problems_of(folder: Path, **settings: str) -> list[str]:
+    texts = {"MF_DESTINATION": "stdout", **{f"MF_{name}": value for name, value in settings.items()}}
+    return setting_problems(texts, REGION, files_of_clone(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "told"),
+    [
+        ("RELABEL", '[{"action": "drp"}]', "MF_RELABEL /0/action must be"),
+        ("RELABEL", "[{]", "MF_RELABEL holds no JSON"),
+        ("MAPPING", '{"name": "/name"}', "MF_MAPPING "),
+        ("MAPPING", "{", "MF_MAPPING is not JSON"),
+    ],
+)
+def test_rules_and_mappings_that_every_event_would_refuse_are_not_deployed(
+    tmp_path: Path, name: str, broken: str, told: str
+) -> None:
+    (problem,) = problems_of(tmp_path, **{name: broken})
+    assert problem.startswith(told)
+    (tmp_path / "function").mkdir()
+    (tmp_path / "function" / "a.json").write_text(broken, encoding="utf-8")
+    assert problems_of(tmp_path, **{name: "function/a.json"}) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("RELABEL", RULES), ("MAPPING", MAPPING), ("SCHEMA", SCHEMA), ("CA_FILE", "PEM")]
+)
+@pytest.mark.parametrize(
+    "path", ["function/a", "./function/a", "/var/user/function/a", "/opt/a", "/mnt/cfs/a"]
+)
+def test_a_file_that_the_function_will_have_is_accepted(
+    tmp_path: Path, name: str, content: str, path: str
+) -> None:
+    (tmp_path / "function").mkdir()
+    (tmp_path / "function" / "a").write_text(content, encoding="utf-8-sig")
+    assert problems_of(tmp_path, **{name: path}) == []
+
+
+@pytest.mark.parametrize("name", ["RELABEL", "MAPPING", "SCHEMA", "CA_FILE"])
+@pytest.mark.parametrize("path", ["a.json", "function/../a.json", "/var/user/a.json", "/home/me/a.json"])
+def test_a_file_that_the_package_will_not_contain_is_named_with_what_works(
+    tmp_path: Path, name: str, path: str
+) -> None:
+    (tmp_path / "a.json").write_text(RULES, encoding="utf-8")
+    (problem,) = problems_of(tmp_path, **{name: path})
+    assert (
+        f"put it into the folder function/ beside serverless.yml and set MF_{name}=function/a.json" in problem
+    )
+    assert ("write the JSON itself" in problem) == (name in ("RELABEL", "MAPPING"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("RELABEL", b"drop: go_.*", "names a file that holds no JSON in UTF-8"),
+        ("MAPPING", b"\xff{}", "names a file that holds no JSON in UTF-8"),
+        ("SCHEMA", b'{"type": "text"}', "cannot be used: its file is not a draft-07 schema at type"),
+        ("SCHEMA", b"\xff", "cannot be used: its file must hold JSON in UTF-8"),
+    ],
+)
+def test_a_file_of_the_package_is_read_as_the_function_will_read_it(
+    tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    (tmp_path / "function").mkdir()
+    (tmp_path / "function" / "a").write_bytes(content)
+    (problem,) = problems_of(tmp_path, **{name: "function/a"})
+    assert problem.startswith(f"MF_{name} {told}")
+
+
+def test_more_variables_than_the_platform_takes_are_refused(tmp_path: Path) -> None:
+    # 14 and 6 characters are the other variable, and 10 the name.
+    assert problems_of(tmp_path, MAPPING=MAPPING.ljust(4_096 - 14 - 6 - 10)) == []
+    (problem,) = problems_of(tmp_path, MAPPING=MAPPING.ljust(4_096 - 14 - 6 - 10 + 1))
+    assert problem.startswith("all variables together have 4,097 bytes with their names, and SCF takes 4,096")
+
+
+def test_of_a_built_package_its_own_files_count(tmp_path: Path) -> None:
+    archive = tmp_path / "package.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("schema.json", SCHEMA)
+    read = files_of_zip(archive)
+    assert setting_problems({"MF_DESTINATION": "stdout", "MF_SCHEMA": "schema.json"}, REGION, read) == []
+    assert setting_problems({"MF_DESTINATION": "stdout", "MF_SCHEMA": "other.json"}, REGION, read) != []
+    assert files_of_zip(tmp_path / "none.zip") is None, "that it is missing is reported elsewhere"
+
+
+def test_a_broken_rule_ends_the_command_before_it_asks_the_api(clone: Path, api: ScfApi) -> None:
+    with (clone / ".env").open("a", encoding="utf-8") as file:
+        file.write('\nMF_RELABEL=[{"action": "drp"}]\nMF_SCHEMA=schema.json')
+    status, out, err = run(clone)
+    assert (status, out, "MF_RELABEL /0/action must be" in err, "MF_SCHEMA names" in err) == (
+        2,
+        "",
+        True,
+        True,
+    )
+    assert not api.calls
 
 
 def test_the_package_gets_the_extras_that_the_settings_need(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from package import python_310
+from package_contents import copy_user_files
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.harness import CONTEXT, ROOT, ckafka, environ, point
 from support.secrets_manager_server import ROLE, SecretsManagerServer
@@ -147,6 +148,37 @@ def test_unpacked_it_delivers_with_a_bare_python(
     report = json.loads(printed.splitlines()[-1])
     assert (report["outcomes"]["delivered"], report["outcomes"]["invalid"]) == (2, 1)
     assert [stored["value"] for stored in emulator.points()] == [1, 2]
+
+
+def test_the_files_of_the_folder_function_are_packed_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    for name in ("function/schema.json", "function/tests/ca.pem", "function/.schema.json.swp", "other.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    copy_user_files(tmp_path, tmp_path / "package")
+    packed = [path for path in (tmp_path / "package").rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(tmp_path / "package").as_posix() for path in packed) == [
+        "function/schema.json",
+        "function/tests/ca.pem",
+    ]
+
+
+@pytest.mark.slow
+@with_python_310
+def test_a_setting_finds_a_file_of_the_package_wherever_the_function_starts(
+    package: Package, tmp_path: Path
+) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(package.folder, folder)
+    (folder / "function").mkdir()
+    (folder / "function" / "schema.json").write_text('{"required": ["site"]}', encoding="utf-8")
+    rules = '[{"target_label": "packed", "replacement": "yes"}]'
+    (folder / "function" / "rules.json").write_text(rules, encoding="utf-8")
+    files = {"SCHEMA": "function/schema.json", "RELABEL": "function/rules.json"}
+    given = environ(DESTINATION="stdout", **files)
+    printed = run_bare(folder, INVOKE, [ckafka(point(1), {**point(2), "site": "gz"}), CONTEXT, given])
+    report = json.loads(printed.splitlines()[-1])
+    assert (report["outcomes"]["delivered"], report["outcomes"]["invalid"]) == (1, 1)
+    assert '"packed":"yes"' in printed
 
 
 # A module whose bytecode stands beside it and is that of its source is not compiled.

@@ -24,6 +24,7 @@ from metric_forwarder.cli.deployment.description import (
     unreferenced,
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
+from metric_forwarder.cli.deployment.file_settings import ReadFile, files_of_clone, files_of_zip
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.cli.deployment.tccli import write_commands
 from metric_forwarder.cli.inputs import Unusable
@@ -129,7 +130,8 @@ def deploy(  # noqa: PLR0913 - one for each option
         return
     missing_key = [] if tccli_folder or _has_key(variables) else [_NO_KEY]
     ignored = unreferenced(written, file, env_file.name)
-    wanted = _read_checked(file, variables, [*missing_key, *strays(written, os.environ), *ignored])
+    files = files_of_zip(zip_file) if zip_file else files_of_clone(file.resolve().parent)
+    wanted = _read_checked(file, variables, files, [*missing_key, *strays(written, os.environ), *ignored])
     if tccli_folder:
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         _write_commands(wanted, package, tccli_folder)
@@ -158,11 +160,13 @@ def _refuse_together(modes: Mapping[str, object]) -> None:
         raise click.UsageError(f"{first} and {second} exclude each other: leave one of them out.")
 
 
-def _read_checked(file: Path, variables: Mapping[str, str], problems: Sequence[str]) -> Description:
+def _read_checked(
+    file: Path, variables: Mapping[str, str], files: ReadFile | None, problems: Sequence[str]
+) -> Description:
     """Read the description; raises ``ConfigError`` with these problems and all of its own, so that one run names all."""
     try:
         wanted = read_description(file, variables)
-        own: Sequence[str] = setting_problems(settings_of(wanted), wanted.region)
+        own: Sequence[str] = setting_problems(settings_of(wanted), wanted.region, files)
     except ConfigError as error:
         own = error.problems
     if problems or own:

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft7Validator, FormatChecker, SchemaError
@@ -20,6 +19,7 @@ from referencing.jsonschema import DRAFT7
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.patterns import compile_pattern
 from metric_forwarder.secret import describe_value
+from metric_forwarder.settings.readers import located
 
 _DRAFT_07 = "http://json-schema.org/draft-07/schema#"
 _is_draft_07 = re.compile(r"https?://json-schema\.org/draft-07/schema#?").fullmatch
@@ -45,8 +45,21 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
         ConfigError: it cannot be read, is not a draft-07 schema, or has parts that cannot be checked.
     """
     try:
+        content = located(path).read_bytes()
+    except OSError as error:
+        raise _refusal(path, f"name a file that can be read ({error.strerror})") from None
+    return parse_user_schema(content, path)
+
+
+def parse_user_schema(content: bytes, path: str) -> Mapping[str, Any]:
+    """Read the contents of a schema file.
+
+    Raises:
+        ConfigError: it is not a draft-07 schema, or has parts that cannot be checked.
+    """
+    try:
         # An editor may have put a byte order mark first.
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = content.decode("utf-8-sig")
         schema: Any = json.loads(
             text, object_pairs_hook=_members, parse_constant=_raise_for_constant, parse_float=_finite
         )
@@ -55,8 +68,6 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
         _check_draft(schema)
         _check_form(schema)
         _check_parts(schema)
-    except OSError as error:
-        problem = f"name a file that can be read ({error.strerror})"
     except SchemaError as error:
         where = "/".join(map(str, error.absolute_path)) or "its top"
         # Not the error's own message, which quotes the file: it may be another one than was meant.
@@ -68,7 +79,11 @@ def read_user_schema(path: str) -> Mapping[str, Any]:
         problem = "its file must hold JSON in UTF-8"
     else:
         return schema
-    raise ConfigError([f"MF_SCHEMA {describe_value(path)}: {problem}"])
+    raise _refusal(path, problem)
+
+
+def _refusal(path: str, problem: str) -> ConfigError:
+    return ConfigError([f"MF_SCHEMA {describe_value(path)}: {problem}"])
 
 
 class _Unusable(Exception):

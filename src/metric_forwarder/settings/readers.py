@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _Number = TypeVar("_Number", int, float)
 
+# What the package is unpacked into.
+_PACKAGE = Path(__file__).resolve().parents[2]
+
 A_REGION = "a region such as gz or ap-guangzhou"
 _MAX_NAMESPACE = 32
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -257,6 +260,7 @@ def ca_file(value: str) -> str:
         import ssl  # noqa: PLC0415
 
         try:
+            value = str(located(value))
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
         except (OSError, ValueError):
             raise BadValue("set it to a file of certificates in PEM form", "cannot be read") from None
@@ -394,4 +398,19 @@ def text_or_file(value: str) -> str:
         UnicodeDecodeError: it is not UTF-8.
     """
     text = value.strip()
-    return text if not text or text[0] in "[{" else Path(text).read_text("utf-8-sig")
+    return text if is_json_text(text) else located(text).read_text("utf-8-sig")
+
+
+def is_json_text(value: str) -> bool:
+    """Whether a setting that may name a file holds JSON text, or nothing, in its place."""
+    return not value or value[0] in "[{"
+
+
+def located(path: str) -> Path:
+    """The file of a setting; a relative path that leads nowhere from the working directory is one of the package.
+
+    It is not documented in which folder SCF starts a function.
+    """
+    found = Path(path)
+    in_package = _PACKAGE / found
+    return in_package if in_package.is_file() and not found.exists() else found

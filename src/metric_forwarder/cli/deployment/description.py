@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metric_forwarder.cli.deployment.file_settings import FOLDER, ReadFile, check_files
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import describe_value
 from metric_forwarder.settings.extras import needed_extras
@@ -27,6 +28,8 @@ _OWN_VARIABLES = frozenset({"DEPLOY_API_ENDPOINT", "DEPLOY_CA_FILE"})
 _SWITCH = "DEPLOY_ENABLE_"
 _ON = frozenset({"1", "true", "yes", "y", "on"})
 _OFF = frozenset({"", "0", "false", "no", "n", "off"})
+# The platform's limit for a function's environment variables.
+_MAX_VARIABLES_BYTES = 4_096
 # In the place of a region that is not set, which is reported as such.
 _ANY_REGION = "ap-guangzhou"
 
@@ -261,11 +264,28 @@ def settings_of(wanted: Description) -> dict[str, str]:
     return {entry["Key"]: entry["Value"] for entry in wanted.configuration["Environment"]["Variables"]}
 
 
-def setting_problems(texts: Mapping[str, str], region: str) -> list[str]:
-    """The problems of the function's settings, which its first event would report."""
+def setting_problems(texts: Mapping[str, str], region: str, read: ReadFile | None = None) -> list[str]:
+    """The problems of the function's settings, which its first event would report, and of their size.
+
+    Args:
+        texts: the function's variables.
+        region: of the function.
+        read: reads the files of the package, which some settings name; None: they are not known.
+    """
     # This file is in the deployed function, not here.
     seen_here = {name: text for name, text in texts.items() if name != "MF_CA_FILE"}
-    return Settings.collect(seen_here, platform_region=region)[1]
+    settings, problems = Settings.collect(seen_here, platform_region=region)
+    try:
+        check_files(texts, settings, read)
+    except ConfigError as error:
+        problems += error.problems
+    size = sum(len(name.encode()) + len(text.encode()) for name, text in texts.items())
+    if size > _MAX_VARIABLES_BYTES:
+        problems.append(
+            f"all variables together have {size:,} bytes with their names, and SCF takes {_MAX_VARIABLES_BYTES:,}: shorten "
+            f"the longest, or write MF_RELABEL and MF_MAPPING into files of the folder {FOLDER}/"
+        )
+    return problems
 
 
 def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
