@@ -955,6 +955,47 @@ def test_make_hands_the_destination_on(target: str, options: str) -> None:
     assert done.stdout.rstrip().endswith(f"metric-forwarder deploy {options}--to prometheus")
 
 
+@pytest.mark.parametrize("name", ["TENCENT_SECRET_ID", "TENCENT_SECRET_KEY", "TENCENT_TOKEN"])
+def test_a_key_that_no_header_can_hold_is_named_without_its_text(clone: Path, api: ScfApi, name: str) -> None:
+    with (clone / ".env").open("a", encoding="utf-8") as file:
+        file.write(f"\n{name}=AKID密钥0123456789")
+    status, _, told = run(clone, "--plan")
+    expected = f"{name} holds characters that are never in a key of Tencent Cloud: copy it again"
+    assert (status, expected in told, "密钥" in told) == (2, True, False)
+    assert (run(clone, "--rollback")[0], dict(api.calls)) == (2, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file or directory"), ("{}", "not in PEM form")]
+)
+def test_certificates_that_cannot_be_used_are_named(
+    clone: Path, api: ScfApi, content: str | None, reason: str
+) -> None:
+    path = clone / "ca.pem"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with (clone / ".env").open("a", encoding="utf-8") as file:
+        file.write(f"\nDEPLOY_CA_FILE={path}")
+    status, _, told = run(clone, "--plan")
+    assert (status, f"DEPLOY_CA_FILE names a file that cannot be used ({reason})" in told) == (2, True)
+    assert not api.calls
+
+
+@pytest.mark.parametrize("name", ["TENCENT_SECRET_ID", "TENCENT_SECRET_KEY", "DEPLOY_VPC_ID"])
+def test_a_variable_of_the_env_file_that_the_shell_empties_is_said_to_be_hidden(
+    clone: Path, name: str
+) -> None:
+    done = subprocess.run(
+        command("deploy", "--plan", *files(clone)),
+        env={**child_environ(), name: ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"{name} is set to nothing in this shell, which hides the one of .env: unset it" in done.stderr
+    assert (done.returncode, "not set" in done.stderr) == (2, False)
+
+
 @pytest.mark.slow
 def test_without_keys_or_package_it_says_what_to_do(clone: Path) -> None:
     os.remove(clone / "package.zip")  # noqa: PTH107 - a file of the test's own

@@ -2,10 +2,12 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +18,9 @@ from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
 from metric_forwarder.cli.deployment.description import (
     Description,
+    emptied,
     extras_of,
+    name_is_hidden,
     read_description,
     setting_problems,
     settings_of,
@@ -30,7 +34,7 @@ from metric_forwarder.cli.deployment.tccli import write_commands
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.options import example
 from metric_forwarder.errors import ConfigError
-from metric_forwarder.secret import Secret
+from metric_forwarder.secret import Secret, is_plain
 
 # The values of `--to`, and the destinations that they mean.
 _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
@@ -124,19 +128,22 @@ def deploy(  # noqa: PLR0913 - one for each option
     written = read_dotenv(env_file)
     chosen = {"MF_DESTINATION": _DESTINATIONS[to]} if to else {}
     variables = {**written, **os.environ, **chosen}
+    hidden = emptied(written, os.environ)
     if rollback:
-        # Not checked: wrong settings may be the reason to go back.
-        _roll_back(_cloud(variables, read_description(file, variables)))
+        # Settings are not checked: wrong ones may be the reason to go back.
+        _roll_back(_cloud(variables, read_description(file, variables, hidden), hidden))
         return
-    missing_key = [] if tccli_folder or _has_key(variables) else [_NO_KEY]
+    key_problems = [] if tccli_folder else _account_problems(variables, hidden)
     ignored = unreferenced(written, file, env_file.name)
     files = files_of_zip(zip_file) if zip_file else files_of_clone(file.resolve().parent)
-    wanted = _read_checked(file, variables, files, [*missing_key, *strays(written, os.environ), *ignored])
+    wanted = _read_checked(
+        file, variables, hidden, files, [*key_problems, *strays(written, os.environ), *ignored]
+    )
     if tccli_folder:
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         _write_commands(wanted, package, tccli_folder)
         return
-    cloud = _cloud(variables, wanted)
+    cloud = _cloud(variables, wanted, hidden)
     try:
         package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
         _say(f"Asking SCF's API what is deployed in {wanted.region} …")
@@ -161,11 +168,15 @@ def _refuse_together(modes: Mapping[str, object]) -> None:
 
 
 def _read_checked(
-    file: Path, variables: Mapping[str, str], files: ReadFile | None, problems: Sequence[str]
+    file: Path,
+    variables: Mapping[str, str],
+    hidden: AbstractSet[str],
+    files: ReadFile | None,
+    problems: Sequence[str],
 ) -> Description:
     """Read the description; raises ``ConfigError`` with these problems and all of its own, so that one run names all."""
     try:
-        wanted = read_description(file, variables)
+        wanted = read_description(file, variables, hidden)
         own: Sequence[str] = setting_problems(settings_of(wanted), wanted.region, files)
     except ConfigError as error:
         own = error.problems
@@ -217,20 +228,42 @@ def _say(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _cloud(variables: Mapping[str, str], wanted: Description) -> Cloud:
-    return Cloud(_account(variables, wanted.region), wanted.namespace, wanted.name, time.sleep, _say)
+def _cloud(variables: Mapping[str, str], wanted: Description, hidden: AbstractSet[str]) -> Cloud:
+    return Cloud(_account(variables, wanted.region, hidden), wanted.namespace, wanted.name, time.sleep, _say)
 
 
+_KEY = ("TENCENT_SECRET_ID", "TENCENT_SECRET_KEY")
 _NO_KEY = "TENCENT_SECRET_ID and TENCENT_SECRET_KEY are not set: put the deployer's key into .env or the environment"
 
 
-def _has_key(variables: Mapping[str, str]) -> bool:
-    return bool(variables.get("TENCENT_SECRET_ID") and variables.get("TENCENT_SECRET_KEY"))
+def _account_problems(variables: Mapping[str, str], hidden: AbstractSet[str]) -> list[str]:
+    """What is wrong with the key and the certificates: the calls of the API would only fail without saying so."""
+    missing = [name for name in _KEY if not variables.get(name)]
+    if missing:
+        return [name_is_hidden(name) for name in missing if name in hidden] or [_NO_KEY]
+    problems = [
+        f"{name} holds characters that are never in a key of Tencent Cloud: copy it again"
+        for name in (*_KEY, "TENCENT_TOKEN")
+        if not is_plain(variables.get(name, ""))
+    ]
+    ca_file = variables.get("DEPLOY_CA_FILE")
+    if ca_file:
+        try:
+            where = "capath" if Path(ca_file).is_dir() else "cafile"
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(**{where: ca_file})
+        except OSError as error:
+            # An SSLError has a text of OpenSSL in its place.
+            reason = "not in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
+            problems.append(
+                f"DEPLOY_CA_FILE names a file that cannot be used ({reason}): name the certificates to trust, or unset it"
+            )
+    return problems
 
 
-def _account(variables: Mapping[str, str], region: str) -> Account:
-    if not _has_key(variables):
-        raise Unusable(_NO_KEY)
+def _account(variables: Mapping[str, str], region: str, hidden: AbstractSet[str]) -> Account:
+    problems = _account_problems(variables, hidden)
+    if problems:
+        raise ConfigError(problems)
     return Account(
         variables["TENCENT_SECRET_ID"],
         Secret(variables["TENCENT_SECRET_KEY"]),

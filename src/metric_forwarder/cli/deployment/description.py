@@ -92,19 +92,22 @@ class Description(NamedTuple):
     triggers: tuple[Trigger, ...]
 
 
-def read_description(path: Path, variables: Mapping[str, str]) -> Description:
+def read_description(
+    path: Path, variables: Mapping[str, str], hidden: AbstractSet[str] = frozenset()
+) -> Description:
     """Read the file.
 
     Args:
         path: ``serverless.yml``.
         variables: what ``${env:NAME}`` stands for.
+        hidden: those of ``.env`` that the shell sets to nothing.
 
     Raises:
         ConfigError: with everything that is wrong with it.
     """
     written = _without_unused_queue(_inputs(path), variables, path.name)
     inputs = _substituted(written, variables)
-    unusable = [*_unset(written, variables, path.name), *_bad_switches(written, variables)]
+    unusable = [*_unset(written, variables, hidden, path.name), *_bad_switches(written, variables)]
     if unusable:
         # The settings may be wrong, too; all else depends on these variables.
         settings = _variables(inputs.get("environment") or {}, path.name, unusable)
@@ -302,6 +305,16 @@ def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
     ]
 
 
+def emptied(written: Mapping[str, str], environ: Mapping[str, str]) -> frozenset[str]:
+    """The variables of ``.env`` that are set to nothing in this shell, which takes precedence."""
+    return frozenset(name for name, value in written.items() if value and environ.get(name) == "")
+
+
+def name_is_hidden(name: str) -> str:
+    """The problem with such a variable, if it must be set."""
+    return f"{name} is set to nothing in this shell, which hides the one of .env: unset it"
+
+
 def unreferenced(written: Mapping[str, str], file: Path, env_file: str) -> list[str]:
     """The variables of ``.env`` that the description does not refer to, so that they would be ignored silently.
 
@@ -360,12 +373,14 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(member)
 
 
-def _unset(inputs: dict[str, Any], variables: Mapping[str, str], file: str) -> list[str]:
+def _unset(
+    inputs: dict[str, Any], variables: Mapping[str, str], hidden: AbstractSet[str], file: str
+) -> list[str]:
     """The variables that the file refers to and that must be set, but are not."""
     found = {name for text in _texts(inputs) for name in _REFERENCE.findall(text)}
     missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
     remedy = f"set it in .env, a copy of .env.example, or delete the lines of {file} that refer to it"
-    return [f"{name} is not set: {remedy}" for name in missing]
+    return [name_is_hidden(name) if name in hidden else f"{name} is not set: {remedy}" for name in missing]
 
 
 def _substituted(inputs: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
