@@ -293,6 +293,19 @@ def test_a_trigger_that_is_not_described_is_left_alone_unless_pruned(api: ScfApi
     assert mine not in api.function["triggers"]
 
 
+def test_the_removal_of_a_trigger_is_shown_as_a_change(api: ScfApi, clone: Path) -> None:
+    Deployer(api).deploy(package())
+    mine = {"TriggerName": "mine", "Type": "timer", "TriggerDesc": "{}", "Enable": 1, "Qualifier": "$DEFAULT"}
+    api.function["triggers"].append(mine)
+    removal = {"what": "trigger timer mine", "field": "", "now": "", "then": None}
+    status, out, _ = run(clone, "--plan", "--prune", "--json")
+    assert (status, json.loads(out)) == (0, [removal])
+    assert run(clone, "--verify", "--prune")[:2] == (1, "- trigger timer mine\n")
+    status, out, _ = run(clone, "--verify")
+    assert (status, "? trigger timer mine: not in the description, not changed" in out) == (0, True)
+    assert mine in api.function["triggers"]
+
+
 def test_a_trigger_bound_to_another_version_is_made_again(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())

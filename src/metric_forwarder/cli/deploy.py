@@ -150,7 +150,7 @@ def deploy(  # noqa: PLR0913 - one for each option
         plan = make_plan(wanted, package, cloud)
         _show(plan, as_json=as_json, prune=prune)
         if only_verify:
-            sys.exit(1 if plan.changes else 0)
+            sys.exit(1 if plan.all_changes(prune=prune) else 0)
         if only_plan:
             return
         deployer.deploy(wanted, package, plan, cloud, _say, prune=prune)
@@ -212,15 +212,16 @@ def _fail(text: str) -> NoReturn:
 
 
 def _show(plan: Plan, *, as_json: bool, prune: bool) -> None:
+    changes = plan.all_changes(prune=prune)
     if as_json:
-        click.echo(json.dumps([change._asdict() for change in plan.changes], ensure_ascii=False))
+        click.echo(json.dumps([change._asdict() for change in changes], ensure_ascii=False))
         return
-    for change in plan.changes:
+    for change in changes:
         click.echo(str(change))
-    for unknown in plan.unknown_triggers:
-        fate = "will be removed" if prune else "not changed (--prune removes it)"
-        click.echo(f"? trigger {unknown['Type']} {unknown['TriggerName']}: not in the description, {fate}")
-    if not plan.changes:
+    for unknown in () if prune else plan.unknown_triggers:
+        name = f"{unknown['Type']} {unknown['TriggerName']}"
+        click.echo(f"? trigger {name}: not in the description, not changed (--prune removes it)")
+    if not changes:
         click.echo("Nothing to change: the deployed function is as described.")
 
 

@@ -44,7 +44,7 @@ class Plan(NamedTuple):
 
     Attributes:
         is_new: there is no such function yet.
-        changes: in the order in which they are carried out.
+        changes: in the order in which they are carried out, without the removal of ``unknown_triggers``.
         new_triggers: to create.
         changed_triggers: to update, or to delete and create again.
         unknown_triggers: those that are not described, as ``ListTriggers`` returns them.
@@ -62,6 +62,14 @@ class Plan(NamedTuple):
 
     def touches(self, what: str) -> bool:
         return any(change.what == what for change in self.changes)
+
+    def all_changes(self, *, prune: bool) -> tuple[Change, ...]:
+        """The changes, and if triggers that are not described are to be removed, their removals."""
+        removals = (
+            Change(f"trigger {trigger['Type']} {trigger['TriggerName']}", "", "", None)
+            for trigger in self.unknown_triggers
+        )
+        return (*self.changes, *(removals if prune else ()))
 
 
 def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
