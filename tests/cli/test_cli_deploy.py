@@ -314,6 +314,42 @@ def test_a_trigger_bound_to_another_version_is_made_again(api: ScfApi) -> None:
     assert [trigger["Qualifier"] for trigger in api.function["triggers"]] == ["$DEFAULT"]
 
 
+def test_a_trigger_of_the_same_name_on_another_version_is_one_of_its_own(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    (described,) = api.function["triggers"]
+    for triggers in (
+        [dict(described, Qualifier="$LATEST"), described],
+        [described, dict(described, Qualifier="$LATEST")],
+    ):
+        api.function["triggers"] = [dict(trigger) for trigger in triggers]
+        plan = ours.plan(package())
+        assert plan.changes == ()
+        assert [str(change) for change in plan.all_changes(prune=True)] == [
+            "- trigger ckafka value-value on $LATEST"
+        ]
+        ours.deploy(package())
+        assert len(api.function["triggers"]) == 2
+        ours.deploy(package(), prune=True)
+        assert api.function["triggers"] == [described]
+
+
+def test_one_name_may_be_described_on_two_versions(api: ScfApi, tmp_path: Path) -> None:
+    ours = Deployer(api)
+    ours.file = tmp_path / "serverless.yml"
+    text = (ROOT / "serverless.yml").read_text("utf-8")
+    on_latest = "    - timer: {parameters: {name: t, cronExpression: c, qualifier: $LATEST, enable: true}}\n"
+    ours.file.write_text(f"{text}\n{on_latest}{on_latest.replace('$LATEST', '$DEFAULT')}", "utf-8")
+    ours.deploy(package())
+    assert ours.plan(package()).changes == ()
+    timers = [trigger for trigger in api.function["triggers"] if trigger["Type"] == "timer"]
+    assert {timer["Qualifier"] for timer in timers} == {"$LATEST", "$DEFAULT"}
+    timers[0]["Enable"] = 0
+    ours.deploy(package())
+    assert [step.partition(" ")[2] for step in ours.steps] == ["change the trigger timer t on $LATEST"]
+    assert ours.plan(package()).changes == ()
+
+
 def test_a_timer_is_switched_on_and_off_by_a_variable(api: ScfApi) -> None:
     Deployer(api).deploy(package())
     assert [trigger["Type"] for trigger in api.function["triggers"]] == ["ckafka"]

@@ -29,7 +29,7 @@ from metric_forwarder.cli.deployment.description import (
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.file_settings import ReadFile, files_of_clone, files_of_zip
-from metric_forwarder.cli.deployment.plan import Plan, make_plan
+from metric_forwarder.cli.deployment.plan import Plan, deployed_key, make_plan
 from metric_forwarder.cli.deployment.tccli import write_commands
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.options import example
@@ -219,8 +219,9 @@ def _show(plan: Plan, *, as_json: bool, prune: bool) -> None:
     for change in changes:
         click.echo(str(change))
     for unknown in () if prune else plan.unknown_triggers:
-        name = f"{unknown['Type']} {unknown['TriggerName']}"
-        click.echo(f"? trigger {name}: not in the description, not changed (--prune removes it)")
+        click.echo(
+            f"? trigger {deployed_key(unknown)}: not in the description, not changed (--prune removes it)"
+        )
     if not changes:
         click.echo("Nothing to change: the deployed function is as described.")
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.cli.deployment.cloud import Cloud, CloudError
 from metric_forwarder.cli.deployment.description import Description, Trigger
-from metric_forwarder.cli.deployment.plan import LEFT_OUT_MEANS, Plan
+from metric_forwarder.cli.deployment.plan import LEFT_OUT_MEANS, ChangedTrigger, Plan, deployed_key
 
 # ``UpdateTrigger`` accepts these; others are deleted and created again.
 UPDATABLE = ("timer", "ckafka", "http")
@@ -104,11 +104,9 @@ def _steps(wanted: Description, package: bytes, plan: Plan, cloud: Cloud) -> Ite
 def _trigger_steps(plan: Plan, cloud: Cloud, *, prune: bool) -> Iterator[Step]:
     """Triggers come last, so that no event reaches a half-changed function."""
     for unknown in plan.unknown_triggers if prune else ():
-        yield Step(
-            f"remove the trigger {unknown['Type']} {unknown['TriggerName']}", partial(_remove, unknown, cloud)
-        )
+        yield Step(f"remove the trigger {deployed_key(unknown)}", partial(_remove, unknown, cloud))
     for changed in plan.changed_triggers:
-        yield Step(f"change the trigger {changed.key}", partial(_update, changed, cloud))
+        yield Step(f"change the trigger {changed.wanted.key}", partial(_update, changed, cloud))
     for new in plan.new_triggers:
         yield Step(f"create the trigger {new.key}", partial(_add, new, cloud))
 
@@ -181,19 +179,15 @@ def _add(trigger: Trigger, cloud: Cloud) -> None:
     cloud.call("CreateTrigger", trigger_request(trigger))
 
 
-def _update(trigger: Trigger, cloud: Cloud) -> None:
-    deployed = next(
-        each
-        for each in cloud.triggers()
-        if (each["Type"], each["TriggerName"]) == (trigger.type, trigger.name)
-    )
+def _update(changed: ChangedTrigger, cloud: Cloud) -> None:
+    wanted, deployed = changed
     # A trigger is identified by its version too, so that cannot be updated.
-    if trigger.type in UPDATABLE and deployed.get("Qualifier") == trigger.qualifier:
+    if wanted.type in UPDATABLE and deployed.get("Qualifier") == wanted.qualifier:
         cloud.settle()
-        cloud.call("UpdateTrigger", trigger_request(trigger))
+        cloud.call("UpdateTrigger", trigger_request(wanted))
         return
     _remove(deployed, cloud)
-    _add(trigger, cloud)
+    _add(wanted, cloud)
 
 
 def _remove(trigger: Mapping[str, Any], cloud: Cloud) -> None:

@@ -51,7 +51,7 @@ _OTHER_INPUTS = frozenset(
 
 
 class Trigger(NamedTuple):
-    """One trigger, as ``CreateTrigger`` takes it; its type and name identify it.
+    """One trigger, as ``CreateTrigger`` takes it; its type, name and qualifier identify it.
 
     Attributes:
         is_switched_off: the variable that would enable it is not set: it is not created, or disabled if it exists.
@@ -67,7 +67,12 @@ class Trigger(NamedTuple):
 
     @property
     def key(self) -> str:
-        return f"{self.type} {self.name}"
+        return trigger_key(self.type, self.name, self.qualifier)
+
+
+def trigger_key(type_: str, name: str, qualifier: str) -> str:
+    """What identifies a trigger, as it is shown."""
+    return f"{type_} {name}" if qualifier == _ALIAS else f"{type_} {name} on {qualifier}"
 
 
 class Description(NamedTuple):
@@ -446,7 +451,7 @@ _ASYNCHRONOUS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for number, event in enumerate(events):
         kind = str(next(iter(event))) if isinstance(event, dict) and event else ""
         parameters = _parameters(event)
@@ -463,11 +468,12 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
         except _MISREAD as error:
             problems.append(f"{file}: events[{number}] ({kind}) {_misread(error)}")
             continue
-        if (kind, name) in seen:
+        qualifier = str(parameters.get("qualifier", _ALIAS))
+        if (kind, name, qualifier) in seen:
             problems.append(
                 f"{file}: events[{number}] ({kind}) is called {name}, as an earlier one is: rename it"
             )
-        seen.add((kind, name))
+        seen.add((kind, name, qualifier))
         yield Trigger(
             type=kind,
             name=name,
@@ -475,7 +481,7 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
             enabled=enabled,
             # A reference to an unset variable leaves its member out; a set one becomes text.
             is_switched_off="enable" not in parameters or (isinstance(enable, str) and not enabled),
-            qualifier=str(parameters.get("qualifier", _ALIAS)),
+            qualifier=qualifier,
             argument=argument,
         )
 

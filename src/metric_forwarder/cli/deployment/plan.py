@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 from metric_forwarder.cli.deployment.cloud import Cloud, described
-from metric_forwarder.cli.deployment.description import Description, Trigger
+from metric_forwarder.cli.deployment.description import Description, Trigger, trigger_key
 
 _HIDDEN = "(hidden)"
 
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
     is_new: bool
     changes: tuple[Change, ...]
     new_triggers: tuple[Trigger, ...]
-    changed_triggers: tuple[Trigger, ...]
+    changed_triggers: "tuple[ChangedTrigger, ...]"
     unknown_triggers: tuple[Mapping[str, Any], ...]
     removed: tuple[str, ...] = ()
     ready_version: str | None = None
@@ -66,8 +66,7 @@ class Plan(NamedTuple):
     def all_changes(self, *, prune: bool) -> tuple[Change, ...]:
         """The changes, and if triggers that are not described are to be removed, their removals."""
         removals = (
-            Change(f"trigger {trigger['Type']} {trigger['TriggerName']}", "", "", None)
-            for trigger in self.unknown_triggers
+            Change(f"trigger {deployed_key(trigger)}", "", "", None) for trigger in self.unknown_triggers
         )
         return (*self.changes, *(removals if prune else ()))
 
@@ -150,31 +149,69 @@ def _version_changes(ready: str | None, cloud: Cloud) -> Iterator[Change]:
         yield Change("version", "", f"$DEFAULT leads to {in_force}, and in part to another", ready)
 
 
+class ChangedTrigger(NamedTuple):
+    """A described trigger, and the deployed one that is to become it, as ``ListTriggers`` returns it."""
+
+    wanted: Trigger
+    deployed: Mapping[str, Any]
+
+
 class _ComparedTriggers(NamedTuple):
     changes: tuple[Change, ...]
     new: tuple[Trigger, ...]
-    changed: tuple[Trigger, ...]
+    changed: tuple[ChangedTrigger, ...]
     unknown: tuple[Mapping[str, Any], ...]
 
 
 def _compare_triggers(wanted: tuple[Trigger, ...], deployed: list[dict[str, Any]]) -> _ComparedTriggers:
-    there = {f"{trigger['Type']} {trigger['TriggerName']}": trigger for trigger in deployed}
-    new = tuple(trigger for trigger in wanted if trigger.key not in there and not trigger.is_switched_off)
-    differing = {
-        trigger: list(_trigger_changes(trigger, there[trigger.key]))
+    pairs, unknown = _pair_triggers(wanted, deployed)
+    new = tuple(trigger for trigger in wanted if trigger not in pairs and not trigger.is_switched_off)
+    differing = [
+        (ChangedTrigger(trigger, pairs[trigger]), tuple(_trigger_changes(trigger, pairs[trigger])))
         for trigger in wanted
-        if trigger.key in there
-    }
-    keys = {trigger.key for trigger in wanted}
+        if trigger in pairs
+    ]
     return _ComparedTriggers(
         changes=(
             *(Change(f"trigger {trigger.key}", "", None, "") for trigger in new),
-            *(change for found in differing.values() for change in found),
+            *(change for _, found in differing for change in found),
         ),
         new=new,
-        changed=tuple(trigger for trigger, found in differing.items() if found),
-        unknown=tuple(trigger for key, trigger in there.items() if key not in keys),
+        changed=tuple(trigger for trigger, found in differing if found),
+        unknown=unknown,
     )
+
+
+def _pair_triggers(
+    wanted: tuple[Trigger, ...], deployed: list[dict[str, Any]]
+) -> tuple[dict[Trigger, Mapping[str, Any]], tuple[Mapping[str, Any], ...]]:
+    """The deployed trigger of each described one, and those that are left.
+
+    One on another qualifier is taken if there is none on the described one: it is to be moved there. Otherwise both would
+    bring the same events.
+    """
+    left = list(deployed)
+    pairs: dict[Trigger, Mapping[str, Any]] = {}
+    for is_same_qualifier in (True, False):
+        for trigger in wanted:
+            found = next(
+                (
+                    each
+                    for each in left
+                    if (each["Type"], each["TriggerName"]) == (trigger.type, trigger.name)
+                    and (each.get("Qualifier") == trigger.qualifier or not is_same_qualifier)
+                ),
+                None,
+            )
+            if trigger not in pairs and found is not None:
+                pairs[trigger] = found
+                left.remove(found)
+    return pairs, tuple(left)
+
+
+def deployed_key(trigger: Mapping[str, Any]) -> str:
+    """What identifies a deployed trigger, as it is shown."""
+    return trigger_key(trigger["Type"], trigger["TriggerName"], str(trigger.get("Qualifier")))
 
 
 def _configuration_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any]) -> Iterator[Change]:

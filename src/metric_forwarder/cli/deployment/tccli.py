@@ -43,16 +43,16 @@ settle() {{
     done
 }}
 
-# Type, name, file; the API updates some types only.
+# Type, name, qualifier, file; the API updates some types only.
 trigger() {{
-    if api ListTriggers --cli-input-json "file://$PWD/triggers.json" --filter "Triggers[?Type=='$1'].TriggerName" \
+    if api ListTriggers --cli-input-json "file://$PWD/triggers.json" --filter "Triggers[?Type=='$1' && Qualifier=='$3'].TriggerName" \
         | grep -qF "\"$2\""; then
         case " {updatable} " in
-            *" $1 "*) call UpdateTrigger "$3" ;;
+            *" $1 "*) call UpdateTrigger "$4" ;;
             *) echo "the trigger $1 $2 exists already, and is left as it is" >&2 ;;
         esac
     else
-        call CreateTrigger "$3"
+        call CreateTrigger "$4"
     fi
     settle
 }}
@@ -88,7 +88,7 @@ def write_commands(wanted: Description, package: bytes, folder: Path) -> Path:
     for name, request in _requests(wanted, package).items():
         _write(folder / name, json.dumps(request, ensure_ascii=False), 0o600)
     calls = [
-        f"trigger {trigger.type} {shlex.quote(trigger.name)} {_trigger_file(number)}"
+        f"trigger {trigger.type} {shlex.quote(trigger.name)} {shlex.quote(trigger.qualifier)} {_trigger_file(number)}"
         for number, trigger in enumerate(wanted.triggers)
         if not trigger.is_switched_off
     ]
