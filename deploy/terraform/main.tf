@@ -1,5 +1,9 @@
 # The function and its triggers, as serverless.yml describes them, for those who keep their cloud in Terraform.
 # Build the package first: `make package EXTRAS=remote-write` (docs/deploy.md). Not tested against the live provider.
+#
+# Two things differ from `make deploy`, since the provider cannot do them here. It has no argument for the time that a function may
+# take to start: set it to 15 seconds in the console (initTimeout in serverless.yml). And no version is published, so $DEFAULT leads
+# to $LATEST.
 
 terraform {
   required_providers {
@@ -18,7 +22,7 @@ locals {
 resource "tencentcloud_scf_function" "forwarder" {
   name              = var.name
   namespace         = var.namespace
-  description       = "Forwards metric points and never loses one silently"
+  description       = "Forwards metric points and never loses one in silence"
   handler           = "index.main_handler"
   runtime           = "Python3.10"
   func_type         = "Event"
@@ -32,6 +36,18 @@ resource "tencentcloud_scf_function" "forwarder" {
   cls_logset_id     = var.logset_id
   cls_topic_id      = var.log_topic_id
   environment       = local.settings
+}
+
+# Asynchronous events: attempts after the first, and the seconds that an event is kept.
+resource "tencentcloud_scf_function_event_invoke_config" "forwarder" {
+  function_name = tencentcloud_scf_function.forwarder.name
+  namespace     = var.namespace
+  async_trigger_config {
+    retry_config {
+      retry_num = 2
+    }
+    msg_ttl = 21600
+  }
 }
 
 resource "tencentcloud_scf_trigger" "ckafka" {

@@ -38,8 +38,9 @@ variable "role" {
 }
 
 variable "public_access" {
-  type    = bool
-  default = false
+  description = "Whether the function reaches the Internet: Secrets Manager is there, unless MF_SECRET_ENDPOINT names one inside the VPC."
+  type        = bool
+  default     = true
 }
 
 variable "settings" {

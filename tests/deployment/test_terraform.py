@@ -11,7 +11,7 @@ import yaml
 from support.harness import ROOT
 
 FOLDER = ROOT / "deploy" / "terraform"
-# From the provider's own reference pages of the two resources.
+# From the provider's own reference pages of these resources.
 DOCUMENTED = {
     "tencentcloud_scf_function": {
         *("name", "async_run_enable", "cfs_config", "cls_logset_id", "cls_topic_id", "cos_bucket_name"),
@@ -20,6 +20,7 @@ DOCUMENTED = {
         *("l5_enable", "layers", "mem_size", "namespace", "role", "runtime", "subnet_id", "tags", "timeout"),
         *("triggers", "vpc_id", "zip_file"),
     },
+    "tencentcloud_scf_function_event_invoke_config": {"async_trigger_config", "function_name", "namespace"},
     "tencentcloud_scf_trigger": {
         *("function_name", "trigger_name", "type", "custom_argument", "description", "enable", "namespace"),
         *("qualifier", "trigger_desc"),
@@ -49,7 +50,7 @@ def resources() -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.slow
 def test_every_argument_is_documented_by_the_provider() -> None:
-    assert len(resources()) == 3
+    assert len(resources()) == 4
     for kind, arguments in resources():
         assert set(arguments) <= DOCUMENTED[kind] | META
 
@@ -58,10 +59,42 @@ def test_every_argument_is_documented_by_the_provider() -> None:
 def test_the_function_is_that_of_the_description() -> None:
     described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]
     (function,) = [arguments for kind, arguments in resources() if kind == "tencentcloud_scf_function"]
-    same = {"handler": "handler", "runtime": "runtime", "mem_size": "memorySize", "timeout": "timeout"}
+    same = {
+        "description": "description",
+        "handler": "handler",
+        "runtime": "runtime",
+        "mem_size": "memorySize",
+        "timeout": "timeout",
+    }
     assert {name: unquoted(function[name]) for name in same} == {
         name: described[key] for name, key in same.items()
     }
+
+
+@pytest.mark.slow
+def test_the_internet_is_reached_as_described_unless_a_variable_says_otherwise() -> None:
+    described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]
+    declared = {
+        unquoted(name): body for each in parsed("variables.tf")["variable"] for name, body in each.items()
+    }
+    assert declared["public_access"]["default"] is described["publicAccess"]
+
+
+@pytest.mark.slow
+def test_asynchronous_events_are_kept_and_retried_as_described() -> None:
+    described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]
+    (arguments,) = [each for kind, each in resources() if kind.endswith("event_invoke_config")]
+    (written,) = arguments["async_trigger_config"]
+    (retry,) = written["retry_config"]
+    assert (retry["retry_num"], written["msg_ttl"]) == (described["retryNum"], described["msgTTL"])
+
+
+@pytest.mark.slow
+def test_what_the_provider_cannot_set_is_said_in_the_module_and_on_the_page() -> None:
+    described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]
+    assert f"{described['initTimeout']} seconds" in (FOLDER / "main.tf").read_text("utf-8")
+    assert f"{described['initTimeout']} seconds" in (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    assert f"{described['initTimeout']} 秒" in (ROOT / "docs" / "zh" / "deploy.md").read_text("utf-8")
 
 
 @pytest.mark.slow
