@@ -34,6 +34,7 @@ LEFT_OUT = (
 LEFT_OUT_PATHS = (
     # Command lines, and the modules that only they need.
     "metric_forwarder/cli",
+    "metric_forwarder/reporting/exposition.py",
     "charset_normalizer/cli",
     "idna/cli.py",
     "jsonschema/cli.py",
@@ -50,8 +51,8 @@ LEFT_OUT_PATHS = (
     "tencentcloud/common/*_async.py",
     "tencentcloud/common/http/*_async.py",
 )
-# Modules for invalid points, MF_SCHEMA, a key in Secrets Manager, MF_MAPPING, scraping and the doctor: there is no room for
-# their bytecode in the budget of the zip.
+# Modules for invalid points, MF_SCHEMA, a key in Secrets Manager, MF_MAPPING, Prometheus's protobuf, the bridge, scraping and the
+# doctor: there is no room for their bytecode in the budget of the zip.
 NOT_COMPILED = (
     "attr/*",
     "attrs/*",
@@ -59,12 +60,15 @@ NOT_COMPILED = (
     "idna/idnadata.py",
     "jsonschema/*",
     "jsonschema_specifications/*",
+    "metric_forwarder/bridge/*",
     "metric_forwarder/clients/reachability.py",
     "metric_forwarder/clients/secrets_manager.py",
     "metric_forwarder/doctor.py",
     "metric_forwarder/formats/mapping*.py",
+    "metric_forwarder/formats/prometheus_protobuf.py",
     "metric_forwarder/intake/explain.py",
     "metric_forwarder/intake/user_schema.py",
+    "metric_forwarder/put_monitor_data/server.py",
     "metric_forwarder/scrape/*",
     "metric_forwarder/spool/redis_check.py",
     "referencing/*",

@@ -49,7 +49,7 @@ EXTRAS: Mapping[str, Extra] = {
         {"MF_DESTINATION": ("remote-write",), "MF_SELF_METRICS": ("on",)},
         (
             "metric_forwarder/destinations/remote_write*.py",
-            "metric_forwarder/reporting/self_metrics_writer.py",
+            "metric_forwarder/reporting/self_metrics*.py",
             "metric_forwarder/triggers/zstd.py",
         ),
     ),
