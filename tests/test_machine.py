@@ -278,11 +278,11 @@ class FewThreads(Threads):
         super().start(name, run)
 
 
-@pytest.mark.parametrize(("threads", "reason"), [(0, "no thread could be started"), (1, "is not host:port")])
+@pytest.mark.parametrize(("threads", "reason"), [(0, "no thread could be started"), (1, "refused")])
 def test_hosts_are_looked_at_with_as_many_threads_as_there_are(threads: int, reason: str) -> None:
     machine = Machine(SystemClock(), FewThreads(threads), SystemChance())
-    found = unreachable(["host:odd", "host:even"], machine, 1, PATIENCE_S)
-    assert sorted(found) == ["host:even", "host:odd"]
+    found = unreachable(["127.0.0.1:1", "127.0.0.2:1"], machine, PATIENCE_S, PATIENCE_S)
+    assert sorted(found) == ["127.0.0.1:1", "127.0.0.2:1"]
     assert all(reason in why for why in found.values())
 
 

@@ -80,7 +80,7 @@ def test_a_row_adds_a_destination_that_delivers_is_examined_and_has_its_own_need
     nobody = FixedCredentials(Credentials("", Secret("")))
     parts = Parts(nobody, HttpTransport, machine_of(FakeClock()), make_server_clocks())
     checks = dict(run_checks(DoctorContext(read, parts, "default/f")))
-    assert list(checks) == ["dedupe", "spool", "http", "bridge", "scrape"]
+    assert list(checks) == ["dedupe", "spool", "http", "bridge", "scrape", "metrics"]
     assert all(result.is_ok for result in checks.values())
     with pytest.raises(ConfigError, match="MF_NAMESPACE is empty: set it to what is written on the drawer"):
         Settings.read({"MF_DESTINATION": "drawer"})
