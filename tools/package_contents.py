@@ -34,7 +34,6 @@ LEFT_OUT = (
 LEFT_OUT_PATHS = (
     # Command lines, and the modules that only they need.
     "metric_forwarder/cli",
-    "metric_forwarder/reporting/exposition.py",
     "charset_normalizer/cli",
     "idna/cli.py",
     "jsonschema/cli.py",
