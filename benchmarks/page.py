@@ -14,9 +14,8 @@ _HEAD = """# What it costs
 Written by `make bench` on {date}; do not edit. {machine}.
 
 The programs that a row compares took turns within one run. The ratios mean more than the absolute figures, which are those of
-this machine. A ratio is the median of the turns' ratios, so it can differ from the quotient of the medians beside it. (Large
-events and many series are measured after small events and few series; there it is that quotient.) What is not clearly below its
-bound is measured again later, in twice as many turns. New series have processes of their own: after a flood of them a point of
+this machine. A ratio is the median of the turns' ratios, so it can differ from the quotient of the medians beside it. What is not
+clearly below its bound is measured again later, in twice as many turns. New series have processes of their own: after a flood of them a point of
 any shape takes a tenth to a fifth longer, since the memory of a process is then in pieces.
 
 - The **floor** does only the work that every program needs that delivers by `requests`: for each message `json.loads`; for each
@@ -43,7 +42,7 @@ _HEAD_IN_CHINESE = """# 性能与开销
 
 由 `make bench` 于 {date} 写出，请勿编辑。{machine}。
 
-每一行所比较的程序在同一次运行中轮流测量。比值比绝对数字更有意义，后者只属于这台机器。比值是各轮比值的中位数，所以不一定等于旁边两个中位数的商。（大事件与多序列在小事件与少序列之后测量，其比值就是这个商。）没有明显低于上限的，稍后会再测两倍的轮数。新序列有自己的进程：大量新序列涌入之后，进程的内存是零碎的，任何形状的数据点都要多用十分之一到五分之一的时间。表中各行的名称和说明是英文。
+每一行所比较的程序在同一次运行中轮流测量。比值比绝对数字更有意义，后者只属于这台机器。比值是各轮比值的中位数，所以不一定等于旁边两个中位数的商。没有明显低于上限的，稍后会再测两倍的轮数。新序列有自己的进程：大量新序列涌入之后，进程的内存是零碎的，任何形状的数据点都要多用十分之一到五分之一的时间。表中各行的名称和说明是英文。
 
 - **最低开销**（floor）只做任何通过 `requests` 上报的程序都绕不开的工作：对每条消息 `json.loads`；对每一批 `json.dumps`、一次 HMAC、一次普通的 `Session.post`，并解析应答。它不校验、不识别重复、不计数、不限制时间、不重试。
 - **Powertools** 是由 AWS Powertools 的批处理器、内存中的幂等和校验组成的流水线，通过 `requests` 每批发送 30 个。

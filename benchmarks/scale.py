@@ -1,7 +1,7 @@
 """Whether a point costs the same in larger events and with more series, and whether one Redis can serve many instances."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,26 +27,30 @@ def rows() -> list[Row]:
         return [_by_size(url), *_by_series(url), *_by_store(url)]
 
 
+def _against(url: str, what: str, bound: float, many: tuple[int, str], few: tuple[int, str]) -> Row:
+    """Compare what a point costs in events of two kinds, each a number of points and a shape, in turns."""
+    with Subject("forwarder", url=url) as ours, Subject("forwarder", url=url) as theirs:
+        pair = Pair(what, bound, lambda: _cost(ours, *many), lambda: _cost(theirs, *few), _detail)
+        (row,) = compare([pair], _TURNS)
+    return row
+
+
 def _by_size(url: str) -> Row:
-    with Subject("forwarder", url=url) as subject:
-        costs = {size: [_cost(subject, size) for _ in range(_TURNS + 1)][1:] for size in (_SMALL, _LARGE)}
-    small, large = (median(costs[size]) for size in (_SMALL, _LARGE))
     what = f"CPU a point, {_LARGE:,} points in lists of 100 against {_SMALL}"
-    return Row(what, 1.1, large / small, "×", _TURNS, f"{large:.1f} µs against {small:.1f} µs")
+    return _against(url, what, 1.1, (_LARGE, _KIND), (_SMALL, _KIND))
 
 
 def _by_series(url: str) -> list[Row]:
     """Compare many series with few: as many as an instance remembers from one event to the next, and more than that."""
-    rows = []
-    for series, bound in ((10_000, 1.2), (50_000, 1.8)):
-        with Subject("forwarder", url=url) as subject:
-            few, many = (
-                median([_cost(subject, series, kind) for _ in range(_TURNS + 1)][1:])
-                for kind in ("no timestamp", "50,000 series")
-            )
-        what = f"CPU a point, events of {series:,} points of as many series against 1,000 series"
-        rows.append(Row(what, bound, many / few, "×", _TURNS, f"{many:.1f} µs against {few:.1f} µs"))
-    return rows
+    what = "CPU a point, events of {0:,} points of as many series against 1,000 series"
+    return [
+        _against(url, what.format(series), bound, (series, "50,000 series"), (series, "no timestamp"))
+        for series, bound in ((10_000, 1.2), (50_000, 1.8))
+    ]
+
+
+def _detail(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    return f"{median(ours):.1f} µs against {median(theirs):.1f} µs"
 
 
 def _cost(subject: Subject, size: int, kind: str = _KIND) -> float:
