@@ -170,8 +170,7 @@ class Pipeline:
     def _handle_part(self, event: "_Event", intake: Intake, policy: UndeliveredPolicy) -> None:
         """Deliver and settle the points that were taken in, and tell those who learn from their outcomes."""
         points, ledger = intake.points, event.ledger
-        holds = self._sender.policy.hold_uncertain
-        settlement = Settlement(ledger, event.claims, policy, hold_uncertain=holds)
+        settlement = Settlement(ledger, event.claims, policy)
         self._deliver(event, intake, _keep_back(event.deadline, policy.reserve_s(len(points))), settlement)
         self._warn_of_forsaken(settlement.forsaken, event.request_id)
         settlement.close()

@@ -11,7 +11,7 @@ from metric_forwarder.reporting.ledger import Ledger
 _NOT_AGAIN = Verdict(
     Action.RESEND,
     "sent before",
-    "it was sent before without a reply, and is not sent again (MF_UNCERTAIN=hold): check at the destination whether it "
+    "it was sent before without a reply under MF_UNCERTAIN=hold, and is not sent again: check at the destination whether it "
     "arrived",
 )
 
@@ -73,17 +73,12 @@ class Settlement:
 
     Undelivered points wait until the end, when the policy says whether they are safe.
 
-    ``hold_uncertain``: points that were sent without a reply are not sent again.
-
     Attributes:
         forsaken: how many points of the spool may have arrived; no record of them is kept.
     """
 
-    def __init__(
-        self, ledger: Ledger, claims: Claims, policy: UndeliveredPolicy, *, hold_uncertain: bool = False
-    ) -> None:
+    def __init__(self, ledger: Ledger, claims: Claims, policy: UndeliveredPolicy) -> None:
         self._ledger = ledger
-        self._hold_uncertain = hold_uncertain
         self._claims = claims
         self._policy = policy
         self._undelivered: list[tuple[Point, Verdict]] = []
@@ -120,9 +115,6 @@ class Settlement:
             claim = Claim.OURS if point.identity is None else claim_of[point.identity]
             if claim is Claim.REJECTED and point.message.receipt is not None:
                 # A person has asked for the replay, and may have corrected the cause.
-                claim = Claim.OURS
-            if claim is Claim.UNCERTAIN and not self._hold_uncertain:
-                # It was held under another setting.
                 claim = Claim.OURS
             by_claim[claim].append(point)
         self._ledger.settle_all(by_claim[Claim.DELIVERED], Outcome.DUPLICATE)

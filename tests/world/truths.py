@@ -290,7 +290,7 @@ def _is_excused(book: Book, attempt: Attempt) -> bool:
 
 
 def _check_settled_stays(attempt: Attempt, earlier: list[Attempt], request: Request, book: Book) -> None:
-    """What was rejected, or is held as uncertain, is not sent again while it is remembered by the store of both, and still held."""
+    """What was rejected, or is held as uncertain, is not sent again while it is remembered: by the store of both."""
     if (
         attempt.event.source == "replay"
         or attempt.settings["MF_DEDUPE"] == "off"
@@ -315,8 +315,7 @@ def _check_settled_stays(attempt: Attempt, earlier: list[Attempt], request: Requ
         if any(request.sent_at - _window_began(book, earlier, each, number) < window_s for each in rejected):
             raise Violation(BOUNDED, attempt=attempt.number, point=number, rejected="and asked about again")
         is_held = told and told[-1].outcomes[number] is Outcome.UNCERTAIN
-        holds = attempt.settings["MF_UNCERTAIN"] == "hold"
-        if is_held and holds and request.sent_at - told[-1].began < window_s:
+        if is_held and request.sent_at - told[-1].began < window_s:
             raise Violation(TWICE, attempt=attempt.number, point=number, held="and sent again")
 
 
