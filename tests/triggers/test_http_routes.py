@@ -178,6 +178,12 @@ def test_protobuf_that_a_gateway_turned_into_base64_without_saying_so_is_read(na
     assert len(forwarder.prometheus.samples) == 1
 
 
+@pytest.mark.parametrize("name", ["Prometheus", "OTLP in protobuf", "Pushgateway in Go"])
+def test_text_for_a_binary_protocol_that_is_no_base64_is_reported_and_raises_nothing(name: str) -> None:
+    status, _, _ = call(harness(), {**event(CLIENTS[name]), "body": "no base64!", "isBase64Encoded": False})
+    assert status == 400
+
+
 @pytest.mark.parametrize(("precision", "setting"), [("ns", "s"), ("n", "ms"), ("s", "ns"), ("", "s")])
 def test_the_precision_of_a_request_comes_before_that_of_the_settings(precision: str, setting: str) -> None:
     forwarder = make_remote_write_harness(HTTP_TOKEN=TOKEN, INFLUX_PRECISION=setting)

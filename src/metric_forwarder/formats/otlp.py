@@ -120,9 +120,7 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
             if isinstance(reading, Sample):
                 is_empty = False
                 latest = max(latest or 0, reading.time_ns or 0) or None
-                yield reading._replace(apart=apart)
-            else:
-                yield reading
+            yield reading._replace(apart=apart) if apart and isinstance(reading, Sample) else reading
     if apart and not is_empty:
         yield _target_info(f"{where}/resource", prometheus_labels(others), target, latest, hint)
 

@@ -96,7 +96,7 @@ def _binary(text: str) -> bytes:
     It does so if they are valid text, and some gateways write base64 without saying so. Base64 has no character for how
     a message with metrics begins: a tag of 10, behind a length if it is compressed.
     """
-    with suppress(ValueError, TooLarge):
+    with suppress(Unreadable):
         if text and "\n" not in text:
             return _from_base64(text)
     return text.encode("utf-8", "surrogatepass")
