@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metric_forwarder.intake.apart import as_written
+from metric_forwarder.intake.relabel import Relabeller
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from support.fakes import START
 from support.harness import ckafka, make_harness, make_remote_write_harness, outcomes, point
@@ -104,12 +104,14 @@ def test_a_label_that_a_point_has_and_one_that_a_setting_adds_are_two_things() -
 
 def test_a_rule_that_changes_nothing_leaves_the_identity_as_it_was() -> None:
     # So no point is sent again when such a rule comes while its event is redelivered.
-    point_ = point(1, dimensions={"host": "a", "port": 80, "empty": ""})
-    same = {**point_, "namespace": "pc", "dimensions": {"host": "a", "port": "80"}}
-    assert as_written(point_, same) == ""
-    assert as_written(point_, point_) == as_written(point_, None) == ""
-    for changed in ({"metricName": "m"}, {"namespace": "x"}, {"dimensions": {"port": "80"}}):
-        assert as_written({**point_, "namespace": "pc"}, {**same, **changed})
+    point_ = point(1, dimensions={"host": "a", "port": 80, "empty": ""}, namespace="pc")
+    nothing = {"action": "labeldrop", "regex": "x"}
+    assert Relabeller([nothing], {}).relabel(point_, "pc") == (
+        {**point_, "dimensions": {"host": "a", "port": "80", "empty": ""}},
+        "",
+    )
+    for rule in ({"action": "labeldrop", "regex": "host"}, {"target_label": "__name__", "replacement": "m"}):
+        assert Relabeller([rule], {}).relabel(point_, "pc")[1]
 
 
 @pytest.mark.parametrize(

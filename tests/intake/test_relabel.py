@@ -168,7 +168,7 @@ def test_a_point_without_anything_is_invalid_and_no_rule_has_left_it_out(rules: 
 
 def test_a_rule_that_names_a_member_twice_is_refused() -> None:
     twice = '[{"source_labels":["a"],"regex":"b","action":"keep","action":"drop"}]'
-    with pytest.raises(ConfigError, match="MF_RELABEL names a member twice: keep one"):
+    with pytest.raises(ConfigError, match="MF_RELABEL names a member of an object twice: keep one"):
         read_relabeller(twice, ())
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from metric_forwarder.cli.reasons import dropping_rule, reason_for
@@ -10,7 +9,8 @@ from metric_forwarder.clock import SystemClock
 from metric_forwarder.formats.samples import InvalidSample
 from metric_forwarder.intake.intake import Intake
 from metric_forwarder.intake.making import make_intake
-from metric_forwarder.intake.series import as_text
+from metric_forwarder.intake.points import Relabel
+from metric_forwarder.intake.series import as_text, is_whole
 from metric_forwarder.jobs import BadJob, read_job
 from metric_forwarder.model import Message, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
@@ -129,14 +129,14 @@ class _Watch:
             return "", found.message
         return found.value, reason_for(found, message, self._settings)
 
-    def _watch_relabel(self, relabel: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def watched(raw: Any) -> Any:
-            result = relabel(raw)
+    def _watch_relabel(self, relabel: Relabel) -> Relabel:
+        def watched(raw: Any) -> tuple[Any, str]:
+            result, was = relabel(raw)
             if result is None:
                 self.account.dropped.append(raw)
             else:
                 self._relabelled.append((result, raw))
-            return result
+            return result, was
 
         return watched
 
@@ -158,8 +158,7 @@ def _is_same(result: Any, point: Point) -> bool:
 
 def _text_or_none(value: Any) -> str | None:
     """A dimension's value as text; None if it is not valid."""
-    is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
-    return as_text(value) if is_whole or isinstance(value, str) else None
+    return as_text(value) if is_whole(value) or isinstance(value, str) else None
 
 
 def read_event(event: Any) -> Decoded:

@@ -52,7 +52,7 @@ def dropping_rule(raw: Any, settings: Settings) -> str:
     rules = _first_rules(settings.relabel, tuple(settings.labels))
     # A point that the first n rules drop is also dropped by more rules.
     number = bisect_left(
-        range(len(rules)), x=True, key=lambda count: rules[count].relabel(raw, settings.namespace) is None
+        range(len(rules)), x=True, key=lambda count: rules[count].relabel(raw, settings.namespace)[0] is None
     )
     action = read_rules(settings.relabel)[number - 1].get("action", "replace")
     return f"is dropped by rule {number} of MF_RELABEL ({action})"

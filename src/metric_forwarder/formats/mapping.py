@@ -11,7 +11,7 @@ of this.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 from metric_forwarder.formats.telegraf_json import unit_of
-from metric_forwarder.settings.readers import text_or_file
+from metric_forwarder.settings.readers import RepeatedName, text_or_file, unique_members
 from metric_forwarder.times import nanoseconds
 
 _MAX_CHARACTERS = 65_536
@@ -230,23 +230,16 @@ def read_mapping(setting: str) -> Mapper:
         text = text_or_file(setting)
         if len(text) > _MAX_CHARACTERS:
             raise BadMapping(f"has more than {_MAX_CHARACTERS} characters")  # noqa: TRY301
-        return Mapper(json.loads(text, object_pairs_hook=_unique))
+        return Mapper(json.loads(text, object_pairs_hook=unique_members))
     except OSError as error:
         problem = f"cannot be read ({type(error).__name__}): name a JSON file of the package, or write JSON"
+    except RepeatedName as twice:
+        problem = f"{json_pointer([twice.name])} is given twice: keep one (see docs/formats.md, a mapping for other JSON)"
     except BadMapping as wrong:
         problem = f"{wrong} (see docs/formats.md, a mapping for other JSON)"
     except (ValueError, RecursionError):
         problem = 'is not JSON: it must be an object such as {"name": "/name", "value": "/value"}'
     raise ConfigError([f"MF_MAPPING {problem}"])
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadMapping(f"{json_pointer([twice])} is given twice: keep one")
-    return found
 
 
 # --- the parts of a message --------------------------------------------------------------------------------------

@@ -28,7 +28,6 @@ from metric_forwarder.formats.samples import (
     Sample,
     as_point,
 )
-from metric_forwarder.intake.apart import as_written
 from metric_forwarder.intake.exclusions import DeadLetters, Exclusions, Origin
 from metric_forwarder.intake.given_times import EventTimes, FindOffset
 from metric_forwarder.intake.points import Candidates, IntakeParts, PointMaker
@@ -212,9 +211,14 @@ class Intake:
             pending, points = self._pending, len(raws)
             pending.messages += [message] * points
             pending.pointers += payload.pointers(start, points)
-            relabelled = raws if relabel is None else [relabel(raw) for raw in raws]
-            pending.raws += relabelled
-            pending.apart += [""] * points if relabel is None else map(as_written, raws, relabelled)
+            if relabel is None:
+                pending.raws += raws
+                pending.apart += [""] * points
+            else:
+                for raw in raws:
+                    relabelled, was = relabel(raw)
+                    pending.raws.append(relabelled)
+                    pending.apart.append(was)
             pending.times_ns += [None] * points
             pending.payloads += [payload] * points
             pending.places += range(start, start + points)
@@ -326,8 +330,8 @@ class Intake:
     def _take_sample(self, message: Message, sample: Sample) -> None:
         raw, apart = as_point(sample), sample.apart
         if self._relabel is not None:
-            written, raw = raw, self._relabel(raw)
-            apart += as_written(written, raw)
+            raw, was = self._relabel(raw)
+            apart += was
         exclusion = why_not_carried(sample, self._destination) if raw is not None else None
         if exclusion is not None:
             self._take_reading(message, exclusion)

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from metric_forwarder.clients.http import HttpTransport
 from metric_forwarder.clock import Clock
@@ -13,7 +12,7 @@ from metric_forwarder.destinations.server_clock import make_server_clocks
 from metric_forwarder.formats.samples import Decoder, FormatHint
 from metric_forwarder.intake.given_times import GivenTimes
 from metric_forwarder.intake.intake import Intake
-from metric_forwarder.intake.points import IntakeParts, IntakeRules
+from metric_forwarder.intake.points import IntakeParts, IntakeRules, Relabel
 from metric_forwarder.intake.schema import PointSchema
 from metric_forwarder.intake.series import SeriesCache
 from metric_forwarder.machine import system_machine
@@ -26,7 +25,7 @@ def make_intake(
     settings: Settings,
     clock: Clock,
     ledger: Ledger,
-    watch_relabel: Callable[[Callable[[Any], Any]], Callable[[Any], Any]] = lambda relabel: relabel,
+    watch_relabel: Callable[[Relabel], Relabel] = lambda relabel: relabel,
 ) -> Intake:
     """Make an intake to look at messages without sending them.
 
@@ -59,9 +58,7 @@ def make_intake_parts(settings: Settings, clock: Clock) -> IntakeParts:
     )
 
 
-def intake_rules(
-    settings: Settings, relabel: Callable[[Any], Any] | None, mapping: Decoder | None
-) -> IntakeRules:
+def intake_rules(settings: Settings, relabel: Relabel | None, mapping: Decoder | None) -> IntakeRules:
     return IntakeRules(
         settings.batch_max_bytes,
         settings.namespace,
@@ -74,7 +71,7 @@ def intake_rules(
     )
 
 
-def make_relabel(settings: Settings) -> Callable[[Any], Any] | None:
+def make_relabel(settings: Settings) -> Relabel | None:
     """Make what applies labels and rules to each point; None if there are none.
 
     Raises:

@@ -80,6 +80,10 @@ class Candidates:
         return part
 
 
+Relabel = Callable[[Any], tuple[Any, str]]
+"""Applies the relabel rules to a point: returns what it is then, None if they drop it, and what it was, if they changed it."""
+
+
 class IntakeRules(NamedTuple):
     """The rules that a point must meet before it is sent.
 
@@ -91,7 +95,7 @@ class IntakeRules(NamedTuple):
         max_explained: how many invalid points are explained; explaining costs much more than finding them.
         format_of: returns the format of a message by its source; without it, or if it returns None, detect it by shape.
         hint: from the settings, for messages whose trigger gives none.
-        relabel: applies the relabel rules to a point, returns None if they drop it; None: there are no rules.
+        relabel: applies the relabel rules; None: there are none.
         mapping: reads JSON of an unknown format; None: there is no mapping.
     """
 
@@ -102,7 +106,7 @@ class IntakeRules(NamedTuple):
     max_explained: int = 100
     format_of: Callable[[str], Format | None] | None = None
     hint: FormatHint = FormatHint()
-    relabel: Callable[[Any], Any] | None = None
+    relabel: Relabel | None = None
     mapping: Decoder | None = None
 
 

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.re2 import BadPattern, Groups, Pattern
-from metric_forwarder.intake.series import as_text
+from metric_forwarder.intake.series import as_text, is_whole
 from metric_forwarder.intake.simple_case import lowered, raised
 from metric_forwarder.model import is_label_name
-from metric_forwarder.settings.readers import text_or_file
+from metric_forwarder.settings.readers import RepeatedName, text_or_file, unique_members
 
 NAME = "__name__"
 NAMESPACE = "__namespace__"
@@ -76,35 +76,46 @@ class Relabeller:
     def __init__(self, rules: Any, labels: Mapping[str, str]) -> None:
         self._rules = _read_rules(rules)
         self._labels = dict(labels)
-        self._known: dict[tuple[Any, ...], Relabelled | None] = {}
+        self._known: dict[tuple[Any, ...], tuple[Relabelled | None, str]] = {}
 
     def apply(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Relabelled | None:
         """Apply the rules to a point; None if one of them drops it. The result's ``metric`` is empty if they removed its name."""
+        return self._find(namespace, metric, labels)[0]
+
+    def relabel(self, raw: Any, default_namespace: str) -> tuple[Any, str]:
+        """Return a point after the rules, and what it was, if they changed it.
+
+        The point is None if they drop it, and unchanged if it is invalid.
+        """
+        if type(raw) is not dict:
+            return raw, ""
+        metric, dimensions, namespace = raw.get("metricName"), raw.get("dimensions"), raw.get("namespace", "")
+        if type(metric) is not str or type(dimensions) is not dict or type(namespace) is not str:
+            return raw, ""
+        labels = {name: as_text(value) if is_whole(value) else value for name, value in dimensions.items()}
+        if not all(type(value) is str for value in labels.values()):
+            return raw, ""
+        result, was = self._find(namespace or default_namespace, metric, labels)
+        if result is None:
+            return None, ""
+        changed = {**raw, "metricName": result.metric, "dimensions": dict(result.labels)}
+        return ({**changed, "namespace": result.namespace} if result.namespace else changed), was
+
+    def _find(self, namespace: str, metric: str, labels: Mapping[str, str]) -> tuple[Relabelled | None, str]:
         key = (namespace, metric, *labels.items())
         if key in self._known:
             return self._known[key]
         result = self._apply(namespace, metric, labels)
+        was = (
+            ""
+            if result == (namespace, metric, labels)
+            else json.dumps([namespace, metric, sorted(labels.items())])
+        )
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         if sum(map(len, labels.values())) < _LONGEST_KNOWN:
-            self._known[key] = result
-        return result
-
-    def relabel(self, raw: Any, default_namespace: str) -> Any:
-        """Return a point after the rules, or None if they drop it. An invalid point is returned unchanged."""
-        if type(raw) is not dict:
-            return raw
-        metric, dimensions, namespace = raw.get("metricName"), raw.get("dimensions"), raw.get("namespace", "")
-        if type(metric) is not str or type(dimensions) is not dict or type(namespace) is not str:
-            return raw
-        labels = {name: as_text(value) if _is_whole(value) else value for name, value in dimensions.items()}
-        if not all(type(value) is str for value in labels.values()):
-            return raw
-        result = self.apply(namespace or default_namespace, metric, labels)
-        if result is None:
-            return None
-        changed = {**raw, "metricName": result.metric, "dimensions": dict(result.labels)}
-        return {**changed, "namespace": result.namespace} if result.namespace else changed
+            self._known[key] = result, was
+        return result, was
 
     def _apply(self, namespace: str, metric: str, labels: Mapping[str, str]) -> Relabelled | None:
         # A label with an empty value does not exist for a rule. But it is kept, since the destination may tell it from none.
@@ -127,6 +138,8 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
         return Relabeller(read_rules(rules), dict(labels))
     except OSError as error:
         problem = f"cannot be read ({type(error).__name__}): name a JSON file of the package, or write JSON"
+    except RepeatedName as twice:
+        problem = str(twice)
     except BadRule as wrong:
         problem = f"{str(wrong).strip()}: see docs/formats.md, relabel rules"
     except (ValueError, RecursionError):
@@ -137,19 +150,7 @@ def read_relabeller(rules: str, labels: Iterable[tuple[str, str]]) -> Relabeller
 def read_rules(rules: str) -> Any:
     """Decode ``MF_RELABEL``; raises ``OSError``, or ``ValueError`` if it is not JSON or names a member twice."""
     text = text_or_file(rules)
-    return json.loads(text, object_pairs_hook=_members) if text else []
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise BadRule(" names a member twice: keep one")
-    return members
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether a schema takes a dimension's value as a whole number; for JSON Schema 9100.0 is one."""
-    return type(value) is int or (type(value) is float and value.is_integer())
+    return json.loads(text, object_pairs_hook=unique_members) if text else []
 
 
 def _set(labels: Labels, name: str, value: str) -> None:

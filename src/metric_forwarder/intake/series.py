@@ -1,6 +1,7 @@
 """Remembers series, so that most points of a warm instance need no validation."""
 
 from itertools import islice
+from typing import Any
 
 from metric_forwarder.model import Series
 
@@ -58,3 +59,8 @@ def _size(series: Series) -> int:
 def as_text(value: str | float) -> str:
     """A dimension's value or an id, which may be a whole number, as text."""
     return value if isinstance(value, str) else str(int(value))
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a schema takes a dimension's value as a whole number; for JSON Schema 9100.0 is one."""
+    return type(value) is int or (type(value) is float and value.is_integer())

@@ -19,7 +19,7 @@ from referencing.jsonschema import DRAFT7
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.intake.patterns import compile_pattern
 from metric_forwarder.secret import describe_value
-from metric_forwarder.settings.readers import located
+from metric_forwarder.settings.readers import RepeatedName, located, unique_members
 
 _DRAFT_07 = "http://json-schema.org/draft-07/schema#"
 _is_draft_07 = re.compile(r"https?://json-schema\.org/draft-07/schema#?").fullmatch
@@ -61,7 +61,7 @@ def parse_user_schema(content: bytes, path: str) -> Mapping[str, Any]:
         # An editor may have put a byte order mark first.
         text = content.decode("utf-8-sig")
         schema: Any = json.loads(
-            text, object_pairs_hook=_members, parse_constant=_raise_for_constant, parse_float=_finite
+            text, object_pairs_hook=unique_members, parse_constant=_raise_for_constant, parse_float=_finite
         )
         if not isinstance(schema, dict):
             raise _Unusable("its file must hold a JSON object")  # noqa: TRY301
@@ -75,6 +75,8 @@ def parse_user_schema(content: bytes, path: str) -> Mapping[str, Any]:
         problem = f"its file is not a draft-07 schema at {where}: that must be {rule}"
     except _Unusable as error:
         problem = str(error)
+    except RepeatedName as twice:
+        problem = f"its file {twice}"
     except (ValueError, RecursionError):
         problem = "its file must hold JSON in UTF-8"
     else:
@@ -88,13 +90,6 @@ def _refusal(path: str, problem: str) -> ConfigError:
 
 class _Unusable(Exception):
     """What cannot be judged in a schema, and what to do about it."""
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        raise _Unusable("its file names a member of an object twice: keep one")
-    return members
 
 
 def _raise_for_constant(name: str) -> Any:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from metric_forwarder.model import is_label_name
@@ -399,6 +399,27 @@ def text_or_file(value: str) -> str:
     """
     text = value.strip()
     return text if is_json_text(text) else located(text).read_text("utf-8-sig")
+
+
+class RepeatedName(ValueError):
+    """A name stands twice in an object of JSON, of which ``json`` would keep the last silently.
+
+    Attributes:
+        name: the name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__("names a member of an object twice: keep one")
+        self.name = name
+
+
+def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The ``object_pairs_hook`` for JSON of settings; raises ``RepeatedName``."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise RepeatedName(next(name for name in names if names.count(name) > 1))
+    return members
 
 
 def is_json_text(value: str) -> bool:
