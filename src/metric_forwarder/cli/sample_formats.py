@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.formats import Format
+from metric_forwarder.formats.protobuf import write_field, write_varint
 from metric_forwarder.intake.series import as_text
 from metric_forwarder.times import nanoseconds, rfc3339, to_milliseconds
 
@@ -202,27 +203,16 @@ def _otlp_protobuf(points: Sequence[SamplePoint]) -> bytes:
     metrics = b""
     for point in points:
         attributes = b"".join(
-            _field(7, _field(1, name.encode()) + _field(2, _field(1, value.encode())))
+            write_field(7, write_field(1, name.encode()) + write_field(2, write_field(1, value.encode())))
             for name, value in point.labels.items()
         )
         time = b"\x19" + struct.pack("<Q", point.some_time_ns)
         value = b"\x31" + struct.pack("<q", point.value) if isinstance(point.value, int) else b"\x21" + struct.pack("<d", point.value)  # fmt: skip
         data_point = time + value + attributes
-        metrics += _field(2, _field(1, point.metric.encode()) + _field(5, _field(1, data_point)))
-    return _field(1, _field(2, metrics))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field with a length: text, bytes or a message."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    written = bytearray()
-    while number > 0x7F:  # noqa: PLR2004 - what seven bits hold
-        written.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*written, number])
+        metrics += write_field(
+            2, write_field(1, point.metric.encode()) + write_field(5, write_field(1, data_point))
+        )
+    return write_field(1, write_field(2, metrics))
 
 
 def _prometheus_protobuf(points: Sequence[SamplePoint]) -> bytes:
@@ -230,13 +220,15 @@ def _prometheus_protobuf(points: Sequence[SamplePoint]) -> bytes:
     families = b""
     for point in points:
         labels = b"".join(
-            _field(1, _field(1, name.encode()) + _field(2, value.encode()))
+            write_field(1, write_field(1, name.encode()) + write_field(2, value.encode()))
             for name, value in point.labels.items()
         )
-        untyped = _field(5, b"\x09" + struct.pack("<d", point.value))
-        time = b"" if point.time_ns is None else b"\x30" + _varint(to_milliseconds(point.time_ns) % 2**64)
-        family = _field(1, point.metric.encode()) + b"\x18\x03" + _field(4, labels + untyped + time)
-        families += _varint(len(family)) + family
+        untyped = write_field(5, b"\x09" + struct.pack("<d", point.value))
+        time = (
+            b"" if point.time_ns is None else b"\x30" + write_varint(to_milliseconds(point.time_ns) % 2**64)
+        )
+        family = write_field(1, point.metric.encode()) + b"\x18\x03" + write_field(4, labels + untyped + time)
+        families += write_varint(len(family)) + family
     return families
 
 

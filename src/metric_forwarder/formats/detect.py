@@ -278,7 +278,7 @@ def _resembled(line: str) -> set[Format]:
 
 
 # As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id.
-_topic = re.compile(r"(.*?)(?:/|#| log [0-9]+$| event |$)", re.DOTALL).match
+_split_off_topic = re.compile(r"/|#| log [0-9]+$| event ").split
 
 
 class FormatRules(NamedTuple):
@@ -294,7 +294,7 @@ class FormatRules(NamedTuple):
 
     def find(self, source: str) -> Format | None:
         """The format of a message by its source, such as ``demo-topic/0@37`` or ``demo-topic#5``; None: detect it."""
-        topic = _topic(source)[1]  # type: ignore[index]  # it matches every text
+        topic = _split_off_topic(source, 1)[0]
         for name, chosen in self.by_topic:
             if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
                 return chosen

@@ -18,6 +18,7 @@ from metric_forwarder.formats.protobuf import (
     fields,
     signed,
     varint,
+    write_field,
     write_varint,
 )
 from metric_forwarder.formats.samples import (
@@ -88,12 +89,8 @@ class _Family(NamedTuple):
         if len(name) > _LONGEST_SHARED:
             return None
         kind = bytes([_TYPE << 3 | VARINT]) + write_varint(self.kind)
-        content = _field(_NAME, name) + kind + _field(_METRIC, metric)
+        content = write_field(_NAME, name) + kind + write_field(_METRIC, metric)
         return write_varint(len(content)) + content
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | BYTES]) + write_varint(len(content)) + content
 
 
 def _read_family(where: str, data: bytes, labels: Mapping[str, str]) -> Iterator[Reading]:

@@ -88,6 +88,11 @@ def write_varint(value: int) -> bytes:
     return bytes(written)
 
 
+def write_field(number: int, content: bytes) -> bytes:
+    """A field with a length: text, bytes or a message; its number is below 16."""
+    return bytes([number << 3 | BYTES]) + write_varint(len(content)) + content
+
+
 def signed(value: int) -> int:
     """An ``int64`` from its unsigned form."""
     return value - _UINT64 if value >= _INT64 else value

@@ -24,7 +24,7 @@ from metric_forwarder.formats.protobuf import (
     fields,
     signed,
     varint,
-    write_varint,
+    write_field,
 )
 from metric_forwarder.formats.samples import (
     MAX_SAMPLES,
@@ -305,7 +305,7 @@ _TOO_MUCH = "and all after it are more than one request may hold: send less in o
 
 def _in_request(series: bytes) -> bytes:
     """A request with one series, copied from another request."""
-    return b"%c%b%b" % (_SERIES << 3 | BYTES, write_varint(len(series)), series)
+    return write_field(_SERIES, series)
 
 
 def _why_not(name: str, count: int) -> tuple[str, str]:

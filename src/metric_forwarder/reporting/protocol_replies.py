@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from metric_forwarder.formats.protobuf import write_field, write_varint
 from metric_forwarder.model import Outcome
 from metric_forwarder.triggers.traits import ReplyTo
 
@@ -20,8 +21,8 @@ _OTLP_RETRY_AFTER_S = 2
 _TOLD = 5
 _MAX_MESSAGE = 1000
 _JSON = "application/json"
-_data_point = re.compile(r"(.*/dataPoints/[0-9]+)(?:/.*)?", re.DOTALL).fullmatch
 _PROTOBUF = "application/x-protobuf"
+_data_point = re.compile(r"(.*/dataPoints/[0-9]+)(?:/.*)?", re.DOTALL).fullmatch
 
 
 def protocol_reply(reply_to: ReplyTo, report: Report, retry_after_s: int) -> dict[str, Any]:
@@ -92,7 +93,11 @@ def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: b
     refused = _refused_data_points(report)
     if status == 503 or _is_no_request(report):  # noqa: PLR2004 - something is undelivered
         message = _message(report)
-        body: str | bytes = json.dumps({"message": message}) if is_json else _text_field(2, message)
+        body: str | bytes = (
+            json.dumps({"message": message})
+            if is_json
+            else write_field(2, message.encode("utf-8", "replace"))
+        )
         return _reply(status, headers, content_type, body)
     if not refused:
         return _reply(200, headers, content_type, "{}" if is_json else b"")
@@ -101,8 +106,8 @@ def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: b
     if is_json:
         partial = {"partialSuccess": {"rejectedDataPoints": str(refused), "errorMessage": message}}
         return _reply(200, headers, content_type, json.dumps(partial))
-    inside = b"\x08" + _varint(refused) + _text_field(2, message)
-    return _reply(200, headers, content_type, b"\x0a" + _varint(len(inside)) + inside)
+    inside = b"\x08" + write_varint(refused) + write_field(2, message.encode("utf-8", "replace"))
+    return _reply(200, headers, content_type, write_field(1, inside))
 
 
 def _refused_data_points(report: Report) -> int:
@@ -121,19 +126,6 @@ def _is_no_request(report: Report) -> bool:
         and errors[0]["outcome"] == "invalid"
         and not errors[0]["pointer"]
     )
-
-
-def _text_field(number: int, text: str) -> bytes:
-    data = text.encode("utf-8", "replace")
-    return bytes([number << 3 | 2]) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    data = bytearray()
-    while value > 0x7F:  # noqa: PLR2004 - seven bits a byte
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*data, value])
 
 
 def _otlp_json(status: int, headers: Mapping[str, str], report: Report) -> dict[str, Any]:

@@ -230,13 +230,10 @@ def message_of(record: SpoolRecord, receipt: int | None = None) -> Message:
     # Only an invalid payload is kept as its producer wrote it.
     is_valid = record.outcome != Outcome.INVALID.value or record.is_written_again
     is_sample = record.format == SAMPLE
-    body = (
-        _sample_of(record.payload)
-        if is_sample
-        else _valid_body(record.payload)
-        if is_valid
-        else _invalid_body(record)
-    )
+    if is_sample:
+        body: Any = _sample_of(record.payload)
+    else:
+        body = _valid_body(record.payload) if is_valid else _invalid_body(record)
     return Message(
         record.source,
         body,
