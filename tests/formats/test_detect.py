@@ -107,6 +107,13 @@ def test_an_odd_value_at_the_beginning_does_not_hide_what_the_others_are(body: s
         assert detect(form, HINT) is expected
 
 
+def test_of_values_of_which_none_fits_all_are_kept() -> None:
+    body = '{"name":"cpu","tags":{}}{"name":"mem","tags":{}}'
+    found = detect(body, HINT)
+    assert isinstance(found, InvalidSample)
+    assert found.raw == body
+
+
 @pytest.mark.parametrize("body", ["servers.a.load 1 1700000000", "hello world", "<html>", b"\x0a\x0b\x00"])
 def test_what_fits_no_format_says_what_to_set(body: str | bytes) -> None:
     found = detect(body, HINT)

@@ -97,7 +97,8 @@ def _of_values(body: str | bytes, *, has_mapping: bool) -> tuple[Format | Invali
             return found, value.decoded
         if not (isinstance(found, InvalidSample) or _fits_nothing(value.decoded, found)):
             return found, body
-        first = first or found
+        # A dead letter keeps all values.
+        first = first or (found._replace(raw=body) if isinstance(found, InvalidSample) else found)
     # The reader of our own JSON explains best what is not JSON at all.
     return first or Format.JSON, body
 
@@ -145,13 +146,10 @@ def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
     first = decoded[0] if isinstance(decoded, list) and decoded else decoded
     if not isinstance(first, dict):
         return Format.JSON
-    fitting = [shape.name for shape in _SHAPES if shape.fits(first)]
+    fitting = _shapes_of(first)
     if not fitting and not has_mapping and isinstance(decoded, list) and not _OWN_MEMBERS & first.keys():
         # A bad one may come first.
-        others = (each for each in decoded[1:_VALUES_LOOKED_AT] if isinstance(each, dict))
-        fitting = next(
-            filter(None, ([shape.name for shape in _SHAPES if shape.fits(each)] for each in others)), []
-        )
+        fitting = next(filter(None, map(_shapes_of, decoded[1:_VALUES_LOOKED_AT])), [])
     if has_mapping and not fitting and not is_our_own(decoded):
         # A mapping may be there for JSON that resembles another format.
         return Format.MAPPING
@@ -174,6 +172,10 @@ def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
                 decoded,
             )
     return Format.JSON
+
+
+def _shapes_of(value: Any) -> list[Format]:
+    return [shape.name for shape in _SHAPES if shape.fits(value)] if isinstance(value, dict) else []
 
 
 def _is_telegraf(metric: Any) -> bool:
