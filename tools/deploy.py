@@ -16,8 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 # Imports only modules of the package that need no other package: this runs before anything is installed.
 sys.path.insert(0, str(ROOT / "src"))
 
-from metric_forwarder.cli.deployment.description import is_required, setting_problems, strays, unreferenced  # noqa: E402
+from metric_forwarder.cli.deployment.description import setting_problems  # noqa: E402
 from metric_forwarder.cli.deployment.dotenv import Dotenv, parse, unquoted  # noqa: E402
+from metric_forwarder.cli.deployment.env_variables import (  # noqa: E402
+    REFERENCE,
+    is_required,
+    references,
+    strays,
+    unreferenced,
+    without_comments,
+)
 from metric_forwarder.cli.deployment.file_settings import files_of_clone  # noqa: E402
 from metric_forwarder.settings.extras import needed_extras  # noqa: E402
 
@@ -26,7 +34,6 @@ CLIENTS = ("scf", "serverless", "sls")
 
 # A line with a setting of the function and its value.
 _SETTING = re.compile(r"\s+(MF_\w+):\s*(.+?)\s*(?:\s#.*)?")
-_NAME = re.compile(r"\$\{env:(\w+)\}")
 
 # Without this variable, the Serverless CLI uses another vendor's service on every machine outside China's time zone.
 _VENDOR = {"SERVERLESS_PLATFORM_VENDOR": "tencent"}
@@ -66,8 +73,7 @@ def obstacles(
         yield NO_CLIENT
     yield from written.problems
     known = {**written.values, **environ}
-    lines = (ROOT / "serverless.yml").read_text("utf-8").splitlines()
-    lines = [line for line in lines if not line.lstrip().startswith("#")]
+    lines = without_comments((ROOT / "serverless.yml").read_text("utf-8").splitlines())
     missing = unset(lines, known)
     if missing:
         yield MISSING.format(", ".join(missing))
@@ -84,15 +90,16 @@ def obstacles(
 
 def unset(lines: Iterable[str], known: Mapping[str, str]) -> list[str]:
     """Return the variables that ``serverless.yml`` refers to and that are not set, in the order of the file."""
-    names = [name for line in lines for name in _NAME.findall(line)]
-    return [name for name in dict.fromkeys(names) if not known.get(name) and is_required(name, known)]
+    return [
+        name for name in dict.fromkeys(references(lines)) if not known.get(name) and is_required(name, known)
+    ]
 
 
 def function_settings(lines: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     """Return the settings that the deployed function would have; those without a value are left out."""
     settings = {match[1]: match[2] for match in map(_SETTING.fullmatch, lines) if match}
     texts = {
-        name: _NAME.sub(lambda match: known.get(match[1], ""), unquoted(text))
+        name: REFERENCE.sub(lambda match: known.get(match[1], ""), unquoted(text))
         for name, text in settings.items()
     }
     return {name: text for name, text in texts.items() if text}

@@ -19,10 +19,9 @@ from metric_forwarder.cli.deployment.description import (
     read_description,
     setting_problems,
     settings_of,
-    strays,
-    unreferenced,
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
+from metric_forwarder.cli.deployment.env_variables import strays, unreferenced
 from metric_forwarder.cli.deployment.file_settings import files_of_clone, files_of_zip
 from metric_forwarder.cli.deployment.plan import Plan, make_plan
 from metric_forwarder.errors import ConfigError

@@ -18,16 +18,13 @@ from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
 from metric_forwarder.cli.deployment.description import (
     Description,
-    emptied,
     extras_of,
-    name_is_hidden,
     read_description,
     setting_problems,
     settings_of,
-    strays,
-    unreferenced,
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
+from metric_forwarder.cli.deployment.env_variables import emptied, name_is_hidden, strays, unreferenced
 from metric_forwarder.cli.deployment.file_settings import ReadFile, files_of_clone, files_of_zip
 from metric_forwarder.cli.deployment.plan import Plan, deployed_key, make_plan
 from metric_forwarder.cli.deployment.tccli import write_commands

@@ -5,27 +5,25 @@ silently.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metric_forwarder.cli.deployment.env_variables import (
+    REFERENCE,
+    SWITCH,
+    is_required,
+    name_is_hidden,
+    references,
+)
 from metric_forwarder.cli.deployment.file_settings import FOLDER, ReadFile, check_files
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import describe_value
 from metric_forwarder.settings.extras import needed_extras
-from metric_forwarder.settings.settings import PREFIX, SETTINGS, Settings
+from metric_forwarder.settings.settings import Settings
 
-_REFERENCE = re.compile(r"\$\{env:(\w+)\}")
 _ALIAS = "$DEFAULT"
-# Variables of the deployment, as opposed to settings of the function.
-_PLACES = "DEPLOY_"
-# Those that the command itself reads: the description does not refer to them.
-_OWN_VARIABLES = frozenset({"DEPLOY_API_ENDPOINT", "DEPLOY_CA_FILE"})
-# Variables that switch a trigger on or off.
-_SWITCH = "DEPLOY_ENABLE_"
 _ON = frozenset({"1", "true", "yes", "y", "on"})
 _OFF = frozenset({"", "0", "false", "no", "n", "off"})
 # The platform's limit for a function's environment variables.
@@ -220,13 +218,13 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str], 
     """Leave out a CKafka trigger without any variable set, if there is another trigger."""
 
     def is_unused(event: Any) -> bool:
-        names = {name for text in _texts(event) for name in _REFERENCE.findall(text)}
+        names = {*references(_texts(event))}
         may_be = isinstance(event, dict) and not _LEFT_OUT_IF_UNUSED.isdisjoint(event)
         return may_be and bool(names) and not any(variables.get(name) for name in names)
 
     def is_on(event: Any) -> bool:
         enable = _parameters(event).get("enable")
-        named = _REFERENCE.fullmatch(enable) if isinstance(enable, str) else None
+        named = REFERENCE.fullmatch(enable) if isinstance(enable, str) else None
         value = variables.get(named[1], "") if named else enable
         # A misspelt word is meant to switch a trigger on or off, and is reported.
         return _is_misspelt_switch(value) or _is_enabled(value)
@@ -254,7 +252,7 @@ def _is_misspelt_switch(value: Any) -> bool:
 
 def _bad_switches(inputs: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
     """The variables that are to switch a trigger on or off, and hold another word."""
-    names = {name for text in _texts(inputs) for name in _REFERENCE.findall(text) if name.startswith(_SWITCH)}
+    names = {name for name in references(_texts(inputs)) if name.startswith(SWITCH)}
     return [
         f"{name} {describe_value(variables[name])}: set it to {_A_SWITCH}"
         for name in sorted(names)
@@ -296,77 +294,6 @@ def setting_problems(texts: Mapping[str, str], region: str, read: ReadFile | Non
     return problems
 
 
-def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    """Settings of this shell that would be deployed although ``.env`` says otherwise, such as those of a local trial.
-
-    If ``.env`` has no setting, as in a pipeline, those of the environment are used.
-    """
-    if not any(name.startswith(PREFIX) for name in written):
-        return []
-    return [
-        f"{name} is set in this shell, but .env does not have the same value: unset it, or write it into .env"
-        for name, value in sorted(environ.items())
-        if name.startswith(PREFIX) and value != written.get(name, "")
-    ]
-
-
-def emptied(written: Mapping[str, str], environ: Mapping[str, str]) -> frozenset[str]:
-    """The variables of ``.env`` that are set to nothing in this shell, which takes precedence."""
-    return frozenset(name for name, value in written.items() if value and environ.get(name) == "")
-
-
-def name_is_hidden(name: str) -> str:
-    """The problem with such a variable, if it must be set."""
-    return f"{name} is set to nothing in this shell, which hides the one of .env: unset it"
-
-
-def unreferenced(written: Mapping[str, str], file: Path, env_file: str) -> list[str]:
-    """The variables of ``.env`` that the description does not refer to, so that they would be ignored silently.
-
-    Args:
-        written: the assignments of ``.env``; one without a value means the default under any name.
-        file: ``serverless.yml``; if it cannot be read, nothing is found, since that is reported elsewhere.
-        env_file: the name of ``.env``, for the problems.
-    """
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
-    in_force = [line for line in lines if not line.lstrip().startswith("#")]
-    referred = {*_REFERENCE.findall("\n".join(in_force))}
-    commented_out = {*_REFERENCE.findall("\n".join(lines))} - referred
-    known = referred | _OWN_VARIABLES
-    return [
-        f"{name} in {env_file} would be ignored: {_instead_of_ignoring(name, known, commented_out, file.name)}"
-        for name, value in sorted(written.items())
-        if value and name.startswith((PREFIX, _PLACES)) and name not in known
-    ]
-
-
-def _instead_of_ignoring(
-    name: str, known: AbstractSet[str], commented_out: AbstractSet[str], file: str
-) -> str:
-    if name in commented_out:
-        return f"the lines of {file} that refer to it are comments; uncomment them, or remove it"
-    if any(each.name == name for each in SETTINGS):
-        return f"{file} does not refer to it; add {name}: ${{env:{name}}} to its variables, or remove it"
-    prefix = PREFIX if name.startswith(PREFIX) else _PLACES
-    # Without what they share, which would make any two of them seem alike.
-    alike = sorted(each.removeprefix(prefix) for each in known | commented_out if each.startswith(prefix))
-    nearest = get_close_matches(name.removeprefix(prefix), alike, n=1)
-    return f"did you mean {prefix}{nearest[0]}?" if nearest else f"{file} does not refer to it; remove it"
-
-
-def is_required(name: str, variables: Mapping[str, str]) -> bool:
-    """Whether a reference to a variable that is not set is a mistake; otherwise the member is left out.
-
-    A setting has a default, a role is needed only to read a secret or an object, and a trigger may stay off.
-    """
-    if name == "DEPLOY_ROLE":
-        return bool(variables.get("MF_SECRET_NAME"))
-    return not name.startswith((PREFIX, _SWITCH))
-
-
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -382,7 +309,7 @@ def _unset(
     inputs: dict[str, Any], variables: Mapping[str, str], hidden: AbstractSet[str], file: str
 ) -> list[str]:
     """The variables that the file refers to and that must be set, but are not."""
-    found = {name for text in _texts(inputs) for name in _REFERENCE.findall(text)}
+    found = {*references(_texts(inputs))}
     missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
     remedy = f"set it in .env, a copy of .env.example, or delete the lines of {file} that refer to it"
     return [name_is_hidden(name) if name in hidden else f"{name} is not set: {remedy}" for name in missing]
@@ -390,12 +317,12 @@ def _unset(
 
 def _substituted(inputs: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
     def is_left_out(value: Any) -> bool:
-        whole = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        whole = REFERENCE.fullmatch(value) if isinstance(value, str) else None
         return whole is not None and not variables.get(whole[1])
 
     def substitute(value: Any) -> Any:
         if isinstance(value, str):
-            return _REFERENCE.sub(lambda match: variables.get(match[1], ""), value)
+            return REFERENCE.sub(lambda match: variables.get(match[1], ""), value)
         if isinstance(value, dict):
             return {name: substitute(member) for name, member in value.items() if not is_left_out(member)}
         return [substitute(member) for member in value] if isinstance(value, list) else value
