@@ -15,8 +15,8 @@ Written by `make bench` on {date}; do not edit. {machine}.
 
 The programs that a row compares took turns within one run. The ratios mean more than the absolute figures, which are those of
 this machine. A ratio is the median of the turns' ratios, so it can differ from the quotient of the medians beside it. What is not
-clearly below its bound is measured again later, in twice as many turns. New series have processes of their own: after a flood of them a point of
-any shape takes a tenth to a fifth longer, since the memory of a process is then in pieces.
+clearly below its bound is measured again later, in twice as many turns. New series have processes of their own: after a flood
+of them a point of any shape takes a tenth to a fifth longer, since the memory of a process is then in pieces.
 
 - The **floor** does only the work that every program needs that delivers by `requests`: for each message `json.loads`; for each
   batch `json.dumps`, one HMAC, one plain `Session.post` and the parsing of the reply. It does not validate, recognise

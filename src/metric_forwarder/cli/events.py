@@ -69,8 +69,8 @@ def events(kind: str, file: str | None, messages: int, written_format: Format) -
     not. An HTTP event has no token: invoke it with MF_HTTP_AUTH=cam, and without MF_HTTP_TOKEN.
 
     With --format the points are written in a format other than the forwarder's own JSON. Such a format has no namespace and
-    no id, so these are left out: set MF_NAMESPACE. A binary format (otlp-protobuf, remote-write, prometheus-protobuf) needs the kind http or
-    apigw.
+    no id, so these are left out: set MF_NAMESPACE. A binary format (otlp-protobuf, remote-write, prometheus-protobuf) needs
+    the kind http or apigw.
     """
     from metric_forwarder.cli import display
 

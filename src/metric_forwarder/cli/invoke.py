@@ -206,8 +206,8 @@ def send(
     """Send one point and print its outcome.
 
     It runs the function's handler, which sends to the destination of the settings. With --format, the point has no namespace
-    and no id, unless the format is json. A binary format (otlp-protobuf, remote-write, prometheus-protobuf) is sent as the HTTP request of a
-    client, with the token of MF_HTTP_TOKEN.
+    and no id, unless the format is json. A binary format (otlp-protobuf, remote-write, prometheus-protobuf) is sent as the
+    HTTP request of a client, with the token of MF_HTTP_TOKEN.
     """
     point = {name: member for name, member in members.items() if member is not None}
     if written_format is Format.JSON:

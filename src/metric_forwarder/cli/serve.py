@@ -87,9 +87,9 @@ def serve(
 
     It answers a request like the deployed function's URL, by the settings: payloads by POST (MF_HTTP_TOKEN), and clients of
     the receiver if MF_BRIDGE_ACCOUNTS opens the bridge. MF_HTTP_AUTH=cam is refused: no platform is there to authenticate
-    clients. An instance handles one request at a time. GET /healthz and /readyz
-    are for a load balancer. With MF_SELF_METRICS=on, GET /metrics is for a Prometheus. The log goes to standard error;
-    --verbose adds a line for each request, without its query.
+    clients. An instance handles one request at a time. GET /healthz and /readyz are for a load balancer. With
+    MF_SELF_METRICS=on, GET /metrics is for a Prometheus. The log goes to standard error; --verbose adds a line for each
+    request, without its query.
 
     After SIGTERM, /readyz and every new request are answered with 503 for the time of --drain. Requests that have begun are
     completed within the time limit. Ctrl-C does not wait for --drain.
