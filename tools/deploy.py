@@ -78,7 +78,7 @@ def obstacles(
     if missing:
         yield MISSING.format(", ".join(missing))
     yield from strays(written.values, environ)
-    yield from unreferenced(written.values, ROOT / "serverless.yml", ".env")
+    yield from unreferenced(written.values, environ, ROOT / "serverless.yml", ".env")
     settings = function_settings(lines, known)
     yield from setting_problems(settings, known.get("DEPLOY_REGION", ""), files_of_clone(ROOT))
     if extras is not None:

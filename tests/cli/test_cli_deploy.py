@@ -823,7 +823,9 @@ def test_a_variable_of_the_env_file_that_the_description_does_not_refer_to_is_na
 ) -> None:
     known = {**FILLED, "DEPLOY_API_ENDPOINT": "a.test", "HOME": "/", "MF_ZZZ": ""}
     file = ROOT / "serverless.yml"
-    assert unreferenced({**known, name: "500"}, file, ".env") == [f"{name} in .env would be ignored: {told}"]
+    assert unreferenced({**known, name: "500"}, {}, file, ".env") == [
+        f"{name} in .env would be ignored: {told}"
+    ]
 
 
 def test_a_setting_that_was_removed_from_the_description_is_named_with_the_line_to_add(
@@ -831,9 +833,16 @@ def test_a_setting_that_was_removed_from_the_description_is_named_with_the_line_
 ) -> None:
     file = tmp_path / "serverless.yml"
     file.write_text("inputs: {name: f, region: r, src: .}", encoding="utf-8")
-    (problem,) = unreferenced({"MF_SPOOL": "redis://h"}, file, ".env")
+    (problem,) = unreferenced({"MF_SPOOL": "redis://h"}, {}, file, ".env")
     assert problem.endswith("add MF_SPOOL: ${env:MF_SPOOL} to its variables, or remove it")
-    assert unreferenced({"MF_SPOOL": "redis://h"}, tmp_path / "none.yml", ".env") == []
+    assert unreferenced({"MF_SPOOL": "redis://h"}, {}, tmp_path / "none.yml", ".env") == []
+
+
+def test_a_misspelt_setting_of_a_pipeline_that_has_no_env_file_is_named() -> None:
+    shell = {**FILLED, "MF_BATCH_MAX_POINT": "500", "MF_ZZZ": "", "DEPLOY_ENV": "of another program"}
+    told = "MF_BATCH_MAX_POINT in this shell would be ignored: did you mean MF_BATCH_MAX_POINTS?"
+    assert unreferenced({}, shell, ROOT / "serverless.yml", ".env") == [told]
+    assert unreferenced({"MF_NAMESPACE": "pc"}, shell, ROOT / "serverless.yml", ".env") == []
 
 
 def test_a_misspelt_variable_ends_the_command_before_it_asks_the_api(clone: Path, api: ScfApi) -> None:
@@ -866,15 +875,13 @@ def clone(tmp_path: Path, api: ScfApi) -> Path:
     return tmp_path
 
 
-def files(clone: Path) -> list[str]:
-    return [
-        *("--file", str(ROOT / "serverless.yml"), "--env-file", str(clone / ".env")),
-        *("--package", str(clone / "package.zip")),
-    ]
+def files(clone: Path, *, has_package: bool = True) -> list[str]:
+    package = ["--package", str(clone / "package.zip")] if has_package else []
+    return ["--file", str(ROOT / "serverless.yml"), "--env-file", str(clone / ".env"), *package]
 
 
 def run(clone: Path, *options: str) -> tuple[int, str, str]:
-    done = execute("deploy", *files(clone), *options)
+    done = execute("deploy", *files(clone, has_package="--rollback" not in options), *options)
     return done.status, done.out, done.err
 
 
@@ -976,6 +983,12 @@ def test_only_the_default_env_file_may_be_absent_and_it_may_not_be_a_folder(
         ("--verify", "--rollback"),
         ("--verify", "--tccli"),
         ("--rollback", "--tccli"),
+        ("--rollback", "--to"),
+        ("--rollback", "--prune"),
+        ("--rollback", "--package"),
+        ("--rollback", "--json"),
+        ("--tccli", "--prune"),
+        ("--tccli", "--json"),
     ],
     ids=" ".join,
 )
@@ -983,7 +996,8 @@ def test_two_options_of_which_one_would_be_ignored_are_refused(
     clone: Path, api: ScfApi, options: tuple[str, str]
 ) -> None:
     folder = clone / "out"
-    given = [f"{option}={folder}" if option == "--tccli" else option for option in options]
+    values = {"--tccli": f"={folder}", "--to": "=receiver", "--package": "=a.zip"}
+    given = [option + values.get(option, "") for option in options]
     status, out, err = run(clone, *given)
     told = f"{options[0]} and {options[1]} exclude each other: leave one of them out."
     assert (status, out, told in err) == (2, "", True)

@@ -33,6 +33,8 @@ from metric_forwarder.cli.options import example
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret, is_plain
 
+# The options that have no meaning beside another one.
+_WITHOUT = {"--rollback": ("--to", "--prune", "--package", "--json"), "--tccli": ("--prune", "--json")}
 # The values of `--to`, and the destinations that they mean.
 _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
 
@@ -119,9 +121,8 @@ def deploy(  # noqa: PLR0913 - one for each option
     nothing. If a step fails, it says what was done and what was not; another run continues from there. The keys are
     TENCENT_SECRET_ID and TENCENT_SECRET_KEY (and TENCENT_TOKEN for temporary ones), from the environment or .env.
     """
-    _refuse_together(
-        {"--plan": only_plan, "--verify": only_verify, "--rollback": rollback, "--tccli": tccli_folder}
-    )
+    modes = {"--plan": only_plan, "--verify": only_verify, "--rollback": rollback, "--tccli": tccli_folder}
+    _refuse_ignored(modes, {"--to": to, "--prune": prune, "--package": zip_file, "--json": as_json})
     written = read_dotenv(env_file)
     chosen = {"MF_DESTINATION": _DESTINATIONS[to]} if to else {}
     variables = {**written, **os.environ, **chosen}
@@ -131,7 +132,7 @@ def deploy(  # noqa: PLR0913 - one for each option
         _roll_back(_cloud(variables, read_description(file, variables, hidden), hidden))
         return
     key_problems = [] if tccli_folder else _account_problems(variables, hidden)
-    ignored = unreferenced(written, file, env_file.name)
+    ignored = unreferenced(written, os.environ, file, env_file.name)
     files = files_of_zip(zip_file) if zip_file else files_of_clone(file.resolve().parent)
     wanted = _read_checked(
         file, variables, hidden, files, [*key_problems, *strays(written, os.environ), *ignored]
@@ -156,9 +157,16 @@ def deploy(  # noqa: PLR0913 - one for each option
         _fail(str(error))
 
 
-def _refuse_together(modes: Mapping[str, object]) -> None:
-    """Refuse two options that each say what the command is to do: one of them would be ignored, such as ``--plan``."""
+def _refuse_ignored(modes: Mapping[str, object], details: Mapping[str, object]) -> None:
+    """Refuse two options of which one would be ignored, such as ``--plan`` beside ``--rollback``.
+
+    Args:
+        modes: the options that say what the command is to do, with what was given.
+        details: those that say how, likewise.
+    """
     given = [option for option, value in modes.items() if value]
+    for mode in given[:1]:
+        given += [option for option in _WITHOUT.get(mode, ()) if details[option]]
     if len(given) > 1:
         first, second = given[:2]
         raise click.UsageError(f"{first} and {second} exclude each other: leave one of them out.")

@@ -32,13 +32,17 @@ def strays(written: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
 
     If ``.env`` has no setting, as in a pipeline, those of the environment are used.
     """
-    if not any(name.startswith(PREFIX) for name in written):
+    if not _has_settings(written):
         return []
     return [
         f"{name} is set in this shell, but .env does not have the same value: unset it, or write it into .env"
         for name, value in sorted(environ.items())
         if name.startswith(PREFIX) and value != written.get(name, "")
     ]
+
+
+def _has_settings(written: Mapping[str, str]) -> bool:
+    return any(name.startswith(PREFIX) for name in written)
 
 
 def emptied(written: Mapping[str, str], environ: Mapping[str, str]) -> frozenset[str]:
@@ -51,11 +55,14 @@ def name_is_hidden(name: str) -> str:
     return f"{name} is set to nothing in this shell, which hides the one of .env: unset it"
 
 
-def unreferenced(written: Mapping[str, str], file: Path, env_file: str) -> list[str]:
-    """The variables of ``.env`` that the description does not refer to, so that they would be ignored silently.
+def unreferenced(
+    written: Mapping[str, str], environ: Mapping[str, str], file: Path, env_file: str
+) -> list[str]:
+    """The variables that the description does not refer to, so that they would be ignored silently.
 
     Args:
         written: the assignments of ``.env``; one without a value means the default under any name.
+        environ: this shell's; its settings count if ``.env`` has none, and are strays otherwise.
         file: ``serverless.yml``; if it cannot be read, nothing is found, since that is reported elsewhere.
         env_file: the name of ``.env``, for the problems.
     """
@@ -66,10 +73,15 @@ def unreferenced(written: Mapping[str, str], file: Path, env_file: str) -> list[
     referred = {*references(without_comments(lines))}
     commented_out = {*references(lines)} - referred
     known = referred | _OWN_VARIABLES
+    # Other programs, such as those of a pipeline, may have variables that begin with DEPLOY_.
+    places = [(env_file, written, (PREFIX, _DEPLOYMENT))]
+    if not _has_settings(written):
+        places.append(("this shell", environ, (PREFIX,)))
     return [
-        f"{name} in {env_file} would be ignored: {_instead_of_ignoring(name, known, commented_out, file.name)}"
-        for name, value in sorted(written.items())
-        if value and name.startswith((PREFIX, _DEPLOYMENT)) and name not in known
+        f"{name} in {place} would be ignored: {_instead_of_ignoring(name, known, commented_out, file.name)}"
+        for place, variables, prefixes in places
+        for name, value in sorted(variables.items())
+        if value and name.startswith(prefixes) and name not in known
     ]
 
 
