@@ -744,6 +744,19 @@ def test_a_file_of_the_package_is_read_as_the_function_will_read_it(
     assert problem.startswith(f"MF_{name} {told}")
 
 
+@pytest.mark.parametrize("name", ["DEDUPE", "SPOOL"])
+def test_the_certificates_of_a_redis_must_be_in_the_package(tmp_path: Path, name: str) -> None:
+    url = "rediss://redis.test?ssl_ca_certs=function/ca.pem"
+    (problem,) = problems_of(tmp_path, **{name: url})
+    assert problem.startswith(
+        f"MF_{name}'s ssl_ca_certs names a file that the package does not contain: put it"
+    )
+    (tmp_path / "function").mkdir()
+    (tmp_path / "function" / "ca.pem").touch()
+    assert problems_of(tmp_path, **{name: url}) == []
+    assert problems_of(tmp_path, **{name: "rediss://redis.test?ssl_ca_certs=/mnt/ca.pem"}) == []
+
+
 def test_more_variables_than_the_platform_takes_are_refused(tmp_path: Path) -> None:
     # 14 and 6 characters are the other variable, and 10 the name.
     assert problems_of(tmp_path, MAPPING=MAPPING.ljust(4_096 - 14 - 6 - 10)) == []

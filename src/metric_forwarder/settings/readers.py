@@ -235,9 +235,10 @@ def _redis(value: str) -> RedisAddress | None:
     if not value.lower().startswith(tuple(f"{scheme}:" for scheme in SCHEMES)):
         return None
     try:
-        return parse_redis_url(value)
+        address = parse_redis_url(value)
     except BadRedisUrl as bad:
         raise BadValue(f"set it to {WOULD_BE_RIGHT}", f"holds a URL that cannot be used ({bad})") from None
+    return address._replace(ca_file=str(located(address.ca_file))) if address.ca_file else address
 
 
 def _is_spool_folder(value: str) -> bool:

@@ -13,6 +13,7 @@ from metric_forwarder.formats.mapping import read_mapping
 from metric_forwarder.intake.relabel import read_relabeller
 from metric_forwarder.secret import is_harmless
 from metric_forwarder.settings.readers import is_json_text
+from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 
 FOLDER = "function"
@@ -66,8 +67,18 @@ def check_files(texts: Mapping[str, str], settings: Settings, read: ReadFile | N
     )
     problems.collect(lambda: _check_mapping(_json_text("MF_MAPPING", settings.mapping, read)))
     problems.collect(lambda: _check_schema(settings.schema, read))
-    problems.collect(lambda: _contents("MF_CA_FILE", texts.get("MF_CA_FILE", "").strip(), read))
+    for name, path in _certificates(texts, settings).items():
+        problems.collect(lambda: _contents(name, path, read))  # noqa: B023 - called now
     problems.check()
+
+
+def _certificates(texts: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """The files of certificates, by what names them."""
+    found = {"MF_CA_FILE": texts.get("MF_CA_FILE", "").strip()}
+    for name, address in (("MF_DEDUPE", settings.dedupe), ("MF_SPOOL", settings.spool)):
+        if isinstance(address, RedisAddress):
+            found[f"{name}'s ssl_ca_certs"] = address.ca_file
+    return found
 
 
 def _check_mapping(text: str) -> None:
