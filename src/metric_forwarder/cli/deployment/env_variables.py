@@ -74,7 +74,9 @@ def unreferenced(
     commented_out = {*references(lines)} - referred
     known = referred | _OWN_VARIABLES
     # Other programs, such as those of a pipeline, may have variables that begin with DEPLOY_.
-    places = [(env_file, written, (PREFIX, _DEPLOYMENT))]
+    places: list[tuple[str, Mapping[str, str], tuple[str, ...]]] = [
+        (env_file, written, (PREFIX, _DEPLOYMENT))
+    ]
     if not _has_settings(written):
         places.append(("this shell", environ, (PREFIX,)))
     return [
