@@ -9,10 +9,11 @@ from typing import NamedTuple
 from benchmarks.processes import PEERS, Subject, receiver
 from benchmarks.rows import Row, ratio
 
-TURNS = 5
+TURNS = 4
 POINTS = 10_000
 SIZES = (1, 10, 100, 1000, 10_000)
 _CURVE_TURNS = 3
+_CURVE_TURNS_OF_PEERS = 1
 # These take milliseconds a point, so they are measured on fewer points.
 _FEW = {"powertools, validate()": 100, "document's sample": 500}
 
@@ -129,10 +130,11 @@ def _cost(subject: Subject, points: int) -> float:
 def _curve(name: str, subject: Subject) -> dict[int, float]:
     """Measure the cost at each size of the event; small events are repeated, since one alone is too short to measure."""
     most = _FEW.get(name, POINTS)
+    turns = _CURVE_TURNS if name.startswith("forwarder") else _CURVE_TURNS_OF_PEERS
     return {
         size: median(
             sum(_cost(subject, size) for _ in range(events)) / events
-            for events in [max(1, min(most, 300) // size)] * _CURVE_TURNS
+            for events in [max(1, min(most, 300) // size)] * turns
         )
         for size in SIZES
         if size <= most

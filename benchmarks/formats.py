@@ -24,7 +24,7 @@ from support.remote_write import encode_series
 from support.remote_write_decoder import decode as decode_remote_write
 
 SAMPLES = 10_000
-TURNS = 7
+TURNS = 5
 _NOW_S = 1_767_225_600
 _FIELDS = 4
 _HINT = FormatHint()

@@ -22,6 +22,7 @@ from benchmarks.shapes import BOUNDS
 from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 2000
+_POINTS_OF_A_ROW = 1000
 PLACES = ("batches of 30", "batches of 500", "remote write")
 Arguments = dict[str, Any]
 
@@ -100,7 +101,7 @@ def rows() -> list[Row]:
     with counted_subjects([place]) as subjects:
         for shape, (_, bound, _) in BOUNDS.items():
             if bound is not None:
-                mine, least = count_both(subjects[place], POINTS, shape)
+                mine, least = count_both(subjects[place], _POINTS_OF_A_ROW, shape)
                 what = f"instructions a point, {shape}, {place}"
                 found.append(Row(what, bound, mine / least, "×", 1, f"{mine:,.0f} against {least:,.0f}"))
     return found

@@ -20,7 +20,7 @@ from metric_forwarder.bootstrap import Application
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, EmulatorOptions, serve
 from support.redis_server import RedisServer
 
-TURNS = 9
+TURNS = 5
 SERIES = 200
 _POINTS = 10_000
 CONTEXT = {

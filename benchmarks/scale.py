@@ -12,7 +12,8 @@ from benchmarks.processes import Subject, receiver
 from benchmarks.rows import Pair, Row, compare, points_a_second
 from support.redis_server import RedisServer
 
-_TURNS = 5
+_TURNS = 3
+_TURNS_OF_INSTANCES = 5
 _SMALL, _LARGE = 100, 100_000
 _KIND = "list of 100"
 _INSTANCES = 8
@@ -75,7 +76,7 @@ def _by_store(url: str) -> list[Row]:
         for _ in range(_WARMING_UP):
             pair.ours()
             pair.theirs()
-        return compare([pair], _TURNS)
+        return compare([pair], _TURNS_OF_INSTANCES)
 
 
 def _wall_s(pool: ThreadPoolExecutor, instances: list[Subject]) -> float:

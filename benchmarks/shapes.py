@@ -11,7 +11,7 @@ from benchmarks.rows import Pair, Row, compare
 from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 10_000
-TURNS = 4
+TURNS = 3
 # It has processes of its own, since it leaves their memory in pieces, in which any other shape takes longer.
 _FLOOD = "every point a new series"
 

@@ -10,7 +10,7 @@ from benchmarks.rows import Pair, Row, compare
 from benchmarks.workload import HTTP_TOKEN
 
 BOUND = 1.15
-TURNS = 15
+TURNS = 9
 _EVENTS = 40
 # The kind of an event, its messages, and its words in the row.
 _KINDS = (
