@@ -221,6 +221,18 @@ def _check_refused_for_order(book: Book, attempt: Attempt, number: int) -> None:
     ):
         # Another instance, perhaps in a replay, has given one of the series the same time: each knows only what it gave itself.
         return
+    if (
+        not made.has_time
+        and attempt.event.is_dated
+        and any(
+            each.request.attempt and not each.request.attempt.event.is_dated
+            for other in book.points.values()
+            if other.series == made.series
+            for each in book.arrivals.get(other.number, ())
+        )
+    ):
+        # One of the series came in a message without a time, and got that of its delivery; this one has the earlier time of a log.
+        return
     alike = [each for each in book.events if any(other.series == made.series for other in each.points)]
     attempts = [each for event in alike for each in event.attempts]
     if "too old sample" in told and any(each.skew_s for each in book.attempts):
