@@ -13,7 +13,8 @@ TURNS = 4
 POINTS = 10_000
 SIZES = (1, 10, 100, 1000, 10_000)
 _CURVE_TURNS = 3
-_CURVE_TURNS_OF_PEERS = 1
+# Their curves are only drawn; no row compares them.
+_CURVE_TURNS_OF_OTHERS = 1
 # These take milliseconds a point, so they are measured on fewer points.
 _FEW = {"powertools, validate()": 100, "document's sample": 500}
 
@@ -130,7 +131,7 @@ def _cost(subject: Subject, points: int) -> float:
 def _curve(name: str, subject: Subject) -> dict[int, float]:
     """Measure the cost at each size of the event; small events are repeated, since one alone is too short to measure."""
     most = _FEW.get(name, POINTS)
-    turns = _CURVE_TURNS if name.startswith("forwarder") else _CURVE_TURNS_OF_PEERS
+    turns = _CURVE_TURNS if name.startswith("forwarder") else _CURVE_TURNS_OF_OTHERS
     return {
         size: median(
             sum(_cost(subject, size) for _ in range(events)) / events

@@ -22,6 +22,7 @@ from benchmarks.shapes import BOUNDS
 from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 2000
+# A bound is wide enough for fewer points, among which what an event costs counts more.
 _POINTS_OF_A_ROW = 1000
 PLACES = ("batches of 30", "batches of 500", "remote write")
 Arguments = dict[str, Any]

@@ -181,6 +181,27 @@ def test_a_setting_finds_a_file_of_the_package_wherever_the_function_starts(
     assert '"packed":"yes"' in printed
 
 
+CERTIFICATES = """
+import json, sys
+sys.path[:0] = [sys.argv[1]]
+from metric_forwarder.settings.readers import dedupe
+print(dedupe(json.load(sys.stdin)).ca_file)
+"""
+
+
+@pytest.mark.slow
+@with_python_310
+def test_the_certificates_of_a_redis_are_found_in_the_package_wherever_the_function_starts(
+    package: Package, tmp_path: Path
+) -> None:
+    folder = tmp_path / "package"
+    shutil.copytree(package.folder, folder)
+    (folder / "function").mkdir()
+    (folder / "function" / "ca.pem").touch()
+    url = "rediss://redis.test?ssl_ca_certs=function/ca.pem"
+    assert run_bare(folder, CERTIFICATES, url).strip() == str(folder / "function" / "ca.pem")
+
+
 # A module whose bytecode stands beside it and is that of its source is not compiled.
 COMPILED = """
 import sys

@@ -33,7 +33,7 @@ from metric_forwarder.cli.options import example
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret, is_plain
 
-# The options that have no meaning beside another one.
+# What each of these modes would ignore.
 _WITHOUT = {"--rollback": ("--to", "--prune", "--package", "--json"), "--tccli": ("--prune", "--json")}
 # The values of `--to`, and the destinations that they mean.
 _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
@@ -165,8 +165,8 @@ def _refuse_ignored(modes: Mapping[str, object], details: Mapping[str, object]) 
         details: those that say how, likewise.
     """
     given = [option for option, value in modes.items() if value]
-    for mode in given[:1]:
-        given += [option for option in _WITHOUT.get(mode, ()) if details[option]]
+    if given:
+        given += [option for option in _WITHOUT.get(given[0], ()) if details[option]]
     if len(given) > 1:
         first, second = given[:2]
         raise click.UsageError(f"{first} and {second} exclude each other: leave one of them out.")
