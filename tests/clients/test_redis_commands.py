@@ -35,7 +35,11 @@ def test_a_command_has_the_bytes_that_the_library_would_write(
     assert b"".join(CommandWriter().pack(*command)) == as_the_library_writes(*command)
 
 
-@given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40)), max_size=30), st.lists(options))
+of_any_length = st.tuples(st.binary(max_size=40), st.binary(max_size=40))
+of_one_length = st.tuples(st.binary(min_size=30, max_size=30), st.binary(min_size=12, max_size=12))
+
+
+@given(st.lists(of_any_length, max_size=30) | st.lists(of_one_length, max_size=30), st.lists(options))
 def test_each_of_many_sets_has_the_bytes_that_the_library_would_write(
     pairs: list[tuple[bytes, bytes]], words: list[str | int]
 ) -> None:

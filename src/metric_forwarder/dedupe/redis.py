@@ -57,8 +57,9 @@ _MAX_LABEL = 64
 _MAX_CODE_DIGITS = 10
 # Reasons for rejections that are kept in full; a destination gives some dozens.
 _MAX_REASONS = 200
+_OURS = b"o"
 _CLAIMS = {
-    b"o"[0]: Claim.OURS,
+    _OURS[0]: Claim.OURS,
     b"1"[0]: Claim.DELIVERED,
     b"?"[0]: Claim.UNCERTAIN,
     b"r"[0]: Claim.REJECTED,
@@ -281,7 +282,7 @@ class RedisClaims:
         if marks.strip(_MARKS) or len(marks) != len(chunk) or marks.count(b"r") != len(labels):
             self._degrade(NOT_REDIS)
             return ()
-        claims = [_CLAIMS[mark] for mark in marks]
+        claims = [_CLAIMS[mark] for mark in marks] if marks.strip(_OURS) else [Claim.OURS] * len(marks)
         if labels:
             for identity, label in zip(with_claim(chunk, claims, Claim.REJECTED), labels, strict=True):
                 self._rejections[identity] = self._store.known_rejection(label)

@@ -28,21 +28,17 @@ class Deliveries:
         self._record = bytearray()
         self._changed: set[int] = set()
 
-    def leases(self, identities: Iterable[bytes]) -> list[bytes]:
+    def leases(self, identities: Sequence[bytes]) -> list[bytes]:
         """Return what the key of each point holds while this event has leased it: the same whenever it is asked."""
         token, places, record = self.token, self._places, self._record
-        leases = []
-        for identity in identities:
-            place = places.get(identity)
-            if place is None:
-                place = len(record)
-                # Before another thread can find the place.
-                record.append(0)
-            elif place < 0:
-                place = ~place
-            places[identity] = place
-            leases.append(token + place.to_bytes(_PLACE_BYTES, "big"))
-        return leases
+        new = [identity for identity in dict.fromkeys(identities) if identity not in places]
+        first = len(record)
+        # Before another thread can find the places.
+        record.extend(bytes(len(new)))
+        places.update(zip(new, range(first, len(record)), strict=True))
+        if len(new) < len(identities):
+            places.update((each, ~places[each]) for each in identities if places[each] < 0)
+        return [token + places[each].to_bytes(_PLACE_BYTES, "big") for each in identities]
 
     def forget(self, identities: Iterable[bytes]) -> None:
         """The keys of these do not hold leases of this event, or no longer."""
