@@ -52,6 +52,7 @@ class Pair(NamedTuple):
         ours: measures our party once.
         theirs: measures the other party once.
         detail: makes the text behind the ratio from the figures of both.
+        warm_up: what comes before the turns; None: a turn that does not count.
     """
 
     what: str
@@ -59,6 +60,7 @@ class Pair(NamedTuple):
     ours: Callable[[], float]
     theirs: Callable[[], float]
     detail: Callable[[Sequence[float], Sequence[float]], str]
+    warm_up: Callable[[], object] | None = None
 
 
 def compare(pairs: Sequence[Pair], turns: int) -> list[Row]:
@@ -80,6 +82,11 @@ def compare(pairs: Sequence[Pair], turns: int) -> list[Row]:
 
 
 def _in_turns(turns: int, pair: Pair) -> tuple[list[float], list[float]]:
-    """Measure both parties, one after the other in each turn; a turn before the first warms both up."""
-    figures = [(pair.ours(), pair.theirs()) for _ in range(turns + 1)][1:]
+    """Warm both parties up, and measure one after the other in each turn."""
+
+    def turn() -> tuple[float, float]:
+        return pair.ours(), pair.theirs()
+
+    (pair.warm_up or turn)()
+    figures = [turn() for _ in range(turns)]
     return [one for one, _ in figures], [other for _, other in figures]

@@ -20,7 +20,7 @@ _INSTANCES = 8
 _POINTS = 10_000
 _TRIES = 10
 # The first events with Redis take longer, until all lanes and threads have been started and Redis has got its memory.
-_WARMING_UP = 4
+_WARMING_UP = 2
 
 
 def rows() -> list[Row]:

@@ -12,6 +12,7 @@ from benchmarks.workload import MESSAGE_SHAPES
 
 POINTS = 10_000
 TURNS = 3
+_SERIES = 1000
 # It has processes of its own, since it leaves their memory in pieces, in which any other shape takes longer.
 _FLOOD = "every point a new series"
 
@@ -43,6 +44,7 @@ def rows(turns: int = TURNS, shapes: tuple[str, ...] = MESSAGE_SHAPES) -> list[R
                 partial(_cost_us, ours, shape),
                 partial(_cost_us, floor, shape),
                 _detail,
+                partial(_warm_up, ours, floor, shape),
             )
             for shape in shapes
             for where, bound, (ours, floor) in zip(
@@ -65,6 +67,12 @@ def _subjects(stack: ExitStack, url: str) -> list[tuple[Subject, Subject]]:
         ),
     )
     return [(stack.enter_context(ours), stack.enter_context(floor)) for ours, floor in parties]
+
+
+def _warm_up(ours: Subject, floor: Subject, shape: str) -> None:
+    """Let both handle each of their series once, in this shape."""
+    for subject in (ours, floor):
+        subject.run(_SERIES, shape)
 
 
 def _cost_us(subject: Subject, shape: str) -> float:
