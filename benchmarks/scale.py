@@ -13,7 +13,6 @@ from benchmarks.rows import Pair, Row, compare, points_a_second
 from support.redis_server import RedisServer
 
 _TURNS = 3
-_TURNS_OF_INSTANCES = 5
 _SMALL, _LARGE = 100, 100_000
 _KIND = "list of 100"
 _INSTANCES = 8
@@ -76,7 +75,7 @@ def _by_store(url: str) -> list[Row]:
         for _ in range(_WARMING_UP):
             pair.ours()
             pair.theirs()
-        return compare([pair], _TURNS_OF_INSTANCES)
+        return compare([pair], _TURNS)
 
 
 def _wall_s(pool: ThreadPoolExecutor, instances: list[Subject]) -> float:
