@@ -279,8 +279,9 @@ def _resembled(line: str) -> set[Format]:
     return {name for name, matches in tests if matches(line)}
 
 
-# As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id.
-_split_off_topic = re.compile(r"/|#| log [0-9]+$| event ").split
+# As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id. The name of a topic of logs
+# may have spaces, so "event" may be one of its words.
+_split_off_topic = re.compile(r"/|#| log [0-9]+$| event (?!(?:.* )?log [0-9]+$)").split
 
 
 class FormatRules(NamedTuple):
