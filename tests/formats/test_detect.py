@@ -160,8 +160,12 @@ def test_the_rule_of_a_topic_is_found_by_the_source_of_its_message() -> None:
     influx = ("metrics/0@37", "metrics/path/of/an/object", "metrics#5", "metrics log 3", "metrics event 7")
     assert [rules.find(source) for source in influx] == [Format.INFLUX] * 5
     assert rules.find("otel-prod/1@2") is Format.OTLP_JSON
-    assert read_rules("our event log=influx,json").find("our event log log 3") is Format.INFLUX
     assert [rules.find(source) for source in ("metrics-2/0@1", "body", "event 7")] == [Format.JSON] * 3
+
+
+@pytest.mark.parametrize("topic", ["our event log", "team/metrics", "metrics #2"])
+def test_the_rule_of_a_topic_of_logs_is_found_by_its_whole_name(topic: str) -> None:
+    assert read_rules(f"{topic}=influx,json").find(f"{topic} log 3") is Format.INFLUX
 
 
 @pytest.mark.slow

@@ -279,9 +279,9 @@ def _resembled(line: str) -> set[Format]:
     return {name for name, matches in tests if matches(line)}
 
 
-# As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id. The name of a topic of logs
-# may have spaces, so "event" may be one of its words.
-_split_off_topic = re.compile(r"/|#| log [0-9]+$| event (?!(?:.* )?log [0-9]+$)").split
+# As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id.
+_split_off_topic = re.compile(r"/|#| log [0-9]+$| event ").split
+_is_log = re.compile(r"(.*) log [0-9]+", re.DOTALL).fullmatch
 
 
 class FormatRules(NamedTuple):
@@ -297,10 +297,14 @@ class FormatRules(NamedTuple):
 
     def find(self, source: str) -> Format | None:
         """The format of a message by its source, such as ``demo-topic/0@37`` or ``demo-topic#5``; None: detect it."""
-        topic = _split_off_topic(source, 1)[0]
-        for name, chosen in self.by_topic:
-            if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
-                return chosen
+        topics = [_split_off_topic(source, 1)[0]]
+        if log := _is_log(source):
+            # The name of a topic of logs may have a slash, or be several words.
+            topics.insert(0, log[1])
+        for topic in topics:
+            for name, chosen in self.by_topic:
+                if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
+                    return chosen
         return self.otherwise
 
     def names(self, name: str) -> bool:
