@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import index
 from benchmarks.processes import Subject, receiver
-from benchmarks.rows import Row, ratio
+from benchmarks.rows import Pair, Row, compare
 from metric_forwarder.destinations.remote_write_wire import compress, encode_labels
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.detect import detect_decoding
@@ -24,7 +24,7 @@ from support.remote_write import encode_series
 from support.remote_write_decoder import decode as decode_remote_write
 
 SAMPLES = 10_000
-TURNS = 5
+TURNS = 3
 _NOW_S = 1_767_225_600
 _FIELDS = 4
 _HINT = FormatHint()
@@ -215,38 +215,26 @@ def _read(name: Format, case: Case) -> list[Any]:
     return list(read(name, body, _HINT, _MAPPER))
 
 
-def rows(turns: int = TURNS) -> list[Row]:
+def rows() -> list[Row]:
     # As the function does. A decoded message is a million objects: without this, much of the time is spent on looking for cycles.
     gc.set_threshold(index.OBJECTS_BETWEEN_COLLECTIONS)
-    found = cases()
-    ours: dict[Format, list[float]] = {name: [] for name in found}
-    plain: dict[Format, list[float]] = {name: [] for name in found}
-    floor: list[float] = []
-    with receiver() as url, Subject("floor", url=url, batch=500) as subject:
-        for turn in range(turns + 1):
-            least = subject.run(SAMPLES).cpu_s / SAMPLES * 1e6
-            for name, case in found.items():
-                mine = _cpu_us(lambda: _read(name, case))  # noqa: B023 - called now
-                theirs = _cpu_us(lambda: case.plain(case.body))  # noqa: B023 - called now
-                if turn:  # the first turn warms up
-                    ours[name].append(mine)
-                    plain[name].append(theirs)
-            if turn:
-                floor.append(least)
-    for name, case in found.items():
-        if sum(isinstance(each, Sample) for each in _read(name, case)) != SAMPLES:
-            raise RuntimeError(f"not every sample of {name.value} was read")
-    return [
-        Row(
-            f"CPU to read a sample of {name.value}, against the floor of batches of 500",
-            case.bound,
-            ratio(ours[name], floor),
-            "×",
-            turns,
-            f"{median(ours[name]):.1f} µs; a plain decoder takes {median(plain[name]):.1f} µs, the floor {median(floor):.1f} µs",
-        )
-        for name, case in found.items()
-    ]
+    with receiver() as url, Subject("floor", url=url, batch=500) as floor:
+        return compare([_pair(name, case, floor) for name, case in cases().items()], TURNS)
+
+
+def _pair(name: Format, case: Case, floor: Subject) -> Pair:
+    if sum(isinstance(each, Sample) for each in _read(name, case)) != SAMPLES:
+        raise RuntimeError(f"not every sample of {name.value} was read")
+    plain_us = median(_cpu_us(lambda: case.plain(case.body)) for _ in range(TURNS))
+    return Pair(
+        f"CPU to read a sample of {name.value}, against the floor of batches of 500",
+        case.bound,
+        lambda: _cpu_us(lambda: _read(name, case)),
+        lambda: floor.run(SAMPLES).cpu_s / SAMPLES * 1e6,
+        lambda ours_us, floor_us: (
+            f"{median(ours_us):.1f} µs; a plain decoder takes {plain_us:.1f} µs, the floor {median(floor_us):.1f} µs"
+        ),
+    )
 
 
 if __name__ == "__main__":

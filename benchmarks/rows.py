@@ -66,27 +66,38 @@ class Pair(NamedTuple):
 def compare(pairs: Sequence[Pair], turns: int) -> list[Row]:
     """Measure all pairs, and then once more, in twice as many turns, those that are not clearly below their bound.
 
-    A few turns cannot tell on which side of a bound a ratio near it is. All turns count. The second time comes after all other
-    pairs, so that other work on the machine, which lasts some seconds, does not spoil both.
+    A few turns cannot tell on which side of a bound a ratio near it is. All turns count.
     """
-    measured = [_in_turns(turns, pair) for pair in pairs]
-    for pair, (ours, theirs) in zip(pairs, measured, strict=True):
-        if ratio(ours, theirs) > _CLEARLY * pair.bound:
-            more_of_ours, more_of_theirs = _in_turns(2 * turns, pair)
-            ours.extend(more_of_ours)
-            theirs.extend(more_of_theirs)
+    figures: list[_Figures] = [([], []) for _ in pairs]
+    _take_turns(turns, pairs, figures)
+    near = [
+        (pair, found)
+        for pair, found in zip(pairs, figures, strict=True)
+        if ratio(*found) > _CLEARLY * pair.bound
+    ]
+    _take_turns(2 * turns, [pair for pair, _ in near], [found for _, found in near])
     return [
         Row(pair.what, pair.bound, ratio(ours, theirs), "×", len(ours), pair.detail(ours, theirs))
-        for pair, (ours, theirs) in zip(pairs, measured, strict=True)
+        for pair, (ours, theirs) in zip(pairs, figures, strict=True)
     ]
 
 
-def _in_turns(turns: int, pair: Pair) -> tuple[list[float], list[float]]:
-    """Warm both parties up, and measure one after the other in each turn."""
+_Figures = tuple[list[float], list[float]]
 
-    def turn() -> tuple[float, float]:
-        return pair.ours(), pair.theirs()
 
-    (pair.warm_up or turn)()
-    figures = [turn() for _ in range(turns)]
-    return [one for one, _ in figures], [other for _, other in figures]
+def _take_turns(turns: int, pairs: Sequence[Pair], figures: Sequence[_Figures]) -> None:
+    """Warm both parties of each pair up, and add what they take to their figures.
+
+    Each turn is one of all pairs, so that other work on the machine, which lasts some seconds, spoils one turn of a pair and not
+    all of them.
+    """
+    for pair in pairs:
+        if pair.warm_up:
+            pair.warm_up()
+        else:
+            pair.ours()
+            pair.theirs()
+    for _ in range(turns):
+        for pair, (ours, theirs) in zip(pairs, figures, strict=True):
+            ours.append(pair.ours())
+            theirs.append(pair.theirs())
