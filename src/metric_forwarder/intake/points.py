@@ -226,7 +226,8 @@ class PointMaker:
         """The times and the ids of points that have more than the required members; None if anything is unusual."""
         columns: dict[str, Sequence[Any]] = dict.fromkeys(_OPTIONAL_MEMBERS, ())
         unread = members - _REQUIRED_MEMBERS * len(raws)
-        for name in _OPTIONAL_MEMBERS:
+        # Usually all points have the members that the first one has.
+        for name in sorted(_OPTIONAL_MEMBERS, key=raws[0].__contains__, reverse=True):
             columns[name] = column = [raw.get(name) for raw in raws]
             unread -= len(raws) - column.count(None)
             if unread == 0:
