@@ -7,6 +7,7 @@ import gc
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -225,11 +226,11 @@ def rows() -> list[Row]:
 def _pair(name: Format, case: Case, floor: Subject) -> Pair:
     if sum(isinstance(each, Sample) for each in _read(name, case)) != SAMPLES:
         raise RuntimeError(f"not every sample of {name.value} was read")
-    plain_us = median(_cpu_us(lambda: case.plain(case.body)) for _ in range(TURNS))
+    plain_us = median(_cpu_us(partial(case.plain, case.body)) for _ in range(TURNS))
     return Pair(
         f"CPU to read a sample of {name.value}, against the floor of batches of 500",
         case.bound,
-        lambda: _cpu_us(lambda: _read(name, case)),
+        partial(_cpu_us, partial(_read, name, case)),
         lambda: floor.run(SAMPLES).cpu_s / SAMPLES * 1e6,
         lambda ours_us, floor_us: (
             f"{median(ours_us):.1f} µs; a plain decoder takes {plain_us:.1f} µs, the floor {median(floor_us):.1f} µs"

@@ -52,7 +52,7 @@ class Pair(NamedTuple):
         ours: measures our party once.
         theirs: measures the other party once.
         detail: makes the text behind the ratio from the figures of both.
-        warm_up: what comes before the turns; None: a turn that does not count.
+        prepare: what comes before the turns; None: a turn that does not count.
     """
 
     what: str
@@ -60,7 +60,31 @@ class Pair(NamedTuple):
     ours: Callable[[], float]
     theirs: Callable[[], float]
     detail: Callable[[Sequence[float], Sequence[float]], str]
-    warm_up: Callable[[], object] | None = None
+    prepare: Callable[[], object] | None = None
+
+    def warm_up(self) -> None:
+        if self.prepare:
+            self.prepare()
+        else:
+            self.ours()
+            self.theirs()
+
+
+class _Measured(NamedTuple):
+    """A pair, and what each of its parties took in each turn."""
+
+    pair: Pair
+    ours: list[float]
+    theirs: list[float]
+
+    @property
+    def ratio(self) -> float:
+        return ratio(self.ours, self.theirs)
+
+    def row(self) -> Row:
+        pair = self.pair
+        detail = pair.detail(self.ours, self.theirs)
+        return Row(pair.what, pair.bound, self.ratio, "×", len(self.ours), detail)
 
 
 def compare(pairs: Sequence[Pair], turns: int) -> list[Row]:
@@ -68,36 +92,17 @@ def compare(pairs: Sequence[Pair], turns: int) -> list[Row]:
 
     A few turns cannot tell on which side of a bound a ratio near it is. All turns count.
     """
-    figures: list[_Figures] = [([], []) for _ in pairs]
-    _take_turns(turns, pairs, figures)
-    near = [
-        (pair, found)
-        for pair, found in zip(pairs, figures, strict=True)
-        if ratio(*found) > _CLEARLY * pair.bound
-    ]
-    _take_turns(2 * turns, [pair for pair, _ in near], [found for _, found in near])
-    return [
-        Row(pair.what, pair.bound, ratio(ours, theirs), "×", len(ours), pair.detail(ours, theirs))
-        for pair, (ours, theirs) in zip(pairs, figures, strict=True)
-    ]
-
-
-_Figures = tuple[list[float], list[float]]
-
-
-def _take_turns(turns: int, pairs: Sequence[Pair], figures: Sequence[_Figures]) -> None:
-    """Warm both parties of each pair up, and add what they take to their figures.
-
-    Each turn is one of all pairs, so that other work on the machine, which lasts some seconds, spoils one turn of a pair and not
-    all of them.
-    """
     for pair in pairs:
-        if pair.warm_up:
-            pair.warm_up()
-        else:
-            pair.ours()
-            pair.theirs()
+        pair.warm_up()
+    measured = [_Measured(pair, [], []) for pair in pairs]
+    _take_turns(turns, measured)
+    _take_turns(2 * turns, [each for each in measured if each.ratio > _CLEARLY * each.pair.bound])
+    return [each.row() for each in measured]
+
+
+def _take_turns(turns: int, measured: Sequence[_Measured]) -> None:
+    """Measure one turn of all pairs after the other: other work on the machine, which lasts some seconds, spoils one turn of a pair."""
     for _ in range(turns):
-        for pair, (ours, theirs) in zip(pairs, figures, strict=True):
+        for pair, ours, theirs in measured:
             ours.append(pair.ours())
             theirs.append(pair.theirs())

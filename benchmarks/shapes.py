@@ -8,11 +8,11 @@ from statistics import median
 
 from benchmarks.processes import Subject, receiver
 from benchmarks.rows import Pair, Row, compare
-from benchmarks.workload import MESSAGE_SHAPES
+from benchmarks.workload import HOSTS, MESSAGE_SHAPES, METRICS
 
 POINTS = 10_000
 TURNS = 3
-_SERIES = 1000
+_SERIES = METRICS * HOSTS
 # It has processes of its own, since it leaves their memory in pieces, in which any other shape takes longer.
 _FLOOD = "every point a new series"
 
