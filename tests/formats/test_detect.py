@@ -163,11 +163,6 @@ def test_the_rule_of_a_topic_is_found_by_the_source_of_its_message() -> None:
     assert [rules.find(source) for source in ("metrics-2/0@1", "body", "event 7")] == [Format.JSON] * 3
 
 
-@pytest.mark.parametrize("topic", ["our event log", "team/metrics", "metrics #2"])
-def test_the_rule_of_a_topic_of_logs_is_found_by_its_whole_name(topic: str) -> None:
-    assert read_rules(f"{topic}=influx,json").find(f"{topic} log 3") is Format.INFLUX
-
-
 @pytest.mark.slow
 def test_the_samples_before_too_many_are_taken_and_one_invalid_stands_for_the_others() -> None:
     body = "m 1\n" * (MAX_SAMPLES + 2)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from metric_forwarder.errors import UnknownTrigger
+from metric_forwarder.formats import Format
+from metric_forwarder.formats.detect import read_rules
 from metric_forwarder.formats.payload import MAX_POINTS
 from metric_forwarder.model import Message
 from metric_forwarder.triggers import (
@@ -263,6 +265,12 @@ def test_a_log_is_a_message_with_the_time_of_the_log() -> None:
     }
     message = only(cls_event(batch))
     assert (message.source, message.body, message.time_ms) == ("t log 0", TEXT, 1605578090000)
+
+
+@pytest.mark.parametrize("topic", ["our event log", "team/metrics", "metrics #2"])
+def test_the_format_of_a_topic_of_logs_is_found_by_its_whole_name(topic: str) -> None:
+    message = only(cls_event({"topic_name": topic, "records": [{"content": TEXT}]}))
+    assert read_rules(f"{topic}=influx,json").find(message.source) is Format.INFLUX
 
 
 def test_a_log_is_known_again_when_its_batch_comes_again_and_only_then() -> None:

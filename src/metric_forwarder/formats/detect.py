@@ -6,7 +6,7 @@ format of lines by the shape of a line. Nothing is guessed: a message that fits 
 
 import re
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats import Format
@@ -279,7 +279,8 @@ def _resembled(line: str) -> set[Format]:
     return {name for name, matches in tests if matches(line)}
 
 
-# As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id.
+# As the triggers name their messages: topic/0@37, bucket/key, topic#id, topic log 3, topic event id. The spool keeps this name
+# alone, so the topic is read from it.
 _split_off_topic = re.compile(r"/|#| log [0-9]+$| event ").split
 _is_log = re.compile(r"(.*) log [0-9]+", re.DOTALL).fullmatch
 
@@ -297,14 +298,12 @@ class FormatRules(NamedTuple):
 
     def find(self, source: str) -> Format | None:
         """The format of a message by its source, such as ``demo-topic/0@37`` or ``demo-topic#5``; None: detect it."""
-        topics = [_split_off_topic(source, 1)[0]]
-        if log := _is_log(source):
-            # The name of a topic of logs may have a slash, or be several words.
-            topics.insert(0, log[1])
-        for topic in topics:
-            for name, chosen in self.by_topic:
-                if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
-                    return chosen
+        log = _is_log(source)
+        # The name of a topic of logs may have a slash, or be several words.
+        topics = [*([log[1]] if log else []), _split_off_topic(source, 1)[0]]
+        for topic, (name, chosen) in product(topics, self.by_topic):
+            if topic == name or (name.endswith("*") and topic.startswith(name[:-1])):
+                return chosen
         return self.otherwise
 
     def names(self, name: str) -> bool:
