@@ -20,11 +20,11 @@ class CommandWriter:
 
     def pack_sets(self, keys: Sequence[bytes], values: Sequence[bytes], *words: str | int) -> bytes:
         """Write a SET of each key to its value; these words follow both."""
-        if len({*map(len, keys)}) * len({*map(len, values)}) != 1:
-            pairs = zip(keys, values, strict=True)
+        pairs = zip(keys, values, strict=True)
+        if len({*map(len, keys)}) != 1 or len({*map(len, values)}) != 1:
             return b"".join([self.pack("SET", key, value, *words)[0] for key, value in pairs])
         begin, _, end = self.pack("SET", b"", b"", *words)[0].partition(b"$0\r\n\r\n$0\r\n\r\n")
         begin += b"$%d\r\n" % len(keys[0])
         between = b"\r\n$%d\r\n" % len(values[0])
         end = b"\r\n" + end
-        return begin + (end + begin).join(map(between.join, zip(keys, values, strict=True))) + end
+        return begin + (end + begin).join(map(between.join, pairs)) + end

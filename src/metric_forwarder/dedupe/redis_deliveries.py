@@ -31,7 +31,7 @@ class Deliveries:
     def leases(self, identities: Sequence[bytes]) -> list[bytes]:
         """Return what the key of each point holds while this event has leased it: the same whenever it is asked."""
         token, places, record = self.token, self._places, self._record
-        new = [identity for identity in dict.fromkeys(identities) if identity not in places]
+        new = [identity for identity in identities if identity not in places]
         first = len(record)
         # Before another thread can find the places.
         record.extend(bytes(len(new)))
