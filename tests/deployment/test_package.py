@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,20 +163,25 @@ def test_the_files_of_the_folder_function_are_packed_and_hidden_ones_are_not(tmp
     ]
 
 
+def with_files(package: Package, folder: Path, files: Mapping[str, str]) -> Path:
+    """Copy the package into ``folder``, with these files in its folder ``function``; returns that folder."""
+    shutil.copytree(package.folder, folder, dirs_exist_ok=True)
+    (folder / "function").mkdir()
+    for name, text in files.items():
+        (folder / "function" / name).write_text(text, encoding="utf-8")
+    return folder / "function"
+
+
 @pytest.mark.slow
 @with_python_310
 def test_a_setting_finds_a_file_of_the_package_wherever_the_function_starts(
     package: Package, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "package"
-    shutil.copytree(package.folder, folder)
-    (folder / "function").mkdir()
-    (folder / "function" / "schema.json").write_text('{"required": ["site"]}', encoding="utf-8")
     rules = '[{"target_label": "packed", "replacement": "yes"}]'
-    (folder / "function" / "rules.json").write_text(rules, encoding="utf-8")
+    with_files(package, tmp_path, {"schema.json": '{"required": ["site"]}', "rules.json": rules})
     files = {"SCHEMA": "function/schema.json", "RELABEL": "function/rules.json"}
     given = environ(DESTINATION="stdout", **files)
-    printed = run_bare(folder, INVOKE, [ckafka(point(1), {**point(2), "site": "gz"}), CONTEXT, given])
+    printed = run_bare(tmp_path, INVOKE, [ckafka(point(1), {**point(2), "site": "gz"}), CONTEXT, given])
     report = json.loads(printed.splitlines()[-1])
     assert (report["outcomes"]["delivered"], report["outcomes"]["invalid"]) == (1, 1)
     assert '"packed":"yes"' in printed
@@ -194,12 +200,9 @@ print(dedupe(json.load(sys.stdin)).ca_file)
 def test_the_certificates_of_a_redis_are_found_in_the_package_wherever_the_function_starts(
     package: Package, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "package"
-    shutil.copytree(package.folder, folder)
-    (folder / "function").mkdir()
-    (folder / "function" / "ca.pem").touch()
+    folder = with_files(package, tmp_path, {"ca.pem": ""})
     url = "rediss://redis.test?ssl_ca_certs=function/ca.pem"
-    assert run_bare(folder, CERTIFICATES, url).strip() == str(folder / "function" / "ca.pem")
+    assert run_bare(tmp_path, CERTIFICATES, url).strip() == str(folder / "ca.pem")
 
 
 # A module whose bytecode stands beside it and is that of its source is not compiled.
