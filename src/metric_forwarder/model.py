@@ -8,8 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from itertools import chain
-from json.encoder import encode_basestring_ascii
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, NamedTuple
 
 # Copied for each series, which takes half the time of making one.
@@ -140,10 +139,10 @@ class Series:
     def __init__(self, namespace: str, metric: str, dimensions: Mapping[str, str]) -> None:
         self.parts = (namespace, metric, *dimensions, *dimensions.values())
         self.encoded_prefix = b""
-        # The parts as JSON strings, so that no part can imitate another.
-        parts = chain((namespace, metric), *sorted(dimensions.items()))
+        # All as JSON strings, so that none can imitate another.
+        pairs = [f"{quoted(name)},{quoted(value)}" for name, value in sorted(dimensions.items())]
         digest = _EMPTY.copy()
-        digest.update(",".join(map(encode_basestring_ascii, parts)).encode("ascii"))
+        digest.update(",".join([quoted(namespace), quoted(metric), *pairs]).encode("ascii"))
         self.digest = digest.digest()
 
     @property

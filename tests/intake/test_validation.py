@@ -157,6 +157,20 @@ def test_a_point_is_accepted_up_to_what_the_schema_says_and_no_further(
     assert schema.violations(point() | next_one)
 
 
+def test_what_is_remembered_of_valid_names_is_bounded_however_many_and_long_they_are() -> None:
+    accepts = PointSchema("receiver").accepts
+    tracemalloc.start()
+    try:
+        for number in range(5000):
+            assert accepts(point(metric=f"m{number}_" + "x" * 80))
+            assert accepts(point(metric=f"m{number}_" + "x" * 10_000))
+            assert not accepts(point(metric=f"m{number} " + "x" * 80))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 300_000
+
+
 @pytest.mark.parametrize(
     "ids",
     [

@@ -24,6 +24,8 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 _REQUIRED = frozenset({"metricName", "dimensions", "value"})
 # How many verdicts of a user's schema an instance remembers: enough for the largest event. One takes 140 bytes.
 _MAX_VERDICTS = 100_000
+# How many names of metrics, dimensions and namespaces an instance remembers of each kind, and how long they may be: 0.2 MB.
+_MAX_NAMES, _LONGEST_REMEMBERED = 1000, 100
 MAX_FLOAT = 1.7976931348623157e308
 
 
@@ -97,10 +99,10 @@ class PointSchema:
 def predicate(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     """Make the predicate that is true for what a shipped schema accepts, and for nothing else."""
     properties = schema["properties"]
-    is_metric = _text_check(properties["metricName"])
+    is_metric = _name_check(properties["metricName"])
     are_dimensions = _dimensions_check(properties["dimensions"])
     optional: dict[str, Callable[[Any], bool]] = {
-        "namespace": _text_check(properties["namespace"]),
+        "namespace": _name_check(properties["namespace"]),
         "timestamp": _is_timestamp,
         "id": _text_or_whole_check(properties["id"]),
     }
@@ -137,6 +139,23 @@ def _text_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     return check
 
 
+def _name_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    """Like ``_text_check``; remembers short names, since a new series usually has names that others had before."""
+    is_text = _text_check(schema)
+    known: set[str] = set()
+
+    def check(value: Any) -> bool:
+        if type(value) is str and value in known:
+            return True
+        if not is_text(value):
+            return False
+        if len(value) <= _LONGEST_REMEMBERED and len(known) < _MAX_NAMES:
+            known.add(value)
+        return True
+
+    return check
+
+
 def _text_or_whole_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
     is_text = _text_check(schema)
     least, most = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
@@ -164,8 +183,7 @@ def _all_ids_check(schema: Mapping[str, Any]) -> Callable[[Sequence[Any]], bool]
 
 
 def _dimensions_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
-    matches = re.compile(schema["propertyNames"]["pattern"]).search
-    longest_name = schema["propertyNames"].get("maxLength", math.inf)
+    is_name = _name_check(schema["propertyNames"])
     is_value = _text_or_whole_check(schema["additionalProperties"])
     longest = schema["additionalProperties"].get("maxLength", math.inf)
     most = schema.get("maxProperties", math.inf)
@@ -174,7 +192,7 @@ def _dimensions_check(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
         if type(dimensions) is not dict or len(dimensions) > most:
             return False
         for name, value in dimensions.items():
-            if type(name) is not str or len(name) > longest_name or not matches(name):
+            if not is_name(name):
                 return False
             # Only text beyond ASCII may hold half a surrogate pair.
             is_plain = type(value) is str and len(value) <= longest and value.isascii()
