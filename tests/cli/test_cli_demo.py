@@ -8,16 +8,26 @@ import subprocess
 import sys
 import time
 import urllib.request
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from metric_forwarder.cli import live_demo
 from metric_forwarder.cli.demo import Demonstration, http_access, is_true, settings_in_force
+from metric_forwarder.cli.dry_run import read_event
 from metric_forwarder.cli.local_function import Invocation
 from metric_forwarder.cli.prometheus_server import find_program
+from metric_forwarder.cli.sample_events import TEMPLATES
 from receiver_emulator import StoredPoint
 from support.command_line import ROOT, child_environ, execute, point, run
+
+
+def test_the_page_shows_an_event_of_each_kind_in_turn() -> None:
+    first = [read_event(event).traits.name for event in islice(live_demo.events(), len(TEMPLATES) + 1)]
+    assert first[0] == first[-1] == "timer"
+    assert {"ckafka", "cmq", "cls", "eventbridge", "http", "direct"} <= set(first)
 
 
 @pytest.fixture

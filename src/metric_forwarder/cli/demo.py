@@ -26,8 +26,8 @@ from metric_forwarder.cli.local_function import (
 )
 from metric_forwarder.cli.options import example, host_option, port_option, quiet_option
 from metric_forwarder.cli.sample_events import TEMPLATES
-from metric_forwarder.errors import ForwarderError, UnknownTrigger
-from metric_forwarder.settings.settings import PREFIX, SETTINGS, Settings
+from metric_forwarder.errors import ForwarderError
+from metric_forwarder.settings.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -179,26 +179,15 @@ def _read_folder(folder: Path) -> dict[str, Any]:
 def _samples() -> dict[str, Any]:
     body, now = json.dumps(SAMPLE), datetime.now(timezone.utc)
     # Each event gets a second of its own, since a series can have only one value at a time.
-    made = {
+    return {
         kind: row.wrap([body], now - timedelta(seconds=age))
         for age, (kind, row) in enumerate(TEMPLATES.items())
     }
-    return {kind: event for kind, event in made.items() if _is_known(event)}
-
-
-def _is_known(event: Any) -> bool:
-    from metric_forwarder.cli.dry_run import read_event
-
-    try:
-        read_event(event)
-    except UnknownTrigger:
-        return False
-    return True
 
 
 def _settings(receiver: "Emulator", events: Mapping[str, Any]) -> dict[str, str]:
     secret_id, secret_key = next(iter(receiver.options.accounts.items()))
-    wanted = {
+    return {
         "MF_RECEIVER_URL": receiver.url,
         "MF_SECRET_ID": secret_id,
         "MF_SECRET_KEY": secret_key,
@@ -206,8 +195,6 @@ def _settings(receiver: "Emulator", events: Mapping[str, Any]) -> dict[str, str]
         "MF_NAMESPACE": "demo",
         **http_access(events.values()),
     }
-    known = {each.name for each in SETTINGS}
-    return {name: value for name, value in wanted.items() if name in known}
 
 
 def http_access(events: Iterable[Any]) -> dict[str, str]:
