@@ -39,6 +39,12 @@ class Outcome(str, Enum):
     UNDELIVERED = "undelivered"
 
 
+# Lost unless a spool keeps them as dead letters: only whoever wrote them, or a setting, can correct them.
+BAD = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
+# Delivered, kept, or left out on purpose.
+SAFE = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
+
+
 class Problem(NamedTuple):
     """Why a point (or a whole message) was not delivered, for the report.
 

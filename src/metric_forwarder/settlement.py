@@ -5,6 +5,7 @@ from typing import Protocol
 
 from metric_forwarder.dedupe.store import Claim, Claims, KnownRejection
 from metric_forwarder.delivery.verdicts import Action, Verdict
+from metric_forwarder.intake.exclusions import DeadLetters
 from metric_forwarder.model import Batch, DeadLetter, Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 
@@ -16,22 +17,12 @@ _NOT_AGAIN = Verdict(
 )
 
 
-class UndeliveredPolicy(Protocol):
+class UndeliveredPolicy(DeadLetters, Protocol):
     """Decides the outcome of undelivered points."""
 
     @property
     def takes_parts(self) -> bool:
         """Whether the messages may be delivered in parts, with one call of ``keep`` for each part."""
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another dead letter may be kept."""
-
-    def add(self, letter: DeadLetter) -> None:
-        """Keep a dead letter at the end, or count it as not kept."""
-
-    def skip(self, message: Message) -> None:
-        """Count a dead letter of this message as not kept: there is no room for it."""
 
     def reserve_s(self, points: int) -> float:
         """Seconds needed to keep this many undelivered points, and the dead letters."""

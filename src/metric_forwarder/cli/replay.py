@@ -28,8 +28,9 @@ from metric_forwarder.cli.options import (
     log_level_option,
     quiet_option,
 )
-from metric_forwarder.model import Outcome
+from metric_forwarder.model import BAD, Outcome
 from metric_forwarder.reporting.ledger import MAX_PROBLEMS
+from metric_forwarder.reporting.report import Report
 from metric_forwarder.settings.redis_address import RedisAddress
 from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError, SpoolStore
@@ -37,9 +38,7 @@ from metric_forwarder.spool.store import SpoolError, SpoolStore
 _LOOK_EVERY_S = 0.2
 # The outcomes that stay in the spool, and come again in the next round.
 _STAYS = frozenset({Outcome.SPOOLED, Outcome.UNDELIVERED})
-_STAYS_DEAD = frozenset({Outcome.INVALID, Outcome.STALE, Outcome.REJECTED})
 
-Report = dict[str, Any]
 Rounds = Generator[Report, None, None]
 
 
@@ -135,7 +134,7 @@ def merge(earlier: Report, later: Report, *, dead_letters: bool) -> Report:
     """Merge the reports of two rounds: records that stayed in the spool are counted only in the later round."""
     from metric_forwarder.reporting.report import status
 
-    stays = {outcome.value for outcome in (_STAYS | _STAYS_DEAD if dead_letters else _STAYS)}
+    stays = {outcome.value for outcome in (_STAYS.union(BAD) if dead_letters else _STAYS)}
     before, after = earlier["outcomes"], later["outcomes"]
     outcomes = {name: after[name] + (0 if name in stays else before[name]) for name in after}
     errors = [error for error in earlier["errors"] if error["outcome"] not in stays] + later["errors"]

@@ -73,7 +73,7 @@ class Destination(Protocol):
         """
 
     def fix(self, verdict: Verdict, timeout_s: float) -> bool:  # noqa: ARG002 - nothing can be corrected
-        """Correct the cause of a verdict whose action has ``Effect.FIXES``, such as the key or the clock.
+        """Correct the cause of a verdict whose action is REAUTHENTICATE or SET_CLOCK: the key, or the clock.
 
         Called once for each such action in an event. Returns True if the batch should be sent again.
         """

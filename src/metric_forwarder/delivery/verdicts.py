@@ -14,11 +14,9 @@ class Effect(Flag):
     NONE = 0
     HALVES = auto()  # a batch of several points is halved, down to those at fault
     REJECTS = auto()  # the points at fault are rejected in the end, not undelivered
-    SLOWS = auto()  # the pace goes down
     LEARNS_BYTES = auto()  # if both halves are taken, the batch was too large in bytes
     LEARNS_POINTS = auto()  # if both halves are taken, it had too many points
     MAY_HAVE_ARRIVED = auto()  # the request was sent, and its fate is unknown
-    FIXES = auto()  # the destination may correct the cause, once for each event
     STOPS = auto()  # nothing more is sent, by this event and for a while by later ones
 
 
@@ -27,7 +25,7 @@ class Action(Enum):
 
     ACCEPT = ("delivered", Effect.NONE)
     RETRY = ("try again with backoff", Effect.NONE)
-    SLOW_DOWN = ("slow down, then try again", Effect.SLOWS)
+    SLOW_DOWN = ("slow down, then try again", Effect.NONE)
     HOLD_OFF = (
         "try again with backoff; if it lasts, send nothing more for the rest of the event",
         Effect.NONE,
@@ -44,11 +42,11 @@ class Action(Enum):
     )
     THIN_OUT = (
         "slow down and halve the batch, remember the size that worked",
-        Effect.HALVES | Effect.SLOWS | Effect.LEARNS_POINTS,
+        Effect.HALVES | Effect.LEARNS_POINTS,
     )
     REJECT_GROUP = ("reject every point of this namespace, go on with the others", Effect.REJECTS)
-    REAUTHENTICATE = ("read the secret again and sign once more; then stop", Effect.FIXES | Effect.STOPS)
-    SET_CLOCK = ("take the time from the reply and sign once more; then stop", Effect.FIXES | Effect.STOPS)
+    REAUTHENTICATE = ("read the secret again and sign once more; then stop", Effect.STOPS)
+    SET_CLOCK = ("take the time from the reply and sign once more; then stop", Effect.STOPS)
     STOP = ("stop: nothing can be delivered until a person changes something", Effect.STOPS)
 
     def __init__(self, text: str, effects: Effect) -> None:

@@ -90,7 +90,6 @@ class RemoteWrite(HttpDestination):
             | _HEADERS
             | _authorization(user, password)
         )
-        self._clock = machine.clock
         self._known: dict[bytes, bytes] = {}
         self._proof = EndpointProof(self._ask, self.judge, machine, is_off=not is_checked)
 

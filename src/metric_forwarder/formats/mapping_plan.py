@@ -154,7 +154,7 @@ def _read_source(where: str, given: Any) -> Source:
         if not isinstance(text, str):
             raise BadMapping(f"{where}/{member} must be a text")
     if "text" in given:
-        return Source((), given["text"])._replace(steps=None)
+        return Source(None, given["text"])
     kind = "item" if "item" in given else "message"
     return Source(_read_pointer(f"{where}/{kind}", given[kind]), given.get("default"), kind == "message")
 

@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from metric_forwarder.model import is_label_name
+
 _is_metric = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII).fullmatch
-_is_name = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII).fullmatch
 _not_metric = re.compile(r"[^a-zA-Z0-9_:]", re.ASCII).sub
 _replace = re.compile(r"[^a-zA-Z0-9_]", re.ASCII).sub
 
@@ -21,7 +22,7 @@ MAX_LABELS = 100
 
 def prometheus_name(text: str) -> str:
     """The name of a metric or label; ``_`` is put before a leading digit."""
-    return text if _is_name(text) else _replaced(text)
+    return text if is_label_name(text) else _replaced(text)
 
 
 def metric_name(text: str) -> str:
@@ -61,7 +62,7 @@ def label_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, value in pairs:
         if not value:
             continue
-        if _is_name(name):
+        if is_label_name(name):
             labels[name] = value
         else:
             misfits.append((name, value))

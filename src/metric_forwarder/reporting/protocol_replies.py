@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from metric_forwarder.formats.protobuf import write_field, write_varint
-from metric_forwarder.model import Outcome
+from metric_forwarder.model import BAD, Outcome
+from metric_forwarder.reporting.report import Report, not_delivered
 from metric_forwarder.triggers.traits import ReplyTo
 
-Report = dict[str, Any]
-_REFUSED = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
 # An OTLP exporter gives up a request after ten seconds, retries included, and does not start a longer wait.
 _OTLP_RETRY_AFTER_S = 2
 _TOLD = 5
@@ -40,7 +39,7 @@ def protocol_reply(reply_to: ReplyTo, report: Report, retry_after_s: int) -> dic
         if reply_to in (ReplyTo.OTLP_JSON, ReplyTo.OTLP_PROTOBUF):
             retry_after_s = min(retry_after_s, _OTLP_RETRY_AFTER_S)
         status, headers = 503, {"Retry-After": str(retry_after_s)}
-    elif _count(report, _REFUSED) or outcomes[Outcome.UNCERTAIN.value]:
+    elif _count(report, BAD) or outcomes[Outcome.UNCERTAIN.value]:
         status = 400
     else:
         status = ok_status
@@ -53,10 +52,8 @@ def _count(report: Report, outcomes: tuple[Outcome, ...]) -> int:
 
 def _message(report: Report) -> str:
     """Say what is wrong: how many points, and the first reasons, each with its place in the client's terms."""
-    arrived = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
-    received = report["received"]
     reasons = [f"{error['pointer']} {error['message']}".strip() for error in report["errors"][:_TOLD]]
-    head = f"{received - _count(report, arrived)} of {received} points were not delivered"
+    head = not_delivered(report)
     return ": ".join([head, "; ".join(reasons)] if reasons else [head])[:_MAX_MESSAGE]
 
 
@@ -112,7 +109,7 @@ def _otlp(status: int, headers: Mapping[str, str], report: Report, *, is_json: b
 
 def _refused_data_points(report: Report) -> int:
     """How many data points were not accepted, of which one may be many samples; those that the report omits count singly."""
-    refused = (*_REFUSED, Outcome.UNCERTAIN)
+    refused = (*BAD, Outcome.UNCERTAIN)
     named = {error["pointer"] for error in report["errors"] if error["outcome"] in refused}
     data_points = {found[1] if (found := _data_point(pointer)) else pointer for pointer in named}
     return _count(report, refused) - len(named) + len(data_points)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from metric_forwarder.errors import DeliveryIncomplete
-from metric_forwarder.model import Outcome
+from metric_forwarder.model import BAD, Outcome
 from metric_forwarder.reporting.report import Report
 from metric_forwarder.triggers.decoding import HttpRefusal
 from metric_forwarder.triggers.traits import ReplyTo
@@ -17,9 +17,6 @@ from metric_forwarder.triggers.traits import ReplyTo
 RETRY_AFTER_S = 10
 # About 20 problems of a few hundred characters each; a longer text does not help a reader.
 MAX_HTTP_BODY_BYTES = 32_768
-
-# Only the client can correct these points.
-_CLIENTS_FAULT = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
 
 
 def reply(reply_to: ReplyTo, report: Report) -> Any:
@@ -54,7 +51,7 @@ def http_status(report: Report) -> int:
         return 503
     if report["status"] in ("ok", "empty"):
         return 200
-    bad = sum(outcomes[outcome.value] for outcome in _CLIENTS_FAULT)
+    bad = sum(outcomes[outcome.value] for outcome in BAD)
     return 400 if bad == report["received"] - outcomes[Outcome.FILTERED.value] else 207
 
 

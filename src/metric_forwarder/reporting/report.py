@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from metric_forwarder.delivery.settling import RequestCounts
-from metric_forwarder.model import Outcome, Problem
+from metric_forwarder.model import BAD, SAFE, Outcome, Problem
 from metric_forwarder.reporting.ledger import Filtered, Ledger
 
 Report = dict[str, Any]
 
 ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
-# These are lost unless a spool keeps them.
-_LOST = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
 
 
 def make_report(
@@ -66,7 +64,7 @@ def loss_level(report: Report, *, is_spooling: bool, is_redelivered: bool) -> st
     event is redelivered until it is handled. A spool that could not be read may hold points that no report shows.
     """
     outcomes = report["outcomes"]
-    lost = [Outcome.UNCERTAIN, *(() if is_spooling else _LOST)]
+    lost = [Outcome.UNCERTAIN, *(() if is_spooling else BAD)]
     if not is_redelivered:
         lost.append(Outcome.UNDELIVERED)
     is_unread = report["status"] == "failed" and not report["received"]
@@ -75,6 +73,13 @@ def loss_level(report: Report, *, is_spooling: bool, is_redelivered: bool) -> st
     # Delivered points have no errors, so this error is the spool's.
     well = report["status"] in {"ok", "empty"} and report["dedupe"] != "degraded" and not report["errors"]
     return "INFO" if well else "WARN"
+
+
+def not_delivered(report: Report) -> str:
+    """How many points were not delivered, in words, for a client."""
+    received = report["received"]
+    count = received - sum(report["outcomes"][outcome.value] for outcome in SAFE)
+    return f"{count} of {received} {'point was' if received == 1 else 'points were'} not delivered"
 
 
 def _error(problem: Problem) -> dict[str, Any]:
