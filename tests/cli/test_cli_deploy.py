@@ -659,6 +659,7 @@ def test_what_is_switched_off_by_a_word_is_not_opened_to_the_internet(tmp_path: 
         ("  events: [cmq: {parameters: {name: q, enable: flase}}]\n", "events[0] (cmq) has a word that is neither on nor off: write true or false"),
         ("  publicAccess: flase\n", "inputs.publicAccess has a word that is neither on nor off: write true or false"),
         ("  events: [http: {parameters: {netConfig: all}}]\n", "events[0] (http) cannot be read"),
+        ("  events: [http: {parameters: {authType: cam}}]\n", "events[0] (http) has an authType that is neither NONE nor CAM: write one of the two"),
         ("  events: [cmq: {parameters: {name: q}}, cmq: {parameters: {name: q}}]\n", "events[1] (cmq) is called q, as an earlier one is"),
     ],
 )  # fmt: skip
@@ -668,6 +669,28 @@ def test_a_value_of_another_shape_is_a_problem_with_its_place_and_no_traceback(
     with pytest.raises(ConfigError) as caught:
         described(tmp_path, text)
     assert f"serverless.yml: {told}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "auth", "told"),
+    [
+        ("", "cam", "lets everybody in, and so does the function with MF_HTTP_AUTH=cam: write authType: CAM"),
+        ("authType: NONE", " CAM ", "lets everybody in"),
+        ("authType: CAM", "", "has authType: CAM, and without MF_HTTP_AUTH=cam the function refuses its clients"),
+        ("authType: CAM", "token", "refuses its clients"),
+    ],
+)  # fmt: skip
+def test_a_function_url_must_authenticate_its_clients_exactly_if_the_function_does_not(
+    tmp_path: Path, url: str, auth: str, told: str
+) -> None:
+    event = f"  events:\n    - http: {{parameters: {{{url}}}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        described(tmp_path, f"{event}  environment: {{variables: {{MF_HTTP_AUTH: '{auth}'}}}}\n")
+    (problem,) = caught.value.problems
+    assert problem.startswith("serverless.yml: the trigger http url ")
+    assert told in problem
+    other = "token" if auth.strip().lower() == "cam" else "cam"
+    described(tmp_path, f"{event}  environment: {{variables: {{MF_HTTP_AUTH: {other}}}}}\n")
 
 
 RULES = '[{"action": "drop", "source_labels": ["__name__"], "regex": "go_.*"}]'

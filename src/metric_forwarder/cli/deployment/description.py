@@ -5,7 +5,7 @@ silently.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,6 +124,7 @@ def read_description(
     variables = _variables(inputs.get("environment") or {}, path.name, problems)
     asynchronous = _fields(_ASYNCHRONOUS, {"retryNum": 2, "msgTTL": 21_600, **inputs}, path.name, problems)
     triggers = tuple(_triggers(inputs.get("events") or [], path.name, problems))
+    problems += _access_problems(triggers, variables, path.name)
     if problems:
         raise ConfigError(problems)
     entries = [{"Key": name, "Value": value} for name, value in sorted(variables.items())]
@@ -142,13 +143,13 @@ def read_description(
 _MISREAD = (AttributeError, KeyError, TypeError, ValueError)
 
 
-class _NotASwitch(ValueError):
-    """A word that means neither on nor off."""
+class _BadValue(ValueError):
+    """A value that cannot be deployed; the text says what is wrong with it, and what would be right."""
 
 
 def _misread(error: Exception) -> str:
-    if isinstance(error, _NotASwitch):
-        return f"has a word that is neither on nor off: write {_A_SWITCH}"
+    if isinstance(error, _BadValue):
+        return str(error)
     if isinstance(error, KeyError):
         return f"lacks {error.args[0]}"
     return "cannot be read: write it as the project's own serverless.yml does, and a text in quotes"
@@ -240,9 +241,9 @@ _A_SWITCH = "true or false"
 
 
 def _is_enabled(value: Any) -> bool:
-    """Whether a switch is on; raises ``_NotASwitch`` if it is neither on nor off."""
+    """Whether a switch is on; raises ``_BadValue`` if it is neither on nor off."""
     if _is_misspelt_switch(value):
-        raise _NotASwitch
+        raise _BadValue(f"has a word that is neither on nor off: write {_A_SWITCH}")
     return value.strip().lower() in _ON if isinstance(value, str) else bool(value)
 
 
@@ -413,6 +414,21 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
         )
 
 
+def _access_problems(triggers: Iterable[Trigger], variables: Mapping[str, str], file: str) -> Iterator[str]:
+    """Function URLs that leave it to the function who is let in, while the function leaves it to them, or the reverse."""
+    is_cam = variables.get("MF_HTTP_AUTH", "").strip().lower() == "cam"
+    for trigger in triggers:
+        if trigger.type != "http" or (json.loads(trigger.description)["AuthType"] == "CAM") == is_cam:
+            continue
+        yield f"{file}: the trigger http {trigger.name} " + (
+            "lets everybody in, and so does the function with MF_HTTP_AUTH=cam: write authType: CAM, or set MF_HTTP_TOKEN "
+            "in place of MF_HTTP_AUTH"
+            if is_cam
+            else "has authType: CAM, and without MF_HTTP_AUTH=cam the function refuses its clients: set that, or write "
+            "authType: NONE and set MF_HTTP_TOKEN"
+        )
+
+
 def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
@@ -459,8 +475,11 @@ def _cos(parameters: Mapping[str, Any]) -> _Made:
 
 def _http(parameters: Mapping[str, Any]) -> _Made:
     reach = parameters.get("netConfig") or {}
+    authentication = parameters.get("authType", "NONE")
+    if authentication not in ("NONE", "CAM"):
+        raise _BadValue("has an authType that is neither NONE nor CAM: write one of the two")
     described = {
-        "AuthType": parameters.get("authType", "NONE"),
+        "AuthType": authentication,
         "NetConfig": {
             "EnableIntranet": _is_enabled(reach.get("enableIntranet", False)),
             "EnableExtranet": _is_enabled(reach.get("enableExtranet", False)),
