@@ -595,7 +595,7 @@ def test_a_script_for_another_deployer_needs_no_key(tmp_path: Path) -> None:
 
 
 def test_a_trigger_that_the_api_cannot_make_is_a_problem_and_not_left_out(tmp_path: Path) -> None:
-    text = "inputs:\n  name: f\n  region: r\n  src: .\n  gpu: true\n  events:\n    - cls: {parameters: {topicId: t}}\n    - timer: {parameters: {name: t}}\n"
+    text = "inputs:\n  name: f\n  region: r\n  src: build/package\n  gpu: true\n  events:\n    - cls: {parameters: {topicId: t}}\n    - timer: {parameters: {name: t}}\n"
     (tmp_path / "serverless.yml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         read_description(tmp_path / "serverless.yml", {})
@@ -606,7 +606,7 @@ def test_a_trigger_that_the_api_cannot_make_is_a_problem_and_not_left_out(tmp_pa
 
 def described(tmp_path: Path, text: str, **variables: str) -> Description:
     path = tmp_path / "serverless.yml"
-    path.write_text(f"inputs:\n  name: f\n  region: r\n  src: .\n{text}", encoding="utf-8")
+    path.write_text(f"inputs:\n  name: f\n  region: r\n  src: build/package\n{text}", encoding="utf-8")
     return read_description(path, variables)
 
 
@@ -652,13 +652,29 @@ def test_what_is_switched_off_by_a_word_is_not_opened_to_the_internet(tmp_path: 
         ("  vpcConfig: {vpcId: vpc-1}\n", "inputs.vpcConfig lacks subnetId"),
         ("  cfs: {localMountDir: /m}\n", "inputs.cfs cannot be read"),
         ("  events: {timer: {}}\n", "inputs.events must be a list"),
-        ("  events: [timer: x]\n", "events[0] (timer) lacks name"),
+        ("  events: [timer: x]\n", "events[0] (timer) cannot be read"),
         ("  events: [timer: {parameters: }]\n", "events[0] (timer) lacks name"),
         ("  events: [timer: {parameters: {name: t, cronExpression: c, argument: {replay: true}}}]\n", "events[0] (timer) cannot be read"),
         ("  events: [ckafka: {parameters: {instanceId: i, topic: t, maxMsgNum: many}}]\n", "events[0] (ckafka) cannot be read"),
         ("  events: [cmq: {parameters: {name: q, enable: flase}}]\n", "events[0] (cmq) has a word that is neither on nor off: write true or false"),
         ("  publicAccess: flase\n", "inputs.publicAccess has a word that is neither on nor off: write true or false"),
         ("  events: [http: {parameters: {netConfig: all}}]\n", "events[0] (http) cannot be read"),
+        ("  environment: {MF_SPOOL: a}\n", "inputs.environment must hold variables alone"),
+        ("  vpcConfig: {vpcId: v, subnetId: s, subnet: s}\n", "inputs.vpcConfig has subnet, which would be ignored: correct it to one of vpcId, subnetId"),
+        ("  cfs: [{cfsId: c, localMountDir: /m, userId: 0}]\n", "inputs.cfs has userId, which would be ignored"),
+        ("  cfs: [{}]\n", "inputs.cfs lacks cfsId"),
+        ("  layers: [{}]\n", "inputs.layers lacks name"),
+        ("  layers: [{name: l, version: 1, src: .}]\n", "inputs.layers has src, which would be ignored"),
+        ("  type: web\n", "inputs.type is another one than this command deploys: write event"),
+        ("  src: ./other\n", "inputs.src is another one than this command deploys: write ./build/package"),
+        ("  events: [timer: {name: t, parameters: {name: t, cronExpression: c}}]\n", "events[0] (timer) has name, which would be ignored: correct it to one of parameters"),
+        ("  events: [{timer: {parameters: {name: t, cronExpression: c}}, cmq: {parameters: {name: q}}}]\n", "events[0] holds timer and cmq: begin each trigger with a hyphen"),
+        ("  events: [{timer: , parameters: {name: t, cronExpression: c}}]\n", "events[0] holds timer and parameters: begin each trigger with a hyphen, and write its members below"),
+        ("  events: [ckafka: {parameters: {instanceId: i, topic: t, maxmsgnum: 50}}]\n", "events[0] (ckafka) has maxmsgnum, which would be ignored"),
+        ("  events: [cmq: {parameters: {name: q, filterKey: [prod]}}]\n", "events[0] (cmq) has filterKey, which would be ignored"),
+        ("  events: [cos: {parameters: {bucket: b, events: e, filter: {Prefix: points/}}}]\n", "events[0] (cos) has Prefix, which would be ignored: correct it to one of prefix, suffix"),
+        ("  events: [http: {parameters: {corsConfig: {enable: true}}}]\n", "events[0] (http) has corsConfig, which would be ignored"),
+        ("  events: [http: {parameters: {netConfig: {enableextranet: true}}}]\n", "events[0] (http) has enableextranet, which would be ignored"),
         ("  events: [http: {parameters: {authType: cam}}]\n", "events[0] (http) has an authType that is neither NONE nor CAM: write one of the two"),
         ("  events: [cmq: {parameters: {name: q}}, cmq: {parameters: {name: q}}]\n", "events[1] (cmq) is called q, as an earlier one is"),
     ],
@@ -691,6 +707,36 @@ def test_a_function_url_must_authenticate_its_clients_exactly_if_the_function_do
     assert told in problem
     other = "token" if auth.strip().lower() == "cam" else "cam"
     described(tmp_path, f"{event}  environment: {{variables: {{MF_HTTP_AUTH: {other}}}}}\n")
+
+
+def test_a_trigger_in_the_same_item_as_an_unused_queue_does_not_vanish(tmp_path: Path) -> None:
+    queue = "ckafka: {parameters: {instanceId: '${env:DEPLOY_CKAFKA_INSTANCE_ID}', topic: t, enable: true}}"
+    timer = "timer: {parameters: {name: t, cronExpression: c, enable: true}}"
+    with pytest.raises(ConfigError, match="DEPLOY_CKAFKA_INSTANCE_ID is not set"):
+        described(tmp_path, f"  events:\n    - {{{queue}, {timer}}}\n    - {timer}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("  namespace: metric-${stage}\n", "${stage"),
+        ("  role: ${env:DEPLOY_ROLE, 'sEcret'}\n", "${env:DEPLOY_ROLE"),
+        ("  events: [timer: {parameters: {name: t, cronExpression: c, argument: '${file(a.json)}'}}]\n", "${file"),
+    ],
+)  # fmt: skip
+def test_a_reference_that_cannot_be_resolved_is_not_deployed_as_text(
+    tmp_path: Path, text: str, start: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        described(tmp_path, f"  environment: {{variables: {{MF_DESTINATION: stdout}}}}\n{text}")
+    told = f"serverless.yml: {start}…}} cannot be resolved by this command: write ${{env:NAME}}, or the value itself"
+    assert caught.value.problems == (told,)
+
+
+def test_a_rule_that_refers_to_a_group_is_deployed_as_it_is_written(tmp_path: Path) -> None:
+    rules = '[{"source_labels": ["a"], "target_label": "b", "replacement": "${1}"}]'
+    found = described(tmp_path, f"  environment: {{variables: {{MF_RELABEL: '{rules}'}}}}\n")
+    assert settings_of(found) == {"MF_RELABEL": rules}
 
 
 RULES = '[{"action": "drop", "source_labels": ["__name__"], "regex": "go_.*"}]'
@@ -812,7 +858,7 @@ def test_a_broken_rule_ends_the_command_before_it_asks_the_api(clone: Path, api:
 
 def test_the_package_gets_the_extras_that_the_settings_need(tmp_path: Path) -> None:
     path = tmp_path / "serverless.yml"
-    head = "inputs:\n  name: f\n  region: r\n  src: .\n  environment:\n    variables:\n"
+    head = "inputs:\n  name: f\n  region: r\n  src: build/package\n  environment:\n    variables:\n"
     path.write_text(
         f"{head}      MF_SPOOL: redis://h\n      MF_DESTINATION: remote-write\n", encoding="utf-8"
     )
@@ -868,10 +914,18 @@ def test_a_setting_that_was_removed_from_the_description_is_named_with_the_line_
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "serverless.yml"
-    file.write_text("inputs: {name: f, region: r, src: .}", encoding="utf-8")
+    file.write_text("inputs: {name: f, region: r, src: build/package}", encoding="utf-8")
     (problem,) = unreferenced({"MF_SPOOL": "redis://h"}, {}, file, ".env")
     assert problem.endswith("add MF_SPOOL: ${env:MF_SPOOL} to its variables, or remove it")
     assert unreferenced({"MF_SPOOL": "redis://h"}, {}, tmp_path / "none.yml", ".env") == []
+
+
+def test_a_variable_that_is_referred_to_in_a_form_that_cannot_be_resolved_is_not_said_to_be_ignored(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "serverless.yml"
+    file.write_text("inputs: {vpcConfig: {vpcId: \"${env:DEPLOY_VPC_ID, 'v'}\"}}", encoding="utf-8")
+    assert unreferenced({"DEPLOY_VPC_ID": "vpc-1"}, {}, file, ".env") == []
 
 
 def test_a_misspelt_setting_of_a_pipeline_that_has_no_env_file_is_named() -> None:

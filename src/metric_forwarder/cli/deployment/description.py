@@ -5,9 +5,10 @@ silently.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from metric_forwarder.cli.deployment.env_variables import (
@@ -37,8 +38,6 @@ _OTHER_INPUTS = frozenset(
         "name",
         "namespace",
         "region",
-        "src",
-        "type",
         "events",
         "environment",
         "handler",
@@ -46,6 +45,12 @@ _OTHER_INPUTS = frozenset(
         "retryNum",
     }
 )
+
+
+# Inputs of which this command deploys one value only.
+_ONLY_VALUES = {"type": "event", "src": "./build/package"}
+# The beginning of a reference that ``REFERENCE`` does not match; what follows a comma may be a secret.
+_OTHER_REFERENCE = re.compile(r"\$\{[\w.:]*")
 
 
 class Trigger(NamedTuple):
@@ -110,7 +115,11 @@ def read_description(
     """
     written = _without_unused_queue(_inputs(path), variables, path.name)
     inputs = _substituted(written, variables)
-    unusable = [*_unset(written, variables, hidden, path.name), *_bad_switches(written, variables)]
+    unusable = [
+        *_unset(written, variables, hidden, path.name),
+        *_bad_switches(written, variables),
+        *_unresolved(written, path.name),
+    ]
     if unusable:
         # The settings may be wrong, too; all else depends on these variables.
         settings = _variables(inputs.get("environment") or {}, path.name, unusable)
@@ -118,7 +127,12 @@ def read_description(
     problems = [
         f"{path.name}: inputs.{name} cannot be deployed by this command"
         for name in inputs
-        if name not in _OTHER_INPUTS and name not in _FIELDS
+        if name not in _OTHER_INPUTS and name not in _FIELDS and name not in _ONLY_VALUES
+    ]
+    problems += [
+        f"{path.name}: inputs.{name} is another one than this command deploys: write {only}"
+        for name, only in _ONLY_VALUES.items()
+        if PurePosixPath(str(inputs.get(name, only))) != PurePosixPath(only)
     ]
     configuration = _fields(_FIELDS, inputs, path.name, problems)
     variables = _variables(inputs.get("environment") or {}, path.name, problems)
@@ -155,6 +169,16 @@ def _misread(error: Exception) -> str:
     return "cannot be read: write it as the project's own serverless.yml does, and a text in quotes"
 
 
+def _only(members: Any, *known: str) -> Any:
+    """The members; raises ``_BadValue`` for one that is not known, since it would be left out."""
+    unknown = sorted(map(str, members.keys() - set(known)))
+    if unknown:
+        raise _BadValue(
+            f"has {unknown[0]}, which would be ignored: correct it to one of {', '.join(known)}, or remove it"
+        )
+    return members
+
+
 def _fields(
     fields: Mapping[str, Callable[[Any], dict[str, Any]]],
     inputs: Mapping[str, Any],
@@ -174,9 +198,10 @@ def _fields(
 
 def _variables(environment: Any, file: str, problems: list[str]) -> dict[str, str]:
     """The function's environment variables; one that is empty is left out, so its default counts."""
-    variables = (environment.get("variables") or {}) if isinstance(environment, dict) else None
+    is_known = isinstance(environment, dict) and environment.keys() <= {"variables"}
+    variables = (environment.get("variables") or {}) if is_known else None
     if not isinstance(variables, dict):
-        problems.append(f"{file}: inputs.environment must hold variables, each a name and a text")
+        problems.append(f"{file}: inputs.environment must hold variables alone, each a name and a text")
         return {}
     problems += [
         f"{file}: inputs.environment.variables.{name} is not a text: write it in quotes"
@@ -209,7 +234,7 @@ def _inputs(path: Path) -> dict[str, Any]:
 
 
 def _parameters(event: Any) -> dict[str, Any]:
-    """The parameters of a trigger; empty if there are none."""
+    """The parameters of the first trigger of an item; empty if there are none."""
     body = next(iter(event.values()), None) if isinstance(event, dict) else None
     parameters = body.get("parameters") if isinstance(body, dict) else None
     return parameters if isinstance(parameters, dict) else {}
@@ -220,7 +245,7 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str], 
 
     def is_unused(event: Any) -> bool:
         names = {*references(_texts(event))}
-        may_be = isinstance(event, dict) and not _LEFT_OUT_IF_UNUSED.isdisjoint(event)
+        may_be = isinstance(event, dict) and event.keys() <= _LEFT_OUT_IF_UNUSED
         return may_be and bool(names) and not any(variables.get(name) for name in names)
 
     def is_on(event: Any) -> bool:
@@ -316,6 +341,16 @@ def _unset(
     return [name_is_hidden(name) if name in hidden else f"{name} is not set: {remedy}" for name in missing]
 
 
+def _unresolved(inputs: dict[str, Any], file: str) -> list[str]:
+    """References that would be deployed as text. Those of settings are reported with the settings, whose rules may hold ``${1}``."""
+    texts = _texts({name: value for name, value in inputs.items() if name != "environment"})
+    found = {start for text in texts for start in _OTHER_REFERENCE.findall(REFERENCE.sub("", text))}
+    return [
+        f"{file}: {start}…}} cannot be resolved by this command: write ${{env:NAME}}, or the value itself"
+        for start in sorted(found)
+    ]
+
+
 def _substituted(inputs: dict[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
     def is_left_out(value: Any) -> bool:
         whole = REFERENCE.fullmatch(value) if isinstance(value, str) else None
@@ -337,22 +372,28 @@ def _public_access(value: Any) -> dict[str, Any]:
     return {"PublicNetConfig": {"PublicNetStatus": status, "EipConfig": {"EipStatus": "DISABLE"}}}
 
 
-def _cfs(mounts: Any) -> dict[str, Any]:
-    owner = {"UserId": "10000", "UserGroupId": "10000"}  # functions run as this user
+def _renamed(members: Any, names: Mapping[str, str]) -> dict[str, Any]:
+    """The members under their names in the API; each is needed."""
+    _only(members, *names)
+    return {then: members[now] for now, then in names.items()}
+
+
+def _mount(mount: Any) -> dict[str, Any]:
+    _only(mount, "cfsId", "mountInsId", "localMountDir", "remoteMountDir")
     return {
-        "CfsConfig": {
-            "CfsInsList": [
-                {
-                    **owner,
-                    "CfsId": mount["cfsId"],
-                    "MountInsId": mount.get("mountInsId", mount["cfsId"]),
-                    "LocalMountDir": mount["localMountDir"],
-                    "RemoteMountDir": mount.get("remoteMountDir", "/"),
-                }
-                for mount in mounts
-            ]
-        }
+        # Functions run as this user.
+        "UserId": "10000",
+        "UserGroupId": "10000",
+        "CfsId": mount["cfsId"],
+        "MountInsId": mount.get("mountInsId", mount["cfsId"]),
+        "LocalMountDir": mount["localMountDir"],
+        "RemoteMountDir": mount.get("remoteMountDir", "/"),
     }
+
+
+def _layer(layer: Any) -> dict[str, Any]:
+    _only(layer, "name", "version")
+    return {"LayerName": str(layer["name"]), "LayerVersion": int(layer["version"])}
 
 
 # Input of the file → parameters of the API.
@@ -363,14 +404,14 @@ _FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "timeout": lambda value: {"Timeout": int(value)},
     "initTimeout": lambda value: {"InitTimeout": int(value)},
     "role": lambda value: {"Role": str(value)},
-    "vpcConfig": lambda value: {"VpcConfig": {"VpcId": value["vpcId"], "SubnetId": value["subnetId"]}},
-    "publicAccess": _public_access,
-    "layers": lambda value: {
-        "Layers": [{"LayerName": str(each["name"]), "LayerVersion": int(each["version"])} for each in value]
+    "vpcConfig": lambda value: {
+        "VpcConfig": _renamed(value, {"vpcId": "VpcId", "subnetId": "SubnetId"}),
     },
-    "cls": lambda value: {"ClsLogsetId": value["logsetId"], "ClsTopicId": value["topicId"]},
-    "deadLetter": lambda value: {"DeadLetterConfig": {"Type": value["type"], "Name": value["name"]}},
-    "cfs": _cfs,
+    "publicAccess": _public_access,
+    "layers": lambda value: {"Layers": list(map(_layer, value))},
+    "cls": lambda value: _renamed(value, {"logsetId": "ClsLogsetId", "topicId": "ClsTopicId"}),
+    "deadLetter": lambda value: {"DeadLetterConfig": _renamed(value, {"type": "Type", "name": "Name"})},
+    "cfs": lambda value: {"CfsConfig": {"CfsInsList": list(map(_mount, value))}},
 }
 _ASYNCHRONOUS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "retryNum": lambda value: {"RetryNum": int(value)},
@@ -381,8 +422,14 @@ _ASYNCHRONOUS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
 def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
     seen: set[tuple[str, str, str]] = set()
     for number, event in enumerate(events):
-        kind = str(next(iter(event))) if isinstance(event, dict) and event else ""
+        kind, *others = map(str, event) if isinstance(event, dict) and event else ("",)
         parameters = _parameters(event)
+        if others:
+            problems.append(
+                f"{file}: events[{number}] holds {kind} and {others[0]}: begin each trigger with a hyphen, and write its "
+                "members below parameters"
+            )
+            continue
         if kind not in _TRIGGERS:
             made = "created in its own console" if kind in ("cls", "apigw") else "unknown to SCF's API"
             problems.append(
@@ -390,7 +437,9 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
             )
             continue
         try:
-            name, described, argument = _TRIGGERS[kind](parameters)
+            _only(event[kind] or {}, "parameters")
+            make, members = _TRIGGERS[kind]
+            name, described, argument = make(_only(parameters, "qualifier", "enable", *members))
             enable = parameters.get("enable", False)
             enabled = _is_enabled(enable)
         except _MISREAD as error:
@@ -465,7 +514,7 @@ def _cmq(parameters: Mapping[str, Any]) -> _Made:
 
 
 def _cos(parameters: Mapping[str, Any]) -> _Made:
-    kept = parameters.get("filter") or {}
+    kept = _only(parameters.get("filter") or {}, "prefix", "suffix")
     described = {
         "event": _text(parameters["events"]),
         "filter": {"Prefix": kept.get("prefix", ""), "Suffix": kept.get("suffix", "")},
@@ -474,7 +523,7 @@ def _cos(parameters: Mapping[str, Any]) -> _Made:
 
 
 def _http(parameters: Mapping[str, Any]) -> _Made:
-    reach = parameters.get("netConfig") or {}
+    reach = _only(parameters.get("netConfig") or {}, "enableIntranet", "enableExtranet")
     authentication = parameters.get("authType", "NONE")
     if authentication not in ("NONE", "CAM"):
         raise _BadValue("has an authType that is neither NONE nor CAM: write one of the two")
@@ -490,10 +539,14 @@ def _http(parameters: Mapping[str, Any]) -> _Made:
 
 # These need resources of the user, which a deployment may lack.
 _LEFT_OUT_IF_UNUSED = frozenset({"ckafka"})
-_TRIGGERS: Mapping[str, Callable[[Mapping[str, Any]], _Made]] = {
-    "timer": _timer,
-    "ckafka": _ckafka,
-    "cmq": _cmq,
-    "cos": _cos,
-    "http": _http,
+# By type: what makes it of its parameters, and their names.
+_TRIGGERS: Mapping[str, tuple[Callable[[Mapping[str, Any]], _Made], tuple[str, ...]]] = {
+    "timer": (_timer, ("name", "cronExpression", "argument")),
+    "ckafka": (
+        _ckafka,
+        ("instanceId", "topic", "consumerGroupName", "maxMsgNum", "offset", "retry", "timeout"),
+    ),
+    "cmq": (_cmq, ("name",)),
+    "cos": (_cos, ("bucket", "events", "filter")),
+    "http": (_http, ("name", "authType", "netConfig")),
 }

@@ -9,6 +9,8 @@ from pathlib import Path
 from metric_forwarder.settings.settings import PREFIX, SETTINGS
 
 REFERENCE = re.compile(r"\$\{env:(\w+)\}")
+# Also in a form that cannot be resolved, such as one with a default, which the description's reader reports.
+_MENTION = re.compile(r"\$\{env:(\w+)")
 # Variables of the deployment, as opposed to settings of the function.
 _DEPLOYMENT = "DEPLOY_"
 # Those that the command itself reads: the description does not refer to them.
@@ -70,7 +72,7 @@ def unreferenced(
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return []
-    referred = {*references(without_comments(lines))}
+    referred = {*_MENTION.findall("\n".join(without_comments(lines)))}
     commented_out = {*references(lines)} - referred
     known = referred | _OWN_VARIABLES
     # Other programs, such as those of a pipeline, may have variables that begin with DEPLOY_.
