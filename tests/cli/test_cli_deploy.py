@@ -739,6 +739,40 @@ def test_a_rule_that_refers_to_a_group_is_deployed_as_it_is_written(tmp_path: Pa
     assert settings_of(found) == {"MF_RELABEL": rules}
 
 
+MOUNT = "  cfs: [{cfsId: cfs-1, localMountDir: /mnt/a}]\n"
+
+
+@pytest.mark.parametrize(
+    ("mount", "spool", "remedy"),
+    [
+        ("", "file:///tmp/spool", "describe one in the lines cfs: of serverless.yml, or use Redis"),
+        ("", "file:///mnt/a/spool", "describe one in the lines cfs:"),
+        (MOUNT, "file:///tmp/spool", "set it to a folder below /mnt/a, or use Redis"),
+        (MOUNT, "file:///var/user/spool", "set it to a folder below /mnt/a"),
+        (MOUNT, "file:///mnt/ab", "set it to a folder below /mnt/a"),
+        (MOUNT, "file:///mnt/a/../b", "set it to a folder below /mnt/a"),
+    ],
+)
+def test_a_spool_that_would_vanish_with_the_instance_is_not_deployed(
+    tmp_path: Path, mount: str, spool: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        described(tmp_path, f"{mount}  environment: {{variables: {{MF_SPOOL: '{spool}'}}}}\n")
+    (problem,) = caught.value.problems
+    assert problem.startswith(
+        "MF_SPOOL names a folder that is on no file system, so its points would be lost: "
+    )
+    assert remedy in problem
+
+
+@pytest.mark.parametrize(
+    "spool", ["file:///mnt/a", "FILE:///mnt/a/b%20c?max_mb=9", "redis://h", "file://[", ""]
+)
+def test_a_spool_on_a_described_file_system_or_in_redis_is_deployed(tmp_path: Path, spool: str) -> None:
+    found = described(tmp_path, f"{MOUNT}  environment: {{variables: {{MF_SPOOL: '{spool}'}}}}\n")
+    assert settings_of(found).get("MF_SPOOL", "") == spool
+
+
 RULES = '[{"action": "drop", "source_labels": ["__name__"], "regex": "go_.*"}]'
 MAPPING = '{"name": "/name", "value": "/value"}'
 SCHEMA = '{"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}'

@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from metric_forwarder.cli.deployment.env_variables import (
     REFERENCE,
@@ -122,8 +124,8 @@ def read_description(
     ]
     if unusable:
         # The settings may be wrong, too; all else depends on these variables.
-        settings = _variables(inputs.get("environment") or {}, path.name, unusable)
-        raise ConfigError([*unusable, *setting_problems(settings, str(inputs.get("region") or _ANY_REGION))])
+        texts = _variables(inputs.get("environment") or {}, path.name, unusable)
+        raise ConfigError([*unusable, *setting_problems(texts, str(inputs.get("region") or _ANY_REGION))])
     problems = [
         f"{path.name}: inputs.{name} cannot be deployed by this command"
         for name in inputs
@@ -138,7 +140,10 @@ def read_description(
     variables = _variables(inputs.get("environment") or {}, path.name, problems)
     asynchronous = _fields(_ASYNCHRONOUS, {"retryNum": 2, "msgTTL": 21_600, **inputs}, path.name, problems)
     triggers = tuple(_triggers(inputs.get("events") or [], path.name, problems))
-    problems += _access_problems(triggers, variables, path.name)
+    # Its problems are found by ``setting_problems``.
+    settings, _ = Settings.collect(variables)
+    problems += _access_problems(triggers, settings, path.name)
+    problems += _spool_problems(settings, configuration, path.name)
     if problems:
         raise ConfigError(problems)
     entries = [{"Key": name, "Value": value} for name, value in sorted(variables.items())]
@@ -463,9 +468,9 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
         )
 
 
-def _access_problems(triggers: Iterable[Trigger], variables: Mapping[str, str], file: str) -> Iterator[str]:
+def _access_problems(triggers: Iterable[Trigger], settings: Settings, file: str) -> Iterator[str]:
     """Function URLs that leave it to the function who is let in, while the function leaves it to them, or the reverse."""
-    is_cam = variables.get("MF_HTTP_AUTH", "").strip().lower() == "cam"
+    is_cam = settings.http_auth == "cam"
     for trigger in triggers:
         if trigger.type != "http" or (json.loads(trigger.description)["AuthType"] == "CAM") == is_cam:
             continue
@@ -476,6 +481,19 @@ def _access_problems(triggers: Iterable[Trigger], variables: Mapping[str, str], 
             else "has authType: CAM, and without MF_HTTP_AUTH=cam the function refuses its clients: set that, or write "
             "authType: NONE and set MF_HTTP_TOKEN"
         )
+
+
+def _spool_problems(settings: Settings, configuration: Mapping[str, Any], file: str) -> Iterator[str]:
+    """A spool of files must be on a file system: the function's own folders vanish with the instance, or are read-only."""
+    if not isinstance(settings.spool, str) or not settings.spool:
+        return
+    mounts = configuration.get("CfsConfig", {}).get("CfsInsList", [])
+    folders = [PurePosixPath(str(mount["LocalMountDir"])) for mount in mounts]
+    place = PurePosixPath(normpath(unquote(urlsplit(settings.spool).path)))
+    if not any(place.is_relative_to(folder) for folder in folders):
+        below = " or ".join(map(str, folders))
+        remedy = f"set it to a folder below {below}" if below else f"describe one in the lines cfs: of {file}"
+        yield f"MF_SPOOL names a folder that is on no file system, so its points would be lost: {remedy}, or use Redis"
 
 
 def _compact(value: Any) -> str:
