@@ -43,10 +43,11 @@ FILLED = {
 }
 
 
-def package(text: str = "pass\n") -> bytes:
+def package(text: str = "pass\n", *, names: tuple[str, ...] = ("index.py",)) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("index.py"), text)
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name), text)
     return content.getvalue()
 
 
@@ -875,6 +876,8 @@ def test_of_a_built_package_its_own_files_count(tmp_path: Path) -> None:
     assert setting_problems({"MF_DESTINATION": "stdout", "MF_SCHEMA": "schema.json"}, REGION, read) == []
     assert setting_problems({"MF_DESTINATION": "stdout", "MF_SCHEMA": "other.json"}, REGION, read) != []
     assert files_of_zip(tmp_path / "none.zip") is None, "that it is missing is reported elsewhere"
+    archive.write_bytes(archive.read_bytes().replace(SCHEMA.encode(), SCHEMA.upper().encode()))
+    assert files_of_zip(archive) is None, "that it is damaged is reported elsewhere"
 
 
 def test_a_broken_rule_ends_the_command_before_it_asks_the_api(clone: Path, api: ScfApi) -> None:
@@ -1074,6 +1077,7 @@ def test_a_deployment_that_was_killed_is_taken_up_where_it_ended(
 @pytest.mark.slow
 def test_one_word_chooses_the_destination_whatever_the_env_file_says(api: ScfApi, clone: Path) -> None:
     api.polls = 0
+    (clone / "package.zip").write_bytes(package(names=("index.py", "cramjam/__init__.py")))
     with (clone / ".env").open("a", encoding="utf-8") as file:
         file.write("\nMF_DESTINATION=receiver\nMF_REMOTE_WRITE_URL=http://10.0.0.5/w")
     assert run(clone, "--to", "prometheus")[0] == 0
@@ -1180,6 +1184,27 @@ def test_a_variable_of_the_env_file_that_the_shell_empties_is_said_to_be_hidden(
     )
     assert f"{name} is set to nothing in this shell, which hides the one of .env: unset it" in done.stderr
     assert (done.returncode, "not set" in done.stderr) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param(b"# A text\n", "it is no zip, or a damaged one: run make package", id="text"),
+        pytest.param(package().replace(b"pass", b"fail"), "it is no zip, or a damaged one", id="damaged"),
+        pytest.param(package(names=("package/index.py",)), "it lacks the module of index.main_handler", id="folder"),
+        pytest.param(package(), "the settings need a package that it lacks: run make package EXTRAS=remote-write", id="extra"),
+        pytest.param(package("#" * 8_000_000, names=("index.py", "cramjam.so")), "it has 16,000,210 bytes, and the API takes 15,728,640", id="large"),
+    ],
+)  # fmt: skip
+def test_a_package_with_which_every_event_would_fail_is_not_deployed(
+    clone: Path, api: ScfApi, content: bytes, told: str
+) -> None:
+    (clone / "package.zip").write_bytes(content)
+    with (clone / ".env").open("a", encoding="utf-8") as file:
+        file.write("\nMF_DESTINATION=remote-write\nMF_REMOTE_WRITE_URL=http://10.0.0.5/w")
+    status, _, err = run(clone)
+    assert (status, f"package.zip cannot be deployed: {told}" in err) == (2, True), err
+    assert not api.calls
 
 
 @pytest.mark.slow

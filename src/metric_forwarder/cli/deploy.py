@@ -1,11 +1,14 @@
 """``metric-forwarder deploy``: make what is deployed what ``serverless.yml`` describes."""
 
+import io
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -25,18 +28,27 @@ from metric_forwarder.cli.deployment.description import (
 )
 from metric_forwarder.cli.deployment.dotenv import read_dotenv
 from metric_forwarder.cli.deployment.env_variables import emptied, name_is_hidden, strays, unreferenced
-from metric_forwarder.cli.deployment.file_settings import ReadFile, files_of_clone, files_of_zip
+from metric_forwarder.cli.deployment.file_settings import (
+    FOLDER,
+    ReadFile,
+    files_of_clone,
+    files_of_zip,
+    is_whole_zip,
+)
 from metric_forwarder.cli.deployment.plan import Plan, deployed_key, make_plan
 from metric_forwarder.cli.deployment.tccli import write_commands
 from metric_forwarder.cli.inputs import Unusable
 from metric_forwarder.cli.options import example
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.secret import Secret, is_plain
+from metric_forwarder.settings.extras import EXTRAS
 
 # What each of these modes would ignore.
 _WITHOUT = {"--rollback": ("--to", "--prune", "--package", "--json"), "--tccli": ("--prune", "--json")}
 # The values of `--to`, and the destinations that they mean.
 _DESTINATIONS = {"prometheus": "remote-write", "receiver": "receiver"}
+# UpdateFunctionCode takes 20 MB in base64, by the description in its SDK.
+_MAX_PACKAGE_BYTES = 20 * 2**20 // 4 * 3
 
 
 def _existing_env_file(ctx: click.Context, parameter: click.Parameter, file: Path) -> Path:
@@ -138,12 +150,12 @@ def deploy(  # noqa: PLR0913 - one for each option
         file, variables, hidden, files, [*key_problems, *strays(written, os.environ), *ignored]
     )
     if tccli_folder:
-        package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
+        package = _package(wanted, zip_file, file)
         _write_commands(wanted, package, tccli_folder)
         return
     cloud = _cloud(variables, wanted, hidden)
     try:
-        package = _read_package(zip_file or _build(file.resolve().parent, extras_of(wanted)))
+        package = _package(wanted, zip_file, file)
         _say(f"Asking SCF's API what is deployed in {wanted.region} …")
         plan = make_plan(wanted, package, cloud)
         _show(plan, as_json=as_json, prune=prune)
@@ -291,10 +303,33 @@ def _build(clone: Path, extras: Sequence[str]) -> Path:
     return clone / "dist" / "metric-forwarder.zip"
 
 
-def _read_package(path: Path) -> bytes:
+def _package(wanted: Description, zip_file: Path | None, file: Path) -> bytes:
+    """The package that is named, or one that is built in the clone of the description."""
+    extras = extras_of(wanted)
+    path = zip_file or _build(file.resolve().parent, extras)
     try:
-        return path.read_bytes()
+        package = path.read_bytes()
     except OSError as error:
         raise Unusable(
             f"{path} cannot be read ({error.strerror}): run make package first, or leave --package out"
         ) from None
+    problem = _package_problem(package, wanted.handler, extras)
+    if problem:
+        raise Unusable(f"{path} cannot be deployed: {problem}")
+    return package
+
+
+def _package_problem(package: bytes, handler: str, extras: Sequence[str]) -> str | None:
+    """Why every event would fail with this package, or the API would refuse it."""
+    if not is_whole_zip(io.BytesIO(package)):
+        return "it is no zip, or a damaged one: run make package"
+    with zipfile.ZipFile(io.BytesIO(package)) as archive:
+        names = archive.namelist()
+    if f"{handler.partition('.')[0]}.py" not in names:
+        return f"it lacks the module of {handler}: run make package, which puts it at the top of the zip"
+    modules = {re.split("[/.]", name)[0] for name in names}
+    if not {EXTRAS[extra].module for extra in extras} <= modules:
+        return f"the settings need a package that it lacks: run make package EXTRAS={','.join(extras)}"
+    if len(package) > _MAX_PACKAGE_BYTES:
+        return f"it has {len(package):,} bytes, and the API takes {_MAX_PACKAGE_BYTES:,}: shrink the files in {FOLDER}/"
+    return None

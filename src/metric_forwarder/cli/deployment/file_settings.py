@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from metric_forwarder.errors import ConfigError, ProblemCollector
 from metric_forwarder.formats.mapping import read_mapping
@@ -39,8 +40,8 @@ def files_of_clone(clone: Path) -> ReadFile:
 
 
 def files_of_zip(package: Path) -> ReadFile | None:
-    """Read what a built package contains; None: it is no zip, which is reported elsewhere."""
-    if not zipfile.is_zipfile(package):
+    """Read what a built package contains; None: it is no zip, or a damaged one, which is reported elsewhere."""
+    if not is_whole_zip(package):
         return None
 
     def read(path: str) -> bytes | None:
@@ -48,6 +49,14 @@ def files_of_zip(package: Path) -> ReadFile | None:
             return archive.read(path) if path in archive.namelist() else None
 
     return read
+
+
+def is_whole_zip(package: Path | IO[bytes]) -> bool:
+    try:
+        with zipfile.ZipFile(package) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def check_files(texts: Mapping[str, str], settings: Settings, read: ReadFile | None) -> None:
