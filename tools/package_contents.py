@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Imports only modules of the package that need no other package: this runs before anything is installed.
 sys.path.insert(0, str(ROOT / "src"))
 
-from metric_forwarder.cli.deployment.file_settings import FOLDER as USER_FILES  # noqa: E402
+from metric_forwarder.cli.deployment.file_settings import user_files  # noqa: E402
 from metric_forwarder.settings.extras import EXTRAS  # noqa: E402
 
 SOURCES = ("index.py", "metric_forwarder")
@@ -90,11 +90,8 @@ def copy_contents(installed: Path, folder: Path) -> None:
 
 
 def copy_user_files(clone: Path, folder: Path) -> None:
-    """Copy the user's own files that settings name, such as a schema; hidden ones, which an editor leaves, stay."""
-    for path in sorted((clone / USER_FILES).rglob("*")):
-        relative = path.relative_to(clone)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            _copy(clone, folder, [relative])
+    """Copy the user's own files that settings name, such as a schema."""
+    _copy(clone, folder, map(Path, user_files(clone)))
 
 
 def _relevant(root: Path) -> Iterator[Path]:

@@ -776,6 +776,7 @@ def test_a_spool_on_a_described_file_system_or_in_redis_is_deployed(tmp_path: Pa
 
 RULES = '[{"action": "drop", "source_labels": ["__name__"], "regex": "go_.*"}]'
 MAPPING = '{"name": "/name", "value": "/value"}'
+PEM = Path(CERTIFICATE).read_text("utf-8")
 SCHEMA = '{"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"}'
 
 
@@ -804,7 +805,7 @@ def test_rules_and_mappings_that_every_event_would_refuse_are_not_deployed(
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("RELABEL", RULES), ("MAPPING", MAPPING), ("SCHEMA", SCHEMA), ("CA_FILE", "PEM")]
+    ("name", "content"), [("RELABEL", RULES), ("MAPPING", MAPPING), ("SCHEMA", SCHEMA), ("CA_FILE", PEM)]
 )
 @pytest.mark.parametrize(
     "path", ["function/a", "./function/a", "/var/user/function/a", "/opt/a", "/mnt/cfs/a"]
@@ -813,8 +814,22 @@ def test_a_file_that_the_function_will_have_is_accepted(
     tmp_path: Path, name: str, content: str, path: str
 ) -> None:
     (tmp_path / "function").mkdir()
-    (tmp_path / "function" / "a").write_text(content, encoding="utf-8-sig")
+    encoding = "utf-8" if content is PEM else "utf-8-sig"
+    (tmp_path / "function" / "a").write_text(content, encoding=encoding)
     assert problems_of(tmp_path, **{name: path}) == []
+
+
+@pytest.mark.parametrize("path", ["function/.a.json", "function/.hidden/a.json", "function/linked/a.json"])
+def test_a_file_that_the_package_leaves_out_is_named_although_the_folder_has_it(
+    tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "function" / ".hidden").mkdir(parents=True)
+    (tmp_path / "function" / "linked").symlink_to(tmp_path / "function" / ".hidden")
+    (tmp_path / path).write_text(RULES, encoding="utf-8")
+    (problem,) = problems_of(tmp_path, RELABEL=path)
+    assert (
+        "put it into the folder function/ beside serverless.yml and set MF_RELABEL=function/a.json" in problem
+    )
 
 
 @pytest.mark.parametrize("name", ["RELABEL", "MAPPING", "SCHEMA", "CA_FILE"])
@@ -833,6 +848,8 @@ def test_a_file_that_the_package_will_not_contain_is_named_with_what_works(
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
+        ("CA_FILE", b"hello", "names a file that holds no certificates in PEM form: correct it"),
+        ("CA_FILE", b"", "names a file that holds no certificates in PEM form"),
         ("RELABEL", b"drop: go_.*", "names a file that holds no JSON in UTF-8"),
         ("MAPPING", b"\xff{}", "names a file that holds no JSON in UTF-8"),
         ("SCHEMA", b'{"type": "text"}', "cannot be used: its file is not a draft-07 schema at type"),
@@ -857,6 +874,9 @@ def test_the_certificates_of_a_redis_must_be_in_the_package(tmp_path: Path, name
     )
     (tmp_path / "function").mkdir()
     (tmp_path / "function" / "ca.pem").touch()
+    told = f"MF_{name}'s ssl_ca_certs names a file that holds no certificates in PEM form: correct it"
+    assert problems_of(tmp_path, **{name: url}) == [told]
+    (tmp_path / "function" / "ca.pem").write_text(PEM, encoding="utf-8")
     assert problems_of(tmp_path, **{name: url}) == []
     assert problems_of(tmp_path, **{name: "rediss://redis.test?ssl_ca_certs=/mnt/ca.pem"}) == []
 

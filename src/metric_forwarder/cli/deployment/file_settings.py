@@ -3,10 +3,12 @@
 The function reads such a file at its start, so a file that only this machine has would make every event a ``ConfigError``.
 """
 
+import ssl
 import zipfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
+from tempfile import NamedTemporaryFile
 from typing import IO
 
 from metric_forwarder.errors import ConfigError, ProblemCollector
@@ -28,15 +30,15 @@ ReadFile = Callable[[str], bytes | None]
 """Returns the contents of a file of the package, by its path in the package; None: it has no such file."""
 
 
+def user_files(clone: Path) -> list[str]:
+    """The user's own files that the package will contain, by their paths in it: hidden ones, which an editor leaves, are left out."""
+    found = (path.relative_to(clone) for path in (clone / FOLDER).rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
 def files_of_clone(clone: Path) -> ReadFile:
     """Read what a package that is built in this clone will contain."""
-
-    def read(path: str) -> bytes | None:
-        parts = PurePosixPath(path).parts
-        file = clone / path
-        return file.read_bytes() if parts[:1] == (FOLDER,) and ".." not in parts and file.is_file() else None
-
-    return read
+    return lambda path: (clone / path).read_bytes() if path in user_files(clone) else None
 
 
 def files_of_zip(package: Path) -> ReadFile | None:
@@ -77,7 +79,7 @@ def check_files(texts: Mapping[str, str], settings: Settings, read: ReadFile | N
     problems.collect(lambda: _check_mapping(_json_text("MF_MAPPING", settings.mapping, read)))
     problems.collect(lambda: _check_schema(settings.schema, read))
     for name, path in _certificates(texts, settings).items():
-        problems.collect(lambda: _contents(name, path, read))  # noqa: B023 - called now
+        problems.collect(lambda: _check_certificates(name, path, read))  # noqa: B023 - called now
     problems.check()
 
 
@@ -88,6 +90,21 @@ def _certificates(texts: Mapping[str, str], settings: Settings) -> dict[str, str
         if isinstance(address, RedisAddress):
             found[f"{name}'s ssl_ca_certs"] = address.ca_file
     return found
+
+
+def _check_certificates(name: str, path: str, read: ReadFile | None) -> None:
+    content = _contents(name, path, read)
+    if content is None:
+        return
+    with NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file.name)
+        except ssl.SSLError:
+            raise ConfigError(
+                [f"{name} names a file that holds no certificates in PEM form: correct it"]
+            ) from None
 
 
 def _check_mapping(text: str) -> None:
@@ -134,6 +151,6 @@ def _contents(name: str, path: str, read: ReadFile | None, otherwise: str = "") 
         return content
     # A path that may be a part of a URL is not shown.
     file = PurePosixPath(path).name
-    place = f"{FOLDER}/{file if is_harmless(file) else 'NAME'}"
+    place = f"{FOLDER}/{file.lstrip('.') if is_harmless(file) else 'NAME'}"
     remedy = f"put it into the folder {FOLDER}/ beside serverless.yml and set {name}={place}{otherwise}"
     raise ConfigError([f"{name} names a file that the package does not contain: {remedy}"])
