@@ -338,7 +338,7 @@ def test_one_name_may_be_described_on_two_versions(api: ScfApi, tmp_path: Path) 
     ours = Deployer(api)
     ours.file = tmp_path / "serverless.yml"
     text = (ROOT / "serverless.yml").read_text("utf-8")
-    on_latest = "    - timer: {parameters: {name: t, cronExpression: c, qualifier: $LATEST, enable: true}}\n"
+    on_latest = "    - timer: {parameters: {name: t, cronExpression: 0 * * * * * *, qualifier: $LATEST, enable: true}}\n"
     ours.file.write_text(f"{text}\n{on_latest}{on_latest.replace('$LATEST', '$DEFAULT')}", "utf-8")
     ours.deploy(package())
     assert ours.plan(package()).changes == ()
@@ -647,16 +647,29 @@ def test_what_is_switched_off_by_a_word_is_not_opened_to_the_internet(tmp_path: 
         ("  environment: {variables: {MF_MAPPING: {each: /a}}}\n", "inputs.environment.variables.MF_MAPPING is not a text"),
         ("  environment: {variables: [a]}\n", "inputs.environment must hold variables"),
         ("  environment: a\n", "inputs.environment must hold variables"),
-        ("  timeout: 60s\n", "inputs.timeout cannot be read"),
-        ("  retryNum: two\n", "inputs.retryNum cannot be read"),
+        ("  timeout: 60s\n", "inputs.timeout has a value that is no whole number from 1 to 900: correct it"),
+        ("  timeout: 0.5\n", "inputs.timeout has a value that is no whole number from 1 to 900"),
+        ("  timeout: .inf\n", "inputs.timeout has a value that is no whole number from 1 to 900"),
+        ("  timeout: 901\n", "inputs.timeout has a value that is no whole number from 1 to 900"),
+        ("  initTimeout: 2\n", "inputs.initTimeout has a value that is no whole number from 3 to 300"),
+        ("  memorySize: 256.9\n", "inputs.memorySize has a value that is no whole number from 64 to 3072"),
+        ("  memorySize: 200\n", "inputs.memorySize has a value that is neither 64 nor a multiple of 128: correct it"),
+        ("  layers: [{name: l, version: true}]\n", "inputs.layers has a value that is no whole number from 1"),
+        ("  retryNum: two\n", "inputs.retryNum has a value that is no whole number from 0"),
+        ("  msgTTL: 0\n", "inputs.msgTTL has a value that is no whole number from 1"),
+        ("  events: [timer: {parameters: {name: t, cronExpression: 0 */5 * * *}}]\n", "events[0] (timer) has a cronExpression without seven fields"),
+        (f"  events: [timer: {{parameters: {{name: t, cronExpression: 0 * * * * * *, argument: {'é' * 2_049}}}}}]\n", "events[0] (timer) has an argument of more than 4 KB: shorten it"),
+        ("  events: [ckafka: {parameters: {instanceId: i, topic: t, offset: lates}}]\n", "events[0] (ckafka) has an offset that is neither latest nor earliest nor a time in milliseconds"),
+        ("  events: [ckafka: {parameters: {instanceId: i, topic: t, retry: true}}]\n", "events[0] (ckafka) has a value that is no whole number from 0"),
+        ("  events: [ckafka: {parameters: {instanceId: i, topic: t, timeout: 61}}]\n", "events[0] (ckafka) has a value that is no whole number from 1 to 60"),
         ("  vpcConfig: vpc-1\n", "inputs.vpcConfig cannot be read"),
         ("  vpcConfig: {vpcId: vpc-1}\n", "inputs.vpcConfig lacks subnetId"),
         ("  cfs: {localMountDir: /m}\n", "inputs.cfs cannot be read"),
         ("  events: {timer: {}}\n", "inputs.events must be a list"),
         ("  events: [timer: x]\n", "events[0] (timer) cannot be read"),
         ("  events: [timer: {parameters: }]\n", "events[0] (timer) lacks name"),
-        ("  events: [timer: {parameters: {name: t, cronExpression: c, argument: {replay: true}}}]\n", "events[0] (timer) cannot be read"),
-        ("  events: [ckafka: {parameters: {instanceId: i, topic: t, maxMsgNum: many}}]\n", "events[0] (ckafka) cannot be read"),
+        ("  events: [timer: {parameters: {name: t, cronExpression: 0 * * * * * *, argument: {replay: true}}}]\n", "events[0] (timer) cannot be read"),
+        ("  events: [ckafka: {parameters: {instanceId: i, topic: t, maxMsgNum: many}}]\n", "events[0] (ckafka) has a value that is no whole number from 1 to 10000"),
         ("  events: [cmq: {parameters: {name: q, enable: flase}}]\n", "events[0] (cmq) has a word that is neither on nor off: write true or false"),
         ("  publicAccess: flase\n", "inputs.publicAccess has a word that is neither on nor off: write true or false"),
         ("  events: [http: {parameters: {netConfig: all}}]\n", "events[0] (http) cannot be read"),
@@ -668,9 +681,9 @@ def test_what_is_switched_off_by_a_word_is_not_opened_to_the_internet(tmp_path: 
         ("  layers: [{name: l, version: 1, src: .}]\n", "inputs.layers has src, which would be ignored"),
         ("  type: web\n", "inputs.type is another one than this command deploys: write event"),
         ("  src: ./other\n", "inputs.src is another one than this command deploys: write ./build/package"),
-        ("  events: [timer: {name: t, parameters: {name: t, cronExpression: c}}]\n", "events[0] (timer) has name, which would be ignored: correct it to one of parameters"),
-        ("  events: [{timer: {parameters: {name: t, cronExpression: c}}, cmq: {parameters: {name: q}}}]\n", "events[0] holds timer and cmq: begin each trigger with a hyphen"),
-        ("  events: [{timer: , parameters: {name: t, cronExpression: c}}]\n", "events[0] holds timer and parameters: begin each trigger with a hyphen, and write its members below"),
+        ("  events: [timer: {name: t, parameters: {name: t, cronExpression: 0 * * * * * *}}]\n", "events[0] (timer) has name, which would be ignored: correct it to one of parameters"),
+        ("  events: [{timer: {parameters: {name: t, cronExpression: 0 * * * * * *}}, cmq: {parameters: {name: q}}}]\n", "events[0] holds timer and cmq: begin each trigger with a hyphen"),
+        ("  events: [{timer: , parameters: {name: t, cronExpression: 0 * * * * * *}}]\n", "events[0] holds timer and parameters: begin each trigger with a hyphen, and write its members below"),
         ("  events: [ckafka: {parameters: {instanceId: i, topic: t, maxmsgnum: 50}}]\n", "events[0] (ckafka) has maxmsgnum, which would be ignored"),
         ("  events: [cmq: {parameters: {name: q, filterKey: [prod]}}]\n", "events[0] (cmq) has filterKey, which would be ignored"),
         ("  events: [cos: {parameters: {bucket: b, events: e, filter: {Prefix: points/}}}]\n", "events[0] (cos) has Prefix, which would be ignored: correct it to one of prefix, suffix"),
@@ -712,7 +725,7 @@ def test_a_function_url_must_authenticate_its_clients_exactly_if_the_function_do
 
 def test_a_trigger_in_the_same_item_as_an_unused_queue_does_not_vanish(tmp_path: Path) -> None:
     queue = "ckafka: {parameters: {instanceId: '${env:DEPLOY_CKAFKA_INSTANCE_ID}', topic: t, enable: true}}"
-    timer = "timer: {parameters: {name: t, cronExpression: c, enable: true}}"
+    timer = "timer: {parameters: {name: t, cronExpression: 0 * * * * * *, enable: true}}"
     with pytest.raises(ConfigError, match="DEPLOY_CKAFKA_INSTANCE_ID is not set"):
         described(tmp_path, f"  events:\n    - {{{queue}, {timer}}}\n    - {timer}\n")
 
@@ -722,7 +735,7 @@ def test_a_trigger_in_the_same_item_as_an_unused_queue_does_not_vanish(tmp_path:
     [
         ("  namespace: metric-${stage}\n", "${stage"),
         ("  role: ${env:DEPLOY_ROLE, 'sEcret'}\n", "${env:DEPLOY_ROLE"),
-        ("  events: [timer: {parameters: {name: t, cronExpression: c, argument: '${file(a.json)}'}}]\n", "${file"),
+        ("  events: [timer: {parameters: {name: t, cronExpression: 0 * * * * * *, argument: '${file(a.json)}'}}]\n", "${file"),
     ],
 )  # fmt: skip
 def test_a_reference_that_cannot_be_resolved_is_not_deployed_as_text(
@@ -772,6 +785,21 @@ def test_a_spool_that_would_vanish_with_the_instance_is_not_deployed(
 def test_a_spool_on_a_described_file_system_or_in_redis_is_deployed(tmp_path: Path, spool: str) -> None:
     found = described(tmp_path, f"{MOUNT}  environment: {{variables: {{MF_SPOOL: '{spool}'}}}}\n")
     assert settings_of(found).get("MF_SPOOL", "") == spool
+
+
+def test_numbers_at_the_limits_of_the_api_are_deployed_also_as_texts(tmp_path: Path) -> None:
+    queue = "instanceId: i, topic: t, maxMsgNum: 10000, retry: 0, timeout: '60', offset: 1700000000000"
+    found = described(
+        tmp_path,
+        f"  memorySize: ${{env:MEMORY}}\n  timeout: 900\n  initTimeout: 3\n  events: [ckafka: {{parameters: {{{queue}}}}}]\n",
+        MEMORY="64",
+    )
+    limits = ("MemorySize", "Timeout", "InitTimeout")
+    assert [found.configuration[name] for name in limits] == [64, 900, 3]
+    (trigger,) = found.triggers
+    assert {"maxMsgNum": 10_000, "retry": 0, "timeOut": 60, "offset": "1700000000000"}.items() <= json.loads(
+        trigger.description
+    ).items()
 
 
 RULES = '[{"action": "drop", "source_labels": ["__name__"], "regex": "go_.*"}]'

@@ -377,6 +377,21 @@ def _public_access(value: Any) -> dict[str, Any]:
     return {"PublicNetConfig": {"PublicNetStatus": status, "EipConfig": {"EipStatus": "DISABLE"}}}
 
 
+def _whole(value: Any, minimum: int, maximum: int = 999_999_999) -> int:
+    """A whole number; a reference to a variable makes it a text."""
+    is_whole = type(value) is int or (isinstance(value, str) and re.fullmatch("[0-9]{1,9}", value))
+    if not is_whole or not minimum <= int(value) <= maximum:
+        raise _BadValue(f"has a value that is no whole number from {minimum} to {maximum}: correct it")
+    return int(value)
+
+
+def _memory(value: Any) -> int:
+    size = _whole(value, 64, 3_072)
+    if size != 64 and size % 128:  # noqa: PLR2004 - the API's own numbers
+        raise _BadValue("has a value that is neither 64 nor a multiple of 128: correct it")
+    return size
+
+
 def _renamed(members: Any, names: Mapping[str, str]) -> dict[str, Any]:
     """The members under their names in the API; each is needed."""
     _only(members, *names)
@@ -398,16 +413,16 @@ def _mount(mount: Any) -> dict[str, Any]:
 
 def _layer(layer: Any) -> dict[str, Any]:
     _only(layer, "name", "version")
-    return {"LayerName": str(layer["name"]), "LayerVersion": int(layer["version"])}
+    return {"LayerName": str(layer["name"]), "LayerVersion": _whole(layer["version"], 1)}
 
 
 # Input of the file → parameters of the API.
 _FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "description": lambda value: {"Description": str(value)},
     "runtime": lambda value: {"Runtime": str(value)},
-    "memorySize": lambda value: {"MemorySize": int(value)},
-    "timeout": lambda value: {"Timeout": int(value)},
-    "initTimeout": lambda value: {"InitTimeout": int(value)},
+    "memorySize": lambda value: {"MemorySize": _memory(value)},
+    "timeout": lambda value: {"Timeout": _whole(value, 1, 900)},
+    "initTimeout": lambda value: {"InitTimeout": _whole(value, 3, 300)},
     "role": lambda value: {"Role": str(value)},
     "vpcConfig": lambda value: {
         "VpcConfig": _renamed(value, {"vpcId": "VpcId", "subnetId": "SubnetId"}),
@@ -419,8 +434,8 @@ _FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "cfs": lambda value: {"CfsConfig": {"CfsInsList": list(map(_mount, value))}},
 }
 _ASYNCHRONOUS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
-    "retryNum": lambda value: {"RetryNum": int(value)},
-    "msgTTL": lambda value: {"MsgTTL": int(value)},
+    "retryNum": lambda value: {"RetryNum": _whole(value, 0)},
+    "msgTTL": lambda value: {"MsgTTL": _whole(value, 1)},
 }
 
 
@@ -507,21 +522,35 @@ def _text(value: Any) -> str:
     raise TypeError
 
 
+_CRON_FIELDS = 7
+_MAX_ARGUMENT_BYTES = 4_096
 _Made = tuple[str, str, str | None]
 
 
 def _timer(parameters: Mapping[str, Any]) -> _Made:
     argument = parameters.get("argument")
     name, expression = _text(parameters["name"]), _text(parameters["cronExpression"])
+    if len(expression.split()) != _CRON_FIELDS:
+        raise _BadValue(
+            "has a cronExpression without seven fields: begin with the seconds, and end with the year"
+        )
+    if len(str(argument).encode()) > _MAX_ARGUMENT_BYTES:
+        raise _BadValue("has an argument of more than 4 KB: shorten it")
     return name, expression, None if argument is None else _text(argument)
 
 
 def _ckafka(parameters: Mapping[str, Any]) -> _Made:
+    """By 583/17530 and 583/39901."""
+    offset = _text(parameters.get("offset", "latest"))
+    if offset not in ("latest", "earliest") and not re.fullmatch("[0-9]{13}", offset):
+        raise _BadValue(
+            "has an offset that is neither latest nor earliest nor a time in milliseconds: write one of them"
+        )
     described = {
-        "maxMsgNum": int(parameters.get("maxMsgNum", 100)),
-        "offset": _text(parameters.get("offset", "latest")),
-        "retry": int(parameters.get("retry", 10_000)),
-        "timeOut": int(parameters.get("timeout", 60)),
+        "maxMsgNum": _whole(parameters.get("maxMsgNum", 100), 1, 10_000),
+        "offset": offset,
+        "retry": _whole(parameters.get("retry", 10_000), 0),
+        "timeOut": _whole(parameters.get("timeout", 60), 1, 60),
         "consumerGroupName": _text(parameters.get("consumerGroupName", "")),
     }
     return f"{_text(parameters['instanceId'])}-{_text(parameters['topic'])}", _compact(described), None
