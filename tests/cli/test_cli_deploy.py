@@ -787,6 +787,18 @@ def test_a_spool_on_a_described_file_system_or_in_redis_is_deployed(tmp_path: Pa
     assert settings_of(found).get("MF_SPOOL", "") == spool
 
 
+@pytest.mark.parametrize("name", ["DEPLOY_VPC_ID", "MF_NAMESPACE", "MF_LABELS"])
+def test_bytes_of_the_shell_that_are_no_text_are_named_and_no_traceback(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_description(ROOT / "serverless.yml", {**FILLED, name: "\udcff"})
+    assert f"{name} holds bytes that are not UTF-8: correct it" in caught.value.problems
+
+
+def test_a_date_that_does_not_exist_is_a_problem_and_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="looks like a date or a number and is none: write it in quotes"):
+        described(tmp_path, "  description: 2026-99-99\n")
+
+
 def test_numbers_at_the_limits_of_the_api_are_deployed_also_as_texts(tmp_path: Path) -> None:
     queue = "instanceId: i, topic: t, maxMsgNum: 10000, retry: 0, timeout: '60', offset: 1700000000000"
     found = described(

@@ -119,6 +119,7 @@ def read_description(
     inputs = _substituted(written, variables)
     unusable = [
         *_unset(written, variables, hidden, path.name),
+        *_undecodable(written, variables),
         *_bad_switches(written, variables),
         *_unresolved(written, path.name),
     ]
@@ -230,6 +231,11 @@ def _inputs(path: Path) -> dict[str, Any]:
         ) from None
     except (yaml.YAMLError, TypeError, KeyError, UnicodeDecodeError):
         raise ConfigError([f"{path.name} is not YAML with a member inputs"]) from None
+    except ValueError:
+        # YAML reads 2026-99-99 as a date.
+        raise ConfigError(
+            [f"{path.name} has a value that looks like a date or a number and is none: write it in quotes"]
+        ) from None
     lacking = [
         name for name in ("name", "region", "src") if not isinstance(inputs, dict) or not inputs.get(name)
     ]
@@ -316,7 +322,8 @@ def setting_problems(texts: Mapping[str, str], region: str, read: ReadFile | Non
         check_files(texts, settings, read)
     except ConfigError as error:
         problems += error.problems
-    size = sum(len(name.encode()) + len(text.encode()) for name, text in texts.items())
+    # Bytes that are no text are found elsewhere.
+    size = sum(len(f"{name}{text}".encode(errors="replace")) for name, text in texts.items())
     if size > _MAX_VARIABLES_BYTES:
         problems.append(
             f"all variables together have {size:,} bytes with their names, and SCF takes {_MAX_VARIABLES_BYTES:,}: shorten "
@@ -344,6 +351,16 @@ def _unset(
     missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
     remedy = f"set it in .env, a copy of .env.example, or delete the lines of {file} that refer to it"
     return [name_is_hidden(name) if name in hidden else f"{name} is not set: {remedy}" for name in missing]
+
+
+def _undecodable(inputs: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
+    """The variables of the shell whose bytes Python could not read as text: they cannot be sent, nor shown."""
+    names = {*references(_texts(inputs))}
+    return [
+        f"{name} holds bytes that are not UTF-8: correct it"
+        for name in sorted(names)
+        if variables.get(name, "").encode(errors="replace").decode() != variables.get(name, "")
+    ]
 
 
 def _unresolved(inputs: dict[str, Any], file: str) -> list[str]:
