@@ -965,9 +965,26 @@ def test_the_package_gets_the_extras_that_the_settings_need(tmp_path: Path) -> N
 def test_a_comment_behind_a_value_of_the_env_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# keys\nA = 'one # two'\nB=three\n", encoding="utf-8")
     assert read_dotenv(tmp_path / ".env") == {"A": "one # two", "B": "three"}
-    (tmp_path / ".env").write_text("A=one # two\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"A in \.env"):
+    (tmp_path / ".env").write_text("A='# one'\nB=a#b\nC=\n", encoding="utf-8")
+    assert read_dotenv(tmp_path / ".env") == {"A": "# one", "B": "a#b", "C": ""}
+
+
+@pytest.mark.parametrize("value", ["one # two", "one\t# two", " # two", "#two", "\t#", '"a" # "b'])
+def test_a_value_that_would_be_taken_with_its_comment_is_reported(tmp_path: Path, value: str) -> None:
+    (tmp_path / ".env").write_text(f"A={value}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r'A in \.env: what follows "#" would become part of the value'):
         read_dotenv(tmp_path / ".env")
+
+
+@pytest.mark.parametrize("value", ['"sEcret', "'sEcret", 'sEcret"', "sEcret'", "'sEcret\"", '"'])
+def test_a_quote_at_one_end_of_a_value_is_reported_without_the_value(tmp_path: Path, value: str) -> None:
+    (tmp_path / ".env").write_text(f"A={value}\nB=it's\nC='it\"s'\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read_dotenv(tmp_path / ".env")
+    told = (
+        "A in .env: a quote at one end would become part of the value: write one at both ends, or remove it"
+    )
+    assert caught.value.problems == (told,)
 
 
 @pytest.mark.parametrize("line", ["export A=sEcret", "A sEcret", "A: sEcret", "sEcret}'"])

@@ -8,6 +8,8 @@ from metric_forwarder.errors import ConfigError
 
 # As in dotenv 8, which the Serverless CLI uses: a line that begins with ``export`` is not an assignment.
 _ASSIGNMENT = re.compile(r"\s*([\w.-]+)\s*=\s*(.*?)\s*")
+_COMMENT = re.compile(r"(^|\s)#")
+_HALF_QUOTED = re.compile(r"""^['"]|['"]$""")
 _QUOTED = re.compile(r"""(['"])(.*)\1""")
 
 
@@ -44,10 +46,15 @@ def parse(path: Path) -> Dotenv:
         if line.strip() and not line.lstrip().startswith("#") and not _ASSIGNMENT.fullmatch(line)
     ]
     problems += [
-        f'{name} in {path.name}: what follows " #" would become part of the value: put the comment on a line of its own, '
+        f'{name} in {path.name}: what follows "#" would become part of the value: put the comment on a line of its own, '
         "or the value in quotes"
         for name, value in written.items()
-        if " #" in value and not _QUOTED.fullmatch(value)
+        if _COMMENT.search(value) and not _QUOTED.fullmatch(value)
+    ]
+    problems += [
+        f"{name} in {path.name}: a quote at one end would become part of the value: write one at both ends, or remove it"
+        for name, value in written.items()
+        if _HALF_QUOTED.search(value) and not _QUOTED.fullmatch(value)
     ]
     return Dotenv({name: unquoted(value) for name, value in written.items()}, problems)
 
