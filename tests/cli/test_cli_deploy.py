@@ -350,6 +350,57 @@ def test_one_name_may_be_described_on_two_versions(api: ScfApi, tmp_path: Path) 
     assert ours.plan(package()).changes == ()
 
 
+def with_url(folder: Path, *, reach: str = "true") -> Path:
+    """``serverless.yml`` as it is shipped, and a function URL."""
+    file = folder / "serverless.yml"
+    text = (ROOT / "serverless.yml").read_text("utf-8")
+    url = f"{{name: url, authType: CAM, netConfig: {{enableIntranet: {reach}}}, enable: true}}"
+    file.write_text(f"{text}\n    - http: {{parameters: {url}}}\n", "utf-8")
+    return file
+
+
+def function_urls(api: ScfApi) -> list[tuple[str, str]]:
+    """Names and qualifiers of those that exist."""
+    return [
+        (each["TriggerName"], each["Qualifier"])
+        for each in api.function["triggers"]
+        if each["Type"] == "http"
+    ]
+
+
+def test_a_function_url_is_known_again_and_changed_under_the_name_that_the_platform_gave_it(
+    api: ScfApi, tmp_path: Path
+) -> None:
+    ours = Deployer(api, MF_HTTP_AUTH="cam")
+    ours.file = with_url(tmp_path)
+    ours.deploy(package())
+    ((name, _),) = function_urls(api)
+    assert name != "url"
+    assert ours.plan(package()).all_changes(prune=True) == ()
+    ours.file = with_url(tmp_path, reach="false")
+    (change,) = ours.plan(package()).changes
+    assert (change.what, change.field) == ("trigger http url", "TriggerDesc.NetConfig")
+    assert (change.now, change.then) == (
+        '{"EnableExtranet": "false", "EnableIntranet": "true"}',
+        '{"EnableExtranet": "false", "EnableIntranet": "false"}',
+    )
+    ours.deploy(package())
+    assert ours.plan(package()).all_changes(prune=True) == ()
+    assert (function_urls(api), api.calls["DeleteTrigger"]) == ([(name, "$DEFAULT")], 0)
+
+
+def test_a_function_url_of_another_version_is_left_to_those_who_use_it(api: ScfApi, tmp_path: Path) -> None:
+    ours = Deployer(api, MF_HTTP_AUTH="cam")
+    ours.file = with_url(tmp_path)
+    ours.deploy(package())
+    api.function["triggers"][-1] |= {"TriggerName": "hulrzrbh9f", "Qualifier": "$LATEST"}
+    ours.deploy(package())
+    assert [qualifier for _, qualifier in function_urls(api)] == ["$LATEST", "$DEFAULT"]
+    assert [str(change) for change in ours.plan(package()).all_changes(prune=True)] == [
+        "- trigger http hulrzrbh9f on $LATEST"
+    ]
+
+
 def test_a_timer_is_switched_on_and_off_by_a_variable(api: ScfApi) -> None:
     Deployer(api).deploy(package())
     assert [trigger["Type"] for trigger in api.function["triggers"]] == ["ckafka"]

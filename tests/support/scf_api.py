@@ -240,9 +240,19 @@ def _list_triggers(function: dict[str, Any], asked: dict[str, Any]) -> dict[str,
 
 
 def _told(asked: dict[str, Any]) -> dict[str, Any]:
-    """A trigger as it is told: a timer is asked for as text, and told as an object; numbers are told as texts."""
+    """A trigger as it is told: a timer is asked for as text, and told as an object; numbers are told as texts.
+
+    A function URL is told with its addresses, as in the example of ``ListTriggers``.
+    """
     described = asked["TriggerDesc"]
-    if asked["Type"] == "timer":
+    if asked["Type"] == "http":
+        members = json.loads(described)
+        members["NetConfig"] |= {
+            "IntranetUrl": f"https://1258888888-{asked['TriggerName']}.in.ap-guangzhou.tencentscf.com",
+            "ExtranetUrl": "",
+        }
+        described = json.dumps(members)
+    elif asked["Type"] == "timer":
         described = json.dumps({"cron": described})
     elif asked["Type"] == "ckafka":
         members = {name: str(value) for name, value in json.loads(described).items()}
@@ -258,6 +268,10 @@ def _told(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _create_trigger(function: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    if asked["Type"] == "http":
+        # Each alias or version has one URL at most, whose name is its id: made from its place, so that it is always the same.
+        place = f"{asked['FunctionName']} {asked['Qualifier']}"
+        asked = {**asked, "TriggerName": hashlib.sha256(place.encode()).hexdigest()[:10]}
     if any(_is_asked(trigger, asked) for trigger in function["triggers"]):
         raise ApiError("ResourceInUse.Trigger")
     trigger = _told(asked)

@@ -184,7 +184,9 @@ def _update(changed: ChangedTrigger, cloud: Cloud) -> None:
     # A trigger is identified by its version too, so that cannot be updated.
     if wanted.type in UPDATABLE and deployed.get("Qualifier") == wanted.qualifier:
         cloud.settle()
-        cloud.call("UpdateTrigger", trigger_request(wanted))
+        # The platform names a function URL itself.
+        name = deployed["TriggerName"]
+        cloud.call("UpdateTrigger", {**trigger_request(wanted), "TriggerName": name})
         return
     _remove(deployed, cloud)
     _add(wanted, cloud)

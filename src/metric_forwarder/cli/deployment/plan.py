@@ -198,7 +198,7 @@ def _pair_triggers(
                 (
                     each
                     for each in left
-                    if (each["Type"], each["TriggerName"]) == (trigger.type, trigger.name)
+                    if _is_same_trigger(trigger, each)
                     and (each.get("Qualifier") == trigger.qualifier or not is_same_qualifier)
                 ),
                 None,
@@ -207,6 +207,16 @@ def _pair_triggers(
                 pairs[trigger] = found
                 left.remove(found)
     return pairs, tuple(left)
+
+
+def _is_same_trigger(wanted: Trigger, deployed: Mapping[str, Any]) -> bool:
+    """Whether both are the same trigger, or would be on the same qualifier."""
+    if wanted.type != deployed["Type"]:
+        return False
+    if wanted.type == "http":
+        # The platform names a function URL itself. Each alias or version has one at most, which identifies it.
+        return wanted.qualifier == deployed.get("Qualifier")
+    return wanted.name == str(deployed["TriggerName"])
 
 
 def deployed_key(trigger: Mapping[str, Any]) -> str:
@@ -310,7 +320,17 @@ def _description_fields(told: Any, wanted: str) -> dict[str, tuple[str, str]]:
         # A timer's is sent as text and returned as ``{"cron": …}``.
         return {"TriggerDesc": (str(now.get("cron") if isinstance(now, dict) else now), str(then))}
     members = now if isinstance(now, dict) else {}
-    return {f"TriggerDesc.{name}": (_plain(members.get(name)), _plain(value)) for name, value in then.items()}
+    return {
+        f"TriggerDesc.{name}": (_plain(_of_same_members(members.get(name), value)), _plain(value))
+        for name, value in then.items()
+    }
+
+
+def _of_same_members(now: Any, then: Any) -> Any:
+    """An object with the described members only: the API adds the addresses of a function URL to its ``NetConfig``."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        return {name: now.get(name) for name in then}
+    return now
 
 
 def _decoded(text: Any) -> Any:
