@@ -449,6 +449,21 @@ def test_of_a_triggers_description_only_what_differs_is_shown_and_never_a_passwo
     ]
 
 
+def test_a_plan_does_not_show_the_message_of_a_timer_which_may_hold_a_token(
+    api: ScfApi, tmp_path: Path
+) -> None:
+    ours = Deployer(api)
+    ours.file = tmp_path / "serverless.yml"
+    text = (ROOT / "serverless.yml").read_text("utf-8")
+    timer = "    - timer: {parameters: {name: t, cronExpression: c, argument: token=old, enable: true}}\n"
+    ours.file.write_text(f"{text}\n{timer}", "utf-8")
+    ours.deploy(package())
+    ours.file.write_text(f"{text}\n{timer.replace('old', 'new')}", "utf-8")
+    assert [str(change) for change in ours.plan(package()).changes] == [
+        "~ trigger timer t CustomArgument: (hidden) → (hidden)"
+    ]
+
+
 # --- failures -------------------------------------------------------------------------------------------------
 
 

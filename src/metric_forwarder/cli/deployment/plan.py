@@ -301,9 +301,14 @@ def _trigger_changes(wanted: Trigger, deployed: Mapping[str, Any]) -> Iterator[C
         "Qualifier": (str(deployed.get("Qualifier")), wanted.qualifier),
         "CustomArgument": (deployed.get("CustomArgument") or "", wanted.argument or ""),
     }
-    for name, (now, then) in fields.items():
-        if now != then:
-            yield Change(f"trigger {wanted.key}", name, now, then)
+    for name, values in fields.items():
+        now, then = values
+        if now == then:
+            continue
+        if name == "CustomArgument":
+            # A timer's message may hold a token, such as that of a scraped target.
+            now, then = (_HIDDEN if value else "" for value in values)
+        yield Change(f"trigger {wanted.key}", name, now, then)
 
 
 def _enable(trigger: Trigger) -> str:
