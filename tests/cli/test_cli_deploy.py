@@ -186,6 +186,23 @@ def test_the_fields_of_the_configuration_are_compared_and_what_is_not_described_
     assert (ours.plan(package()).changes, configuration["Layers"]) == ((), [])
 
 
+def test_a_version_in_force_with_another_handler_is_not_as_described(api: ScfApi, tmp_path: Path) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    ours.file = tmp_path / "serverless.yml"
+    text = (ROOT / "serverless.yml").read_text("utf-8")
+    ours.file.write_text(text.replace("index.main_handler", "index.another"), "utf-8")
+    api.script = {"PublishVersion": ["UnauthorizedOperation"]}
+    with pytest.raises(deployer.HalfDone):
+        ours.deploy(package())
+    assert [str(change) for change in ours.plan(package()).changes] == [
+        "~ version: $DEFAULT leads to 1 → a new one"
+    ]
+    ours.deploy(package())
+    in_force = api.function["versions"][api.function["alias"]]
+    assert in_force["configuration"]["Handler"] == "index.another"
+
+
 def test_another_runtime_is_refused_since_the_api_cannot_change_it(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())

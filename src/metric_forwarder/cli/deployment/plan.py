@@ -134,8 +134,10 @@ def _ready_version(wanted: Description, package: bytes, latest_sha256: str, clou
     is_same = sha256 == latest_sha256 if sha256 and latest_sha256 else is_same_code(package, address, sha256)
     if not is_same:
         return None
-    differs = any(_configuration_changes(wanted.configuration, published)) or any(
-        _removed(wanted.configuration, published)
+    differs = (
+        published.get("Handler") not in (None, wanted.handler)
+        or any(_configuration_changes(wanted.configuration, published))
+        or any(_removed(wanted.configuration, published))
     )
     return None if differs else number
 
