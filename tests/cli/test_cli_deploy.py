@@ -528,6 +528,26 @@ def test_a_function_that_fails_to_be_created_is_reported(api: ScfApi) -> None:
         ours.plan(package())
 
 
+@pytest.mark.parametrize("action", ["UpdateFunctionCode", "UpdateFunctionConfiguration"])
+def test_a_change_that_failed_after_it_was_accepted_is_made_again(api: ScfApi, action: str) -> None:
+    Deployer(api).deploy(package())
+    ours = Deployer(api, MF_NAMESPACE="another")
+
+    def fail_once(called: str) -> None:
+        if called == action and api.calls[action] == 1:
+            api.function["failed"] = "UpdateFailed"
+
+    api.interrupt = fail_once
+    with pytest.raises(deployer.HalfDone, match="UpdateFailed"):
+        ours.deploy(package("changed\n"))
+    assert "~ configuration Status: UpdateFailed → Active" in map(
+        str, ours.plan(package("changed\n")).changes
+    )
+    ours.deploy(package("changed\n"))
+    assert (api.function["alias"], api.calls[action]) == ("2", 2)
+    assert ours.plan(package("changed\n")).changes == ()
+
+
 def test_a_change_that_failed_before_can_be_made_again(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())

@@ -85,8 +85,11 @@ def make_plan(wanted: Description, package: bytes, cloud: Cloud) -> Plan:
         changes += [change._replace(what="function") for change in variables]
         compared = _compare_triggers(wanted.triggers, [])
         return Plan(True, (*changes, *compared.changes), compared.new, (), ())
-    cloud.wait_until_idle()
+    status = cloud.wait_until_idle()
     changes = []
+    if status != "Active":
+        # The API may show the new values all the same, and does not say which change failed: both are made again.
+        changes += [Change(what, "Status", status, "Active") for what in ("code", "configuration")]
     address, sha256 = cloud.package_address()
     if not is_same_code(package, address, sha256):
         changes.append(Change("code", "", "another package", "this build"))
