@@ -16,7 +16,7 @@ from metric_forwarder.jobs import BadJob, Replay, Scrape, read_job
 from metric_forwarder.model import Message, Outcome, Point, Problem
 from metric_forwarder.reporting.ledger import Ledger
 from metric_forwarder.reporting.log import JsonLog
-from metric_forwarder.reporting.report import Report, loss_level, make_report
+from metric_forwarder.reporting.report import MAX_LINE_BYTES, Report, bounded, loss_level, make_report
 from metric_forwarder.reporting.request_log import RequestLog
 from metric_forwarder.settlement import PlatformRedelivers, Settlement, UndeliveredPolicy
 from metric_forwarder.triggers import Decoded
@@ -201,7 +201,7 @@ class Pipeline:
             is_spooling=self._spool is not None,
             is_redelivered=decoded.traits.is_redelivered_until_handled,
         )
-        self._log.write(level, "report", **report)
+        self._log.write(level, "report", **bounded(report, MAX_LINE_BYTES))
         return report
 
     def _trace(self, request_id: str) -> RequestTrace | None:

@@ -10,6 +10,7 @@ import pytest
 from metric_forwarder.formats import json_text, payload
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.reporting import ledger, replies
+from metric_forwarder.reporting.report import MAX_LINE_BYTES
 from metric_forwarder.scrape import scraper
 from metric_forwarder.spool import files as file_spool
 from metric_forwarder.spool import policies
@@ -87,6 +88,7 @@ def max_zstd_bytes() -> int:
         ("spool", f"{file_spool.DEFAULT_MAX_BYTES // 2**20} MB; files: `?max_mb=…`"),
         ("errors in a report", str(ledger.MAX_PROBLEMS)),
         ("report over HTTP", f"{replies.MAX_HTTP_BODY_BYTES // 1024} KB"),
+        ("report in the log", f"{MAX_LINE_BYTES:,} bytes, as SCF keeps 8 KB of a line (583/39778)"),
     ],
 )
 def test_the_limits_are_those_of_the_code(what: str, limit: str) -> None:

@@ -14,6 +14,7 @@ from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete, UnknownTrigger
 from metric_forwarder.reporting.log import JsonLog
+from metric_forwarder.reporting.report import MAX_LINE_BYTES
 from support.harness import (
     CONTEXT,
     ckafka,
@@ -83,6 +84,23 @@ def test_an_event_with_text_beyond_the_streams_encoding_is_delivered_once() -> N
         report = harness.handle(ckafka(point(), point(2, 温=1), topic="温度"))
     assert outcomes(report) == {"delivered": 1, "invalid": 1}
     assert json.loads(written.getvalue())["errors"][0]["source"].startswith("温度/")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("topic", ["t" * 180, "温度" * 90], ids=["ascii", "chinese"])
+def test_the_line_of_a_report_is_as_long_as_the_platform_keeps_it_and_counts_the_errors_left_out(
+    topic: str, encoding: str
+) -> None:
+    with stdout(encoding) as written:
+        report = make_harness().handle(
+            ckafka(*(point(metric=f"m{number}", timestamp=1) for number in range(30)), topic=topic)
+        )
+    assert len(written.getvalue()) <= MAX_LINE_BYTES + len("\n")
+    line = json.loads(written.getvalue())
+    assert 0 < len(line["errors"]) < len(report["errors"])
+    assert line["errors"] == report["errors"][: len(line["errors"])]
+    for told in (line, report):
+        assert (outcomes(told), len(told["errors"]) + told["errorsOmitted"]) == ({"stale": 30}, 30)
 
 
 def refused(application: Application, event: Any, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

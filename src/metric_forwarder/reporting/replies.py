@@ -10,7 +10,7 @@ from typing import Any
 
 from metric_forwarder.errors import DeliveryIncomplete
 from metric_forwarder.model import BAD, Outcome
-from metric_forwarder.reporting.report import Report
+from metric_forwarder.reporting.report import Report, bounded
 from metric_forwarder.triggers.decoding import HttpRefusal
 from metric_forwarder.triggers.traits import ReplyTo
 
@@ -68,7 +68,7 @@ def _to_caller(report: Report) -> Report:
 def _to_http_client(report: Report) -> dict[str, Any]:
     status = http_status(report)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}  # noqa: PLR2004 - as in http_status
-    return _http_reply(status, headers, _bounded_text(report))
+    return _http_reply(status, headers, json.dumps(bounded(report, MAX_HTTP_BODY_BYTES)))
 
 
 def _to_receivers_client(report: Report) -> dict[str, Any]:
@@ -81,16 +81,6 @@ def _to_receivers_client(report: Report) -> dict[str, Any]:
 def _receivers_reply(text: str) -> dict[str, Any]:
     """Reply with HTTP 200 for every return code, as the receiver does."""
     return _http_reply(200, {}, text)
-
-
-def _bounded_text(report: Report) -> str:
-    """The report as JSON text, with as many of its errors as fit."""
-    text = json.dumps(report)
-    while len(text) > MAX_HTTP_BODY_BYTES and report["errors"]:
-        kept = report["errors"][:-1]
-        report = {**report, "errors": kept, "errorsOmitted": report["errorsOmitted"] + 1}
-        text = json.dumps(report)
-    return text
 
 
 def _http_reply(status: int, headers: Mapping[str, str], body: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Ledger → report: the aggregated status of one trigger event, as a JSON-serialisable dict."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,9 @@ from metric_forwarder.model import BAD, SAFE, Outcome, Problem
 from metric_forwarder.reporting.ledger import Filtered, Ledger
 
 Report = dict[str, Any]
+
+# SCF keeps 8 KB of a line of the log (583/39778); a line that is cut off is not JSON, so no statement could read it.
+MAX_LINE_BYTES = 8_000
 
 ARRIVED = (Outcome.DELIVERED, Outcome.DUPLICATE)
 
@@ -40,6 +44,14 @@ def make_report(
         "errorsOmitted": ledger.problems_omitted,
         "filtered": [_filtered(filtered) for filtered in ledger.filtered],
     }
+
+
+def bounded(report: Report, max_bytes: int) -> Report:
+    """Return the report with as many of its errors as fit into so many bytes of JSON; it counts those left out."""
+    while report["errors"] and len(json.dumps(report)) > max_bytes:
+        kept = report["errors"][:-1]
+        report = {**report, "errors": kept, "errorsOmitted": report["errorsOmitted"] + 1}
+    return report
 
 
 def status(outcomes: Mapping[Outcome, int], *, has_problems: bool) -> str:
