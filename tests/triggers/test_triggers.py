@@ -585,6 +585,15 @@ def test_the_unit_of_a_logs_time_follows_from_its_size(timestamp: Any, time_ms: 
     assert only(cls_logs([{"content": TEXT, "timestamp": timestamp}])).time_ms == time_ms
 
 
+def by_member(line: str) -> dict[str, str]:
+    """The fields of a line of JSON that a function wrote, as SCF delivers it by its document: nested values stay JSON."""
+    members = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in json.loads(line).items()
+    }
+    return {"SCF_FunctionName": "f", "SCF_Type": "Custom", "SCF_RetryNum": "0", **members}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -596,8 +605,19 @@ def test_the_unit_of_a_logs_time_follows_from_its_size(timestamp: Any, time_ms: 
         {"metricName": "cpuload", "dimensions": '{"ip": "10.0.0.1"}', "value": "1"},
         '{"metricName":"cpuload","dimensions":"{\\"ip\\":\\"10.0.0.1\\"}","value":"1"}',
         POINT,
+        {"__CONTENT__": TEXT, "__TAG__": {"host": "a"}, "lineno": 12},
+        json.dumps({"__CONTENT__": TEXT, "__TAG__": None}),
+        {"SCF_Message": TEXT, "SCF_Type": "Custom", "SCF_Duration": 12},
+        by_member(TEXT),
+        {**by_member(TEXT), "SCF_Message": "", "__SOURCE__": "10.0.0.2"},
+        json.dumps(by_member(TEXT)),
+        {**POINT, "__FILENAME__": "points.log"},
     ],
-    ids=["text", "__CONTENT__", "with tags", "as JSON text", "a function's line", "fields", "fields as text", "object"],
+    ids=[
+        "text", "__CONTENT__", "with tags", "as JSON text", "a function's line", "fields", "fields as text", "object",
+        "fields that are no text", "a field that is null", "a number beside a line", "the members of a line",
+        "an empty line beside members", "the members as text", "an object with fields of CLS",
+    ],
 )  # fmt: skip
 def test_the_payload_of_a_log_is_its_text_one_of_its_fields_or_all_its_fields(content: Any) -> None:
     harness = make_harness(NAMESPACE="pc")
@@ -632,6 +652,9 @@ def test_the_forwarders_own_log_comes_back_without_a_new_error(capsys: pytest.Ca
         str,
         lambda line: {"__CONTENT__": line},
         lambda line: {"SCF_Message": line, "SCF_Type": "Custom"},
+        lambda line: by_member(line) if line.startswith("{") else line,
+        lambda line: {**by_member(line), "SCF_Message": ""} if line.startswith("{") else line,
+        lambda line: json.dumps(by_member(line)) if line.startswith("{") else line,
     ):
         records = [{"content": wrap(line), "timestamp": "0"} for line in lines]
         records.append({"content": {"SCF_Message": "anything", "SCF_Type": "Platform"}, "timestamp": "0"})
@@ -663,7 +686,8 @@ def test_every_line_that_the_code_can_log_is_known_as_an_own_line() -> None:
                     **{name: values.get(name, "x") for name in names},
                 }
                 content = json.dumps(line, separators=(",", ":"))
-                assert only(cls_logs([{"content": content, "timestamp": "0"}])).left_out, content
+                for form in (content, by_member(content)):
+                    assert only(cls_logs([{"content": form, "timestamp": "0"}])).left_out, form
                 seen.add(event.value)
     assert {"report", "refused", "spool", "request"} <= seen
 
@@ -676,6 +700,10 @@ def test_a_log_that_only_looks_like_an_own_line_is_a_log_like_any_other() -> Non
         '{"level":"info","event":"report"}',
         '{"level":"INFO","event":"login","durationMs":12}',
         '{"level":"INFO","event":"request","requestId":"a","durationMs":12}',
+        by_member('{"level":"INFO","event":"request","requestId":"a","durationMs":12}'),
+        by_member('{"level":"info","event":"report","status":"ok"}'),
+        {"level": "INFO", "event": "report", "status": "ok", "v": "1"},
+        by_member('{"level":"INFO","event":["report"],"status":"ok"}'),
     ):
         assert only(cls_logs([{"content": content, "timestamp": "0"}])).left_out is None
 
