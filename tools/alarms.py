@@ -3,6 +3,7 @@
 docs/operate.md has a runbook for each row, under its title. Tests compare the two, and fire every alarm by its fault.
 """
 
+import re
 from typing import NamedTuple
 
 from metric_forwarder.reporting import self_metrics as own
@@ -20,14 +21,43 @@ SILENT_AFTER_MIN = 15
 # Replies with which a destination accepts a request.
 GOOD_ANSWERS = "0|http 20[0-4]|written"
 
-REPORTS = 'SCF_Message:"\\"event\\":\\"report\\""'
-ERRORS = 'SCF_Message:"\\"level\\":\\"ERROR\\""'
 _BY = "by (namespace, function)"
 
+# The members of a line that statements read. By SCF's document CLS keeps them as fields, nested ones as JSON text; whether the
+# field of the whole line, SCF_Message, is then empty is not known, so each statement reads both.
+FIELDS = (
+    "level",
+    "event",
+    "message",
+    "trigger",
+    "received",
+    "outcomes",
+    "requests",
+    "dedupe",
+    "durationMs",
+    "errors",
+)
 
-def member(path: str, kind: str = "bigint") -> str:
-    """Return the expression of CLS for a member of the report, such as ``outcomes.undelivered``."""
-    return f"cast(json_extract_scalar(SCF_Message, '$.{path}') as {kind})"
+
+def having(name: str, value: str) -> str:
+    """Return the search of CLS for lines that have a member with this value."""
+    return f'SCF_Message:"\\"{name}\\":\\"{value}\\"" OR {name}:"{value}"'
+
+
+REPORTS = having("event", "report")
+ERRORS = having("level", "ERROR")
+
+
+def text(path: str) -> str:
+    """Return the expression of CLS for a member of a line, such as ``outcomes.undelivered``, as text."""
+    name, rest = re.findall(r"^(\w+)(.*)", path)[0]
+    field = f"json_extract_scalar({name}, '${rest}')" if rest else name
+    return f"coalesce(json_extract_scalar(SCF_Message, '$.{path}'), {field})"
+
+
+def member(path: str) -> str:
+    """Return the expression of CLS for a member of the report that is a whole number."""
+    return f"cast({text(path)} as bigint)"
 
 
 class ClsAlarm(NamedTuple):
@@ -155,7 +185,7 @@ ALARMS = (
         f"max {_BY} ({own.SPOOL_BYTES.name}) > {FULL_SPOOL_BYTES}",
         "0m",
         ClsAlarm(
-            'SCF_Message:"the spool is full"',
+            'SCF_Message:"the spool is full" OR message:"the spool is full"',
             "select count(*) as lines",
             "$1.lines > 0",
         ),
@@ -177,7 +207,7 @@ ALARMS = (
         "10m",
         ClsAlarm(
             REPORTS,
-            "select count_if(json_extract_scalar(SCF_Message, '$.dedupe') = 'degraded') as events",
+            f"select count_if({text('dedupe')} = 'degraded') as events",
             "$1.events > 0",
             times=2,
         ),

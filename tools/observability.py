@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from alarms import ALARMS, Alarm  # noqa: E402
+from alarms import ALARMS, FIELDS, Alarm  # noqa: E402
 from metric_forwarder.reporting import self_metrics as own  # noqa: E402
 from panels import CHARTS, PANELS, Panel  # noqa: E402
 
@@ -85,7 +85,7 @@ def _cls_alarms(docs: str) -> Iterator[dict[str, Any]]:
 def cls_index() -> dict[str, Any]:
     """Return the rule of the log topic's index, in the form of CLS's API ``ModifyIndex``."""
     text = {"Type": "text", "Tokenizer": _TOKENIZER, "SqlFlag": True, "ContainZH": True}
-    names = ("SCF_Message", "SCF_FunctionName", "SCF_Namespace", "SCF_RequestId")
+    names = ("SCF_Message", "SCF_FunctionName", "SCF_Namespace", "SCF_RequestId", *FIELDS)
     return {
         "FullText": {"CaseSensitive": False, "Tokenizer": _TOKENIZER, "ContainZH": True},
         "KeyValue": {

@@ -4,9 +4,10 @@
 
 from typing import NamedTuple
 
-from alarms import GOOD_ANSWERS, REPORTS, member
+from alarms import GOOD_ANSWERS, REPORTS, having, member, text
 from metric_forwarder.model import Outcome
 from metric_forwarder.reporting import self_metrics as own
+from metric_forwarder.reporting.log import LEVELS
 
 _WHERE = 'namespace=~"$namespace",function=~"$function"'
 _RATE = "$__rate_interval"
@@ -110,7 +111,7 @@ CHARTS = (
         "Points by trigger",
         "数据点（按触发器）",
         REPORTS,
-        f"select json_extract_scalar(SCF_Message, '$.trigger') as source, sum({member('received')}) as points "
+        f"select {text('trigger')} as source, sum({member('received')}) as points "
         "group by source order by points desc limit 100",
         "bar",
     ),
@@ -131,17 +132,16 @@ CHARTS = (
         "First reasons",
         "首要原因",
         REPORTS,
-        "select json_extract_scalar(SCF_Message, '$.errors[0].outcome') as outcome, "
-        "json_extract_scalar(SCF_Message, '$.errors[0].rule') as rule, count(*) as events "
-        "where json_extract_scalar(SCF_Message, '$.errors[0].rule') is not null "
+        f"select {text('errors[0].outcome')} as outcome, {text('errors[0].rule')} as rule, count(*) as events "
+        f"where {text('errors[0].rule')} is not null "
         "group by outcome, rule order by events desc limit 100",
         "table",
     ),
     Chart(
         "Lines by level",
         "日志级别",
-        'SCF_Message:"\\"level\\""',
-        "select json_extract_scalar(SCF_Message, '$.level') as severity, count(*) as lines "
+        " OR ".join(having("level", level) for level in LEVELS),
+        f"select {text('level')} as severity, count(*) as lines "
         "group by severity order by lines desc limit 10",
         "pie",
     ),
