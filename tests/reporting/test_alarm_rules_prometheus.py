@@ -123,9 +123,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(tmp_path: Path) -> None:
         context={**CONTEXT, "function_name": "f", "namespace": 'p"\\'},
     )
     assert application.self_metrics is not None
-    exposition = Exposition()
-    exposition.text([application.self_metrics])
-    text = exposition.text([application.self_metrics])
+    text = Exposition(clock).text([application.self_metrics])
     assert {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")} == {
         family.name for family in FAMILIES
     }

@@ -9,6 +9,7 @@ import pytest
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.http import HttpReply, HttpRequest
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.reporting.exposition import Exposition
 from metric_forwarder.reporting.self_metrics import SPOOL_OLDEST
 from support.fakes import FakeClock, InProcessPrometheus, InProcessReceiver
 from support.harness import (
@@ -286,3 +287,24 @@ def test_where_the_function_has_no_name_no_label_is_written_without_a_value() ->
     written = decode(harness.prometheus.requests[-1].body or b"")
     assert len(written) > 1
     assert [series.labels for series in written if not all(value for _, value in series.labels)] == []
+
+
+def test_every_prometheus_that_scrapes_once_a_minute_sees_the_0_from_which_a_counter_counts() -> None:
+    harness = measured()
+    clock = harness.clock
+    exposition = Exposition(clock)
+
+    def invalid() -> list[str]:
+        text = exposition.text([harness.application.self_metrics])
+        return [line.split()[-1] for line in text.splitlines() if 'outcome="invalid"' in line]
+
+    report_of(harness.application, ckafka(point(1)))
+    first, second = [invalid()], [invalid()]
+    clock.sleep(100)
+    report_of(harness.application, ckafka("nonsense", first_offset=1))
+    for _ in range(3):
+        first.append(invalid())
+        clock.sleep(1)
+        second.append(invalid())
+        clock.sleep(59)
+    assert first == second == [[], ["0"], ["0"], ["1"]]

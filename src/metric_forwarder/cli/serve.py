@@ -171,9 +171,10 @@ def _make_instances(
     handlers: list[Handler] = [instance.handle for instance in instances]
     if settings.self_metrics == "off":
         return handlers, None
+    from metric_forwarder.clock import SystemClock
     from metric_forwarder.reporting.exposition import Exposition
 
-    exposition = Exposition()
+    exposition = Exposition(SystemClock())
     return handlers, lambda: exposition.text(instance.self_metrics for instance in instances)
 
 
