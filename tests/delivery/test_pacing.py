@@ -2,6 +2,7 @@
 
 import random
 import time
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
@@ -154,3 +155,20 @@ def test_an_instance_that_sent_nothing_for_a_minute_begins_again_with_one_reques
     pacer.begin(1.5)
     assert (pacer.rate, pacer.is_probing) == (None, True)
     assert pacer.reserve(1.5) == (0, True)
+
+
+def test_the_memory_of_an_instance_does_not_grow_with_what_the_destination_accepts() -> None:
+    clock = FakeClock()
+    pacer = Pacer(machine_of(clock))
+    held = []
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            for _ in range(5000):
+                pacer.accept()
+                clock.sleep(0.1)
+            clock.slept.clear()
+            held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[1] - held[0] < 10_000

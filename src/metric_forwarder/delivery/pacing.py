@@ -236,8 +236,10 @@ class Pacer:
             self.accepted += 1
             now = self._clock.monotonic()
             self._recent.append(now)
+            # Also while no rate is known: it lets go of the older ones.
+            lately = self._accepted_lately(now)
             if self._learned:
-                self._learned.accept(self._accepted_lately(now))
+                self._learned.accept(lately)
 
     def refuse(self) -> bool:
         """The destination said that requests come too fast; False if it refused a request sent before the current pause."""
