@@ -18,6 +18,7 @@ from metric_forwarder.errors import ConfigError, DeliveryIncomplete, InstanceBus
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import PutRequest
 from receiver_emulator import Emulator
+from support.answering_server import AnsweringServer, Reply
 from support.fakes import FakeClock, InProcessReceiver
 from support.harness import (
     CONTEXT,
@@ -315,6 +316,14 @@ def test_no_secret_signature_or_payload_is_written_anywhere(
                     texts.append(json.dumps(application.handle(event, CONTEXT)))
                 except (DeliveryIncomplete, UnknownTrigger) as error:
                     texts.append(repr(error))
+    # A proxy may answer with the request that it got.
+    with AnsweringServer(lambda path, body: Reply(400 if path == "/write" else 200, body)) as proxy:
+        to_prometheus = {"DESTINATION": "remote-write", "REMOTE_WRITE_URL": f"{proxy.url}/write"}
+        to_prometheus |= {"REMOTE_WRITE_PASSWORD": key, "REMOTE_WRITE_CHECK": "off"}
+        for wrong in ({"RECEIVER_URL": f"{proxy.url}/v2/index.php", "SECRET_KEY": key}, to_prometheus):
+            application = connect(emulator, MAX_ATTEMPTS="1", LOG_LEVEL="DEBUG", **wrong)
+            texts.append(json.dumps(application.handle(events[0], CONTEXT)))
+        assert all(marker.encode() in body for body in proxy.bodies)
     captured = capfd.readouterr()
     seen = "\n".join([*texts, captured.out, captured.err, caplog.text])
     assert '"outcomes"' in captured.out

@@ -273,6 +273,12 @@ def test_readings_of_one_series_without_timestamps_all_arrive_a_millisecond_apar
     assert stored(harness) == [(NOW_MS + value, float(value)) for value in range(100)]
 
 
+def test_points_of_one_series_are_sent_by_their_times_in_whatever_order_they_came() -> None:
+    harness = make_remote_write_harness(BATCH_MAX_POINTS="2")
+    came = [point(value, timestamp=START - 60 + second) for value, second in enumerate((30, 10, 50, 20, 40))]
+    assert outcomes(harness.handle(came)) == {"delivered": 5}
+
+
 def test_what_comes_after_a_burst_without_timestamps_is_not_out_of_order() -> None:
     harness = make_remote_write_harness()
     burst = ckafka(*[point(value) for value in range(100)])

@@ -11,6 +11,7 @@ import pytest
 
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
+from metric_forwarder.put_monitor_data.server import PutRequest
 from support.harness import ROOT, ckafka, make_harness, outcomes
 
 
@@ -72,6 +73,27 @@ def test_after_a_part_was_halted_the_later_parts_of_the_event_are_not_tried() ->
     report = harness.handle(event)
     assert outcomes(report) == {"undelivered": 12_000}
     assert report["requests"]["sent"] == 1
+
+
+@pytest.mark.slow
+def test_what_was_rejected_in_one_part_is_not_sent_again_after_a_later_part_was_undelivered() -> None:
+    def message(namespace: str) -> dict[str, Any]:
+        points = [{"metricName": f"m{number}", "value": 1} for number in range(1_500)]
+        return {"namespace": namespace, "dimensions": {"a": "x" * 4_000}, "points": points}
+
+    harness = make_harness(BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000", MAX_ATTEMPTS="1")
+    namespaces: list[str] = []
+
+    def refuse(request: PutRequest) -> ReturnCode | None:
+        namespaces.append(request.namespace)
+        return ReturnCode.NAMESPACE_ILLEGAL if request.namespace == "gone" else ReturnCode.NOT_READY
+
+    harness.receiver.refuse_if = refuse
+    event = ckafka(*[message("gone")] * 4, *[message("pc")] * 4)
+    assert outcomes(harness.handle(event)) == {"rejected": 6_000, "undelivered": 6_000}
+    namespaces.clear()
+    assert outcomes(harness.handle(event)) == {"rejected": 6_000, "undelivered": 6_000}
+    assert set(namespaces) == {"pc"}
 
 
 @pytest.mark.slow
