@@ -233,6 +233,12 @@ def test_only_regions_with_a_code_are_sent_to_the_receiver(region: str) -> None:
     assert Settings.read(environ(REGION=""), platform_region=region, to_send=False).region == ""
 
 
+def test_of_an_unknown_destination_only_its_name_is_a_problem() -> None:
+    assert problems({"MF_DESTINATION": "prometheus"}) == (
+        'MF_DESTINATION is "prometheus": set it to receiver or remote-write or stdout',
+    )
+
+
 def test_an_invalid_region_is_rejected_for_every_destination() -> None:
     assert problems(remote_write_environ(REGION="moon"))[0].startswith(
         'MF_REGION is "moon": set it to a region'

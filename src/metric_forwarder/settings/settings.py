@@ -118,7 +118,10 @@ class Settings:
     ) -> "tuple[Settings, list[str]]":
         """Read as ``read`` does, but return the problems, and settings with a usable value in place of each bad one."""
         problems: list[str] = []
-        values = fill_all(SETTINGS[:1], environ, {}, [])
+        unknown_destination: list[str] = []
+        values = fill_all(SETTINGS[:1], environ, {}, unknown_destination)
+        # What such a destination needs is not known.
+        to_send = to_send and not unknown_destination
         defaults = DESTINATIONS[values["destination"]].defaults
         values = fill_all(SETTINGS, environ, defaults, problems)
         given_region = values["region"]
