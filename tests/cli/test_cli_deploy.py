@@ -902,6 +902,14 @@ def test_a_date_that_does_not_exist_is_a_problem_and_no_traceback(tmp_path: Path
         described(tmp_path, "  description: 2026-99-99\n")
 
 
+@pytest.mark.parametrize("region", ["Guangzhou", "gz", "ap guangzhou", "ap-guangzhou-"])
+def test_a_region_without_its_full_name_is_named_by_the_variable_that_sets_it(region: str) -> None:
+    texts = {"MF_DESTINATION": "receiver", "MF_SECRET_NAME": "s"}
+    told = f'DEPLOY_REGION is "{region}": set it to a full name such as ap-guangzhou'
+    assert setting_problems(texts, region) == [told]
+    assert setting_problems(texts, "") == [], "that it is not set is reported elsewhere"
+
+
 def test_numbers_at_the_limits_of_the_api_are_deployed_also_as_texts(tmp_path: Path) -> None:
     queue = "instanceId: i, topic: t, maxMsgNum: 10000, retry: 0, timeout: '60', offset: 1700000000000"
     found = described(

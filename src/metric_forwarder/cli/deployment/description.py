@@ -31,8 +31,9 @@ _ON = frozenset({"1", "true", "yes", "y", "on"})
 _OFF = frozenset({"", "0", "false", "no", "n", "off"})
 # The platform's limit for a function's environment variables.
 _MAX_VARIABLES_BYTES = 4_096
-# In the place of a region that is not set, which is reported as such.
+# In the place of a region that cannot be used, which is reported as such.
 _ANY_REGION = "ap-guangzhou"
+_is_full_region = re.compile(r"[a-z]+(-[a-z0-9]+)+").fullmatch
 
 # Inputs for the deployment itself, or that are read by name below.
 _OTHER_INPUTS = frozenset(
@@ -126,7 +127,7 @@ def read_description(
     if unusable:
         # The settings may be wrong, too; all else depends on these variables.
         texts = _variables(inputs.get("environment") or {}, path.name, unusable)
-        raise ConfigError([*unusable, *setting_problems(texts, str(inputs.get("region") or _ANY_REGION))])
+        raise ConfigError([*unusable, *setting_problems(texts, str(inputs.get("region", "")))])
     problems = [
         f"{path.name}: inputs.{name} cannot be deployed by this command"
         for name in inputs
@@ -312,12 +313,17 @@ def setting_problems(texts: Mapping[str, str], region: str, read: ReadFile | Non
 
     Args:
         texts: the function's variables.
-        region: of the function.
+        region: of the function; empty: it is not set, which is reported elsewhere.
         read: reads the files of the package, which some settings name; None: they are not known.
     """
     # This file is in the deployed function, not here.
     seen_here = {name: text for name, text in texts.items() if name != "MF_CA_FILE"}
-    settings, problems = Settings.collect(seen_here, platform_region=region)
+    is_usable = _is_full_region(region)
+    settings, problems = Settings.collect(seen_here, platform_region=region if is_usable else _ANY_REGION)
+    if region and not is_usable:
+        problems.append(
+            f"DEPLOY_REGION {describe_value(region)}: set it to a full name such as {_ANY_REGION}"
+        )
     try:
         check_files(texts, settings, read)
     except ConfigError as error:
