@@ -1395,6 +1395,13 @@ def test_a_package_with_which_every_event_would_fail_is_not_deployed(
     assert not api.calls
 
 
+def test_a_description_outside_of_a_clone_needs_a_built_package(clone: Path, api: ScfApi) -> None:
+    (clone / "serverless.yml").write_text(serverless_file.text(), encoding="utf-8")
+    done = execute("deploy", f"--file={clone / 'serverless.yml'}", f"--env-file={clone / '.env'}")
+    told = f"{clone} is no clone, so no package can be built there: name a built one with --package"
+    assert (done.status, told in done.err, dict(api.calls)) == (2, True, {}), done.err
+
+
 @pytest.mark.slow
 def test_without_keys_or_package_it_says_what_to_do(clone: Path) -> None:
     os.remove(clone / "package.zip")  # noqa: PTH107 - a file of the test's own

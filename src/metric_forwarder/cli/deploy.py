@@ -295,7 +295,12 @@ def _account(variables: Mapping[str, str], region: str, hidden: AbstractSet[str]
 
 def _build(clone: Path, extras: Sequence[str]) -> Path:
     """Build the package in the clone that holds the description."""
-    command = [sys.executable, str(clone / "tools" / "package.py"), "build", "--extras", ",".join(extras)]
+    tool = clone / "tools" / "package.py"
+    if not tool.is_file():
+        raise Unusable(
+            f"{clone} is no clone, so no package can be built there: name a built one with --package"
+        )
+    command = [sys.executable, str(tool), "build", "--extras", ",".join(extras)]
     _say("Building the package …")
     # It prints its progress; standard output is for the plan.
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:  # noqa: S603 - the clone's own script
