@@ -501,6 +501,7 @@ def test_throttling_and_a_busy_function_are_waited_out(api: ScfApi) -> None:
     [
         ("AuthFailure.UnauthorizedOperation", "docs/deploy.md has the policy"),
         ("LimitExceeded.Function", "a quota of the account"),
+        ("AuthFailure.TokenFailure", "check TENCENT_TOKEN in .env"),
         ("InvalidParameterValue.Runtime", "correct the value"),
     ],
 )

@@ -40,6 +40,10 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         "the sub-account lacks a right: docs/deploy.md has the policy that it needs",
     ),
     ("UnauthorizedOperation", "the sub-account lacks a right: docs/deploy.md has the policy that it needs"),
+    (
+        "AuthFailure.TokenFailure",
+        "check TENCENT_TOKEN in .env: it belongs to the two keys, and ends with them",
+    ),
     ("AuthFailure", "check TENCENT_SECRET_ID and TENCENT_SECRET_KEY in .env, and this machine's clock"),
     (
         "LimitExceeded.FunctionVersions",
