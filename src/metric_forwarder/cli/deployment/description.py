@@ -490,8 +490,14 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
             continue
         qualifier = str(parameters.get("qualifier", _ALIAS))
         if (kind, name, qualifier) in seen:
+            # SCF calls a trigger of COS by its bucket.
+            remedy = (
+                "describe one with all of its events, such as cos:ObjectCreated:*"
+                if kind == "cos"
+                else "rename it"
+            )
             problems.append(
-                f"{file}: events[{number}] ({kind}) is called {name}, as an earlier one is: rename it"
+                f"{file}: events[{number}] ({kind}) is called {name}, as an earlier one is: {remedy}"
             )
         seen.add((kind, name, qualifier))
         yield Trigger(
