@@ -34,8 +34,8 @@ PARTS = (
 )
 
 
-def described(file: Path = ROOT / "serverless.yml") -> Description:
-    return read_description(file, VARIABLES)
+def described(file: Path = ROOT / "serverless.yml", **more: str) -> Description:
+    return read_description(file, {**VARIABLES, **more})
 
 
 def test_only_the_owner_can_read_the_files_with_secrets(tmp_path: Path) -> None:
@@ -45,6 +45,15 @@ def test_only_the_owner_can_read_the_files_with_secrets(tmp_path: Path) -> None:
     assert modes.pop("deploy.sh") == 0o700
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+
+
+def test_a_folder_that_holds_other_things_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    tmp_path.chmod(0o755)
+    with pytest.raises(OSError, match="holds other files"):
+        write_commands(described(), b"zip", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +127,53 @@ def test_the_script_deploys_what_the_command_would_deploy_and_can_be_run_again(
     assert "UnauthorizedOperation" in failed.stdout + failed.stderr
     assert run(script, api, tccli, tmp_path).returncode == 0
     assert make_plan(described(), b"second", cloud).changes == ()
+
+
+@pytest.mark.slow
+def test_a_function_url_is_updated_under_the_name_that_the_platform_gave_it(
+    api: ScfApi, tccli: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "serverless.yml"
+    text = (ROOT / "serverless.yml").read_text("utf-8")
+    url = "    - http: {parameters: {authType: CAM, netConfig: {enableIntranet: true}, enable: true}}\n"
+    file.write_text(f"{text}\n{url}", "utf-8")
+    script = write_commands(described(file), b"zip", tmp_path / "out")
+    assert run(script, api, tccli, tmp_path).returncode == 0
+    before = [dict(trigger) for trigger in api.function["triggers"]]
+    api.function["triggers"][-1]["Enable"] = 0
+    again = run(script, api, tccli, tmp_path)
+    assert (again.returncode, again.stderr.count("UpdateTrigger")) == (0, 2)
+    assert api.function["triggers"] == before
+
+
+@pytest.mark.slow
+def test_a_timer_that_is_switched_off_again_is_disabled(api: ScfApi, tccli: Path, tmp_path: Path) -> None:
+    on = write_commands(described(DEPLOY_ENABLE_REPLAY="true"), b"zip", tmp_path / "out")
+    assert run(on, api, tccli, tmp_path).returncode == 0
+    off = write_commands(described(), b"zip", tmp_path / "out")
+    assert run(off, api, tccli, tmp_path).returncode == 0
+    enabled = {trigger["TriggerName"]: trigger["Enable"] for trigger in api.function["triggers"]}
+    assert enabled == {"value-value": 1, "replay": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("after", "refused"),
+    [
+        ("CreateFunction", "GetFunction"),
+        ("UpdateAlias", "ListTriggers"),
+        ("CreateFunction", "PublishVersion"),
+    ],
+)
+def test_a_call_that_fails_ends_the_script_with_its_own_reason(
+    api: ScfApi, tccli: Path, tmp_path: Path, after: str, refused: str
+) -> None:
+    def throttle(action: str) -> None:
+        if action == after:
+            api.script[refused] = ["RequestLimitExceeded"]
+
+    api.interrupt = throttle
+    script = write_commands(described(), b"zip", tmp_path / "out")
+    failed = run(script, api, tccli, tmp_path)
+    assert failed.returncode != 0
+    assert "RequestLimitExceeded" in failed.stderr.splitlines()[-1]

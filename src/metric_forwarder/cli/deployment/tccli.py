@@ -4,6 +4,7 @@ The requests are files next to the script, since everybody on the machine could 
 """
 
 import base64
+import errno
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,12 @@ api() {{
     tccli scf "$action" --region {region} ${{SCF_ENDPOINT:+--endpoint "$SCF_ENDPOINT"}} "$@"
 }}
 
+# One member of an answer. Without a pipe, which would hide that the call failed.
+ask() {{
+    answer=$(api "$@") || exit
+    printf '%s\n' "$answer" | tr -d '"'
+}}
+
 call() {{
     echo "$1" >&2
     api "$1" --cli-input-json "file://$PWD/$2" >/dev/null
@@ -33,25 +40,30 @@ call() {{
 
 settle() {{
     while :; do
-        state=$(api GetFunction --cli-input-json "file://$PWD/function.json" --filter Status | tr -d '"')
+        state=$(ask GetFunction --cli-input-json "file://$PWD/function.json" --filter Status)
         case $state in
             Active) return ;;
-            CreateFailed | '') echo "the function is ${{state:-gone}}: look at it in the console" >&2; exit 1 ;;
+            CreateFailed | '') echo "the function could not be created, or is gone: look at it in the console" >&2; exit 1 ;;
             *Failed) echo "the last change failed ($state): correct it, and run this again" >&2; exit 1 ;;
         esac
         sleep 2
     done
 }}
 
-# Type, name, qualifier, file; the API updates some types only.
+# Type, name, qualifier, file, and whether it is created. The API updates some types only. The platform names a function URL
+# itself; each qualifier has one at most.
 trigger() {{
-    if api ListTriggers --cli-input-json "file://$PWD/triggers.json" --filter "Triggers[?Type=='$1' && Qualifier=='$3'].TriggerName" \
-        | grep -qF "\"$2\""; then
+    name=$(ask ListTriggers --cli-input-json "file://$PWD/triggers.json" \
+        --filter "Triggers[?Type=='$1' && Qualifier=='$3' && (Type=='http' || TriggerName=='$2')] | [0].TriggerName")
+    if [ -n "$name" ]; then
         case " {updatable} " in
-            *" $1 "*) call UpdateTrigger "$4" ;;
+            *" $1 "*)
+                sed "s/\"TriggerName\": \"[^\"]*\"/\"TriggerName\": \"$name\"/" "$4" >trigger.json
+                call UpdateTrigger trigger.json
+                ;;
             *) echo "the trigger $1 $2 exists already, and is left as it is" >&2 ;;
         esac
-    else
+    elif [ "$5" = on ]; then
         call CreateTrigger "$4"
     fi
     settle
@@ -68,7 +80,7 @@ settle
 call UpdateFunctionEventInvokeConfig asynchronous.json
 settle
 echo PublishVersion >&2
-version=$(api PublishVersion --cli-input-json "file://$PWD/publish.json" --filter FunctionVersion | tr -d '"')
+version=$(ask PublishVersion --cli-input-json "file://$PWD/publish.json" --filter FunctionVersion)
 settle
 echo UpdateAlias >&2
 api UpdateAlias --FunctionName {name} --Namespace {namespace} --Name '$DEFAULT' --FunctionVersion "$version" >/dev/null
@@ -81,16 +93,18 @@ def write_commands(wanted: Description, package: bytes, folder: Path) -> Path:
     """Write the script and its requests into a folder that only its owner can read; return the script.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or holds other files.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.iterdir()) and not (folder / "deploy.sh").exists():
+        raise FileExistsError(errno.EEXIST, "it holds other files")
     folder.chmod(0o700)
     for name, request in _requests(wanted, package).items():
         _write(folder / name, json.dumps(request, ensure_ascii=False), 0o600)
     calls = [
         f"trigger {trigger.type} {shlex.quote(trigger.name)} {shlex.quote(trigger.qualifier)} {_trigger_file(number)}"
+        f" {'off' if trigger.is_switched_off else 'on'}"
         for number, trigger in enumerate(wanted.triggers)
-        if not trigger.is_switched_off
     ]
     text = _SCRIPT.format(
         function=wanted.name,
