@@ -239,8 +239,9 @@ def _configuration_changes(wanted: Mapping[str, Any], deployed: Mapping[str, Any
             yield Change("configuration", name, described(now), described(then))
 
 
-# The value that a field has if it is not described; another value is removed by sending this one. The log topic is not among
-# them: the platform gives its own topic to a function without one.
+# The value that a field has if it is not described; another value is removed by sending this one. Other fields stay as they are
+# deployed: the platform gives its own log topic to a function without one, and has its own defaults for public access, memory
+# and time limits.
 LEFT_OUT_MEANS: Mapping[str, Any] = {
     "Description": "",
     "Role": "",
