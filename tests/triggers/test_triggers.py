@@ -15,6 +15,7 @@ from metric_forwarder.formats import Format
 from metric_forwarder.formats.detect import read_rules
 from metric_forwarder.formats.payload import MAX_POINTS
 from metric_forwarder.model import Message
+from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.triggers import (
     KINDS,
     DecodeContext,
@@ -463,13 +464,59 @@ def letter(content: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name", ["ckafka", "cls", "cmq", "eventbridge", "timer", "http", "direct"], ids=lambda name: name
+    "name", ["ckafka", "cls", "cmq", "eventbridge", "timer", "http"], ids=lambda name: name
 )
 def test_a_dead_letter_is_read_as_the_event_inside_and_answers_the_platform(name: str) -> None:
     event = sample(f"events/{name}.json")
     inside = decoded(letter(json.dumps(event)))
     assert (inside.traits.name, inside.traits.reply_to) == (decoded(event).traits.name, ReplyTo.PLATFORM)
     assert list(inside.messages) == messages(event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        [POINT, {**POINT, "metricName": "mem"}],
+        [{"specversion": "1.0", "data": {**POINT, "metricName": name}} for name in ("cpuload", "mem")],
+        {
+            "Records": [
+                {
+                    "Ckafka": {
+                        "topic": "t",
+                        "partition": "",
+                        "offset": 3,
+                        "msgBody": TEXT.replace("cpuload", name),
+                    }
+                }
+                for name in ("cpuload", "mem")
+            ]
+        },
+    ],
+    ids=["direct", "events without an id", "records without a partition"],
+)
+@pytest.mark.parametrize(
+    "wrap", [lambda letter: letter, lambda letter: in_cmq(letter)], ids=["by hand", "in CMQ"]
+)
+def test_of_a_dead_letter_that_comes_again_only_the_rest_is_sent(event: Any, wrap: Any) -> None:
+    harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1")
+    harness.receiver.refuse_if = lambda request: (
+        ReturnCode.INTERNAL_FAILURE if request.data[0]["metricName"] == "mem" else None
+    )
+    assert outcomes(harness.handle(wrap(letter(event)))) == {"delivered": 1, "undelivered": 1}
+    assert outcomes(harness.handle(wrap(letter(event)))) == {"duplicate": 1, "undelivered": 1}
+    harness.receiver.refuse_if = lambda _: None
+    assert outcomes(harness.handle(wrap(letter(event)))) == {"duplicate": 1, "delivered": 1}
+    assert [point["metricName"] for _, point in harness.receiver.points] == ["cpuload", "mem"]
+
+
+def test_dead_letters_of_two_invocations_are_not_each_other() -> None:
+    first, second, other = letter(POINT), {**letter(POINT), "RequestId": "s"}, letter([POINT])
+    assert len({only(each).coordinates for each in (first, second, other)}) == 3
+    assert only({**first, "RequestId": ""}).coordinates is None
+
+
+def in_cmq(body: Any) -> dict[str, Any]:
+    return {"Records": [{"CMQ": {"topicName": "dead", "msgId": "1", "msgBody": json.dumps(body)}}]}
 
 
 def test_a_dead_letter_that_comes_as_a_cmq_message_is_opened() -> None:

@@ -9,12 +9,12 @@ Cloud, SCF dead letter queue.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from metric_forwarder.errors import UnknownTrigger
 from metric_forwarder.model import Message
-from metric_forwarder.triggers.decoding import DecodeContext, Decoded, HttpRefusal
+from metric_forwarder.triggers.decoding import DecodeContext, Decoded, HttpRefusal, checksum, coordinates_of
 from metric_forwarder.triggers.traits import DEAD_LETTER, in_dead_letter
 
 # A dead letter that fails becomes the content of another; quoting makes each about twice as long.
@@ -49,7 +49,20 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded:
         return _broken(f"holds no event: {unknown}")
     if isinstance(decoded, HttpRefusal):
         return _broken(f"holds an HTTP request that is refused: {decoded.reason}")
-    return decoded._replace(traits=in_dead_letter(decoded.traits))
+    request_id = event.get("RequestId")
+    messages = decoded.messages
+    if isinstance(request_id, str) and request_id:
+        messages = _named(messages, coordinates_of("dead-letter", request_id, str(checksum(content))))
+    return Decoded(in_dead_letter(decoded.traits), messages)
+
+
+def _named(messages: Iterable[Message], letter: str) -> Iterator[Message]:
+    """Name messages without coordinates by their letter, so that points of it that were delivered are recognised."""
+    for number, message in enumerate(messages):
+        if message.coordinates is None:
+            yield message._replace(coordinates=f"{letter}#{number}")
+        else:
+            yield message
 
 
 def open_letter(body: Any, context: DecodeContext) -> Iterable[Message] | None:
