@@ -73,7 +73,7 @@ def test_a_direct_event_is_the_payload(points: list[Any]) -> None:
 @given(points=st.lists(st.integers()), messages=st.integers(1, 9))
 def test_splitting_keeps_every_point_in_order_and_is_even(points: list[int], messages: int) -> None:
     parts = split(points, messages)
-    assert len(parts) == messages
+    assert len(parts) == min(messages, len(points) or 1)
     assert [p for part in parts for p in part] == points
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -122,7 +122,7 @@ def test_points_of_an_envelope_are_spread_with_its_defaults() -> None:
     [
         pytest.param(("direct", "--points", "-"), "{", "- is not JSON", id="direct and no JSON"),
         pytest.param(
-            ("cmq", "--points", "-", "--messages", "2"), "{", "- cannot be spread over messages: it is not JSON", id="no JSON"
+            ("cmq", "--points", "-", "--messages", "2"), "{", "only the forwarder's own JSON can", id="no JSON"
         ),
         pytest.param(
             ("cmq", "--points", "-", "--messages", "2"), '[{"value": NaN}]', "NaN is not a JSON number", id="a NaN"
@@ -205,6 +205,19 @@ def test_points_in_another_format_are_spread_over_messages_too(name: str) -> Non
     assert _checked(done.out)["valid"] == 3
 
 
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_message_is_empty_if_there_are_fewer_points_than_messages(name: str) -> None:
+    done = run("events", "ckafka", "--format", name, "--messages", "5")
+    assert len(done.printed["Records"]) == len(SAMPLE)
+    assert _checked(done.out)["valid"] == len(SAMPLE)
+
+
+def test_a_payload_that_cannot_be_written_in_another_format_is_not_called_invalid() -> None:
+    otlp = run("events", "timer", "--format", "otlp-json").printed["Message"]
+    done = run("events", "timer", "--format", "influx", "--points", "-", given=otlp)
+    assert "only a valid point in the forwarder's own JSON can be written in another format" in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "given_text", "told"),
     [
@@ -212,8 +225,9 @@ def test_points_in_another_format_are_spread_over_messages_too(name: str) -> Non
         pytest.param(("replay", "--format", "influx"), "", "has no points", id="a job"),
         pytest.param(("timer", "--format", "smoke"), "", "is not one of", id="no such format"),
         pytest.param(("timer", "--format", "influx", "--points", "-"), "{", "cannot be spread over", id="no JSON"),
-        pytest.param(("timer", "--format", "influx", "--points", "-"), '{"metricName": "a"}', "an invalid point", id="no point"),
-        pytest.param(("timer", "--format", "influx", "--points", "-"), '[{"metricName": "a", "value": "1"}]', "an invalid point", id="a text"),
+        pytest.param(("timer", "--format", "influx", "--points", "-"), '{"metricName": "a"}', "only a valid point", id="no point"),
+        pytest.param(("timer", "--format", "influx", "--points", "-"), '[{"metricName": "a", "value": "1"}]', "only a valid point", id="a text"),
+        pytest.param(("ckafka", "--messages", "3", "--points", "-"), "load1 1\n", "only the forwarder's own JSON can", id="another format"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_written_in_a_format_ends_with_status_2(

@@ -58,7 +58,7 @@ JOBS: dict[str, dict[str, bool]] = {
     default=1,
     show_default=True,
     metavar="N",
-    help="Spread the points over this number of messages, if the kind of event can have several.",
+    help="Spread the points over this number of messages, at most one a point, if the kind of event can have several.",
 )
 @format_option
 def events(kind: str, file: str | None, messages: int, written_format: Format) -> None:
@@ -112,9 +112,10 @@ def _in_format(kind: str, form: Format, parts: list[list[Any]], now: datetime) -
 def _spread(text: str, messages: int, name: str) -> list[list[Any]]:
     payload = read_payload(text)
     if payload.violations:
-        first = payload.violations[0]
-        where = f" at {first.pointer}" if first.pointer else ""
-        raise Unusable(f"{name} cannot be spread over messages:{where} it {first.message}; {_UNCHANGED}")
+        raise Unusable(
+            f"{name} cannot be spread over messages or written in another format: only the forwarder's own JSON can, and "
+            f"metric-forwarder check says what this is; {_UNCHANGED}"
+        )
     return split(list(payload.merged()), messages)
 
 

@@ -174,7 +174,8 @@ TEMPLATES: Mapping[str, EventTemplate] = {
 
 
 def split(points: Sequence[Any], messages: int) -> list[list[Any]]:
-    """Spread points over messages, in their order and as evenly as possible; none is empty if there are enough points."""
+    """Spread points over messages, in their order and as evenly as possible; there are no more messages than points."""
+    messages = min(messages, len(points) or 1)
     size, larger = divmod(len(points), messages)
     ends = [size * (number + 1) + min(number + 1, larger) for number in range(messages)]
     return [list(points[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

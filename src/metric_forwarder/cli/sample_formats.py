@@ -87,7 +87,10 @@ def _read_point(point: Any, at: datetime) -> SamplePoint:
     return SamplePoint(metric, labels, value, time_ns, now_ns)
 
 
-_NO_POINT = "an invalid point can be written only in the format json: metric-forwarder check says what is wrong with it"
+_NO_POINT = (
+    "only a valid point in the forwarder's own JSON can be written in another format: leave --format out and it stays as it "
+    "is; metric-forwarder check says what it is"
+)
 
 
 # --- lines ----------------------------------------------------------------------------------------------------
