@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from metric_forwarder.spool.file_system import SystemFiles
 from metric_forwarder.spool.files import FileSpool
 from metric_forwarder.spool.spool_file import odd_file, set_aside
-from metric_forwarder.spool.store import SpoolRecord
+from metric_forwarder.spool.store import SpoolError, SpoolRecord
 from support.harness import Harness, make_harness, outcomes, point
 
 REPLAY_ALL = {
@@ -158,6 +158,41 @@ def test_an_odd_lock_stops_no_replay(
     assert outcomes(harness.handle(REPLAY_ALL)) == {"delivered": 1}
 
 
+class OfAnotherUser(SystemFiles):
+    """What is in the folder belongs to somebody else: who reads or writes these files is told the error."""
+
+    def __init__(self, suffix: str, number: int) -> None:
+        self._suffix, self._number = suffix, number
+
+    def open(self, path: Path, flags: int) -> BinaryIO:
+        if path.name.endswith(self._suffix):
+            raise OSError(self._number, os.strerror(self._number))
+        return super().open(path, flags)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS], ids=errno.errorcode.get)
+def test_a_lock_that_may_not_be_written_keeps_a_replay_out_and_stays_locked(
+    folder: Path, number: int
+) -> None:
+    FileSpool(folder).write([good()], [])
+    running = FileSpool(folder).replay(dead_letters=False)
+    next(running)
+    other = FileSpool(folder, files=OfAnotherUser(".lock", number))
+    with pytest.raises(SpoolError, match=rf"{os.strerror(number)}.*must be allowed to write"):
+        next(other.replay(dead_letters=False))
+    with pytest.raises(SpoolError, match="another replay"):
+        next(FileSpool(folder).replay(dead_letters=False))
+    running.close()
+
+
+def test_points_that_a_user_may_not_read_stay_for_one_who_may(folder: Path) -> None:
+    FileSpool(folder).write([good()], [])
+    (chunk,) = FileSpool(folder, files=OfAnotherUser(".jsonl", errno.EACCES)).replay(dead_letters=False)
+    assert "Permission denied" in (chunk.messages[0].broken or "")
+    (chunk,) = FileSpool(folder).replay(dead_letters=False)
+    assert [message.body for message in chunk.messages] == [good().payload]
+
+
 def test_odd_drafts_stop_no_replay_and_no_write(harness: Harness, folder: Path) -> None:
     folder.mkdir()
     (folder / "points-1.draft").mkdir()
@@ -246,12 +281,13 @@ def test_whatever_a_file_is_called_the_others_are_replayed(
         (errno.EIO, True),
         (errno.ESTALE, True),
         (errno.EMFILE, True),
-        (errno.EACCES, False),
+        (errno.EACCES, True),
+        (errno.EROFS, True),
         (errno.ELOOP, False),
     ],
     ids=lambda value: errno.errorcode.get(value, "") if type(value) is int else "",
 )
-def test_a_file_stays_where_it_is_if_the_file_system_has_the_problem(
+def test_a_file_stays_where_it_is_if_the_file_system_or_the_user_has_the_problem(
     tmp_path: Path, number: int, *, stays: bool
 ) -> None:
     path = tmp_path / ODD

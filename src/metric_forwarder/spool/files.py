@@ -233,6 +233,11 @@ class FileSpool:
         try:
             return open_regular(self._system, path, flags)
         except OddFile as odd:
+            if odd.is_passing:
+                # Another replay may hold it: under another name it would keep nobody out.
+                raise SpoolError(
+                    f"the spool cannot be locked: {path} {odd}; a replay must be allowed to write to it"
+                ) from None
             found = set_aside(self._system, path, odd)
         try:
             return open_regular(self._system, path, flags)

@@ -35,9 +35,10 @@ _MAX_LINE_BYTES = 32 * 2**20
 _MAX_ACK_BYTES = 2**20
 # More rows than any file has.
 _MAX_ROW_DIGITS = 9
-# Errors of the file system itself; the file may be fine.
+# Errors of the file system itself, or of this user's rights; the file may be fine.
 _PASSING = frozenset(
     {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN}
+    | {errno.EACCES, errno.EPERM, errno.EROFS}
 )
 
 
