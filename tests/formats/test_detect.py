@@ -128,6 +128,26 @@ def test_compressed_data_that_nobody_announced_is_called_so_and_not_a_format() -
         assert "is compressed" in found.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Summary:\nErrors: 3\nWarnings: 10", "\n# TYPE x counter\n", "m v=1\nx=1", "\\\nup 1\n", '\\"\r\nup 1'],
+)
+def test_what_the_lines_of_a_text_look_like_does_not_hide_that_the_message_is_influx(text: str) -> None:
+    body = f'syslog,host=a message="{text}",severity_code=3i 1767225600000000000'
+    assert detect(body, HINT) is Format.INFLUX
+    filtered, sample = read(Format.INFLUX, body, HINT)
+    assert filtered.where == "line 1 field message"
+    assert isinstance(sample, Sample)
+    assert (sample.metric, sample.value) == ("syslog_severity_code", 3)
+
+
+@pytest.mark.parametrize(
+    "body", ['syslog message="cut off\nup 1', 'a b="x\nup{a="b"} 1', 'm{a="x y="} 3\nm 4']
+)
+def test_a_quote_that_closes_no_text_of_influx_does_not_make_a_message_influx(body: str) -> None:
+    assert detect(body, HINT) is Format.PROMETHEUS_TEXT
+
+
 @given(st.text() | st.binary() | st.text(alphabet='ab{}[]=",\\ #1\n'))
 def test_whatever_the_message_detection_ends_with_an_answer(body: str | bytes) -> None:
     assert isinstance(detect(body, HINT), (Format, InvalidSample))

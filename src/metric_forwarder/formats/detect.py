@@ -26,16 +26,18 @@ _BLANK = " \t\r\n\ufeff"
 
 _OWN_MEMBERS = frozenset({"metricName", "dimensions", "points", "Data", "namespace", "Namespace"})
 _NUMBER = r"[+-]?(?:[0-9.][0-9.eE+-]*|[iI][nN][fF]|[nN][aA][nN])"
-_TEXT = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_TEXT = r'"[^"\\]*(?:\\(?s:.)[^"\\]*)*"'
 # Neighbouring parts never match the same character, so that matching takes linear time.
 _prometheus_line = re.compile(
     rf'(?:[a-zA-Z_:][a-zA-Z0-9_:]*(?:[ \t]+(?!\{{)|[ \t]*\{{[^"}}]*(?:{_TEXT}[^"}}]*)*\}}[ \t]*)'
     rf'|\{{[ \t]*{_TEXT}[^"}}]*(?:{_TEXT}[^"}}]*)*\}}[ \t]*){_NUMBER}(?:[ \t]+-?[0-9.]+)?(?:[ \t]*# .*)?',
 ).fullmatch
-# The parts of a line of influx; each matches as much as it can, without backtracking.
-_head = re.compile(r"[^\\ #=][^\\ ]*(?:\\ ?[^\\ ]*)* +").match
-_field = re.compile(rf"[^\\=, ]*(?:\\[=, ]?[^\\=, ]*)*=(?:{_TEXT}|[^\", ]+)").match
-_time = re.compile(r"(?: +-?[0-9]+)?").fullmatch
+# The lines that are not blank, as the formats read them.
+_lines = re.compile(r"[^ \t\r\n\ufeff][^\n]*").finditer
+# The parts of a line of influx; each matches as much as it can, without backtracking. Only a text holds line breaks.
+_head = re.compile(r"[^\\ #=\n][^\\ \n]*(?:\\ ?[^\\ \n]*)* +").match
+_field = re.compile(rf"[^\\=, \n]*(?:\\[=, ]?[^\\=, \n]*)*=(?:{_TEXT}|[^\", \n]+)").match
+_end = re.compile(r"(?: +-?[0-9]+)?[ \t\r]*(?:\n|$)").match
 _almost_prometheus = re.compile(r"[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*(?:\{|[ \t][+-]?[0-9])").match
 _almost_influx = re.compile(r"[^ =#,]+(?:,[^ ]*)? [^ ,=]+=").match
 _metadata = re.compile(r"#[ \t]+(?:HELP|TYPE|UNIT)[ \t]|# EOF$").match
@@ -234,20 +236,21 @@ def _of_lines(text: str, body: Any) -> Format | InvalidSample:
     """Detect the format of lines by the first line that fits one; otherwise say which formats the first lines resemble."""
     resembled: set[Format] = set()
     is_commented = False
-    for line in text[: _LONGEST_LINE * 4].split("\n", _LOOKED_AT)[:_LOOKED_AT]:
-        line = line.strip(_BLANK)[:_LONGEST_LINE]  # noqa: PLW2901 - as the formats read it
+    text = text[: _LONGEST_LINE * 4]
+    for match in islice(_lines(text), _LOOKED_AT):
+        line = match[0].rstrip(_BLANK)[:_LONGEST_LINE]
         if line.startswith("#"):
             if _metadata(line):
                 return Format.PROMETHEUS_TEXT
             is_commented = True
-        elif line:
-            fitting = _fitting(line)
-            if len(fitting) > 1:
-                names = " or ".join(sorted(fitting))
-                return InvalidSample("", "format", f"may be {names}: set MF_FORMAT to the right one", body)
-            if fitting:
-                return fitting.pop()
-            resembled |= _resembled(line)
+            continue
+        fitting = _fitting(text, match.start(), line)
+        if len(fitting) > 1:
+            names = " or ".join(sorted(fitting))
+            return InvalidSample("", "format", f"may be {names}: set MF_FORMAT to the right one", body)
+        if fitting:
+            return fitting.pop()
+        resembled |= _resembled(line)
     if len(resembled) == 1:
         return resembled.pop()
     if not resembled and is_commented:
@@ -258,18 +261,20 @@ def _of_lines(text: str, body: Any) -> Format | InvalidSample:
 _UNKNOWN_LINES = "is not JSON, and none of its first lines is influx or Prometheus text: send one of these, or set MF_FORMAT if it is one"
 
 
-def _fitting(line: str) -> set[Format]:
-    tests = ((Format.PROMETHEUS_TEXT, _prometheus_line), (Format.INFLUX, _is_influx_line))
-    return {name for name, matches in tests if matches(line)}
+def _fitting(text: str, begin: int, line: str) -> set[Format]:
+    """The formats of a line, which begins there in the text; a line of influx goes on to the end of its last text."""
+    found = {Format.PROMETHEUS_TEXT} if _prometheus_line(line) else set()
+    return found | {Format.INFLUX} if _is_influx_line(text, begin) else found
 
 
-def _is_influx_line(line: str) -> bool:
-    head = _head(line)
-    position = head.end() if head else len(line)
-    while (field := _field(line, position)) is not None:
+def _is_influx_line(text: str, begin: int) -> bool:
+    stop = begin + _LONGEST_LINE
+    head = _head(text, begin, stop)
+    position = head.end() if head else stop
+    while (field := _field(text, position, stop)) is not None:
         position = field.end()
-        if not line.startswith(",", position):
-            return _time(line, position) is not None
+        if not text.startswith(",", position):
+            return _end(text, position, stop) is not None
         position += 1
     return False
 
