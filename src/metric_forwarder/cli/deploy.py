@@ -21,6 +21,7 @@ from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
 from metric_forwarder.cli.deployment.description import (
     Description,
+    contradictions,
     extras_of,
     read_description,
     setting_problems,
@@ -194,7 +195,10 @@ def _read_checked(
     """Read the description; raises ``ConfigError`` with these problems and all of its own, so that one run names all."""
     try:
         wanted = read_description(file, variables, hidden)
-        own: Sequence[str] = setting_problems(settings_of(wanted), wanted.region, files)
+        own: Sequence[str] = [
+            *setting_problems(settings_of(wanted), wanted.region, files),
+            *contradictions(wanted, file.name),
+        ]
     except ConfigError as error:
         own = error.problems
     if problems or own:

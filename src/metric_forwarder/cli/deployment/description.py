@@ -142,10 +142,6 @@ def read_description(
     variables = _variables(inputs.get("environment") or {}, path.name, problems)
     asynchronous = _fields(_ASYNCHRONOUS, {"retryNum": 2, "msgTTL": 21_600, **inputs}, path.name, problems)
     triggers = tuple(_triggers(inputs.get("events") or [], path.name, problems))
-    # Its problems are found by ``setting_problems``.
-    settings, _ = Settings.collect(variables)
-    problems += _access_problems(triggers, settings, path.name)
-    problems += _spool_problems(settings, configuration, path.name)
     if problems:
         raise ConfigError(problems)
     entries = [{"Key": name, "Value": value} for name, value in sorted(variables.items())]
@@ -338,15 +334,60 @@ def setting_problems(texts: Mapping[str, str], region: str, read: ReadFile | Non
     return problems
 
 
-def _texts(value: Any) -> Iterator[str]:
+def contradictions(wanted: Description, file: str) -> list[str]:
+    """Settings that the rest of the description does not allow for.
+
+    Args:
+        wanted: the function.
+        file: the name of its description, for the problems.
+    """
+    # What is wrong with the settings themselves is found by ``setting_problems``.
+    settings, _ = Settings.collect(settings_of(wanted))
+    return [
+        *_access_problems(wanted.triggers, settings, file),
+        *_spool_problems(settings, wanted.configuration, file),
+    ]
+
+
+def _access_problems(triggers: Iterable[Trigger], settings: Settings, file: str) -> Iterator[str]:
+    """Function URLs that let everybody in, as the function does, and those whose clients the function refuses."""
+    is_cam = settings.http_auth == "cam"
+    for trigger in triggers:
+        if trigger.type != "http" or (json.loads(trigger.description)["AuthType"] == "CAM") == is_cam:
+            continue
+        yield f"{file}: the trigger http {trigger.name} " + (
+            "lets everybody in, and so does the function with MF_HTTP_AUTH=cam: write authType: CAM, or set MF_HTTP_TOKEN "
+            "in place of MF_HTTP_AUTH"
+            if is_cam
+            else "has authType: CAM, and without MF_HTTP_AUTH=cam the function refuses its clients: set that, or write "
+            "authType: NONE and set MF_HTTP_TOKEN"
+        )
+
+
+def _spool_problems(settings: Settings, configuration: Mapping[str, Any], file: str) -> Iterator[str]:
+    """A spool of files must be on a file system: the function's own folders vanish with the instance, or are read-only."""
+    if not isinstance(settings.spool, str) or not settings.spool:
+        return
+    mounts = configuration.get("CfsConfig", {}).get("CfsInsList", [])
+    folders = [PurePosixPath(str(mount["LocalMountDir"])) for mount in mounts]
+    place = PurePosixPath(normpath(unquote(urlsplit(settings.spool).path)))
+    if not any(place.is_relative_to(folder) for folder in folders):
+        below = " or ".join(map(str, folders))
+        remedy = f"set it to a folder below {below}" if below else f"describe one in the lines cfs: of {file}"
+        yield f"MF_SPOOL names a folder that is on no file system, so its points would be lost: {remedy}, or use Redis"
+
+
+def _texts(value: Any, besides: str = "") -> Iterator[str]:
+    """All texts within, but those of the member with the other name."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
-        for member in value.values():
-            yield from _texts(member)
+        for name, member in value.items():
+            if name != besides:
+                yield from _texts(member, besides)
     elif isinstance(value, list):
         for member in value:
-            yield from _texts(member)
+            yield from _texts(member, besides)
 
 
 def _unset(
@@ -370,8 +411,8 @@ def _undecodable(inputs: dict[str, Any], variables: Mapping[str, str]) -> list[s
 
 
 def _unresolved(inputs: dict[str, Any], file: str) -> list[str]:
-    """References that would be deployed as text. Those of settings are reported with the settings, whose rules may hold ``${1}``."""
-    texts = _texts({name: value for name, value in inputs.items() if name != "environment"})
+    """References that would be deployed as text; a rule of ``MF_RELABEL`` refers to a group as ``${1}``."""
+    texts = _texts(inputs, besides="MF_RELABEL")
     found = {start for text in texts for start in _OTHER_REFERENCE.findall(REFERENCE.sub("", text))}
     return [
         f"{file}: {start}…}} cannot be resolved by this command: write ${{env:NAME}}, or the value itself"
@@ -510,34 +551,6 @@ def _triggers(events: Any, file: str, problems: list[str]) -> Iterator[Trigger]:
             qualifier=qualifier,
             argument=argument,
         )
-
-
-def _access_problems(triggers: Iterable[Trigger], settings: Settings, file: str) -> Iterator[str]:
-    """Function URLs that leave it to the function who is let in, while the function leaves it to them, or the reverse."""
-    is_cam = settings.http_auth == "cam"
-    for trigger in triggers:
-        if trigger.type != "http" or (json.loads(trigger.description)["AuthType"] == "CAM") == is_cam:
-            continue
-        yield f"{file}: the trigger http {trigger.name} " + (
-            "lets everybody in, and so does the function with MF_HTTP_AUTH=cam: write authType: CAM, or set MF_HTTP_TOKEN "
-            "in place of MF_HTTP_AUTH"
-            if is_cam
-            else "has authType: CAM, and without MF_HTTP_AUTH=cam the function refuses its clients: set that, or write "
-            "authType: NONE and set MF_HTTP_TOKEN"
-        )
-
-
-def _spool_problems(settings: Settings, configuration: Mapping[str, Any], file: str) -> Iterator[str]:
-    """A spool of files must be on a file system: the function's own folders vanish with the instance, or are read-only."""
-    if not isinstance(settings.spool, str) or not settings.spool:
-        return
-    mounts = configuration.get("CfsConfig", {}).get("CfsInsList", [])
-    folders = [PurePosixPath(str(mount["LocalMountDir"])) for mount in mounts]
-    place = PurePosixPath(normpath(unquote(urlsplit(settings.spool).path)))
-    if not any(place.is_relative_to(folder) for folder in folders):
-        below = " or ".join(map(str, folders))
-        remedy = f"set it to a folder below {below}" if below else f"describe one in the lines cfs: of {file}"
-        yield f"MF_SPOOL names a folder that is on no file system, so its points would be lost: {remedy}, or use Redis"
 
 
 def _compact(value: Any) -> str:
