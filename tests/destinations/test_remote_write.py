@@ -163,6 +163,14 @@ def test_the_version_is_that_of_the_package() -> None:
         assert tomli.load(file)["project"]["version"] == __version__
 
 
+@pytest.mark.parametrize("password", ["a b", "pä", "密码", "a:b"])
+def test_a_password_beside_a_user_may_be_any_text(password: str) -> None:
+    harness = make_remote_write_harness(REMOTE_WRITE_USER="u", REMOTE_WRITE_PASSWORD=password)
+    assert outcomes(harness.handle(point())) == {"delivered": 1}
+    scheme, _, credentials = harness.prometheus.requests[0].headers["Authorization"].partition(" ")
+    assert (scheme, b64decode(credentials).decode()) == ("Basic", f"u:{password}")
+
+
 def test_user_and_password_make_basic_authentication_and_a_password_alone_a_bearer_token() -> None:
     harness = make_remote_write_harness(REMOTE_WRITE_USER="1250000000", REMOTE_WRITE_PASSWORD="to:ken")
     harness.handle(point())
@@ -805,6 +813,10 @@ WRONG = {
     "a colon": ({"REMOTE_WRITE_USER": "a:b", "REMOTE_WRITE_PASSWORD": "p"}, "without a colon"),
     "a user alone": ({"REMOTE_WRITE_USER": "a"}, "MF_REMOTE_WRITE_PASSWORD is empty"),
     "a line break": ({"REMOTE_WRITE_PASSWORD": "hidden\nhidden"}, "MF_REMOTE_WRITE_PASSWORD cannot be used"),
+    "a space in a token": (
+        {"REMOTE_WRITE_PASSWORD": "hidden hidden"},
+        "MF_REMOTE_WRITE_PASSWORD cannot be used in a header",
+    ),
     "another destination": ({"DESTINATION": "prometheus"}, 'MF_DESTINATION is "prometheus"'),
 }
 

@@ -298,15 +298,16 @@ def user(value: str) -> str:
 
 
 def password(value: str) -> Secret:
-    """A password or a token, for a header."""
-    if not is_plain(value):
-        raise BadValue("set it to letters, digits and punctuation", "cannot be used in a header")
+    """A password of basic authentication, or without a user a token, which must be plain."""
+    if not value.isprintable():
+        raise BadValue("set it to printable characters", "cannot be used in basic authentication")
     return Secret(value)
 
 
 def token(value: str) -> Secret:
     """A token that lets clients in."""
-    password(value)
+    if not is_plain(value):
+        raise BadValue("set it to letters, digits and punctuation", "cannot be used in a header")
     if not _is_one_key(value):
         raise BadValue("set it to one token, without quotes and commas", "holds more than a token")
     if 0 < len(value) < _SHORTEST_TOKEN:

@@ -10,7 +10,7 @@ from typing import Any
 from metric_forwarder.destinations.table import DESTINATIONS, DestinationKind
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.put_monitor_data.regions import REGION_NAMES
-from metric_forwarder.secret import describe_value
+from metric_forwarder.secret import describe_value, is_plain
 from metric_forwarder.settings import readers
 from metric_forwarder.settings.declaration import BadValue, declared, fill_all, setting
 from metric_forwarder.settings.readers import choice, seconds, whole
@@ -203,6 +203,12 @@ def _key_problems(is_given: frozenset[str]) -> Iterator[str]:
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
+    # With a user it is encoded, so it may be any text.
+    if not settings.remote_write_user and not is_plain(settings.remote_write_password.reveal()):
+        yield (
+            "MF_REMOTE_WRITE_PASSWORD cannot be used in a header: set it to letters, digits and punctuation, "
+            "or set MF_REMOTE_WRITE_USER"
+        )
     if settings.format and settings.format.names("mapping") and not settings.mapping:
         yield "MF_FORMAT names mapping and MF_MAPPING is empty: set MF_MAPPING to where the samples stand, or name another format"
     if settings.http_token and settings.http_auth == "cam":
