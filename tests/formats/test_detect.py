@@ -175,6 +175,12 @@ def test_a_setting_that_names_no_format_is_refused(text: str) -> None:
         read_rules(text)
 
 
+@pytest.mark.parametrize("text", ["a=influx,a=auto", "a=auto,b=json,a=auto,json", "a*=json, a* =influx"])
+def test_a_topic_is_named_by_one_rule_since_the_second_would_never_count(text: str) -> None:
+    with pytest.raises(ValueError, match="must be rules that name each topic once"):
+        read_rules(text)
+
+
 def test_the_rule_of_a_topic_is_found_by_the_source_of_its_message() -> None:
     rules = read_rules("metrics=influx,otel-*=otlp-json,json")
     influx = ("metrics/0@37", "metrics/path/of/an/object", "metrics#5", "metrics log 3", "metrics event 7")

@@ -335,6 +335,8 @@ def read_rules(text: str) -> FormatRules:
         topic, _, name = (piece.strip() for piece in part.rpartition("="))
         if not topic:
             raise ValueError(_RIGHT)
+        if topic in dict(by_topic):
+            raise ValueError("must be rules that name each topic once")
         by_topic.append((topic, _named(name)))
     return FormatRules(tuple(by_topic), otherwise)
 
