@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from metric_forwarder.delivery.verdicts import Verdict
 from metric_forwarder.machine import Machine
@@ -66,7 +67,7 @@ def make_credentials(
     # Empty only where nothing needs the secret: see ``Settings.read``.
     region = REGION_NAMES.get(settings.region, settings.region)
     endpoint = settings.secret_endpoint
-    is_public = endpoint.endswith(".tencentcloudapi.com")
+    is_public = (urlsplit(endpoint).hostname or "").endswith(".tencentcloudapi.com")
     ca_file = None if is_public else settings.ca_file or None
     reference = SecretReference(settings.secret_name, settings.secret_version, region, endpoint, ca_file)
     return SecretsManager(reference, environ, machine, read)

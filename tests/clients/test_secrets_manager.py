@@ -4,6 +4,8 @@ import contextlib
 import gzip
 import json
 import logging
+import socket
+import ssl
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -14,14 +16,21 @@ import pytest
 
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.clients.secrets_manager import SecretReference, SecretsManager
+from metric_forwarder.credentials import Credentials, make_credentials
+from metric_forwarder.delivery.verdicts import Verdict
 from metric_forwarder.errors import ConfigError, DeliveryIncomplete
 from metric_forwarder.machine import system_machine
+from metric_forwarder.secret import Secret
+from metric_forwarder.settings.settings import Settings
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 from support.fakes import FakeClock, InProcessReceiver
-from support.harness import CONTEXT, ckafka, environ, outcomes, point, report_of
+from support.harness import CONTEXT, ROOT, ckafka, environ, outcomes, point, report_of
 from support.patience import ends_within
 from support.secrets_manager_server import ROLE, SecretsManagerServer, send
+from support.tcp_server import listening
 
+# A certificate of 127.0.0.1 that signs itself.
+CERTIFICATE = str(ROOT / "tests" / "support" / "tls_server.pem")
 KEY = {"SecretId": EXAMPLE_SECRET_ID, "SecretKey": EXAMPLE_SECRET_KEY}
 OLD_KEY = {"SecretId": EXAMPLE_SECRET_ID, "SecretKey": "the-key-of-yesterday-0123456789"}
 # Every text that no log and no report may hold.
@@ -439,3 +448,54 @@ def test_an_endpoint_that_is_not_a_safe_origin_is_a_configuration_error(endpoint
     assert "MF_SECRET_ENDPOINT" in text
     assert "https://host" in text
     assert "hidden" not in text
+
+
+def untrusted(connection: socket.socket) -> None:
+    with contextlib.suppress(ssl.SSLError):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        context.wrap_socket(connection, server_side=True)
+
+
+def read_from(endpoint: str) -> str:
+    reference = SecretReference("monitor", "v1", "ap-guangzhou", endpoint)
+    verdict = SecretsManager(reference, ROLE, system_machine()).read(30.0)
+    assert isinstance(verdict, Verdict)
+    return verdict.reason
+
+
+def test_a_certificate_that_is_not_trusted_is_named_with_the_setting_that_trusts_it() -> None:
+    with listening(untrusted) as place:
+        told = read_from(f"https://{place}")
+    assert "the certificate of Secrets Manager is not trusted" in told
+    assert "MF_CA_FILE" in told
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "no-such-host.invalid"], ids=["refused", "unknown"])
+def test_an_address_without_a_server_is_not_called_slow(host: str) -> None:
+    told = read_from(f"https://{host}")
+    assert "Secrets Manager could not be reached: check MF_SECRET_ENDPOINT" in told
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "trusted"),
+    [
+        ("https://ssm.tencentcloudapi.com", None),
+        ("https://ssm.tencentcloudapi.com:443", None),
+        ("https://SSM.TencentCloudAPI.com", None),
+        ("https://ssm.example.com", CERTIFICATE),
+    ],
+)
+def test_a_private_authority_counts_only_outside_of_tencent_clouds_own_addresses(
+    endpoint: str, trusted: str | None
+) -> None:
+    references: list[SecretReference] = []
+
+    def read(reference: SecretReference, role: list[str], timeout_s: float) -> Credentials:
+        references.append(reference)
+        return Credentials(role[0], Secret(f"read within {timeout_s} s"))
+
+    given = {"SECRET_NAME": "monitor", "SECRET_ENDPOINT": endpoint, "CA_FILE": CERTIFICATE}
+    settings = Settings.read(environ(SECRET_ID="", SECRET_KEY="", **given))
+    assert make_credentials(settings, ROLE, system_machine(), read).ensure_loaded(1.0) is None
+    assert [reference.ca_file for reference in references] == [trusted]

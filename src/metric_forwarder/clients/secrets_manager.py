@@ -36,6 +36,7 @@ _NO_ROLE = (
     f"give it one, and {_PERMISSION}; outside of SCF, which sets them, export TENCENTCLOUD_SECRETID and "
     "TENCENTCLOUD_SECRETKEY of a sub-account that may do the same"
 )
+_UNTRUSTED = "name its authority's certificates in MF_CA_FILE, for an MF_SECRET_ENDPOINT outside of tencentcloudapi.com"
 _UNREACHABLE = "a function in a VPC reaches it through public access, a NAT gateway or an MF_SECRET_ENDPOINT inside the VPC"
 
 # The beginning of an error's code → what to do. Source: Tencent Cloud, Secrets Manager, error codes.
@@ -215,7 +216,7 @@ def _get_secret_value(
         # The SDK looks for an error only in replies of two content types.
         return _judge_error(str(response["Error"]["Code"])) if "Error" in response else dict(response)
     except TencentCloudSDKException as error:
-        return _judge_error(str(error.code))
+        return _judge_error(str(error.code), str(error.message))
     except OSError:
         # requests raises these while the SDK reads the body.
         return _cannot(Action.RETRY, "Secrets Manager's answer broke off", _UNREACHABLE)
@@ -223,9 +224,16 @@ def _get_secret_value(
         return _cannot(Action.RETRY, "the reply is not from Secrets Manager", "check MF_SECRET_ENDPOINT")
 
 
-def _judge_error(code: str) -> Verdict:
+def _judge_error(code: str, message: str = "") -> Verdict:
     if code == "ClientNetworkError":
-        return _TOO_SLOW
+        # The SDK keeps only the text of the error that requests raised.
+        if "CERTIFICATE_VERIFY_FAILED" in message:
+            return _cannot(Action.RETRY, "the certificate of Secrets Manager is not trusted", _UNTRUSTED)
+        if "timed out" in message:
+            return _TOO_SLOW
+        return _cannot(
+            Action.RETRY, "Secrets Manager could not be reached", f"check MF_SECRET_ENDPOINT; {_UNREACHABLE}"
+        )
     if code == "ServerNetworkError":
         return _cannot(
             Action.RETRY, "Secrets Manager answered with an HTTP error", "check MF_SECRET_ENDPOINT"
