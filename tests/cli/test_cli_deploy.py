@@ -251,6 +251,17 @@ def test_after_going_back_a_deployment_leads_to_the_newest_version_again(api: Sc
     )
 
 
+def test_a_version_whose_reply_was_lost_is_not_published_twice(api: ScfApi) -> None:
+    ours = Deployer(api)
+    ours.deploy(package())
+    api.polls = 0
+    api.lost_replies = ["PublishVersion"]
+    ours.deploy(package("changed\n"))
+    assert set(api.function["versions"]) == {"$LATEST", "1", "2"}
+    assert deployer.previous_version(ours.cloud) == ("2", "1")
+    assert ours.plan(package("changed\n")).changes == ()
+
+
 def test_events_that_reach_another_version_in_part_are_a_difference(api: ScfApi) -> None:
     ours = Deployer(api)
     ours.deploy(package())

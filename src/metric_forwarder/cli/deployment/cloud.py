@@ -31,6 +31,10 @@ _BUSY = (
     "ResourceInUse.FunctionUpdating",
     "InternalError",
 )
+# After these it is not known whether the call was carried out.
+_UNCERTAIN = ("InternalError", _UNREACHABLE)
+# Repeated, it would make a second version like the first.
+_NOT_REPEATABLE = "PublishVersion"
 _NOT_FOUND = ("ResourceNotFound", "FailedOperation.FunctionNotFound", "ResourceUnavailable.Namespace")
 
 # The beginning of a code → what to do.
@@ -168,6 +172,21 @@ class Cloud:
         versions = [version for version in told.get("Versions") or [] if version["Version"] != "$LATEST"]
         return sorted(versions, key=lambda version: int(version["Version"]), reverse=True)
 
+    def publish(self, description: str) -> str:
+        """Publish ``$LATEST`` as a version, and return its number, even if the reply was lost.
+
+        Raises:
+            CloudError: there is no new version.
+        """
+        before = self.versions()[:1]
+        try:
+            return str(self.call(_NOT_REPEATABLE, {"Description": description})["FunctionVersion"])
+        except CloudError:
+            newest = self.versions()[:1]
+            if newest == before:
+                raise
+            return str(newest[0]["Version"])
+
     def package_address(self, qualifier: str = "$LATEST") -> tuple[str, str]:
         """The URL of the deployed code, and its SHA-256."""
         told = self.call("GetFunctionAddress", {"Qualifier": qualifier})
@@ -214,6 +233,8 @@ class Cloud:
                 return self._call_once(action, parameters)
             except CloudError as error:
                 is_passing = error.code.startswith((*_THROTTLED, *_BUSY, _UNREACHABLE))
+                if action == _NOT_REPEATABLE:
+                    is_passing &= not error.code.startswith(_UNCERTAIN)
                 attempts = _ATTEMPTS if self._has_answered else _FIRST_ATTEMPTS
                 if attempt == attempts or not is_passing:
                     raise

@@ -145,7 +145,7 @@ def reconfiguration(configuration: Mapping[str, Any], removed: Iterable[str] = (
 def publish(cloud: Cloud) -> None:
     """Publish ``$LATEST`` as a version, and let ``$DEFAULT`` lead to it."""
     cloud.settle()
-    version = str(cloud.call("PublishVersion", {"Description": "metric-forwarder deploy"})["FunctionVersion"])
+    version = cloud.publish("metric-forwarder deploy")
     cloud.settle()
     point_alias(cloud, version)
 
