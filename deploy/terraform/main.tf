@@ -2,8 +2,8 @@
 # Build the package first: `make package EXTRAS=remote-write` (docs/deploy.md). Not tested against the live provider.
 #
 # Two things differ from `make deploy`, since the provider cannot do them here. It has no argument for the time that a function may
-# take to start: set it to 15 seconds in the console (initTimeout in serverless.yml). And no version is published, so $DEFAULT leads
-# to $LATEST.
+# take to start: the API's default, 65 seconds, holds in the place of initTimeout in serverless.yml. And no version is published, so
+# $DEFAULT leads to $LATEST.
 
 terraform {
   required_providers {
@@ -11,12 +11,23 @@ terraform {
       source  = "tencentcloudstack/tencentcloud"
       version = ">= 1.83.16"
     }
+    local = {
+      source  = "hashicorp/local"
+      version = ">= 2.0.0"
+    }
   }
 }
 
 locals {
   # An empty setting is left out: its default holds.
   settings = { for name, value in var.settings : name => value if value != "" }
+}
+
+# The provider uploads the code when the path of the zip changes, and does not look into it. So the path holds a digest.
+resource "local_file" "package" {
+  source          = var.package
+  filename        = "${path.module}/.build/${filesha256(var.package)}.zip"
+  file_permission = "0644"
 }
 
 resource "tencentcloud_scf_function" "forwarder" {
@@ -28,7 +39,7 @@ resource "tencentcloud_scf_function" "forwarder" {
   func_type         = "Event"
   mem_size          = 256
   timeout           = 60
-  zip_file          = var.package
+  zip_file          = local_file.package.filename
   role              = var.role
   vpc_id            = var.vpc_id
   subnet_id         = var.subnet_id
@@ -73,7 +84,7 @@ resource "tencentcloud_scf_trigger" "timer" {
   namespace       = var.namespace
   type            = "timer"
   trigger_name    = each.key
-  trigger_desc    = jsonencode({ cron = each.value.cron })
+  trigger_desc    = each.value.cron
   custom_argument = each.value.message
   enable          = "OPEN"
   qualifier       = "$DEFAULT"

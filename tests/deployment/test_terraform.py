@@ -7,11 +7,12 @@ from typing import Any
 import hcl2
 import pytest
 import yaml
+from tencentcloud.scf.v20180416.models import CreateFunctionRequest
 
 from support.harness import ROOT
 
 FOLDER = ROOT / "deploy" / "terraform"
-# From the provider's own reference pages of these resources.
+# From the providers' own reference pages of these resources.
 DOCUMENTED = {
     "tencentcloud_scf_function": {
         *("name", "async_run_enable", "cfs_config", "cls_logset_id", "cls_topic_id", "cos_bucket_name"),
@@ -24,6 +25,10 @@ DOCUMENTED = {
     "tencentcloud_scf_trigger": {
         *("function_name", "trigger_name", "type", "custom_argument", "description", "enable", "namespace"),
         *("qualifier", "trigger_desc"),
+    },
+    "local_file": {
+        *("content", "content_base64", "directory_permission", "file_permission", "filename"),
+        *("sensitive_content", "source"),
     },
 }
 META = {"count", "for_each"}
@@ -50,7 +55,7 @@ def resources() -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.slow
 def test_every_argument_is_documented_by_the_provider() -> None:
-    assert len(resources()) == 4
+    assert len(resources()) == 5
     for kind, arguments in resources():
         assert set(arguments) <= DOCUMENTED[kind] | META
 
@@ -91,10 +96,24 @@ def test_asynchronous_events_are_kept_and_retried_as_described() -> None:
 
 @pytest.mark.slow
 def test_what_the_provider_cannot_set_is_said_in_the_module_and_on_the_page() -> None:
-    described = yaml.safe_load((ROOT / "serverless.yml").read_text("utf-8"))["inputs"]
-    assert f"{described['initTimeout']} seconds" in (FOLDER / "main.tf").read_text("utf-8")
-    assert f"{described['initTimeout']} seconds" in (ROOT / "docs" / "deploy.md").read_text("utf-8")
-    assert f"{described['initTimeout']} 秒" in (ROOT / "docs" / "zh" / "deploy.md").read_text("utf-8")
+    default, _of_an_image = re.findall(r"默认 (\d+)s", CreateFunctionRequest.InitTimeout.__doc__ or "")
+    assert f"the API's default, {default} seconds" in (FOLDER / "main.tf").read_text("utf-8")
+    assert f"the API's default, {default} seconds" in (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    assert f"API 的默认值 {default} 秒" in (ROOT / "docs" / "zh" / "deploy.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_a_package_with_other_content_has_another_path_since_the_provider_compares_only_that() -> None:
+    by_kind = dict(resources())
+    assert "${filesha256(var.package)}" in by_kind["local_file"]["filename"]
+    assert by_kind["local_file"]["source"] == "${var.package}"
+    assert by_kind["tencentcloud_scf_function"]["zip_file"] == "${local_file.package.filename}"
+
+
+@pytest.mark.slow
+def test_a_timer_is_described_by_its_bare_expression_since_the_provider_reads_that_back() -> None:
+    (timer,) = [arguments for _, arguments in resources() if unquoted(arguments.get("type")) == "timer"]
+    assert timer["trigger_desc"] == "${each.value.cron}"
 
 
 @pytest.mark.slow
