@@ -463,6 +463,10 @@ def letter(content: Any) -> dict[str, Any]:
     return {"RequestId": "r", "ErrorCode": -1, "Body": {"ClientContext": content, "RetryNum": 2}}
 
 
+def in_cmq(body: Any) -> dict[str, Any]:
+    return {"Records": [{"CMQ": {"topicName": "dead", "msgId": "1", "msgBody": json.dumps(body)}}]}
+
+
 @pytest.mark.parametrize(
     "name", ["ckafka", "cls", "cmq", "eventbridge", "timer", "http"], ids=lambda name: name
 )
@@ -494,9 +498,7 @@ def test_a_dead_letter_is_read_as_the_event_inside_and_answers_the_platform(name
     ],
     ids=["direct", "events without an id", "records without a partition"],
 )
-@pytest.mark.parametrize(
-    "wrap", [lambda letter: letter, lambda letter: in_cmq(letter)], ids=["by hand", "in CMQ"]
-)
+@pytest.mark.parametrize("wrap", [lambda letter: letter, in_cmq], ids=["by hand", "in CMQ"])
 def test_of_a_dead_letter_that_comes_again_only_the_rest_is_sent(event: Any, wrap: Any) -> None:
     harness = make_harness(BATCH_MAX_POINTS="1", CONCURRENCY="1")
     harness.receiver.refuse_if = lambda request: (
@@ -513,10 +515,6 @@ def test_dead_letters_of_two_invocations_are_not_each_other() -> None:
     first, second, other = letter(POINT), {**letter(POINT), "RequestId": "s"}, letter([POINT])
     assert len({only(each).coordinates for each in (first, second, other)}) == 3
     assert only({**first, "RequestId": ""}).coordinates is None
-
-
-def in_cmq(body: Any) -> dict[str, Any]:
-    return {"Records": [{"CMQ": {"topicName": "dead", "msgId": "1", "msgBody": json.dumps(body)}}]}
 
 
 def test_a_dead_letter_that_comes_as_a_cmq_message_is_opened() -> None:
