@@ -379,6 +379,8 @@ def test_a_body_that_is_not_otlp_is_a_bad_request() -> None:
         ("/metrics/job%40base64/YS9i/path/c%2Fd%2541", {"job": "a/b", "path": "c/d%41"}),
         ("/metrics/job@base64/YS9i/path@base64/Lw", {"job": "a/b", "path": "/"}),
         ("/metrics/job/a/empty@base64/=", {"job": "a", "empty": ""}),
+        ("/metrics/job/disk/op/write", {"job": "disk", "op": "write"}),
+        ("/metrics/job@base64/YQ/path/api/v2/write", {"job": "a", "path": "api", "v2": "write"}),
     ],
 )
 def test_the_labels_of_a_pushgateways_path_join_each_sample(path: str, labels: dict[str, str]) -> None:

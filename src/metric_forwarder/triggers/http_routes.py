@@ -13,6 +13,7 @@ API of versions 1 and 2; Pushgateway's README; VictoriaMetrics' documents.
 """
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -20,8 +21,8 @@ from urllib.parse import unquote
 from metric_forwarder.model import FormatHint
 from metric_forwarder.triggers.traits import ReplyTo
 
-_PUSHGATEWAY = "/metrics/job"
 _BASE64 = "@base64"
+_job_in = re.compile(r"/metrics/(job(?:@base64)?/.*)", re.DOTALL).search
 _LONGEST_PATH = 4096
 # As much as a snappy block may hold.
 _MAX_REMOTE_WRITE_BYTES = 32 * 2**20
@@ -59,17 +60,14 @@ def find_route(event: Mapping[str, Any], content_type: str) -> Route | NoRoute |
     path = event.get("path")
     if not isinstance(path, str) or len(path) > _LONGEST_PATH:
         return None
-    for suffix, make in _ROUTES.items():
-        if path == suffix or path.endswith(suffix):
-            return make(event, content_type)
+    # Looked for first, since the last label of a job may have any value, such as "write".
     # Some clients encode the mark of a value in base64.
-    path = path.replace("%40", "@")
-    job = (
-        path.find(f"{_PUSHGATEWAY}/")
-        if f"{_PUSHGATEWAY}/" in path
-        else path.find(f"{_PUSHGATEWAY}{_BASE64}/")
-    )
-    return None if job < 0 else _pushgateway(path[job + len("/metrics/") :], content_type)
+    if job := _job_in(path.replace("%40", "@")):
+        return _pushgateway(job[1], content_type)
+    for suffix, make in _ROUTES.items():
+        if path.endswith(suffix):
+            return make(event, content_type)
+    return None
 
 
 def _otlp(_event: Mapping[str, Any], content_type: str) -> Route | NoRoute:
