@@ -757,3 +757,33 @@ def test_whether_a_target_answered_is_sent_where_it_is_kept(receiver: Emulator, 
         "scrape_duration_seconds",
         "scrape_samples_scraped",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "up"),
+    [
+        ("Internal Server Error\nplease retry later\n", 0),
+        ("# an error\n\nSign in\n", 0),
+        ("", 1),
+        ("# nothing here\n", 1),
+        ("other_metric 1\nbroken line\n", 1),
+        ("broken line\nnode_load1 1\n", 1),
+    ],
+    ids=[
+        "an error",
+        "a comment before it",
+        "empty",
+        "a comment",
+        "a sample before it",
+        "a kept sample behind it",
+    ],
+)
+def test_a_target_whose_text_is_no_exposition_is_down_whatever_is_kept(
+    receiver: Emulator, targets: Targets, text: str, up: int
+) -> None:
+    targets.text = text
+    report = report_of(application(receiver), firing(targets.url(), keep=("up", "node_load1")))
+    arrived = {point["metricName"]: point["value"] for point in receiver.points()}
+    assert arrived == {"up": up} | ({"node_load1": 1} if "node_load1" in text else {})
+    told = [error["message"] for error in report["errors"] if "not a Prometheus text" in error["message"]]
+    assert len(told) == 1 - up

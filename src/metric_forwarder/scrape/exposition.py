@@ -32,6 +32,7 @@ class Exposition:
 
     Attributes:
         lines: the number of samples read so far, kept or not.
+        misfit: the first line that should be a sample, if it is none and its name is not kept: perhaps a page of an error.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Exposition:
         self._keep = keep
         self._watch = watch
         self.lines = 0
+        self.misfit: InvalidSample | None = None
 
     def readings(self) -> Iterator[Reading]:
         unwatched, number, is_ended = _WATCH_EVERY, 0, False
@@ -69,6 +71,9 @@ class Exposition:
                 yield from self._read_quoted(number, line)
             elif self._keep(found[1]):
                 yield from read_line(number, line, _HINT, open_metrics=self._open_metrics)
+            elif self.lines == 1:
+                read = read_line(number, line, _HINT, open_metrics=self._open_metrics)
+                self.misfit = next((each for each in read if isinstance(each, InvalidSample)), None)
         if self._rest and not self._rest.startswith("#"):
             yield InvalidSample(f"line {number + 1}", "eof", _HALF, None)
         if self._open_metrics and not is_ended:

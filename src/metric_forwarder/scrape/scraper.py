@@ -144,7 +144,7 @@ class Scraper:
         found = list(_without_contradictions(islice(exposition.readings(), most + 1)))
         if len(found) > most:
             raise Failed(f"would make more than {MAX_SAMPLES} samples: keep fewer")
-        bad = next((reading for reading in found if isinstance(reading, InvalidSample)), None)
+        bad = next((reading for reading in found if isinstance(reading, InvalidSample)), exposition.misfit)
         if bad is not None and not any(isinstance(reading, Sample) for reading in found):
             raise Failed(f"{_NO_EXPOSITION}, at {bad.where}: {bad.message}")
         scraped = {
