@@ -367,6 +367,26 @@ def test_uncertain_points_are_answered_with_1003() -> None:
     assert send(harness, DATA)["code"] == 1003
 
 
+def test_1002_and_1003_give_the_reason_of_the_points_for_which_they_are_answered() -> None:
+    harness = bridge(UNCERTAIN="hold")
+    points = [point(metricName="cpu load"), *DATA]
+    harness.receiver.refuse_if = lambda _: ReturnCode.CLIENT_BLOCKED
+    answer = send(harness, points, Nonce=1)
+    assert (answer["code"], "blocked this client" in answer["message"]) == (1002, True), answer
+    harness = bridge(UNCERTAIN="hold")
+    harness.receiver.script.append(Failure(Fault.UNANSWERED, "no answer in time"))
+    answer = send(harness, points, Nonce=2)
+    assert (answer["code"], "no reply came" in answer["message"]) == (1003, True), answer
+
+
+def test_many_bad_points_leave_no_reason_for_1002_rather_than_theirs() -> None:
+    harness = bridge()
+    harness.receiver.refuse_if = lambda _: ReturnCode.CLIENT_BLOCKED
+    answer = send(harness, [*[point(metricName="cpu load")] * 25, *DATA])
+    assert answer["code"] == 1002
+    assert answer["message"].endswith("27 of 27 points were not delivered")
+
+
 # --- the same request twice -----------------------------------------------------------------------------------
 
 

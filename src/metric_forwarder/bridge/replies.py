@@ -32,9 +32,7 @@ def reply_text(report: Report) -> str:
     outcomes, received = report["outcomes"], report["received"]
     safe = sum(outcomes[outcome.value] for outcome in _SAFE)
     where = f"{received - safe} of {received} {'point was' if received == 1 else 'points were'} not delivered"
-    is_ours = code in (ReturnCode.NOT_READY, ReturnCode.INTERNAL_FAILURE)
-    errors = report["errors"] if is_ours else _bad_points(report)
-    if errors:
+    if errors := _deciding_errors(report):
         where += f", the first for this: {errors[0]['pointer']} {errors[0]['message']}".replace("  ", " ")
     return refusal_text(code, refuse(code, where[:_MAX_MESSAGE]).message)
 
@@ -50,13 +48,18 @@ def return_code(report: Report) -> ReturnCode:
     if outcomes[Outcome.UNCERTAIN.value]:
         return ReturnCode.INTERNAL_FAILURE
     if any(outcomes[outcome.value] for outcome in _CLIENTS_FAULT):
-        bad = _bad_points(report)
+        bad = _deciding_errors(report)
         return _code_of(bad[0]) if bad else ReturnCode.NO_VALID_DATA
     return ReturnCode.OK if report["received"] else ReturnCode.NO_VALID_DATA
 
 
-def _bad_points(report: Report) -> list[dict[str, Any]]:
-    return [error for error in report["errors"] if error["outcome"] in _CLIENTS_FAULT]
+def _deciding_errors(report: Report) -> list[dict[str, Any]]:
+    """Return the errors that decide the code; other points of the request may have errors, too."""
+    deciding: tuple[Outcome, ...] = _CLIENTS_FAULT
+    for outcome in (Outcome.UNCERTAIN, Outcome.UNDELIVERED):
+        if report["outcomes"][outcome.value]:
+            deciding = (outcome,)
+    return [error for error in report["errors"] if error["outcome"] in deciding]
 
 
 def _code_of(error: Mapping[str, Any]) -> ReturnCode:
