@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.errors import ConfigError
+from metric_forwarder.errors import ConfigError, UnknownTrigger
 from metric_forwarder.model import Outcome
 from metric_forwarder.reporting.replies import MAX_HTTP_BODY_BYTES, RETRY_AFTER_S, http_status, reply
-from metric_forwarder.triggers import ReplyTo
+from metric_forwarder.triggers import Decoded, HttpRefusal, ReplyTo, decode
+from metric_forwarder.triggers.decoding import OFFLINE
 from metric_forwarder.triggers.http import MAX_BODY_BYTES
 from receiver_emulator import EXAMPLE_SECRET_ID, EXAMPLE_SECRET_KEY, Emulator
 
@@ -154,6 +155,73 @@ def test_a_refused_request_leaves_a_line_in_the_log_without_its_headers(
     assert (logged["level"], logged["event"], logged["statusCode"]) == ("WARN", "refused", 401)
     assert logged["requestId"] == "r-1"
     assert "a-guess" not in line
+
+
+# --- a load balancer ----------------------------------------------------------------------------------------
+
+
+def balanced(payload: Any, **headers: str) -> dict[str, Any]:
+    """The event of a CLB trigger, as its document shows it."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    told = {"Content-type": "application/json", "X-Stgw-Time": "1591692977.774", "X-Client-Proto": "http"}
+    return {
+        "headers": {**told, "Authorization": f"Bearer {TOKEN}", **named},
+        "payload": payload,
+        "isBase64Encoded": "false",
+    }
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"X_Uri": "/scf_location", "X_Method": "PUT"}], ids=["least", "configured"]
+)
+@pytest.mark.parametrize("write", [json.dumps, lambda body: body], ids=["text", "decoded"])
+def test_a_request_through_a_load_balancer_is_read_and_answered_like_any_other(
+    receiver: Emulator, write: Callable[[Any], Any], more: dict[str, str]
+) -> None:
+    status, _, body = call(application(receiver), balanced(write([GOOD, BAD]), **more))
+    assert (status, body["trigger"]) == (207, "http")
+    assert (body["outcomes"]["delivered"], body["outcomes"]["invalid"]) == (1, 1)
+
+
+def test_a_load_balancer_passes_on_the_path_the_query_and_a_binary_body(receiver: Emulator) -> None:
+    event = balanced(
+        base64.b64encode(b"cpu,host=a value=1 1767225600").decode(),
+        X_Uri="/write?db=x&precision=s",
+        X_Method="POST",
+    )
+    reply = application(receiver, MF_NAMESPACE="web", MF_MAX_AGE_S="0").handle(
+        {**event, "isBase64Encoded": "true"}, {}
+    )
+    assert (reply["statusCode"], reply["body"]) == (204, "")
+    refused = application(receiver).handle(balanced("", X_Uri="/write?precision=y"), {})
+    assert refused["statusCode"] == 400
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{"MF_HTTP_TOKEN": ""}, {"MF_HTTP_TOKEN": "", "MF_HTTP_AUTH": "cam"}, {}],
+    ids=["closed", "cam", "token"],
+)
+def test_a_load_balancer_lets_in_only_who_sends_the_token_since_it_authenticates_nobody(
+    receiver: Emulator, environ: dict[str, str]
+) -> None:
+    event = balanced(GOOD, Authorization="Bearer wrong")
+    assert call(application(receiver, **environ), event)[0] == 401
+    method = balanced(GOOD, X_Method="DELETE")
+    assert call(application(receiver), method)[0] == 405
+    assert receiver.requests() == []
+
+
+def test_outside_of_a_function_the_event_of_a_load_balancer_is_read_without_the_token() -> None:
+    event = balanced(GOOD, Authorization="Bearer wrong")
+    assert isinstance(decode(event, OFFLINE), Decoded)
+    assert isinstance(decode(event), HttpRefusal)
+
+
+def test_another_event_with_headers_and_a_payload_stays_unknown(receiver: Emulator) -> None:
+    for headers in ({"Authorization": f"Bearer {TOKEN}"}, None, "X-Stgw-Time"):
+        with pytest.raises(UnknownTrigger):
+            application(receiver).handle({"headers": headers, "payload": GOOD}, {})
 
 
 # --- bad requests -------------------------------------------------------------------------------------------

@@ -155,11 +155,13 @@ class HttpAccess(NamedTuple):
 
     Attributes:
         bridge: handles requests meant for the receiver; None: they are read like any other request.
+        is_open: let everybody in; used where nothing is delivered.
     """
 
     token: Secret = Secret("")
     platform_authenticates: bool = False
     bridge: Bridge | None = None
+    is_open: bool = False
 
 
 class AllowedBuckets(NamedTuple):
@@ -226,4 +228,4 @@ class DecodeContext(NamedTuple):
 
 CLOSED = DecodeContext()
 # For reading an event outside of a function: accepts every HTTP request, fetches nothing.
-OFFLINE = DecodeContext(HttpAccess(platform_authenticates=True), buckets=AllowedBuckets(is_any=True))
+OFFLINE = DecodeContext(HttpAccess(is_open=True), buckets=AllowedBuckets(is_any=True))

@@ -1,7 +1,9 @@
 """A Function URL or API Gateway: ``{"httpMethod":"POST","path":"/","headers":{…},"body":"…","queryString":{…}}``.
 
 API Gateway adds ``requestContext``, ``isBase64Encoded`` and more; ``body`` may be missing, or be decoded already; the
-names of headers come in any case. Sources: Tencent Cloud, SCF Function URL and API Gateway trigger.
+names of headers come in any case. A load balancer (CLB) sends ``{"headers":{"X-Stgw-Time":"…",…},"payload":…}``, with the
+path and the method in ``X-Uri`` and ``X-Method`` where it is configured to. Sources: Tencent Cloud, SCF Function URL, API
+Gateway trigger and CLB trigger.
 
 Points are accepted on any path; ``http_routes`` has the paths of common metrics clients. If the bridge is open, it reads the
 requests to the receiver's own paths (``/v2/index.php``, ``/report.cgi``).
@@ -14,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeGuard
+from urllib.parse import parse_qsl
 
 from metric_forwarder.model import FormatHint, Message
 from metric_forwarder.settings.extras import missing
@@ -62,15 +65,17 @@ _LOST = (
 
 
 def matches(event: Any) -> bool:
-    return isinstance(event, dict) and "httpMethod" in event and "headers" in event
+    return isinstance(event, dict) and "headers" in event and ("httpMethod" in event or _is_balanced(event))
 
 
 def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRefusal:
-    headers = _lower_case(event["headers"])
-    bridge = context.http.bridge
+    headers, access = _lower_case(event["headers"]), context.http
+    if "httpMethod" not in event:
+        event, access = _as_gateway(event, headers), access._replace(platform_authenticates=False)
+    bridge = access.bridge
     if bridge is not None and bridge.serves(event):
         return bridge.decode(event, HttpBody(event, headers), context.deadline)
-    route = _check_head(event, headers, context.http)
+    route = _check_head(event, headers, access)
     if isinstance(route, HttpRefusal):
         return route
     if event.get("body") in (None, "") and parse_uint64(headers.get("content-length")):
@@ -88,6 +93,24 @@ def decode(event: dict[str, Any], context: DecodeContext) -> Decoded | HttpRefus
     message = Message("body", body, f"http/{key}~{checksum(body)}" if key else None)
     route = _without_zstd(route) if headers.get("content-encoding", "").lower() == _ZSTD else route
     return _decoded(message, route, headers.get("content-type", "").lower())
+
+
+def _is_balanced(event: Mapping[str, Any]) -> bool:
+    """Whether an event comes from a load balancer, which authenticates nobody."""
+    return "payload" in event and "x-stgw-time" in _lower_case(event["headers"])
+
+
+def _as_gateway(event: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the event of a load balancer as API Gateway would send it."""
+    path, _, query = headers.get("x-uri", "/").partition("?")
+    method = headers.get("x-method", "POST")
+    return {
+        **event,
+        "httpMethod": method,
+        "path": path,
+        "queryString": dict(parse_qsl(query)),
+        "body": event["payload"],
+    }
 
 
 def _binary(text: str) -> bytes:
@@ -129,7 +152,7 @@ def _check_head(
     event: Mapping[str, Any], headers: Mapping[str, str], access: HttpAccess
 ) -> Route | HttpRefusal | None:
     """Return the route of a request, or why it is refused; None: it is read as an ordinary payload."""
-    if not access.platform_authenticates:
+    if not (access.platform_authenticates or access.is_open):
         if not access.token:
             return HttpRefusal(401, _CLOSED, _CHALLENGE)
         if not _knows(access.token.reveal(), headers.get("authorization", "")):
