@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +93,23 @@ def test_its_own_metrics_are_shown_to_a_prometheus_only_if_they_are_on(
         series = f"metric_forwarder_points_total{{{labels}}}"
         # Two Prometheus scrape it: each sees the 0 from which it counts.
         assert [shown(url), shown(url)] == [[f"{series} 0"]] * 2
+
+
+def test_a_spool_is_replayed_by_the_command_while_serve_runs_which_says_that_it_is_needed(
+    tmp_path: Path,
+) -> None:
+    with Emulator() as receiver:
+        settings = {**settings_for(receiver), "SPOOL": tmp_path.as_uri(), "MAX_ATTEMPTS": "1"}
+        with serving_process(**settings, HTTP_TOKEN=TOKEN) as (url, process):
+            receiver.fault("code", 1008, times=1)
+            _, report = send(url, json.dumps(point(1)).encode(), Authorization=f"Bearer {TOKEN}")
+            assert report["outcomes"]["spooled"] == 1
+            replayed = run("replay", "--quiet", **settings)
+            assert (replayed.status, replayed.err) == (0, "")
+            assert [each["value"] for each in receiver.points()] == [1]
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            assert "run metric-forwarder replay regularly" in process.stdout.read()
 
 
 def test_statuses_and_headers_of_the_reply_come_through(receiver: Emulator, front: str) -> None:

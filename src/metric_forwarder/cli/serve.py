@@ -254,7 +254,12 @@ def _welcome(url: str, settings: Settings, page_url: str | None) -> str:
     points = "open" if settings.http_token else "closed (set MF_HTTP_TOKEN)"
     bridge = "open" if settings.bridge_accounts else "closed (set MF_BRIDGE_ACCOUNTS)"
     page = f"\nRequests and outcomes are shown on a page: {page_url}" if page_url else ""
+    spool = (
+        "\nMF_SPOOL is set, and serve never replays the spool: run metric-forwarder replay regularly."
+        if settings.spool
+        else ""
+    )
     return (
         f"The function listens on {url} until interrupted (Ctrl-C).\n"
-        f"Payloads by POST: {points}. Clients of the receiver, at {url}/v2/index.php: {bridge}.{page}"
+        f"Payloads by POST: {points}. Clients of the receiver, at {url}/v2/index.php: {bridge}.{page}{spool}"
     )
