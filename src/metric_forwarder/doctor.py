@@ -111,8 +111,8 @@ def credentials(context: DoctorContext) -> CheckResult:
     where = f"the secret {context.settings.secret_name}" if context.settings.secret_name else "the settings"
     return CheckResult(
         True,
-        f"{where} hold a SecretId of {len(secret_id)} characters and a SecretKey; whether they belong to the main account, "
-        "which the receiver requires, shows only when the first point is sent",
+        f"{where} hold a SecretId of {len(secret_id)} characters and a SecretKey; whether the receiver accepts them (only those "
+        "of the main account) shows only when the first point is sent",
     )
 
 

@@ -261,6 +261,14 @@ def test_a_spools_folder_is_reported_with_whether_it_is_there(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_key_is_not_called_right_before_the_receiver_has_seen_it(receiver: Emulator) -> None:
+    lines = _lines(run("doctor", **(settings_for(receiver) | {"SECRET_KEY": "wrong"})).out)
+    assert (
+        "whether the receiver accepts them (only those of the main account) shows only"
+        in lines["credentials"][1]
+    )
+
+
 def test_an_invalid_key_is_reported(receiver: Emulator) -> None:
     lines = _lines(run("doctor", **(settings_for(receiver) | {"SECRET_ID": "me"})).out)
     assert "AKID" in lines["credentials"][1]
