@@ -486,6 +486,39 @@ def test_large_bodies_wait_for_their_turn_and_are_then_answered_with_503() -> No
     asyncio.run(scenario())
 
 
+def test_a_client_that_has_left_holds_no_memory_and_its_request_is_not_handled() -> None:
+    arrivals = threading.Semaphore(0)
+    instance = Instance(arrivals)
+    clients, body = 100, bytes(60_000)
+
+    async def scenario() -> int:
+        async with served(instance) as port:
+            first = asyncio.create_task(ask(port, "/first"))
+            assert await asyncio.to_thread(arrivals.acquire, timeout=30)
+            tracemalloc.start()
+            try:
+                for _ in range(clients):
+                    reader, writer = await begin(port, EXPECTING.format(path="/left", length=len(body)))
+                    assert await reader.readuntil(b"\r\n\r\n") == CONTINUE
+                    writer.write(body)
+                    writer.close()
+                    await writer.wait_closed()
+                # When it reads the body of another client, it has seen that they have left.
+                reader, writer = await begin(port, EXPECTING.format(path="/last", length=2))
+                assert await reader.readuntil(b"\r\n\r\n") == CONTINUE
+                held = tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+                instance.gate.set()
+            writer.write(b"[]")
+            assert (await reader.read(12), await first) == (b"HTTP/1.1 200", (200, {"done": True}))
+            writer.close()
+            return held
+
+    assert asyncio.run(scenario()) < clients * len(body) / 4
+    assert [event["path"] for event, _ in instance.events] == ["/first", "/last"]
+
+
 def test_a_request_under_way_is_answered_when_the_server_stops() -> None:
     arrivals = threading.Semaphore(0)
     instance = Instance(arrivals)

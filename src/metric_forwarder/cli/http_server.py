@@ -10,6 +10,7 @@ import json
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -103,10 +104,11 @@ class HttpServer:
         self._own_metrics = own_metrics
         self._on_access = on_access
         self.limits = limits
-        self._handlers = handlers
         self._make_context = make_context
         self._check_head = check_head
-        self._idle: asyncio.Queue[Handler] = asyncio.Queue()
+        self._idle = deque(handlers)
+        # Requests that wait for an instance, by connection, in the order of their arrival.
+        self._turns: dict[object, asyncio.Future[Handler | None]] = {}
         self._large_bodies = asyncio.Semaphore(limits.large_bodies)
         # In the order of their arrival.
         self._connections: dict[object, Connection] = {}
@@ -126,7 +128,6 @@ class HttpServer:
         if self._own_metrics is not None:
             app.router.add_get("/metrics", self._metrics)
         app.router.add_route("*", "/{rest:.*}", self._answer, expect_handler=_expect)
-        app.on_startup.append(self._start)
         app.on_cleanup.append(self._end)
         return app
 
@@ -137,8 +138,10 @@ class HttpServer:
             (self._waiting()[:1] or [connection])[0].abort()
 
     def disconnect(self, protocol: object) -> None:
-        """Remove a connection that has ended."""
+        """Remove a connection that has ended, and its request if that still waits for an instance."""
         self._connections.pop(protocol, None)
+        if protocol in self._turns:
+            self._turns.pop(protocol).set_result(None)
 
     def bound_heads(self) -> None:
         """Abort the connection with the largest unfinished head if all of them together are too large."""
@@ -157,10 +160,6 @@ class HttpServer:
 
     def _waiting(self) -> list["Connection"]:
         return [connection for connection in self._connections.values() if connection.is_waiting]
-
-    async def _start(self, _app: web.Application) -> None:
-        for handler in self._handlers:
-            self._idle.put_nowait(handler)
 
     async def _end(self, _app: web.Application) -> None:
         self._threads.shutdown(wait=False)
@@ -218,7 +217,7 @@ class HttpServer:
                 body = await asyncio.wait_for(_read_body(request), self.limits.body_timeout_s)
             except asyncio.TimeoutError:
                 return await _answer_early(request, web.Response(status=408))
-            return make_response(await self._invoke(_with_body(event, body)))
+            return await self._invoke(request, _with_body(event, body))
 
     @asynccontextmanager
     async def _place_for_body(self, request: web.Request) -> AsyncIterator[bool]:
@@ -238,13 +237,30 @@ class HttpServer:
         finally:
             self._large_bodies.release()
 
-    async def _invoke(self, event: Mapping[str, Any]) -> Any:
-        handler = await self._idle.get()
+    async def _invoke(self, request: web.Request, event: Mapping[str, Any]) -> web.Response:
+        handler = self._idle.popleft() if self._idle else await self._next_idle(request)
+        if handler is None:
+            return _come_back()
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, handler, event, self._make_context())
+            reply = await loop.run_in_executor(self._threads, handler, event, self._make_context())
         finally:
-            self._idle.put_nowait(handler)
+            self._release(handler)
+        return make_response(reply)
+
+    async def _next_idle(self, request: web.Request) -> Handler | None:
+        """Wait for an instance; None if the client leaves before one is idle."""
+        if request.transport is None:
+            return None
+        turn: asyncio.Future[Handler | None] = asyncio.get_running_loop().create_future()
+        self._turns[request.protocol] = turn
+        return await turn
+
+    def _release(self, handler: Handler) -> None:
+        if self._turns:
+            self._turns.pop(next(iter(self._turns))).set_result(handler)
+        else:
+            self._idle.append(handler)
 
 
 class Connection(asyncio.Protocol):
