@@ -533,6 +533,29 @@ def test_a_request_under_way_is_answered_when_the_server_stops() -> None:
     assert asyncio.run(scenario()) == (200, {"done": True})
 
 
+def test_a_request_that_waits_for_an_instance_is_refused_at_once_when_the_server_stops() -> None:
+    arrivals = threading.Semaphore(0)
+    instance = Instance(arrivals)
+
+    async def scenario() -> tuple[bytes, tuple[int, Any]]:
+        async with served(instance) as port:
+            asked = asyncio.create_task(ask(port))
+            assert await asyncio.to_thread(arrivals.acquire, timeout=30)
+            reader, writer = await begin(port, EXPECTING.format(path="/", length=2))
+            assert await reader.readuntil(b"\r\n\r\n") == CONTINUE
+            writer.write(b"[]")
+            asyncio.get_running_loop().call_later(0.1, instance.gate.set)
+        reply = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        return reply, await asked
+
+    reply, asked = asyncio.run(scenario())
+    assert reply.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in reply
+    assert asked == (200, {"done": True})
+    assert len(instance.events) == 1
+
+
 def test_a_request_that_takes_too_long_is_given_up_when_the_server_stops() -> None:
     async def scenario() -> bytes:
         async with served(time_limit_s=0.1, body_timeout_s=3600) as port:

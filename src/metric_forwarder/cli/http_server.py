@@ -150,8 +150,13 @@ class HttpServer:
             max(waiting, key=lambda connection: connection.head_bytes).abort()
 
     def stop(self) -> None:
-        """Refuse further requests, and say so at /readyz; those that have begun go on, also with their bodies."""
+        """Refuse further requests, and say so at /readyz; those that have begun go on, also with their bodies.
+
+        Those that wait for an instance are refused: what is left of the time limit may be too short for them.
+        """
         self._is_stopping = True
+        while self._turns:
+            self._turns.popitem()[1].set_result(None)
 
     async def wait_for_begun(self, timeout_s: float) -> None:
         """Wait until every request that has begun is answered, for so long at most."""
@@ -249,8 +254,8 @@ class HttpServer:
         return make_response(reply)
 
     async def _next_idle(self, request: web.Request) -> Handler | None:
-        """Wait for an instance; None if the client leaves before one is idle."""
-        if request.transport is None:
+        """Wait for an instance; None if the client leaves, or the server stops, before one is idle."""
+        if self._is_stopping or request.transport is None:
             return None
         turn: asyncio.Future[Handler | None] = asyncio.get_running_loop().create_future()
         self._turns[request.protocol] = turn

@@ -91,8 +91,8 @@ def serve(
     MF_SELF_METRICS=on, GET /metrics is for a Prometheus. The log goes to standard error; --verbose adds a line for each
     request, without its query.
 
-    After SIGTERM, /readyz and every new request are answered with 503 for the time of --drain. Requests that have begun are
-    completed within the time limit. Ctrl-C does not wait for --drain.
+    After SIGTERM, /readyz and every new request are answered with 503 for the time of --drain, and requests that wait for an
+    instance at once. Others that have begun are completed within the time limit. Ctrl-C does not wait for --drain.
     """
     from metric_forwarder.cli.http_server import HttpServer, run
 
