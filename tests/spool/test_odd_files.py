@@ -193,6 +193,26 @@ def test_points_that_a_user_may_not_read_stay_for_one_who_may(folder: Path) -> N
     assert [message.body for message in chunk.messages] == [good().payload]
 
 
+def test_a_file_of_a_later_version_that_is_put_back_is_replayed_without_its_acknowledged_records(
+    folder: Path,
+) -> None:
+    FileSpool(folder).write([good(1), good(2)], [])
+    first = FileSpool(folder).replay(dead_letters=False)
+    next(first).acknowledge([0])
+    first.close()
+    (file,) = folder.glob("points-*.jsonl")
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"metric-forwarder spool 1", b"metric-forwarder spool 2"))
+    for _ in range(2):
+        list(FileSpool(folder).replay(dead_letters=False))
+    assert not file.exists()
+    (aside,) = folder.glob("*.set-aside")
+    aside.unlink()
+    file.write_bytes(content)
+    (chunk,) = FileSpool(folder).replay(dead_letters=False)
+    assert [message.body for message in chunk.messages] == [good(2).payload]
+
+
 def test_odd_drafts_stop_no_replay_and_no_write(harness: Harness, folder: Path) -> None:
     folder.mkdir()
     (folder / "points-1.draft").mkdir()

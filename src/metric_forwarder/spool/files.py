@@ -178,7 +178,11 @@ class FileSpool:
                     now_s = self._system.status(self._folder / _LOCK).st_mtime
                     is_left = now_s - changed_s > _LONGEST_WRITE_S
                 else:
-                    is_left = path.suffix == ".ack" and not exists(self._system, path.with_suffix(".jsonl"))
+                    # A file that was set aside may be put back under its name.
+                    owners = (path.with_suffix(suffix) for suffix in (".jsonl", ".set-aside"))
+                    is_left = path.suffix == ".ack" and not any(
+                        exists(self._system, owner) for owner in owners
+                    )
                 if is_left:
                     self._system.remove(path)
 
