@@ -122,7 +122,7 @@ class Pipeline:
     ) -> None:
         self._on_settled = on_settled
         self.metrics = metrics
-        self._progress = Progress()
+        self._progress = Progress(clock)
         self._intake_parts = intake_parts
         self._store = store
         self._sender = sender

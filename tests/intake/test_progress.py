@@ -119,6 +119,23 @@ def test_points_that_are_not_delivered_are_not_passed_over() -> None:
     assert sorted({int(wire["value"]) for _, wire in receiver.points}) == list(range(900))
 
 
+def test_points_that_are_passed_over_while_nothing_else_is_taken_stay_known_longer_than_a_window() -> None:
+    app, receiver, clock = application(BATCH_MAX_POINTS="500", BATCH_MAX_BYTES="1000000", MAX_ATTEMPTS="1")
+    event = ckafka(*messages(900))
+    known = outcomes(report_of(app, event, time_limit_ms=10_000))["delivered"]
+    receiver.refuse_if = lambda _: ReturnCode.NOT_READY
+    for _ in range(15):
+        clock.sleep(60)
+        assert outcomes(report_of(app, event, time_limit_ms=10_000))["duplicate"] == known
+    clock.sleep(60)
+    # With time enough the event is taken in whole, and so read from its beginning when it comes once more.
+    report_of(app, event, time_limit_ms=900_000)
+    receiver.refuse_if = lambda _: None
+    clock.sleep(60)
+    deliveries(app, clock, event)
+    assert sorted(int(wire["value"]) for _, wire in receiver.points) == list(range(900))
+
+
 # --- what is remembered of an event ------------------------------------------------------------------------
 
 
@@ -147,14 +164,34 @@ def deliver(
 
 
 def test_what_was_taken_in_is_counted_again_and_not_read_again() -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     deliver(progress, ["a", "b", "c", "d"], stop_at="c")
     assert deliver(progress, ["a", "b", "c", "d"], stop_at="d") == (["c", "d"], {Outcome.INVALID: 3})
     assert deliver(progress, ["a", "b", "c", "d"]) == (["d"], {Outcome.INVALID: 4})
 
 
+def test_an_event_that_gets_no_further_for_five_minutes_is_read_once_from_its_beginning() -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    deliver(progress, ["a", "b", "c", "d"], stop_at="c")
+    read = []
+    for _ in range(6):
+        clock.sleep(100)
+        read.append(deliver(progress, ["a", "b", "c", "d"], Outcome.UNDELIVERED, stop_at="d")[0][0])
+    assert read == ["c", "c", "a", "c", "c", "a"]
+
+
+def test_an_event_that_is_read_from_its_beginning_goes_on_afterwards_where_it_was() -> None:
+    clock = FakeClock()
+    progress = Progress(clock)
+    deliver(progress, ["a", "b", "c", "d"], stop_at="d")
+    clock.sleep(300)
+    assert deliver(progress, ["a", "b", "c", "d"], stop_at="b")[0] == ["a", "b"]
+    assert deliver(progress, ["a", "b", "c", "d"]) == (["d"], {Outcome.INVALID: 4})
+
+
 def test_what_was_delivered_is_a_duplicate_the_next_time() -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     deliver(progress, ["a", "b", "c"], Outcome.DELIVERED, stop_at="c")
     taken, counted = deliver(progress, ["a", "b", "c", "d"], Outcome.DELIVERED, stop_at="d")
     assert (taken, counted) == (["c", "d"], {Outcome.DUPLICATE: 2, Outcome.DELIVERED: 1})
@@ -164,20 +201,20 @@ def test_what_was_delivered_is_a_duplicate_the_next_time() -> None:
 
 @pytest.mark.parametrize("place", [None, "\ud800"], ids=["none", "half a character"])
 def test_only_the_first_message_of_an_event_needs_coordinates_and_any_text_will_do(place: str | None) -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     deliver(progress, ["a", place, "c"], stop_at="c")
     assert deliver(progress, ["a", place, "c"])[0] == ["c"]
 
 
 @pytest.mark.parametrize("becomes", [None, Outcome.UNDELIVERED])
 def test_an_event_with_a_point_that_comes_again_is_read_again(becomes: Outcome | None) -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     deliver(progress, ["a", "b", "c"], becomes, stop_at="c")
     assert deliver(progress, ["a", "b", "c"])[0] == ["a", "b", "c"]
 
 
 def test_an_event_that_was_taken_in_whole_is_forgotten() -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     deliver(progress, ["a", "b", "c"], stop_at="c")
     deliver(progress, ["a", "b", "c"])
     assert deliver(progress, ["a", "b", "c"])[0] == ["a", "b", "c"]
@@ -187,19 +224,19 @@ def test_an_event_that_was_taken_in_whole_is_forgotten() -> None:
     "others", [["a", "x", "c"], ["a", "bb", "c"], ["a", None, "c"], ["ab", "c"], ["a"], []]
 )
 def test_an_event_whose_messages_are_others_is_read_from_its_beginning(others: list[str | None]) -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     deliver(progress, ["a", "b", "c"], stop_at="c")
     assert deliver(progress, others)[0] == others
 
 
 def test_an_event_without_coordinates_is_read_from_its_beginning() -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     deliver(progress, [None, "b", "c"], stop_at="c")
     assert deliver(progress, [None, "b", "c"])[0] == [None, "b", "c"]
 
 
 def test_the_hundred_events_that_stopped_last_are_remembered() -> None:
-    progress = Progress()
+    progress = Progress(FakeClock())
     for name in (*range(100), 0, "new"):
         deliver(progress, [f"{name}", f"{name} b", f"{name} c"], stop_at=f"{name} b")
     read = {

@@ -2,6 +2,9 @@
 
 On a slow processor, time may be up before all messages of an event are taken in. The platform then redelivers the whole
 event. Without this, each delivery would take in the same first messages again, as duplicates, and stop there.
+
+The points of messages that are not read again are not looked up either, so the deduplication window goes on for them. If the
+event gets no further, one delivery in some minutes therefore reads its messages from the beginning.
 """
 
 import hashlib
@@ -10,11 +13,14 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
+from metric_forwarder.clock import Clock
 from metric_forwarder.model import Message, Outcome
 from metric_forwarder.reporting.ledger import Ledger
 
 # The most unfinished events that are remembered; each partition has one at a time.
 _MAX_EVENTS = 100
+# Half of the usual deduplication window.
+_READ_AGAIN_AFTER_S = 300.0
 
 
 class _Done(NamedTuple):
@@ -24,30 +30,36 @@ class _Done(NamedTuple):
         digest: identifies these messages.
         messages: how many they are.
         outcomes: what became of their points.
+        at: when the event got so far, or was last read from its beginning; of the monotonic clock.
     """
 
     digest: bytes
     messages: int
     outcomes: Counter[Outcome]
+    at: float
 
 
 class Progress:
     """How far unfinished events were taken in; kept while the instance is warm."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._done: OrderedDict[str, _Done] = OrderedDict()
 
     def begin(self, ledger: Ledger) -> "EventProgress":
-        return EventProgress(self._done, ledger)
+        return EventProgress(self._done, ledger, self._clock.monotonic())
 
 
 class EventProgress:
     """One delivery of an event."""
 
-    def __init__(self, done: OrderedDict[str, _Done], ledger: Ledger) -> None:
+    def __init__(self, done: OrderedDict[str, _Done], ledger: Ledger, now: float) -> None:
         self._done = done
         self._ledger = ledger
+        self._now = now
         self._key: str | None = None
+        # How many messages an earlier delivery got through, if they are read again.
+        self._known = 0
         self._places: list[str] = []
 
     def rest(self, messages: Iterable[Message]) -> Iterator[Message]:
@@ -59,16 +71,19 @@ class EventProgress:
         remaining = chain((first,), remaining)
         self._key = first.coordinates
         done = self._done.get(self._key) if self._key is not None else None
-        if done is not None:
-            remaining = self._skip(done, remaining)
+        if self._key is not None and done is not None:
+            remaining = self._skip(self._key, done, remaining)
         for message in remaining:
             self._places.append(message.coordinates or "")
             yield message
 
-    def _skip(self, done: _Done, messages: Iterator[Message]) -> Iterator[Message]:
+    def _skip(self, key: str, done: _Done, messages: Iterator[Message]) -> Iterator[Message]:
         held = list(islice(messages, done.messages))
         places = [message.coordinates or "" for message in held]
         if _digest(places) != done.digest:
+            return chain(held, messages)
+        if self._now - done.at >= _READ_AGAIN_AFTER_S:
+            self._done[key], self._known = done._replace(at=self._now), done.messages
             return chain(held, messages)
         self._places = places
         for outcome, count in done.outcomes.items():
@@ -94,9 +109,11 @@ class EventProgress:
         if left.coordinates not in self._places or not _FINAL.issuperset(outcomes):
             return
         places = self._places[: self._places.index(left.coordinates)]
+        if len(places) < self._known:
+            return
         again = Counter({outcome or Outcome.UNDELIVERED: count for outcome, count in outcomes.items()})
         again[Outcome.DUPLICATE] += again.pop(Outcome.DELIVERED, 0)
-        self._done[self._key] = _Done(_digest(places), len(places), +again)
+        self._done[self._key] = _Done(_digest(places), len(places), +again, self._now)
         self._done.move_to_end(self._key)
         while len(self._done) > _MAX_EVENTS:
             self._done.popitem(last=False)
