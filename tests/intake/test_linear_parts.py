@@ -102,6 +102,13 @@ def spool_dead_letters(size: int, url: str) -> Action:
     return lambda: harness.handle(event)
 
 
+def spool_bad_values(size: int, url: str) -> Action:
+    harness = quiet(SPOOL=url, MAPPING=MAPPING)
+    values = ",".join(["1e400"] * size)
+    event = ckafka(f'{{"m": [{{"n": "m", "v": [{values}], "l": {{}}, "t": 1767225600}}]}}')
+    return lambda: harness.handle(event)
+
+
 def request(harness: Harness, data: list[dict[str, Any]], secret_key: str, *, is_gzip: bool) -> Any:
     signed: dict[str, Any] = {
         "secret_id": EXAMPLE_SECRET_ID,
@@ -154,6 +161,7 @@ SPOOLED: dict[str, Callable[[int, str], Action]] = {
     "points": spool_points,
     "a replay": replay_points,
     "dead letters": spool_dead_letters,
+    "bad values of one item": spool_bad_values,
 }
 
 

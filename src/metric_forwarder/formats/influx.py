@@ -238,9 +238,8 @@ class _Reader:
             value = _read_value(field.value)
             self._count_name(head.measurement, key)
         except _Wrong as wrong:
-            raw = _alone(field, split)
+            raw = _alone(field, split) if self._kept_left > 0 else field.key
             self._kept_left -= len(raw)
-            raw = raw if self._kept_left >= 0 else field.key
             self._readings.append(InvalidSample(_place_of(number, key), wrong.rule, str(wrong), raw))
             return
         if value is None:

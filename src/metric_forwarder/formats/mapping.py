@@ -113,7 +113,8 @@ class Mapper:
         try:
             if not isinstance(place.item, dict):
                 raise _Wrong("", "type", _NO_OBJECT)  # noqa: TRY301
-            labels = None if self._labels_follow else self._read_labels(place)
+            groups = self._read_groups(place)
+            labels = None if self._labels_follow else self._read_labels(groups, place)
             time_ns = self._read_time(place)
             namespace = (
                 "" if self._plan.namespace is None else _text(self._plan.namespace, place, "namespace")
@@ -133,7 +134,7 @@ class Mapper:
             try:
                 number = _number(pointer, value)
                 of_value = place._replace(key=key)
-                own = self._read_labels(of_value) if labels is None else labels
+                own = self._read_labels(groups, of_value) if labels is None else labels
                 metric = self._read_name(of_value)
             except _Wrong as wrong:
                 yield self._invalid(prefix, at, wrong, place)
@@ -175,17 +176,21 @@ class Mapper:
             )
         return prometheus_name(name)
 
-    def _read_labels(self, place: _Place) -> Mapping[str, str]:
+    def _read_groups(self, place: _Place) -> list[tuple[str, str]]:
+        """The labels of the groups, except those that the mapping names; no value of an item has others."""
         pairs: list[tuple[str, str]] = []
         for group in self._plan.groups:
             pairs += _read_group(group, place)
-        named = {name: _text(source, place, f"labels/{name}") for name, source in self._plan.labels.items()}
-        pairs = [(name, text) for name, text in pairs if name not in named] + list(named.items())
-        if len(pairs) > MAX_LABELS:
+        pairs = [(name, text) for name, text in pairs if name not in self._plan.labels]
+        if len(pairs) + len(self._plan.labels) > MAX_LABELS:
             raise _Wrong(
                 "", "size", f"has more than {MAX_LABELS} labels: name those that matter in MF_MAPPING"
             )
-        return label_names(pairs)
+        return pairs
+
+    def _read_labels(self, groups: list[tuple[str, str]], place: _Place) -> Mapping[str, str]:
+        named = [(name, _text(source, place, f"labels/{name}")) for name, source in self._plan.labels.items()]
+        return label_names([*groups, *named])
 
     def _read_time(self, place: _Place) -> int | None:
         if self._plan.time is None:

@@ -195,14 +195,19 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str], around: _Ar
         yield around.invalid(where, wrong, around.request(metric), metric)
         return
     read, where_points = READERS[kind], f"{where}/{kind}/dataPoints/"
+    around_point: _Around | None = None
     for index, point in enumerate(points):
         place = f"{where_points}{index}"
         try:
             check_object("", point)
             yield from read(place, point, series)
         except Wrong as wrong:
-            alone = {**metric, kind: {**data, "dataPoints": [point]}}
-            yield around.invalid(place, wrong, around.request(alone), point)
+            if around_point is None:
+                # The metric is repeated with each bad point, too; measured once, since it may be long.
+                parts = _without(metric, kind), _without(data, "dataPoints")
+                around_point = around._replace(is_short=around.is_short and _is_short(*parts))
+            alone = {**metric, kind: {**data, "dataPoints": [point]}} if around_point.is_short else None
+            yield around_point.invalid(place, wrong, around.request(alone), point)
             continue
         exemplars = point.get("exemplars")
         for exemplar in range(len(exemplars) if isinstance(exemplars, list) else 0):

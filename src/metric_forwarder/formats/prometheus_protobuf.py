@@ -77,19 +77,19 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
 
 
 class _Family(NamedTuple):
-    """What the metrics of a family share; ``labels`` are those of the request."""
+    """What the metrics of a family share; ``labels`` are those of the request, ``written`` is the name as it came."""
 
     name: str
     kind: int
     labels: Mapping[str, str]
+    written: bytes
 
     def with_metric(self, metric: bytes) -> bytes | None:
         """A family with one metric, behind its length, so that a replay can read it; None if the name is too long to repeat."""
-        name = self.name.encode()
-        if len(name) > _LONGEST_SHARED:
+        if len(self.written) > _LONGEST_SHARED:
             return None
         kind = bytes([_TYPE << 3 | VARINT]) + write_varint(self.kind)
-        content = write_field(_NAME, name) + kind + write_field(_METRIC, metric)
+        content = write_field(_NAME, self.written) + kind + write_field(_METRIC, metric)
         return write_varint(len(content)) + content
 
 
@@ -106,7 +106,7 @@ def _read_family(where: str, data: bytes, labels: Mapping[str, str]) -> Iterator
             if len(metrics) > MAX_SAMPLES:
                 # Each is a sample at least, so the others are not read.
                 break
-    family = _Family(metric_name(name.decode("utf-8", "replace")), kind, labels)
+    family = _Family(metric_name(name.decode("utf-8", "replace")), kind, labels, name)
     for number, (begin, end) in enumerate(metrics):
         yield from _read_metric(f"{where} metric {number}", data[begin:end], family)
 

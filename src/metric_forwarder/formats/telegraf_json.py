@@ -126,7 +126,9 @@ def _other_field(where: str, field: str, value: Any, metric: Mapping[str, Any]) 
         )
     if isinstance(value, NotJson):
         return not_json(where, value)
-    alone = {**metric, "fields": {field: value}}
+    # Without other members, which may be many.
+    shared = {member: metric[member] for member in ("name", "tags", "timestamp") if member in metric}
+    alone = {**shared, "fields": {field: value}}
     if value is None:
         return InvalidSample(where, "type", "is null: a field is a number, a boolean or a text", alone)
     return InvalidSample(where, "value", NO_FLOAT, alone)

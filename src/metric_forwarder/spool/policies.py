@@ -25,6 +25,8 @@ MAX_DEAD_LETTERS = 20_000
 MAX_DEAD_LETTER_BYTES = 12 * 2**20
 # If a dead letter smaller than this does not fit, the box counts as full.
 _USUAL_BYTES = 65_536
+# The same after so many bytes of larger ones: one alone may be a whole message.
+_MAX_BYTES_IN_VAIN = 4 * MAX_DEAD_LETTER_BYTES
 # The bytes of a record besides its texts.
 _RECORD_BYTES = 300
 # The most points of an envelope in one dead letter: delivered ones are kept until all of them are settled.
@@ -202,7 +204,7 @@ class DeadLetterBox:
         self.left_out = 0
         self._now_ms = now_ms
         self._points = 0
-        self._bytes = 0
+        self._bytes = self._bytes_in_vain = 0
         self._is_full = False
         self._letters: list[_Letter] = []
         # Only of the last message, so that the box does not keep finished messages in memory.
@@ -230,7 +232,8 @@ class DeadLetterBox:
         size = _written_size(text)
         if self._bytes + size > MAX_DEAD_LETTER_BYTES:
             # So that those that follow are not encoded, only to find that they do not fit either.
-            self._is_full = size < _USUAL_BYTES
+            self._bytes_in_vain += size
+            self._is_full = size < _USUAL_BYTES or self._bytes_in_vain > _MAX_BYTES_IN_VAIN
             return False
         self._points += 1
         self._bytes += size
