@@ -2,12 +2,15 @@
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metric_forwarder.formats import Format
+from metric_forwarder.formats.detect import detect
 from metric_forwarder.formats.otlp_json import decode
 from metric_forwarder.formats.otlp_names import number_text, prometheus_metric_name
 from metric_forwarder.formats.samples import (
@@ -237,6 +240,60 @@ def test_an_exponential_histogram_is_invalid_and_names_the_setting_that_helps() 
     (found,) = readings(request({"name": "e", "exponentialHistogram": {"dataPoints": [{"count": "1"}]}}))
     assert isinstance(found, InvalidSample)
     assert "explicit_bucket_histogram" in found.message
+
+
+def members_of(value: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each member of each object in a request: the object, and the member's name."""
+    if isinstance(value, dict):
+        yield from ((value, name) for name in value)
+    if isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from members_of(inner)
+
+
+def test_a_member_that_is_null_means_the_same_as_none() -> None:
+    nested = attribute("c", {"values": [attribute("d", "e"), attribute("f", "1", "intValue")]}, "kvlistValue")
+    point = {"timeUnixNano": str(TIME), "flags": 0, "attributes": [attribute("a"), nested]}
+    quantile = {"quantile": 0.5, "value": 1}
+    sum_ = {"dataPoints": [{**point, "asInt": 1}], "isMonotonic": True, "aggregationTemporality": 2}
+    histogram = {
+        **point,
+        "count": 0,
+        "sum": 1,
+        "explicitBounds": [1],
+        "bucketCounts": [0, 0],
+        "exemplars": [],
+    }
+    summary = {**point, "count": 1, "sum": 1, "quantileValues": [quantile]}
+    whole = request(
+        gauge({**point, "asDouble": 1}, unit="s"),
+        {"name": "sum", "sum": sum_},
+        {"name": "histogram", "histogram": {"dataPoints": [histogram], "aggregationTemporality": 2}},
+        {"name": "summary", "summary": {"dataPoints": [summary]}},
+        resource=(attribute("service.name"), attribute("b")),
+        scope={"name": "s", "version": "1", "attributes": [attribute("g")]},
+    )
+
+    def found() -> list[tuple[Any, ...]]:
+        return [each[:3] if isinstance(each, InvalidSample) else each for each in readings(whole)]
+
+    for group, name in [*members_of(whole)]:
+        was = group[name]
+        group[name] = None
+        with_null = found()
+        del group[name]
+        assert with_null == found(), name
+        group[name] = was
+    assert readings({"resourceMetrics": None}) == []
+    assert detect({"resourceMetrics": None}, HINT) is Format.OTLP_JSON
+
+
+@pytest.mark.parametrize(
+    "other", [{"stringValue": None}, {"unknown": 1}, {"doubleValue": None, "unknown": None}]
+)
+def test_the_value_of_an_attribute_is_the_member_that_holds_one(other: dict[str, Any]) -> None:
+    label = {"key": "a", "value": {**other, "boolValue": True}}
+    assert series(request(gauge({"asInt": 1, "attributes": [label]}))) == [("temperature", {"a": "true"}, 1)]
 
 
 def test_unknown_members_are_ignored_everywhere() -> None:

@@ -226,7 +226,11 @@ def _almost_otlp(first: Mapping[str, Any]) -> str | None:
 
 
 _SHAPES = (
-    _Shape(Format.OTLP_JSON, lambda first: isinstance(first.get("resourceMetrics"), list), _almost_otlp),
+    _Shape(
+        Format.OTLP_JSON,
+        lambda first: isinstance(first.get("resourceMetrics", ""), (list, type(None))),
+        _almost_otlp,
+    ),
     _Shape(Format.TELEGRAF_JSON, _fits_telegraf, _almost_telegraf),
     _Shape(Format.KAFKA_ADAPTER, _fits_adapter, _almost_adapter),
 )

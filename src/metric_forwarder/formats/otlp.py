@@ -82,11 +82,11 @@ def convert(prefix: str, request: Any, hint: FormatHint) -> Iterator[Reading]:
         yield not_json(prefix, request)
         return
     groups = request.get("resourceMetrics") if isinstance(request, dict) else None
-    if request == {}:
+    is_named = isinstance(request, dict) and "resourceMetrics" in request
+    if request == {} or (is_named and groups is None):
         return
     if not isinstance(groups, list):
         # Nothing would be left of a request for traces or logs, or of one with other names.
-        is_named = isinstance(request, dict) and "resourceMetrics" in request
         message = 'is not an OTLP metrics request: it must be {"resourceMetrics":[…]}'
         yield InvalidSample(f"{prefix}/resourceMetrics" if is_named else prefix, "type", message, request)
         return
@@ -99,7 +99,7 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
     try:
         check_object("", group)
         resource = read_object(group, "resource")
-        attributes = read_attributes("/resource/attributes", resource.get("attributes", []))
+        attributes = read_attributes("/resource/attributes", resource.get("attributes"))
         scopes = read_list(group, "scopeMetrics")
     except Wrong as wrong:
         kept = {"resourceMetrics": [group]}
@@ -176,7 +176,7 @@ def _read_scope(where: str, group: Any, shared: Mapping[str, str], around: _Arou
 def _scope_labels(scope: Mapping[str, Any], shared: Mapping[str, str]) -> dict[str, str]:
     """The labels of a scope; a resource's labels replace its attributes, but not its name and version."""
     texts = {member: read_text(scope, member, "type", "/scope") for member in ("name", "version")}
-    attributes = prometheus_labels(read_attributes("/scope/attributes", scope.get("attributes", [])))
+    attributes = prometheus_labels(read_attributes("/scope/attributes", scope.get("attributes")))
     named = {f"otel_scope_{member}": text for member, text in texts.items() if text}
     return {**{f"otel_scope_{name}": text for name, text in attributes.items()}, **shared, **named}
 

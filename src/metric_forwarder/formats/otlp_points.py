@@ -161,7 +161,7 @@ def _buckets(data: Mapping[str, Any], *, is_stale: bool) -> tuple[Sequence[float
     ]
     if is_stale and not counts:
         return bounds, [0] * (len(bounds) + 1), 0
-    total = 0 if is_stale else _whole("/count", data.get("count", 0), 0, _UINT64)
+    total = 0 if is_stale else _whole("/count", _number_of(data, "count"), 0, _UINT64)
     has_buckets = bool(bounds or counts)
     if has_buckets and (len(counts) != len(bounds) + 1 or (sum(counts) != total and not is_stale)):
         message = "do not fit: there must be one more bucket than bounds, and their sum must be the count of the point"
@@ -175,11 +175,11 @@ def _read_summary(place: str, data: dict[str, Any], series: Series) -> Iterator[
     for index, quantile in enumerate(read_list(data, "quantileValues")):
         where = f"/quantileValues/{index}"
         check_object(where, quantile)
-        value = 0.0 if point.is_stale else _double(f"{where}/value", quantile.get("value", 0))
-        text = number_text(_double(f"{where}/quantile", quantile.get("quantile", 0)))
+        value = 0.0 if point.is_stale else _double(f"{where}/value", _number_of(quantile, "value"))
+        text = number_text(_double(f"{where}/quantile", _number_of(quantile, "quantile")))
         quantiles.append((where, value, text))
-    total_sum = 0.0 if point.is_stale else _double("/sum", data.get("sum", 0))
-    total = 0 if point.is_stale else _whole("/count", data.get("count", 0), 0, _UINT64)
+    total_sum = 0.0 if point.is_stale else _double("/sum", _number_of(data, "sum"))
+    total = 0 if point.is_stale else _whole("/count", _number_of(data, "count"), 0, _UINT64)
     for where, value, text in quantiles:
         yield point.sample(where, "", value, {"quantile": text})
     yield point.sample("/sum", "_sum", total_sum)
@@ -201,7 +201,8 @@ READERS: Mapping[str, Callable[[str, dict[str, Any], Series], Iterable[Reading]]
 
 
 def _time(point: Mapping[str, Any]) -> int | None:
-    return _whole("/timeUnixNano", point.get("timeUnixNano", 0), 0, _INT64) or None
+    time_ns = point.get("timeUnixNano")
+    return None if time_ns is None else _whole("/timeUnixNano", time_ns, 0, _INT64) or None
 
 
 def _is_stale(point: Mapping[str, Any]) -> bool:
@@ -253,17 +254,18 @@ def _usual_labels(attributes: Any, shared: Mapping[str, str]) -> dict[str, str] 
 
 def read_attributes(where: str, attributes: Any) -> dict[str, str]:
     """The attributes of a resource, a scope or a point as text, by their keys."""
+    if attributes is None:
+        return {}
     if not isinstance(attributes, list):
         raise Wrong(where, "type", 'is not a list: it must be [{"key":"…","value":{…}}]')
     if len(attributes) > MAX_LABELS:
         raise Wrong(where, "size", f"has more than {MAX_LABELS} attributes: leave some out")
     found: dict[str, str] = {}
     for index, attribute in enumerate(attributes):
-        key = attribute.get("key", "") if isinstance(attribute, dict) else None
-        if not isinstance(key, str):
+        if not isinstance(attribute, dict) or not isinstance(attribute.get("key"), (str, type(None))):
             message = 'is not an attribute: it must be {"key":"…","value":{…}}'
             raise Wrong(f"{where}/{index}", "type", message)
-        found[key] = _attribute_text(f"{where}/{index}/value", attribute.get("value"))
+        found[attribute.get("key") or ""] = _attribute_text(f"{where}/{index}/value", attribute.get("value"))
     return found
 
 
@@ -286,25 +288,27 @@ def _attribute_text(where: str, value: Any) -> str:
 
 def _plain(value: Any, depth: int) -> Any:
     """An attribute's value as plain JSON; None if it is not one that OTLP knows."""
-    if not isinstance(value, dict) or not value or depth > _DEEPEST:
+    if not isinstance(value, dict) or depth > _DEEPEST:
         return None
-    kind, inner = next(iter(value.items()))
-    match kind:
-        case "stringValue" | "bytesValue" | "boolValue":
-            return inner if isinstance(inner, (str, bool)) else None
-        case "intValue":
-            is_text = isinstance(inner, str) and _is_whole(inner)
-            return int(inner) if type(inner) is int or is_text else None
-        case "doubleValue":
-            return float(inner) if type(inner) in (int, float) else inner if isinstance(inner, str) else None
-        case "arrayValue":
-            return [_plain(member, depth + 1) for member in _members(inner)]
-        case "kvlistValue":
-            return {
-                str(member.get("key", "")): _plain(member.get("value"), depth + 1)
-                for member in _members(inner)
-                if isinstance(member, dict)
-            }
+    for kind, inner in value.items():
+        match kind if inner is not None else "":
+            case "stringValue" | "bytesValue" | "boolValue":
+                return inner if isinstance(inner, (str, bool)) else None
+            case "intValue":
+                is_text = isinstance(inner, str) and _is_whole(inner)
+                return int(inner) if type(inner) is int or is_text else None
+            case "doubleValue":
+                return (
+                    float(inner) if type(inner) in (int, float) else inner if isinstance(inner, str) else None
+                )
+            case "arrayValue":
+                return [_plain(member, depth + 1) for member in _members(inner)]
+            case "kvlistValue":
+                return {
+                    str(member.get("key") or ""): _plain(member.get("value"), depth + 1)
+                    for member in _members(inner)
+                    if isinstance(member, dict)
+                }
     return None
 
 
@@ -313,7 +317,7 @@ def _members(inner: Any) -> list[Any]:
     return members if isinstance(members, list) else []
 
 
-# --- values of OTLP's JSON -------------------------------------------------------------------------------------------
+# --- values of OTLP's JSON: null is the same as a missing member ----------------------------------------------------
 
 
 def _whole(where: str, value: Any, least: int, above: int) -> int:
@@ -325,6 +329,12 @@ def _whole(where: str, value: Any, least: int, above: int) -> int:
     if type(value) is int and least <= value < above:
         return value
     raise Wrong(where, "value", "is not a whole number of 64 bits: it must be one, or its digits as text")
+
+
+def _number_of(group: Mapping[str, Any], name: str) -> Any:
+    """The member of this name; 0 if it is missing."""
+    value = group.get(name)
+    return 0 if value is None else value
 
 
 def _double(where: str, value: Any) -> float:
@@ -386,7 +396,9 @@ def read_list(group: Mapping[str, Any], name: str, where: str = "") -> list[Any]
 
 def read_text(group: Mapping[str, Any], name: str, rule: str, where: str = "") -> str:
     """The member of this name; empty if it is missing. ``where`` is the place of ``group``."""
-    text = group.get(name, "")
+    text = group.get(name)
+    if text is None:
+        return ""
     if isinstance(text, str):
         return text
     raise Wrong(f"{where}/{name}", rule, _NO_TEXT)
