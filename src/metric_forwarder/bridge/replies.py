@@ -6,16 +6,11 @@ docs/migrate.md has the table of what becomes which code.
 from collections.abc import Mapping
 from typing import Any
 
-from metric_forwarder.model import Outcome
+from metric_forwarder.model import BAD, Outcome
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
 from metric_forwarder.put_monitor_data.server import Refusal, encode_reply, refuse
+from metric_forwarder.reporting.report import Report, not_delivered
 
-Report = dict[str, Any]
-
-# Only the client can correct these points.
-_CLIENTS_FAULT = (Outcome.INVALID, Outcome.STALE, Outcome.REJECTED)
-# Delivered, kept, or left out on purpose.
-_SAFE = (Outcome.DELIVERED, Outcome.DUPLICATE, Outcome.SPOOLED, Outcome.FILTERED)
 _MAX_MESSAGE = 500
 
 
@@ -29,9 +24,7 @@ def reply_text(report: Report) -> str:
     code = return_code(report)
     if code is ReturnCode.OK:
         return encode_reply(None).decode()
-    outcomes, received = report["outcomes"], report["received"]
-    safe = sum(outcomes[outcome.value] for outcome in _SAFE)
-    where = f"{received - safe} of {received} {'point was' if received == 1 else 'points were'} not delivered"
+    where = not_delivered(report)
     if errors := _deciding_errors(report):
         where += f", the first for this: {errors[0]['pointer']} {errors[0]['message']}".replace("  ", " ")
     return refusal_text(code, refuse(code, where[:_MAX_MESSAGE]).message)
@@ -47,7 +40,7 @@ def return_code(report: Report) -> ReturnCode:
         return ReturnCode.NOT_READY
     if outcomes[Outcome.UNCERTAIN.value]:
         return ReturnCode.INTERNAL_FAILURE
-    if any(outcomes[outcome.value] for outcome in _CLIENTS_FAULT):
+    if any(outcomes[outcome.value] for outcome in BAD):
         bad = _deciding_errors(report)
         return _code_of(bad[0]) if bad else ReturnCode.NO_VALID_DATA
     return ReturnCode.OK if report["received"] else ReturnCode.NO_VALID_DATA
@@ -55,7 +48,7 @@ def return_code(report: Report) -> ReturnCode:
 
 def _deciding_errors(report: Report) -> list[dict[str, Any]]:
     """Return the errors that decide the code; other points of the request may have errors, too."""
-    deciding: tuple[Outcome, ...] = _CLIENTS_FAULT
+    deciding: tuple[Outcome, ...] = BAD
     for outcome in (Outcome.UNCERTAIN, Outcome.UNDELIVERED):
         if report["outcomes"][outcome.value]:
             deciding = (outcome,)
