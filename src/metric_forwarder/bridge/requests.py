@@ -127,7 +127,8 @@ class _Sender:
             again = self._authenticator.check(request._replace(path=self._whole_path), self._deadline)
             if again is None:
                 return None
-        return refusal._replace(message=f"{refusal.message} (SecretId {_shown(request.secret_id)})")
+        remedy = "correct the client's key, or MF_BRIDGE_ACCOUNTS"
+        return refusal._replace(message=f"{refusal.message} (SecretId {_shown(request.secret_id)}): {remedy}")
 
     def check_large(self, claims: Iterable[PutRequest] | None) -> Refusal | None:
         """Check the claims of a request that is too large to be parsed before it is authenticated; None: it is small."""
