@@ -249,6 +249,19 @@ def test_the_metrics_of_a_spool_end_with_the_spool(tmp_path: Path) -> None:
         clock.sleep(100)
 
 
+def test_a_level_of_the_spool_that_was_not_measured_for_five_minutes_is_not_shown(tmp_path: Path) -> None:
+    clock = FakeClock()
+    settings = remote_write_environ(SELF_METRICS="on", SPOOL=tmp_path.as_uri())
+    application = Application(settings, clock, lambda: InProcessPrometheus(clock))
+    report_of(application, ckafka(point(1)))
+    assert application.self_metrics is not None
+    shown = []
+    for _ in range(2):
+        shown.append(any(value.family is SPOOL_OLDEST for value in application.self_metrics.values()))
+        clock.sleep(300)
+    assert shown == [True, False]
+
+
 def test_counters_survive_a_change_of_settings() -> None:
     clock = FakeClock()
     prometheus = InProcessPrometheus(clock)

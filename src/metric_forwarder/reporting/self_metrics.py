@@ -146,6 +146,7 @@ class SelfMetrics:
         self._event_seconds = Histogram(EVENT_SECONDS, EVENT_BOUNDS_S)
         self._point_age = Histogram(POINT_AGE, AGE_BOUNDS_S)
         self._spool: SpoolLevel | None = None
+        self._spool_until = 0.0
         self._is_degraded = False
 
     def prepared(self, verdict: Verdict | None, took_ms: int) -> None:
@@ -183,9 +184,10 @@ class SelfMetrics:
         self._event_seconds.observe(report["durationMs"] / 1000)
         self._is_degraded = report["dedupe"] == "degraded"
 
-    def set_spool(self, level: "SpoolLevel | None") -> None:
-        """Note how full the spool is; None: there is none, or it cannot be measured."""
+    def set_spool(self, level: "SpoolLevel | None", for_s: float) -> None:
+        """Note for so long how full the spool is; None: there is none, or it cannot be measured."""
         self._spool = level
+        self._spool_until = self._clock.monotonic() + for_s
 
     def values(self) -> Iterator[Value]:
         """Every series, with its present value."""
@@ -196,7 +198,7 @@ class SelfMetrics:
             yield Value(REQUESTS, "", (("answer", answer),), count)
         for histogram in (self._request_seconds, self._event_seconds, self._point_age):
             yield from histogram.values()
-        if self._spool is not None:
+        if self._spool is not None and self._clock.monotonic() < self._spool_until:
             oldest_ms = self._spool.oldest_ms
             age_s = 0.0 if oldest_ms is None else max(0.0, self._clock.time() - oldest_ms / 1000)
             yield Value(SPOOL_BYTES, "", (), self._spool.used_bytes)

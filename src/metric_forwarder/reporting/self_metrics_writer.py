@@ -31,6 +31,8 @@ _LONGEST_S = 1.0
 _SHARE = 0.5
 # With less time left, the next event writes.
 _LEAST_S = 0.2
+# Without another measurement a spool's level is shown for so long, or for two intervals: others may replay the spool.
+_LEVEL_HOLDS_S = 300.0
 
 
 class SeriesEndpoint(Protocol):
@@ -107,7 +109,7 @@ class EventMetrics:
         if now < written.next_at or deadline.remaining() < _LEAST_S or is_under_way:
             return
         written.next_at = now + self._interval_s
-        self.counters.set_spool(measure_spool())
+        self.counters.set_spool(measure_spool(), max(_LEVEL_HOLDS_S, 2 * self._interval_s))
         if self._endpoint is not None:
             self._write(self._endpoint, min(_LONGEST_S, _SHARE * deadline.remaining()))
 
