@@ -348,6 +348,15 @@ def test_old_drafts_of_killed_instances_are_removed_and_recent_ones_stay(folder:
 
 
 @pytest.mark.parametrize("hours", [-3, 3])
+def test_the_age_of_points_is_told_by_the_clock_of_the_file_system(folder: Path, hours: int) -> None:
+    wrong = FakeClock(time.time() + hours * 3600)
+    FileSpool(folder, machine=machine_of(wrong)).write(
+        [SpoolRecord(point(), "s", None, None, "undelivered", "")], []
+    )
+    assert FileSpool(folder).measure().oldest_ms == pytest.approx(time.time() * 1000, abs=60_000)
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
 def test_drafts_are_judged_by_the_clock_of_the_file_system(folder: Path, hours: int) -> None:
     folder.mkdir()
     old, recent = folder / "points-1.draft", folder / "points-2.draft"

@@ -138,13 +138,21 @@ class FileSpool:
             points = self._files("points")
             dead_letters = sum(count_waiting(self._system, path) for path in self._files("dead"))
             used = self._survey().used
+            oldest_ms = self._oldest_ms(points)
         except FileNotFoundError:
             # Nothing was written yet.
             return SpoolLevel(0, None, 0)
         except OSError as error:
             raise _unreadable(error) from None
-        # The number in a file's name is the time of its write.
-        return SpoolLevel(used, _order(points[0].name)[0] if points else None, dead_letters)
+        return SpoolLevel(used, oldest_ms, dead_letters)
+
+    def _oldest_ms(self, points: Iterable[Path]) -> int | None:
+        """When the first file was written; its number may be larger, after one of an instance whose clock was ahead."""
+        for path in points:
+            # A concurrent replay may have removed it.
+            with contextlib.suppress(FileNotFoundError):
+                return int(self._system.status(path).st_mtime * 1000)
+        return None
 
     def others(self) -> Sequence[str]:
         try:
