@@ -52,9 +52,6 @@ class SpoolVisit(Protocol):
     def replay(self, *, dead_letters: bool) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
         """Read the spool, the oldest first, while there is time for more: messages, and the policy for them."""
 
-    def measure(self) -> "SpoolLevel | None":
-        """Find out how full the spool is; None if that is not known in time."""
-
     def close(self) -> None:
         """End the visit."""
 
@@ -64,6 +61,9 @@ class Spool(Protocol):
 
     def begin(self, deadline: Deadline, now_ms: int, complain: Callable[[str], None]) -> SpoolVisit:
         """Start an event that was received at that time, Unix milliseconds."""
+
+    def measure(self, deadline: Deadline) -> "SpoolLevel | None":
+        """Find out how full it is; None if that is not known in time."""
 
 
 class ScrapeSource(Protocol):
@@ -214,12 +214,7 @@ class Pipeline:
         """Ask how full the spool is, within half of the time that is left and within a second."""
         if self._spool is None:
             return None
-        until = deadline.within(min(_LONGEST_MEASURE_S, deadline.remaining() / 2))
-        visit = self._spool.begin(until, self._now_ms(), lambda _: None)
-        try:
-            return visit.measure()
-        finally:
-            visit.close()
+        return self._spool.measure(deadline.within(min(_LONGEST_MEASURE_S, deadline.remaining() / 2)))
 
     def _chunks(
         self,

@@ -59,6 +59,15 @@ class Shelf:
             self.ended = True
 
 
+class SlowToMeasure(Shelf):
+    def measure(self) -> SpoolLevel:
+        self.work()
+        return super().measure()
+
+    def write(self, points: Iterable[SpoolRecord], dead_letters: Iterable[SpoolRecord]) -> None:
+        self.written += [*points, *dead_letters]
+
+
 class ShelfChunk:
     dead = False
     messages = (Message("s", {}, receipt=0), Message("s", {}, receipt=1))
@@ -188,6 +197,23 @@ def test_a_spool_that_hung_gets_a_moment_to_end_its_work_before_it_is_refused() 
 
     world.run(run)
     assert [len(shelf.written) for shelf in shelves] == [1, 1, 1]
+
+
+def test_a_spool_that_takes_long_to_measure_is_measured_once_at_a_time_and_keeps_taking_points(
+    hanging: Hanging,
+) -> None:
+    slow, fresh = SlowToMeasure(hanging), Shelf()
+    spool = spool_of(slow, fresh)
+    hanging.hangs = True
+    with ends_within(2):
+        for _ in range(4):
+            assert spool.measure(soon(spool.machine.clock, 0.01)) is None
+            write(spool)
+    assert len(fresh.written) == 4
+    (measuring,) = [thread for thread in threading.enumerate() if thread.name == "spool-level"]
+    hanging.let_go()
+    measuring.join(10)
+    assert spool.measure(soon(spool.machine.clock)) == SpoolLevel(0, None, 0)
 
 
 def test_a_store_that_fails_says_so_and_is_kept(hanging: Hanging) -> None:

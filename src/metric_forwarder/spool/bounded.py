@@ -47,6 +47,7 @@ class BoundedSpool:
         self._fixed_s, self._per_record_s = self._store.fixed_s, self._store.per_record_s
         self._slowness = 1.0
         self._stuck: list[SerialWorker] = []
+        self._measuring: SerialWorker | None = None
 
     def reserve_s(self, records: int) -> float:
         return self._slowness * self._expected_s(records)
@@ -81,6 +82,29 @@ class BoundedSpool:
         """Give up the worker that hangs, with its store."""
         self._store = None
         self._stuck.append(worker)
+
+    def measure(self, deadline: Deadline) -> SpoolLevel | None:
+        """How full the spool is; None if the store does not answer in time, or still measures for an earlier event.
+
+        Nothing depends on it: a store that takes long to measure is not one that hangs.
+        """
+        if self._measuring is not None and self._measuring.is_busy:
+            return None
+        store = self._store = self._store or self._make()
+        try:
+            worker = self._measuring = SerialWorker("spool-level", self.machine.tasks)
+        except RuntimeError:
+            return None
+        level = worker.submit(store.measure)
+        worker.dismiss()
+        try:
+            return level.result(max(_GRACE_S, deadline.remaining()))
+        except SpoolError:
+            return None
+        except TimeoutError:
+            # Only the measurement may use it any more.
+            self._store = None
+            return None
 
     def learn(self, records: int, took_s: float) -> None:
         """Record how long a write took: a slower store is trusted at once, a faster one gradually."""
@@ -159,13 +183,6 @@ class BoundedVisit:
                 return
             needed_s = max(least_s, _READINGS_FOR_A_CHUNK * (clock.monotonic() - began))
             yield BoundedChunk(chunk, self.post)
-
-    def measure(self) -> SpoolLevel | None:
-        """How full the spool is; None if the store does not answer in time."""
-        try:
-            return self._wait(self._submit(self._store.measure))
-        except SpoolError:
-            return None
 
     def post(self, job: Callable[[], None]) -> None:
         """Submit a job; only the end of the visit waits for it."""
