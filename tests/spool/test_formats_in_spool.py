@@ -110,6 +110,47 @@ def test_a_line_that_cannot_be_read_is_kept_as_the_line(harness: RemoteWriteHarn
     assert [letter["payload"] for letter in letters(folder)] == ["b not_a_number"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "# TYPE m gauge\nm 1 {now}\ncpu,host=a idle=5 {now}000000\n",
+        "m v=1 {now}000000\nfoo 1\n",
+        "m 1 {now_s}\nfoo  1 {now_s}\n# EOF\n",
+    ],
+    ids=["influx in Prometheus text", "Prometheus text in influx", "two spaces in OpenMetrics"],
+)
+def test_a_bad_line_is_replayed_in_the_format_of_its_message_though_it_fits_another_alone(
+    harness: RemoteWriteHarness, body: str
+) -> None:
+    now = round(harness.clock.time() * 1000)
+    report = harness.handle(ckafka(body.format(now=now, now_s=now // 1000)))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    replayed = harness.handle(REPLAY_ALL)
+    assert outcomes(replayed) == {"invalid": 1}
+    assert reasons(replayed) == reasons(report)
+
+
+def test_a_line_behind_the_end_of_openmetrics_has_its_time_in_seconds_when_it_is_replayed(
+    harness: RemoteWriteHarness,
+) -> None:
+    now_s = round(harness.clock.time())
+    report = harness.handle(ckafka(f"m 1 {now_s}\n# EOF\nq 2 {now_s}\n# EOF\n"))
+    assert outcomes(report) == {"delivered": 1, "invalid": 1}
+    assert outcomes(harness.handle(REPLAY_ALL)) == {"delivered": 1}
+    assert {time_ms for samples in harness.prometheus.samples.values() for time_ms, _ in samples} == {
+        now_s * 1000
+    }
+
+
+def test_a_bad_line_of_a_format_that_a_setting_named_wrongly_is_read_once_the_setting_is_right(
+    folder: Path,
+) -> None:
+    wrong = make_remote_write_harness(SPOOL=folder.as_uri(), FORMAT="influx")
+    assert outcomes(wrong.handle(ckafka("m 1\n"))) == {"invalid": 1}
+    right = make_remote_write_harness(SPOOL=folder.as_uri(), FORMAT="prometheus-text")
+    assert outcomes(right.handle(REPLAY_ALL)) == {"delivered": 1}
+
+
 def test_a_sample_that_cannot_be_delivered_keeps_its_namespace(folder: Path) -> None:
     mapping = '{"each":"/m","name":"/n","value":"/v","labels":["/tags"],"namespace":"/ns"}'
     body = {"m": [{"n": "cpu", "v": 1.5, "tags": dict.fromkeys("abcdef", "x"), "ns": "billing"}]}

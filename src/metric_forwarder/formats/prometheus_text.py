@@ -73,7 +73,7 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
             ended = ended or line == _EOF
             continue
         if ended and open_metrics:
-            yield InvalidSample(f"line {number}", "eof", AFTER_END, line)
+            yield InvalidSample(f"line {number}", "eof", AFTER_END, _alone(line, open_metrics=True))
             continue
         yield from read_line(number, line, hint, open_metrics=open_metrics)
     if open_metrics and not ended:
@@ -91,7 +91,7 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
     match = _line(line) if len(line) <= MAX_LINE else None
     if match is None:
         if not line.lstrip(" \t").startswith("#"):
-            yield _misfit(where, line)
+            yield _misfit(where, line, _alone(line, open_metrics=open_metrics))
         return
     name, braces, value_text, time_text, rest = match.groups()
     try:
@@ -109,7 +109,7 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
         elif rest is not None:
             raise _Wrong("syntax", _TRAILING)  # noqa: TRY301
     except _Wrong as wrong:
-        yield InvalidSample(where, wrong.rule, str(wrong), line)
+        yield InvalidSample(where, wrong.rule, str(wrong), _alone(line, open_metrics=open_metrics))
         return
     if hint.labels:
         labels = {**labels, **hint.labels}
@@ -143,12 +143,17 @@ _SPACES = (
 )
 
 
-def _misfit(where: str, line: str) -> InvalidSample:
+def _alone(line: str, *, open_metrics: bool) -> str:
+    """A bad line as a text of its own, in which its time has the same unit."""
+    return f"{line}\n{_EOF}" if open_metrics else line
+
+
+def _misfit(where: str, line: str, alone: str) -> InvalidSample:
     """What is wrong with a line that is not a sample."""
     if len(line) > MAX_LINE:
-        return InvalidSample(where, "size", f"has more than {MAX_LINE} characters: split it", line)
+        return InvalidSample(where, "size", f"has more than {MAX_LINE} characters: split it", alone)
     return InvalidSample(
-        where, "syntax", 'is not a sample: it must be name{label="value"} value [time]', line
+        where, "syntax", 'is not a sample: it must be name{label="value"} value [time]', alone
     )
 
 

@@ -41,6 +41,8 @@ MAX_PART_BYTES = 6 * 2**20
 _TAKEN_TOGETHER = 256
 # In place of a format: the trigger has read the samples itself.
 _SAMPLE = "sample"
+# The formats whose dead letters are single lines.
+_OF_LINES = (Format.INFLUX, Format.PROMETHEUS_TEXT)
 # How JSON of other formats usually begins: comparing this is cheaper than decoding twice.
 _OTHER_FORMATS_BEGIN = ('{"resourceMetrics"', '{"fields"', '{"metrics"')
 # Characters of the messages that are decoded by one call: enough to make its cost disappear.
@@ -296,6 +298,9 @@ class Intake:
                     yield from self._take_payload(message, payload)
                 self._take_pending()
             else:
+                if found in _OF_LINES and self._chosen_format(message) is None:
+                    # A line by itself may look like another format, so its dead letter says which one it is.
+                    message = message._replace(format=found.value)
                 readings = formats.read(found, body, self._hint_of(message), self._rules.mapping)
                 yield from self._take_readings(message, readings, found.value)
 
