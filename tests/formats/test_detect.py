@@ -195,7 +195,36 @@ def test_the_samples_before_too_many_are_taken_and_one_invalid_stands_for_the_ot
     *taken, last = read(Format.PROMETHEUS_TEXT, body, HINT)
     assert len(taken) == MAX_SAMPLES
     assert isinstance(last, InvalidSample)
-    assert (last.where, last.rule, last.raw) == (f"line {MAX_SAMPLES + 1}", "size", body)
+    assert (last.where, last.rule) == (f"line {MAX_SAMPLES + 1}", "size")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["", " # {} 1"], ids=["a sample", "an exemplar"])
+def test_of_too_many_lines_those_that_were_not_taken_are_kept(ending: str) -> None:
+    lines = [f'm{{of="é{number}"}} 1' for number in range(MAX_SAMPLES + 2)]
+    # The first one that is not read is the last sample, or the exemplar of the one before.
+    lines[MAX_SAMPLES - 1] += ending
+    body = "# TYPE m gauge\n" + "\n".join([*lines, "# EOF\n"])
+    for text in (body, body.encode()):
+        *_, last = read(Format.PROMETHEUS_TEXT, text, HINT)
+        assert isinstance(last, InvalidSample)
+        assert "the others are not read" in last.message
+        rest = [
+            reading.dimensions["of"]
+            for reading in read(Format.PROMETHEUS_TEXT, last.raw, HINT)
+            if isinstance(reading, Sample)
+        ]
+        assert rest == [f"é{MAX_SAMPLES}", f"é{MAX_SAMPLES + 1}"]
+
+
+@pytest.mark.slow
+def test_of_too_many_samples_without_lines_none_is_kept_and_the_error_says_so() -> None:
+    body = json.dumps({"name": "m", "fields": {f"f{number}": 1 for number in range(MAX_SAMPLES + 1)}})
+    *taken, last = read(Format.TELEGRAF_JSON, body, HINT)
+    assert len(taken) == MAX_SAMPLES
+    assert isinstance(last, InvalidSample)
+    assert last.raw is None
+    assert "neither read nor kept" in last.message
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from metric_forwarder.clients.http import HttpReply
 from metric_forwarder.formats.protobuf import write_varint
-from metric_forwarder.formats.samples import Sample, is_stale_marker
+from metric_forwarder.formats.samples import MAX_SAMPLES, Sample, is_stale_marker
 from metric_forwarder.formats.snappy import store
 from metric_forwarder.model import FormatHint
 from metric_forwarder.put_monitor_data.return_codes import ReturnCode
@@ -140,6 +140,16 @@ def test_a_line_behind_the_end_of_openmetrics_has_its_time_in_seconds_when_it_is
     assert {time_ms for samples in harness.prometheus.samples.values() for time_ms, _ in samples} == {
         now_s * 1000
     }
+
+
+@pytest.mark.slow
+def test_the_lines_beyond_the_bound_of_a_message_are_delivered_by_a_replay_and_no_others(
+    folder: Path,
+) -> None:
+    body = "".join(f'm{{i="{number}"}} 1\n' for number in range(MAX_SAMPLES + 50))
+    harness = make_remote_write_harness(SPOOL=folder.as_uri())
+    assert outcomes(harness.handle(ckafka(body))) == {"delivered": MAX_SAMPLES, "invalid": 1}
+    assert outcomes(make_remote_write_harness(SPOOL=folder.as_uri()).handle(REPLAY_ALL)) == {"delivered": 50}
 
 
 def test_a_bad_line_of_a_format_that_a_setting_named_wrongly_is_read_once_the_setting_is_right(

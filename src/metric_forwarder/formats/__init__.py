@@ -13,6 +13,7 @@ from metric_forwarder.formats.samples import (
     MAX_SAMPLES,
     TOO_MANY,
     Decoder,
+    FilteredSample,
     FormatHint,
     InvalidSample,
     Reading,
@@ -90,13 +91,27 @@ def read(name: Format, body: Any, hint: FormatHint, mapping: Decoder | None = No
             written += size + len(reading.metric)
         if count >= MAX_SAMPLES or written > MAX_WRITTEN:
             reason = TOO_MANY if count >= MAX_SAMPLES else _TOO_MUCH
-            message = f"{reason}: those before it are taken, the others are not read, so split the message"
-            yield InvalidSample(reading.where, "size", message, body)
+            # The whole message would be delivered again by each replay of its dead letter.
+            rest = _lines_from(reading, body) if name is Format.PROMETHEUS_TEXT else None
+            told = _NOT_READ if rest else _NOT_KEPT
+            yield InvalidSample(reading.where, "size", f"{reason}: those before it are taken, {told}", rest)
             return
         yield reading
 
 
 _TOO_MUCH = f"stands in a message that repeats more than {MAX_WRITTEN // 2**20} MB of names and labels for its samples"
+_NOT_READ = "the others are not read, so split the message"
+_NOT_KEPT = "the others are neither read nor kept as a dead letter, so split the message and send them again"
+
+
+def _lines_from(reading: Reading, body: str | bytes) -> Any:
+    """The lines of a message from a reading on; an exemplar comes after the sample of its line."""
+    lines_before = int(reading.where.split()[1]) - (type(reading) is not FilteredSample)
+    line_break: Any = "\n" if isinstance(body, str) else b"\n"
+    begin = 0
+    for _ in range(lines_before):
+        begin = body.find(line_break, begin) + 1
+    return body[begin:]
 
 
 def _size(labels: Mapping[str, str]) -> int:
