@@ -484,7 +484,7 @@ def test_a_plan_does_not_show_the_message_of_a_timer_which_may_hold_a_token(
     ours = Deployer(api)
     ours.file = tmp_path / "serverless.yml"
     text = (ROOT / "serverless.yml").read_text("utf-8")
-    timer = "    - timer: {parameters: {name: t, cronExpression: c, argument: token=old, enable: true}}\n"
+    timer = "    - timer: {parameters: {name: t, cronExpression: 0 * * * * * *, argument: token=old, enable: true}}\n"
     ours.file.write_text(f"{text}\n{timer}", "utf-8")
     ours.deploy(package())
     ours.file.write_text(f"{text}\n{timer.replace('old', 'new')}", "utf-8")
