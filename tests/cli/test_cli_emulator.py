@@ -209,7 +209,11 @@ def test_standard_input_that_is_closed_is_empty() -> None:
 
 
 # The second does not fit into a buffer.
-@pytest.mark.parametrize("words", [("schema",), ("events", "ckafka", "--messages", "900")], ids=" ".join)
+@pytest.mark.parametrize(
+    "words",
+    [("schema",), ("events", "ckafka", "--points", str(ROOT / "README.md"))],
+    ids=["a little", "much"],
+)
 def test_standard_output_that_cannot_be_written_ends_with_status_2_and_one_line(words: tuple[str]) -> None:
     done = execute(*words, streams=">/dev/full")
     assert done.status == 2
