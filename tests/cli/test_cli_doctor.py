@@ -175,6 +175,16 @@ def test_a_redis_that_is_not_there_is_reported_without_its_password(receiver: Em
     assert "s3cret" not in done.out + done.err
 
 
+@pytest.mark.slow
+def test_a_redis_without_tls_is_told_of_it_if_it_is_asked_for_tls(
+    receiver: Emulator, redis_server: RedisServer
+) -> None:
+    url = redis_server.url().replace("redis://", "rediss://")
+    is_ok, said = _lines(run("doctor", **(settings_for(receiver) | {"DEDUPE": url})).out)["dedupe"]
+    assert not is_ok
+    assert "whether TLS is on there" in said
+
+
 def test_a_redis_that_is_there_is_ok(receiver: Emulator, redis_server: RedisServer) -> None:
     lines = _lines(run("doctor", **(settings_for(receiver) | {"DEDUPE": redis_server.url()})).out)
     assert lines["dedupe"][0]

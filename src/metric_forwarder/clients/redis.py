@@ -46,6 +46,9 @@ _COMMANDS = (
 MAX_REPLY_BYTES = 2**20
 # The longest time for a whole reply, in timeouts.
 _LONGEST_IN_TIMEOUTS = 10
+UNANSWERED = (
+    "Redis did not answer in time: check its load, the network and, with rediss://, whether TLS is on there"
+)
 NOT_REDIS = "the reply makes no sense: check that the address is that of a Redis"
 
 
@@ -377,7 +380,7 @@ _REASONS = (
     ),
     _Reason(
         (redis.TimeoutError, TimeoutError),
-        "Redis did not answer in time: check its load, and the network",
+        UNANSWERED,
     ),
     _Reason(
         (redis.ConnectionError, OSError),

@@ -20,6 +20,7 @@ from metric_forwarder.clients.redis import (
     KEY_PREFIX,
     MAX_REPLY_BYTES,
     NOT_REDIS,
+    UNANSWERED,
     Connect,
     Connection,
     RedisUnavailable,
@@ -375,7 +376,7 @@ class RedisClaims:
         try:
             return future.result(max(_GRACE_S, min(2 * TIMEOUTS_S[0], deadline.remaining())))
         except TimeoutError:
-            self._degrade("Redis did not answer in time: check its load, and the network")
+            self._degrade(UNANSWERED)
             return None
 
     def _degrade(self, reason: str) -> None:
