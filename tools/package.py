@@ -23,11 +23,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from package_contents import ROOT, copy_contents, files_to_compile
+from package_contents import ROOT, copy_contents, extras_of, files_to_compile
 from package_locks import TOOLS, Refused, lock, lock_files, pip_install
 
 # The most differing files that ``verify`` lists.
 SHOWN = 20
+_ONLY_THERE = "only in it: "
 
 # The earliest time that a zip can hold.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -91,6 +92,14 @@ def verify(extras: Sequence[str], archive: Path) -> int:
     print("\n".join(differing[:SHOWN]), file=sys.stderr)
     if len(differing) > SHOWN:
         print(f"… and {len(differing) - SHOWN} more", file=sys.stderr)
+    if unnamed := extras_of(
+        line.removeprefix(_ONLY_THERE) for line in differing if line.startswith(_ONLY_THERE)
+    ):
+        named = ",".join([*extras, *unnamed])
+        print(
+            f"If it was built with {' and '.join(unnamed)}, say so: make verify EXTRAS={named}",
+            file=sys.stderr,
+        )
     return 1
 
 
@@ -101,7 +110,7 @@ def differences(archive: Path, again: Path) -> list[str]:
     except zipfile.BadZipFile:
         return ["it is not a zip"]
     lines = [
-        f"only in it: {name}"
+        f"{_ONLY_THERE}{name}"
         if name not in here
         else f"missing: {name}"
         if name not in there
@@ -124,7 +133,7 @@ def compile_ahead(folder: Path, extras: Sequence[str]) -> None:
     if python is None:
         print(
             "No Python 3.10 was found, so the package holds no bytecode: it works, and each cold start takes about twice "
-            "as long. Put a python3.10 on PATH, or: make package PYTHON=python3.10, after make clean",
+            "as long. Put a python3.10 on PATH; or run make clean, and then make with PYTHON=/path/to/python3.10",
             file=sys.stderr,
         )
         return

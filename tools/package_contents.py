@@ -137,6 +137,12 @@ def licences(installed: Path) -> str:
     return "\n".join(texts)
 
 
+def extras_of(names: Iterable[str]) -> list[str]:
+    """Return the extras whose packages are among these files of a package."""
+    folders = {name.partition("/")[0] for name in names}
+    return [name for name, extra in EXTRAS.items() if extra.module in folders]
+
+
 def files_to_compile(folder: Path, extras: Sequence[str]) -> list[str]:
     """Return the paths of the modules whose bytecode the package holds, relative to ``folder``."""
     left_out = list(NOT_COMPILED)

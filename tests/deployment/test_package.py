@@ -291,6 +291,30 @@ def test_a_zip_is_verified_by_building_it_again(package: Package, tmp_path: Path
     ]
 
 
+@pytest.mark.slow
+def test_a_zip_with_an_extra_that_was_not_named_is_verified_with_the_command_that_names_it(
+    tmp_path: Path,
+) -> None:
+    result = verify(build(tmp_path, "--extras=redis").archive)
+    assert result.returncode == 1
+    assert result.stderr.endswith("If it was built with redis, say so: make verify EXTRAS=redis\n")
+
+
+@pytest.mark.skipif(sys.version_info[:2] == (3, 10), reason="needs a Python that is not the function's")
+def test_without_python_310_the_remedy_works_where_none_is_on_the_path(tmp_path: Path) -> None:
+    code = "import pathlib, sys, package; package.compile_ahead(pathlib.Path(sys.argv[1]), [])"
+    environment = {"PYTHONPATH": str(ROOT / "tools"), "PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "No Python 3.10 was found" in done.stderr
+    assert "PYTHON=/path/to/python3.10" in done.stderr
+
+
 def test_a_missing_or_broken_zip_is_reported(tmp_path: Path) -> None:
     missing = tmp_path / "missing.zip"
     result = verify(missing)
