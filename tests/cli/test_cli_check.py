@@ -110,6 +110,12 @@ def test_age_is_not_judged_and_the_settings_for_intake_are(tmp_path: Path) -> No
     assert run("check", large, BATCH_MAX_BYTES="256").printed[0]["errors"][0]["rule"] == "maxBytes"
 
 
+def test_an_empty_file_is_not_asked_for_json_alone_since_payloads_may_be_in_any_format() -> None:
+    done = run("check", "-", given=" \n")
+    assert done.status == 2
+    assert "standard input is empty: it must hold a payload or a trigger event" in done.err
+
+
 def test_a_setting_that_cannot_be_used_is_reported_even_here() -> None:
     done = run("check", "-", given="[]", BATCH_MAX_BYTES="few")
     assert done.status == 2

@@ -205,7 +205,7 @@ def test_the_exit_status_says_what_was_delivered_if_standard_output_is_closed() 
 def test_standard_input_that_is_closed_is_empty() -> None:
     done = execute("check", "-", streams="<&-")
     assert done.status == 2
-    assert done.err == "Error: standard input is empty: it must hold JSON\n"
+    assert done.err == "Error: standard input is empty: it must hold a payload or a trigger event\n"
 
 
 # The second does not fit into a buffer.

@@ -181,6 +181,13 @@ def test_on_a_terminal_the_report_is_shown_once(event_file: Path) -> None:
     assert '"event":"dedupe"' in shown, "the rest of the log is not in the table"
 
 
+@pytest.mark.slow
+def test_on_a_terminal_settings_that_cannot_be_used_are_told_once(event_file: Path) -> None:
+    shown = on_terminal(command("invoke", str(event_file)), child_environ(REGION="gz"), both=True).out
+    assert shown.count("MF_SECRET_ID is empty") == 1
+    assert "Error: " in shown
+
+
 # --- send ---------------------------------------------------------------------------------------------------
 
 

@@ -70,7 +70,8 @@ def _read(file: str, settings: Settings) -> "list[tuple[str, DryRun]]":
         "save it with that encoding, or name its binary format, such as MF_FORMAT=otlp-protobuf",
     )
     try:
-        event = parse_json(text, file, "correct it, or name its format with MF_FORMAT (docs/formats.md)")
+        remedy = "correct it, or name its format with MF_FORMAT (docs/formats.md)"
+        event = parse_json(text, file, remedy, content="a payload or a trigger event")
     except Unusable as broken:
         return _read_values(text, file, settings, broken)
     return [(file, _dry_run(file, event, text, settings))]

@@ -75,14 +75,14 @@ def read_json(path: str) -> Any:
     return parse_json(read_text(path), path)
 
 
-def parse_json(text: str, path: str, remedy: str = "correct it") -> Any:
-    """Decode what was read from ``path``; ``remedy`` ends the error message.
+def parse_json(text: str, path: str, remedy: str = "correct it", *, content: str = "JSON") -> Any:
+    """Decode what was read from ``path``; ``content`` is what it must hold, and ``remedy`` ends the error message.
 
     Raises:
         Unusable: it is not JSON.
     """
     if not text.strip():
-        raise Unusable(f"{_name(path)} is empty: it must hold JSON")
+        raise Unusable(f"{_name(path)} is empty: it must hold {content}")
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -39,6 +39,7 @@ from metric_forwarder.settings.settings import Settings
 
 DEFAULT_TIME_LIMIT_S = 60.0
 _LINE_HEAD = 40
+_RESULTS = ('"event":"report"', '"level":"ERROR","event":"refused"')
 
 time_limit_option = click.option(
     "--time-limit",
@@ -241,12 +242,13 @@ def _in_format(form: Format, point: dict[str, Any]) -> Any:
     )
 
 
-class _WithoutReports(io.StringIO):
-    """Standard error without the log's reports, for a terminal that shows the report as a table."""
+class _WithoutResult(io.StringIO):
+    """Standard error without the log's result, for a terminal that shows it anyway: the report, or the error that it raised."""
 
     def write(self, text: str, /) -> int:
         # The log writes a line at a time, its level and its event first.
-        return len(text) if '"event":"report"' in text[:_LINE_HEAD] else sys.stderr.write(text)
+        is_result = any(line in text[:_LINE_HEAD] for line in _RESULTS)
+        return len(text) if is_result else sys.stderr.write(text)
 
 
 def _run(ctx: click.Context, events: Events, time_limit_s: float, *, as_json: bool, quiet: bool) -> None:
@@ -272,7 +274,7 @@ def _run(ctx: click.Context, events: Events, time_limit_s: float, *, as_json: bo
 def _invoke(handler: Handler, event: Any, time_limit_s: float, what: str, *, quiet: bool) -> Invocation:
     from metric_forwarder.cli import display
 
-    log: io.StringIO | None = io.StringIO() if quiet else _WithoutReports() if sys.stderr.isatty() else None
+    log: io.StringIO | None = io.StringIO() if quiet else _WithoutResult() if sys.stderr.isatty() else None
     # If points are printed on the terminal, they show the progress.
     prints = Settings.collect(os.environ, to_send=False)[0].kind.prints
     with contextlib.nullcontext() if quiet or prints else display.waiting(what):
