@@ -86,6 +86,7 @@ def max_zstd_bytes() -> int:
         ("scrape target", f"{scraper.MAX_TARGET_BYTES // 2**20} MB"),
         ("samples of one scrape", f"{scraper.MAX_SAMPLES:,}"),
         ("spool", f"{file_spool.DEFAULT_MAX_BYTES // 2**20} MB; files: `?max_mb=…`"),
+        ("files in a spool's folder", f"{file_spool.MAX_FOLDER_FILES:,}"),
         ("errors in a report", str(ledger.MAX_PROBLEMS)),
         ("report over HTTP", f"{replies.MAX_HTTP_BODY_BYTES // 1024} KB"),
         ("report in the log", f"{MAX_LINE_BYTES:,} bytes, as SCF keeps 8 KB of a line (583/39778)"),

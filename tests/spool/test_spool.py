@@ -297,6 +297,20 @@ def test_a_full_spool_says_so_and_takes_nothing_more(folder: Path) -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2**20
 
 
+def test_a_spool_of_very_many_files_is_full_until_they_are_replayed_or_removed(folder: Path) -> None:
+    folder.mkdir()
+    for number in range(20_000):
+        (folder / f"dead-{number}-x-0.jsonl").touch()
+    harness = make_harness(SPOOL=folder.as_uri(), MAX_ATTEMPTS="1")
+    down(harness)
+    report = harness.handle(ckafka(point()))
+    assert outcomes(report) == {"undelivered": 1}
+    assert "the spool is full" in report["errors"][0]["message"]
+    assert "remove its dead letters" in report["errors"][0]["message"]
+    (folder / "dead-0-x-0.jsonl").unlink()
+    assert outcomes(harness.handle(ckafka(point()))) == {"spooled": 1}
+
+
 @pytest.mark.slow
 def test_time_is_kept_back_for_writing_dead_letters_too(tmp_path: Path) -> None:
     def took_ms(folder: Path, *bodies: Any) -> int:

@@ -45,6 +45,8 @@ from metric_forwarder.spool.spool_file import (
 from metric_forwarder.spool.store import SpoolError, SpoolLevel, SpoolRecord
 
 DEFAULT_MAX_BYTES = 256 * 2**20
+# Each write looks at all of them: on a local disk that takes most of a second, and a network is slower.
+MAX_FOLDER_FILES = 20_000
 # A file's name has 255 bytes; this is the room for the function, besides kind, number and suffix.
 _MAX_NAME = 160
 _LOCK = ".lock"
@@ -97,7 +99,7 @@ class FileSpool:
             used = survey.used
             for kind, records in (("points", points), ("dead", dead_letters)):
                 for row, content in encode_files(records):
-                    self._check_room(used, len(content))
+                    self._check_room(survey.files, used, len(content))
                     used += len(content)
                     written.append(self._write_file(f"{kind}-{stem}-{row:07d}", content))
             self._system.sync_folder(self._folder)
@@ -194,7 +196,11 @@ class FileSpool:
                 if is_left:
                     self._system.remove(path)
 
-    def _check_room(self, used: int, added: int) -> None:
+    def _check_room(self, files: int, used: int, added: int) -> None:
+        if files >= MAX_FOLDER_FILES:
+            raise SpoolError(
+                f"the spool is full: it has {files} files; replay it, or remove its dead letters"
+            )
         if used + added > self._max_bytes:
             raise SpoolError(
                 f"the spool is full: {used} of {self._max_bytes} bytes are used; replay it, remove its dead letters, "
@@ -257,7 +263,7 @@ class FileSpool:
             raise SpoolError(f"the spool cannot be read: {found.source} {found.broken}") from None
 
     def _survey(self) -> "_Survey":
-        used, highest = 0, 0
+        used, highest, files = 0, 0, 0
         for name in self._system.names(self._folder):
             highest = max(highest, _order(name)[0])
             # A concurrent replay may have removed it.
@@ -265,7 +271,8 @@ class FileSpool:
                 status = self._system.status(self._folder / name)
                 if stat.S_ISREG(status.st_mode):
                     used += status.st_size
-        return _Survey(used, highest)
+                    files += 1
+        return _Survey(used, highest, files)
 
     def _take_back(self, written: Iterable[Path]) -> None:
         for path in written:
@@ -313,10 +320,11 @@ class _Lock:
 
 
 class _Survey(NamedTuple):
-    """The bytes in a folder's files, and the highest number of a write."""
+    """The bytes in a folder's files, the highest number of a write, and how many files there are."""
 
     used: int
     highest: int
+    files: int
 
 
 def _order(name: str) -> tuple[int, str]:
