@@ -104,6 +104,15 @@ def test_what_breaks_the_format_is_one_sample_and_says_where(
     assert (found.where, found.rule) == (where, rule)
 
 
+@pytest.mark.parametrize("batch", [[], [METRIC]], ids=["empty", "with a metric"])
+def test_an_object_that_is_a_metric_and_a_batch_is_invalid_as_nothing_of_it_may_be_lost(batch: Any) -> None:
+    both = {**METRIC, "metrics": batch}
+    (found,) = readings(json.dumps(both))
+    assert isinstance(found, InvalidSample)
+    assert found.raw == both
+    assert "of its own" in found.message
+
+
 def test_one_bad_value_among_a_thousand_costs_one_sample() -> None:
     lines = [json.dumps({**METRIC, "fields": {"a": number}}) for number in range(1000)]
     lines[499] = lines[499][:-2]

@@ -37,7 +37,9 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
             continue
         prefix, decoded = value
         metrics = decoded.get("metrics") if isinstance(decoded, dict) else decoded
-        if isinstance(metrics, list):
+        if isinstance(metrics, list) and isinstance(decoded, dict) and "fields" in decoded:
+            yield InvalidSample(prefix, "type", _BOTH, decoded)
+        elif isinstance(metrics, list):
             within = f"{prefix}/metrics" if isinstance(decoded, dict) else prefix
             for index, metric in enumerate(metrics):
                 yield from _read_metric(f"{within}/{index}", metric)
@@ -96,6 +98,7 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
     return name, label_names(tags.items()), time_ns
 
 
+_BOTH = 'has both "metrics" and "fields": send the batch and the metric each as an object of its own'
 _SHAPE = 'a metric of Telegraf is {"fields":{…},"name":"…","tags":{…},"timestamp":…}'
 _TIME = (
     "is not a time: it must be RFC 3339, or a whole number of 10, 13, 16 or 19 digits: seconds, milliseconds, microseconds or "
