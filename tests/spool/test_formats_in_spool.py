@@ -460,6 +460,8 @@ REMOTE_WRITE = {
     "no name": (series(("a", "1")), 1),
     "a native histogram": (series(("__name__", "m"), values=(), rest=field(4, b"\x08\x01")), 1),
     "a label that is not UTF-8": (field(1, field(1, field(1, b"__name__") + field(2, b"\xff")) + field(2, b"\x09" + bytes(8))), 1),
+    "a name that is not UTF-8": (field(1, field(1, field(1, b"__name__") + field(2, b"\xff")) + field(2, b"") * 2), 2),
+    "a value that is not UTF-8, before the name": (field(1, field(1, field(1, b"a") + field(2, b"\xff")) + field(1, field(1, b"__name__") + field(2, b"m")) + field(2, b"") * 3 + field(4, b"\x08\x01")), 4),
     "a field that is cut off": (b"\x0a\x50\x0a", 1),
 }  # fmt: skip
 

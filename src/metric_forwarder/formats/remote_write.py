@@ -93,6 +93,8 @@ def _is_request(data: bytes) -> bool:
 
 # A label's name and value.
 _Label = tuple[str, str]
+# In place of a label that cannot be read: a series with an empty name is invalid, and so is one with two.
+_NOT_UTF8: _Label = ("__name__", "")
 
 
 class _Request:
@@ -161,11 +163,8 @@ class _Request:
                     position = last
                 else:
                     position = self._read_other(where, position, end, labels, samples, others)
-        except (BadProtobuf, UnicodeDecodeError) as bad:
-            told = "holds a label that is not UTF-8" if isinstance(bad, UnicodeDecodeError) else str(bad)
-            yield self._invalid(
-                where, "protobuf", f"{told}: correct its sender", _in_request(data[begin:end])
-            )
+        except BadProtobuf as bad:
+            yield self._invalid(where, "protobuf", f"{bad}: correct its sender", _in_request(data[begin:end]))
             return
         self._labels_left -= len(labels)
         if len(labels) > _TOO_MANY_LABELS:
@@ -173,7 +172,7 @@ class _Request:
             return
         named = self._named(labels)
         if isinstance(named, str):
-            rule, message = _why_not(named, len(labels) - 1)
+            rule, message = _why_not(named, labels)
             for index, kept in enumerate(self._alone((begin, position), _SAMPLES)):
                 yield self._invalid(f"{where} sample {index}", rule, message, kept)
         else:
@@ -250,7 +249,10 @@ class _Request:
         written = self._data[begin:end]
         label = self._labels.get(written)
         if label is None:
-            label = name, value = self._split_label(written)
+            try:
+                label = name, value = self._split_label(written)
+            except UnicodeDecodeError:
+                return _NOT_UTF8
             if not value or prometheus_name(name) != name:
                 self._has_unusual = True
             if len(self._labels) < _MAX_KNOWN:
@@ -308,9 +310,11 @@ def _in_request(series: bytes) -> bytes:
     return write_field(_SERIES, series)
 
 
-def _why_not(name: str, count: int) -> tuple[str, str]:
+def _why_not(name: str, labels: list[_Label]) -> tuple[str, str]:
+    if any(label is _NOT_UTF8 for label in labels):
+        return "protobuf", "holds a label that is not UTF-8: correct its sender"
     if not name:
         return "name", "has no label __name__: each series needs one"
-    if count > MAX_LABELS:
+    if len(labels) - 1 > MAX_LABELS:
         return "size", f"has more than {MAX_LABELS} labels: leave some out"
     return "duplicate-label", "names a label twice: keep one"
