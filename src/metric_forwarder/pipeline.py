@@ -394,9 +394,7 @@ def _take_in(intake: Intake, messages: Iterable[Message], *, in_parts: bool) -> 
 
 def _replayed(job: Replay, spool: SpoolVisit | None) -> Iterator[tuple[Sequence[Message], UndeliveredPolicy]]:
     if spool is None:
-        raise ConfigError(
-            ["MF_SPOOL is empty, but a replay is asked for: set it, or remove the timer that asks"]
-        )
+        raise ConfigError([NO_SPOOL])
     yield from spool.replay(dead_letters=job.dead_letters)
 
 
@@ -435,6 +433,7 @@ def _split_free(
     return ours, waiting
 
 
+NO_SPOOL = "MF_SPOOL is empty, but a replay is asked for: set it, or remove the timer that asks"
 _HELD = Verdict(
     Action.RETRY,
     "held",

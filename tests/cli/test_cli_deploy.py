@@ -840,6 +840,33 @@ def test_a_function_url_must_authenticate_its_clients_exactly_if_the_function_do
     assert contradictions(found, "serverless.yml") == []
 
 
+REPLAY = """timer: {parameters: {name: t, cronExpression: 0 * * * * * *, argument: '{"replay":true}', enable: %s}}"""
+SCRAPE = """timer: {parameters: {name: t, cronExpression: 0 * * * * * *, argument: '{"scrape":["http://h:1/metrics"],"keep":["up"]}', enable: %s}}"""
+OPEN_URL = "http: {parameters: {name: t, authType: NONE, enable: %s}}"
+
+
+@pytest.mark.parametrize(
+    ("trigger", "variable", "told"),
+    [
+        pytest.param(REPLAY, "MF_SPOOL: 'redis://h'", "timer t is on: MF_SPOOL is empty, but a replay is asked for", id="replay"),
+        pytest.param(SCRAPE, "MF_SCRAPE_HOSTS: h", "timer t is on: MF_SCRAPE_HOSTS is empty, but a timer asks", id="scrape"),
+        pytest.param(OPEN_URL, "MF_HTTP_TOKEN: sample-token-of-the-docs", "http t is on: HTTP is closed: set MF_HTTP_TOKEN", id="a token"),
+        pytest.param(OPEN_URL, "MF_BRIDGE_ACCOUNTS: own", "http t is on: HTTP is closed: set MF_HTTP_TOKEN", id="the bridge"),
+    ],
+)  # fmt: skip
+def test_a_trigger_is_not_switched_on_without_the_setting_that_all_of_its_events_need(
+    tmp_path: Path, trigger: str, variable: str, told: str
+) -> None:
+    def problems(enable: str, variables: str) -> list[str]:
+        text = f"  events:\n    - {trigger % enable}\n  environment: {{variables: {{{variables}}}}}\n"
+        return contradictions(described(tmp_path, text), "serverless.yml")
+
+    (problem,) = problems("true", "MF_REGION: gz")
+    assert problem.startswith(f"serverless.yml: the trigger {told}")
+    assert problems("true", variable) == []
+    assert problems("false", "MF_REGION: gz") == []
+
+
 def test_a_trigger_in_the_same_item_as_an_unused_queue_does_not_vanish(tmp_path: Path) -> None:
     queue = "ckafka: {parameters: {instanceId: '${env:DEPLOY_CKAFKA_INSTANCE_ID}', topic: t, enable: true}}"
     timer = "timer: {parameters: {name: t, cronExpression: 0 * * * * * *, enable: true}}"

@@ -53,7 +53,7 @@ _SCHEMES = ("bearer", "token", "basic")
 # Basic, too: some clients, such as collectd, send a password only after a reply that asks for it.
 _CHALLENGE = {"WWW-Authenticate": 'Bearer, Basic realm="metric-forwarder"'}
 
-_CLOSED = (
+CLOSED = (
     "HTTP is closed: set MF_HTTP_TOKEN to a token for the clients, or MF_HTTP_AUTH=cam if the platform "
     "authenticates them"
 )
@@ -154,7 +154,7 @@ def _check_head(
     """Return the route of a request, or why it is refused; None: it is read as an ordinary payload."""
     if not (access.platform_authenticates or access.is_open):
         if not access.token:
-            return HttpRefusal(401, _CLOSED, _CHALLENGE)
+            return HttpRefusal(401, CLOSED, _CHALLENGE)
         if not _knows(access.token.reveal(), headers.get("authorization", "")):
             reason = 'send the header "Authorization: Bearer …" with the token of MF_HTTP_TOKEN, or the token as password'
             return HttpRefusal(401, reason, _CHALLENGE)

@@ -22,6 +22,7 @@ from metric_forwarder.cli.deployment.env_variables import (
 )
 from metric_forwarder.cli.deployment.file_settings import FOLDER, ReadFile, check_files
 from metric_forwarder.errors import ConfigError
+from metric_forwarder.jobs import Replay, Scrape, read_job
 from metric_forwarder.secret import describe_value
 from metric_forwarder.settings.extras import needed_extras
 from metric_forwarder.settings.settings import Settings
@@ -342,9 +343,12 @@ def contradictions(wanted: Description, file: str) -> list[str]:
         file: the name of its description, for the problems.
     """
     # What is wrong with the settings themselves is found by ``setting_problems``.
-    settings, _ = Settings.collect(settings_of(wanted))
+    texts = settings_of(wanted)
+    settings, _ = Settings.collect(texts)
+    are_set = {name for name, text in texts.items() if text.strip()}
     return [
         *_access_problems(wanted.triggers, settings, file),
+        *_useless_triggers(wanted.triggers, are_set, file),
         *_spool_problems(settings, wanted.configuration, file),
     ]
 
@@ -362,6 +366,31 @@ def _access_problems(triggers: Iterable[Trigger], settings: Settings, file: str)
             else "has authType: CAM, and without MF_HTTP_AUTH=cam the function refuses its clients: set that, or write "
             "authType: NONE and set MF_HTTP_TOKEN"
         )
+
+
+def _useless_triggers(triggers: Iterable[Trigger], are_set: AbstractSet[str], file: str) -> Iterator[str]:
+    """Enabled triggers whose every event the function would refuse, because a setting is missing."""
+    for trigger in triggers:
+        reason = _reason_to_refuse(trigger, are_set) if trigger.enabled else None
+        if reason is not None:
+            yield f"{file}: the trigger {trigger.key} is on: {reason}"
+
+
+def _reason_to_refuse(trigger: Trigger, are_set: AbstractSet[str]) -> str | None:
+    """What the function would say to every event of a trigger; None: it takes them."""
+    from metric_forwarder import pipeline
+    from metric_forwarder.scrape import scraper
+    from metric_forwarder.triggers import http
+
+    job = read_job(trigger.argument or "")
+    if isinstance(job, Replay) and "MF_SPOOL" not in are_set:
+        return pipeline.NO_SPOOL
+    if isinstance(job, Scrape) and "MF_SCRAPE_HOSTS" not in are_set:
+        return scraper.CLOSED
+    is_closed = are_set.isdisjoint({"MF_HTTP_TOKEN", "MF_HTTP_AUTH", "MF_BRIDGE_ACCOUNTS"})
+    if trigger.type == "http" and is_closed and json.loads(trigger.description)["AuthType"] == "NONE":
+        return http.CLOSED
+    return None
 
 
 def _spool_problems(settings: Settings, configuration: Mapping[str, Any], file: str) -> Iterator[str]:
