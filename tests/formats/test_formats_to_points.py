@@ -1,6 +1,7 @@
 """A message of any format goes down the whole line: its samples are counted, and what is valid arrives."""
 
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from metric_forwarder.clients.http import Failure, Fault
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats import Format, read
 from metric_forwarder.formats.mapping import Mapper
+from metric_forwarder.formats.protobuf import write_field
 from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample
 from support.fakes import START
 from support.harness import ckafka, make_harness, make_remote_write_harness, outcomes, point
@@ -62,6 +64,32 @@ def test_a_message_that_almost_fits_a_format_is_one_invalid_point_and_says_what_
     report = make_harness().handle(ckafka({"metrics": [{"name": "cpu"}]}))
     assert outcomes(report) == {"invalid": 1}
     assert "looks like telegraf-json" in report["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ("filtered", {"delivered": 4, "filtered": 1, "invalid": 1}),
+        ("target_info", {"delivered": 4, "invalid": 2}),
+        ("labels", {"delivered": 3, "invalid": 2}),
+    ],
+)
+def test_a_text_of_otlp_that_is_not_utf_8_costs_the_samples_that_carry_it(
+    choice: str, expected: dict[str, int]
+) -> None:
+    def resource(name: bytes, *, metric: bytes = b"m", attribute: bytes = b"") -> bytes:
+        service = write_field(1, b"service.name") + write_field(2, write_field(1, name))
+        other = write_field(1, b"a") + write_field(2, write_field(1, attribute))
+        attributes = write_field(1, service) + (write_field(1, other) if attribute else b"")
+        points = write_field(1, b"\x31" + bytes(8)) * (1 if attribute else 3)
+        data = write_field(2, write_field(1, metric) + write_field(5, points))
+        return write_field(1, write_field(1, attributes) + write_field(2, data))
+
+    good = resource(b"a")
+    bad = resource(b"b", attribute=b"caf\xe9") + resource(b"c", metric=b"caf\xe9")
+    harness = make_remote_write_harness(FORMAT="otlp-protobuf", OTLP_RESOURCE=choice)
+    event = {"specversion": "1.0", "id": "1", "data_base64": b64encode(good + bad).decode()}
+    assert outcomes(harness.handle(event)) == expected
 
 
 def test_a_setting_says_the_format_for_all_messages_or_for_a_topic() -> None:

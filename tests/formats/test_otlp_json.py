@@ -133,6 +133,20 @@ def test_resource_and_scope_become_labels_and_a_metric_that_holds_the_rest() -> 
     assert isinstance(told, FilteredSample)
 
 
+def test_attributes_of_a_resource_are_limited_only_where_they_become_labels() -> None:
+    many = tuple(attribute(f"a{number}") for number in range(101))
+    body = request(gauge({"asInt": 1}, {"asInt": 2}), resource=(attribute("service.name", "api"), *many))
+    for choice, rest in {"filtered": FilteredSample, "target_info": InvalidSample}.items():
+        *samples, last = readings(body, FormatHint(resource_attributes=choice))
+        assert [reading.dimensions for reading in samples if isinstance(reading, Sample)] == [
+            {"job": "api"}
+        ] * 2
+        assert isinstance(last, rest)
+    (found,) = readings(body, FormatHint(resource_attributes="labels"))
+    assert isinstance(found, InvalidSample)
+    assert found.rule == "size"
+
+
 def test_attributes_of_every_kind_become_text_and_names_that_collide_are_joined() -> None:
     attributes = [
         attribute("b.c", "2"),

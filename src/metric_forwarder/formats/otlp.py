@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats.json_text import NotJson
 from metric_forwarder.formats.json_values import not_json
+from metric_forwarder.formats.names import MAX_LABELS
 from metric_forwarder.formats.otlp_names import prometheus_labels
 from metric_forwarder.formats.otlp_points import (
     INSTANCE,
     JOB,
     READERS,
+    TOO_MANY_ATTRIBUTES,
     Wrong,
     check_object,
     read_attributes,
@@ -96,10 +98,12 @@ def convert(prefix: str, request: Any, hint: FormatHint) -> Iterator[Reading]:
 
 def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
     """Read the metrics of one resource."""
+    are_labels = hint.resource_attributes == "labels"
+    most = MAX_LABELS if are_labels else float("inf")
     try:
         check_object("", group)
         resource = read_object(group, "resource")
-        attributes = read_attributes("/resource/attributes", resource.get("attributes"))
+        attributes = read_attributes("/resource/attributes", resource.get("attributes"), most)
         scopes = read_list(group, "scopeMetrics")
     except Wrong as wrong:
         kept = {"resourceMetrics": [group]}
@@ -109,7 +113,6 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
     around = _Around(members, {}, _is_short(members))
     target = _target(attributes)
     others = {key: value for key, value in attributes.items() if key not in _IDENTIFYING}
-    are_labels = hint.resource_attributes == "labels"
     shared = {**prometheus_labels(others), **target} if are_labels else target
     # One collector reports for many pods, which only these attributes distinguish.
     apart = "" if are_labels else _digest(others)
@@ -148,6 +151,8 @@ def _target_info(
     where: str, labels: Mapping[str, str], target: Mapping[str, str], time_ns: int | None, hint: FormatHint
 ) -> Reading:
     if hint.resource_attributes == "target_info" and target:
+        if len(labels) + len(target) > MAX_LABELS:
+            return InvalidSample(f"{where}/attributes", "size", TOO_MANY_ATTRIBUTES, {**labels, **target})
         return Sample(where, "target_info", {**labels, **target}, 1, time_ns)
     what = (
         "besides the service's name and instance"

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats.json_text import NotJson
+from metric_forwarder.formats.lines import is_utf8
 from metric_forwarder.formats.names import MAX_LABELS
 from metric_forwarder.formats.otlp_names import (
     join_labels,
@@ -36,6 +37,7 @@ _EXPONENTIAL = (
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION=explicit_bucket_histogram"
 )
 _MIN_MAX = "is a minimum or maximum, which a histogram of Prometheus does not have"
+TOO_MANY_ATTRIBUTES = f"has more than {MAX_LABELS} attributes: leave some out"
 JOB, INSTANCE = "job", "instance"
 # The key in OTLP of each label of the resource.
 _KEYS = {JOB: "service.name", INSTANCE: "service.instance.id"}
@@ -70,6 +72,8 @@ def read_series(metric: Mapping[str, Any], kind: str, labels: Mapping[str, str])
     temporality = _temporality(metric[kind], kind) if kind in ("sum", "histogram") else _CUMULATIVE
     is_counter = kind == "sum" and metric[kind].get("isMonotonic") is True and temporality == _CUMULATIVE
     written = prometheus_metric_name(name, unit, is_counter=is_counter, is_gauge=kind == "gauge")
+    if not is_utf8(name):
+        raise Wrong("/name", "name", "is not UTF-8: encode it as UTF-8")
     if not written:
         raise Wrong("/name", "name", "has no letter and no digit: it must be a name")
     return Series(written, labels, temporality == _DELTA)
@@ -252,14 +256,14 @@ def _usual_labels(attributes: Any, shared: Mapping[str, str]) -> dict[str, str] 
     return labels
 
 
-def read_attributes(where: str, attributes: Any) -> dict[str, str]:
-    """The attributes of a resource, a scope or a point as text, by their keys."""
+def read_attributes(where: str, attributes: Any, most: float = MAX_LABELS) -> dict[str, str]:
+    """The attributes of a resource, a scope or a point as text, by their keys; with more than ``most`` they are wrong."""
     if attributes is None:
         return {}
     if not isinstance(attributes, list):
         raise Wrong(where, "type", 'is not a list: it must be [{"key":"…","value":{…}}]')
-    if len(attributes) > MAX_LABELS:
-        raise Wrong(where, "size", f"has more than {MAX_LABELS} attributes: leave some out")
+    if len(attributes) > most:
+        raise Wrong(where, "size", TOO_MANY_ATTRIBUTES)
     found: dict[str, str] = {}
     for index, attribute in enumerate(attributes):
         if not isinstance(attribute, dict) or not isinstance(attribute.get("key"), (str, type(None))):

@@ -175,10 +175,8 @@ class _Request:
 
     def _scalar(self, kind: str, value: int, last: int) -> Any:
         if kind == "text":
-            try:
-                return self._data[value:last].decode()
-            except UnicodeDecodeError:
-                raise BadProtobuf("holds a text that is not UTF-8") from None
+            # A byte that is not UTF-8 becomes a lone surrogate, which makes only the samples with this label invalid.
+            return self._data[value:last].decode("utf-8", "surrogateescape")
         if kind == "double":
             return _in_json(double(self._data, last))
         if kind == "bytes":
