@@ -38,6 +38,14 @@ def test_a_value_is_text(text: str, value: float) -> None:
     assert found.value == value
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400"])
+def test_a_number_that_is_too_large_for_a_float_is_not_taken_for_an_infinity(number: str) -> None:
+    (found,) = readings(json.dumps(SAMPLE).replace('"12.5"', number))
+    assert isinstance(found, InvalidSample)
+    assert (found.where, found.rule) == ("/value", "value")
+    assert "does not fit into a 64-bit float" in found.message
+
+
 def test_not_a_number_is_a_value() -> None:
     (found,) = readings(json.dumps({**SAMPLE, "value": "NaN"}))
     assert isinstance(found, Sample)

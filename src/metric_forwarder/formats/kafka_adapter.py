@@ -11,7 +11,7 @@ from typing import Any
 from metric_forwarder.formats.json_text import NotJson
 from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name
-from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import NO_FLOAT, FormatHint, InvalidSample, Reading, Sample
 from metric_forwarder.formats.telegraf_json import time_of
 
 _is_float = re.compile(
@@ -56,6 +56,9 @@ def _read(where: str, sample: Any) -> Reading:
     if number is None:
         message = 'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
         return InvalidSample(f"{where}/{value_at}", "value", message, sample)
+    if type(value) is float and value - value != 0:
+        # JSON has no infinity.
+        return InvalidSample(f"{where}/{value_at}", "value", NO_FLOAT, sample)
     time_at, time = _first(sample, "timestamp", "__timestamp")
     time_ns = None if time is None else time_of(time)
     if time_ns is None and time is not None:
