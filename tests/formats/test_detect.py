@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metric_forwarder.formats import Format, read
-from metric_forwarder.formats.detect import FormatRules, detect, read_rules
+from metric_forwarder.formats.detect import FormatRules, detect, detect_decoding, read_rules
 from metric_forwarder.formats.samples import MAX_SAMPLES, FormatHint, InvalidSample, Reading, Sample
 from support.harness import ROOT
 
@@ -146,6 +146,56 @@ def test_what_the_lines_of_a_text_look_like_does_not_hide_that_the_message_is_in
 )
 def test_a_quote_that_closes_no_text_of_influx_does_not_make_a_message_influx(body: str) -> None:
     assert detect(body, HINT) is Format.PROMETHEUS_TEXT
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("# c\n" * 150 + "m v=1 5", Format.INFLUX),
+        ("# c\n" * 150 + "m 1", Format.PROMETHEUS_TEXT),
+        ("\n" * 1_200 + "up 1", Format.PROMETHEUS_TEXT),
+        ("\n" * 1_200 + TELEGRAF, Format.TELEGRAF_JSON),
+        ('{"a\\"b"} 1', Format.PROMETHEUS_TEXT),
+        ("1" + " " * 300 + "x", None),
+    ],
+)
+def test_comments_blank_lines_and_escapes_do_not_hide_a_format(body: str, expected: Format | None) -> None:
+    for form in (body, body.encode()):
+        found = detect(form, HINT)
+        assert found is expected if expected else isinstance(found, InvalidSample)
+
+
+@pytest.mark.parametrize("lines", ["m,a=b v=1 5\nm v=2 6", "# TYPE a gauge\na 1\n"])
+def test_lines_that_are_json_encoded_once_more_are_read_as_what_they_are(lines: str) -> None:
+    for form in (json.dumps(lines), json.dumps(lines).encode()):
+        assert detect_decoding(form, HINT) == (detect(lines, HINT), lines)
+    assert detect(json.dumps("hello"), HINT) is Format.JSON
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "where"),
+    [
+        ('{"name":"m","fields":{"a":1,"a":2}}', Format.TELEGRAF_JSON, "/fields"),
+        ('{"metrics":[{"name":"m","fields":{"a":1},"tags":{"a":"x","a":"x"}}]}', Format.TELEGRAF_JSON, "/metrics/0/tags"),
+        ('{"labels":{"__name__":"m","a":"x","a":"x"},"value":"1"}', Format.KAFKA_ADAPTER, "/labels"),
+    ],
+)  # fmt: skip
+def test_a_name_that_an_object_has_twice_is_said_to_be_so(body: str, expected: Format, where: str) -> None:
+    assert detect(body, HINT) is expected
+    (found,) = read(expected, body, HINT)
+    assert isinstance(found, InvalidSample)
+    assert (found.where, found.rule, found.message) == (
+        where,
+        "duplicate-key",
+        'holds the name "a" twice: keep one',
+    )
+    assert isinstance(found.raw, dict)
+
+
+def test_json_that_only_resembles_a_format_is_told_of_the_mapping() -> None:
+    found = detect({"name": "m", "tags": {}, "kind": "absolute", "gauge": {"value": 1}}, HINT)
+    assert isinstance(found, InvalidSample)
+    assert found.message.endswith("JSON of another format needs MF_MAPPING")
 
 
 @given(st.text() | st.binary() | st.text(alphabet='ab{}[]=",\\ #1\n'))

@@ -10,17 +10,19 @@ from itertools import islice, product
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats import Format
-from metric_forwarder.formats.json_text import WIDE, is_wide
+from metric_forwarder.formats.json_text import WIDE, NotJson, decode_text, is_wide
 from metric_forwarder.formats.json_values import read_values
 from metric_forwarder.formats.payload import is_our_own
 from metric_forwarder.formats.samples import FormatHint, InvalidSample
 
-# Lines of a message that are examined; a few that fit no format may come first.
+# Lines of a message that are examined, comments aside; a few that fit no format may come first.
 _LOOKED_AT = 100
 # JSON values of a message, or items of a list, that are examined.
 _VALUES_LOOKED_AT = 10
 # Characters of a line that are examined, since a pattern is matched against them.
 _LONGEST_LINE = 65_536
+# Characters that show whether a message is JSON; no producer's number is longer.
+_BEGINNING = 200
 # White space that may come before a message, including the byte order mark.
 _BLANK = " \t\r\n\ufeff"
 
@@ -41,7 +43,7 @@ _end = re.compile(r"(?: +-?[0-9]+)?[ \t\r]*(?:\n|$)").match
 _almost_prometheus = re.compile(r"[ \t]*[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*(?:\{|[ \t][+-]?[0-9])").match
 _almost_influx = re.compile(r"[^ =#,]+(?:,[^ ]*)? [^ ,=]+=").match
 _metadata = re.compile(r"#[ \t]+(?:HELP|TYPE|UNIT)[ \t]|# EOF$").match
-_quoted_metric = re.compile(r'\{[ \t]*"[^"]*"[ \t]*[,}]').match
+_quoted_metric = re.compile(rf"\{{[ \t]*{_TEXT}[ \t]*[,}}]").match
 _is_binary = re.compile(rb"[\x00-\x08\x0e-\x1f]").search
 
 
@@ -76,10 +78,10 @@ def detect_decoding(
         text = body[: _LONGEST_LINE * 4].decode("utf-8", "replace")
     else:
         text = body
-    begin = text[:1000].lstrip(_BLANK)[:200]
+    begin = text.lstrip(_BLANK)[:_BEGINNING]
     if begin.startswith(("{", "[", '"')) and not _quoted_metric(begin):
         return _of_values(body, has_mapping=has_mapping)
-    if not begin or (len(text) < 1000 and _scalar(begin)):  # noqa: PLR2004 - no producer's number is longer
+    if not begin or (len(begin) < _BEGINNING and _scalar(begin)):
         return Format.JSON, body
     return _of_lines(text, body), body
 
@@ -101,6 +103,10 @@ def _of_values(body: str | bytes, *, has_mapping: bool) -> tuple[Format | Invali
             return found, body
         # A dead letter keeps all values.
         first = first or (found._replace(raw=body) if isinstance(found, InvalidSample) else found)
+    text = decode_text(body) if first is None else None
+    if isinstance(text, str) and isinstance(lines := _of_lines(text, body), Format):
+        # Lines that were JSON-encoded as one text.
+        return lines, text
     # The reader of our own JSON explains best what is not JSON at all.
     return first or Format.JSON, body
 
@@ -170,7 +176,8 @@ def _of_json(decoded: Any, *, has_mapping: bool) -> Format | InvalidSample:
             return InvalidSample(
                 "",
                 "format",
-                f"looks like {shape.name.value}, but {missing}: correct it, or set MF_FORMAT",
+                f"looks like {shape.name.value}, but {missing}: correct it, or set MF_FORMAT; JSON of another format needs "
+                "MF_MAPPING",
                 decoded,
             )
     return Format.JSON
@@ -181,7 +188,9 @@ def _shapes_of(value: Any) -> list[Format]:
 
 
 def _is_telegraf(metric: Any) -> bool:
-    return isinstance(metric, dict) and "name" in metric and isinstance(metric.get("fields"), dict)
+    # The reader says what JSON does not allow in an object, such as a name twice.
+    is_object = isinstance(metric, dict) and isinstance(metric.get("fields"), (dict, NotJson))
+    return is_object and "name" in metric
 
 
 def _fits_telegraf(first: Mapping[str, Any]) -> bool:
@@ -203,6 +212,9 @@ def _almost_telegraf(first: Mapping[str, Any]) -> str | None:
 
 def _fits_adapter(first: Mapping[str, Any]) -> bool:
     labels = first.get("labels")
+    if isinstance(labels, NotJson) and not isinstance(labels.raw, str):
+        # It has a name twice, which the reader says.
+        labels = dict(labels.raw)
     return isinstance(labels, dict) and "__name__" in labels and bool({"value", "__value"} & first.keys())
 
 
@@ -241,13 +253,17 @@ def _of_lines(text: str, body: Any) -> Format | InvalidSample:
     resembled: set[Format] = set()
     is_commented = False
     text = text[: _LONGEST_LINE * 4]
-    for match in islice(_lines(text), _LOOKED_AT):
+    looked_at = 0
+    for match in _lines(text):
         line = match[0].rstrip(_BLANK)[:_LONGEST_LINE]
         if line.startswith("#"):
             if _metadata(line):
                 return Format.PROMETHEUS_TEXT
             is_commented = True
             continue
+        looked_at += 1
+        if looked_at > _LOOKED_AT:
+            break
         fitting = _fitting(text, match.start(), line)
         if len(fitting) > 1:
             names = " or ".join(sorted(fitting))

@@ -94,11 +94,11 @@ def decode(body: Any) -> Any:
 
     What cannot be decoded, or holds more than ``MAX_VALUES``, comes back as a ``Violation``.
     """
-    decoded = _decode(body) if isinstance(body, (str, bytes)) else body
-    return _decode(decoded) if isinstance(decoded, str) else decoded
+    decoded = decode_text(body) if isinstance(body, (str, bytes)) else body
+    return decode_text(decoded) if isinstance(decoded, str) else decoded
 
 
-def _decode(text: str | bytes) -> Any:
+def decode_text(text: str | bytes) -> Any:
     """Decode JSON that may have white space or a byte order mark around it; a ``Violation`` if it cannot be decoded."""
     if holds_too_much(text):
         return Violation("", "size", f"holds more than {MAX_VALUES} values: split it")
@@ -215,7 +215,7 @@ def values_in_a_row(body: str | bytes, whole: Violation) -> Iterator[ValueInARow
 def _text_of(body: str | bytes) -> str:
     """The text in which decoding failed."""
     text = (body.decode() if isinstance(body, bytes) else body).removeprefix("\ufeff")
-    decoded = _decode(text) if text.lstrip().startswith('"') else None
+    decoded = decode_text(text) if text.lstrip().startswith('"') else None
     return decoded if isinstance(decoded, str) else text
 
 

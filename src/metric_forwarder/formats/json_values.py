@@ -31,9 +31,9 @@ def read_values(body: Any) -> Iterator[Value | InvalidSample]:
         yield InvalidSample("", decoded.rule, decoded.message, body)
 
 
-def not_json(where: str, value: NotJson) -> InvalidSample:
-    """The error for a value that JSON does not allow."""
-    return InvalidSample(where, value.rule, value.message, value)
+def not_json(where: str, value: NotJson, kept: Any = None) -> InvalidSample:
+    """The error for a value that JSON does not allow; a dead letter keeps it, or what it is a part of."""
+    return InvalidSample(where, value.rule, value.message, value if kept is None else kept)
 
 
 _NO_JSON = "is not JSON, or nested too deeply: correct it at its producer"

@@ -40,6 +40,8 @@ def _read(where: str, sample: Any) -> Reading:
     if not isinstance(sample, dict):
         return InvalidSample(where, "type", f"is not a sample: {_SHAPE}", sample)
     labels = sample.get("labels")
+    if isinstance(labels, NotJson):
+        return not_json(f"{where}/labels", labels, sample)
     if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
         return InvalidSample(
             f"{where}/labels", "type", "is not an object of names and texts: correct it", sample

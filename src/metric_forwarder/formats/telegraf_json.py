@@ -76,6 +76,9 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
     if not isinstance(metric, dict):
         return InvalidSample(where, "type", f"is not a metric: {_SHAPE}", metric)
     name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
+    for member, value in (("fields", fields), ("tags", tags)):
+        if isinstance(value, NotJson):
+            return not_json(f"{where}/{member}", value, metric)
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f'has no text as "name": {_SHAPE}', metric)
     if not isinstance(fields, dict):
