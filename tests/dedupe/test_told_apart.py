@@ -60,6 +60,50 @@ def test_readings_of_several_resources_with_one_time_are_all_delivered() -> None
     }
 
 
+def gauges(*names: str) -> dict[str, Any]:
+    data = {"dataPoints": [{"asInt": 5, "timeUnixNano": str(NOW_NS)}]}
+    return {
+        "resourceMetrics": [
+            {"scopeMetrics": [{"metrics": [{"name": name, "gauge": data} for name in names]}]}
+        ]
+    }
+
+
+def with_attribute(key: str, text: str) -> dict[str, Any]:
+    """A request of a service whose resource has one more attribute."""
+    named = [
+        {"key": name, "value": {"stringValue": value}} for name, value in (("service.name", "s"), (key, text))
+    ]
+    return {**gauges("a")["resourceMetrics"][0], "resource": {"attributes": named}}
+
+
+def fields(**members: Any) -> dict[str, Any]:
+    return {"fields": {"v": 5}, "name": "m", "tags": {}, "timestamp": int(START), **members}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"m read-ops=5,read_ops=5 {NOW_NS}",
+        f"m,a=1 v=5 {NOW_NS}\nm_v,a=1 value=5 {NOW_NS}",
+        f"a_b c=5 {NOW_NS}\na b_c=5 {NOW_NS}",
+        f"m,a-b=1 v=5 {NOW_NS}\nm,a_b=1 v=5 {NOW_NS}",
+        fields(fields={"read-ops": 5, "read_ops": 5}),
+        [fields(tags={"a-b": "1"}), fields(tags={"a_b": "1"})],
+        gauges("a.b", "a_b"),
+        {"resourceMetrics": [with_attribute("job", "x"), with_attribute("job", "y")]},
+        {"resourceMetrics": [with_attribute("a.b", "x"), with_attribute("a_b", "x")]},
+        f'{{"a.b"}} 5 {START:.0f}000\na_b 5 {START:.0f}000',
+        f'm{{"a.b"="1"}} 5 {START:.0f}000\nm{{a_b="1"}} 5 {START:.0f}000',
+        [{"labels": {"__name__": name}, "value": "5", "timestamp": int(START)} for name in ("a.b", "a_b")],
+    ],
+)
+def test_equal_values_of_two_names_that_become_one_are_two_readings(body: Any) -> None:
+    harness = make_harness(OTLP_RESOURCE="labels")
+    assert outcomes(harness.handle(ckafka(body)))["delivered"] == 2
+    assert outcomes(harness.handle(ckafka(body, first_offset=9)))["duplicate"] >= 2
+
+
 def test_a_report_says_how_attributes_become_labels_and_that_helps() -> None:
     report = make_remote_write_harness().handle(ckafka(pods(0, 0.25)))
     assert outcomes(report) == {"delivered": 1, "rejected": 1, "filtered": 2}

@@ -34,10 +34,16 @@ class Identifier:
         Where the place of a point in its event identifies it, it needs none.
         """
         found: list[str | None] = []
+        # Most points share what tells them apart with others.
+        digests: dict[str, str] = {}
         for text, time_ns, key in zip(apart, times_ns, keys, strict=False):
             if text and (key is not None or (time_ns is not None and self._by_content)):
-                written = f"{text}#{key or ''}".encode("utf-8", "surrogatepass")
-                found.append(hashlib.blake2b(written, digest_size=DIGEST_BYTES).hexdigest())
+                written = f"{text}#{key or ''}"
+                digest = digests.get(written)
+                if digest is None:
+                    content = written.encode("utf-8", "surrogatepass")
+                    digest = digests[written] = hashlib.blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+                found.append(digest)
             else:
                 found.append(key)
         return found

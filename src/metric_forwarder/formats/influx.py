@@ -58,11 +58,12 @@ _unescape_measurement = re.compile(r"\\([ ,])").sub
 
 
 class _Head(NamedTuple):
-    """What the fields of a line share; ``series`` is the number of its series in the message."""
+    """What the fields of a line share; ``series`` is the number of its series in the message, ``apart`` as in ``Sample``."""
 
     measurement: str
     labels: dict[str, str]
     series: int
+    apart: str
 
 
 class _Field(NamedTuple):
@@ -139,7 +140,8 @@ def _finished(readings: list[_Found | InvalidSample | FilteredSample]) -> Iterat
         if count - len(readings) - 1 in superseded:
             yield FilteredSample(where, "superseded", _SUPERSEDED)
         else:
-            yield Sample(where, joined_name(head.measurement, key), head.labels, value, time_ns)
+            name, apart = joined_name(head.measurement, key)
+            yield Sample(where, name, head.labels, value, time_ns, False, "", head.apart + apart)
 
 
 def _superseded(readings: list[_Found | InvalidSample | FilteredSample]) -> set[int]:
@@ -249,9 +251,10 @@ class _Reader:
         self._readings.append((number, key, head, value, time_ns))
 
     def _read_head(self, text: str) -> _Head:
-        measurement, labels = _split_head(text)
-        series = self._series.setdefault((measurement, *labels), len(self._series))
-        head = self._heads[text] = _Head(measurement, label_names(labels), series)
+        measurement, tags = _split_head(text)
+        series = self._series.setdefault((measurement, *tags), len(self._series))
+        labels, apart = label_names(tags)
+        head = self._heads[text] = _Head(measurement, labels, series, apart)
         return head
 
     def _count_name(self, measurement: str, key: str) -> None:

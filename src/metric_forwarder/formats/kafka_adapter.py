@@ -70,8 +70,9 @@ def _read(where: str, sample: Any) -> Reading:
             "is not a time: it must be RFC 3339, or a Unix time of 10, 13, 16 or 19 digits",
             sample,
         )
-    dimensions = label_names(label for label in labels.items() if label[0] != "__name__")
-    return Sample(where, metric_name(name), dimensions, number, time_ns)
+    metric, apart = metric_name(name)
+    dimensions, of_labels = label_names(label for label in labels.items() if label[0] != "__name__")
+    return Sample(where, metric, dimensions, number, time_ns, apart=apart + of_labels)
 
 
 def _first(sample: dict[str, Any], name: str, older: str) -> tuple[str, Any]:

@@ -20,7 +20,7 @@ from metric_forwarder.formats.json_text import NotJson, json_pointer
 from metric_forwarder.formats.json_values import not_json, read_values
 from metric_forwarder.formats.kafka_adapter import read_number
 from metric_forwarder.formats.mapping_plan import WILDCARD, BadMapping, Source, Steps, read_plan
-from metric_forwarder.formats.names import MAX_LABELS, label_names, prometheus_name
+from metric_forwarder.formats.names import MAX_LABELS, apart_of, label_names, prometheus_name
 from metric_forwarder.formats.samples import (
     NO_FLOAT,
     FilteredSample,
@@ -134,12 +134,13 @@ class Mapper:
             try:
                 number = _number(pointer, value)
                 of_value = place._replace(key=key)
-                own = self._read_labels(groups, of_value) if labels is None else labels
-                metric = self._read_name(of_value)
+                own, of_labels = self._read_labels(groups, of_value) if labels is None else labels
+                metric, apart = self._read_name(of_value)
             except _Wrong as wrong:
                 yield self._invalid(prefix, at, wrong, place)
                 continue
-            yield Sample(where + pointer, metric, own, number, time_ns, namespace=namespace)
+            apart += of_labels
+            yield Sample(where + pointer, metric, own, number, time_ns, namespace=namespace, apart=apart)
 
     def _members(self, item: Any) -> Iterable[tuple[str, _Key, Any]]:
         """Yield the values of an item: the place of each, the name of its member, and the value."""
@@ -162,7 +163,8 @@ class Mapper:
         pairs: Any = group.items() if isinstance(group, dict) else enumerate(group)
         return ((json_pointer((*before, key, *behind)), key, _find(member, behind)) for key, member in pairs)
 
-    def _read_name(self, place: _Place) -> str:
+    def _read_name(self, place: _Place) -> tuple[str, str]:
+        """The name of a metric, and its ``Sample.apart``; the labels likewise."""
         parts = [_text(source, place, "name") for source in self._plan.name]
         if len(parts) > 1 and parts[-1] == "value":
             parts.pop()
@@ -174,7 +176,8 @@ class Mapper:
                 "is empty: a metric needs a name, so let name of MF_MAPPING lead to one",
                 place.key,
             )
-        return prometheus_name(name)
+        written = prometheus_name(name)
+        return written, "" if written == name else apart_of(name)
 
     def _read_groups(self, place: _Place) -> list[tuple[str, str]]:
         """The labels of the groups, except those that the mapping names; no value of an item has others."""
@@ -188,7 +191,7 @@ class Mapper:
             )
         return pairs
 
-    def _read_labels(self, groups: list[tuple[str, str]], place: _Place) -> Mapping[str, str]:
+    def _read_labels(self, groups: list[tuple[str, str]], place: _Place) -> tuple[Mapping[str, str], str]:
         named = [(name, _text(source, place, f"labels/{name}")) for name, source in self._plan.labels.items()]
         return label_names([*groups, *named])
 

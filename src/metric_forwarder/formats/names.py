@@ -1,12 +1,16 @@
 """Names that every destination accepts, those of Prometheus: ``[a-zA-Z_][a-zA-Z0-9_]*``.
 
 Producers of other formats use any character in a name. A character that is not allowed becomes ``_``, as in Prometheus,
-so that one name works for both destinations.
+so that one name works for both destinations. Several names may become one: what the producer wrote goes into ``Sample.apart``,
+so that equal values of two metrics are not taken for one reading.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from metric_forwarder.model import is_label_name
 
@@ -25,12 +29,17 @@ def prometheus_name(text: str) -> str:
     return text if is_label_name(text) else _replaced(text)
 
 
-def metric_name(text: str) -> str:
-    """The name of a metric from Prometheus, where a colon is usual."""
+def apart_of(*written: Any) -> str:
+    """A digest of what a producer wrote, for ``Sample.apart``."""
+    return hashlib.blake2b(json.dumps(written).encode(), digest_size=16).hexdigest()
+
+
+def metric_name(text: str) -> tuple[str, str]:
+    """The name of a metric from Prometheus, where a colon is usual, and its ``Sample.apart``."""
     if _is_metric(text):
-        return text
+        return text, ""
     name = _not_metric("_", text)
-    return f"_{name}" if name[:1].isdigit() else name
+    return f"_{name}" if name[:1].isdigit() else name, apart_of(text)
 
 
 def _replaced(text: str) -> str:
@@ -38,24 +47,29 @@ def _replaced(text: str) -> str:
     return f"_{name}" if name[:1].isdigit() else name
 
 
-def joined_name(measurement: str, field: str) -> str:
-    """The metric of a field, as Telegraf and VictoriaMetrics name it for Prometheus."""
+def joined_name(measurement: str, field: str) -> tuple[str, str]:
+    """The metric of a field, as Telegraf and VictoriaMetrics name it for Prometheus, and its ``Sample.apart``."""
     if len(measurement) + len(field) > LONGEST_KEPT:
         return _joined_name.__wrapped__(measurement, field)
     return _joined_name(measurement, field)
 
 
 @lru_cache(maxsize=1024)
-def _joined_name(measurement: str, field: str) -> str:
+def _joined_name(measurement: str, field: str) -> tuple[str, str]:
+    joined = f"{measurement}_{field}"
     if field == "value":
-        return prometheus_name(measurement)
-    return prometheus_name(field if measurement == "prometheus" else f"{measurement}_{field}")
+        name = prometheus_name(measurement)
+    else:
+        name = prometheus_name(field if measurement == "prometheus" else joined)
+    # Of two pairs that become one name unchanged, the longer measurement has an underscore.
+    return name, "" if name == joined and "_" not in measurement else apart_of(measurement, field)
 
 
-def label_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Labels with allowed names; if several names become the same, their values are joined with ``;`` in the order of names.
+def label_names(pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, str], str]:
+    """Labels with allowed names, and their ``Sample.apart``.
 
-    A label with an empty value means the same as no label, so it is left out.
+    If several names become the same, their values are joined with ``;`` in the order of names. A label with an empty value
+    means the same as no label, so it is left out.
     """
     labels: dict[str, str] = {}
     misfits: list[tuple[str, str]] = []
@@ -67,12 +81,9 @@ def label_names(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         else:
             misfits.append((name, value))
     if not misfits:
-        return labels
-    return _joined([*labels.items(), *misfits])
-
-
-def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+        return labels, ""
+    written = sorted([*labels.items(), *misfits])
     values: dict[str, list[str]] = {}
-    for name, value in sorted(pairs):
+    for name, value in written:
         values.setdefault(_replaced(name), []).append(value)
-    return {name: ";".join(found) for name, found in values.items()}
+    return {name: ";".join(found) for name, found in values.items()}, apart_of(written)

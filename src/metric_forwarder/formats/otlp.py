@@ -5,7 +5,6 @@ kind in each. Unknown members are ignored, as the protocol demands. ``otlp_point
 the names. Sources: opentelemetry-proto 1.x; OpenTelemetry, compatibility with Prometheus.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats.json_text import NotJson
 from metric_forwarder.formats.json_values import not_json
-from metric_forwarder.formats.names import MAX_LABELS
+from metric_forwarder.formats.names import MAX_LABELS, apart_of
 from metric_forwarder.formats.otlp_names import prometheus_labels
 from metric_forwarder.formats.otlp_points import (
     INSTANCE,
@@ -114,26 +113,18 @@ def _read_group(where: str, group: Any, hint: FormatHint) -> Iterator[Reading]:
     target = _target(attributes)
     others = {key: value for key, value in attributes.items() if key not in _IDENTIFYING}
     shared = {**prometheus_labels(others), **target} if are_labels else target
-    # One collector reports for many pods, which only these attributes distinguish.
-    apart = "" if are_labels else _digest(others)
+    # One collector reports for many pods, which only these attributes distinguish. Those of labels may have lost their names.
+    apart = apart_of(sorted(others.items())) if others else ""
     latest: int | None = None
     is_empty = True
     for index, scope in enumerate(scopes):
-        for reading in _read_scope(f"{where}/scopeMetrics/{index}", scope, shared, around):
+        for reading in _read_scope(f"{where}/scopeMetrics/{index}", scope, shared, apart, around):
             if isinstance(reading, Sample):
                 is_empty = False
                 latest = max(latest or 0, reading.time_ns or 0) or None
-            yield reading._replace(apart=apart) if apart and isinstance(reading, Sample) else reading
-    if apart and not is_empty:
+            yield reading
+    if others and not are_labels and not is_empty:
         yield _target_info(f"{where}/resource", prometheus_labels(others), target, latest, hint)
-
-
-def _digest(attributes: Mapping[str, str]) -> str:
-    """A digest of attributes that become no labels; empty if there are none."""
-    if not attributes:
-        return ""
-    written = _to_json(sorted(attributes.items())).encode()
-    return hashlib.blake2b(written, digest_size=16).hexdigest()
 
 
 def _target(attributes: Mapping[str, str]) -> dict[str, str]:
@@ -163,10 +154,12 @@ def _target_info(
     return FilteredSample(where, "resource-attributes", message)
 
 
-def _read_scope(where: str, group: Any, shared: Mapping[str, str], around: _Around) -> Iterator[Reading]:
+def _read_scope(
+    where: str, group: Any, shared: Mapping[str, str], apart: str, around: _Around
+) -> Iterator[Reading]:
     try:
         check_object("", group)
-        labels = _scope_labels(read_object(group, "scope"), shared)
+        labels, of_scope = _scope_labels(read_object(group, "scope"), shared)
         metrics = read_list(group, "metrics")
     except Wrong as wrong:
         request = {"resourceMetrics": [{**around.group, "scopeMetrics": [group]}]}
@@ -175,18 +168,21 @@ def _read_scope(where: str, group: Any, shared: Mapping[str, str], around: _Arou
     members = _without(group, "metrics")
     around = _Around(around.group, members, around.is_short and _is_short(members))
     for index, metric in enumerate(metrics):
-        yield from _read_metric(f"{where}/metrics/{index}", metric, labels, around)
+        yield from _read_metric(f"{where}/metrics/{index}", metric, labels, apart + of_scope, around)
 
 
-def _scope_labels(scope: Mapping[str, Any], shared: Mapping[str, str]) -> dict[str, str]:
-    """The labels of a scope; a resource's labels replace its attributes, but not its name and version."""
+def _scope_labels(scope: Mapping[str, Any], shared: Mapping[str, str]) -> tuple[dict[str, str], str]:
+    """The labels of a scope, and its ``Sample.apart``; a resource's labels replace its attributes, but not its name and version."""
     texts = {member: read_text(scope, member, "type", "/scope") for member in ("name", "version")}
-    attributes = prometheus_labels(read_attributes("/scope/attributes", scope.get("attributes")))
+    attributes = read_attributes("/scope/attributes", scope.get("attributes"))
     named = {f"otel_scope_{member}": text for member, text in texts.items() if text}
-    return {**{f"otel_scope_{name}": text for name, text in attributes.items()}, **shared, **named}
+    own = {f"otel_scope_{name}": text for name, text in prometheus_labels(attributes).items()}
+    return {**own, **shared, **named}, apart_of(sorted(attributes.items())) if attributes else ""
 
 
-def _read_metric(where: str, metric: Any, labels: Mapping[str, str], around: _Around) -> Iterator[Reading]:
+def _read_metric(
+    where: str, metric: Any, labels: Mapping[str, str], apart: str, around: _Around
+) -> Iterator[Reading]:
     try:
         check_object("", metric)
         kind = next((kind for kind in READERS if metric.get(kind) is not None), None)
@@ -195,7 +191,7 @@ def _read_metric(where: str, metric: Any, labels: Mapping[str, str], around: _Ar
         data = metric[kind]
         check_object(f"/{kind}", data)
         points = read_list(data, "dataPoints", f"/{kind}")
-        series = read_series(metric, kind, labels)
+        series = read_series(metric, kind, labels, apart)
     except Wrong as wrong:
         yield around.invalid(where, wrong, around.request(metric), metric)
         return

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.formats.json_text import NotJson
 from metric_forwarder.formats.lines import is_utf8
-from metric_forwarder.formats.names import MAX_LABELS
+from metric_forwarder.formats.names import MAX_LABELS, apart_of
 from metric_forwarder.formats.otlp_names import (
     join_labels,
     label_name,
@@ -59,15 +59,17 @@ class Series(NamedTuple):
         name: as in Prometheus.
         labels: those of the resource and the scope, which take precedence over a point's own.
         is_delta: as in ``Sample``.
+        apart: as in ``Sample``.
     """
 
     name: str
     labels: Mapping[str, str]
     is_delta: bool = False
+    apart: str = ""
 
 
-def read_series(metric: Mapping[str, Any], kind: str, labels: Mapping[str, str]) -> Series:
-    """Read what the data points of a metric share; ``labels`` are those of the resource and the scope."""
+def read_series(metric: Mapping[str, Any], kind: str, labels: Mapping[str, str], apart: str) -> Series:
+    """Read what the data points of a metric share; ``labels`` and ``apart`` are those of the resource and the scope."""
     name, unit = read_text(metric, "name", "name"), read_text(metric, "unit", "name")
     temporality = _temporality(metric[kind], kind) if kind in ("sum", "histogram") else _CUMULATIVE
     is_counter = kind == "sum" and metric[kind].get("isMonotonic") is True and temporality == _CUMULATIVE
@@ -76,7 +78,8 @@ def read_series(metric: Mapping[str, Any], kind: str, labels: Mapping[str, str])
         raise Wrong("/name", "name", "is not UTF-8: encode it as UTF-8")
     if not written:
         raise Wrong("/name", "name", "has no letter and no digit: it must be a name")
-    return Series(written, labels, temporality == _DELTA)
+    apart += "" if written == name else apart_of(name, unit)
+    return Series(written, labels, temporality == _DELTA, apart)
 
 
 def _temporality(data: Mapping[str, Any], kind: str) -> int:
@@ -101,7 +104,7 @@ def _read_number(place: str, point: dict[str, Any], series: Series) -> tuple[Rea
         value = _double("/asDouble", point["asDouble"])
     else:
         raise Wrong("", "value", 'has no value: it must have "asDouble" or "asInt"')
-    return (Sample(place, series.name, labels, value, time_ns, series.is_delta),)
+    return (Sample(place, series.name, labels, value, time_ns, series.is_delta, "", series.apart),)
 
 
 class _Point:
@@ -124,6 +127,7 @@ class _Point:
             STALE_MARKER if self.is_stale else value,
             self._time_ns,
             self._series.is_delta,
+            apart=self._series.apart,
         )
 
 

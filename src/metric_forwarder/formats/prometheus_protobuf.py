@@ -77,12 +77,19 @@ def decode(body: Any, hint: FormatHint) -> Iterator[Reading]:
 
 
 class _Family(NamedTuple):
-    """What the metrics of a family share; ``labels`` are those of the request, ``written`` is the name as it came."""
+    """What the metrics of a family share.
+
+    Attributes:
+        labels: those of the request.
+        written: the name as it came.
+        apart: as in ``Sample``.
+    """
 
     name: str
     kind: int
     labels: Mapping[str, str]
     written: bytes
+    apart: str
 
     def with_metric(self, metric: bytes) -> bytes | None:
         """A family with one metric, behind its length, so that a replay can read it; None if the name is too long to repeat."""
@@ -106,7 +113,8 @@ def _read_family(where: str, data: bytes, labels: Mapping[str, str]) -> Iterator
             if len(metrics) > MAX_SAMPLES:
                 # Each is a sample at least, so the others are not read.
                 break
-    family = _Family(metric_name(name.decode("utf-8", "replace")), kind, labels, name)
+    metric, apart = metric_name(name.decode("utf-8", "replace"))
+    family = _Family(metric, kind, labels, name, apart)
     for number, (begin, end) in enumerate(metrics):
         yield from _read_metric(f"{where} metric {number}", data[begin:end], family)
 
@@ -161,7 +169,9 @@ class _Metric:
             raise _Wrong("duplicate-label", "names a label twice: keep one")
         if value is None:
             raise _Wrong("value", _NO_VALUE)
-        self._labels = {**label_names(pairs), **family.labels}
+        labels, apart = label_names(pairs)
+        self._labels = {**labels, **family.labels}
+        self._apart = family.apart + apart
         self._numbers = _numbers(value, 0, len(value))
         # A quantile and its value, or a bound and the count below it.
         self._parts: list[tuple[float, float]] = []
@@ -211,7 +221,7 @@ class _Metric:
 
     def _sample(self, where: str, suffix: str, value: float, own: Mapping[str, str] = {}) -> Sample:
         labels = {**self._labels, **own} if own else self._labels
-        return Sample(where, self._name + suffix, labels, value, self._time_ns)
+        return Sample(where, self._name + suffix, labels, value, self._time_ns, apart=self._apart)
 
 
 def _label(data: bytes, begin: int, end: int) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.formats.lines import is_utf8, numbered_lines, text_of
-from metric_forwarder.formats.names import MAX_LABELS, metric_name, prometheus_name
+from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name
 from metric_forwarder.formats.samples import (
     NO_FLOAT,
     FilteredSample,
@@ -95,7 +95,7 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
         return
     name, braces, value_text, time_text, rest = match.groups()
     try:
-        labels, quoted_name = _read_labels(braces) if braces else ({}, None)
+        labels, apart, quoted_name = _read_labels(braces) if braces else ({}, "", None)
         if (name is None) is (quoted_name is None) or quoted_name == "":
             raise _Wrong("name", _ONE_NAME)  # noqa: TRY301
         if not is_utf8(line):
@@ -113,7 +113,8 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
         return
     if hint.labels:
         labels = {**labels, **hint.labels}
-    yield Sample(where, name or metric_name(quoted_name or ""), labels, value, time_ns)
+    metric, of_name = (name, "") if name else metric_name(quoted_name or "")
+    yield Sample(where, metric, labels, value, time_ns, apart=of_name + apart)
     if rest is not None:
         yield FilteredSample(f"{where} exemplar", "exemplar", "is an exemplar, which no destination accepts")
 
@@ -133,7 +134,7 @@ def _check_open_metrics(line: str, braces: str | None) -> None:
         raise _Wrong("syntax", _SPACES)
     if match[1] and len(match[1]) > _LONGEST_EXEMPLAR:
         raise _Wrong("size", "has an exemplar whose labels are too long: OpenMetrics allows 128 characters")
-    if match[1] and _read_labels(match[1])[1] is not None:
+    if match[1] and _read_labels(match[1])[2] is not None:
         raise _Wrong("syntax", "has an exemplar with the name of a metric: leave the name out")
 
 
@@ -165,8 +166,8 @@ class _Wrong(Exception):
         self.rule = rule
 
 
-def _read_labels(braces: str) -> tuple[dict[str, str], str | None]:
-    """The labels between braces, and the name of the metric if it is quoted among them."""
+def _read_labels(braces: str) -> tuple[dict[str, str], str, str | None]:
+    """The labels between braces, their ``Sample.apart``, and the name of the metric if it is quoted among them."""
     inside = braces[1:-1]
     if _usual_labels(inside):
         found = _usual_label(inside)
@@ -177,11 +178,11 @@ def _read_labels(braces: str) -> tuple[dict[str, str], str | None]:
             # For Prometheus an empty label does not exist.
             labels = {name: value for name, value in labels.items() if value}
         _check_count(labels)
-        return labels, None
+        return labels, "", None
     return _read_unusual_labels(inside)
 
 
-def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str | None]:
+def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str, str | None]:
     labels: dict[str, str] = {}
     metric: str | None = None
     position, end = 0, len(inside.rstrip(" \t"))
@@ -198,14 +199,14 @@ def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str | None]:
                 raise _Wrong("syntax", 'has a label without a value: write name="value"')
             metric = _unescape(quoted)
             continue
-        name = plain or prometheus_name(_unescape(quoted))
+        name = plain or _unescape(quoted)
         if not name:
             raise _Wrong("name", "has a label whose name is empty: name it")
         if name in labels:
             raise _Wrong("duplicate-label", "names a label twice: keep one")
         labels[name] = _unescape(value)
         _check_count(labels)
-    return {name: value for name, value in labels.items() if value}, metric
+    return *label_names(labels.items()), metric
 
 
 def _check_count(labels: dict[str, str]) -> None:

@@ -176,9 +176,10 @@ class _Request:
             for index, kept in enumerate(self._alone((begin, position), _SAMPLES)):
                 yield self._invalid(f"{where} sample {index}", rule, message, kept)
         else:
-            metric, dimensions = named
+            metric, dimensions, apart = named
             for index, (value, time_ms) in enumerate(samples):
-                yield Sample(f"{where} sample {index}", metric, dimensions, value, time_ms * _NS_IN_MS)
+                place = f"{where} sample {index}"
+                yield Sample(place, metric, dimensions, value, time_ms * _NS_IN_MS, False, "", apart)
         if others:
             yield from self._with_kept(others, (begin, position))
 
@@ -193,13 +194,15 @@ class _Request:
                 else other
             )
 
-    def _named(self, pairs: list[_Label]) -> tuple[str, dict[str, str]] | str:
-        """The metric and the other labels; if the labels are wrong, only the metric, which may be empty."""
+    def _named(self, pairs: list[_Label]) -> tuple[str, dict[str, str], str] | str:
+        """The metric, the other labels and ``Sample.apart``; if the labels are wrong, only the metric, which may be empty."""
         labels = dict(pairs)
         metric = labels.pop("__name__", "")
         if not metric or len(labels) + 1 != len(pairs) or len(labels) > MAX_LABELS:
             return metric
-        return metric_name(metric), label_names(labels.items()) if self._has_unusual else labels
+        name, apart = metric_name(metric)
+        dimensions, of_labels = label_names(labels.items()) if self._has_unusual else (labels, "")
+        return name, dimensions, apart + of_labels
 
     def _alone(self, span: tuple[int, int], wanted: int) -> Iterator[bytes]:
         """A request for each sample, or histogram, of a series, with the labels of the series if they are short."""

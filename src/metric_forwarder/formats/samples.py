@@ -54,8 +54,8 @@ class Sample(NamedTuple):
         time_ns: Unix nanoseconds, as precisely as the producer wrote them; None: the time of the message.
         is_delta: a sum since the last report of its producer, rather than since its start.
         namespace: if empty, ``MF_NAMESPACE`` is used.
-        apart: a digest of what its producer wrote besides, by which it is told apart from others of its series; only its identity
-            covers it. Usually empty.
+        apart: digests of what its producer wrote besides, or with other names, by which it is told apart from others of its
+            series; only its identity covers it. Usually empty.
     """
 
     where: str

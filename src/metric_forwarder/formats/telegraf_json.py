@@ -55,24 +55,28 @@ def _read_metric(where: str, metric: Any) -> Iterator[Reading]:
     if isinstance(head, InvalidSample):
         yield head
         return
-    name, labels, time_ns = head
+    name, labels, time_ns, of_labels = head
     for field, value in metric["fields"].items():
         kind = type(value)
         # JSON has no infinity, so it was a number beyond 64 bits.
         if (kind is float and value - value == 0) or kind is int or kind is bool:
+            metric_name, apart = joined_name(name, field)
             yield Sample(
                 f"{where}/fields/{field}" if field.isalnum() else where + json_pointer(("fields", field)),
-                joined_name(name, field),
+                metric_name,
                 labels,
                 int(value) if kind is bool else value,
                 time_ns,
+                False,
+                "",
+                of_labels + apart,
             )
         else:
             yield _other_field(where + json_pointer(("fields", field)), field, value, metric)
 
 
-def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | None] | InvalidSample:
-    """What the fields of a metric share: its name, labels and time."""
+def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | None, str] | InvalidSample:
+    """What the fields of a metric share: its name, labels and time, and what tells them apart."""
     if not isinstance(metric, dict):
         return InvalidSample(where, "type", f"is not a metric: {_SHAPE}", metric)
     name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
@@ -98,7 +102,8 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
     time_ns = None if timestamp is None else time_of(timestamp)
     if time_ns is None and timestamp is not None:
         return InvalidSample(f"{where}/timestamp", "timestamp", _TIME, metric)
-    return name, label_names(tags.items()), time_ns
+    labels, apart = label_names(tags.items())
+    return name, labels, time_ns, apart
 
 
 _BOTH = 'has both "metrics" and "fields": send the batch and the metric each as an object of its own'
