@@ -32,9 +32,9 @@ _HALF_MS = NS_PER_MS // 2
 
 # Compiled when the first such time comes.
 _SECOND = r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)"
-_FRACTION_AND_OFFSET = r"(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))"
-# 2026-01-01T00:00:00.123456789+08:00
-_LONGEST = 35
+_FRACTION_AND_OFFSET = r"(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))"
+# 2026-01-01T00:00:00.123456789+08:00 has 35 characters, and a fraction may have more digits than count.
+_LONGEST = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _FAR_EAST = timedelta(hours=23, minutes=59)
 _MAX_OFFSET = (23, 59)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from metric_forwarder.formats.kafka_adapter import decode
-from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import NO_FLOAT, FormatHint, InvalidSample, Reading, Sample
 
 SAMPLE = {
     "timestamp": "2026-01-31T08:00:00.123Z",
@@ -71,6 +71,12 @@ def test_what_breaks_the_format_is_one_sample_and_says_where(
     (found,) = readings(json.dumps({**SAMPLE, **change}))
     assert isinstance(found, InvalidSample)
     assert (found.where, found.rule) == (where, rule)
+
+
+def test_the_text_of_a_number_that_no_float_holds_is_called_that() -> None:
+    (found,) = readings(json.dumps({**SAMPLE, "value": "1e999"}))
+    assert isinstance(found, InvalidSample)
+    assert found.message == NO_FLOAT
 
 
 def test_one_bad_sample_among_a_thousand_costs_one() -> None:

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from metric_forwarder.bootstrap import Application
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.mapping import Mapper, read_mapping
-from metric_forwarder.formats.samples import FilteredSample, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import (
+    NO_FLOAT,
+    FilteredSample,
+    FormatHint,
+    InvalidSample,
+    Reading,
+    Sample,
+)
 from support.fakes import START
 from support.harness import (
     ROOT,
@@ -70,6 +77,7 @@ def test_the_mapping_of_the_design_reads_what_it_describes() -> None:
         ({}, {"name": "cpu.load-1", "value": 1}, [("/value", "cpu_load_1", {}, 1, None)]),
         ({}, {"name": "up", "value": "high"}, [("/value", "value")]),
         ({}, {"name": "up", "value": None}, [("/value", "value")]),
+        ({"value": "/v/*"}, {"name": "m", "v": ["1e400"]}, [("/v/0", "value")]),
         ({}, {"name": "up", "value": [1]}, [("/value", "value")]),
         ({}, {"name": "up"}, [("/value", "missing")]),
         ({}, {"value": 1}, [("/name", "missing")]),
@@ -121,6 +129,10 @@ def test_an_item_becomes_what_the_mapping_says(members: Any, item: Any, expected
         ("us", 1767225600123456, 1767225600_123_456_000),
         ("ns", 1767225600123456789, 1767225600_123_456_789),
         ("s", "2026-01-01T00:00:00.5Z", 1767225600_500_000_000),
+        ("ns", 1767225600000000000.0, 1767225600_000_000_000),
+        ("ns", 1e18, 1_000_000_000 * SECOND),
+        (None, 1767225600000000000.0, 1767225600_000_000_000),
+        ("s", "2026-01-01T00:00:00.1234567890123+08:00", 1767196800_123_456_789),
         ("s", 5, 5 * SECOND),
         (None, 1767225600, 1767225600 * SECOND),
         (None, 1767225600.25, 1767225600_250_000_000),
@@ -225,6 +237,12 @@ def test_a_mapping_is_for_json_of_no_other_format() -> None:
         json.dumps({"name": "b", "value": 3}) + "\n" + json.dumps({"name": "b", "value": 4}),
     ]
     assert outcomes(harness.handle(ckafka(*bodies))) == {"delivered": 6}
+
+
+def test_the_text_of_a_number_that_no_float_holds_is_called_that() -> None:
+    (found,) = read(SIMPLE, {"name": "m", "value": "1e400"})
+    assert isinstance(found, InvalidSample)
+    assert found.message == NO_FLOAT
 
 
 def test_a_mapping_may_be_a_file_of_the_package_and_names_a_namespace(tmp_path: Path) -> None:

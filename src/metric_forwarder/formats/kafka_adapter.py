@@ -14,7 +14,7 @@ from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name
 from metric_forwarder.formats.samples import NO_FLOAT, FormatHint, InvalidSample, Reading, Sample
 from metric_forwarder.formats.telegraf_json import time_of
 
-_is_float = re.compile(
+is_float = re.compile(
     r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)",
     re.IGNORECASE,
 ).fullmatch
@@ -56,8 +56,7 @@ def _read(where: str, sample: Any) -> Reading:
     value_at, value = _first(sample, "value", "__value")
     number = read_number(value)
     if number is None:
-        message = 'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
-        return InvalidSample(f"{where}/{value_at}", "value", message, sample)
+        return InvalidSample(f"{where}/{value_at}", "value", why_no_number(value), sample)
     if type(value) is float and value - value != 0:
         # JSON has no infinity.
         return InvalidSample(f"{where}/{value_at}", "value", NO_FLOAT, sample)
@@ -83,8 +82,15 @@ def read_number(value: Any) -> float | int | None:
     """A number, or the text of one; None if it is neither."""
     if type(value) in (int, float):
         return value  # type: ignore[no-any-return]  # checked above
-    if not isinstance(value, str) or not _is_float(value):
+    if not isinstance(value, str) or not is_float(value):
         return None
     number = float(value)
     # 1e999 does not fit into 64 bits.
     return None if number - number != 0 and value[-1].isdigit() else number
+
+
+def why_no_number(value: Any) -> str:
+    """What is wrong with a value of which ``read_number`` makes no number."""
+    if isinstance(value, str) and is_float(value):
+        return NO_FLOAT
+    return 'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.json_text import NotJson, json_pointer
 from metric_forwarder.formats.json_values import not_json, read_values
-from metric_forwarder.formats.kafka_adapter import read_number
+from metric_forwarder.formats.kafka_adapter import is_float, read_number, why_no_number
 from metric_forwarder.formats.mapping_plan import WILDCARD, BadMapping, Source, Steps, read_plan
 from metric_forwarder.formats.names import MAX_LABELS, apart_of, label_names, prometheus_name
 from metric_forwarder.formats.samples import (
@@ -34,9 +34,6 @@ from metric_forwarder.settings.readers import RepeatedName, text_or_file, unique
 from metric_forwarder.times import nanoseconds
 
 _MAX_CHARACTERS = 65_536
-# The most digits of a time; intake checks the year.
-_LONGEST_NUMBER = 40
-
 _is_decimal = re.compile(r"[+-]?[0-9]{1,20}(?:\.[0-9]{1,20})?").fullmatch
 _is_index = re.compile(r"0|[1-9][0-9]{0,8}").fullmatch
 
@@ -347,10 +344,10 @@ def read_time(value: Any, unit: int | None) -> int | None:
         unit: nanoseconds in one unit of the time; None: the number of digits shows the unit.
     """
     if isinstance(value, str) and not _is_decimal(value):
-        return nanoseconds(value) if len(value) <= _LONGEST_NUMBER else None
+        return nanoseconds(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    written = value if isinstance(value, str) else repr(value)
+    written = format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
     if unit is None and _is_decimal(written):
         unit = unit_of(int(Decimal(written)))
     if unit is None or not _is_decimal(written):
@@ -376,7 +373,7 @@ def _filtered(where: str, value: Any) -> FilteredSample | None:
         return FilteredSample(where, "null", "has no value")
     if isinstance(value, (dict, list)):
         return FilteredSample(where, "nested", "is nested, so it is not a single value")
-    if isinstance(value, str) and read_number(value) is None:
+    if isinstance(value, str) and not is_float(value):
         return FilteredSample(where, "text", "is a text, which no destination accepts")
     return None
 
@@ -386,11 +383,7 @@ def _number(where: str, value: Any) -> float | int:
         return int(value)
     number = read_number(value)
     if number is None:
-        raise _Wrong(
-            where,
-            "value",
-            'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"',
-        )
+        raise _Wrong(where, "value", why_no_number(value))
     if type(value) is float and value - value != 0:
         # JSON has no infinity.
         raise _Wrong(where, "value", NO_FLOAT)

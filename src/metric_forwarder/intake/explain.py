@@ -5,6 +5,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from fractions import Fraction
@@ -226,6 +227,14 @@ def _wrong_type(error: _Error) -> str:
     return f"{show(error.instance)} is not {names}"
 
 
+def _mismatch(error: _Error) -> str:
+    problem = "holds half of a surrogate pair" if _half_of_pair(error.instance) else "is not allowed"
+    return f"{show(error.instance)} {problem}"
+
+
+_half_of_pair = re.compile("[\ud800-\udfff]").search
+
+
 def _other_rule(error: _Error) -> str:
     rule = error.validator_value
     shown = "" if isinstance(rule, (dict, list)) else f" {show(rule)}"
@@ -238,7 +247,7 @@ def _out_of_range(error: _Error) -> str:
 
 _WORDS: Mapping[str, Callable[[_Error], str]] = {
     "type": _wrong_type,
-    "pattern": lambda error: f"{show(error.instance)} is not allowed",
+    "pattern": _mismatch,
     "maxLength": lambda error: f"is longer than {error.validator_value} characters",
     "maxProperties": lambda error: f"has {len(error.instance)} members, more than {error.validator_value}",
     "minimum": _out_of_range,
