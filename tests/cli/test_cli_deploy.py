@@ -697,6 +697,17 @@ def test_each_reference_to_an_unset_variable_is_counted_and_named_with_its_remed
     assert caught.value.problems == tuple(f"{name} is not set: {remedy}" for name in lacking)
 
 
+def test_without_a_queue_the_remedy_is_another_trigger_and_no_change_of_the_description() -> None:
+    left = {name: value for name, value in FILLED.items() if not name.startswith("DEPLOY_CKAFKA_")}
+    with pytest.raises(ConfigError) as caught:
+        read_description(ROOT / "serverless.yml", left)
+    remedy = "leave out all variables of this trigger and switch another one on"
+    assert caught.value.problems == tuple(
+        f"{name} is not set: set it in .env, a copy of .env.example, or {remedy}"
+        for name in ("DEPLOY_CKAFKA_INSTANCE_ID", "DEPLOY_CKAFKA_TOPIC")
+    )
+
+
 def test_one_run_with_the_example_as_it_is_names_all_that_must_be_filled_in() -> None:
     done = execute("deploy", "--plan", f"--env-file={ROOT / '.env.example'}")
     names = [line.split()[1] for line in done.err.splitlines() if line.startswith("  - ")]

@@ -254,8 +254,7 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str], 
 
     def is_unused(event: Any) -> bool:
         names = {*references(_texts(event))}
-        may_be = isinstance(event, dict) and event.keys() <= _LEFT_OUT_IF_UNUSED
-        return may_be and bool(names) and not any(variables.get(name) for name in names)
+        return _may_be_left_out(event) and bool(names) and not any(variables.get(name) for name in names)
 
     def is_on(event: Any) -> bool:
         enable = _parameters(event).get("enable")
@@ -269,6 +268,10 @@ def _without_unused_queue(inputs: dict[str, Any], variables: Mapping[str, str], 
         raise ConfigError([f"{file}: inputs.events must be a list: begin each trigger with a hyphen"])
     used = [event for event in events if not is_unused(event)]
     return {**inputs, "events": used if any(map(is_on, used)) else events}
+
+
+def _may_be_left_out(event: Any) -> bool:
+    return isinstance(event, dict) and event.keys() <= _LEFT_OUT_IF_UNUSED
 
 
 _A_SWITCH = "true or false"
@@ -425,8 +428,16 @@ def _unset(
     """The variables that the file refers to and that must be set, but are not."""
     found = {*references(_texts(inputs))}
     missing = sorted(name for name in found if not variables.get(name) and is_required(name, variables))
-    remedy = f"set it in .env, a copy of .env.example, or delete the lines of {file} that refer to it"
-    return [name_is_hidden(name) if name in hidden else f"{name} is not set: {remedy}" for name in missing]
+    events = inputs.get("events") or []
+    of_queues = {*references(_texts([event for event in events if _may_be_left_out(event)]))}
+    delete = f"delete the lines of {file} that refer to it"
+    leave_out = "leave out all variables of this trigger and switch another one on"
+    return [
+        name_is_hidden(name)
+        if name in hidden
+        else f"{name} is not set: set it in .env, a copy of .env.example, or {leave_out if name in of_queues else delete}"
+        for name in missing
+    ]
 
 
 def _undecodable(inputs: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
