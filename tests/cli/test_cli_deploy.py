@@ -708,6 +708,22 @@ def test_without_a_queue_the_remedy_is_another_trigger_and_no_change_of_the_desc
     )
 
 
+def test_a_comment_behind_a_value_of_the_env_file_hides_no_other_mistake(clone: Path) -> None:
+    text = (clone / ".env").read_text("utf-8").replace("DEPLOY_VPC_ID=value", "DEPLOY_VPC_ID=")
+    text += "\nMF_CONCURRENCY=8 # at once\nMF_MAX_AGE_S='600\nMF_NAMESPCE=pc"
+    (clone / ".env").write_text(text, encoding="utf-8")
+    done = execute("deploy", "--plan", *files(clone))
+    told = [line for line in done.err.splitlines() if line.startswith("  - ")]
+    assert [line.split()[1] for line in told] == [
+        "MF_CONCURRENCY",
+        "MF_MAX_AGE_S",
+        "MF_NAMESPCE",
+        "DEPLOY_VPC_ID",
+    ]
+    assert "MF_CONCURRENCY in .env: what follows" in told[0]
+    assert "MF_MAX_AGE_S in .env: a quote at one end" in told[1]
+
+
 def test_one_run_with_the_example_as_it_is_names_all_that_must_be_filled_in() -> None:
     done = execute("deploy", "--plan", f"--env-file={ROOT / '.env.example'}")
     names = [line.split()[1] for line in done.err.splitlines() if line.startswith("  - ")]

@@ -27,7 +27,7 @@ from metric_forwarder.cli.deployment.description import (
     setting_problems,
     settings_of,
 )
-from metric_forwarder.cli.deployment.dotenv import read_dotenv
+from metric_forwarder.cli.deployment.dotenv import parse
 from metric_forwarder.cli.deployment.env_variables import emptied, name_is_hidden, strays, unreferenced
 from metric_forwarder.cli.deployment.file_settings import (
     FOLDER,
@@ -136,10 +136,12 @@ def deploy(  # noqa: PLR0913 - one for each option
     """
     modes = {"--plan": only_plan, "--verify": only_verify, "--rollback": rollback, "--tccli": tccli_folder}
     _refuse_ignored(modes, {"--to": to, "--prune": prune, "--package": zip_file, "--json": as_json})
-    written = read_dotenv(env_file)
+    written, env_problems = parse(env_file)
     chosen = {"MF_DESTINATION": _DESTINATIONS[to]} if to else {}
     variables = {**written, **os.environ, **chosen}
     hidden = emptied(written, os.environ)
+    if env_problems and (rollback or not written):
+        raise ConfigError(env_problems)
     if rollback:
         # Settings are not checked: wrong ones may be the reason to go back.
         _roll_back(_cloud(variables, read_description(file, variables, hidden), hidden))
@@ -148,7 +150,11 @@ def deploy(  # noqa: PLR0913 - one for each option
     ignored = unreferenced(written, os.environ, file, env_file.name)
     files = files_of_zip(zip_file) if zip_file else files_of_clone(file.resolve().parent)
     wanted = _read_checked(
-        file, variables, hidden, files, [*key_problems, *strays(written, os.environ), *ignored]
+        file,
+        variables,
+        hidden,
+        files,
+        [*env_problems, *key_problems, *strays(written, os.environ), *ignored],
     )
     if tccli_folder:
         package = _package(wanted, zip_file, file)

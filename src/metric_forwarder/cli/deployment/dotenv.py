@@ -17,7 +17,7 @@ class Dotenv(NamedTuple):
     """The contents of a ``.env`` file.
 
     Attributes:
-        values: by name, without the quotes around a value.
+        values: by name, without the quotes around a value, and without what ``problems`` name in it.
         problems: what is wrong with it, such as a value that seems to be followed by a comment; never a value, which may be
             a key.
     """
@@ -56,7 +56,7 @@ def parse(path: Path) -> Dotenv:
         for name, value in written.items()
         if _HALF_QUOTED.search(value) and not _QUOTED.fullmatch(value)
     ]
-    return Dotenv({name: unquoted(value) for name, value in written.items()}, problems)
+    return Dotenv({name: _as_meant(value) for name, value in written.items()}, problems)
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
@@ -69,6 +69,13 @@ def read_dotenv(path: Path) -> dict[str, str]:
     if problems:
         raise ConfigError(problems)
     return values
+
+
+def _as_meant(value: str) -> str:
+    """The value without quotes, and without a comment or a half quote: these are reported, so the rest can be checked, too."""
+    if not _QUOTED.fullmatch(value):
+        value = _COMMENT.split(value, maxsplit=1)[0].strip()
+    return unquoted(value) if _QUOTED.fullmatch(value) else _HALF_QUOTED.sub("", value)
 
 
 def unquoted(value: str) -> str:
