@@ -149,11 +149,11 @@ class FileSpool:
         return SpoolLevel(used, oldest_ms, dead_letters)
 
     def _oldest_ms(self, points: Iterable[Path]) -> int | None:
-        """When the first file was written; its number may be larger, after one of an instance whose clock was ahead."""
+        """When the first file was written: its number, unless numbers run ahead after an instance whose clock did."""
         for path in points:
             # A concurrent replay may have removed it.
             with contextlib.suppress(FileNotFoundError):
-                return int(self._system.status(path).st_mtime * 1000)
+                return min(_order(path.name)[0], int(self._system.status(path).st_mtime * 1000))
         return None
 
     def others(self) -> Sequence[str]:
