@@ -13,9 +13,9 @@ import pytest
 
 from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
+from metric_forwarder.cli.deployment.contradictions import contradictions
 from metric_forwarder.cli.deployment.description import (
     Description,
-    contradictions,
     extras_of,
     read_description,
     setting_problems,
@@ -833,8 +833,9 @@ def test_what_is_switched_off_by_a_word_is_not_opened_to_the_internet(tmp_path: 
         ("  events: [http: {parameters: {corsConfig: {enable: true}}}]\n", "events[0] (http) has corsConfig, which would be ignored"),
         ("  events: [http: {parameters: {netConfig: {enableextranet: true}}}]\n", "events[0] (http) has enableextranet, which would be ignored"),
         ("  events: [http: {parameters: {authType: cam}}]\n", "events[0] (http) has an authType that is neither NONE nor CAM: write one of the two"),
-        ("  events: [cmq: {parameters: {name: q}}, cmq: {parameters: {name: q}}]\n", "events[1] (cmq) is called q, as an earlier one is: rename it"),
-        ("  events: [cos: {parameters: {bucket: b, events: 'cos:ObjectCreated:Put'}}, cos: {parameters: {bucket: b, events: 'cos:ObjectCreated:Post'}}]\n", "events[1] (cos) is called b, as an earlier one is: describe one with all of its events, such as cos:ObjectCreated:*"),
+        ("  events: [cmq: {parameters: {name: q}}, cmq: {parameters: {name: q}}]\n", "events[1] (cmq q) is the same as an earlier one: rename it"),
+        ("  events: [cos: {parameters: {bucket: b, events: 'cos:ObjectCreated:Put'}}, cos: {parameters: {bucket: b, events: 'cos:ObjectCreated:Post'}}]\n", "events[1] (cos b) is the same as an earlier one: describe one with all of its events, such as cos:ObjectCreated:*"),
+        ("  events: [http: {parameters: {name: a}}, http: {parameters: {name: b}}]\n", "events[1] (http b) is the same as an earlier one: an alias or version has one function URL at most"),
     ],
 )  # fmt: skip
 def test_a_value_of_another_shape_is_a_problem_with_its_place_and_no_traceback(

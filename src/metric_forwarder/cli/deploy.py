@@ -19,9 +19,9 @@ from click.core import ParameterSource
 
 from metric_forwarder.cli.deployment import deployer
 from metric_forwarder.cli.deployment.cloud import Account, Cloud, CloudError
+from metric_forwarder.cli.deployment.contradictions import contradictions
 from metric_forwarder.cli.deployment.description import (
     Description,
-    contradictions,
     extras_of,
     read_description,
     setting_problems,

@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from metric_forwarder.cli.deployment.cloud import Cloud, CloudError
-from metric_forwarder.cli.deployment.description import Description, Trigger
+from metric_forwarder.cli.deployment.description import Description
 from metric_forwarder.cli.deployment.plan import LEFT_OUT_MEANS, ChangedTrigger, Plan, deployed_key
+from metric_forwarder.cli.deployment.triggers import Trigger
 
 # ``UpdateTrigger`` accepts these; others are deleted and created again.
 UPDATABLE = ("timer", "ckafka", "http")

@@ -10,7 +10,8 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 from metric_forwarder.cli.deployment.cloud import Cloud, described
-from metric_forwarder.cli.deployment.description import Description, Trigger, trigger_key
+from metric_forwarder.cli.deployment.description import Description
+from metric_forwarder.cli.deployment.triggers import Trigger, trigger_key
 
 _HIDDEN = "(hidden)"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from metric_forwarder.cli.deployment.deployer import UPDATABLE, creation, reconfiguration, trigger_request
-from metric_forwarder.cli.deployment.description import Description, Trigger
+from metric_forwarder.cli.deployment.description import Description
+from metric_forwarder.cli.deployment.triggers import Trigger
 
 _SCRIPT = r"""#!/bin/sh
 # Deploys {function} with tccli, as serverless.yml describes it. Written by: metric-forwarder deploy --tccli
