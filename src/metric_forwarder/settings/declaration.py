@@ -40,10 +40,13 @@ class BadValue(Exception):
 class Setting(Generic[_T]):
     """The declaration of one environment variable.
 
+    Args:
+        read: converts a text, stripped of white space, to the value; raises ``BadValue``.
+
     Attributes:
         name: of the environment variable.
         default: the text that is used if the variable is empty; a destination may have another.
-        meaning: for the settings table of the README.
+        meaning: for the settings table of the README; ``settings_in_chinese`` translates it.
         field: its attribute in the class of settings.
     """
 
@@ -76,18 +79,6 @@ class Setting(Generic[_T]):
         except BadValue as bad:
             problems.append(bad.problem(self.name, text))
             values[self.field] = self._read(default)
-
-
-def setting(name: str, default: str, read: Callable[[str], _T], meaning: str) -> Setting[_T]:
-    """Declare a setting.
-
-    Args:
-        name: of the environment variable.
-        default: the text that is used if it is empty.
-        read: converts a text, stripped of white space, to the value; raises ``BadValue``.
-        meaning: for the README; ``settings_in_chinese`` translates it.
-    """
-    return Setting(name, default, read, meaning)
 
 
 def _look_for_mistakes(text: str) -> None:
