@@ -80,11 +80,12 @@ def _read_head(where: str, metric: Any) -> tuple[str, Mapping[str, str], int | N
     if not isinstance(metric, dict):
         return InvalidSample(where, "type", f"is not a metric: {_SHAPE}", metric)
     name, tags, fields = metric.get("name"), metric.get("tags", {}), metric.get("fields")
-    for member, value in (("fields", fields), ("tags", tags)):
-        if isinstance(value, NotJson):
-            return not_json(f"{where}/{member}", value, metric)
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f'has no text as "name": {_SHAPE}', metric)
+    if isinstance(fields, NotJson):
+        return not_json(f"{where}/fields", fields, metric)
+    if isinstance(tags, NotJson):
+        return not_json(f"{where}/tags", tags, metric)
     if not isinstance(fields, dict):
         return InvalidSample(f"{where}/fields", "type", f'has no object as "fields": {_SHAPE}', metric)
     if not isinstance(tags, dict) or not all(isinstance(value, str) for value in tags.values()):
