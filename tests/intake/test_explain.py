@@ -47,6 +47,10 @@ def test_a_rule_of_a_user_s_schema_is_named_with_its_limit_if_that_is_short(
         ({"timestamp": "yesterday"}, '"yesterday" is not a time'),
         ({"metricName": "a b"}, '"a b" is not allowed'),
         ({"dimensions": {"a": "\ud800"}}, '"\\ud800" holds half of a surrogate pair: it must be a string'),
+        (
+            {"dimensions": {"a": "\udce9"}},
+            '"\\udce9" holds a byte that is not UTF-8, or half of a surrogate pair: it must be a string',
+        ),
         ({"metricname": "a"}, 'is no member of a point: did you mean "metricName"?'),
         ({"fields": "a"}, "is no member of a point: remove it"),
         ({"value": "12"}, '"12" is not a number'),

@@ -21,6 +21,7 @@ from metric_forwarder.formats.samples import (
     InvalidSample,
     Reading,
     Sample,
+    WrongSample,
 )
 
 # In nanoseconds; the units of one letter are those of version 1.
@@ -82,12 +83,11 @@ class _Line(NamedTuple):
     end: int
 
 
-class _Wrong(Exception):
-    """An error, used only here; ``reached`` is how far the line was read, if that may be beyond a line break."""
+class _Wrong(WrongSample):
+    """``reached`` is how far the line was read, if that may be beyond a line break."""
 
     def __init__(self, rule: str, message: str, reached: int = 0) -> None:
-        super().__init__(message)
-        self.rule = rule
+        super().__init__(rule, message)
         self.reached = reached
 
 

@@ -28,6 +28,7 @@ from metric_forwarder.formats.samples import (
     InvalidSample,
     Reading,
     Sample,
+    WrongSample,
 )
 from metric_forwarder.formats.telegraf_json import unit_of
 from metric_forwarder.settings.readers import RepeatedName, text_or_file, unique_members
@@ -53,13 +54,12 @@ class _Place(NamedTuple):
     key: _Key = None
 
 
-class _Wrong(Exception):
-    """An error, used only here; ``where`` is a pointer into the item, or into the message if it ``is_shared``."""
+class _Wrong(WrongSample):
+    """``where`` is a pointer into the item, or into the message if it ``is_shared``."""
 
     def __init__(self, where: str, rule: str, message: str, *, is_shared: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(rule, message)
         self.where = where
-        self.rule = rule
         self.is_shared = is_shared
 
     @classmethod

@@ -28,9 +28,10 @@ from metric_forwarder.formats.samples import (
     InvalidSample,
     Reading,
     Sample,
+    WrongSample,
 )
+from metric_forwarder.times import NS_PER_MS
 
-_NS_IN_MS = 1_000_000
 # The numbers of fields: of a family; of a metric; of its summary or histogram; and the two of anything smaller.
 _NAME, _TYPE, _METRIC = 1, 3, 4
 _LABEL, _GAUGE, _COUNTER, _SUMMARY, _UNTYPED, _TIME_MS, _HISTOGRAM = 1, 2, 3, 4, 5, 6, 7
@@ -119,19 +120,11 @@ def _read_family(where: str, data: bytes, labels: Mapping[str, str]) -> Iterator
         yield from _read_metric(f"{where} metric {number}", data[begin:end], family)
 
 
-class _Wrong(Exception):
-    """Never leaves this module."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
-
-
 def _read_metric(where: str, data: bytes, family: _Family) -> Iterator[Reading]:
     """Read a metric; if anything of it is wrong, nothing of it is sent."""
     try:
         metric = _Metric(data, family)
-    except _Wrong as wrong:
+    except WrongSample as wrong:
         yield InvalidSample(where, wrong.rule, str(wrong), family.with_metric(data))
     except (BadProtobuf, UnicodeDecodeError) as bad:
         told = "holds a label that is not UTF-8" if isinstance(bad, UnicodeDecodeError) else str(bad)
@@ -144,13 +137,13 @@ class _Metric:
     """One metric of a family.
 
     Raises:
-        _Wrong, BadProtobuf, UnicodeDecodeError: something of it cannot be read.
+        WrongSample, BadProtobuf, UnicodeDecodeError: something of it cannot be read.
     """
 
     def __init__(self, data: bytes, family: _Family) -> None:
         holds = _HOLDS.get(family.kind)
         if holds is None or not family.name:
-            raise _Wrong("name", _NO_FAMILY)
+            raise WrongSample("name", _NO_FAMILY)
         self._name = family.name
         self._holds = holds
         self._time_ns: int | None = None
@@ -159,16 +152,16 @@ class _Metric:
         for field, wire, begin, end in fields(data, 0, len(data)):
             if field == _LABEL and wire == BYTES:
                 if len(pairs) == MAX_LABELS:
-                    raise _Wrong("size", f"has more than {MAX_LABELS} labels: leave some out")
+                    raise WrongSample("size", f"has more than {MAX_LABELS} labels: leave some out")
                 pairs.append(_label(data, begin, end))
             elif field == _TIME_MS and wire == VARINT:
-                self._time_ns = signed(begin) * _NS_IN_MS
+                self._time_ns = signed(begin) * NS_PER_MS
             elif field == holds and wire == BYTES:
                 value = data[begin:end]
         if len(dict(pairs)) != len(pairs):
-            raise _Wrong("duplicate-label", "names a label twice: keep one")
+            raise WrongSample("duplicate-label", "names a label twice: keep one")
         if value is None:
-            raise _Wrong("value", _NO_VALUE)
+            raise WrongSample("value", _NO_VALUE)
         labels, apart = label_names(pairs)
         self._labels = {**labels, **family.labels}
         self._apart = family.apart + apart
@@ -187,7 +180,7 @@ class _Metric:
             if (field, wire) != (_PARTS, BYTES):
                 continue
             if len(self._parts) == MAX_SAMPLES:
-                raise _Wrong("size", f"has more than {MAX_SAMPLES} buckets or quantiles: leave some out")
+                raise WrongSample("size", f"has more than {MAX_SAMPLES} buckets or quantiles: leave some out")
             numbers = _numbers(data, begin, end)
             first, second = numbers.get(_FIRST, 0.0), numbers.get(_SECOND, 0.0)
             if is_histogram:
@@ -196,7 +189,7 @@ class _Metric:
             else:
                 self._parts.append((first, second))
         if is_histogram and not self._parts and _SCHEMA in self._numbers:
-            raise _Wrong("native-histogram", _NATIVE)
+            raise WrongSample("native-histogram", _NATIVE)
 
     def samples(self, where: str) -> Iterator[Reading]:
         """What it becomes, in the order of the text."""

@@ -18,15 +18,15 @@ from metric_forwarder.formats.samples import (
     InvalidSample,
     Reading,
     Sample,
+    WrongSample,
 )
+from metric_forwarder.times import NS_PER_MS, NS_PER_S
 
 # Enough for 32 labels of 2048 characters.
 MAX_LINE = 65_536
 # Names and values of its labels may have 128 characters, and each may be an escape.
 _LONGEST_EXEMPLAR = 1_024
 _INT64 = 2**63
-_NS_IN_MS = 1_000_000
-_NS_IN_S = 1_000_000_000
 
 _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN])"
 _DECIMAL = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -97,18 +97,18 @@ def read_line(number: int, line: str, hint: FormatHint, *, open_metrics: bool) -
     try:
         labels, apart, quoted_name = _read_labels(braces) if braces else ({}, "", None)
         if (name is None) is (quoted_name is None) or quoted_name == "":
-            raise _Wrong("name", _ONE_NAME)  # noqa: TRY301
+            raise WrongSample("name", _ONE_NAME)  # noqa: TRY301
         if not is_utf8(line):
-            raise _Wrong("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
+            raise WrongSample("encoding", "is not UTF-8: encode it as UTF-8")  # noqa: TRY301
         value = float(value_text)
         if value in (_INFINITE, -_INFINITE) and value_text[-1].isdigit():
-            raise _Wrong("value", NO_FLOAT)  # noqa: TRY301
+            raise WrongSample("value", NO_FLOAT)  # noqa: TRY301
         time_ns = None if time_text is None else _time(time_text, open_metrics=open_metrics)
         if open_metrics:
             _check_open_metrics(line, braces)
         elif rest is not None:
-            raise _Wrong("syntax", _TRAILING)  # noqa: TRY301
-    except _Wrong as wrong:
+            raise WrongSample("syntax", _TRAILING)  # noqa: TRY301
+    except WrongSample as wrong:
         yield InvalidSample(where, wrong.rule, str(wrong), _alone(line, open_metrics=open_metrics))
         return
     if hint.labels:
@@ -131,11 +131,13 @@ def _check_open_metrics(line: str, braces: str | None) -> None:
     """Check a sample of OpenMetrics, and its exemplar, by the stricter syntax of that format."""
     match = _open_metrics_line(line)
     if match is None or (braces and braces[-2:] == ",}"):
-        raise _Wrong("syntax", _SPACES)
+        raise WrongSample("syntax", _SPACES)
     if match[1] and len(match[1]) > _LONGEST_EXEMPLAR:
-        raise _Wrong("size", "has an exemplar whose labels are too long: OpenMetrics allows 128 characters")
+        raise WrongSample(
+            "size", "has an exemplar whose labels are too long: OpenMetrics allows 128 characters"
+        )
     if match[1] and _read_labels(match[1])[2] is not None:
-        raise _Wrong("syntax", "has an exemplar with the name of a metric: leave the name out")
+        raise WrongSample("syntax", "has an exemplar with the name of a metric: leave the name out")
 
 
 _SPACES = (
@@ -158,14 +160,6 @@ def _misfit(where: str, line: str, alone: str) -> InvalidSample:
     )
 
 
-class _Wrong(Exception):
-    """Never leaves this module."""
-
-    def __init__(self, rule: str, message: str) -> None:
-        super().__init__(message)
-        self.rule = rule
-
-
 def _read_labels(braces: str) -> tuple[dict[str, str], str, str | None]:
     """The labels between braces, their ``Sample.apart``, and the name of the metric if it is quoted among them."""
     inside = braces[1:-1]
@@ -173,7 +167,7 @@ def _read_labels(braces: str) -> tuple[dict[str, str], str, str | None]:
         found = _usual_label(inside)
         labels = dict(found)
         if len(labels) != len(found):
-            raise _Wrong("duplicate-label", "names a label twice: keep one")
+            raise WrongSample("duplicate-label", "names a label twice: keep one")
         if "" in labels.values():
             # For Prometheus an empty label does not exist.
             labels = {name: value for name, value in labels.items() if value}
@@ -189,21 +183,21 @@ def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str, str | None]:
     while position < end:
         match = _label(inside, position, end)
         if match is None:
-            raise _Wrong(
+            raise WrongSample(
                 "syntax", 'has labels that cannot be read: write {name="value",…}, and \\" in a value'
             )
         position = match.end()
         plain, quoted, value = match.groups()
         if value is None:
             if quoted is None or metric is not None:
-                raise _Wrong("syntax", 'has a label without a value: write name="value"')
+                raise WrongSample("syntax", 'has a label without a value: write name="value"')
             metric = _unescape(quoted)
             continue
         name = plain or _unescape(quoted)
         if not name:
-            raise _Wrong("name", "has a label whose name is empty: name it")
+            raise WrongSample("name", "has a label whose name is empty: name it")
         if name in labels:
-            raise _Wrong("duplicate-label", "names a label twice: keep one")
+            raise WrongSample("duplicate-label", "names a label twice: keep one")
         labels[name] = _unescape(value)
         _check_count(labels)
     return *label_names(labels.items()), metric
@@ -211,7 +205,7 @@ def _read_unusual_labels(inside: str) -> tuple[dict[str, str], str, str | None]:
 
 def _check_count(labels: dict[str, str]) -> None:
     if len(labels) > MAX_LABELS:
-        raise _Wrong("size", f"has more than {MAX_LABELS} labels: leave some out")
+        raise WrongSample("size", f"has more than {MAX_LABELS} labels: leave some out")
 
 
 def _unescape(text: str) -> str:
@@ -222,17 +216,21 @@ def _time(text: str, *, open_metrics: bool) -> int:
     if open_metrics:
         return _from_seconds(text)
     if not _whole(text) or not -_INT64 <= int(text) < _INT64:
-        raise _Wrong("timestamp", "has a time that is not a whole number: it must be milliseconds since 1970")
-    return int(text) * _NS_IN_MS
+        raise WrongSample(
+            "timestamp", "has a time that is not a whole number: it must be milliseconds since 1970"
+        )
+    return int(text) * NS_PER_MS
 
 
 def _from_seconds(text: str) -> int:
     match = _seconds(text)
     if match is not None:
         sign, whole, fraction = match.groups()
-        time_ns = int(whole) * _NS_IN_S + int((fraction or "0")[:9].ljust(9, "0"))
+        time_ns = int(whole) * NS_PER_S + int((fraction or "0")[:9].ljust(9, "0"))
         return -time_ns if sign == "-" else time_ns
     try:
-        return round(float(text if re.fullmatch(_NUMBER, text) else "nan") * _NS_IN_S)
+        return round(float(text if re.fullmatch(_NUMBER, text) else "nan") * NS_PER_S)
     except (ValueError, OverflowError):
-        raise _Wrong("timestamp", "has a time that is not a number: it must be seconds since 1970") from None
+        raise WrongSample(
+            "timestamp", "has a time that is not a number: it must be seconds since 1970"
+        ) from None

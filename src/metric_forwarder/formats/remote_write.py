@@ -35,9 +35,9 @@ from metric_forwarder.formats.samples import (
     Sample,
 )
 from metric_forwarder.formats.snappy import BadSnappy, decompress, store
+from metric_forwarder.times import NS_PER_MS
 
 _read_double = struct.Struct("<d").unpack_from
-_NS_IN_MS = 1_000_000
 _SERIES, _METADATA = 1, 3
 # The second one is that of Cortex, for the kind of its sender.
 _KNOWN_FIELDS = frozenset({_SERIES, 2, _METADATA})
@@ -179,7 +179,7 @@ class _Request:
             metric, dimensions, apart = named
             for index, (value, time_ms) in enumerate(samples):
                 place = f"{where} sample {index}"
-                yield Sample(place, metric, dimensions, value, time_ms * _NS_IN_MS, False, "", apart)
+                yield Sample(place, metric, dimensions, value, time_ms * NS_PER_MS, False, "", apart)
         if others:
             yield from self._with_kept(others, (begin, position))
 

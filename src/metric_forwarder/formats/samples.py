@@ -16,6 +16,7 @@ __all__ = [
     "InvalidSample",
     "Reading",
     "Sample",
+    "WrongSample",
     "as_point",
 ]
 
@@ -90,6 +91,14 @@ class InvalidSample(NamedTuple):
     message: str
     raw: Any
     format: str | None = None
+
+
+class WrongSample(Exception):
+    """Why a sample cannot be read: its ``rule`` and its message; a decoder turns it into an ``InvalidSample``."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class FilteredSample(NamedTuple):
