@@ -4,7 +4,7 @@ It refuses the requests that the real receiver's document says are refused, with
 points that it accepts, and fails on demand::
 
     emulator      runs it: in a thread of a test, or as a program
-    server        listens
+    server        listens; server_log: its log
     protocol      the protocol's paths: requests, and the replies
     control       its own interface under ``/-/``
     page          the page, and the guard against other pages; its files are in ``web/``

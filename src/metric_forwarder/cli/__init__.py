@@ -1,10 +1,21 @@
 """The command line, ``metric-forwarder``: for people and scripts, never part of the deployed function.
 
-One module per command or pair of commands; beside them ``local_function`` (the function as the platform runs it),
-``http_server`` (the function behind HTTP),
-``inputs`` (files to read), ``dry_run`` (points of an event, without sending), ``reasons`` (why a message is taken for its
-format), ``sample_events`` (points → trigger events), ``display`` (the only module that uses ``rich``) and ``reference``
-(writes the generated parts of the documents).
+One module per command or pair of commands; beside them::
+
+    local_function       the function as the platform runs it
+    http_server          the function behind HTTP
+    serve_page, page_reports
+                         what serve shows on a page, and what other commands show on the emulator's
+    live_demo            the events of make page
+    prometheus_server    a Prometheus for the demonstration
+    deployment           what deploy does
+    inputs, options      files to read, and options of several commands
+    dry_run, reasons     points of an event without sending, and why a message is taken for its format
+    sample_events, sample_formats
+                         points → trigger events, in any format
+    display              the only module that uses rich
+    reference, settings_in_chinese
+                         the generated parts of the documents
 
 Exit status: 0 all ok; 1 something was not delivered or not valid; 2 usage or configuration; 130 interrupted.
 """
