@@ -50,8 +50,8 @@ LEFT_OUT_PATHS = (
     "tencentcloud/common/*_async.py",
     "tencentcloud/common/http/*_async.py",
 )
-# Modules for invalid points, MF_SCHEMA, a key in Secrets Manager, MF_MAPPING, Prometheus's protobuf, the bridge, scraping and the
-# doctor: there is no room for their bytecode in the budget of the zip.
+# Modules for invalid points, MF_SCHEMA, a key in Secrets Manager, MF_MAPPING, the patterns of MF_RELABEL, Prometheus's protobuf, the
+# bridge, scraping and the doctor: there is no room for their bytecode in the budget of the zip.
 NOT_COMPILED = (
     "attr/*",
     "attrs/*",
@@ -66,6 +66,7 @@ NOT_COMPILED = (
     "metric_forwarder/formats/mapping*.py",
     "metric_forwarder/formats/prometheus_protobuf.py",
     "metric_forwarder/intake/explain.py",
+    "metric_forwarder/intake/re2.py",
     "metric_forwarder/intake/user_schema.py",
     "metric_forwarder/put_monitor_data/server.py",
     "metric_forwarder/scrape/*",

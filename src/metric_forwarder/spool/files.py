@@ -49,6 +49,8 @@ DEFAULT_MAX_BYTES = 256 * 2**20
 MAX_FOLDER_FILES = 20_000
 # A file's name has 255 bytes; this is the room for the function, besides kind, number and suffix.
 _MAX_NAME = 160
+# A file system may keep the time of a change in whole seconds, or even pairs of them.
+_COARSE_MS = 2_000
 _LOCK = ".lock"
 # No invocation takes longer than 900 s.
 _LONGEST_WRITE_S = 1800
@@ -153,7 +155,8 @@ class FileSpool:
         for path in points:
             # A concurrent replay may have removed it.
             with contextlib.suppress(FileNotFoundError):
-                return min(_order(path.name)[0], int(self._system.status(path).st_mtime * 1000))
+                number, changed_ms = _order(path.name)[0], int(self._system.status(path).st_mtime * 1000)
+                return changed_ms if number > changed_ms + _COARSE_MS else number
         return None
 
     def others(self) -> Sequence[str]:
