@@ -27,8 +27,8 @@ from metric_forwarder.formats.samples import (
     FormatHint,
     InvalidSample,
     Reading,
-    Sample,
     WrongSample,
+    make_sample,
 )
 from metric_forwarder.formats.telegraf_json import unit_of
 from metric_forwarder.settings.readers import RepeatedName, text_or_file, unique_members
@@ -137,7 +137,7 @@ class Mapper:
                 yield self._invalid(prefix, at, wrong, place)
                 continue
             apart += of_labels
-            yield Sample(where + pointer, metric, own, number, time_ns, namespace=namespace, apart=apart)
+            yield make_sample((where + pointer, metric, own, number, time_ns, False, namespace, apart))
 
     def _members(self, item: Any) -> Iterable[tuple[str, _Key, Any]]:
         """Yield the values of an item: the place of each, the name of its member, and the value."""

@@ -32,7 +32,7 @@ from metric_forwarder.formats.samples import (
     FormatHint,
     InvalidSample,
     Reading,
-    Sample,
+    make_sample,
 )
 from metric_forwarder.formats.snappy import BadSnappy, decompress, store
 from metric_forwarder.times import NS_PER_MS
@@ -104,7 +104,7 @@ class _Request:
         self._data = data
         self._is_plain = is_plain
         self._labels: dict[bytes, _Label] = {}
-        # Whether one of the labels needs another name, or is empty, which is rare.
+        # Whether a metric or a label needs another name, or a label is empty, which is rare.
         self._has_unusual = False
         self._labels_left = _MAX_LABELS
         self._others_left = _MAX_OTHERS
@@ -179,7 +179,7 @@ class _Request:
             metric, dimensions, apart = named
             for index, (value, time_ms) in enumerate(samples):
                 place = f"{where} sample {index}"
-                yield Sample(place, metric, dimensions, value, time_ms * NS_PER_MS, False, "", apart)
+                yield make_sample((place, metric, dimensions, value, time_ms * NS_PER_MS, False, "", apart))
         if others:
             yield from self._with_kept(others, (begin, position))
 
@@ -200,8 +200,10 @@ class _Request:
         metric = labels.pop("__name__", "")
         if not metric or len(labels) + 1 != len(pairs) or len(labels) > MAX_LABELS:
             return metric
+        if not self._has_unusual:
+            return metric, labels, ""
         name, apart = metric_name(metric)
-        dimensions, of_labels = label_names(labels.items()) if self._has_unusual else (labels, "")
+        dimensions, of_labels = label_names(labels.items())
         return name, dimensions, apart + of_labels
 
     def _alone(self, span: tuple[int, int], wanted: int) -> Iterator[bytes]:
@@ -256,7 +258,8 @@ class _Request:
                 label = name, value = self._split_label(written)
             except UnicodeDecodeError:
                 return _NOT_UTF8
-            if not value or prometheus_name(name) != name:
+            is_renamed = name == "__name__" and metric_name(value)[0] != value
+            if is_renamed or not value or prometheus_name(name) != name:
                 self._has_unusual = True
             if len(self._labels) < _MAX_KNOWN:
                 self._labels[written] = label

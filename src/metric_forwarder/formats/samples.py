@@ -18,10 +18,12 @@ __all__ = [
     "Sample",
     "WrongSample",
     "as_point",
+    "make_sample",
 ]
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from metric_forwarder.model import FormatHint
@@ -73,6 +75,10 @@ def as_point(sample: Sample) -> dict[str, Any]:
     """The members of a point for a sample, without its time, which a point's JSON cannot always express."""
     members = {"metricName": sample.metric, "dimensions": dict(sample.dimensions), "value": sample.value}
     return {**members, "namespace": sample.namespace} if sample.namespace else members
+
+
+# Makes one of all its members, in half the time.
+make_sample: Callable[[tuple[Any, ...]], Sample] = partial(tuple.__new__, Sample)
 
 
 class InvalidSample(NamedTuple):
