@@ -1,10 +1,14 @@
-"""JSON values one after the other: a message may hold one, JSON Lines, or objects printed in a row."""
+"""What formats in JSON share: values one after the other, and numbers that may be texts.
 
+A message may hold one value, JSON Lines, or objects printed in a row.
+"""
+
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from metric_forwarder.formats.json_text import NotJson, Violation, decode, values_in_a_row
-from metric_forwarder.formats.samples import InvalidSample
+from metric_forwarder.formats.samples import NO_FLOAT, InvalidSample, WrongSample
 
 
 class Value(NamedTuple):
@@ -37,3 +41,29 @@ def not_json(where: str, value: NotJson, kept: Any = None) -> InvalidSample:
 
 
 _NO_JSON = "is not JSON, or nested too deeply: correct it at its producer"
+
+
+is_number_text = re.compile(
+    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)",
+    re.IGNORECASE,
+).fullmatch
+
+
+def read_number(value: Any) -> float | int:
+    """A number, or the text of one, which may be ``NaN`` or ``+Inf``.
+
+    Raises:
+        WrongSample: it is neither, or does not fit into 64 bits.
+    """
+    kind = type(value)
+    if kind is int or (kind is float and value - value == 0):
+        return value  # type: ignore[no-any-return]  # checked here
+    is_text = isinstance(value, str) and is_number_text(value) is not None
+    if not is_text and kind is not float:
+        message = 'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'
+        raise WrongSample("value", message)
+    number = float(value)
+    if is_text and (number - number == 0 or not value[-1].isdigit()):
+        return number
+    # A number such as 1e999: JSON has no infinity, and a text names it.
+    raise WrongSample("value", NO_FLOAT)

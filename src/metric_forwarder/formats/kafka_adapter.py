@@ -4,20 +4,15 @@ One is ``{"timestamp": "1970-01-01T00:00:00Z", "value": "12", "name": "up", "lab
 prometheus-kafka-adapter, its README and issues.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from metric_forwarder.formats.json_text import NotJson
-from metric_forwarder.formats.json_values import not_json, read_values
+from metric_forwarder.formats.json_values import not_json, read_number, read_values
 from metric_forwarder.formats.names import MAX_LABELS, label_names, metric_name
-from metric_forwarder.formats.samples import NO_FLOAT, FormatHint, InvalidSample, Reading, Sample
+from metric_forwarder.formats.samples import FormatHint, InvalidSample, Reading, Sample, WrongSample
 from metric_forwarder.formats.telegraf_json import time_of
 
-is_float = re.compile(
-    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?|\.[0-9]+(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)",
-    re.IGNORECASE,
-).fullmatch
 _SHAPE = 'a sample of prometheus-kafka-adapter is {"timestamp":"…","value":"…","name":"…","labels":{…}}'
 
 
@@ -54,12 +49,10 @@ def _read(where: str, sample: Any) -> Reading:
     if not isinstance(name, str) or not name:
         return InvalidSample(f"{where}/name", "name", f"is not a metric's name: {_SHAPE}", sample)
     value_at, value = _first(sample, "value", "__value")
-    number = read_number(value)
-    if number is None:
-        return InvalidSample(f"{where}/{value_at}", "value", why_no_number(value), sample)
-    if type(value) is float and value - value != 0:
-        # JSON has no infinity.
-        return InvalidSample(f"{where}/{value_at}", "value", NO_FLOAT, sample)
+    try:
+        number = read_number(value)
+    except WrongSample as wrong:
+        return InvalidSample(f"{where}/{value_at}", wrong.rule, str(wrong), sample)
     time_at, time = _first(sample, "timestamp", "__timestamp")
     time_ns = None if time is None else time_of(time)
     if time_ns is None and time is not None:
@@ -76,21 +69,3 @@ def _read(where: str, sample: Any) -> Reading:
 
 def _first(sample: dict[str, Any], name: str, older: str) -> tuple[str, Any]:
     return (older, sample[older]) if older in sample and name not in sample else (name, sample.get(name))
-
-
-def read_number(value: Any) -> float | int | None:
-    """A number, or the text of one; None if it is neither."""
-    if type(value) in (int, float):
-        return value  # type: ignore[no-any-return]  # checked above
-    if not isinstance(value, str) or not is_float(value):
-        return None
-    number = float(value)
-    # 1e999 does not fit into 64 bits.
-    return None if number - number != 0 and value[-1].isdigit() else number
-
-
-def why_no_number(value: Any) -> str:
-    """What is wrong with a value of which ``read_number`` makes no number."""
-    if isinstance(value, str) and is_float(value):
-        return NO_FLOAT
-    return 'is not a number: it must be one, or the text of one, such as "9.5", "NaN" or "+Inf"'

@@ -17,12 +17,10 @@ from typing import Any, NamedTuple
 
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.json_text import NotJson, json_pointer
-from metric_forwarder.formats.json_values import not_json, read_values
-from metric_forwarder.formats.kafka_adapter import is_float, read_number, why_no_number
+from metric_forwarder.formats.json_values import is_number_text, not_json, read_number, read_values
 from metric_forwarder.formats.mapping_plan import WILDCARD, BadMapping, Source, Steps, read_plan
 from metric_forwarder.formats.names import MAX_LABELS, apart_of, label_names, prometheus_name
 from metric_forwarder.formats.samples import (
-    NO_FLOAT,
     FilteredSample,
     FormatHint,
     InvalidSample,
@@ -373,7 +371,7 @@ def _filtered(where: str, value: Any) -> FilteredSample | None:
         return FilteredSample(where, "null", "has no value")
     if isinstance(value, (dict, list)):
         return FilteredSample(where, "nested", "is nested, so it is not a single value")
-    if isinstance(value, str) and not is_float(value):
+    if isinstance(value, str) and not is_number_text(value):
         return FilteredSample(where, "text", "is a text, which no destination accepts")
     return None
 
@@ -381,13 +379,10 @@ def _filtered(where: str, value: Any) -> FilteredSample | None:
 def _number(where: str, value: Any) -> float | int:
     if isinstance(value, bool):
         return int(value)
-    number = read_number(value)
-    if number is None:
-        raise _Wrong(where, "value", why_no_number(value))
-    if type(value) is float and value - value != 0:
-        # JSON has no infinity.
-        raise _Wrong(where, "value", NO_FLOAT)
-    return number
+    try:
+        return read_number(value)
+    except WrongSample as wrong:
+        raise _Wrong(where, wrong.rule, str(wrong)) from None
 
 
 def _put(message: dict[str, Any], steps: Steps, value: Any) -> None:
