@@ -80,15 +80,9 @@ def _steps(wanted: Description, package: bytes, plan: Plan, cloud: Cloud) -> Ite
             ),
         )
     if plan.is_new or plan.touches("asynchronous events"):
-        asked = {
-            "AsyncTriggerConfig": {
-                "RetryConfig": [{"RetryNum": wanted.asynchronous["RetryNum"]}],
-                "MsgTTL": wanted.asynchronous["MsgTTL"],
-            }
-        }
         yield Step(
             "set retries and lifetime of asynchronous events",
-            lambda: _change(cloud, "UpdateFunctionEventInvokeConfig", asked),
+            lambda: _change(cloud, "UpdateFunctionEventInvokeConfig", asynchronous(wanted)),
         )
     if plan.is_new or plan.touches("code") or plan.touches("configuration"):
         yield Step("publish a version and let $DEFAULT lead to it", lambda: publish(cloud))
@@ -110,6 +104,12 @@ def _trigger_steps(plan: Plan, cloud: Cloud, *, prune: bool) -> Iterator[Step]:
         yield Step(f"change the trigger {changed.wanted.key}", partial(_update, changed, cloud))
     for new in plan.new_triggers:
         yield Step(f"create the trigger {new.key}", partial(_add, new, cloud))
+
+
+def asynchronous(wanted: Description) -> dict[str, Any]:
+    """The parameters of ``UpdateFunctionEventInvokeConfig``, without name and namespace."""
+    retries, lifetime_s = wanted.asynchronous["RetryNum"], wanted.asynchronous["MsgTTL"]
+    return {"AsyncTriggerConfig": {"RetryConfig": [{"RetryNum": retries}], "MsgTTL": lifetime_s}}
 
 
 def creation(wanted: Description, code: Mapping[str, str]) -> dict[str, Any]:

@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from metric_forwarder.cli.deployment.deployer import UPDATABLE, creation, reconfiguration, trigger_request
+from metric_forwarder.cli.deployment.deployer import (
+    UPDATABLE,
+    asynchronous,
+    creation,
+    reconfiguration,
+    trigger_request,
+)
 from metric_forwarder.cli.deployment.description import Description
 from metric_forwarder.cli.deployment.triggers import Trigger
 
@@ -130,18 +136,12 @@ def _requests(wanted: Description, package: bytes) -> dict[str, Mapping[str, Any
     """File name → the parameters of one call."""
     function = {"FunctionName": wanted.name, "Namespace": wanted.namespace}
     code = {"ZipFile": base64.b64encode(package).decode("ascii")}
-    asynchronous = {
-        "AsyncTriggerConfig": {
-            "RetryConfig": [{"RetryNum": wanted.asynchronous["RetryNum"]}],
-            "MsgTTL": wanted.asynchronous["MsgTTL"],
-        }
-    }
     return {
         "function.json": {**function, "Qualifier": "$LATEST", "ShowCode": "FALSE"},
         "create.json": {**function, **creation(wanted, code)},
         "code.json": {**function, "Code": code, "Handler": wanted.handler},
         "configuration.json": {**function, **reconfiguration(wanted.configuration)},
-        "asynchronous.json": {**function, **asynchronous},
+        "asynchronous.json": {**function, **asynchronous(wanted)},
         "publish.json": {**function, "Description": "metric-forwarder deploy --tccli"},
         "triggers.json": {**function, "Offset": 0, "Limit": 100},
         **{name: {**function, **request} for name, request in _trigger_requests(wanted.triggers)},
