@@ -38,7 +38,8 @@ def user_files(clone: Path) -> list[str]:
 
 def files_of_clone(clone: Path) -> ReadFile:
     """Read what a package that is built in this clone will contain."""
-    return lambda path: (clone / path).read_bytes() if path in user_files(clone) else None
+    contained = frozenset(user_files(clone))
+    return lambda path: (clone / path).read_bytes() if path in contained else None
 
 
 def files_of_zip(package: Path) -> ReadFile | None:
