@@ -53,9 +53,13 @@ class BoundedSpool:
         return self._slowness * self._expected_s(records)
 
     def begin(self, deadline: Deadline, now_ms: int, complain: Callable[[str], None]) -> "BoundedVisit":
+        return BoundedVisit(self, self._current(), deadline, now_ms, complain)
+
+    def _current(self) -> SpoolStore:
+        """The store, or another one if it has been given up."""
         if self._store is None:
             self._store = self._make()
-        return BoundedVisit(self, self._store, deadline, now_ms, complain)
+        return self._store
 
     def start_worker(self, deadline: Deadline) -> SerialWorker:
         """Start the thread that works with the store for an event.
@@ -90,12 +94,11 @@ class BoundedSpool:
         """
         if self._measuring is not None and self._measuring.is_busy:
             return None
-        store = self._store = self._store or self._make()
         try:
             worker = self._measuring = SerialWorker("spool-level", self.machine.tasks)
         except RuntimeError:
             return None
-        level = worker.submit(store.measure)
+        level = worker.submit(self._current().measure)
         worker.dismiss()
         try:
             return level.result(max(_GRACE_S, deadline.remaining()))
