@@ -228,18 +228,13 @@ def _wrong_type(error: _Error) -> str:
 
 
 def _mismatch(error: _Error) -> str:
-    return f"{show(error.instance)} {_why_not_allowed(error.instance)}"
-
-
-def _why_not_allowed(text: str) -> str:
+    problem = "is not allowed"
     # Bytes that are not UTF-8 become these characters: see ``otlp_protobuf``.
-    if _undecoded(text):
-        return "holds a byte that is not UTF-8, or half of a surrogate pair"
-    return "holds half of a surrogate pair" if _half_of_pair(text) else "is not allowed"
-
-
-_undecoded = re.compile("[\udc80-\udcff]").search
-_half_of_pair = re.compile("[\ud800-\udfff]").search
+    if re.search("[\udc80-\udcff]", error.instance):
+        problem = "holds a byte that is not UTF-8, or half of a surrogate pair"
+    elif re.search("[\ud800-\udfff]", error.instance):
+        problem = "holds half of a surrogate pair"
+    return f"{show(error.instance)} {problem}"
 
 
 def _other_rule(error: _Error) -> str:
