@@ -141,6 +141,7 @@ def deploy(  # noqa: PLR0913 - one for each option
     variables = {**written, **os.environ, **chosen}
     hidden = emptied(written, os.environ)
     if env_problems and (rollback or not written):
+        # A rollback checks no settings, and without any value each variable would be called missing.
         raise ConfigError(env_problems)
     if rollback:
         # Settings are not checked: wrong ones may be the reason to go back.

@@ -24,6 +24,7 @@ def contradictions(wanted: Description, file: str) -> list[str]:
     # What is wrong with the settings themselves is found by ``setting_problems``.
     texts = settings_of(wanted)
     settings, _ = Settings.collect(texts)
+    # Also those that cannot be used, and so have no value in ``settings``: they are not missing.
     are_set = {name for name, text in texts.items() if text.strip()}
     return [
         *_access_problems(wanted.triggers, settings, file),
