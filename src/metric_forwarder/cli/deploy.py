@@ -157,13 +157,12 @@ def deploy(  # noqa: PLR0913 - one for each option
         files,
         [*env_problems, *key_problems, *strays(written, os.environ), *ignored],
     )
+    package = _package(wanted, zip_file, file)
     if tccli_folder:
-        package = _package(wanted, zip_file, file)
         _write_commands(wanted, package, tccli_folder)
         return
     cloud = _cloud(variables, wanted, hidden)
     try:
-        package = _package(wanted, zip_file, file)
         _say(f"Asking SCF's API what is deployed in {wanted.region} …")
         plan = make_plan(wanted, package, cloud)
         _show(plan, as_json=as_json, prune=prune)
