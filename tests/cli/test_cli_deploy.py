@@ -889,8 +889,9 @@ def test_a_trigger_is_not_switched_on_without_the_setting_that_all_of_its_events
         text = f"  events:\n    - {trigger % enable}\n  environment: {{variables: {{{variables}}}}}\n"
         return contradictions(described(tmp_path, text), "serverless.yml")
 
-    (problem,) = problems("true", "MF_REGION: gz")
-    assert problem.startswith(f"serverless.yml: the trigger {told}")
+    for other in ("MF_REGION: gz", "MF_HTTP_AUTH: token"):
+        (problem,) = problems("true", other)
+        assert problem.startswith(f"serverless.yml: the trigger {told}")
     assert problems("true", variable) == []
     assert problems("false", "MF_REGION: gz") == []
 
