@@ -1,18 +1,24 @@
-"""Guesses which point makes its batch fail, where no reply says so.
+"""Guesses which points make their batches fail, where no reply says so.
 
 If a batch failed in all attempts, one of its points may be the cause, or the destination is down. If the destination took
-other requests meanwhile, the batch is halved. Otherwise one of its points is sent alone, another one each time: this is a
-guess. After a guess that is not taken, the event makes no other: the destination seems to be down.
+other requests meanwhile, the batch is halved. Otherwise one point is sent alone: this is a guess. After a guess that is not
+taken, the event makes no other: the destination seems to be down.
+
+An event that comes soon after such a failure begins with a guess: of all its points the one whose turn was longest ago. So
+each has its turn, also where all points of the first batches are at fault, or where one batch takes all the time of an event.
 """
 
 import math
+from collections.abc import Sequence
 
 from metric_forwarder.clock import Clock
 from metric_forwarder.machine import Lock
-from metric_forwarder.model import Batch, Point
+from metric_forwarder.model import Point
 
 # Three redeliveries of an event in which a batch failed in all attempts come within this time.
 _REMEMBERED_S = 200.0
+# Series; an event takes more than a second for each guess that is not taken.
+_MOST_MISSED = 10_000
 
 
 class FailedBatches:
@@ -22,16 +28,14 @@ class FailedBatches:
 
     Attributes:
         failed_at: when an event last had one, monotonic seconds.
-        is_hurried: whether the attempts of a whole batch may take all the time of an event, as they do at a slow pace: an
-            event since then had none left for the requests by which the point at fault is found.
-        guesses: how many were made.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.failed_at = -math.inf
-        self.is_hurried = False
-        self.guesses = 0
+        # The series of guesses that were not taken, the latest at the end → the number of that guess.
+        self._missed: dict[bytes, int] = {}
+        self._guesses = 0
 
     @property
     def are_recent(self) -> bool:
@@ -41,6 +45,18 @@ class FailedBatches:
         """Note that an event had one just now."""
         self.failed_at = self._clock.monotonic()
 
+    def miss(self, point: Point) -> None:
+        """Note that a guess was not taken."""
+        self._guesses += 1
+        self._missed.pop(point.series.digest, None)
+        self._missed[point.series.digest] = self._guesses
+        if len(self._missed) > _MOST_MISSED:
+            del self._missed[next(iter(self._missed))]
+
+    def missed(self, point: Point) -> int:
+        """A number that is the larger the later a point of this series was not taken; 0: never, as far as is known."""
+        return self._missed.get(point.series.digest, 0)
+
 
 class Guesses:
     """The guesses of one event, for all its lanes.
@@ -48,7 +64,7 @@ class Guesses:
     Args:
         failed: what is known from earlier events.
         accepted: how many requests the destination has taken so far.
-        lock: lets one lane at a time choose.
+        lock: lets one lane at a time note a guess that was not taken.
 
     Attributes:
         may_follow: whether another guess may be made: the last one was taken, or there was none.
@@ -59,31 +75,30 @@ class Guesses:
         self._accepted_at_start = accepted
         self._lock = lock
         self._has_failed = False
-        failed.is_hurried &= failed.are_recent
-        self._is_due = failed.is_hurried
         self.may_follow = True
-
-    def take_first(self) -> bool:
-        """Take the guess before the first attempt of a batch, with which an event begins if an earlier one was hurried."""
-        is_due, self._is_due = self._is_due, False
-        return is_due
 
     def note_failure(self, accepted: int) -> bool:
         """Note that a batch failed while no other request was taken; return whether to guess."""
         self._has_failed = True
-        is_up = accepted > self._accepted_at_start
-        return self.may_follow and (is_up or self._failed.are_recent)
+        return self.may_follow and accepted > self._accepted_at_start
 
-    def choose(self, batch: Batch, lanes: int) -> Point:
+    def choose(self, points: Sequence[Point]) -> Point:
         """Choose a point to send alone, the first of its series."""
-        firsts: list[Point] = list({point.series.digest: point for point in reversed(batch)}.values())
-        with self._lock:
-            self.may_follow = False
-            self._failed.guesses += 1
-            return firsts[self._failed.guesses // lanes % len(firsts)]
+        firsts: dict[bytes, Point] = {point.series.digest: point for point in reversed(points)}
+        return min(firsts.values(), key=self._failed.missed)
+
+    def begin(self) -> None:
+        """Let no other lane guess before this guess has ended."""
+        self.may_follow = False
+
+    def end(self, point: Point, *, took: bool) -> None:
+        """Note whether the destination took the point."""
+        self.may_follow |= took
+        if not took:
+            with self._lock:
+                self._failed.miss(point)
 
     def close(self, *, is_cut_short: bool) -> None:
         """End the event, whose time may have been up before all parts of a refused batch were sent."""
-        self._failed.is_hurried |= is_cut_short
         if self._has_failed or is_cut_short:
             self._failed.add()

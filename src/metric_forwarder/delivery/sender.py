@@ -130,6 +130,7 @@ class _Lane:
 
     Attributes:
         set_aside: suspects, to be sent when all lanes are done; None in a lane of suspects.
+        guess: the one of the points that is sent alone, before the others.
         refused: points of the batch under way that were refused alone.
         accepted_before: how many requests the destination had taken before the batch under way.
         is_mostly_bad: whether much of the last batch that was divided was at fault.
@@ -138,6 +139,7 @@ class _Lane:
     def __init__(self, points: Sequence[Point], set_aside: list[Point] | None) -> None:
         self.points = points
         self.set_aside = set_aside
+        self.guess: Point | None = None
         self.refused = 0
         self.accepted_before = 0
         self.is_mostly_bad = False
@@ -165,7 +167,6 @@ class _Delivery:
         self._blocked_series = blocked_series
         self._lock = sender.machine.tasks.lock()
         self._lanes: deque[_Lane] = deque()
-        self._planned = 0
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._has_divided = False
         self._failed = sender.failed_batches
@@ -183,21 +184,30 @@ class _Delivery:
             one_per_series=self._destination.ordered,
         )
         self._lanes.extend(_Lane(lane, []) for lane in planned)
-        self._planned = len(planned)
         if self._failed.are_recent:
-            # Who fails first may send one point alone: let it be another lane each time.
-            self._lanes.rotate(-self._failed.guesses)
-        return self._planned
+            self._begin_with_guess()
+        return len(planned)
+
+    def _begin_with_guess(self) -> None:
+        """Choose a point of any lane to be sent alone, and let its lane be the first."""
+        candidates = [self._guesses.choose(self._in_order(lane.points)) for lane in self._lanes]
+        guess = min(candidates, key=self._failed.missed)
+        self._lanes.rotate(-candidates.index(guess))
+        self._lanes[0].guess = guess
 
     def work(self) -> None:
         """Send one lane after the other; run by each worker."""
         self._exchange.prepare()
         while (lane := self._next_lane()) is not None:
             points = self._ask_about_metrics(lane) if lane.set_aside is None else lane.points
+            lane.accepted_before = self._exchange.accepted
+            if lane.guess:
+                self._guess(lane.guess, lane)
+                points = [point for point in points if point is not lane.guess]
             for batch in self._batches(points):
-                lane.accepted_before = self._exchange.accepted
                 self._deliver(batch, lane)
                 lane.end_batch(len(batch))
+                lane.accepted_before = self._exchange.accepted
             if lane.set_aside:
                 self._lanes.append(_Lane(lane.set_aside, None))
 
@@ -217,9 +227,13 @@ class _Delivery:
         with self._lock:
             return self._lanes.popleft() if self._lanes and not self._record.is_closed else None
 
+    def _in_order(self, points: Sequence[Point]) -> Sequence[Point]:
+        """The points of a lane as they are sent."""
+        return round_robin(points) if self._destination.ordered else points
+
     def _batches(self, points: Sequence[Point]) -> Iterator[Batch]:
         ordered = self._destination.ordered
-        return pack(round_robin(points) if ordered else points, self._sender.limits, one_per_series=ordered)
+        return pack(self._in_order(points), self._sender.limits, one_per_series=ordered)
 
     def _deliver(self, batch: Batch, lane: _Lane) -> bool:
         """Send a batch, and settle each of its points or set it aside; return whether the destination took all."""
@@ -228,8 +242,6 @@ class _Delivery:
         return bool(sent) and self._send(sent, lane) and len(sent) == len(batch)
 
     def _send(self, batch: Batch, lane: _Lane) -> bool:
-        if len(batch) > 1 and self._guesses.take_first():
-            return self._guess(batch, lane)
         group = self._destination.group(batch[0].series)
         verdict = self._exchange.halted or self._refused_groups.get(group) or self._exchange.send(batch)
         action = verdict.action
@@ -255,18 +267,16 @@ class _Delivery:
         """Deliver a batch in parts after its attempts failed: see ``guesses``."""
         if self._exchange.accepted > lane.accepted_before:
             return self._halve(batch, verdict, lane)
-        return self._guess(batch, lane)
+        probe = self._guesses.choose(batch)
+        took = self._guess(probe, lane)
+        return self._deliver([point for point in batch if point is not probe], lane) and took
 
-    def _guess(self, batch: Batch, lane: _Lane) -> bool:
-        """Deliver one point alone, then the others."""
-        probe = self._guesses.choose(batch, self._planned)
-        sent_before = self._record.counts.sent
+    def _guess(self, probe: Point, lane: _Lane) -> bool:
+        """Deliver one point alone."""
+        self._guesses.begin()
         took = self._deliver([probe], lane)
-        self._guesses.may_follow |= took
-        took_all = self._deliver([point for point in batch if point is not probe], lane) and took
-        if self._record.counts.sent < sent_before + 2 and not took_all and not self._exchange.halted:
-            self._failed.is_hurried = True
-        return took_all
+        self._guesses.end(probe, took=took)
+        return took
 
     def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
         """Whether the destination may take parts of a batch although the whole batch failed."""
