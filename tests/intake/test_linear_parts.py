@@ -165,10 +165,17 @@ SPOOLED: dict[str, Callable[[int, str], Action]] = {
 }
 
 
-def check(make: Callable[[int], Action]) -> None:
+# Makes what is measured, of a size.
+Make = Callable[[int], Action]
+
+
+def check_time(make: Make) -> None:
     small = min(seconds(make(SMALL)) for _ in range(3))
     large = min(seconds(make(SMALL * TIMES)) for _ in range(2))
     assert large < MOST * small + 0.05
+
+
+def check_memory(make: Make) -> None:
     assert peak(make(SMALL * TIMES)) < MOST * peak(make(SMALL)) + 2 * MB
 
 
@@ -188,22 +195,36 @@ def peak(action: Action) -> int:
         tracemalloc.stop()
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
+Check = Callable[[Make], None]
+of_time_and_memory = pytest.mark.parametrize(
+    "check",
+    [pytest.param(check_time, id="time", marks=pytest.mark.alone), pytest.param(check_memory, id="memory")],
+)
 
 
+@of_time_and_memory
 @pytest.mark.parametrize("part", PARTS)
-def test_sixteen_times_as_much_takes_hardly_more_than_sixteen_times_the_time_and_memory(part: str) -> None:
+def test_sixteen_times_as_much_takes_hardly_more_than_sixteen_times_the_time_and_memory(
+    part: str, check: Check
+) -> None:
     check(PARTS[part])
 
 
+@of_time_and_memory
 @pytest.mark.parametrize("what", SPOOLED)
-def test_a_spool_in_files_takes_time_and_memory_in_proportion(what: str, tmp_path: Path) -> None:
+def test_a_spool_in_files_takes_time_and_memory_in_proportion(
+    what: str, check: Check, tmp_path: Path
+) -> None:
     folders = iter(range(100))
     check(lambda size: SPOOLED[what](size, (tmp_path / str(next(folders))).as_uri()))
 
 
+@of_time_and_memory
 @pytest.mark.parametrize("what", SPOOLED)
-def test_a_spool_in_redis_takes_time_and_memory_in_proportion(what: str, redis_server: RedisServer) -> None:
+def test_a_spool_in_redis_takes_time_and_memory_in_proportion(
+    what: str, check: Check, redis_server: RedisServer
+) -> None:
     def make(size: int) -> Action:
         redis_server.command("FLUSHALL")
         return SPOOLED[what](size, redis_server.url())
@@ -211,7 +232,8 @@ def test_a_spool_in_redis_takes_time_and_memory_in_proportion(what: str, redis_s
     check(make)
 
 
-def test_a_scrape_takes_time_and_memory_in_proportion() -> None:
+@of_time_and_memory
+def test_a_scrape_takes_time_and_memory_in_proportion(check: Check) -> None:
     with serving_targets() as targets:
         job = json.dumps({"scrape": [targets.url()], "keep": ["m"]})
 
