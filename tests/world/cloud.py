@@ -10,7 +10,8 @@ from world.faults import Faults
 from world.scheduler import Process, Violation, World
 
 _REDELIVERY_S = 60.0
-_TRIES_OF_POISON = 7
+# As long as it fails, an event tries one point alone in each delivery.
+_TRIES_BESIDE_POISON = 6
 _KILL_AFTER_S = (0.002, 0.0001, 0.01, 0.05, 0.3, 1.0, 3.0)
 _PAUSES_S = (2.0, 0.5, 20.0, 100.0)
 # The platform gives an idle instance up after a while.
@@ -342,8 +343,8 @@ class Triggers:
                 return
             # While something is broken the tries count; a healed world must get the event through, unless a point in it
             # makes the destination fail.
-            tries += event.is_poisoned == self._faults.healed
-            if tries > (_TRIES_OF_POISON if event.is_poisoned else self._retries):
+            tries += bool(event.poisoned) == self._faults.healed
+            if tries > (_TRIES_BESIDE_POISON + event.poisoned if event.poisoned else self._retries):
                 self._given_up(event)
                 return
             self._world.met("an event of CKafka comes again")

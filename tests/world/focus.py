@@ -88,6 +88,15 @@ _FOCUSES = (
         limit_s=10.0,
         is_remote_write=False,
     ),
+    # Batches of nothing but points at which the destination fails.
+    Focus(
+        {"DEDUPE": "memory:", "SPOOL": "", "BATCH_MAX_POINTS": "2", "CONCURRENCY": "1"},
+        brings=frozenset({"many that fail"}),
+        spares=frozenset({"kill", "cold start", "recycle", "out of memory", "quota"}),
+        healed_after_s=1.0,
+        limit_s=10.0,
+        is_remote_write=False,
+    ),
     # Replies of Redis that make no sense, while two instances have the same event.
     Focus(
         {**_REDIS, "SPOOL": ""},

@@ -55,8 +55,9 @@ _ROLE = {
 _NEW_KEY = "a-key-that-replaces-the-other"
 _TOKEN = "a-token-of-twenty-or-more-characters"
 # After the faults are healed, everything must have come to rest within this time: an instance that was refused often may be slow for
-# a quarter of an hour, and without deduplication its event gets no further before.
-_REST_S = 1200.0
+# a quarter of an hour, and without deduplication its event gets no further before. An event at which the destination fails is given
+# up after ten minutes.
+_REST_S = 1500.0
 _MOST_REPLAYS = 15
 # Longer than an instance that stands still can keep others from a replay.
 _MOST_REPLAYS_BESIDE_FROZEN = 35
@@ -449,9 +450,12 @@ class Schedule:
         event = Event(
             number, source, wrap(number, messages), [made for points in messages for made in points]
         )
-        event.is_poisoned = any(made.number in self.book.poison for made in event.points)
+        event.poisoned = self._poisoned_series(event)
         self.book.events.append(event)
         return event
+
+    def _poisoned_series(self, event: Event) -> int:
+        return len({made.series for made in event.points if made.number in self.book.poison})
 
     # --- the run -----------------------------------------------------------------------------------------------
 
@@ -560,7 +564,7 @@ class Schedule:
         points = self._points(3, f"p{partition}")
         body = {"Records": first.body["Records"] + _ckafka(partition, number, [points])["Records"]}
         event = Event(number, "connector", body, [*first.points, *points])
-        event.is_poisoned = any(made.number in self.book.poison for made in event.points)
+        event.poisoned = self._poisoned_series(event)
         self.book.events.append(event)
         self.book.twins.update(made.number for made in first.points)
         world.met("records came again in another batch")
@@ -579,6 +583,11 @@ class Schedule:
             count = world.pick((240, 300))
             messages = [[self._point(f"p{partition}", "good") for _ in range(2)] for _ in range(count)]
             events.append(self._event_of("ckafka", messages, wrap))
+        if self._brings("many that fail", 0):
+            world.met("several points of an event at which the destination always fails")
+            points = [self._point(f"p{partition}-{each}", "good") for each in range(world.pick((4, 6)))]
+            self.book.poison.update(made.number for made in points[:-1])
+            events.append(self._event_of("ckafka", [points], wrap))
         if self._brings("many refused", 0):
             kinds = 60 * ("unknown",) + 60 * ("good",)
             messages = [[self._point(f"p{partition}", world.pick(kinds))] for _ in range(len(kinds))]

@@ -118,6 +118,7 @@ EXPECTED: tuple[str, ...] = (
     "rule: secret",
     "rule: sent before",
     "rule: spool",
+    "several points of an event at which the destination always fails",
     "the disk of the spool crashed",
     "the key was changed",
     "the platform ended an invocation at its limit",

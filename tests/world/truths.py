@@ -423,8 +423,8 @@ def check_poison(book: Book) -> None:
                     raise Violation(ACCOUNTED, event=event.number, point=made.number, kept_by="another point")
 
 
-# Deliveries after which a batch with such a point must have been divided.
-_ENOUGH_DELIVERIES = 5
+# So many deliveries, and one for each series with such a point, after which batches with them must have been divided.
+_ENOUGH_DELIVERIES = 4
 # So long an instance may keep to a pace of one request in each delivery: see ``delivery.pacing``.
 _LONGEST_PACE_S = 660.0
 _LONG_S = 10.0
@@ -441,7 +441,11 @@ def _had_time(book: Book, event: Event) -> bool:
         and not _was_slowed_down(book, each)
     ]
     is_long = all(each.limit_s >= _LONG_S for each in well)
-    return is_long and len(well) >= _ENOUGH_DELIVERIES and len({each.instance for each in well}) == 1
+    return (
+        is_long
+        and len(well) >= _ENOUGH_DELIVERIES + event.poisoned
+        and len({each.instance for each in well}) == 1
+    )
 
 
 def _was_slowed_down(book: Book, attempt: Attempt) -> bool:

@@ -301,7 +301,7 @@ _REMOTE_WRITE = (
         (
             Edit(
                 "delivery/sender.py",
-                "pack(round_robin(points) if ordered else points, self._sender.limits, one_per_series=ordered)",
+                "pack(self._in_order(points), self._sender.limits, one_per_series=ordered)",
                 "pack(points, self._sender.limits, one_per_series=ordered and not points)",
             ),
         ),
@@ -931,6 +931,22 @@ _FOUND_BY_THE_WORLD = (
                 "delivery/guesses.py",
                 "        if self._has_failed or is_cut_short:\n            self._failed.add()\n",
                 "        self._failed.failed_at = -math.inf\n        if self._has_failed:\n            self._failed.add()\n",
+            ),
+        ),
+        needs=("poison",),
+    ),
+    Bug(
+        "a-batch-that-always-fails-keeps-the-next",
+        "8ff4528",
+        "delivery",
+        "A batch of nothing but points at which the destination fails kept the batches behind it for ever.",
+        laws.ACCOUNTED,
+        (
+            Edit(
+                "delivery/sender.py",
+                "        guess = min(candidates, key=self._failed.missed)\n",
+                "        guess = self._guesses.choose(self._lanes[0].points[: self._sender.limits.max_points])\n"
+                "        candidates[0] = guess\n",
             ),
         ),
         needs=("poison",),
