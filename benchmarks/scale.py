@@ -16,9 +16,9 @@ _TURNS = 3
 _SMALL, _LARGE = 100, 100_000
 _KIND = "list of 100"
 _INSTANCES = 8
-# Short events and many turns: the share of eight processes in two processors differs by a tenth from one event to the next.
+# Short events and many turns, since the share of each process in the processors varies by a tenth from one event to the next.
 _POINTS = 5_000
-_STORE_TURNS = 7
+_STORE_TURNS = 5
 _TRIES = 10
 # The first events with Redis take longer, until all lanes and threads have been started and Redis has got its memory.
 _WARMING_UP = 2

@@ -204,14 +204,14 @@ def test_the_reasons_for_filtering_of_two_rounds_are_added_up() -> None:
     assert (both["status"], both["filtered"]) == ("ok", [{**text, "count": 4}, rule])
 
 
-def test_rounds_end_when_the_spool_is_empty_or_nothing_was_taken_out(tmp_path: Path) -> None:
+def test_rounds_end_when_the_spool_is_empty_or_nothing_was_taken_out_twice(tmp_path: Path) -> None:
     spool = FileSpool(tmp_path)
     records = [SpoolRecord({"n": n}, "s", None, None, "undelivered", "") for n in range(3)]
     spool.write(records, records[:1])
     assert (spool.waiting(dead_letters=False), spool.waiting(dead_letters=True)) == (3, 4)
 
     def rounds() -> Iterator[dict[str, Any]]:
-        for receipts in ([0], [1], [], [2]):
+        for receipts in ([0], [], [1], [], [], [2]):
             for chunk in spool.replay(dead_letters=False):
                 chunk.acknowledge(receipts)
                 chunk.close()

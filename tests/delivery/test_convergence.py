@@ -187,14 +187,17 @@ FAILS: dict[str, Any] = {
 
 @pytest.mark.parametrize("fails", FAILS.values(), ids=list(FAILS))
 @pytest.mark.parametrize("count", [30, 300])
-def test_a_point_at_which_the_destination_always_fails_keeps_no_other_point(fails: Any, count: int) -> None:
+@pytest.mark.parametrize("apart_s", [60, 300])
+def test_a_point_at_which_the_destination_always_fails_keeps_no_other_point(
+    fails: Any, count: int, apart_s: float
+) -> None:
     harness = slow_harness()
     fail_at(harness, fails, lambda wire: wire["value"] == 13)
     points = [point(value, dimensions={"n": value}) for value in range(count)]
     reports = [harness.handle(ckafka(*points))]
     while reports[-1]["outcomes"]["undelivered"] > 1:
         assert len(reports) < 6
-        harness.clock.sleep(60)
+        harness.clock.sleep(apart_s)
         reports.append(harness.handle(ckafka(*points)))
     assert sorted(int(wire["value"]) for _, wire in harness.receiver.points) == [
         value for value in range(count) if value != 13
@@ -241,17 +244,106 @@ def test_at_a_pace_at_which_an_event_cannot_repeat_a_request_such_a_point_keeps_
     assert sorted(int(wire["value"]) for _, wire in harness.receiver.points) == [10, 11, 12, 14, 15]
 
 
-def test_at_such_a_pace_a_batch_of_which_nothing_is_ever_taken_does_not_keep_the_next_one() -> None:
-    harness = slow_harness(MAX_RPS=str(1 / 55), CONCURRENCY="1", BATCH_MAX_POINTS="3")
-    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] < 13)
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("good", [10, 13, 15])
+def test_at_that_pace_batches_that_always_fail_do_not_block_a_good_point(batch: int, good: int) -> None:
+    harness = slow_harness(MAX_RPS=str(1 / 55), CONCURRENCY="1", BATCH_MAX_POINTS=str(batch))
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] != good)
     event = ckafka(*(point(value, dimensions={"n": value}) for value in range(10, 16)))
-    for _ in range(30):
+    # The first one fails; then each point has its turn.
+    for _ in range(7):
         harness.handle(event, time_limit_ms=56_000)
         harness.clock.sleep(60)
-    assert sorted(int(wire["value"]) for _, wire in harness.receiver.points) == [13, 14, 15]
+    assert [int(wire["value"]) for _, wire in harness.receiver.points] == [good]
 
 
-def test_after_a_failure_the_oldest_sample_of_a_series_is_still_the_first_that_is_sent() -> None:
+def test_a_point_at_which_the_destination_says_that_it_is_unavailable_keeps_no_other_for_ever() -> None:
+    harness = slow_harness()
+    fail_at(harness, HttpReply(503, {}, b""), lambda wire: wire["value"] == 13)
+    event = ckafka(*(point(value, dimensions={"n": value}) for value in range(10, 16)))
+    # Such a reply ends an event. So two deliveries are needed for each of the others.
+    for _ in range(11):
+        harness.handle(event)
+        harness.clock.sleep(60)
+    assert {int(wire["value"]) for _, wire in harness.receiver.points} == {10, 11, 12, 14, 15}
+
+
+def test_an_event_with_the_same_series_does_not_take_the_turn_of_a_point() -> None:
+    harness = slow_harness()
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] != 12)
+    event = ckafka(*(point(value, dimensions={"n": value}) for value in (10, 11, 12)))
+    for _ in range(4):
+        harness.handle(event)
+        harness.handle(
+            ckafka(point(99, dimensions={"n": 12}), point(98, dimensions={"n": 98}), topic="other")
+        )
+        harness.clock.sleep(60)
+    assert [int(wire["value"]) for _, wire in harness.receiver.points] == [12]
+
+
+def test_of_series_whose_batch_fails_in_every_event_each_has_its_turn() -> None:
+    harness = slow_harness(MAX_RPS=str(1 / 55), CONCURRENCY="1")
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] % 10 == 0)
+    for minute in range(30):
+        # Events that are not delivered again, as those of a timer: their first delivery and one redelivery.
+        numbers = [100 + 10 * minute + n for n in range(5)]
+        event = ckafka(
+            *(point(number, dimensions={"n": number % 10}) for number in numbers), topic=str(minute)
+        )
+        for _ in range(2):
+            harness.handle(event, time_limit_ms=56_000)
+            harness.clock.sleep(60)
+    assert {int(wire["value"]) % 10 for _, wire in harness.receiver.points} == {1, 2, 3, 4}
+
+
+def test_a_guess_that_is_refused_is_an_answer_and_another_may_follow() -> None:
+    harness = slow_harness(CONCURRENCY="1")
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] == 13)
+    harness.receiver.refuse_if = refuse_bad(ReturnCode.PARAMETER_INVALID, lambda wire: wire["value"] >= 100)
+    values = [*range(100, 130), *range(10, 16)]
+    event = ckafka(*(point(value, dimensions={"n": value}) for value in values))
+    harness.handle(event)
+    harness.clock.sleep(60)
+    assert harness.handle(event)["outcomes"]["undelivered"] == 1
+
+
+def test_a_destination_that_takes_one_request_and_then_fails_is_not_asked_for_each_point() -> None:
+    harness = slow_harness(CONCURRENCY="1")
+    event = ckafka(*(point(value, dimensions={"n": value}) for value in range(300)))
+    harness.receiver.script.extend([ReturnCode.INTERNAL_FAILURE] * 1000)
+    harness.handle(event)
+    for _ in range(3):
+        harness.clock.sleep(60)
+        harness.receiver.script.clear()
+        harness.receiver.script.extend([ReturnCode.OK, *[ReturnCode.INTERNAL_FAILURE] * 1000])
+        # Four attempts for each of ten batches; the point with which it begins, and another one.
+        assert harness.handle(event)["requests"]["sent"] <= 4 * 10 + 1 + 4 * 2
+
+
+def test_a_slow_destination_that_never_fails_is_sent_whole_batches() -> None:
+    harness = slow_harness(CONCURRENCY="1")
+    harness.receiver.latency_s = 0.9
+    event = ckafka(*(point(value, dimensions={"n": value}) for value in range(300)))
+    # Each has the time for one reply, or for one and the beginning of another.
+    for time_limit_ms in (1500, 2100) * 5:
+        harness.handle(event, time_limit_ms)
+        harness.clock.sleep(60)
+    assert len(harness.receiver.points) == 300
+
+
+def test_events_beside_one_that_always_fails_cost_nothing_more() -> None:
+    harness = slow_harness()
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] in {10, 11})
+    for minute in range(6):
+        harness.handle(ckafka(point(10, dimensions={"n": 1}), point(11, dimensions={"n": 2}), topic="stuck"))
+        for other in range(5):
+            harness.clock.sleep(10)
+            number = 100 + 10 * (5 * minute + other)
+            event = ckafka(*(point(number + n, dimensions={"n": n}) for n in range(10)), topic=str(number))
+            assert harness.handle(event)["requests"]["sent"] == 1
+
+
+def test_after_a_failure_samples_of_a_series_are_still_sent_oldest_first() -> None:
     harness = make_remote_write_harness()
     process = harness.prometheus.process
     event = [
@@ -292,8 +384,10 @@ def fail_at(harness: Harness, fails: Any, is_bad: Callable[[Any], bool]) -> None
 )
 # Two lanes of which each has such a point, and always the same one failed first.
 @example(broken=[True, False, False, True, False, False, False, False], series=2, batch=7, lanes="4")
-# The first batch has nothing that is ever taken.
+# Whole batches of nothing that is ever taken, and a good point behind them, between them and before them.
 @example(broken=[True] * 8 + [False], series=9, batch=7, lanes="1")
+@example(broken=[True] * 15 + [False] + [True] * 15, series=31, batch=7, lanes="1")
+@example(broken=[True] * 3 + [False] + [True] * 10, series=14, batch=7, lanes="4")
 @settings(max_examples=60, deadline=None)
 def test_in_the_end_only_points_wait_at_which_the_destination_fails_and_those_behind_them(
     broken: list[bool], series: int, batch: int, lanes: str
@@ -306,7 +400,7 @@ def test_in_the_end_only_points_wait_at_which_the_destination_fails_and_those_be
         any(broken[earlier] for earlier in range(number % series, number + 1, series))
         for number in range(len(broken))
     )
-    for _ in range(len(broken) + 3):
+    for _ in range(2 * len(broken) + 3):
         report = harness.handle(ckafka(*points))
         assert report["outcomes"]["undelivered"] >= stuck
         if report["outcomes"]["undelivered"] == stuck:

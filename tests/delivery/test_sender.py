@@ -9,6 +9,7 @@ import pytest
 from metric_forwarder.clock import Deadline
 from metric_forwarder.delivery.batching import BatchLimits
 from metric_forwarder.delivery.destination import Destination
+from metric_forwarder.delivery.guesses import FailedBatches
 from metric_forwarder.delivery.pacing import CoolDown, Pacer
 from metric_forwarder.delivery.retry import Policy
 from metric_forwarder.delivery.sender import Sender
@@ -293,19 +294,43 @@ def test_each_redelivery_tries_another_point_of_a_failing_batch_alone() -> None:
     destination = FakeDestination(refuse(FAIL, lambda _: True))
     sender = make_sender(destination, 4)
     points = of_series(4)
-    for _ in range(5):
+    for _ in range(9):
         assert set(deliver(sender, points).values()) == {Outcome.UNDELIVERED}
     # The first event only learns that the destination fails.
     tried = single(destination.sent)
-    assert len(tried) == 4
-    assert set(tried) == {0, 1, 2, 3}
+    assert sorted(tried[:4]) == [0, 1, 2, 3]
+    assert tried[4:] == tried[:4]
+
+
+def test_a_point_whose_series_is_blocked_is_not_the_one_that_is_tried_alone() -> None:
+    destination = FakeDestination(lambda _: ACCEPT)
+    sender = make_sender(destination, 4)
+    points = of_series(4)
+    sender.failed_batches.add(points[0])
+    blocked = BlockedSeries()
+    blocked.block(points[:1], FAIL)
+    deadline = Deadline(sender.machine.clock, sender.machine.clock.monotonic() + 3600)
+    sender.deliver(points, deadline, lambda *_: None, blocked)
+    assert destination.sent == [[1.0], [2.0, 3.0]]
+
+
+def test_no_more_failed_batches_are_remembered_than_a_warm_instance_has_room_for() -> None:
+    clock = FakeClock()
+    failed = FailedBatches(clock, machine_of(clock).tasks.lock())
+    points = of_series(10_001)
+    for point in points:
+        failed.add(point)
+        failed.add_turn(point)
+    assert not failed.are_in(points[:1])
+    assert failed.are_in(points[1:2])
+    assert failed.turn(points[0]) < failed.turn(points[-1])
 
 
 def test_a_point_that_was_taken_alone_lets_the_next_failing_batch_be_tried_so_too() -> None:
     destination = FakeDestination(lambda values: ACCEPT if len(values) == 1 else FAIL)
     sender = make_sender(destination, 3)
-    sender.failed_batches.add()
     points = of_series(6)
+    sender.failed_batches.add(points[0])
     settled = deliver(sender, points)
     assert set(settled.values()) == {Outcome.DELIVERED}
 

@@ -75,8 +75,8 @@ def tccli(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Its SDK trusts what this package names, and cannot be told otherwise.
     (programs / "certifi.py").write_text(f"def where():\n    return {CERTIFICATE!r}\n", encoding="utf-8")
     program = programs / "tccli"
-    # At each call it copies what it knows of all services, once for each of them, which takes longer than the call.
-    only_scf = "from tccli.services import SERVICE_VERSIONS as all; scf = all['scf']; all.clear(); all.update(scf=scf)"
+    # It copies the list of all services once for each of them, which takes longer than the call itself.
+    only_scf = "from tccli import services as s; s.SERVICE_VERSIONS = {'scf': s.SERVICE_VERSIONS['scf']}"
     run_it = f"import sys; {only_scf}; from tccli.main import main; sys.exit(main())"
     program.write_text(
         f'#!/bin/sh\nPYTHONPATH={programs}:{folder} exec {sys.executable} -W ignore -c "{run_it}" "$@"\n',

@@ -165,7 +165,7 @@ SPOOLED: dict[str, Callable[[int, str], Action]] = {
 }
 
 
-# Makes what is measured, of a size.
+# Takes a size, and returns what is measured.
 Make = Callable[[int], Action]
 
 

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metric_forwarder.bootstrap import Application
-from metric_forwarder.clients.http import HttpTransport
+from metric_forwarder.clients.http import Failure, Fault, HttpRequest, HttpTransport, Streamed
 from metric_forwarder.clock import Clock, Deadline, SystemClock
 from metric_forwarder.errors import ConfigError
 from metric_forwarder.formats.samples import FilteredSample, InvalidSample, Reading, Sample
@@ -402,6 +403,34 @@ def scrape(
     deadline = Deadline(clock, clock.monotonic() + 10)
     asked = tuple(ScrapeTarget(url, (("target", str(number)),)) for number, url in enumerate(urls))
     return list(scraper.messages(Scrape(asked, keep), Message("timer", None, "timer/x@y"), deadline))
+
+
+def test_targets_that_did_not_answer_are_asked_after_the_others_at_the_next_firing() -> None:
+    may_answer = threading.Event()
+
+    class Connection:
+        def stream(self, request: HttpRequest, _: Deadline) -> Streamed | Failure:
+            if request.url.endswith("/hangs"):
+                may_answer.wait(5)
+                return Failure(Fault.UNANSWERED, "timeout")
+            return Streamed(200, {"Content-Length": "4"}, iter([b"n 1\n"]), lambda: None)
+
+    clock = SystemClock()
+    scraper = Scraper(("h",), Connection, machine_of(clock))
+    paths = [f"{number}/hangs" for number in range(SIDE_BY_SIDE)] + ["a", "b", "c"]
+    asked = tuple(ScrapeTarget(f"http://h/{path}", (("target", path),)) for path in paths)
+
+    def fire() -> Iterator[Message]:
+        deadline = Deadline(clock, clock.monotonic() + 600)
+        return scraper.messages(Scrape(asked, ("n",)), Message("timer", None, "timer/x@y"), deadline)
+
+    may_answer.set()
+    assert sum(message.broken is None for message in fire()) == 3
+    may_answer.clear()
+    second = fire()
+    assert [message.broken for message in islice(second, 3)] == [None] * 3
+    may_answer.set()
+    assert all(message.broken for message in second)
 
 
 def test_a_host_that_is_not_listed_is_never_asked(targets: Targets) -> None:

@@ -43,7 +43,7 @@ class Event:
         source: ``ckafka``, ``connector``, ``async``, ``http`` or ``replay``.
         has_coordinates: whether its messages have a place that is the same at each delivery.
         state: ``open``, ``handled`` or ``given up``.
-        poisoned: how many of its series have a point at which the destination always fails.
+        poisoned_series: how many of its series have a point at which the destination always fails.
         is_dated: whether its messages have a time, which a point without one gets.
         password: the header that its client sends once it is asked for it.
     """
@@ -56,7 +56,7 @@ class Event:
     state: str = "open"
     attempts: list["Attempt"] = field(default_factory=list)
     handled_at: float | None = None
-    poisoned: int = 0
+    poisoned_series: int = 0
     is_dated: bool = False
     password: str = ""
 

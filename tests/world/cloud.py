@@ -10,7 +10,7 @@ from world.faults import Faults
 from world.scheduler import Process, Violation, World
 
 _REDELIVERY_S = 60.0
-# As long as it fails, an event tries one point alone in each delivery.
+# Deliveries after which an event is given up, besides one for each series that fails: each delivery tries one of them alone.
 _TRIES_BESIDE_POISON = 6
 _KILL_AFTER_S = (0.002, 0.0001, 0.01, 0.05, 0.3, 1.0, 3.0)
 _PAUSES_S = (2.0, 0.5, 20.0, 100.0)
@@ -343,8 +343,9 @@ class Triggers:
                 return
             # While something is broken the tries count; a healed world must get the event through, unless a point in it
             # makes the destination fail.
-            tries += bool(event.poisoned) == self._faults.healed
-            if tries > (_TRIES_BESIDE_POISON + event.poisoned if event.poisoned else self._retries):
+            fails = event.poisoned_series
+            tries += bool(fails) == self._faults.healed
+            if tries > (_TRIES_BESIDE_POISON + fails if fails else self._retries):
                 self._given_up(event)
                 return
             self._world.met("an event of CKafka comes again")

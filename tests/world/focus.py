@@ -88,7 +88,7 @@ _FOCUSES = (
         limit_s=10.0,
         is_remote_write=False,
     ),
-    # Batches of nothing but points at which the destination fails.
+    # Batches in which every point makes the destination fail.
     Focus(
         {"DEDUPE": "memory:", "SPOOL": "", "BATCH_MAX_POINTS": "2", "CONCURRENCY": "1"},
         brings=frozenset({"many that fail"}),

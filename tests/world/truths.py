@@ -423,7 +423,7 @@ def check_poison(book: Book) -> None:
                     raise Violation(ACCOUNTED, event=event.number, point=made.number, kept_by="another point")
 
 
-# So many deliveries, and one for each series with such a point, after which batches with them must have been divided.
+# After so many deliveries, and one more for each series with such a point, their batches must have been divided.
 _ENOUGH_DELIVERIES = 4
 # So long an instance may keep to a pace of one request in each delivery: see ``delivery.pacing``.
 _LONGEST_PACE_S = 660.0
@@ -443,7 +443,7 @@ def _had_time(book: Book, event: Event) -> bool:
     is_long = all(each.limit_s >= _LONG_S for each in well)
     return (
         is_long
-        and len(well) >= _ENOUGH_DELIVERIES + event.poisoned
+        and len(well) >= _ENOUGH_DELIVERIES + event.poisoned_series
         and len({each.instance for each in well}) == 1
     )
 

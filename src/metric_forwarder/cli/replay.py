@@ -36,6 +36,7 @@ from metric_forwarder.settings.settings import Settings
 from metric_forwarder.spool.store import SpoolError, SpoolStore
 
 _LOOK_EVERY_S = 0.2
+_MOST_IN_VAIN = 2
 # The outcomes that stay in the spool, and come again in the next round.
 _STAYS = frozenset({Outcome.SPOOLED, Outcome.UNDELIVERED})
 
@@ -120,13 +121,18 @@ def replay(
 
 
 def replay_all(spool: SpoolStore, rounds: Iterator[Report], waiting: int, *, dead_letters: bool) -> Replayed:
-    """Run rounds until the spool is empty, or a round has taken nothing out of it."""
+    """Run rounds until the spool is empty, or two of them have taken nothing out of it.
+
+    After a round in which everything failed the next one begins with another point: see ``delivery.guesses``.
+    """
     report = next(rounds)
     left = spool.waiting(dead_letters=dead_letters)
-    while 0 < left < waiting:
+    in_vain = int(left == waiting)
+    while left and in_vain < _MOST_IN_VAIN:
         waiting = left
         report = merge(report, next(rounds), dead_letters=dead_letters)
         left = spool.waiting(dead_letters=dead_letters)
+        in_vain = 0 if left < waiting else in_vain + 1
     return Replayed(report, left)
 
 

@@ -1,61 +1,82 @@
 """Guesses which points make their batches fail, where no reply says so.
 
 If a batch failed in all attempts, one of its points may be the cause, or the destination is down. If the destination took
-other requests meanwhile, the batch is halved. Otherwise one point is sent alone: this is a guess. After a guess that is not
-taken, the event makes no other: the destination seems to be down.
+other requests meanwhile, the batch is halved. Otherwise one point is sent alone: this is a guess. After a guess that failed, too,
+the event makes no other: the destination seems to be down.
 
-An event that comes soon after such a failure begins with a guess: of all its points the one whose turn was longest ago. So
-each has its turn, also where all points of the first batches are at fault, or where one batch takes all the time of an event.
+An event with a batch that failed not long ago begins with a guess: the first point of the series whose turn was the longest time
+ago, or never. So each has its turn, also where all points of the first batches make the destination fail, or where one batch
+takes all the time of an event.
 """
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from metric_forwarder.clock import Clock
 from metric_forwarder.machine import Lock
 from metric_forwarder.model import Point
 
-# Three redeliveries of an event in which a batch failed in all attempts come within this time.
-_REMEMBERED_S = 200.0
-# Series; an event takes more than a second for each guess that is not taken.
-_MOST_MISSED = 10_000
+# A spool may be replayed only every few minutes.
+_REMEMBERED_S = 3600.0
+# The most batches, and the most turns, that are remembered; the oldest is forgotten first.
+_MOST = 10_000
+_Number = TypeVar("_Number", int, float)
 
 
 class FailedBatches:
     """What an instance remembers of batches that failed in all attempts, for the redeliveries of their events.
 
-    Other events in between, whose points are taken, say nothing of such a batch: it may hold the point at fault.
-
-    Attributes:
-        failed_at: when an event last had one, monotonic seconds.
+    Args:
+        lock: lets one lane at a time write.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, lock: Lock) -> None:
         self._clock = clock
-        self.failed_at = -math.inf
-        # The series of guesses that were not taken, the latest at the end → the number of that guess.
-        self._missed: dict[bytes, int] = {}
-        self._guesses = 0
+        self._lock = lock
+        # A point of each batch → when it failed, monotonic seconds; the latest at the end.
+        self._batches: dict[bytes, float] = {}
+        # Points that were sent alone, and their series → the number of that turn; the latest at the end.
+        self._turns: dict[bytes, int] = {}
+        self._turn = 0
 
-    @property
-    def are_recent(self) -> bool:
-        return self._clock.monotonic() - self.failed_at < _REMEMBERED_S
+    def add(self, point: Point) -> None:
+        """Note that the batch of this point failed just now."""
+        with self._lock:
+            _put(self._batches, _key(point), self._clock.monotonic())
 
-    def add(self) -> None:
-        """Note that an event had one just now."""
-        self.failed_at = self._clock.monotonic()
+    def add_turn(self, point: Point) -> None:
+        """Note that this point was sent alone just now."""
+        with self._lock:
+            self._turn += 1
+            _put(self._turns, point.series.digest, self._turn)
+            _put(self._turns, _key(point), self._turn)
 
-    def miss(self, point: Point) -> None:
-        """Note that a guess was not taken."""
-        self._guesses += 1
-        self._missed.pop(point.series.digest, None)
-        self._missed[point.series.digest] = self._guesses
-        if len(self._missed) > _MOST_MISSED:
-            del self._missed[next(iter(self._missed))]
+    def are_in(self, points: Sequence[Point]) -> bool:
+        """Whether these hold a batch that failed not long ago."""
+        if not self._batches:
+            return False
+        since = self._clock.monotonic() - _REMEMBERED_S
+        return any(self._batches.get(_key(point), -math.inf) > since for point in points)
 
-    def missed(self, point: Point) -> int:
-        """A number that is the larger the later a point of this series was not taken; 0: never, as far as is known."""
-        return self._missed.get(point.series.digest, 0)
+    def turn(self, point: Point) -> tuple[int, int]:
+        """The number of the last turn of this point, and of its series; 0: there was none, as far as is known.
+
+        A point that comes again has its own turns, which another event with the same series does not take from it.
+        """
+        return self._turns.get(_key(point), 0), self._turns.get(point.series.digest, 0)
+
+
+def _key(point: Point) -> bytes:
+    return point.identity or point.series.digest
+
+
+def _put(latest: dict[bytes, _Number], key: bytes, value: _Number) -> None:
+    """Write an entry at the end, and forget the first one if there are too many."""
+    latest.pop(key, None)
+    latest[key] = value
+    if len(latest) > _MOST:
+        del latest[next(iter(latest))]
 
 
 class Guesses:
@@ -64,41 +85,33 @@ class Guesses:
     Args:
         failed: what is known from earlier events.
         accepted: how many requests the destination has taken so far.
-        lock: lets one lane at a time note a guess that was not taken.
-
-    Attributes:
-        may_follow: whether another guess may be made: the last one was taken, or there was none.
     """
 
-    def __init__(self, failed: FailedBatches, accepted: int, lock: Lock) -> None:
+    def __init__(self, failed: FailedBatches, accepted: int) -> None:
         self._failed = failed
         self._accepted_at_start = accepted
-        self._lock = lock
-        self._has_failed = False
-        self.may_follow = True
+        # Whether the last guess was answered; None: there was none.
+        self._answered: bool | None = None
 
-    def note_failure(self, accepted: int) -> bool:
-        """Note that a batch failed while no other request was taken; return whether to guess."""
-        self._has_failed = True
-        return self.may_follow and accepted > self._accepted_at_start
+    def is_up(self, accepted: int) -> bool:
+        """Whether the destination took a request of this event, or answered its last guess."""
+        return bool(self._answered) or accepted > self._accepted_at_start
+
+    def may_follow(self, accepted: int) -> bool:
+        """Whether to guess now that a batch failed: the destination is up, and no guess failed or is under way."""
+        return self._answered is not False and self.is_up(accepted)
 
     def choose(self, points: Sequence[Point]) -> Point:
         """Choose a point to send alone, the first of its series."""
-        firsts: dict[bytes, Point] = {point.series.digest: point for point in reversed(points)}
-        return min(firsts.values(), key=self._failed.missed)
+        firsts: dict[bytes, Point] = {}
+        for point in points:
+            firsts.setdefault(point.series.digest, point)
+        return min(firsts.values(), key=self._failed.turn)
 
     def begin(self) -> None:
-        """Let no other lane guess before this guess has ended."""
-        self.may_follow = False
+        """A point is sent alone: no other guess is made until it is answered."""
+        self._answered = False
 
-    def end(self, point: Point, *, took: bool) -> None:
-        """Note whether the destination took the point."""
-        self.may_follow |= took
-        if not took:
-            with self._lock:
-                self._failed.miss(point)
-
-    def close(self, *, is_cut_short: bool) -> None:
-        """End the event, whose time may have been up before all parts of a refused batch were sent."""
-        if self._has_failed or is_cut_short:
-            self._failed.add()
+    def end(self, *, answered: bool) -> None:
+        """The point was taken or refused, or it failed."""
+        self._answered = answered

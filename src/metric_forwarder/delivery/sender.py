@@ -54,7 +54,7 @@ class Sender:
         self.pacer = pacer
         self.retry = RetryPolicy(policy, pacer, machine.chance.below)
         self.cool_down = cool_down
-        self.failed_batches = FailedBatches(machine.clock)
+        self.failed_batches = FailedBatches(machine.clock, machine.tasks.lock())
 
     def learn_clock(self, deadline: Deadline) -> Verdict | None:
         """Ask the destination for its time, with one request; return why that is still unknown, or None."""
@@ -130,7 +130,7 @@ class _Lane:
 
     Attributes:
         set_aside: suspects, to be sent when all lanes are done; None in a lane of suspects.
-        guess: the one of the points that is sent alone, before the others.
+        guess: a point that is sent alone before the others; None in most lanes.
         refused: points of the batch under way that were refused alone.
         accepted_before: how many requests the destination had taken before the batch under way.
         is_mostly_bad: whether much of the last batch that was divided was at fault.
@@ -170,7 +170,7 @@ class _Delivery:
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._has_divided = False
         self._failed = sender.failed_batches
-        self._guesses = Guesses(self._failed, exchange.accepted, self._lock)
+        self._guesses = Guesses(self._failed, exchange.accepted)
         self._suspects = Suspects(sender.machine.tasks.lock())
 
     def plan(self, points: Sequence[Point]) -> int:
@@ -184,30 +184,35 @@ class _Delivery:
             one_per_series=self._destination.ordered,
         )
         self._lanes.extend(_Lane(lane, []) for lane in planned)
-        if self._failed.are_recent:
+        if self._failed.are_in(points):
             self._begin_with_guess()
         return len(planned)
 
     def _begin_with_guess(self) -> None:
         """Choose a point of any lane to be sent alone, and let its lane be the first."""
-        candidates = [self._guesses.choose(self._in_order(lane.points)) for lane in self._lanes]
-        guess = min(candidates, key=self._failed.missed)
-        self._lanes.rotate(-candidates.index(guess))
-        self._lanes[0].guess = guess
+        guesses = []
+        for lane in self._lanes:
+            free = [point for point in self._in_order(lane.points) if not self._blocked_series.verdict(point)]
+            if free:
+                guesses.append((self._guesses.choose(free), lane))
+        if guesses:
+            guess, first = min(guesses, key=lambda each: self._failed.turn(each[0]))
+            first.guess = guess
+            self._lanes.remove(first)
+            self._lanes.appendleft(first)
 
     def work(self) -> None:
         """Send one lane after the other; run by each worker."""
         self._exchange.prepare()
         while (lane := self._next_lane()) is not None:
             points = self._ask_about_metrics(lane) if lane.set_aside is None else lane.points
-            lane.accepted_before = self._exchange.accepted
             if lane.guess:
                 self._guess(lane.guess, lane)
                 points = [point for point in points if point is not lane.guess]
             for batch in self._batches(points):
+                lane.accepted_before = self._exchange.accepted
                 self._deliver(batch, lane)
                 lane.end_batch(len(batch))
-                lane.accepted_before = self._exchange.accepted
             if lane.set_aside:
                 self._lanes.append(_Lane(lane.set_aside, None))
 
@@ -219,9 +224,13 @@ class _Delivery:
             self._blocked_series.block(unsent, OUT_OF_TIME)
         else:
             self._blocked_series.all = halted
-        # The same requests would take all the time of the next delivery, too.
-        is_cut_short = self._has_divided and halted is None and bool(self._blocked_series)
-        self._guesses.close(is_cut_short=is_cut_short)
+        if unsent:
+            self._note_if_cut_short(unsent[0])
+
+    def _note_if_cut_short(self, undelivered: Point) -> None:
+        """After a batch was divided: the same requests would take all the time of the next delivery, too."""
+        if self._has_divided and not self._exchange.halted:
+            self._failed.add(undelivered)
 
     def _next_lane(self) -> _Lane | None:
         with self._lock:
@@ -251,42 +260,50 @@ class _Delivery:
             return True
         if len(batch) > 1 and action.has(Effect.HALVES):
             return self._divide(batch, verdict, lane)
-        if len(batch) > 1 and self._is_worth_dividing(action, lane):
-            return self._divide_failed(batch, verdict, lane)
+        if self._has_failed(verdict):
+            if not self._guesses.is_up(self._exchange.accepted):
+                self._failed.add(batch[0])
+            if self._exchange.halted is None:
+                if len(batch) == 1:
+                    self._failed.add_turn(batch[0])
+                elif self._exchange.accepted > lane.accepted_before:
+                    return self._halve(batch, verdict, lane)
+                elif self._guesses.may_follow(self._exchange.accepted):
+                    return self._guess_and_deliver(batch, lane)
         if action is Action.REJECT_GROUP:
             self._refused_groups[group] = verdict
         outcome = self._record.settle(batch, verdict)
         if outcome is Outcome.UNDELIVERED:
             self._blocked_series.block(batch, verdict)
+            self._note_if_cut_short(batch[0])
         elif action is Action.SPLIT:
             lane.refused += 1
             self._suspects.note_refused(batch[0], verdict)
         return False
 
-    def _divide_failed(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
-        """Deliver a batch in parts after its attempts failed: see ``guesses``."""
-        if self._exchange.accepted > lane.accepted_before:
-            return self._halve(batch, verdict, lane)
-        probe = self._guesses.choose(batch)
-        took = self._guess(probe, lane)
-        return self._deliver([point for point in batch if point is not probe], lane) and took
+    def _guess_and_deliver(self, batch: Batch, lane: _Lane) -> bool:
+        """Deliver one point of a batch alone, then the others."""
+        guess = self._guesses.choose(batch)
+        took = self._guess(guess, lane)
+        return self._deliver([point for point in batch if point is not guess], lane) and took
 
-    def _guess(self, probe: Point, lane: _Lane) -> bool:
+    def _guess(self, guess: Point, lane: _Lane) -> bool:
         """Deliver one point alone."""
+        sent_before = self._record.counts.sent
         self._guesses.begin()
-        took = self._deliver([probe], lane)
-        self._guesses.end(probe, took=took)
+        took = self._deliver([guess], lane)
+        if self._record.counts.sent > sent_before:
+            self._failed.add_turn(guess)
+        # Where it failed, its series is blocked. A refusal is an answer, too.
+        self._guesses.end(answered=self._blocked_series.verdict(guess) is None)
         return took
 
-    def _is_worth_dividing(self, action: Action, lane: _Lane) -> bool:
-        """Whether the destination may take parts of a batch although the whole batch failed."""
+    def _has_failed(self, verdict: Verdict) -> bool:
+        """Whether a batch failed, for which its points may be the reason: see ``guesses``."""
         # A point at which a server crashes, and a size that is lost on the way, leave a request without a reply.
-        is_silence = action.has(Effect.MAY_HAVE_ARRIVED) and not self._sender.policy.hold_uncertain
-        if not (action is Action.RETRY or is_silence) or self._exchange.halted:
-            return False
-        if self._exchange.accepted > lane.accepted_before:
-            return True
-        return self._guesses.note_failure(self._exchange.accepted)
+        is_silence = verdict.action.has(Effect.MAY_HAVE_ARRIVED) and not self._sender.policy.hold_uncertain
+        may_be_their_fault = verdict.action in (Action.RETRY, Action.HOLD_OFF) or is_silence
+        return may_be_their_fault and verdict is not OUT_OF_TIME
 
     def _divide(self, batch: Batch, verdict: Verdict, lane: _Lane) -> bool:
         """Deliver a refused batch in parts, down to the bad points."""

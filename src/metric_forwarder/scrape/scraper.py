@@ -24,6 +24,7 @@ from metric_forwarder.scrape.targets import (
     SAME_LABELS,
     Failed,
     Target,
+    Unanswered,
     ambiguous,
     join,
     key_of,
@@ -85,6 +86,8 @@ class Scraper:
         self._connect = connect
         self._clock, self._tasks = machine.clock, machine.tasks
         self._carries_non_finite = carries_non_finite
+        # They are asked last, since targets that hang may take all the time for scraping.
+        self._unanswered: set[str] = set()
 
     def messages(self, job: Scrape, firing: Message, deadline: Deadline) -> Iterator[Message]:
         """The samples of every target, each a message; a target that fails is one broken message.
@@ -110,6 +113,7 @@ class Scraper:
             if key_of(target) in mixed:
                 yield _failed(firing, target.source, SAME_LABELS)
         fetchable = [target for target in targets if key_of(target) not in mixed]
+        fetchable.sort(key=lambda target: target.url in self._unanswered)
         answered, left = 0, MAX_SAMPLES
         for target, fetched in self._fetch_all(fetchable, deadline):
             readings: list[Reading] = []
@@ -195,7 +199,12 @@ class Scraper:
 
     def _fetch(self, target: Target, deadline: Deadline) -> Fetched:
         began = self._clock.monotonic()
-        fetched = _fetch_text(self._connect(), target, deadline.within(TARGET_TIMEOUT_S))
+        try:
+            fetched = _fetch_text(self._connect(), target, deadline.within(TARGET_TIMEOUT_S))
+        except Unanswered:
+            self._unanswered.add(target.url)
+            raise
+        self._unanswered.discard(target.url)
         return fetched._replace(took_s=round(self._clock.monotonic() - began, 6))
 
 
@@ -209,7 +218,7 @@ def _fetch_text(streaming: Streaming, target: Target, deadline: Deadline) -> Fet
     answer = streaming.stream(HttpRequest("GET", target.url, headers, None), deadline)
     if isinstance(answer, Failure):
         remedy = _UNREACHABLE if answer.fault is Fault.UNREACHABLE else _UNANSWERED
-        raise Failed(f"could not be scraped ({answer.detail}): {remedy}")
+        raise Unanswered(f"could not be scraped ({answer.detail}): {remedy}")
     try:
         _check_head(answer)
         is_whole = parse_uint64(answer.headers.get("Content-Length")) is not None

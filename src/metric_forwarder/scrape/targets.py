@@ -25,6 +25,10 @@ class Failed(Exception):
     """Why a target has no samples; never leaves ``scrape``."""
 
 
+class Unanswered(Failed):
+    """A target was asked, and no reply came."""
+
+
 class Target(NamedTuple):
     """A target to fetch.
 

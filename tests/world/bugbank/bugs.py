@@ -104,8 +104,8 @@ _DELIVERY = (
         (
             Edit(
                 "delivery/sender.py",
-                "        if not (action is Action.RETRY or is_silence) or self._exchange.halted:\n            return False\n",
-                "        if action is not Action.SPLIT:\n            return False\n",
+                "        if self._has_failed(verdict):\n",
+                "        if self._has_failed(verdict) and not batch:\n",
             ),
         ),
         needs=("poison",),
@@ -929,8 +929,9 @@ _FOUND_BY_THE_WORLD = (
         (
             Edit(
                 "delivery/guesses.py",
-                "        if self._has_failed or is_cut_short:\n            self._failed.add()\n",
-                "        self._failed.failed_at = -math.inf\n        if self._has_failed:\n            self._failed.add()\n",
+                "        since = self._clock.monotonic() - _REMEMBERED_S\n",
+                "        since = self._clock.monotonic() - _REMEMBERED_S\n"
+                "        self._batches = {key: at for key, at in self._batches.items() if any(_key(p) == key for p in points)}\n",
             ),
         ),
         needs=("poison",),
@@ -944,12 +945,10 @@ _FOUND_BY_THE_WORLD = (
         (
             Edit(
                 "delivery/sender.py",
-                "        guess = min(candidates, key=self._failed.missed)\n",
-                "        guess = self._guesses.choose(self._lanes[0].points[: self._sender.limits.max_points])\n"
-                "        candidates[0] = guess\n",
+                "                guesses.append((self._guesses.choose(free), lane))\n",
+                "                guesses.append((self._guesses.choose(free[: self._sender.limits.max_points]), lane))\n",
             ),
         ),
-        needs=("poison",),
     ),
     Bug(
         "refused-halves-never-tried",
