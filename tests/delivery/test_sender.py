@@ -321,8 +321,8 @@ def test_no_more_failed_batches_are_remembered_than_a_warm_instance_has_room_for
     for point in points:
         failed.add(point)
         failed.add_turn(point)
-    assert not failed.are_in(points[:1])
-    assert failed.are_in(points[1:2])
+    assert failed.find(points[:1]) is None
+    assert failed.find(points[1:2]) is points[1]
     assert failed.turn(points[0]) < failed.turn(points[-1])
 
 

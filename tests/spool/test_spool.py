@@ -138,7 +138,7 @@ def test_what_may_have_arrived_is_said_before_its_record_is_removed(
     receiver.refuse_if = lambda _: ReturnCode.NOT_READY
     assert outcomes(report_of(application, ckafka(point(1), point(2)))) == {"spooled": 2}
     receiver.refuse_if = lambda _: None
-    receiver.script.append(Failure(Fault.UNANSWERED, "reset"))
+    receiver.script.extend([Failure(Fault.UNANSWERED, "reset")] * 2)
     clock.sleep(60)
     capsys.readouterr()
     said.clear()

@@ -19,6 +19,8 @@ from metric_forwarder.model import Batch
 
 # Requests end this long before the deadline, so that their outcome can still be written.
 _WRITING_S = 0.05
+# A request that has less time than this was cut off by the end of its event.
+_LEAST_S = 0.05
 
 
 class Exchange:
@@ -70,6 +72,11 @@ class Exchange:
     def accepted(self) -> int:
         """How many requests the destination has taken so far."""
         return self._pacer.accepted
+
+    @property
+    def is_time_up(self) -> bool:
+        """Whether no other request can be sent for this event."""
+        return self._time_left() < _LEAST_S
 
     def prepare(self) -> None:
         """Let the destination get what its requests need: the first lane does it, the others wait."""

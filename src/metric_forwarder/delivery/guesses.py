@@ -19,7 +19,7 @@ from metric_forwarder.model import Point
 
 # A spool may be replayed only every few minutes.
 _REMEMBERED_S = 3600.0
-# The most batches, and the most turns, that are remembered; the oldest is forgotten first.
+# The most events, and the most turns, that are remembered; the oldest is forgotten first.
 _MOST = 10_000
 _Number = TypeVar("_Number", int, float)
 
@@ -34,16 +34,21 @@ class FailedBatches:
     def __init__(self, clock: Clock, lock: Lock) -> None:
         self._clock = clock
         self._lock = lock
-        # A point of each batch → when it failed, monotonic seconds; the latest at the end.
-        self._batches: dict[bytes, float] = {}
+        # A point of each event with such a batch → when it failed, monotonic seconds; the latest at the end.
+        self._events: dict[bytes, float] = {}
         # Points that were sent alone, and their series → the number of that turn; the latest at the end.
         self._turns: dict[bytes, int] = {}
         self._turn = 0
 
     def add(self, point: Point) -> None:
-        """Note that the batch of this point failed just now."""
+        """Note that a batch of the event with this point failed just now."""
         with self._lock:
-            _put(self._batches, _key(point), self._clock.monotonic())
+            _put(self._events, _key(point), self._clock.monotonic())
+
+    def forget(self, point: Point) -> None:
+        """Note that the event with this point got on, and nothing failed."""
+        with self._lock:
+            self._events.pop(_key(point), None)
 
     def add_turn(self, point: Point) -> None:
         """Note that this point was sent alone just now."""
@@ -52,12 +57,12 @@ class FailedBatches:
             _put(self._turns, point.series.digest, self._turn)
             _put(self._turns, _key(point), self._turn)
 
-    def are_in(self, points: Sequence[Point]) -> bool:
-        """Whether these hold a batch that failed not long ago."""
-        if not self._batches:
-            return False
+    def find(self, points: Sequence[Point]) -> Point | None:
+        """Return the point by which an event is known of which a batch failed not long ago; None: there is none."""
+        if not self._events:
+            return None
         since = self._clock.monotonic() - _REMEMBERED_S
-        return any(self._batches.get(_key(point), -math.inf) > since for point in points)
+        return next((point for point in points if self._events.get(_key(point), -math.inf) > since), None)
 
     def turn(self, point: Point) -> tuple[int, int]:
         """The number of the last turn of this point, and of its series; 0: there was none, as far as is known.
@@ -85,11 +90,18 @@ class Guesses:
     Args:
         failed: what is known from earlier events.
         accepted: how many requests the destination has taken so far.
+        points: those of the event.
+
+    Attributes:
+        begin_event: whether the event begins with a guess.
     """
 
-    def __init__(self, failed: FailedBatches, accepted: int) -> None:
+    def __init__(self, failed: FailedBatches, accepted: int, points: Sequence[Point]) -> None:
         self._failed = failed
         self._accepted_at_start = accepted
+        self._known_by = failed.find(points)
+        self.begin_event = self._known_by is not None
+        self._has_failed = False
         # Whether the last guess was answered; None: there was none.
         self._answered: bool | None = None
 
@@ -100,6 +112,22 @@ class Guesses:
     def may_follow(self, accepted: int) -> bool:
         """Whether to guess now that a batch failed: the destination is up, and no guess failed or is under way."""
         return self._answered is not False and self.is_up(accepted)
+
+    def note_failure(self, point: Point, accepted: int) -> None:
+        """Note that the batch of this point failed."""
+        self._has_failed = True
+        if not self.is_up(accepted):
+            self.remember(point)
+
+    def remember(self, point: Point) -> None:
+        """Let the next delivery of the event, which holds this point, begin with a guess."""
+        self._known_by = self._known_by or point
+        self._failed.add(self._known_by)
+
+    def close(self, accepted: int) -> None:
+        """End the event."""
+        if self._known_by and not self._has_failed and self.is_up(accepted):
+            self._failed.forget(self._known_by)
 
     def choose(self, points: Sequence[Point]) -> Point:
         """Choose a point to send alone, the first of its series."""

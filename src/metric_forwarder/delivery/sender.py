@@ -109,10 +109,10 @@ class Sender:
         )
         exchange.begin()
         exchange.halted = exchange.halted or blocked_series.all
-        delivery = _Delivery(self, exchange, record, blocked_series)
+        delivery = _Delivery(self, points, exchange, record, blocked_series)
         workers = Workers(delivery.work, self.machine, deadline)
         if points and exchange.halted is None:
-            lanes = delivery.plan(points)
+            lanes = delivery.plan()
             is_started = workers.run(
                 min(self.policy.concurrency, lanes), may_join=lambda: not self.pacer.is_probing
             )
@@ -121,7 +121,7 @@ class Sender:
         if workers.crash is not None:
             record.close()
             raise workers.crash
-        delivery.close(points)
+        delivery.close()
         return record.counts
 
 
@@ -158,9 +158,15 @@ class _Delivery:
     """
 
     def __init__(
-        self, sender: Sender, exchange: Exchange, record: EventRecord, blocked_series: BlockedSeries
+        self,
+        sender: Sender,
+        points: Sequence[Point],
+        exchange: Exchange,
+        record: EventRecord,
+        blocked_series: BlockedSeries,
     ) -> None:
         self._sender = sender
+        self._points = points
         self._destination = sender.destination
         self._exchange = exchange
         self._record = record
@@ -170,21 +176,21 @@ class _Delivery:
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._has_divided = False
         self._failed = sender.failed_batches
-        self._guesses = Guesses(self._failed, exchange.accepted)
+        self._guesses = Guesses(self._failed, exchange.accepted, points)
         self._suspects = Suspects(sender.machine.tasks.lock())
 
-    def plan(self, points: Sequence[Point]) -> int:
+    def plan(self) -> int:
         """Make the lanes; return how many there are."""
         limits, concurrency = self._sender.limits, self._sender.policy.concurrency
         planned = plan_lanes(
-            points,
+            self._points,
             self._destination.group,
             limits.max_points,
             concurrency,
             one_per_series=self._destination.ordered,
         )
         self._lanes.extend(_Lane(lane, []) for lane in planned)
-        if self._failed.are_in(points):
+        if self._guesses.begin_event:
             self._begin_with_guess()
         return len(planned)
 
@@ -216,21 +222,22 @@ class _Delivery:
             if lane.set_aside:
                 self._lanes.append(_Lane(lane.set_aside, None))
 
-    def close(self, points: Sequence[Point]) -> None:
+    def close(self) -> None:
         """Settle the remaining points; a thread that is still running can change nothing after this."""
         halted = self._exchange.halted
-        unsent = self._record.settle_rest(points, halted or OUT_OF_TIME)
+        unsent = self._record.settle_rest(self._points, halted or OUT_OF_TIME)
         if halted is None:
             self._blocked_series.block(unsent, OUT_OF_TIME)
         else:
             self._blocked_series.all = halted
         if unsent:
             self._note_if_cut_short(unsent[0])
+        self._guesses.close(self._exchange.accepted)
 
     def _note_if_cut_short(self, undelivered: Point) -> None:
         """After a batch was divided: the same requests would take all the time of the next delivery, too."""
         if self._has_divided and not self._exchange.halted:
-            self._failed.add(undelivered)
+            self._guesses.remember(undelivered)
 
     def _next_lane(self) -> _Lane | None:
         with self._lock:
@@ -261,8 +268,7 @@ class _Delivery:
         if len(batch) > 1 and action.has(Effect.HALVES):
             return self._divide(batch, verdict, lane)
         if self._has_failed(verdict):
-            if not self._guesses.is_up(self._exchange.accepted):
-                self._failed.add(batch[0])
+            self._guesses.note_failure(batch[0], self._exchange.accepted)
             if self._exchange.halted is None:
                 if len(batch) == 1:
                     self._failed.add_turn(batch[0])
@@ -302,6 +308,9 @@ class _Delivery:
         """Whether a batch failed, for which its points may be the reason: see ``guesses``."""
         # A point at which a server crashes, and a size that is lost on the way, leave a request without a reply.
         is_silence = verdict.action.has(Effect.MAY_HAVE_ARRIVED) and not self._sender.policy.hold_uncertain
+        if is_silence and self._exchange.is_time_up and self._guesses.is_up(self._exchange.accepted):
+            # The destination may only be slow: the event got on, and does so again.
+            return False
         may_be_their_fault = verdict.action in (Action.RETRY, Action.HOLD_OFF) or is_silence
         return may_be_their_fault and verdict is not OUT_OF_TIME
 

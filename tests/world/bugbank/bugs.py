@@ -931,7 +931,7 @@ _FOUND_BY_THE_WORLD = (
                 "delivery/guesses.py",
                 "        since = self._clock.monotonic() - _REMEMBERED_S\n",
                 "        since = self._clock.monotonic() - _REMEMBERED_S\n"
-                "        self._batches = {key: at for key, at in self._batches.items() if any(_key(p) == key for p in points)}\n",
+                "        self._events = {key: at for key, at in self._events.items() if any(_key(p) == key for p in points)}\n",
             ),
         ),
         needs=("poison",),
