@@ -60,6 +60,7 @@ NOT_COMPILED = (
     "jsonschema/*",
     "jsonschema_specifications/*",
     "metric_forwarder/bridge/*",
+    "metric_forwarder/clients/cos.py",
     "metric_forwarder/clients/reachability.py",
     "metric_forwarder/clients/secrets_manager.py",
     "metric_forwarder/doctor.py",

@@ -93,15 +93,15 @@ class Guesses:
         points: those of the event.
 
     Attributes:
-        begin_event: whether the event begins with a guess.
+        come_first: whether the event begins with one.
     """
 
     def __init__(self, failed: FailedBatches, accepted: int, points: Sequence[Point]) -> None:
         self._failed = failed
         self._accepted_at_start = accepted
         self._known_by = failed.find(points)
-        self.begin_event = self._known_by is not None
-        self._has_failed = False
+        self.come_first = self._known_by is not None
+        self._got_on = True
         # Whether the last guess was answered; None: there was none.
         self._answered: bool | None = None
 
@@ -115,18 +115,19 @@ class Guesses:
 
     def note_failure(self, point: Point, accepted: int) -> None:
         """Note that the batch of this point failed."""
-        self._has_failed = True
+        self._got_on = False
         if not self.is_up(accepted):
             self.remember(point)
 
     def remember(self, point: Point) -> None:
         """Let the next delivery of the event, which holds this point, begin with a guess."""
+        self._got_on = False
         self._known_by = self._known_by or point
         self._failed.add(self._known_by)
 
     def close(self, accepted: int) -> None:
         """End the event."""
-        if self._known_by and not self._has_failed and self.is_up(accepted):
+        if self._known_by and self._got_on and self.is_up(accepted):
             self._failed.forget(self._known_by)
 
     def choose(self, points: Sequence[Point]) -> Point:

@@ -190,7 +190,7 @@ class _Delivery:
             one_per_series=self._destination.ordered,
         )
         self._lanes.extend(_Lane(lane, []) for lane in planned)
-        if self._guesses.begin_event:
+        if self._guesses.come_first:
             self._begin_with_guess()
         return len(planned)
 
