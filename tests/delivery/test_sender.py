@@ -324,6 +324,8 @@ def test_no_more_failed_batches_are_remembered_than_a_warm_instance_has_room_for
     assert failed.find(points[:1]) is None
     assert failed.find(points[1:2]) is points[1]
     assert failed.turn(points[0]) < failed.turn(points[-1])
+    clock.sleep(3601)
+    assert failed.find(points) is None
 
 
 def test_a_point_that_was_taken_alone_lets_the_next_failing_batch_be_tried_so_too() -> None:

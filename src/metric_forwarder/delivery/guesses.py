@@ -9,7 +9,6 @@ ago, or never. So each has its turn, also where all points of the first batches 
 takes all the time of an event.
 """
 
-import math
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -62,7 +61,10 @@ class FailedBatches:
         if not self._events:
             return None
         since = self._clock.monotonic() - _REMEMBERED_S
-        return next((point for point in points if self._events.get(_key(point), -math.inf) > since), None)
+        with self._lock:
+            while self._events and next(iter(self._events.values())) < since:
+                del self._events[next(iter(self._events))]
+        return next((point for point in points if _key(point) in self._events), None)
 
     def turn(self, point: Point) -> tuple[int, int]:
         """The number of the last turn of this point, and of its series; 0: there was none, as far as is known.
