@@ -257,6 +257,22 @@ def test_at_that_pace_batches_that_always_fail_do_not_block_a_good_point(batch: 
     assert [int(wire["value"]) for _, wire in harness.receiver.points] == [good]
 
 
+def test_a_replay_every_five_minutes_gets_past_a_point_at_which_the_destination_always_fails(
+    tmp_path: Path,
+) -> None:
+    harness = slow_harness(SPOOL=tmp_path.as_uri())
+    fail_at(harness, ReturnCode.INTERNAL_FAILURE, lambda wire: wire["value"] == 13)
+    harness.handle(ckafka(*(point(value, dimensions={"n": value}) for value in range(30))))
+    harness.clock.sleep(300)
+    replay = {
+        "Type": "Timer",
+        "TriggerName": "r",
+        "Time": "2026-01-01T00:00:00Z",
+        "Message": '{"replay": true}',
+    }
+    assert outcomes(harness.handle(replay)) == {"delivered": 29, "spooled": 1}
+
+
 def test_a_point_at_which_the_destination_says_that_it_is_unavailable_keeps_no_other_for_ever() -> None:
     harness = slow_harness()
     fail_at(harness, HttpReply(503, {}, b""), lambda wire: wire["value"] == 13)

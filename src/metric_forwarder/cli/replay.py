@@ -127,7 +127,7 @@ def replay_all(spool: SpoolStore, rounds: Iterator[Report], waiting: int, *, dea
     """
     report = next(rounds)
     left = spool.waiting(dead_letters=dead_letters)
-    in_vain = int(left == waiting)
+    in_vain = 0 if left < waiting else 1
     while left and in_vain < _MOST_IN_VAIN:
         waiting = left
         report = merge(report, next(rounds), dead_letters=dead_letters)

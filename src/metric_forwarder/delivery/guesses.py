@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from metric_forwarder.clock import Clock
+from metric_forwarder.delivery.pacing import Pace
 from metric_forwarder.machine import Lock
 from metric_forwarder.model import Point
 
@@ -91,34 +92,37 @@ class Guesses:
 
     Args:
         failed: what is known from earlier events.
-        accepted: how many requests the destination has taken so far.
+        pacer: knows how many requests the destination has taken.
         points: those of the event.
 
     Attributes:
         come_first: whether the event begins with one.
     """
 
-    def __init__(self, failed: FailedBatches, accepted: int, points: Sequence[Point]) -> None:
+    def __init__(self, failed: FailedBatches, pacer: Pace, points: Sequence[Point]) -> None:
         self._failed = failed
-        self._accepted_at_start = accepted
+        self._pacer = pacer
+        self._accepted_at_start = pacer.accepted
         self._known_by = failed.find(points)
         self.come_first = self._known_by is not None
         self._got_on = True
         # Whether the last guess was answered; None: there was none.
         self._answered: bool | None = None
 
-    def is_up(self, accepted: int) -> bool:
+    @property
+    def is_up(self) -> bool:
         """Whether the destination took a request of this event, or answered its last guess."""
-        return bool(self._answered) or accepted > self._accepted_at_start
+        return bool(self._answered) or self._pacer.accepted > self._accepted_at_start
 
-    def may_follow(self, accepted: int) -> bool:
+    @property
+    def may_follow(self) -> bool:
         """Whether to guess now that a batch failed: the destination is up, and no guess failed or is under way."""
-        return self._answered is not False and self.is_up(accepted)
+        return self._answered is not False and self.is_up
 
-    def note_failure(self, point: Point, accepted: int) -> None:
+    def note_failure(self, point: Point) -> None:
         """Note that the batch of this point failed."""
         self._got_on = False
-        if not self.is_up(accepted):
+        if not self.is_up:
             self.remember(point)
 
     def remember(self, point: Point) -> None:
@@ -127,9 +131,9 @@ class Guesses:
         self._known_by = self._known_by or point
         self._failed.add(self._known_by)
 
-    def close(self, accepted: int) -> None:
+    def close(self) -> None:
         """End the event."""
-        if self._known_by and self._got_on and self.is_up(accepted):
+        if self._known_by and self._got_on and self.is_up:
             self._failed.forget(self._known_by)
 
     def choose(self, points: Sequence[Point]) -> Point:

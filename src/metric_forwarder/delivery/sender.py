@@ -176,7 +176,7 @@ class _Delivery:
         self._refused_groups: dict[Hashable, Verdict] = {}
         self._has_divided = False
         self._failed = sender.failed_batches
-        self._guesses = Guesses(self._failed, exchange.accepted, points)
+        self._guesses = Guesses(self._failed, sender.pacer, points)
         self._suspects = Suspects(sender.machine.tasks.lock())
 
     def plan(self) -> int:
@@ -232,7 +232,7 @@ class _Delivery:
             self._blocked_series.all = halted
         if unsent:
             self._note_if_cut_short(unsent[0])
-        self._guesses.close(self._exchange.accepted)
+        self._guesses.close()
 
     def _note_if_cut_short(self, undelivered: Point) -> None:
         """After a batch was divided: the same requests would take all the time of the next delivery, too."""
@@ -268,13 +268,13 @@ class _Delivery:
         if len(batch) > 1 and action.has(Effect.HALVES):
             return self._divide(batch, verdict, lane)
         if self._has_failed(verdict):
-            self._guesses.note_failure(batch[0], self._exchange.accepted)
+            self._guesses.note_failure(batch[0])
             if self._exchange.halted is None:
                 if len(batch) == 1:
                     self._failed.add_turn(batch[0])
                 elif self._exchange.accepted > lane.accepted_before:
                     return self._halve(batch, verdict, lane)
-                elif self._guesses.may_follow(self._exchange.accepted):
+                elif self._guesses.may_follow:
                     return self._guess_and_deliver(batch, lane)
         if action is Action.REJECT_GROUP:
             self._refused_groups[group] = verdict
@@ -308,7 +308,7 @@ class _Delivery:
         """Whether a batch failed, for which its points may be the reason: see ``guesses``."""
         # A point at which a server crashes, and a size that is lost on the way, leave a request without a reply.
         is_silence = verdict.action.has(Effect.MAY_HAVE_ARRIVED) and not self._sender.policy.hold_uncertain
-        if is_silence and self._exchange.is_time_up and self._guesses.is_up(self._exchange.accepted):
+        if is_silence and self._exchange.is_time_up and self._guesses.is_up:
             # The destination may only be slow: the event got on, and does so again.
             return False
         may_be_their_fault = verdict.action in (Action.RETRY, Action.HOLD_OFF) or is_silence
