@@ -417,7 +417,7 @@ def check_poison(book: Book) -> None:
     """A point at which the destination always fails keeps no other point back, except later ones of its series."""
     for event in book.events:
         poisoned = {made.series for made in event.points if made.number in book.poison}
-        if poisoned and event.state == "given up" and _had_time(book, event):
+        if poisoned and event.state == "given up" and _had_time(book, event, len(poisoned)):
             for made in event.points:
                 if made.kind == "good" and made.series not in poisoned and not _is_settled(book, event, made):
                     raise Violation(ACCOUNTED, event=event.number, point=made.number, kept_by="another point")
@@ -430,8 +430,8 @@ _LONGEST_PACE_S = 660.0
 _LONG_S = 10.0
 
 
-def _had_time(book: Book, event: Event) -> bool:
-    """Whether the event was delivered often enough to one instance while nothing else failed."""
+def _had_time(book: Book, event: Event, failing: int) -> bool:
+    """Whether an event with so many failing series was delivered often enough to one instance while nothing else failed."""
     well = [
         each
         for each in event.attempts
@@ -442,9 +442,7 @@ def _had_time(book: Book, event: Event) -> bool:
     ]
     is_long = all(each.limit_s >= _LONG_S for each in well)
     return (
-        is_long
-        and len(well) >= _ENOUGH_DELIVERIES + event.poisoned_series
-        and len({each.instance for each in well}) == 1
+        is_long and len(well) >= _ENOUGH_DELIVERIES + failing and len({each.instance for each in well}) == 1
     )
 
 
